@@ -1,0 +1,6 @@
+"""The store: everything that both processes know, and the only code that touches the database.
+
+`bootstrap` opens it, `database` holds what differs between engines, `models` and `migrations/` the tables,
+`crypto` what is secret in them; `projects` and `tokens` serve the management API, `admission` (through the
+one writer thread of `group_commit`) serves the proxy. It imports neither mitmproxy nor Flask.
+"""

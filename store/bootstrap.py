@@ -1,0 +1,127 @@
+"""Opening the store: the folder, the database and its migrations, the secrets. Both processes start here."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from playhouse.migrations import Runner
+
+from store import keyfiles
+from store.crypto import DecryptionError, KeyRing, Vault, new_key
+from store.database import Database
+from store.errors import GatewayError, StartupError
+from store.models import Secret
+from store.settings import Settings
+
+ENCRYPTION_KEY_FILE = "encryption_key"
+MANAGEMENT_TOKEN_FILE = "management_token"  # noqa: S105 - a file's name
+
+_CHECK = "check"
+_LOOKUP_KEY = "token_lookup_key"
+_LOOKUP_KEY_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """An open store: the database, and the vault that opens what is sealed in it."""
+
+    database: Database
+    vault: Vault
+
+
+def open_store(settings: Settings) -> Store:
+    """Open the store, making whatever is not there yet. Safe to do from several processes at once.
+
+    Raises StartupError when it cannot be opened, when its schema is newer than this code, or when the key ring
+    cannot decrypt it.
+    """
+    try:
+        prepare_folder(settings.data_dir)
+        database = Database(settings.store_url, settings.store_timeout)
+        with database.exclusive():
+            _migrate(database)
+            vault = _unlock(database, settings)
+    except OSError as error:
+        raise StartupError(f"Cannot use DATA_DIR or DATABASE_URL: {error.strerror}: {error.filename}") from error
+    except GatewayError as error:
+        raise StartupError(f"Cannot open the store {settings.store_url}: {error.__cause__}") from error
+    return Store(database, vault)
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make DATA_DIR, for its owner alone, where it is not there yet."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def management_token(settings: Settings) -> str:
+    """Return the management token: the setting's, or the one in DATA_DIR, made now if there is none."""
+    if settings.management_token is not None:
+        return settings.management_token.get_secret_value()
+    return keyfiles.read_or_make(settings.data_dir / MANAGEMENT_TOKEN_FILE, lambda: secrets.token_urlsafe(32))
+
+
+def _migrate(database: Database) -> None:
+    runner = Runner(database.engine, str(Path(__file__).with_name("migrations")))
+    with database.read():
+        unknown = [migration.name for migration in runner.status() if migration.path is None]
+        if unknown:
+            names = ", ".join(unknown)
+            raise StartupError(f"The store's schema is newer than this program (it has {names}). Update the program.")
+        runner.up()
+
+
+def _unlock(database: Database, settings: Settings) -> Vault:
+    """Open the store's own secrets, or make them in an empty store."""
+    with database.read():
+        sealed = {secret.name: bytes(secret.sealed) for secret in Secret.select()}
+    if not sealed:
+        return _found(database, _ring_for_new_store(settings))
+    return _opened(_ring_for_store(settings), sealed)
+
+
+def _opened(ring: KeyRing, sealed: Mapping[str, bytes]) -> Vault:
+    try:
+        ring.decrypt(sealed[_CHECK], _place(_CHECK))
+        return Vault(ring, ring.decrypt(sealed[_LOOKUP_KEY], _place(_LOOKUP_KEY)))
+    except DecryptionError:
+        raise StartupError(
+            "ENCRYPTION_KEY does not open this store. Set the key that it was made with, or add it to the ring."
+        ) from None
+
+
+def _found(database: Database, ring: KeyRing) -> Vault:
+    lookup_key = secrets.token_bytes(_LOOKUP_KEY_SIZE)
+    with database.write():
+        for name, plaintext in ((_CHECK, b"llm-proxy"), (_LOOKUP_KEY, lookup_key)):
+            Secret.create(name=name, sealed=ring.encrypt(plaintext, _place(name)))
+    return Vault(ring, lookup_key)
+
+
+def _ring_for_new_store(settings: Settings) -> KeyRing:
+    if settings.encryption_key is not None:
+        return KeyRing.parse(settings.encryption_key.get_secret_value())
+    return _parse_file(keyfiles.read_or_make(settings.data_dir / ENCRYPTION_KEY_FILE, new_key))
+
+
+def _ring_for_store(settings: Settings) -> KeyRing:
+    if settings.encryption_key is not None:
+        return KeyRing.parse(settings.encryption_key.get_secret_value())
+    text = keyfiles.read(settings.data_dir / ENCRYPTION_KEY_FILE)
+    if text is None:
+        raise StartupError(
+            f"The store is encrypted, and there is no key: set ENCRYPTION_KEY, or put the file {ENCRYPTION_KEY_FILE} "
+            f"back into {settings.data_dir}. A new key would not open it."
+        )
+    return _parse_file(text)
+
+
+def _parse_file(text: str) -> KeyRing:
+    try:
+        return KeyRing.parse(text)
+    except ValueError as error:
+        raise StartupError(f"The file {ENCRYPTION_KEY_FILE} in DATA_DIR is damaged: {error}") from None
+
+
+def _place(name: str) -> str:
+    return f"secret:sealed:{name}"

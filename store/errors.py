@@ -1,0 +1,205 @@
+"""Every error that a caller can see: its HTTP status, its code and its body are decided here and nowhere else.
+
+    GatewayError                    500 internal_error
+      InvalidRequest                400 invalid_request
+      Unauthorized                  401 unauthorized           (the management port)
+      InvalidToken                  401 invalid_token
+      TokenInactive                 401 token_inactive
+      TokenExpired                  401 token_expired
+      ProjectInactive               403 project_inactive
+      DestinationRefused            403 destination_refused
+      NotFound                      404 not_found
+      MethodNotAllowed              405 method_not_allowed
+      RequestTooLarge               413 request_too_large
+      UnsupportedMediaType          415 unsupported_media_type
+      RateLimitExceeded             429 rate_limit_exceeded
+      ServiceUnavailable            503 service_unavailable    (the upstream)
+      StoreUnavailable              503 store_unavailable
+        StoreLocked                 503 store_unavailable      (somebody else is writing: worth another try)
+      UpstreamTimeout               504 upstream_timeout
+    StartupError                    ends a process before it serves anything
+
+No message may hold a secret: they go to clients and to logs.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+type ErrorBody = dict[str, object]
+
+
+class GatewayError(Exception):
+    """An error that is answered with its own status, code and message.
+
+    `message` replaces the class's text; `description` says more, where there is more to say.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    text: ClassVar[str] = "The gateway met an internal error; its log says more."
+    headers: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, message: str | None = None, description: str | None = None) -> None:
+        self.message = message or self.text
+        self.description = description
+        super().__init__(self.message)
+
+    def body(self) -> ErrorBody:
+        """Return the contract's schemas `Error` and `ErrorResponse` in one object."""
+        body: ErrorBody = {"error": self.message, "code": self.code, "message": self.message}
+        if self.description:
+            body["description"] = self.description
+        return body
+
+    def openai_body(self) -> ErrorBody:
+        """Return the body for an OpenAI client on the proxy's port.
+
+        OpenAI's SDKs read `code` and `message` inside `error`. The contract has `error` as a text for 403 and
+        503, and a schema (`Error`) that leaves it free for all other statuses.
+        """
+        if self.status in {403, 503}:
+            return self.body()
+        detail = {"message": self.message, "type": self._openai_type(), "param": None, "code": self.code}
+        return {"error": detail, "code": self.code, "message": self.message}
+
+    def _openai_type(self) -> str:
+        if self.status >= 500:  # noqa: PLR2004 - a status class
+            return "server_error"
+        return {401: "authentication_error", 429: "rate_limit_error"}.get(self.status, "invalid_request_error")
+
+
+class InvalidRequest(GatewayError):
+    """The request itself is wrong; the message says what to change."""
+
+    status = 400
+    code = "invalid_request"
+    text = "The request is invalid."
+
+
+class Unauthorized(GatewayError):
+    """No management token, or a wrong one."""
+
+    status = 401
+    code = "unauthorized"
+    text = "Send the management token as 'Authorization: Bearer <management token>'."
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+
+class InvalidToken(GatewayError):
+    """No token, a malformed one, or one that the store does not know."""
+
+    status = 401
+    code = "invalid_token"
+    text = "The token is missing, malformed or unknown. Send a proxy token as 'Authorization: Bearer <token>'."
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+
+class TokenInactive(GatewayError):
+    """The token was revoked."""
+
+    status = 401
+    code = "token_inactive"
+    text = "The token has been revoked."
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+
+class TokenExpired(GatewayError):
+    """The token's time is over."""
+
+    status = 401
+    code = "token_expired"
+    text = "The token has expired."
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+
+class ProjectInactive(GatewayError):
+    """The project of the token is switched off."""
+
+    status = 403
+    code = "project_inactive"
+    text = "Project is inactive"
+
+
+class DestinationRefused(GatewayError):
+    """A request was about to go somewhere else than to the configured upstream."""
+
+    status = 403
+    code = "destination_refused"
+    text = "Requests go to the configured upstream only."
+
+
+class NotFound(GatewayError):
+    """There is no such thing."""
+
+    status = 404
+    code = "not_found"
+    text = "Not found."
+
+
+class MethodNotAllowed(GatewayError):
+    """The path exists, the method does not."""
+
+    status = 405
+    code = "method_not_allowed"
+    text = "The method is not allowed here."
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(f"The method is not allowed here; allowed: {allowed}.")
+        self.headers = {"Allow": allowed}  # type: ignore[misc] - this one depends on the path
+
+
+class RequestTooLarge(GatewayError):
+    """The body is larger than this port takes."""
+
+    status = 413
+    code = "request_too_large"
+    text = "The request body is too large."
+
+
+class UnsupportedMediaType(GatewayError):
+    """The body is no JSON by its own account."""
+
+    status = 415
+    code = "unsupported_media_type"
+    text = "Send the body as JSON, with 'Content-Type: application/json'."
+
+
+class RateLimitExceeded(GatewayError):
+    """The token has used all of its requests; only a higher limit helps, so SDKs must not retry."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    text = "The token has used all of its requests."
+    headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
+
+
+class ServiceUnavailable(GatewayError):
+    """The upstream cannot be reached, or hung up before it answered."""
+
+    status = 503
+    code = "service_unavailable"
+    text = "Service temporarily unavailable"
+
+
+class StoreUnavailable(GatewayError):
+    """The store cannot decide now. Nothing was counted."""
+
+    status = 503
+    code = "store_unavailable"
+    text = "The gateway's store is temporarily unavailable; nothing was counted. Try again."
+
+
+class StoreLocked(StoreUnavailable):
+    """Somebody else is writing to the store; nothing is wrong with it."""
+
+
+class UpstreamTimeout(GatewayError):
+    """The upstream took the request and did not answer in time."""
+
+    status = 504
+    code = "upstream_timeout"
+    text = "The upstream did not answer in time."
+
+
+class StartupError(Exception):
+    """A process cannot start; the message says what the operator has to do."""

@@ -1,0 +1,35 @@
+"""Secrets that are made at the first start and kept in DATA_DIR, readable by their owner alone."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+
+def read(path: Path) -> str | None:
+    """Return the secret in `path`, or None where there is no such file."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return None
+
+
+def read_or_make(path: Path, make: Callable[[], str]) -> str:
+    """Return the secret in `path`; make it first where there is none. Of several makers at once, one wins."""
+    secret = read(path)
+    if secret is not None:
+        return secret
+    descriptor, draft = tempfile.mkstemp(dir=path.parent)  # mode 600
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(make() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            # A link appears whole or not at all, and never replaces another's.
+            Path(path).hardlink_to(draft)
+        except FileExistsError:
+            pass
+    finally:
+        Path(draft).unlink()
+    return path.read_text().strip()

@@ -1,0 +1,87 @@
+"""Projects: each owns one upstream key and any number of tokens."""
+
+import uuid
+from dataclasses import dataclass
+from typing import Self, TypedDict
+
+from store import clock
+from store.bootstrap import Store
+from store.errors import NotFound
+from store.models import Project
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRecord:
+    """A project as the management API shows it. Its key stays in the store."""
+
+    id: str
+    name: str
+    is_active: bool
+    created_at: int
+    updated_at: int
+
+    @classmethod
+    def of(cls, row: Project) -> Self:
+        """Read a row."""
+        return cls(row.id, row.name, row.is_active, row.created_at, row.updated_at)
+
+
+class ProjectChanges(TypedDict, total=False):
+    """The columns that an update names; the others stay as they are."""
+
+    name: str
+    api_key: str
+    is_active: bool
+
+
+class Projects:
+    """Reads and writes projects. Each method raises StoreUnavailable when the store does not answer."""
+
+    def __init__(self, store: Store) -> None:
+        self._database = store.database
+        self._vault = store.vault
+
+    def create(self, name: str, api_key: str) -> ProjectRecord:
+        """Add an active project; its key is stored encrypted."""
+        project_id, now = str(uuid.uuid4()), clock.now()
+        with self._database.write():
+            row = Project.create(
+                id=project_id,
+                name=name,
+                sealed_api_key=self._vault.seal_api_key(project_id, api_key),
+                is_active=True,
+                created_at=now,
+                updated_at=now,
+            )
+        return ProjectRecord.of(row)
+
+    def list(self) -> list[ProjectRecord]:
+        """Return every project, ordered by name."""
+        with self._database.read():
+            records = [ProjectRecord.of(row) for row in Project.select()]
+        # Databases collate differently; code points sort alike everywhere.
+        return sorted(records, key=lambda record: (record.name, record.created_at, record.id))
+
+    def get(self, project_id: str) -> ProjectRecord:
+        """Return one project. Raises NotFound."""
+        with self._database.read():
+            row = Project.get_or_none(Project.id == project_id)
+        if row is None:
+            raise NotFound("There is no such project.")
+        return ProjectRecord.of(row)
+
+    def update(self, project_id: str, changes: ProjectChanges) -> ProjectRecord:
+        """Write the named columns and return the project; with no changes nothing is written. Raises NotFound."""
+        columns: dict[str, object] = {**changes}
+        if "api_key" in changes:
+            columns["sealed_api_key"] = self._vault.seal_api_key(project_id, str(columns.pop("api_key")))
+        if columns:
+            with self._database.write():
+                Project.update(**columns, updated_at=clock.now()).where(Project.id == project_id).execute()
+        return self.get(project_id)
+
+    def delete(self, project_id: str) -> None:
+        """Remove a project and its tokens. Raises NotFound."""
+        with self._database.write():
+            if not Project.delete().where(Project.id == project_id).execute():
+                raise NotFound("There is no such project.")

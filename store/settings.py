@@ -1,0 +1,154 @@
+"""Every setting, declared once: its name, its default, what it means. The README's table is tested against this.
+
+A setting comes from the environment, then from a file `.env` in the working directory.
+"""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from store.crypto import KeyRing
+from store.errors import StartupError
+
+type Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Listen(NamedTuple):
+    """Where a port is opened."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `host:port` or `[IPv6]:port`. Raises ValueError."""
+        parts = urlsplit(f"//{text}")
+        if not parts.hostname or not parts.port or parts.netloc != text or parts.username is not None:
+            raise ValueError("must be host:port, such as 127.0.0.1:8080 or [::1]:8080")
+        return cls(parts.hostname, parts.port)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Upstream(NamedTuple):
+    """Where requests go: an origin, and a path prefix for its `/v1`."""
+
+    scheme: str
+    host: str
+    port: int
+    prefix: str
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Read an http or https URL. A path of it goes before `/v1`; one that ends in `/v1` replaces it.
+
+        Raises ValueError.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must be a URL such as https://api.openai.com")
+        if parts.username is not None or parts.query or parts.fragment:
+            raise ValueError("must have no user, query or fragment; the key belongs to a project")
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        prefix = parts.path.rstrip("/").removesuffix("/v1")
+        return cls(parts.scheme, parts.hostname, port, prefix)
+
+
+def _checked[T](parse: type[Listen | Upstream | KeyRing]) -> AfterValidator:
+    def check(value: str | SecretStr) -> str | SecretStr:
+        parse.parse(value.get_secret_value() if isinstance(value, SecretStr) else value)
+        return value
+
+    return AfterValidator(check)
+
+
+def _bearer_text(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if len(text) < 16 or not text.isascii() or any(c.isspace() or not c.isprintable() for c in text):  # noqa: PLR2004
+        raise ValueError("must have at least 16 printable ASCII characters and no blanks")
+    return value
+
+
+class Settings(BaseSettings):
+    """The settings of both processes. `Settings.load()` is how a process reads them."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    upstream_url: Annotated[str, _checked(Upstream)] = Field(
+        "https://api.openai.com",
+        description="The API that gets the requests. A path goes before `/v1`, or replaces it if it ends in `/v1`.",
+    )
+    proxy_listen: Annotated[str, _checked(Listen)] = Field("127.0.0.1:8080", description="The proxy's port.")
+    manage_listen: Annotated[str, _checked(Listen)] = Field(
+        "127.0.0.1:8081", description="The management API's port."
+    )
+    web_listen: Annotated[str, _checked(Listen)] = Field(
+        "127.0.0.1:8082", description="mitmweb's port (`./run.sh web`)."
+    )
+    data_dir: Path = Field(
+        Path("data"), description="The folder for the database, the secrets made at the first start and mitmproxy's files."
+    )
+    database_url: str = Field("", description="`sqlite:///…`; default: `llm-proxy.db` in `DATA_DIR`.")
+    management_token: Annotated[SecretStr, AfterValidator(_bearer_text)] | None = Field(
+        None, description="Opens the management API; default: made at the first start, kept in `DATA_DIR`."
+    )
+    encryption_key: Annotated[SecretStr, _checked(KeyRing)] | None = Field(
+        None,
+        description="Base64 of 32 bytes; several, separated by commas: the first encrypts, all decrypt. "
+        "Default: made at the first start, kept in `DATA_DIR`.",
+    )
+    connect_timeout: Seconds = Field(10, description="Seconds for a connection to the upstream, TLS included.")
+    first_byte_timeout: Seconds = Field(600, description="Seconds from the request to the upstream's headers.")
+    store_timeout: Seconds = Field(2, description="Seconds that a request waits for the store.")
+    drain_timeout: Seconds = Field(30, description="Seconds that requests under way get to end at a stop.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged, to stderr.")
+    log_format: Literal["console", "json"] = Field("console", description="`console` or `json`.")
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the settings. Raises StartupError that names everything that is wrong at once, without values."""
+        try:
+            return cls()
+        except ValidationError as error:
+            faults = [
+                f"  {str(fault['loc'][0]).upper()} {fault['msg'].removeprefix('Value error, ')}"
+                for fault in error.errors(include_input=False)
+            ]
+            raise StartupError("\n".join(["Bad settings:", *faults])) from None
+
+    @property
+    def upstream(self) -> Upstream:
+        """UPSTREAM_URL, taken apart."""
+        return Upstream.parse(self.upstream_url)
+
+    @property
+    def proxy(self) -> Listen:
+        """PROXY_LISTEN, taken apart."""
+        return Listen.parse(self.proxy_listen)
+
+    @property
+    def manage(self) -> Listen:
+        """MANAGE_LISTEN, taken apart."""
+        return Listen.parse(self.manage_listen)
+
+    @property
+    def web(self) -> Listen:
+        """WEB_LISTEN, taken apart."""
+        return Listen.parse(self.web_listen)
+
+    @property
+    def store_url(self) -> str:
+        """DATABASE_URL, or the default file in DATA_DIR."""
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'llm-proxy.db'}"
+
+    @property
+    def log_threshold(self) -> int:
+        """LOG_LEVEL as a number of the `logging` module."""
+        return logging.getLevelNamesMapping()[self.log_level.upper()]

@@ -1,0 +1,175 @@
+"""Tokens: what applications hold instead of a key.
+
+A token's value is a lower-case UUIDv4. The management API takes it, or the token's public id (another UUID), where it
+asks for a `tokenId`; logs and everything else speak of a token by its public id only.
+"""
+
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+from peewee import ModelSelect
+
+from store import clock
+from store.bootstrap import Store
+from store.errors import InvalidRequest, NotFound, ProjectInactive
+from store.models import Project, Token
+
+DEFAULT_EXPIRES_IN_DAYS = 30
+_DAY = 24 * 60 * 60 * clock.SECOND
+
+_CANONICAL_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+def is_token_value(text: str) -> bool:
+    """Tell whether `text` has the form of a token's value: a canonical, lower-case UUIDv4."""
+    return _CANONICAL_UUID4.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A token as the management API shows it, with its value. Times are microseconds."""
+
+    id: str
+    value: str
+    project_id: str
+    expires_at: int
+    is_active: bool
+    request_count: int
+    max_requests: int
+    created_at: int
+    last_used_at: int | None
+
+    def __repr__(self) -> str:
+        return f"TokenRecord({self.id})"
+
+
+class TokenChanges(TypedDict, total=False):
+    """The columns that an update names; the others stay as they are."""
+
+    is_active: bool
+    max_requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedTokens:
+    """What a bulk revoke found and did."""
+
+    revoked: int
+    already_revoked: int
+
+    @property
+    def total(self) -> int:
+        """The number of the project's tokens."""
+        return self.revoked + self.already_revoked
+
+
+class Tokens:
+    """Reads and writes tokens. Each method raises StoreUnavailable when the store does not answer."""
+
+    def __init__(self, store: Store) -> None:
+        self._database = store.database
+        self._vault = store.vault
+
+    def create(
+        self, project_id: str, expires_in_days: int = DEFAULT_EXPIRES_IN_DAYS, max_requests: int = 0
+    ) -> TokenRecord:
+        """Add an active token. 0 days: it never expires; 0 requests: it is not limited.
+
+        Raises InvalidRequest for a time beyond the year 9999, NotFound for an unknown project, ProjectInactive.
+        """
+        token_id, value, now = str(uuid.uuid4()), str(uuid.uuid4()), clock.now()
+        with self._database.write():
+            self._require_active_project(project_id)
+            row = Token.create(
+                id=token_id,
+                project=project_id,
+                lookup=self._vault.lookup(value),
+                sealed_value=self._vault.seal_token(token_id, value),
+                is_active=True,
+                request_count=0,
+                max_requests=max_requests,
+                created_at=now,
+                expires_at=_expiry(now, expires_in_days),
+            )
+        return self._record(row)
+
+    def list(self, project_id: str | None = None, *, active_only: bool = False) -> Sequence[TokenRecord]:
+        """Return tokens, newest first; `active_only` leaves out the revoked and the expired ones."""
+        query = Token.select().order_by(Token.created_at.desc(), Token.id)
+        if project_id is not None:
+            query = query.where(Token.project == project_id)
+        if active_only:
+            query = query.where(Token.is_active & (Token.expires_at > self._database.now()))
+        with self._database.read():
+            return [self._record(row) for row in query]
+
+    def get(self, token_id: str) -> TokenRecord:
+        """Return one token, by its id or its value. Raises NotFound."""
+        with self._database.read():
+            return self._record(self._row(token_id))
+
+    def update(self, token_id: str, changes: TokenChanges) -> TokenRecord:
+        """Write the named columns and return the token; with no changes nothing is written. Raises NotFound.
+
+        It never writes a count, so that no request that was counted meanwhile is forgotten.
+        """
+        if not changes:
+            return self.get(token_id)
+        with self._database.write():
+            row = self._row(token_id)
+            Token.update(**changes).where(Token.id == row.id).execute()
+        return self.get(row.id)
+
+    def revoke(self, token_id: str) -> None:
+        """Revoke a token, again where it was revoked before. Raises NotFound."""
+        self.update(token_id, {"is_active": False})
+
+    def revoke_all(self, project_id: str) -> RevokedTokens:
+        """Revoke every token of a project. Raises NotFound."""
+        with self._database.write():
+            if not Project.select().where(Project.id == project_id).exists():
+                raise NotFound("There is no such project.")
+            of_project = Token.project == project_id
+            revoked = Token.update(is_active=False).where(of_project & Token.is_active).execute()
+            total = Token.select().where(of_project).count()
+        return RevokedTokens(revoked, total - revoked)
+
+    def _row(self, token_id: str) -> Token:
+        row = Token.get_or_none((Token.id == token_id) | (Token.lookup == self._vault.lookup(token_id)))
+        if row is None:
+            raise NotFound("There is no such token.")
+        return row
+
+    def _record(self, row: Token) -> TokenRecord:
+        return TokenRecord(
+            id=row.id,
+            value=self._vault.open_token(row.id, bytes(row.sealed_value)),
+            project_id=row.project_id,
+            expires_at=row.expires_at,
+            is_active=row.is_active,
+            request_count=row.request_count,
+            max_requests=row.max_requests,
+            created_at=row.created_at,
+            last_used_at=row.last_used_at,
+        )
+
+    @staticmethod
+    def _require_active_project(project_id: str) -> None:
+        project = Project.get_or_none(Project.id == project_id)
+        if project is None:
+            raise NotFound("There is no such project.")
+        if not project.is_active:
+            raise ProjectInactive(description="Switch the project on before you make tokens for it.")
+
+
+def _expiry(now: int, days: int) -> int:
+    """Return when a token of `days` days ends: on a whole second, so that it ends when the API says it does."""
+    if days == 0:
+        return clock.NEVER
+    expiry = (now // clock.SECOND) * clock.SECOND + days * _DAY
+    if expiry >= clock.NEVER:
+        raise InvalidRequest("expires_in_days reaches beyond the year 9999; use 0 for a token that never expires.")
+    return expiry
