@@ -1,0 +1,13 @@
+"""The proxy: a mitmproxy addon in reverse mode. What happens to a request, in the order of `gateway.py`:
+
+    next_layer       put the keyed layer (`seams/keyed_layer.py`) where mitmproxy would put its HTTP layer
+    requestheaders   mask the credentials on the flow (`authentication.py`), check the edge (`edge.py`),
+                     read the token; large and endless uploads are admitted here, as they are streamed
+    request          admit: the store decides and counts, then a grant for one destination is kept for this flow
+    (upstream)       the keyed layer sends the grant's key on a copy (`wire.py`), to that destination only
+    responseheaders  add the request ids and the upstream's duration; stream what is no small document
+    response, error  forget the exchange and its grant; one line in the log
+
+Whatever goes wrong on the way becomes an answer (`answers.py`), and without a grant nothing leaves. The package
+imports `store`, never `manage_api`. `seams/` holds what leans on mitmproxy's private parts.
+"""

@@ -58,9 +58,7 @@ class GroupCommit[Item, Result]:
     `decide` runs in the writer thread and returns one result, or the error to raise, for each item.
     """
 
-    def __init__(
-        self, database: Database, decide: Callable[[Sequence[Item]], Sequence[Result | GatewayError]]
-    ) -> None:
+    def __init__(self, database: Database, decide: Callable[[Sequence[Item]], Sequence[Result | GatewayError]]) -> None:
         self._database = database
         self._decide = decide
         self._queue: queue.SimpleQueue[_Ticket[Item, Result] | None] = queue.SimpleQueue()
@@ -148,9 +146,7 @@ def _expire[Item, Result](ticket: _Ticket[Item, Result]) -> None:
         ticket.settle(StoreUnavailable())
 
 
-def _answer[Item, Result](
-    batch: Sequence[_Ticket[Item, Result]], outcomes: Sequence[Result | GatewayError]
-) -> None:
+def _answer[Item, Result](batch: Sequence[_Ticket[Item, Result]], outcomes: Sequence[Result | GatewayError]) -> None:
     """Wake all callers of a batch with one call into their event loop."""
     if not batch:
         return

@@ -86,14 +86,13 @@ class Settings(BaseSettings):
         description="The API that gets the requests. A path goes before `/v1`, or replaces it if it ends in `/v1`.",
     )
     proxy_listen: Annotated[str, _checked(Listen)] = Field("127.0.0.1:8080", description="The proxy's port.")
-    manage_listen: Annotated[str, _checked(Listen)] = Field(
-        "127.0.0.1:8081", description="The management API's port."
-    )
+    manage_listen: Annotated[str, _checked(Listen)] = Field("127.0.0.1:8081", description="The management API's port.")
     web_listen: Annotated[str, _checked(Listen)] = Field(
         "127.0.0.1:8082", description="mitmweb's port (`./run.sh web`)."
     )
     data_dir: Path = Field(
-        Path("data"), description="The folder for the database, the secrets made at the first start and mitmproxy's files."
+        Path("data"),
+        description="The folder for the database, the secrets made at the first start and mitmproxy's files.",
     )
     database_url: str = Field("", description="`sqlite:///…`; default: `llm-proxy.db` in `DATA_DIR`.")
     management_token: Annotated[SecretStr, AfterValidator(_bearer_text)] | None = Field(

@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from peewee import ModelSelect
-
 from store import clock
 from store.bootstrap import Store
 from store.errors import InvalidRequest, NotFound, ProjectInactive

@@ -1,0 +1,11 @@
+"""The parts that lean on mitmproxy's private interfaces, which is why its version is pinned.
+
+    keyed_layer   the HTTP layer that sends the key on a copy, pins the destination and answers failures in JSON
+    next_layer    puts it where mitmproxy would put its own
+    chain         puts the addon before all others, so that none sees what it has not masked yet
+    reload        stops the watcher that would reload, or drop, the addon's script
+    listening     opens the port once the addon is there, and closes it to drain
+    log_records   keeps what was on the wire out of the log, and mitmproxy's own log handler from doubling ours
+
+Each has a test that fails when mitmproxy changes the part it leans on.
+"""

@@ -1,0 +1,48 @@
+"""The launcher: `python -m addon` is how `./run.sh` starts the proxy; `python -m addon --web` shows it in mitmweb.
+
+Unlike `mitmdump -s` it has the addon in place before the port opens, and nothing watches the addon's files.
+"""
+
+import asyncio
+
+import click
+from mitmproxy import options, optmanager
+from mitmproxy.tools.dump import DumpMaster
+from mitmproxy.tools.web.master import WebMaster
+
+from addon.seams import chain, listening
+from addon.startup import make_gateway, read_settings
+from store.settings import Settings
+
+
+@click.command(help=__doc__)
+@click.option("--web", is_flag=True, help="Show the traffic in mitmweb, on WEB_LISTEN.")
+def main(*, web: bool) -> None:
+    """Serve until a signal comes."""
+    settings = read_settings()
+    asyncio.run(_serve_web(settings) if web else _serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    master = DumpMaster(options.Options(), with_termlog=False, with_dumper=False)
+    await _run(master, settings)
+
+
+async def _serve_web(settings: Settings) -> None:
+    master = WebMaster(options.Options(), with_termlog=False)
+    master.options.update(web_host=settings.web.host, web_port=settings.web.port, web_open_browser=False)
+    print(f"mitmweb: {master.web_url}", flush=True)
+    await _run(master, settings)
+
+
+async def _run(master: DumpMaster | WebMaster, settings: Settings) -> None:
+    chain.add_first(master, make_gateway(settings))
+    folder = settings.data_dir.absolute() / "mitmproxy"
+    master.options.update(confdir=str(folder))
+    optmanager.load_paths(master.options, str(folder / "config.yaml"))
+    master.options.update(mode=[listening.reverse_mode(settings)])
+    await master.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What the gateway knows about a request under way. It is kept beside the flow, never on it: flows are shown and saved."""
+
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from store.errors import GatewayError
+
+
+class Destination(NamedTuple):
+    """Where a connection leads."""
+
+    host: str
+    port: int
+    tls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The permission to send one request with a key to one destination. Without it nothing leaves."""
+
+    destination: Destination
+    api_key: str = field(repr=False)
+    path_prefix: str = ""
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request and its answer. Times are seconds of the monotonic clock."""
+
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    started: float = field(default_factory=time.monotonic)
+    token: str | None = field(default=None, repr=False)
+    """The token's value, until it is admitted."""
+    token_id: str | None = None
+    """The token's public id, once it is admitted."""
+    project_id: str | None = None
+    grant: Grant | None = None
+    sent: float = 0.0
+    """When the request went upstream; 0 before."""
+    refusal: GatewayError | None = None
+    """What to answer instead of going on."""
+
+
+class Exchanges:
+    """The exchanges under way, by the id of their flow."""
+
+    def __init__(self) -> None:
+        self._by_flow: dict[str, Exchange] = {}
+
+    def open(self, flow_id: str) -> Exchange:
+        """Start an exchange."""
+        exchange = self._by_flow[flow_id] = Exchange()
+        return exchange
+
+    def get(self, flow_id: str) -> Exchange | None:
+        """Return the exchange of a flow, if it is under way."""
+        return self._by_flow.get(flow_id)
+
+    def close(self, flow_id: str) -> Exchange | None:
+        """End an exchange and forget its secrets. Returns it the first time, None from then on."""
+        exchange = self._by_flow.pop(flow_id, None)
+        if exchange is not None:
+            exchange.token = exchange.grant = None
+        return exchange
+
+    def __len__(self) -> int:
+        return len(self._by_flow)

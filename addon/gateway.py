@@ -1,0 +1,206 @@
+"""The gateway's hooks, in the order in which a request meets them. Each step lives in a file of its own.
+
+A hook that fails must not let anything through: mitmproxy would log the exception and forward the flow. So each is
+guarded, and what the guard catches becomes an answer; and a flow without a grant gets no connection.
+"""
+
+import functools
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from mitmproxy import connection, ctx, flow, http
+from mitmproxy.exceptions import OptionsError
+from mitmproxy.proxy import layer
+from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
+
+from addon import answers, authentication, edge, streaming
+from addon.exchange import Destination, Exchange, Exchanges, Grant
+from addon.seams import listening, log_records, next_layer, reload
+from store.admission import Admission
+from store.errors import DestinationRefused, GatewayError
+from store.settings import Settings, Upstream
+
+_log = logging.getLogger("llm_proxy.gateway")
+
+_OPTIONS = {
+    "connection_strategy": "lazy",  # a refused request opens no connection
+    "keep_host_header": False,
+    "onboarding": False,
+    "proxy_debug": False,  # it logs what is on the wire, keys included
+    "rawtcp": False,
+    "validate_inbound_headers": True,
+}
+
+type _Hook = Callable[["Gateway", http.HTTPFlow], Awaitable[None]]
+
+
+def _guarded(hook: _Hook) -> _Hook:
+    """Turn whatever a hook raises into the answer to its request."""
+
+    @functools.wraps(hook)
+    async def guarded(self: "Gateway", flow: http.HTTPFlow) -> None:
+        try:
+            await hook(self, flow)
+        except GatewayError as error:
+            self.refuse(flow, error)
+        except Exception:
+            _log.exception("a hook failed")
+            self.refuse(flow, GatewayError())
+
+    return guarded
+
+
+class Gateway:
+    """The addon. It is given an open store's admission, and closes it at the end."""
+
+    def __init__(self, settings: Settings, admission: Admission) -> None:
+        self._settings = settings
+        self._admission = admission
+        self._exchanges = Exchanges()
+        self._upstreams: dict[Destination, Upstream] = {}
+
+    # -- the process ------------------------------------------------------------------------------------------------
+
+    def running(self) -> None:
+        """Open the port in reverse mode, if mitmproxy was not started in it, and fix where requests may go."""
+        reload.stop_watching(ctx.master, self)
+        log_records.redact_wire_bytes()
+        ctx.options.update(**_OPTIONS)
+        if not ctx.options.has_changed("mode"):
+            listening.switch_to(ctx.master, listening.reverse_mode(self._settings))
+        self._upstreams = dict(map(self._allowed, ctx.options.mode))
+        listening.drain_on_signals(ctx.master, self.busy, self._settings.drain_timeout)
+
+    def configure(self, updated: set[str]) -> None:
+        """Refuse options that would undo a promise, once the gateway runs."""
+        if not self._upstreams:
+            return
+        for name in updated & _OPTIONS.keys():
+            if getattr(ctx.options, name) != _OPTIONS[name]:
+                raise OptionsError(f"The gateway needs {name}={_OPTIONS[name]}.")
+
+    def busy(self) -> int:
+        """Return how many requests are under way."""
+        return len(self._exchanges)
+
+    def done(self) -> None:
+        """End the process along with the addon: without it mitmproxy would forward everything."""
+        self._admission.close()
+        ctx.master.shutdown()
+
+    # -- a connection -----------------------------------------------------------------------------------------------
+
+    def client_connected(self, client: connection.Client) -> None:
+        """Close every connection that is not reverse mode over TCP to an HTTP upstream."""
+        mode = client.proxy_mode
+        http_upstream = isinstance(mode, ReverseMode) and mode.scheme in {"http", "https"}
+        if not http_upstream or client.transport_protocol != "tcp" or not self._upstreams:
+            client.error = "The gateway serves HTTP in reverse mode only."
+
+    def next_layer(self, asked: layer.NextLayer) -> None:
+        """Put the keyed layer in charge."""
+        next_layer.put_keyed_layer(asked, self._exchanges, self._settings)
+
+    # -- a request --------------------------------------------------------------------------------------------------
+
+    @_guarded
+    async def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Mask the credentials, check the edge, read the token; admit what will be streamed."""
+        credentials = authentication.take(flow.request)
+        exchange = self._exchanges.open(flow.id)
+        if flow.error:
+            return  # mitmproxy is about to reject it
+        edge.check(flow.request)
+        if edge.is_health(flow.request):
+            return
+        exchange.token = credentials.token()
+        if streaming.is_streamed_upload(flow.request):
+            await self._admit(flow, exchange)
+            flow.request.stream = True
+
+    @_guarded
+    async def request(self, flow: http.HTTPFlow) -> None:
+        """Admit a request that was read whole, or answer for the proxy itself."""
+        exchange = self._exchanges.get(flow.id)
+        if exchange is None or exchange.grant or flow.response:
+            return  # streamed, and admitted before its body; or answered already
+        if edge.is_health(flow.request):
+            flow.response = answers.health(exchange.request_id, flow.request.method)
+        else:
+            await self._admit(flow, exchange)
+
+    @_guarded
+    async def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Name the request in the upstream's answer, tell its duration, and stream what is no small document."""
+        exchange = self._exchanges.get(flow.id)
+        response = flow.response
+        if exchange is None or response is None or not exchange.sent:
+            return  # the gateway's own answer
+        answers.add_request_ids(response.headers, exchange.request_id)
+        response.headers[answers.REMOTE_DURATION] = str(round((time.monotonic() - exchange.sent) * 1000))
+        response.stream = streaming.is_streamed_answer(response)
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        """End the exchange: the answer is complete."""
+        self._end(flow)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        """End the exchange: the client hung up, or the upstream failed."""
+        self._end(flow)
+
+    def refuse(self, flow: http.HTTPFlow, error: GatewayError) -> None:
+        """Answer with an error instead of going on; a large or endless body is not waited for."""
+        exchange = self._exchanges.get(flow.id) or self._exchanges.open(flow.id)
+        exchange.refusal, exchange.grant, exchange.token = error, None, None
+        at_once = streaming.is_streamed_upload(flow.request) or exchange.sent
+        flow.request.stream = False
+        flow.response = answers.error(error, exchange.request_id, flow.request.method)
+        if at_once:
+            flow.error = _killed()  # the keyed layer answers with the refusal
+
+    async def _admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        """Have the store decide and count, and keep the grant. Raises what refuses the request."""
+        token, exchange.token = exchange.token or "", None
+        admitted = await self._admission.admit(token)
+        exchange.token_id, exchange.project_id = admitted.token_id, admitted.project_id
+        destination = Destination(flow.request.host, flow.request.port, flow.request.scheme == "https")
+        upstream = self._upstreams.get(destination)
+        if upstream is None:
+            raise DestinationRefused
+        exchange.grant = Grant(destination, admitted.api_key, upstream.prefix)
+
+    def _end(self, flow: http.HTTPFlow) -> None:
+        exchange = self._exchanges.close(flow.id)
+        if exchange is not None and _log.isEnabledFor(logging.INFO):
+            _log_exchange(flow, exchange)
+
+    def _allowed(self, mode: str) -> tuple[Destination, Upstream]:
+        """Return where a mode leads. UPSTREAM_URL's path prefix holds for UPSTREAM_URL's own origin."""
+        spec = ProxyMode.parse(mode)
+        if not isinstance(spec, ReverseMode):
+            return Destination("", 0, tls=False), self._settings.upstream
+        host, port = spec.address
+        upstream = Upstream(spec.scheme, host, port, "")
+        if upstream[:3] == self._settings.upstream[:3]:
+            upstream = self._settings.upstream
+        return Destination(host, port, spec.scheme == "https"), upstream
+
+
+def _killed() -> flow.Error:
+    return flow.Error(flow.Error.KILLED_MESSAGE)
+
+
+def _log_exchange(flow: http.HTTPFlow, exchange: Exchange) -> None:
+    fields = {
+        "request_id": exchange.request_id,
+        "method": flow.request.method,
+        "path": edge.path_of(flow.request).decode("latin-1").encode("unicode_escape").decode(),
+        "status": flow.response.status_code if flow.response else None,
+        "refused": exchange.refusal.code if exchange.refusal else None,
+        "error": flow.error.msg if flow.error and not exchange.refusal else None,
+        "token_id": exchange.token_id,
+        "project_id": exchange.project_id,
+        "duration_ms": round((time.monotonic() - exchange.started) * 1000),
+    }
+    _log.info(" ".join(f"{name}={value}" for name, value in fields.items() if value is not None))

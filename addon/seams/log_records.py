@@ -1,0 +1,41 @@
+"""Keeps secrets out of mitmproxy's log messages, and its own log handler from doubling ours.
+
+Some of mitmproxy's messages quote what a peer sent, as the `repr` of bytes: a request that breaks off in its headers is
+logged with its token. The quotes are replaced in the record, before any handler (mitmweb's event log is one) sees it.
+"""
+
+import logging
+import re
+
+from mitmproxy.addons.termlog import TermLogHandler
+
+_QUOTED_BYTES = re.compile(r"""\bb(['"]).*\1""", re.DOTALL)
+_TALKERS = ("mitmproxy.proxy.server", "mitmproxy.addons.clientplayback")
+
+
+def _redact(record: logging.LogRecord) -> bool:
+    message = record.getMessage()
+    redacted = _QUOTED_BYTES.sub("<bytes>", message)
+    if redacted != message:
+        record.msg, record.args = redacted, None
+    return True
+
+
+def redact_wire_bytes() -> None:
+    """Replace what peers sent in the messages of mitmproxy's connection handlers."""
+    for name in _TALKERS:
+        logger = logging.getLogger(name)
+        logger.removeFilter(_redact)
+        logger.addFilter(_redact)
+
+
+def silence_connections(level: int) -> None:
+    """Log each connection's coming and going at debug level only; it is one or more lines a request."""
+    logging.getLogger("mitmproxy.proxy.server").setLevel(level if level == logging.DEBUG else logging.WARNING)
+
+
+def remove_terminal_handler() -> None:
+    """Take out mitmproxy's handler for the terminal, where ours is installed."""
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, TermLogHandler)]:
+        root.removeHandler(handler)

@@ -1,0 +1,23 @@
+"""Which bodies are passed on as they come, instead of being read whole first."""
+
+from mitmproxy import http
+
+LARGE = 1024 * 1024
+"""Bytes from which a body is streamed."""
+
+
+def is_streamed_upload(request: http.Request) -> bool:
+    """Tell whether a request's body is large, or of unknown length."""
+    length = request.headers.get("content-length")
+    if length is None:
+        # Over HTTP/2 a body needs no header; a request without a body ends with its headers, streamed or not.
+        return "transfer-encoding" in request.headers or request.is_http2
+    return not length.isdecimal() or int(length) > LARGE
+
+
+def is_streamed_answer(response: http.Response) -> bool:
+    """Tell whether an answer is an event stream, large, or of unknown length."""
+    if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+        return True
+    length = response.headers.get("content-length", "")
+    return not length.isdecimal() or int(length) > LARGE

@@ -1,0 +1,117 @@
+"""What is written on the wire: copies of the flow's messages, so that the flow never holds the upstream key.
+
+The copies also lack the few headers that must not pass: those of one hop (RFC 9110, section 7.6.1), cookies, and what
+tells about the client's address.
+"""
+
+import copy
+from collections.abc import Iterable
+
+from mitmproxy import http
+
+from addon.exchange import Grant
+
+KEY_SUBPROTOCOL = "openai-insecure-api-key."
+
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"upgrade",
+    }
+)
+_OF_AN_UPGRADE = frozenset({b"connection", b"upgrade"})
+_OF_THE_CLIENT = frozenset(
+    {
+        b"cookie",
+        b"cf-connecting-ip",
+        b"client-ip",
+        b"fastly-client-ip",
+        b"forwarded",
+        b"true-client-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-original-forwarded-for",
+        b"x-real-ip",
+    }
+)
+_FORWARDED = b"x-forwarded-"
+
+# A Connection header may name any header as one of its hop; these frame or route the message and stay.
+_NEVER_OF_A_HOP = frozenset({b"authorization", b"content-length", b"host", b"transfer-encoding"})
+
+type Fields = tuple[tuple[bytes, bytes], ...]
+
+
+def keyed_request(request: http.Request, grant: Grant) -> http.Request:
+    """Return the copy of a request that goes upstream: with the key, at the upstream's path, body shared."""
+    keyed = copy.copy(request)
+    keyed.data = copy.copy(request.data)
+    keyed.data.headers = http.Headers(_upstream_fields(request, grant))
+    keyed.data.path = grant.path_prefix.encode() + request.data.path
+    return keyed
+
+
+def client_response(response: http.Response) -> http.Response:
+    """Return the copy of an answer that goes to the client; the answer itself where nothing has to go."""
+    upgraded = response.status_code == 101  # noqa: PLR2004 - Switching Protocols
+    dropped = _hop_by_hop(response.headers, upgraded=upgraded)
+    fields = response.data.headers.fields
+    kept = tuple(field for field in fields if field[0].lower() not in dropped)
+    if len(kept) == len(fields):
+        return response
+    passed = copy.copy(response)
+    passed.data = copy.copy(response.data)
+    passed.data.headers = http.Headers(kept)
+    return passed
+
+
+def is_websocket_upgrade(request: http.Request) -> bool:
+    """Tell whether this is a valid opening handshake of a WebSocket (RFC 6455, section 4.1)."""
+    headers = request.headers
+    return (
+        request.method == "GET"
+        and headers.get("upgrade", "").lower() == "websocket"
+        and "upgrade" in _names(headers.get_all("connection"))
+        and "sec-websocket-key" in headers
+        and headers.get("sec-websocket-version") == "13"
+    )
+
+
+def subprotocols(headers: http.Headers) -> list[str]:
+    """Return the WebSocket subprotocols that a client offers, in order."""
+    return [name.strip() for value in headers.get_all("sec-websocket-protocol") for name in value.split(",")]
+
+
+def _upstream_fields(request: http.Request, grant: Grant) -> Iterable[tuple[bytes, bytes]]:
+    dropped = _OF_THE_CLIENT | _hop_by_hop(request.headers, upgraded=is_websocket_upgrade(request))
+    authorization = b"Bearer " + grant.api_key.encode()
+    fields = []
+    for name, value in request.headers.fields:
+        lowered = name.lower()
+        if lowered in dropped or lowered.startswith(_FORWARDED) or lowered == b"authorization":
+            continue
+        if lowered == b"sec-websocket-protocol":
+            offered = [offer.strip() for offer in value.split(b",")]
+            kept = [offer for offer in offered if not offer.startswith(KEY_SUBPROTOCOL.encode())]
+            if kept != offered:
+                value = b", ".join(kept)  # noqa: PLW2901 - the header as it goes on
+            if not value:
+                continue
+        fields.append((name, value))
+    return (*fields, (b"authorization", authorization))
+
+
+def _hop_by_hop(headers: http.Headers, *, upgraded: bool) -> frozenset[bytes]:
+    named = {name.encode() for name in _names(headers.get_all("connection"))}
+    dropped = (_HOP_BY_HOP | named) - _NEVER_OF_A_HOP
+    return dropped - _OF_AN_UPGRADE if upgraded else dropped
+
+
+def _names(values: Iterable[str]) -> set[str]:
+    return {name.strip().lower() for value in values for name in value.split(",")}

@@ -1,0 +1,5 @@
+import logging
+
+
+def configure(level, fmt):
+    logging.basicConfig(level=level, force=False)
