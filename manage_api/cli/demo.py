@@ -1,0 +1,99 @@
+"""The demo: everything, for somebody without a key and without a network. Nothing of it is kept."""
+
+import json
+import os
+import secrets
+import socket
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from manage_api.cli import processes, supervisor
+from store.crypto import new_key
+from store.settings import Settings
+
+_MODEL = "gpt-4o-mini"
+
+
+async def run(settings: Settings) -> int:
+    """Run the demo on the settings' ports until it is stopped; return its exit status."""
+    with tempfile.TemporaryDirectory(prefix="llm-proxy-demo-") as folder:
+        key, token = f"sk-demo-{secrets.token_hex(12)}", secrets.token_urlsafe(24)
+        port = _free_port()
+        return await supervisor.run(
+            {
+                "demo upstream": _upstream(port, key),
+                "proxy": processes.PROXY,
+                "management API": processes.MANAGEMENT,
+            },
+            env={**os.environ, **_environment(Path(folder), port, token)},
+            ports=[settings.proxy, settings.manage],
+            drain_timeout=settings.drain_timeout,
+            on_ready=lambda: print(_introduction(settings, token, _make_token(settings, token, key)), flush=True),
+        )
+
+
+def _upstream(port: int, key: str) -> processes.Command:
+    return (sys.executable, "-m", "manage_api.cli.demo_upstream", "--port", str(port), "--api-key", key)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _environment(folder: Path, port: int, token: str) -> Mapping[str, str]:
+    """Return settings that stand for themselves: whatever .env says, no real store, key or upstream is touched."""
+    return {
+        "UPSTREAM_URL": f"http://127.0.0.1:{port}",
+        "DATA_DIR": str(folder),
+        "DATABASE_URL": f"sqlite:///{folder / 'llm-proxy.db'}",
+        "MANAGEMENT_TOKEN": token,
+        "ENCRYPTION_KEY": new_key(),
+        "LOG_LEVEL": os.environ.get("LOG_LEVEL", "warning"),
+    }
+
+
+def _make_token(settings: Settings, token: str, key: str) -> str:
+    """Make a project and a token, as an operator does."""
+    project = _post(settings, token, "/manage/projects", {"name": "Demo", "api_key": key})
+    return str(_post(settings, token, "/manage/tokens", {"project_id": project["id"]})["token"])
+
+
+def _post(settings: Settings, token: str, path: str, body: Mapping[str, object]) -> dict[str, object]:
+    request = urllib.request.Request(  # noqa: S310 - http, to a port of our own
+        f"http://{settings.manage}{path}",
+        data=json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as response:  # noqa: S310 - the same
+        answer: dict[str, object] = json.load(response)
+        return answer
+
+
+def _introduction(settings: Settings, management_token: str, token: str) -> str:
+    return f"""LLM Proxy's demo is up, in front of an upstream that only pretends. Ctrl-C stops it and forgets everything.
+
+curl http://{settings.proxy}/v1/chat/completions \\
+  -H "Authorization: Bearer {token}" -H "Content-Type: application/json" \\
+  -d '{{"model": "{_MODEL}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+
+Or with OpenAI's SDK (pip install openai):
+
+from openai import OpenAI
+
+client = OpenAI(base_url="http://{settings.proxy}/v1", api_key="{token}")
+stream = client.chat.completions.create(
+    model="{_MODEL}", messages=[{{"role": "user", "content": "Hello!"}}], stream=True
+)
+for chunk in stream:
+    print(chunk.choices[0].delta.content or "", end="", flush=True)
+
+How often it was used:
+
+curl http://{settings.manage}/manage/tokens/{token} -H "Authorization: Bearer {management_token}"
+"""

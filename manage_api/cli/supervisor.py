@@ -1,0 +1,102 @@
+"""Runs several processes as one: they start together, and when one ends, or a signal comes, all end."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable, Mapping
+
+from manage_api.cli.processes import Command
+from store.settings import Listen
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_GRACE = 10
+"""Seconds that a process gets beyond its own drain before it is killed."""
+
+
+async def run(
+    commands: Mapping[str, Command],
+    *,
+    env: Mapping[str, str],
+    ports: list[Listen],
+    drain_timeout: float,
+    on_ready: Callable[[], object],
+) -> int:
+    """Run `commands` (by name) until one ends or a signal comes; return the exit status for it all.
+
+    `on_ready` is called (in a thread) once every port answers `/health`. 0: stopped by a signal, and every process
+    ended cleanly. 1: anything else.
+    """
+    stopped = _stop_on_signals()
+    processes = {name: await _start(command, env) for name, command in commands.items()}
+    watchers = {asyncio.create_task(process.wait(), name=name) for name, process in processes.items()}
+    announcer = asyncio.create_task(_announce(ports, on_ready))
+    signalled = asyncio.create_task(stopped.wait())
+    try:
+        done = await _first_end(watchers | {signalled}, announcer)
+        for watcher in watchers & done:
+            _say(f"The {watcher.get_name()} ended with status {watcher.result()}; stopping.")
+    finally:
+        announcer.cancel()
+        signalled.cancel()
+        await _stop_all(processes.values(), drain_timeout + _GRACE)
+    clean = signalled in done and all(process.returncode == 0 for process in processes.values())
+    return 0 if clean else 1
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stopped = asyncio.Event()
+    for number in _SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    return stopped
+
+
+async def _start(command: Command, env: Mapping[str, str]) -> Process:
+    return await asyncio.create_subprocess_exec(*command, env=dict(env), stdin=DEVNULL)
+
+
+async def _first_end(ends: set[asyncio.Task[object]], announcer: asyncio.Task[None]) -> set[asyncio.Task[object]]:
+    """Wait for the first end; an announcement that fails counts as one."""
+    done, _ = await asyncio.wait({*ends, announcer}, return_when=asyncio.FIRST_COMPLETED)
+    if done == {announcer}:
+        announcer.result()
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    return done
+
+
+async def _announce(ports: list[Listen], on_ready: Callable[[], object]) -> None:
+    for listen in ports:
+        while not await _answers(listen):
+            await asyncio.sleep(0.05)
+    await asyncio.to_thread(on_ready)
+
+
+async def _answers(listen: Listen) -> bool:
+    try:
+        reader, writer = await asyncio.open_connection(*listen)
+    except OSError:
+        return False
+    writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    status = await reader.readline()
+    writer.close()
+    return b" 200 " in status
+
+
+async def _stop_all(processes: "Collection[Process]", patience: float) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+    ends = asyncio.gather(*(process.wait() for process in processes))
+    try:
+        await asyncio.wait_for(ends, patience)
+    except TimeoutError:
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+                _say(f"Killed process {process.pid}, which did not end.")
+        await asyncio.gather(*(process.wait() for process in processes))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Sets up on first use, then starts what is asked for. `./run.sh --help` lists the commands.
+#   ./run.sh          the proxy and the management API
+#   ./run.sh test     the tests; ./run.sh setup installs what they need, and nothing else
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+find_python() {
+    for candidate in python3 python3.14 python3.13 python3.12 python; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "LLM Proxy needs Python 3.12 or newer; none was found on the PATH." >&2
+    exit 1
+}
+
+# install NAME REQUIREMENT: again whenever pyproject.toml has changed since.
+install() {
+    local stamp=".venv/installed-$1.toml"
+    cmp -s pyproject.toml "$stamp" && return
+    if ! .venv/bin/python -c '' 2>/dev/null; then
+        python=$(find_python)
+        "$python" -m venv --clear .venv
+    fi
+    echo "Installing what LLM Proxy needs into .venv ..." >&2
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable "$2"
+    cp pyproject.toml "$stamp"
+}
+
+case "${1:-start}" in
+    setup) install test '.[test]' ;;
+    test)  install test '.[test]'; exec .venv/bin/python -m pytest "${@:2}" ;;
+    *)     install run .; exec .venv/bin/llm-proxy "${@:-start}" ;;
+esac
