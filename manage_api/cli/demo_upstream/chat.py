@@ -21,23 +21,22 @@ class ChatCompletions(ApiHandler):
         messages = read_messages(self.required(body, "messages", list), "messages")
         reply = reply_to(messages, self.wanted_words)
         if body.get("stream"):
-            options = body.get("stream_options") or {}
-            await self.stream(self._events(_head(model, "chat.completion.chunk"), reply, options))
+            options = body.get("stream_options")
+            with_usage = isinstance(options, dict) and bool(options.get("include_usage"))
+            await self.stream(self._events(_head(model, "chat.completion.chunk"), reply, with_usage))
         else:
             await self.pause()
             self.write(_completion(_head(model, "chat.completion"), reply))
 
-    async def _events(
-        self, head: dict[str, Any], reply: Reply, options: dict[str, Any]
-    ) -> AsyncGenerator[str]:
-        """Make the chunks. With `include_usage` each has a `usage`, null in all but the last."""
-        if options.get("include_usage"):
+    async def _events(self, head: dict[str, Any], reply: Reply, with_usage: bool) -> AsyncGenerator[str]:
+        """Make the chunks. `with_usage`, each has a `usage`, null in all but the last."""
+        if with_usage:
             head = {**head, "usage": None}
         yield _event({**head, "choices": [_choice({"role": "assistant", "content": "", "refusal": None})]})
         async for word in self.paced(reply.words):
             yield _event({**head, "choices": [_choice({"content": word})]})
         yield _event({**head, "choices": [_choice({}, "stop")]})
-        if options.get("include_usage"):
+        if with_usage:
             yield _event({**head, "choices": [], "usage": _usage(reply)})
         yield "data: [DONE]\n\n"
 

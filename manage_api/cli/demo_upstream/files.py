@@ -69,11 +69,12 @@ class OneFile(ApiHandler):
 class FileContent(ApiHandler):
     """The bytes of one file."""
 
-    def get(self, file_id: str) -> None:
+    async def get(self, file_id: str) -> None:
         """Send the file back as it was uploaded."""
         stored = _find(self.upstream.files, file_id)
         self.set_header("Content-Type", "application/octet-stream")
-        self.write(stored.content)
+        self.set_header("Content-Length", str(len(stored.content)))
+        await self.send(stored.content)
 
 
 def _stored(filename: str, purpose: str, content: bytes) -> StoredFile:

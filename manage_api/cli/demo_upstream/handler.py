@@ -156,6 +156,16 @@ class ApiHandler(RequestHandler):
             await self.pause()
             yield word
 
+    async def send(self, chunk: str | bytes) -> None:
+        """Send a part of the answer and wait until the client takes it. Ends the request if it is gone."""
+        self.write(chunk)
+        try:
+            await self.flush()
+        except StreamClosedError:
+            self.on_connection_close()
+        if self.gone.is_set():
+            raise Finish
+
     async def stream(self, events: AsyncGenerator[str]) -> None:
         """Send server-sent `events` as they come, no faster than the client takes them."""
         _ = self.chunk_delay  # a wrong one must be refused before the answer begins
@@ -163,11 +173,7 @@ class ApiHandler(RequestHandler):
         self.set_header("Cache-Control", "no-cache")
         async with aclosing(events):
             async for event in events:
-                self.write(event)
-                try:
-                    await self.flush()
-                except StreamClosedError:
-                    raise Finish from None
+                await self.send(event)
 
 
 class NotFound(ApiHandler):

@@ -28,12 +28,22 @@ class Realtime(ApiHandler, WebSocketHandler):
     def prepare(self) -> None:
         """Raise unless this is an upgrade with the key, a model and sensible headers."""
         super().prepare()
-        if self.request.headers.get("Upgrade", "").lower() != "websocket":
-            raise invalid_request("The Realtime API is spoken over WebSocket only.")
+        if not self._is_upgrade():
+            raise invalid_request("The Realtime API is spoken over WebSocket (RFC 6455) only.")
         self.model = self.get_query_argument("model", "")
         if not self.model:
             raise missing_parameter("model")
         _ = self.wanted_words, self.chunk_delay  # wrong ones must be refused before the upgrade
+
+    def _is_upgrade(self) -> bool:
+        """Check what tornado would refuse too, but not in OpenAI's shape."""
+        headers = self.request.headers
+        return (
+            headers.get("Upgrade", "").lower() == "websocket"
+            and "upgrade" in headers.get("Connection", "").lower()
+            and headers.get("Sec-WebSocket-Version") == "13"
+            and bool(headers.get("Sec-WebSocket-Key"))
+        )
 
     def check_origin(self, origin: str) -> bool:  # noqa: ARG002 - tornado's signature
         """Accept any Origin."""
@@ -74,16 +84,16 @@ class Realtime(ApiHandler, WebSocketHandler):
             "tool_choice": "auto",
             "max_output_tokens": "inf",
         }
-        await self.send("session.created", session=self.session)
+        await self.send_event("session.created", session=self.session)
 
     async def on_message(self, message: str | bytes) -> None:
         """Answer one event of the client."""
         try:
             await self._answer(_parse(message))
         except ApiError as error:
-            await self.send("error", error={**error.body["error"], "event_id": None})
+            await self.send_event("error", error={**error.body["error"], "event_id": None})
 
-    async def send(self, kind: str, **fields: Any) -> None:
+    async def send_event(self, kind: str, **fields: Any) -> None:
         """Send an event, to nobody if the client is gone."""
         with suppress(WebSocketClosedError):
             await self.write_message(json.dumps({"type": kind, "event_id": _id("event"), **fields}))
@@ -92,7 +102,7 @@ class Realtime(ApiHandler, WebSocketHandler):
         match event.get("type"):
             case "session.update":
                 self.session |= _object(event, "session")
-                await self.send("session.updated", session=self.session)
+                await self.send_event("session.updated", session=self.session)
             case "conversation.item.create":
                 await self._add_item(_object(event, "item"))
             case "response.create":
@@ -105,8 +115,8 @@ class Realtime(ApiHandler, WebSocketHandler):
         await self._confirm({"id": _id("item"), "object": "realtime.item", "status": "completed", **given})
 
     async def _confirm(self, item: dict[str, Any]) -> None:
-        await self.send("conversation.item.added", previous_item_id=self.last_item, item=item)
-        await self.send("conversation.item.done", previous_item_id=self.last_item, item=item)
+        await self.send_event("conversation.item.added", previous_item_id=self.last_item, item=item)
+        await self.send_event("conversation.item.done", previous_item_id=self.last_item, item=item)
         self.last_item = item["id"]
 
     def _start_response(self) -> None:
@@ -123,30 +133,30 @@ class Realtime(ApiHandler, WebSocketHandler):
         instructions = Message("system", str(self.session["instructions"]))
         reply = reply_to([instructions, *self.messages], self.wanted_words)
         response = _response()
-        await self.send("response.created", response=response)
+        await self.send_event("response.created", response=response)
         with suppress(Finish):
             item = await self._send_item(reply, response["id"])
             self.messages.append(Message("assistant", reply.text))
             usage = realtime_usage(reply.input_tokens, reply.output_tokens)
             completed = {**response, "status": "completed", "output": [item], "usage": usage}
-            await self.send("response.done", response=completed)
+            await self.send_event("response.done", response=completed)
 
     async def _send_item(self, reply: Reply, response_id: str) -> dict[str, Any]:
         """Send the one message of a response, word by word, and return it."""
         item = _message()
         within = {"response_id": response_id, "output_index": 0}
         part = {**within, "item_id": item["id"], "content_index": 0}
-        await self.send("response.output_item.added", **within, item=item)
-        await self.send("response.content_part.added", **part, part={"type": "text", "text": ""})
+        await self.send_event("response.output_item.added", **within, item=item)
+        await self.send_event("response.content_part.added", **part, part={"type": "text", "text": ""})
         async with aclosing(self.paced(reply.words)) as words:
             async for word in words:
-                await self.send("response.output_text.delta", **part, delta=word)
+                await self.send_event("response.output_text.delta", **part, delta=word)
         content = [{"type": "output_text", "text": reply.text}]
         item = {**item, "status": "completed", "content": content}
-        await self.send("response.output_text.done", **part, text=reply.text)
-        await self.send("response.content_part.done", **part, part={"type": "text", "text": reply.text})
+        await self.send_event("response.output_text.done", **part, text=reply.text)
+        await self.send_event("response.content_part.done", **part, part={"type": "text", "text": reply.text})
         await self._confirm(item)
-        await self.send("response.output_item.done", **within, item=item)
+        await self.send_event("response.output_item.done", **within, item=item)
         return item
 
 

@@ -417,6 +417,30 @@ def test_realtime_goes_on_after_a_wrong_event(demo: Demo) -> None:
     ]
 
 
+async def leave_after_one_word(demo: Demo, then: Callable[[], Any]) -> Any:
+    """Ask for a long realtime response and do `then` after its first word, before the client closes.
+
+    The words come slowly enough for the client's queue: once that is full, its close takes ten seconds.
+    """
+    long = {"X-Demo-Words": "100000", "X-Demo-Chunk-Delay": "0.02"}
+    async with (
+        async_client(demo) as client,
+        client.realtime.connect(model="gpt-realtime", extra_headers=long) as connection,
+    ):
+        await connection.response.create()
+        async for event in connection:
+            if event.type == "response.output_text.delta":
+                break
+        return await asyncio.to_thread(then)
+
+
+def test_a_realtime_client_may_leave_in_the_middle_of_a_response(demo: Demo) -> None:
+    record = asyncio.run(leave_after_one_word(demo, demo.record))
+
+    assert record["requests"][-1]["finished"] is False
+    assert demo.wait_for_last(lambda last: last["finished"])["hung_up"] is False
+
+
 def test_a_realtime_client_that_leaves_without_a_close_frame_hung_up(demo: Demo) -> None:
     response = upgrade(demo, "?model=gpt-realtime", Authorization=f"Bearer {KEY}")
 
@@ -471,6 +495,7 @@ def test_no_other_credential_is_accepted(demo: Demo, authorization: str) -> None
         ("PUT /models", {}, b"", 405),
         ("BREW /models", {}, b"", 405),
         ("GET /realtime?model=m", {}, b"", 400),
+        ("GET /realtime?model=m", {"Upgrade": "websocket", "Connection": "Upgrade"}, b"", 400),
         ("POST /chat/completions", {}, b"no JSON", 400),
         ("POST /chat/completions", {}, b"[]", 400),
         ("POST /chat/completions", {}, b'{"messages": []}', 400),
@@ -507,6 +532,12 @@ def test_errors_have_openais_shape(
 
 
 # What every answer carries, and the record
+
+
+def raw_request(line: str, *headers: str) -> bytes:
+    return "\r\n".join(
+        [f"{line} HTTP/1.1", "Host: demo", f"Authorization: Bearer {KEY}", *headers, "", ""]
+    ).encode()
 
 
 def assert_identified(response: httpx.Response) -> None:
@@ -551,14 +582,24 @@ def test_a_hang_up_ends_a_stream(demo: Demo, path: str) -> None:
     assert demo.wait_for_last(lambda last: last["hung_up"])["finished"] is False
 
 
-def test_a_hang_up_ends_a_long_wait(demo: Demo) -> None:
-    request = (
-        f"POST /v1/responses HTTP/1.1\r\nHost: demo\r\nAuthorization: Bearer {KEY}\r\n"
-        'X-Demo-Chunk-Delay: 3600\r\nContent-Length: 28\r\n\r\n{"model":"m", "input": "hi"}'
-    )
+def test_a_hang_up_of_a_client_that_does_not_read_is_noticed(demo: Demo, client: openai.OpenAI) -> None:
+    file = client.files.create(file=b"x" * 32 * 1024**2, purpose="user_data")
 
     with socket.create_connection(("127.0.0.1", demo.port)) as connection:
-        connection.sendall(request.encode())
+        connection.sendall(raw_request(f"GET /v1/files/{file.id}/content"))
+        connection.recv(1)
+        assert demo.record()["requests"][-1]["finished"] is False
+
+    assert demo.wait_for_last(lambda last: last["hung_up"])["finished"] is False
+    client.files.delete(file.id)
+
+
+def test_a_hang_up_ends_a_long_wait(demo: Demo) -> None:
+    body = b'{"model": "m", "input": "hi"}'
+    request = raw_request("POST /v1/responses", f"Content-Length: {len(body)}", "X-Demo-Chunk-Delay: 3600")
+
+    with socket.create_connection(("127.0.0.1", demo.port)) as connection:
+        connection.sendall(request + body)
         demo.wait_for_last(lambda last: not last["finished"])
 
     assert demo.wait_for_last(lambda last: last["hung_up"])["finished"] is False
@@ -576,3 +617,9 @@ def test_a_signal_ends_it_cleanly_even_in_the_middle_of_streams(signum: signal.S
     with httpx.stream("POST", f"{demo.url}/chat/completions", json=body, headers=headers) as response:
         next(response.iter_raw())
         assert stop(demo, signum) == (0, "", "")
+
+
+def test_a_signal_ends_it_cleanly_in_the_middle_of_a_realtime_response() -> None:
+    demo = start()
+
+    assert asyncio.run(leave_after_one_word(demo, lambda: stop(demo))) == (0, "", "")
