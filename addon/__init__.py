@@ -1,4 +1,4 @@
-"""The proxy: a mitmproxy addon in reverse mode. What happens to a request, in the order of `gateway.py`:
+"""The proxy: a mitmproxy addon in reverse mode. What happens to a request, in the order of `gateway.py`.
 
     next_layer       put the keyed layer (`seams/keyed_layer.py`) where mitmproxy would put its HTTP layer
     requestheaders   mask the credentials on the flow (`authentication.py`), check the edge (`edge.py`),

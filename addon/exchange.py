@@ -1,5 +1,6 @@
-"""What the gateway knows about a request under way. It is kept beside the flow, never on it: flows are shown and saved."""
+"""What the gateway knows about a request under way: kept beside the flow, never on it, as flows are shown and saved."""
 
+import asyncio
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -48,6 +49,7 @@ class Exchanges:
 
     def __init__(self) -> None:
         self._by_flow: dict[str, Exchange] = {}
+        self._none_left = asyncio.Event()
 
     def open(self, flow_id: str) -> Exchange:
         """Start an exchange."""
@@ -63,7 +65,15 @@ class Exchanges:
         exchange = self._by_flow.pop(flow_id, None)
         if exchange is not None:
             exchange.token = exchange.grant = None
+        if not self._by_flow:
+            self._none_left.set()
         return exchange
+
+    async def wait_until_none(self) -> None:
+        """Return once no exchange is under way."""
+        while self._by_flow:
+            self._none_left.clear()
+            await self._none_left.wait()
 
     def __len__(self) -> int:
         return len(self._by_flow)

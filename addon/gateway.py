@@ -70,7 +70,7 @@ class Gateway:
         if not ctx.options.has_changed("mode"):
             listening.switch_to(ctx.master, listening.reverse_mode(self._settings))
         self._upstreams = dict(map(self._allowed, ctx.options.mode))
-        listening.drain_on_signals(ctx.master, self.busy, self._settings.drain_timeout)
+        listening.drain_on_signals(ctx.master, self._exchanges.wait_until_none, self._settings.drain_timeout)
 
     def configure(self, updated: set[str]) -> None:
         """Refuse options that would undo a promise, once the gateway runs."""
@@ -79,10 +79,6 @@ class Gateway:
         for name in updated & _OPTIONS.keys():
             if getattr(ctx.options, name) != _OPTIONS[name]:
                 raise OptionsError(f"The gateway needs {name}={_OPTIONS[name]}.")
-
-    def busy(self) -> int:
-        """Return how many requests are under way."""
-        return len(self._exchanges)
 
     def done(self) -> None:
         """End the process along with the addon: without it mitmproxy would forward everything."""

@@ -23,9 +23,12 @@ No message may hold a secret: they go to clients and to logs.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 type ErrorBody = dict[str, object]
+
+_BEARER = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
 class GatewayError(Exception):
@@ -37,7 +40,7 @@ class GatewayError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     text: ClassVar[str] = "The gateway met an internal error; its log says more."
-    headers: ClassVar[Mapping[str, str]] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, message: str | None = None, description: str | None = None) -> None:
         self.message = message or self.text
@@ -82,7 +85,7 @@ class Unauthorized(GatewayError):
     status = 401
     code = "unauthorized"
     text = "Send the management token as 'Authorization: Bearer <management token>'."
-    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+    headers = _BEARER
 
 
 class InvalidToken(GatewayError):
@@ -91,7 +94,7 @@ class InvalidToken(GatewayError):
     status = 401
     code = "invalid_token"
     text = "The token is missing, malformed or unknown. Send a proxy token as 'Authorization: Bearer <token>'."
-    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+    headers = _BEARER
 
 
 class TokenInactive(GatewayError):
@@ -100,7 +103,7 @@ class TokenInactive(GatewayError):
     status = 401
     code = "token_inactive"
     text = "The token has been revoked."
-    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+    headers = _BEARER
 
 
 class TokenExpired(GatewayError):
@@ -109,7 +112,7 @@ class TokenExpired(GatewayError):
     status = 401
     code = "token_expired"
     text = "The token has expired."
-    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+    headers = _BEARER
 
 
 class ProjectInactive(GatewayError):
@@ -145,7 +148,7 @@ class MethodNotAllowed(GatewayError):
 
     def __init__(self, allowed: str) -> None:
         super().__init__(f"The method is not allowed here; allowed: {allowed}.")
-        self.headers = {"Allow": allowed}  # type: ignore[misc] - this one depends on the path
+        self.headers = {"Allow": allowed}
 
 
 class RequestTooLarge(GatewayError):
@@ -170,7 +173,7 @@ class RateLimitExceeded(GatewayError):
     status = 429
     code = "rate_limit_exceeded"
     text = "The token has used all of its requests."
-    headers: ClassVar[Mapping[str, str]] = {"x-should-retry": "false"}
+    headers = MappingProxyType({"x-should-retry": "false"})
 
 
 class ServiceUnavailable(GatewayError):

@@ -1,5 +1,6 @@
 """Secrets that are made at the first start and kept in DATA_DIR, readable by their owner alone."""
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -25,11 +26,9 @@ def read_or_make(path: Path, make: Callable[[], str]) -> str:
             file.write(make() + "\n")
             file.flush()
             os.fsync(file.fileno())
-        try:
-            # A link appears whole or not at all, and never replaces another's.
-            Path(path).hardlink_to(draft)
-        except FileExistsError:
-            pass
+        # A link appears whole or not at all, and never replaces another's.
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(draft)
     finally:
         Path(draft).unlink()
     return path.read_text().strip()

@@ -26,6 +26,7 @@ class Token(Model):
 
     id = CharField(max_length=UUID_LENGTH, primary_key=True)
     project = ForeignKeyField(Project, on_delete="CASCADE")
+    project_id: str  # the foreign key itself, read without a query
     lookup = CharField(max_length=HMAC_LENGTH, unique=True)
     sealed_value = BlobField()
     is_active = BooleanField()

@@ -82,33 +82,37 @@ class Settings(BaseSettings):
     )
 
     upstream_url: Annotated[str, _checked(Upstream)] = Field(
-        "https://api.openai.com",
+        default="https://api.openai.com",
         description="The API that gets the requests. A path goes before `/v1`, or replaces it if it ends in `/v1`.",
     )
-    proxy_listen: Annotated[str, _checked(Listen)] = Field("127.0.0.1:8080", description="The proxy's port.")
-    manage_listen: Annotated[str, _checked(Listen)] = Field("127.0.0.1:8081", description="The management API's port.")
+    proxy_listen: Annotated[str, _checked(Listen)] = Field(default="127.0.0.1:8080", description="The proxy's port.")
+    manage_listen: Annotated[str, _checked(Listen)] = Field(
+        default="127.0.0.1:8081", description="The management API's port."
+    )
     web_listen: Annotated[str, _checked(Listen)] = Field(
-        "127.0.0.1:8082", description="mitmweb's port (`./run.sh web`)."
+        default="127.0.0.1:8082", description="mitmweb's port (`./run.sh web`)."
     )
     data_dir: Path = Field(
-        Path("data"),
+        default=Path("data"),
         description="The folder for the database, the secrets made at the first start and mitmproxy's files.",
     )
-    database_url: str = Field("", description="`sqlite:///…`; default: `llm-proxy.db` in `DATA_DIR`.")
+    database_url: str = Field(default="", description="`sqlite:///…`; default: `llm-proxy.db` in `DATA_DIR`.")
     management_token: Annotated[SecretStr, AfterValidator(_bearer_text)] | None = Field(
-        None, description="Opens the management API; default: made at the first start, kept in `DATA_DIR`."
+        default=None, description="Opens the management API; default: made at the first start, kept in `DATA_DIR`."
     )
     encryption_key: Annotated[SecretStr, _checked(KeyRing)] | None = Field(
-        None,
+        default=None,
         description="Base64 of 32 bytes; several, separated by commas: the first encrypts, all decrypt. "
         "Default: made at the first start, kept in `DATA_DIR`.",
     )
-    connect_timeout: Seconds = Field(10, description="Seconds for a connection to the upstream, TLS included.")
-    first_byte_timeout: Seconds = Field(600, description="Seconds from the request to the upstream's headers.")
-    store_timeout: Seconds = Field(2, description="Seconds that a request waits for the store.")
-    drain_timeout: Seconds = Field(30, description="Seconds that requests under way get to end at a stop.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is logged, to stderr.")
-    log_format: Literal["console", "json"] = Field("console", description="`console` or `json`.")
+    connect_timeout: Seconds = Field(default=10, description="Seconds for a connection to the upstream, TLS included.")
+    first_byte_timeout: Seconds = Field(default=600, description="Seconds from the request to the upstream's headers.")
+    store_timeout: Seconds = Field(default=2, description="Seconds that a request waits for the store.")
+    drain_timeout: Seconds = Field(default=30, description="Seconds that requests under way get to end at a stop.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="What is logged, to stderr."
+    )
+    log_format: Literal["console", "json"] = Field(default="console", description="`console` or `json`.")
 
     @classmethod
     def load(cls) -> Self:

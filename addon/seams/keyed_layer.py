@@ -10,7 +10,7 @@ A layer turns events (data came, a hook ended) into commands (send this, open th
 """
 
 import time
-from typing import Protocol
+from typing import Protocol, cast
 
 from mitmproxy import http
 from mitmproxy.connection import Connection, Server
@@ -101,7 +101,7 @@ class KeyedLayer(HttpLayer):
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> Commands:
         """Connect to the upstream for a stream that holds a grant for it; refuse all others."""
-        stream = self.command_sources[event]
+        stream = cast("HttpStream", self.command_sources[event])
         exchange = self._of_stream[stream.stream_id]
         refusal = _refusal(stream.flow.request, exchange.grant, event)
         if refusal is not None:

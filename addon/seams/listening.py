@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.master import Master
@@ -36,20 +36,19 @@ def stop(master: Master) -> asyncio.Task[bool]:
     return spawn(_proxyserver(master).servers.update([]))
 
 
-def drain_on_signals(master: Master, busy: Callable[[], int], timeout: float) -> None:
-    """On SIGTERM and SIGINT stop listening, let requests under way end, then shut down.
+def drain_on_signals(master: Master, drained: Callable[[], Awaitable[None]], timeout: float) -> None:
+    """On SIGTERM, SIGINT and SIGHUP stop listening, let requests under way end, then shut down.
 
-    `busy` counts them; after `timeout` seconds they are cut. Signals may come more than once.
+    `drained` returns once there are none; after `timeout` seconds they are cut. Signals may come more than once.
     """
     draining = asyncio.Event()
 
     async def drain() -> None:
         await stop(master)
-        deadline = master.event_loop.time() + timeout
-        while busy() and master.event_loop.time() < deadline:
-            await asyncio.sleep(0.05)
-        if busy():
-            _log.warning("cut %d requests that did not end in %g seconds", busy(), timeout)
+        try:
+            await asyncio.wait_for(drained(), timeout)
+        except TimeoutError:
+            _log.warning("cut the requests that did not end in %g seconds", timeout)
         master.shutdown()
 
     def on_signal() -> None:
@@ -64,9 +63,9 @@ def drain_on_signals(master: Master, busy: Callable[[], int], timeout: float) ->
 _tasks: set[asyncio.Task[object]] = set()
 
 
-def spawn[T](coroutine: "asyncio.Coroutine[object, object, T]") -> asyncio.Task[T]:
+def spawn[T](coroutine: Coroutine[object, object, T]) -> asyncio.Task[T]:
     """Run a coroutine and keep it: the event loop alone would let it be collected."""
-    task = asyncio.ensure_future(coroutine)
+    task = asyncio.create_task(coroutine)
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     return task

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import click
 
@@ -64,7 +65,7 @@ def _serve(settings: Settings, proxy: processes.Command, listens: dict[str, List
 
 def _require_free_ports(listens: dict[str, Listen]) -> None:
     for name, listen in listens.items():
-        _or_exit(lambda name=name, listen=listen: processes.require_free_port(name, listen), _CANNOT_START)
+        _or_exit(partial(processes.require_free_port, name, listen), _CANNOT_START)
 
 
 def _prepare(settings: Settings) -> None:

@@ -65,7 +65,7 @@ def _make_token(settings: Settings, token: str, key: str) -> str:
 
 
 def _post(settings: Settings, token: str, path: str, body: Mapping[str, object]) -> dict[str, object]:
-    request = urllib.request.Request(  # noqa: S310 - http, to a port of our own
+    request = urllib.request.Request(
         f"http://{settings.manage}{path}",
         data=json.dumps(body).encode(),
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
@@ -76,7 +76,7 @@ def _post(settings: Settings, token: str, path: str, body: Mapping[str, object])
 
 
 def _introduction(settings: Settings, management_token: str, token: str) -> str:
-    return f"""LLM Proxy's demo is up, in front of an upstream that only pretends. Ctrl-C stops it and forgets everything.
+    return f"""LLM Proxy's demo is up, before an upstream that only pretends. Ctrl-C stops it and forgets everything.
 
 curl http://{settings.proxy}/v1/chat/completions \\
   -H "Authorization: Bearer {token}" -H "Content-Type: application/json" \\

@@ -5,7 +5,7 @@ import contextlib
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from manage_api.cli.processes import Command
 from store.settings import Listen
@@ -83,7 +83,7 @@ async def _answers(listen: Listen) -> bool:
     return b" 200 " in status
 
 
-async def _stop_all(processes: "Collection[Process]", patience: float) -> None:
+async def _stop_all(processes: Collection[Process], patience: float) -> None:
     for process in processes:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()

@@ -10,9 +10,7 @@ from manage_api.cli.demo_upstream.app import DEFAULT_CHUNK_DELAY, LOOPBACK, serv
 
 
 @click.command()
-@click.option(
-    "--port", type=click.IntRange(0, 65535), required=True, help="Port to listen on; 0 takes a free one."
-)
+@click.option("--port", type=click.IntRange(0, 65535), required=True, help="Port to listen on; 0 takes a free one.")
 @click.option("--api-key", required=True, help="The key that requests must carry. It protects nothing.")
 @click.option(
     "--chunk-delay",

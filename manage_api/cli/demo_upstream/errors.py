@@ -12,9 +12,7 @@ class ApiError(HTTPError):
     `message` reaches the client, so it never repeats a key.
     """
 
-    def __init__(
-        self, status: int, message: str, *, code: str | None = None, param: str | None = None
-    ) -> None:
+    def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(status)
         self.body = error_body(message, code=code, param=param)
 

@@ -31,9 +31,7 @@ class Responses(ApiHandler):
         instructions = body.get("instructions")
         system = [Message("system", instructions)] if isinstance(instructions, str) else []
         given = self.required(body, "input", (str, list))
-        return system + (
-            [Message("user", given)] if isinstance(given, str) else read_messages(given, "input")
-        )
+        return system + ([Message("user", given)] if isinstance(given, str) else read_messages(given, "input"))
 
     async def _events(self, response: dict[str, Any], reply: Reply) -> AsyncGenerator[dict[str, Any]]:
         """Make the events of a response with one message of one part."""

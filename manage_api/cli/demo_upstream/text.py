@@ -55,9 +55,7 @@ def read_messages(items: list[Any], param: str) -> list[Message]:
 
 def _read_message(item: object, param: str) -> Message:
     if not isinstance(item, dict):
-        raise invalid_request(
-            f"Invalid type for '{param}': expected an object.", code="invalid_type", param=param
-        )
+        raise invalid_request(f"Invalid type for '{param}': expected an object.", code="invalid_type", param=param)
     return Message(str(item.get("role", "")), _text_of(item.get("content")))
 
 

@@ -1,4 +1,4 @@
-"""The real process, asked by the real OpenAI SDK."""  # noqa: INP001 - pytest imports by path (importlib)
+"""The real process, asked by the real OpenAI SDK."""
 
 import asyncio
 import http.client
@@ -211,9 +211,7 @@ def test_the_bytes_of_a_stream(demo: Demo) -> None:
     *events, done, end = response.text.split("\n\n")
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert (done, end) == ("data: [DONE]", "")
-    assert [json.loads(event.removeprefix("data: "))["object"] for event in events] == [
-        "chat.completion.chunk"
-    ] * 3
+    assert [json.loads(event.removeprefix("data: "))["object"] for event in events] == ["chat.completion.chunk"] * 3
 
 
 @pytest.mark.parametrize("words", [1, 3, 500])
@@ -299,9 +297,7 @@ def assert_responses_usage(usage: openai.types.responses.ResponseUsage | None) -
 
 def test_embeddings_are_the_same_in_both_formats(client: openai.OpenAI) -> None:
     packed = client.embeddings.create(model="text-embedding-3-small", input=["one", "two"])
-    plain = client.embeddings.create(
-        model="text-embedding-3-small", input=["one", "two"], encoding_format="float"
-    )
+    plain = client.embeddings.create(model="text-embedding-3-small", input=["one", "two"], encoding_format="float")
 
     assert [len(item.embedding) for item in packed.data] == [1536, 1536]
     for left, right in zip(packed.data, plain.data, strict=True):
@@ -517,9 +513,7 @@ def test_no_other_credential_is_accepted(demo: Demo, authorization: str) -> None
         ("GET /files?limit=0", {}, b"", 400),
     ],
 )
-def test_errors_have_openais_shape(
-    demo: Demo, line: str, headers: dict[str, str], body: bytes, status: int
-) -> None:
+def test_errors_have_openais_shape(demo: Demo, line: str, headers: dict[str, str], body: bytes, status: int) -> None:
     key = {"Authorization": f"Bearer {KEY}"}
     method, path = line.split(" ")
 
@@ -535,9 +529,7 @@ def test_errors_have_openais_shape(
 
 
 def raw_request(line: str, *headers: str) -> bytes:
-    return "\r\n".join(
-        [f"{line} HTTP/1.1", "Host: demo", f"Authorization: Bearer {KEY}", *headers, "", ""]
-    ).encode()
+    return "\r\n".join([f"{line} HTTP/1.1", "Host: demo", f"Authorization: Bearer {KEY}", *headers, "", ""]).encode()
 
 
 def assert_identified(response: httpx.Response) -> None:
@@ -546,9 +538,7 @@ def assert_identified(response: httpx.Response) -> None:
 
 
 def test_the_record_shows_what_arrived(demo: Demo) -> None:
-    response = httpx.get(
-        f"{demo.url}/models?a=%20b", headers={"Authorization": f"Bearer {KEY}", "X-Twice": "1"}
-    )
+    response = httpx.get(f"{demo.url}/models?a=%20b", headers={"Authorization": f"Bearer {KEY}", "X-Twice": "1"})
 
     assert_identified(response)
     record = demo.record()
