@@ -67,7 +67,7 @@ async def _first_end(ends: set[asyncio.Task[object]], announcer: asyncio.Task[No
 
 async def _announce(ports: list[Listen], on_ready: Callable[[], object]) -> None:
     for listen in ports:
-        while not await _answers(listen):
+        while not await _answers(listen):  # noqa: ASYNC110 - nothing tells when another process listens
             await asyncio.sleep(0.05)
     await asyncio.to_thread(on_ready)
 

@@ -1,0 +1,132 @@
+"""The gateway under test: the real processes on a data folder of their own."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import httpx
+
+from support.processes import Process, clean_environment, free_port, python, tool
+from support.upstreams import KEY
+
+MANAGEMENT_TOKEN = "management-token-of-the-tests"
+
+type Way = Literal["launcher", "mitmdump", "mitmweb"]
+WAYS: tuple[Way, ...] = ("launcher", "mitmdump", "mitmweb")
+
+
+class Gateway:
+    """A data folder, a proxy (or several) and a management API on it, each a process on a port of its own."""
+
+    def __init__(self, folder: Path, upstream_url: str, **settings: str) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.manage_port = free_port()
+        self.manage_url = f"http://127.0.0.1:{self.manage_port}"
+        self.env = {
+            **clean_environment(),
+            "UPSTREAM_URL": upstream_url,
+            "DATA_DIR": str(self.data),
+            "MANAGE_LISTEN": f"127.0.0.1:{self.manage_port}",
+            "MANAGEMENT_TOKEN": MANAGEMENT_TOKEN,
+            "LOG_LEVEL": "debug",
+            **settings,
+        }
+        self.proxies: list[Proxy] = []
+        self.management: Process | None = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def start(
+        cls, folder: Path, upstream_url: str, *, way: Way = "launcher", proxies: int = 1, **settings: str
+    ) -> Iterator[Self]:
+        """Run a management API and `proxies` proxies until the block ends."""
+        gateway = cls(folder, upstream_url, **settings)
+        try:
+            gateway.start_management()
+            for _ in range(proxies):
+                gateway.start_proxy(way)
+            yield gateway
+        finally:
+            gateway.stop()
+
+    def start_management(self) -> Process:
+        self.management = Process(python("-m", "manage_api"), env=self.env, log=self.folder / "management.log")
+        self.management.wait_for_port(self.manage_port)
+        return self.management
+
+    def start_proxy(self, way: Way = "launcher") -> "Proxy":
+        number, port, web_port = len(self.proxies), free_port(), free_port()
+        env = {**self.env, "PROXY_LISTEN": f"127.0.0.1:{port}", "WEB_LISTEN": f"127.0.0.1:{web_port}"}
+        process = Process(_command(way, self.env["UPSTREAM_URL"], port, web_port), env=env, log=self.folder / f"proxy{number}.log")
+        self.proxies.append(Proxy(process, port, web_port))
+        process.wait_for_port(port)
+        return self.proxies[-1]
+
+    def stop(self) -> None:
+        for process in [*(proxy.process for proxy in self.proxies), self.management]:
+            if process is not None and process.is_running():
+                process.stop()
+
+    @property
+    def port(self) -> int:
+        return self.proxies[0].port
+
+    @property
+    def url(self) -> str:
+        return self.proxies[0].url
+
+    def manage(self, method: str, path: str, body: object = None, *, token: str = MANAGEMENT_TOKEN) -> httpx.Response:
+        """Send one request to the management API."""
+        return httpx.request(
+            method, f"{self.manage_url}{path}", json=body, headers={"Authorization": f"Bearer {token}"}, timeout=30
+        )
+
+    def make_project(self, name: str = "Tests", api_key: str = KEY) -> dict[str, Any]:
+        return self._created("/manage/projects", {"name": name, "api_key": api_key})
+
+    def make_token(self, project_id: str | None = None, **fields: object) -> dict[str, Any]:
+        project_id = project_id or self.make_project()["id"]
+        return self._created("/manage/tokens", {"project_id": project_id, **fields})
+
+    def token(self, token_id: str) -> dict[str, Any]:
+        """Read a token back."""
+        found: dict[str, Any] = self.manage("GET", f"/manage/tokens/{token_id}").raise_for_status().json()
+        return found
+
+    def logs(self) -> str:
+        """Return what all processes have logged."""
+        return "".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
+
+    def _created(self, path: str, body: object) -> dict[str, Any]:
+        response = self.manage("POST", path, body)
+        assert response.status_code == 201, response.text
+        created: dict[str, Any] = response.json()
+        return created
+
+
+class Proxy:
+    """One proxy process."""
+
+    def __init__(self, process: Process, port: int, web_port: int) -> None:
+        self.process = process
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.web_url = f"http://127.0.0.1:{web_port}"
+
+
+def bearer(token: dict[str, Any]) -> dict[str, str]:
+    """Return the header that sends a token."""
+    return {"Authorization": f"Bearer {token['token']}"}
+
+
+def _command(way: Way, upstream_url: str, port: int, web_port: int) -> Sequence[str]:
+    if way == "launcher":
+        return python("-m", "addon")
+    # A free port from the start: plain `mitmdump -s` opens 8080 before it loads a script.
+    mode = ["--mode", f"reverse:{upstream_url}@127.0.0.1:{port}", "-s", "addon/proxy.py"]
+    if way == "mitmdump":
+        return [tool("mitmdump"), *mode]
+    web = ["--set", f"web_port={web_port}", "--set", "web_open_browser=false", "--set", "web_password=web-password"]
+    return [tool("mitmweb"), *mode, *web]
