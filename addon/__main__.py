@@ -37,9 +37,8 @@ async def _serve_web(settings: Settings) -> None:
 
 async def _run(master: DumpMaster | WebMaster, settings: Settings) -> None:
     chain.add_first(master, make_gateway(settings))
-    folder = settings.data_dir.absolute() / "mitmproxy"
-    master.options.update(confdir=str(folder))
-    optmanager.load_paths(master.options, str(folder / "config.yaml"))
+    master.options.update(confdir=str(settings.mitmproxy_dir))
+    optmanager.load_paths(master.options, str(settings.mitmproxy_dir / "config.yaml"))
     master.options.update(mode=[listening.reverse_mode(settings)])
     await master.run()
 

@@ -67,6 +67,8 @@ class Gateway:
         reload.stop_watching(ctx.master, self)
         log_records.redact_wire_bytes()
         ctx.options.update(**_OPTIONS)
+        if not ctx.options.has_changed("confdir"):
+            ctx.options.update(confdir=str(self._settings.mitmproxy_dir))
         if not ctx.options.has_changed("mode"):
             listening.switch_to(ctx.master, listening.reverse_mode(self._settings))
         self._upstreams = dict(map(self._allowed, ctx.options.mode))

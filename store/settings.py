@@ -147,6 +147,11 @@ class Settings(BaseSettings):
         return Listen.parse(self.web_listen)
 
     @property
+    def mitmproxy_dir(self) -> Path:
+        """The folder for mitmproxy's certificates and its config.yaml."""
+        return self.data_dir.absolute() / "mitmproxy"
+
+    @property
     def store_url(self) -> str:
         """DATABASE_URL, or the default file in DATA_DIR."""
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'llm-proxy.db'}"

@@ -30,6 +30,7 @@ class Gateway:
             "DATA_DIR": str(self.data),
             "MANAGE_LISTEN": f"127.0.0.1:{self.manage_port}",
             "MANAGEMENT_TOKEN": MANAGEMENT_TOKEN,
+            "HOME": str(folder),  # mitmdump keeps files there
             "LOG_LEVEL": "debug",
             **settings,
         }
@@ -59,7 +60,9 @@ class Gateway:
     def start_proxy(self, way: Way = "launcher") -> "Proxy":
         number, port, web_port = len(self.proxies), free_port(), free_port()
         env = {**self.env, "PROXY_LISTEN": f"127.0.0.1:{port}", "WEB_LISTEN": f"127.0.0.1:{web_port}"}
-        process = Process(_command(way, self.env["UPSTREAM_URL"], port, web_port), env=env, log=self.folder / f"proxy{number}.log")
+        process = Process(
+            _command(way, self.env["UPSTREAM_URL"], port, web_port), env=env, log=self.folder / f"proxy{number}.log"
+        )
         self.proxies.append(Proxy(process, port, web_port))
         process.wait_for_port(port)
         return self.proxies[-1]
