@@ -9,7 +9,6 @@ another row it does not decrypt.
 """
 
 import base64
-import binascii
 import hmac
 import os
 from collections.abc import Sequence
@@ -95,7 +94,7 @@ class Vault:
 def _parse_key(text: str) -> bytes:
     try:
         key = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:
         key = b""
     if len(key) != KEY_SIZE:
         raise ValueError("each key must be base64 of 32 bytes, as printed by: openssl rand -base64 32")

@@ -27,7 +27,7 @@ class Listen(NamedTuple):
     def parse(cls, text: str) -> Self:
         """Read `host:port` or `[IPv6]:port`. Raises ValueError."""
         parts = urlsplit(f"//{text}")
-        if not parts.hostname or not parts.port or parts.netloc != text or parts.username is not None:
+        if not _is_plain(text) or not parts.hostname or not parts.port or parts.netloc != text or parts.username is not None:
             raise ValueError("must be host:port, such as 127.0.0.1:8080 or [::1]:8080")
         return cls(parts.hostname, parts.port)
 
@@ -50,13 +50,18 @@ class Upstream(NamedTuple):
         Raises ValueError.
         """
         parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
+        if not _is_plain(url) or parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
             raise ValueError("must be a URL such as https://api.openai.com")
         if parts.username is not None or parts.query or parts.fragment:
             raise ValueError("must have no user, query or fragment; the key belongs to a project")
         port = parts.port or (443 if parts.scheme == "https" else 80)
         prefix = parts.path.rstrip("/").removesuffix("/v1")
         return cls(parts.scheme, parts.hostname, port, prefix)
+
+
+def _is_plain(text: str) -> bool:
+    """Tell whether a text can stand in a URL as it is. `urlsplit` takes blanks and drops line ends silently."""
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def _checked[T](parse: type[Listen | Upstream | KeyRing]) -> AfterValidator:
