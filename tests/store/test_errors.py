@@ -1,0 +1,102 @@
+import json
+from typing import Any
+
+import pytest
+
+from store import errors
+from store.errors import GatewayError
+
+TABLE: list[tuple[type[GatewayError], int, str, str]] = [
+    (errors.GatewayError, 500, "internal_error", "server_error"),
+    (errors.InvalidRequest, 400, "invalid_request", "invalid_request_error"),
+    (errors.Unauthorized, 401, "unauthorized", "authentication_error"),
+    (errors.InvalidToken, 401, "invalid_token", "authentication_error"),
+    (errors.TokenInactive, 401, "token_inactive", "authentication_error"),
+    (errors.TokenExpired, 401, "token_expired", "authentication_error"),
+    (errors.ProjectInactive, 403, "project_inactive", ""),
+    (errors.DestinationRefused, 403, "destination_refused", ""),
+    (errors.NotFound, 404, "not_found", "invalid_request_error"),
+    (errors.MethodNotAllowed, 405, "method_not_allowed", "invalid_request_error"),
+    (errors.RequestTooLarge, 413, "request_too_large", "invalid_request_error"),
+    (errors.UnsupportedMediaType, 415, "unsupported_media_type", "invalid_request_error"),
+    (errors.RateLimitExceeded, 429, "rate_limit_exceeded", "rate_limit_error"),
+    (errors.ServiceUnavailable, 503, "service_unavailable", ""),
+    (errors.StoreUnavailable, 503, "store_unavailable", ""),
+    (errors.StoreLocked, 503, "store_unavailable", ""),
+    (errors.UpstreamTimeout, 504, "upstream_timeout", "server_error"),
+]
+each = pytest.mark.parametrize(("kind", "status", "code", "openai_type"), TABLE, ids=lambda value: str(value))
+
+
+def make(kind: type[GatewayError]) -> GatewayError:
+    return errors.MethodNotAllowed("GET, HEAD") if kind is errors.MethodNotAllowed else kind()
+
+
+def every_kind(kind: type[GatewayError]) -> set[type[GatewayError]]:
+    return {kind}.union(*(every_kind(child) for child in kind.__subclasses__()))
+
+
+def test_the_table_names_every_error() -> None:
+    assert {row[0] for row in TABLE} == every_kind(GatewayError)
+
+
+@each
+def test_an_error_knows_its_status_and_code(
+    kind: type[GatewayError], status: int, code: str, openai_type: str
+) -> None:
+    error = make(kind)
+    assert (error.status, error.code) == (status, code)
+    assert error.message
+    assert str(error) == error.message
+
+
+@each
+def test_the_management_body_is_both_schemas_at_once(
+    kind: type[GatewayError], status: int, code: str, openai_type: str
+) -> None:
+    error = make(kind)
+    assert error.body() == {"error": error.message, "code": code, "message": error.message}
+
+
+@each
+def test_the_proxys_body_is_what_openais_sdks_read(
+    kind: type[GatewayError], status: int, code: str, openai_type: str
+) -> None:
+    error = make(kind)
+    body: dict[str, Any] = json.loads(json.dumps(error.openai_body()))
+    assert (body["code"], body["message"]) == (code, error.message)
+    if status in {403, 503}:
+        assert body["error"] == error.message
+    else:
+        assert body["error"] == {"message": error.message, "type": openai_type, "param": None, "code": code}
+
+
+@each
+def test_headers_go_with_their_statuses(kind: type[GatewayError], status: int, code: str, openai_type: str) -> None:
+    expected = {
+        401: {"WWW-Authenticate": "Bearer"},
+        405: {"Allow": "GET, HEAD"},
+        429: {"x-should-retry": "false"},
+    }
+    assert make(kind).headers == expected.get(status, {})
+
+
+def test_a_message_replaces_the_text_and_a_description_is_added() -> None:
+    error = errors.InvalidRequest("Too long.", "At most 10.")
+    expected = {"error": "Too long.", "code": "invalid_request", "message": "Too long.", "description": "At most 10."}
+    assert error.body() == expected
+    assert errors.ProjectInactive(description="Switch it on.").openai_body()["description"] == "Switch it on."
+    assert errors.InvalidRequest.text != "Too long."
+
+
+def test_a_project_that_is_off_is_told_in_the_contracts_words() -> None:
+    assert errors.ProjectInactive().body()["error"] == "Project is inactive"
+
+
+def test_an_unreachable_upstream_is_told_in_the_contracts_words() -> None:
+    assert errors.ServiceUnavailable().body()["error"] == "Service temporarily unavailable"
+
+
+def test_a_locked_store_is_an_unavailable_one() -> None:
+    assert issubclass(errors.StoreLocked, errors.StoreUnavailable)
+    assert not issubclass(errors.StartupError, GatewayError)

@@ -1,0 +1,193 @@
+import base64
+import logging
+from pathlib import Path
+
+import pytest
+
+from store.errors import StartupError
+from store.settings import Listen, Settings, Upstream
+
+KEY = base64.b64encode(bytes(32)).decode()
+
+
+def test_defaults_serve_on_loopback_for_openai() -> None:
+    settings = Settings.load()
+    assert settings.upstream == ("https", "api.openai.com", 443, "")
+    assert (settings.proxy, settings.manage, settings.web) == (
+        ("127.0.0.1", 8080),
+        ("127.0.0.1", 8081),
+        ("127.0.0.1", 8082),
+    )
+    assert settings.store_url == f"sqlite:///{Path('data').absolute() / 'llm-proxy.db'}"
+    assert settings.mitmproxy_dir == Path("data").absolute() / "mitmproxy"
+    assert settings.management_token is None
+    assert settings.encryption_key is None
+    assert settings.log_threshold == logging.INFO
+
+
+def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("PROXY_LISTEN=127.0.0.1:1\nMANAGE_LISTEN=127.0.0.1:2\n")
+    monkeypatch.setenv("PROXY_LISTEN", "127.0.0.1:3")
+    settings = Settings.load()
+    assert (settings.proxy.port, settings.manage.port) == (3, 2)
+
+
+def test_an_empty_variable_counts_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSTREAM_URL", "")
+    monkeypatch.setenv("MANAGEMENT_TOKEN", "")
+    settings = Settings.load()
+    assert settings.upstream.host == "api.openai.com"
+    assert settings.management_token is None
+
+
+def test_every_fault_is_reported_at_once_and_without_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    secret = "this-is-secret"
+    faults = {
+        "UPSTREAM_URL": f"https://user:{secret}@api.openai.com",
+        "PROXY_LISTEN": "8080",
+        "MANAGEMENT_TOKEN": f"{secret} with blanks",
+        "ENCRYPTION_KEY": secret,
+        "STORE_TIMEOUT": "0",
+        "CONNECT_TIMEOUT": "inf",
+        "FIRST_BYTE_TIMEOUT": "nan",
+        "DRAIN_TIMEOUT": secret,
+        "LOG_LEVEL": secret,
+    }
+    for name, value in faults.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StartupError) as caught:
+        Settings.load()
+    message = str(caught.value)
+    assert [line.split()[0] for line in message.splitlines()[1:]] == [
+        name.upper() for name in Settings.model_fields if name.upper() in faults
+    ]
+    assert secret not in message
+    assert caught.value.__suppress_context__  # a traceback would show what pydantic saw
+
+
+@pytest.mark.parametrize("key", [KEY[:-4], KEY[:-1], "é" * 44, f"{KEY},", f"{KEY},short", " ", "="])
+def test_a_bad_encryption_key_is_explained(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("ENCRYPTION_KEY", key)
+    with pytest.raises(StartupError, match="ENCRYPTION_KEY each key must be base64 of 32 bytes"):
+        Settings.load()
+
+
+@pytest.mark.parametrize("token", ["x" * 15, "x" * 15 + "é", "xxxxxxxx xxxxxxxx", "x" * 16 + "\t", "x" * 16 + "\x7f"])
+def test_a_management_token_must_fit_a_header_and_not_be_guessable(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MANAGEMENT_TOKEN", token)
+    with pytest.raises(StartupError, match="MANAGEMENT_TOKEN must have at least 16"):
+        Settings.load()
+
+
+def test_secrets_are_not_in_the_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ENCRYPTION_KEY", KEY)
+    monkeypatch.setenv("MANAGEMENT_TOKEN", "a-management-token")
+    settings = Settings.load()
+    assert KEY not in repr(settings)
+    assert "a-management-token" not in repr(settings)
+
+
+def test_an_encryption_key_may_be_a_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = base64.b64encode(b"x" * 32).decode()
+    monkeypatch.setenv("ENCRYPTION_KEY", f"{KEY} , {other}")
+    assert Settings.load().encryption_key is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "written"),
+    [
+        ("127.0.0.1:8080", "127.0.0.1", 8080, "127.0.0.1:8080"),
+        ("[::1]:8080", "::1", 8080, "[::1]:8080"),
+        ("localhost:1", "localhost", 1, "localhost:1"),
+        ("0.0.0.0:65535", "0.0.0.0", 65535, "0.0.0.0:65535"),  # noqa: S104 - text
+    ],
+)
+def test_a_listen_address_is_host_and_port(text: str, host: str, port: int, written: str) -> None:
+    listen = Listen.parse(text)
+    assert listen == (host, port)
+    assert str(listen) == written
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "8080",
+        ":8080",
+        "127.0.0.1",
+        "127.0.0.1:",
+        "127.0.0.1:0",
+        "127.0.0.1:65536",
+        "127.0.0.1:-1",
+        "127.0.0.1:http",
+        "127.0.0.1:80/",
+        "127.0.0.1:80?x",
+        "127.0.0.1:80#x",
+        "http://127.0.0.1:80",
+        "user@127.0.0.1:80",
+        "@127.0.0.1:80",
+        "::1:8080",
+        "[::1]",
+        "[::1]8080",
+        "[::1:8080",
+        "[nonsense]:80",
+        "127.0.0.1:80 ",
+        " 127.0.0.1:80",
+        "127.0.0.1 :80",
+    ],
+)
+def test_anything_else_is_no_listen_address(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Listen.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://api.openai.com", ("https", "api.openai.com", 443, "")),
+        ("https://api.openai.com/", ("https", "api.openai.com", 443, "")),
+        ("https://api.openai.com/v1", ("https", "api.openai.com", 443, "")),
+        ("https://api.openai.com/v1/", ("https", "api.openai.com", 443, "")),
+        ("http://localhost:11434", ("http", "localhost", 11434, "")),
+        ("http://host", ("http", "host", 80, "")),
+        ("HTTPS://Host/Base", ("https", "host", 443, "/Base")),
+        ("https://host/openai", ("https", "host", 443, "/openai")),
+        ("https://host/openai/", ("https", "host", 443, "/openai")),
+        ("https://host/openai/v1", ("https", "host", 443, "/openai")),
+        ("https://host/openai/v1/", ("https", "host", 443, "/openai")),
+        ("https://host/apiv1", ("https", "host", 443, "/apiv1")),
+        ("https://host/v1/openai", ("https", "host", 443, "/v1/openai")),
+        ("http://[::1]:9000/v1", ("http", "::1", 9000, "")),
+    ],
+)
+def test_an_upstream_is_an_origin_and_a_prefix(url: str, expected: tuple[object, ...]) -> None:
+    assert Upstream.parse(url) == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "api.openai.com",
+        "//api.openai.com",
+        "ftp://api.openai.com",
+        "https://",
+        "https:///v1",
+        "https://user@host",
+        "https://user:password@host",
+        "https://@host",
+        "https://host?query",
+        "https://host#fragment",
+        "https://host:port",
+        "https://host:65536",
+        "https://host:0",
+        "https://[::1",
+        "https://ho st",
+        "https://host ",
+        "https://host/a b",
+        "https://host/é",
+    ],
+)
+def test_anything_else_is_no_upstream(url: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Upstream.parse(url)

@@ -1,0 +1,56 @@
+"""Real stores in a folder of the test's own."""
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from store.bootstrap import Store, open_store
+from store.projects import Projects
+from store.settings import Settings
+from store.tokens import TokenRecord, Tokens
+
+API_KEY = "sk-upstream-key-of-the-unit-tests-0123456789"
+UNKNOWN_TOKEN = "00000000-0000-4000-8000-000000000000"
+
+
+def make_settings(folder: Path, **values: Any) -> Settings:
+    """Settings with DATA_DIR inside `folder`, without a `.env`."""
+    return Settings(_env_file=None, **{"data_dir": folder / "data", **values})
+
+
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator[Store]:
+    """Open a store, and close this thread's connection with the block."""
+    store = open_store(settings)
+    try:
+        yield store
+    finally:
+        store.database.close()
+
+
+def make_token(store: Store, **fields: Any) -> TokenRecord:
+    """Add a token, in a project of its own where none is named."""
+    project_id = fields.pop("project_id", None) or Projects(store).create("Tests", API_KEY).id
+    return Tokens(store).create(project_id, **fields)
+
+
+def set_columns(store: Store, table: str, row_id: str, **columns: object) -> None:
+    """Write columns of a row directly, past everything that checks them."""
+    names = ", ".join(f"{name} = ?" for name in columns)
+    with store.database.write():
+        store.database.execute(f"UPDATE {table} SET {names} WHERE id = ?", [*columns.values(), row_id])  # noqa: S608
+
+
+@contextlib.contextmanager
+def foreign_lock(store: Store) -> Iterator[sqlite3.Connection]:
+    """Hold the write lock on a connection that the program knows nothing about."""
+    connection = sqlite3.connect(store.database.path, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        connection.close()
