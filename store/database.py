@@ -10,10 +10,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import peewee
-from playhouse import db_url
 
 from store import clock
 from store.errors import StartupError, StoreLocked, StoreUnavailable
@@ -119,9 +117,10 @@ def _is_locked(error: Exception) -> bool:
 
 
 def _sqlite_path(url: str) -> Path:
-    if urlsplit(url).scheme != "sqlite":
+    """Take the path out as it is: a file's name may hold '?', '#' or '%'."""
+    scheme, _, path = url.partition("///")
+    if scheme != "sqlite:" or not Path(path).name:
         raise StartupError("DATABASE_URL must be sqlite:///relative/path or sqlite:////absolute/path.")
-    path = db_url.parse(url)["database"]
     if path == ":memory:":
         raise StartupError("DATABASE_URL must name a file: two processes share the store.")
     return Path(path)
