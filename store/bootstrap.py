@@ -1,18 +1,20 @@
 """Opening the store: the folder, the database and its migrations, the secrets. Both processes start here."""
 
+import contextlib
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from playhouse.migrations import Runner
+from pydantic import SecretStr
 
 from store import keyfiles
 from store.crypto import DecryptionError, KeyRing, Vault, new_key
 from store.database import Database
 from store.errors import GatewayError, StartupError
 from store.models import Secret
-from store.settings import Settings
+from store.settings import Settings, bearer_text
 
 ENCRYPTION_KEY_FILE = "encryption_key"
 MANAGEMENT_TOKEN_FILE = "management_token"  # noqa: S105 - a file's name
@@ -39,9 +41,12 @@ def open_store(settings: Settings) -> Store:
     try:
         prepare_folder(settings.data_dir)
         database = Database(settings.store_url, settings.store_timeout)
-        with database.exclusive():
-            _migrate(database)
-            vault = _unlock(database, settings)
+        with contextlib.ExitStack() as on_failure:
+            on_failure.callback(database.close)
+            with database.exclusive():
+                _migrate(database)
+                vault = _unlock(database, settings)
+            on_failure.pop_all()
     except OSError as error:
         raise StartupError(f"Cannot use DATA_DIR or DATABASE_URL: {error.strerror}: {error.filename}") from error
     except GatewayError as error:
@@ -55,10 +60,19 @@ def prepare_folder(folder: Path) -> None:
 
 
 def management_token(settings: Settings) -> str:
-    """Return the management token: the setting's, or the one in DATA_DIR, made now if there is none."""
+    """Return the management token: the setting's, or the one in DATA_DIR, made now if there is none.
+
+    Raises StartupError when the file is damaged: an empty token would open the management API to everybody.
+    """
     if settings.management_token is not None:
         return settings.management_token.get_secret_value()
-    return keyfiles.read_or_make(settings.data_dir / MANAGEMENT_TOKEN_FILE, lambda: secrets.token_urlsafe(32))
+    token = keyfiles.read_or_make(settings.data_dir / MANAGEMENT_TOKEN_FILE, lambda: secrets.token_urlsafe(32))
+    try:
+        return bearer_text(SecretStr(token)).get_secret_value()
+    except ValueError as error:
+        raise StartupError(
+            f"The file {MANAGEMENT_TOKEN_FILE} in DATA_DIR is damaged: it {error}. Delete it to get a new token."
+        ) from None
 
 
 def _migrate(database: Database) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 
 def read(path: Path) -> str | None:
-    """Return the secret in `path`, or None where there is no such file."""
+    """Return the secret in `path`, or None where there is no such file. Whether it is damaged is seen by its use."""
     try:
-        return path.read_text().strip()
+        return path.read_text(errors="replace").strip()
     except FileNotFoundError:
         return None
 
@@ -31,4 +31,4 @@ def read_or_make(path: Path, make: Callable[[], str]) -> str:
             path.hardlink_to(draft)
     finally:
         Path(draft).unlink()
-    return path.read_text().strip()
+    return path.read_text(errors="replace").strip()

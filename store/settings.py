@@ -27,7 +27,8 @@ class Listen(NamedTuple):
     def parse(cls, text: str) -> Self:
         """Read `host:port` or `[IPv6]:port`. Raises ValueError."""
         parts = urlsplit(f"//{text}")
-        if not _is_plain(text) or not parts.hostname or not parts.port or parts.netloc != text or parts.username is not None:
+        whole = _is_plain(text) and parts.netloc == text and parts.username is None
+        if not whole or not parts.hostname or not parts.port:
             raise ValueError("must be host:port, such as 127.0.0.1:8080 or [::1]:8080")
         return cls(parts.hostname, parts.port)
 
@@ -72,7 +73,8 @@ def _checked[T](parse: type[Listen | Upstream | KeyRing]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _bearer_text(value: SecretStr) -> SecretStr:
+def bearer_text(value: SecretStr) -> SecretStr:
+    """Return a management token as it is. Raises ValueError for one that no header takes, or that can be guessed."""
     text = value.get_secret_value()
     if len(text) < 16 or not text.isascii() or any(c.isspace() or not c.isprintable() for c in text):  # noqa: PLR2004
         raise ValueError("must have at least 16 printable ASCII characters and no blanks")
@@ -102,7 +104,7 @@ class Settings(BaseSettings):
         description="The folder for the database, the secrets made at the first start and mitmproxy's files.",
     )
     database_url: str = Field(default="", description="`sqlite:///…`; default: `llm-proxy.db` in `DATA_DIR`.")
-    management_token: Annotated[SecretStr, AfterValidator(_bearer_text)] | None = Field(
+    management_token: Annotated[SecretStr, AfterValidator(bearer_text)] | None = Field(
         default=None, description="Opens the management API; default: made at the first start, kept in `DATA_DIR`."
     )
     encryption_key: Annotated[SecretStr, _checked(KeyRing)] | None = Field(
