@@ -1,0 +1,194 @@
+import base64
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from store import bootstrap
+from store.bootstrap import ENCRYPTION_KEY_FILE, MANAGEMENT_TOKEN_FILE, open_store
+from store.crypto import new_key
+from store.errors import StartupError
+from store.projects import Projects
+from store.settings import Settings
+from support.processes import DEADLINE, ROOT, clean_environment
+from support.stores import API_KEY, make_settings, opened
+
+OPEN_AND_TELL = """
+import sys
+from store.bootstrap import management_token, open_store
+from store.settings import Settings
+settings = Settings.load()
+print("ready", flush=True)
+sys.stdin.readline()
+store = open_store(settings)
+print(store.vault.lookup("6fd5ce84-0efa-4d8d-9dbd-8de4ab5e8b1b"), management_token(settings), flush=True)
+store.database.close()
+"""
+
+
+def test_a_fresh_folder_becomes_a_store_for_its_owner_alone(settings: Settings) -> None:
+    with opened(settings) as store:
+        assert Projects(store).list() == []
+        assert store.database.execute("PRAGMA journal_mode", ()) == [("wal",)]
+        assert store.database.execute("PRAGMA foreign_keys", ()) == [(1,)]
+    assert stat.S_IMODE(settings.data_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE((settings.data_dir / ENCRYPTION_KEY_FILE).stat().st_mode) == 0o600
+
+
+def test_a_second_start_opens_what_the_first_made(settings: Settings) -> None:
+    with opened(settings) as store:
+        project = Projects(store).create("One", API_KEY)
+        lookup = store.vault.lookup("x")
+    with opened(settings) as store:
+        assert Projects(store).list() == [project]
+        assert store.vault.lookup("x") == lookup
+
+
+@pytest.mark.parametrize("name", ["with blank", "hash#mark", "per%41cent", "question?mark", "ümläut", "semi;colon"])
+def test_any_folder_will_do(tmp_path: Path, name: str) -> None:
+    settings = make_settings(tmp_path, data_dir=tmp_path / name)
+    with opened(settings):
+        assert (tmp_path / name / "llm-proxy.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_processes_that_open_a_fresh_folder_at_once_agree(tmp_path: Path) -> None:
+    env = {**clean_environment(), "DATA_DIR": str(tmp_path / "data"), "PYTHONPATH": str(ROOT)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OPEN_AND_TELL],
+            env=env,
+            cwd=tmp_path,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for _ in range(3)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    told = [process.communicate(timeout=DEADLINE) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], told
+    assert len({out for out, _ in told}) == 1
+
+
+def test_another_key_ends_the_start_and_says_so(tmp_path: Path) -> None:
+    with opened(make_settings(tmp_path, encryption_key=new_key())):
+        pass
+    with pytest.raises(StartupError, match="ENCRYPTION_KEY does not open this store"):
+        open_store(make_settings(tmp_path, encryption_key=new_key()))
+
+
+def test_a_ring_opens_what_any_of_its_keys_made(tmp_path: Path) -> None:
+    old, new = new_key(), new_key()
+    with opened(make_settings(tmp_path, encryption_key=old)) as store:
+        lookup = store.vault.lookup("x")
+    for ring in (f"{old},{new}", f"{new},{old}"):
+        with opened(make_settings(tmp_path, encryption_key=ring)) as store:
+            assert store.vault.lookup("x") == lookup
+
+
+def test_a_filled_store_without_its_key_file_is_not_given_a_new_key(settings: Settings) -> None:
+    with opened(settings):
+        pass
+    key_file = settings.data_dir / ENCRYPTION_KEY_FILE
+    key_file.unlink()
+    with pytest.raises(StartupError, match="there is no key: set ENCRYPTION_KEY"):
+        open_store(settings)
+    assert not key_file.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"nonsense\n", b"\xff\xfe\x00", base64.b64encode(b"short")])
+@pytest.mark.parametrize("filled", [True, False], ids=["filled store", "new store"])
+def test_a_damaged_key_file_ends_the_start_and_stays(settings: Settings, content: bytes, filled: bool) -> None:
+    if filled:
+        with opened(settings):
+            pass
+    else:
+        settings.data_dir.mkdir()
+    key_file = settings.data_dir / ENCRYPTION_KEY_FILE
+    key_file.write_bytes(content)
+    with pytest.raises(StartupError, match=f"{ENCRYPTION_KEY_FILE} .*is damaged"):
+        open_store(settings)
+    assert key_file.read_bytes() == content
+
+
+def test_a_newer_schema_is_refused(settings: Settings) -> None:
+    with opened(settings) as store:
+        tables = [name for (name,) in store.database.execute("SELECT name FROM sqlite_master WHERE type='table'", ())]
+        (history,) = set(tables) - {"project", "token", "secret"}
+        columns = [row[1] for row in store.database.execute(f"PRAGMA table_info({history})", ())]
+        known = dict(zip(columns, store.database.execute(f"SELECT * FROM {history}", ())[0], strict=True))  # noqa: S608
+        newer = {**known, "name": "9999_future"} | ({"id": 9999} if "id" in known else {})
+        with store.database.write():
+            places = ", ".join("?" * len(newer))
+            store.database.execute(
+                f"INSERT INTO {history} ({', '.join(newer)}) VALUES ({places})",  # noqa: S608
+                list(newer.values()),
+            )
+    with pytest.raises(StartupError, match=r"newer than this program \(it has 9999_future\)"):
+        open_store(settings)
+
+
+def test_a_file_in_place_of_the_folder_ends_the_start(settings: Settings) -> None:
+    settings.data_dir.write_text("a file")
+    with pytest.raises(StartupError, match="Cannot use DATA_DIR"):
+        open_store(settings)
+
+
+def test_a_file_that_is_no_database_ends_the_start(settings: Settings) -> None:
+    settings.data_dir.mkdir()
+    (settings.data_dir / "llm-proxy.db").write_text("no database, but long enough to look like one" * 100)
+    with pytest.raises(StartupError, match="not a database"):
+        open_store(settings)
+
+
+def test_a_database_in_a_missing_folder_ends_the_start(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="No such file or directory"):
+        open_store(make_settings(tmp_path, database_url=f"sqlite:///{tmp_path}/missing/x.db"))
+
+
+@pytest.mark.parametrize("url", ["mysql://host/x", "x.db", "sqlite:///", "sqlite://", "sqlite:///:memory:"])
+def test_a_url_that_names_no_file_ends_the_start(tmp_path: Path, url: str) -> None:
+    with pytest.raises(StartupError, match="DATABASE_URL must"):
+        open_store(make_settings(tmp_path, database_url=url))
+
+
+@pytest.mark.parametrize("slashes", ["///", "////"])
+def test_a_url_is_relative_or_absolute(tmp_path: Path, slashes: str) -> None:
+    rest = "x.db" if slashes == "///" else f"{tmp_path}/x.db".lstrip("/")
+    with opened(make_settings(tmp_path, database_url=f"sqlite:{slashes}{rest}")):
+        assert (tmp_path / "x.db").is_file()
+
+
+def test_a_management_token_is_made_once(settings: Settings) -> None:
+    bootstrap.prepare_folder(settings.data_dir)
+    token = bootstrap.management_token(settings)
+    assert len(token) >= 32
+    assert bootstrap.management_token(settings) == token
+    assert stat.S_IMODE((settings.data_dir / MANAGEMENT_TOKEN_FILE).stat().st_mode) == 0o600
+
+
+def test_a_management_token_that_is_set_is_not_written(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, management_token="a-management-token")
+    bootstrap.prepare_folder(settings.data_dir)
+    assert bootstrap.management_token(settings) == "a-management-token"
+    assert os.listdir(settings.data_dir) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"short\n", b"\xff\xfe\x00"])
+def test_a_damaged_management_token_opens_nothing(settings: Settings, content: bytes) -> None:
+    bootstrap.prepare_folder(settings.data_dir)
+    (settings.data_dir / MANAGEMENT_TOKEN_FILE).write_bytes(content)
+    with pytest.raises(StartupError, match=f"{MANAGEMENT_TOKEN_FILE} .*is damaged"):
+        bootstrap.management_token(settings)
