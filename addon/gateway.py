@@ -142,7 +142,12 @@ class Gateway:
         response.stream = streaming.is_streamed_answer(response)
 
     def response(self, flow: http.HTTPFlow) -> None:
-        """End the exchange: the answer is complete."""
+        """End the exchange: the answer is complete. A WebSocket begins here instead."""
+        if flow.websocket is None:
+            self._end(flow)
+
+    def websocket_end(self, flow: http.HTTPFlow) -> None:
+        """End the exchange: the WebSocket is closed."""
         self._end(flow)
 
     def error(self, flow: http.HTTPFlow) -> None:

@@ -1,5 +1,0 @@
-import logging
-
-
-def configure(level, fmt):
-    logging.basicConfig(level=level, force=False)
