@@ -25,7 +25,7 @@ def main() -> int:
 
 
 def _fail(error: StartupError, code: int) -> int:
-    print(error, file=sys.stderr)  # noqa: T201 - for the operator, not for a log
+    print(error, file=sys.stderr)
     return code
 
 

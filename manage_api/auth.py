@@ -26,6 +26,4 @@ def _holds(request: flask.Request, management_token: str) -> bool:
     # Repeated headers arrive joined by a comma, which no token has: they match nothing.
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     # Bytes, as compare_digest takes no other text than ASCII.
-    return scheme.lower() == "bearer" and hmac.compare_digest(
-        token.strip(" ").encode(), management_token.encode()
-    )
+    return scheme.lower() == "bearer" and hmac.compare_digest(token.strip(" ").encode(), management_token.encode())

@@ -1,10 +1,9 @@
 """`/health`: am I alive? It asks nobody else: a store that is down is no reason to restart this process."""
 
-from importlib import metadata
-
 import flask
 
 from store import clock
+from store.version import __version__
 
 
 def blueprint() -> flask.Blueprint:
@@ -15,7 +14,7 @@ def blueprint() -> flask.Blueprint:
     def health() -> dict[str, str]:
         return {
             "status": "ok",
-            "version": metadata.version("llm-proxy"),
+            "version": __version__,
             "timestamp": clock.to_rfc3339(clock.now()),
         }
 

@@ -35,7 +35,7 @@ DRAIN_TIMEOUT = 10
 _LOG = logging.getLogger(__name__)
 
 
-class HeadersTooLarge(GatewayError):  # noqa: N818 - named like its kin in store.errors
+class HeadersTooLarge(GatewayError):
     """The request's headers are larger than this port reads."""
 
     status = 431
@@ -43,7 +43,7 @@ class HeadersTooLarge(GatewayError):  # noqa: N818 - named like its kin in store
     text = "The request's headers are too large."
 
 
-class TransferEncodingUnknown(GatewayError):  # noqa: N818 - the same
+class TransferEncodingUnknown(GatewayError):
     """The body is encoded in a way that this port does not read."""
 
     status = 501
@@ -143,7 +143,5 @@ def serve(app: flask.Flask, listen: Listen) -> None:
     _LOG.info("listening", extra={"url": f"http://{listen}"})
     server.run()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(
-            number, signal.SIG_IGN
-        )  # the process is ending, and a second signal must not change how
+        signal.signal(number, signal.SIG_IGN)  # the process is ending, and a second signal must not change how
     server.shut_down()

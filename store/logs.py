@@ -87,9 +87,7 @@ def _renderer(log_format: Format) -> Processor:
     if log_format == "json":
         return structlog.processors.JSONRenderer()
     # The default shows the values of variables in tracebacks where it can.
-    return structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-    )
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
 
 
 def _masked(render: Processor) -> Processor:

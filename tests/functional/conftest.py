@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import pytest
-
 from support.gateway import WAYS, Gateway
 from support.upstreams import DemoUpstream
 

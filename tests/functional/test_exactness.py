@@ -1,4 +1,4 @@
-"""Limits are exact under load, with a patching operator and with several proxies; the counts are what the upstream saw."""
+"""Limits are exact under load, while an operator patches, over several proxies; the upstream saw what was counted."""
 
 import threading
 from collections import Counter
@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-
 from support.gateway import Gateway, Proxy, bearer
 from support.upstreams import DemoUpstream
 

@@ -3,11 +3,10 @@ just used, in another process."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import pytest
-
 from support.gateway import Gateway, bearer
 from support.upstreams import KEY, DemoUpstream
 
@@ -29,7 +28,7 @@ class Clients:
         self._clients = [httpx.Client(base_url=proxy.url, headers=bearer(self.token)) for proxy in gateway.proxies]
         assert self.ask() == [(200, None), (200, None)]
 
-    def __enter__(self) -> "Clients":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

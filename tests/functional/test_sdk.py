@@ -7,9 +7,7 @@ from typing import Any
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
-
 from support.gateway import Gateway
-from support.upstreams import DemoUpstream
 
 MODEL = "gpt-4o-mini"
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Tell me a story"}]
@@ -79,11 +77,11 @@ def test_files(client: openai.OpenAI) -> None:
     assert client.files.delete(uploaded.id).deleted
 
 
-def test_realtime_over_a_websocket(gateway_any_way: Gateway, token: dict[str, Any], upstream: DemoUpstream) -> None:
+def test_realtime_over_a_websocket(gateway_any_way: Gateway, token: dict[str, Any]) -> None:
     async def converse() -> list[str]:
         base_url, websocket_url = f"{gateway_any_way.url}/v1", f"ws://127.0.0.1:{gateway_any_way.port}/v1"
         client = openai.AsyncOpenAI(base_url=base_url, websocket_base_url=websocket_url, api_key=token["token"])
-        events = []
+        events: list[str] = []
         async with client, client.realtime.connect(model="gpt-realtime") as connection:
             await connection.response.create()
             async for event in connection:
@@ -100,14 +98,16 @@ def test_realtime_over_a_websocket(gateway_any_way: Gateway, token: dict[str, An
 
 def test_a_wrong_token_is_the_sdks_own_error(gateway_any_way: Gateway) -> None:
     unknown = "11111111-1111-4111-8111-111111111111"
-    with openai.OpenAI(base_url=f"{gateway_any_way.url}/v1", api_key=unknown) as client:
-        with pytest.raises(openai.AuthenticationError) as caught:
-            client.chat.completions.create(model=MODEL, messages=MESSAGES)
+    with (
+        openai.OpenAI(base_url=f"{gateway_any_way.url}/v1", api_key=unknown) as client,
+        pytest.raises(openai.AuthenticationError) as caught,
+    ):
+        client.chat.completions.create(model=MODEL, messages=MESSAGES)
     assert caught.value.code == "invalid_token"
     assert "token" in caught.value.message
 
 
-def test_a_used_up_token_is_the_sdks_own_error_and_not_retried(gateway_any_way: Gateway, upstream: DemoUpstream) -> None:
+def test_a_used_up_token_is_the_sdks_own_error_and_not_retried(gateway_any_way: Gateway) -> None:
     token = gateway_any_way.make_token(max_requests=1)
     with openai.OpenAI(base_url=f"{gateway_any_way.url}/v1", api_key=token["token"], max_retries=5) as client:
         client.models.list()

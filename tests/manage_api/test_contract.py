@@ -134,9 +134,7 @@ def test_missing_fields_are_all_named(client: FlaskClient) -> None:
     assert "'api_key' is missing" in message
 
 
-@pytest.mark.parametrize(
-    "value", ["", " ", "\n\t\u00a0\u2003", "\x00", "a\x00b", "n" * 256, 1, True, None, []]
-)
+@pytest.mark.parametrize("value", ["", " ", "\n\t\u00a0\u2003", "\x00", "a\x00b", "n" * 256, 1, True, None, []])
 def test_bad_name(client: FlaskClient, project_id: str, value: object) -> None:
     assert "'name'" in refused(client, json.dumps({"name": value, "api_key": "k"}).encode())
     assert client.patch(f"/manage/projects/{project_id}", json={"name": value}).status_code == 400
@@ -150,9 +148,7 @@ def test_bad_api_key(client: FlaskClient, project_id: str, value: object) -> Non
     assert client.patch(f"/manage/projects/{project_id}", json={"api_key": value}).status_code == 400
 
 
-@pytest.mark.parametrize(
-    "value", ["1.0", "1e3", "true", "-1", "9223372036854775808", "1e400", '"1"', "null", "[]"]
-)
+@pytest.mark.parametrize("value", ["1.0", "1e3", "true", "-1", "9223372036854775808", "1e400", '"1"', "null", "[]"])
 def test_bad_max_requests(client: FlaskClient, token: dict[str, object], value: str) -> None:
     body = f'{{"project_id": "{token["project_id"]}", "max_requests": {value}}}'.encode()
     assert "'max_requests'" in refused(client, body, "/manage/tokens")
@@ -202,9 +198,7 @@ def test_other_media_types(client: FlaskClient, content_type: str | None) -> Non
     assert answer.status_code == 415
 
 
-@pytest.mark.parametrize(
-    "content_type", ["application/json; charset=utf-8", "Application/JSON", "application/json;x"]
-)
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON", "application/json;x"])
 def test_media_type_of_json(client: FlaskClient, content_type: str) -> None:
     body = b'{"name": "n", "api_key": "k"}'
     assert client.post("/manage/projects", data=body, content_type=content_type).status_code == 201

@@ -31,9 +31,7 @@ def test_stylesheet_needs_no_network(anyone: FlaskClient) -> None:
     assert "@import" not in text(anyone, "/docs/swagger-ui.css")
 
 
-@pytest.mark.parametrize(
-    "path", ["/docs/", "/docs/nothing.js", "/docs/../app.py", "/docs/%2e%2e/__init__.py"]
-)
+@pytest.mark.parametrize("path", ["/docs/", "/docs/nothing.js", "/docs/../app.py", "/docs/%2e%2e/__init__.py"])
 def test_nothing_else(anyone: FlaskClient, path: str) -> None:
     assert anyone.get(path).status_code == 404
 

@@ -100,9 +100,7 @@ def test_allow(client: FlaskClient, path: str, allowed: str) -> None:
     assert answer.headers["Allow"] == allowed
 
 
-def test_store_down(
-    client: FlaskClient, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_store_down(client: FlaskClient, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store.database.close()
     store.database.engine.init(str(tmp_path / "no-such-folder" / "store.db"))
     check(client.get("/manage/projects"), 503, "store_unavailable")

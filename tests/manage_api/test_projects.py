@@ -104,9 +104,7 @@ def test_bulk_revoke(client: FlaskClient, project_id: str, token: dict[str, obje
     }
 
 
-@pytest.mark.parametrize(
-    ("method", "suffix"), [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/tokens/revoke")]
-)
+@pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/tokens/revoke")])
 @pytest.mark.parametrize("project_id", [UNKNOWN, "no-uuid", "1"])
 def test_unknown(client: FlaskClient, method: str, project_id: str, suffix: str) -> None:
     answer = client.open(f"/manage/projects/{project_id}{suffix}", method=method, json={})

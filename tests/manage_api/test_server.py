@@ -171,9 +171,7 @@ def test_connection_is_kept(port: int) -> None:
             answer.read()
 
 
-@pytest.mark.parametrize(
-    "signals", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM] * 2, [signal.SIGINT] * 2]
-)
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM] * 2, [signal.SIGINT] * 2])
 def test_signals(tmp_path: Path, signals: list[int]) -> None:
     port = free_port()
     process = start(tmp_path, port)

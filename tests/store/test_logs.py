@@ -97,9 +97,7 @@ def test_again(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("log_format", ["console", "json"])
 def test_tokens_in_paths_are_masked(capsys: pytest.CaptureFixture[str], log_format: logs.Format) -> None:
     logs.configure(logging.DEBUG, log_format)
-    logging.getLogger("x").info(
-        "serving /manage/tokens/%s", TOKEN, extra={"path": f"/manage/tokens/{TOKEN}/x"}
-    )
+    logging.getLogger("x").info("serving /manage/tokens/%s", TOKEN, extra={"path": f"/manage/tokens/{TOKEN}/x"})
     try:
         fail(f"/manage/tokens/{TOKEN}")
     except ValueError:
