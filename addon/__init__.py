@@ -6,7 +6,7 @@
     request          admit: the store decides and counts, then a grant for one destination is kept for this flow
     (upstream)       the keyed layer sends the grant's key on a copy (`wire.py`), to that destination only
     responseheaders  add the request ids and the upstream's duration; stream what is no small document
-    response, error  forget the exchange and its grant; one line in the log
+    response, error  (or websocket_end) forget the exchange and its grant; one line in the log
 
 Whatever goes wrong on the way becomes an answer (`answers.py`), and without a grant nothing leaves. The package
 imports `store`, never `manage_api`. `seams/` holds what leans on mitmproxy's private parts.

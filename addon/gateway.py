@@ -8,6 +8,7 @@ import functools
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from typing import TypeGuard
 
 from mitmproxy import connection, ctx, flow, http
 from mitmproxy.exceptions import OptionsError
@@ -71,7 +72,10 @@ class Gateway:
             ctx.options.update(confdir=str(self._settings.mitmproxy_dir))
         if not ctx.options.has_changed("mode"):
             listening.switch_to(ctx.master, listening.reverse_mode(self._settings))
-        self._upstreams = dict(map(self._allowed, ctx.options.mode))
+        modes = [ProxyMode.parse(mode) for mode in ctx.options.mode]
+        if not all(map(_is_served, modes)):
+            _log.error("The gateway runs in reverse mode only: --mode reverse:https://…@host:port")  # ends mitmproxy
+        self._upstreams = dict(self._allowed(mode) for mode in modes if _is_served(mode))
         listening.drain_on_signals(ctx.master, self._exchanges.wait_until_none, self._settings.drain_timeout)
 
     def configure(self, updated: set[str]) -> None:
@@ -91,9 +95,7 @@ class Gateway:
 
     def client_connected(self, client: connection.Client) -> None:
         """Close every connection that is not reverse mode over TCP to an HTTP upstream."""
-        mode = client.proxy_mode
-        http_upstream = isinstance(mode, ReverseMode) and mode.scheme in {"http", "https"}
-        if not http_upstream or client.transport_protocol != "tcp" or not self._upstreams:
+        if not _is_served(client.proxy_mode) or client.transport_protocol != "tcp" or not self._upstreams:
             client.error = "The gateway serves HTTP in reverse mode only."
 
     def next_layer(self, asked: layer.NextLayer) -> None:
@@ -140,7 +142,12 @@ class Gateway:
         response.stream = streaming.is_streamed_answer(response)
 
     def response(self, flow: http.HTTPFlow) -> None:
-        """End the exchange: the answer is complete."""
+        """End the exchange: the answer is complete. A WebSocket begins here instead."""
+        if flow.websocket is None:
+            self._end(flow)
+
+    def websocket_end(self, flow: http.HTTPFlow) -> None:
+        """End the exchange: the WebSocket is closed."""
         self._end(flow)
 
     def error(self, flow: http.HTTPFlow) -> None:
@@ -173,16 +180,17 @@ class Gateway:
         if exchange is not None and _log.isEnabledFor(logging.INFO):
             _log_exchange(flow, exchange)
 
-    def _allowed(self, mode: str) -> tuple[Destination, Upstream]:
+    def _allowed(self, mode: ReverseMode) -> tuple[Destination, Upstream]:
         """Return where a mode leads. UPSTREAM_URL's path prefix holds for UPSTREAM_URL's own origin."""
-        spec = ProxyMode.parse(mode)
-        if not isinstance(spec, ReverseMode):
-            return Destination("", 0, tls=False), self._settings.upstream
-        host, port = spec.address
-        upstream = Upstream(spec.scheme, host, port, "")
+        host, port = mode.address
+        upstream = Upstream(mode.scheme, host, port, "")
         if upstream[:3] == self._settings.upstream[:3]:
             upstream = self._settings.upstream
-        return Destination(host, port, spec.scheme == "https"), upstream
+        return Destination(host, port, mode.scheme == "https"), upstream
+
+
+def _is_served(mode: ProxyMode) -> TypeGuard[ReverseMode]:
+    return isinstance(mode, ReverseMode) and mode.scheme in {"http", "https"}
 
 
 def _killed() -> flow.Error:
@@ -190,15 +198,15 @@ def _killed() -> flow.Error:
 
 
 def _log_exchange(flow: http.HTTPFlow, exchange: Exchange) -> None:
+    path = edge.path_of(flow.request).decode("latin-1").encode("unicode_escape").decode()
+    status = flow.response.status_code if flow.response else "-"
     fields = {
         "request_id": exchange.request_id,
-        "method": flow.request.method,
-        "path": edge.path_of(flow.request).decode("latin-1").encode("unicode_escape").decode(),
-        "status": flow.response.status_code if flow.response else None,
         "refused": exchange.refusal.code if exchange.refusal else None,
         "error": flow.error.msg if flow.error and not exchange.refusal else None,
         "token_id": exchange.token_id,
         "project_id": exchange.project_id,
         "duration_ms": round((time.monotonic() - exchange.started) * 1000),
     }
-    _log.info(" ".join(f"{name}={value}" for name, value in fields.items() if value is not None))
+    known = {name: value for name, value in fields.items() if value is not None}
+    _log.info("%s %s %s", flow.request.method, path, status, extra=known)

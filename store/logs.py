@@ -1,5 +1,97 @@
+"""Logging: one handler to stderr for every library, and no secret on the way.
+
+What could hold a secret is taken out here, behind everybody's back: tokens in paths, whoever logs them, and
+the libraries' records that show parameters.
+"""
+
 import logging
+import re
+import sys
+from typing import Any, Literal
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+type Format = Literal["console", "json"]
+
+_TOKEN_IN_PATH = re.compile(
+    r"(?<=/manage/tokens/)[^/?\s\"']+"
+    # A token where none belongs, such as /manage/token/<token>: any UUID in a path that is not a project's.
+    r"|(?<=/)(?<!/projects/)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
+    re.IGNORECASE,
+)
+
+_TALKATIVE = ("peewee",)
+"""Loggers whose debug records show the parameters of statements, and a parameter may be a token."""
 
 
-def configure(level, fmt):
-    logging.basicConfig(level=level, force=False)
+def _without_leftovers(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
+    """Drop what the formatters of others' handlers leave on a record, as if it were a field of its own."""
+    event.pop("message", None)
+    event.pop("asctime", None)
+    return event
+
+
+_ENRICH: tuple[Processor, ...] = (
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.ExtraAdder(),
+    _without_leftovers,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+)
+
+
+class _Handler(logging.StreamHandler[Any]):
+    """Our handler, to be known again when logging is configured once more."""
+
+
+def configure(level: int, log_format: Format) -> None:
+    """Send every record from `level` on to stderr, from stdlib loggers and structlog's alike.
+
+    `console` is for people; `json` writes one object a line with `timestamp` (ISO 8601, UTC), `level`,
+    `logger`, `event`, the record's extra fields, and `exception` as text. Handlers of others stay.
+    """
+    handler = _Handler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_ENRICH,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _masked(_renderer(log_format)),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [*(other for other in root.handlers if not isinstance(other, _Handler)), handler]
+    root.setLevel(level)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(level, logging.INFO))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            *_ENRICH,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+
+
+def mask_tokens(text: str) -> str:
+    """Replace each token in a path of the management API by `<token>`."""
+    return _TOKEN_IN_PATH.sub("<token>", text)
+
+
+def _renderer(log_format: Format) -> Processor:
+    if log_format == "json":
+        return structlog.processors.JSONRenderer()
+    # The default shows the values of variables in tracebacks where it can.
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+
+
+def _masked(render: Processor) -> Processor:
+    def processor(logger: WrappedLogger, name: str, event: EventDict) -> str:
+        return mask_tokens(str(render(logger, name, event)))
+
+    return processor

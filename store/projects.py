@@ -83,5 +83,6 @@ class Projects:
     def delete(self, project_id: str) -> None:
         """Remove a project and its tokens. Raises NotFound."""
         with self._database.write():
-            if not Project.delete_by_id(project_id):
+            deleted = Project.delete().where(Project.id == project_id).execute()  # type: ignore[misc]  # the stubs
+            if not deleted:
                 raise NotFound("There is no such project.")

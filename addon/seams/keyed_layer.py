@@ -171,11 +171,11 @@ class KeyedLayer(HttpLayer):
 
     def _fail(self, codec: layer.Layer, event: ResponseProtocolError) -> Commands:
         """Answer in place of an upstream that failed, unless its answer has begun; then only cutting it is honest."""
-        stream = self.streams.get(event.stream_id)
-        if stream is None or event.stream_id in self._answered:
+        stream, exchange = self.streams.get(event.stream_id), self._of_stream.get(event.stream_id)
+        if stream is None or exchange is None or event.stream_id in self._answered:
             cause = None
         else:
-            cause = _cause(self._of_stream[event.stream_id], event.code)
+            cause = _cause(exchange, event.code)
         if cause is None or stream is None:
             self._forget(event.stream_id)
             yield from super().event_to_child(codec, event)

@@ -31,9 +31,7 @@ def clean_environment() -> dict[str, str]:
 class Process:
     """A process whose output goes to a file."""
 
-    def __init__(
-        self, command: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path = ROOT, group: bool = False
-    ) -> None:
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path = ROOT) -> None:
         self.log = log
         with log.open("ab") as output:
             self._popen = subprocess.Popen(

@@ -1,0 +1,52 @@
+"""How the store's records look outside, as the schemas of openapi.yaml have them."""
+
+import flask
+
+from store.clock import to_rfc3339
+from store.projects import ProjectRecord
+from store.tokens import RevokedTokens, TokenRecord
+
+type JSONObject = dict[str, object]
+
+
+def project(record: ProjectRecord) -> JSONObject:
+    """Return the schema `Project`."""
+    return {
+        "id": record.id,
+        "name": record.name,
+        "is_active": record.is_active,
+        "created_at": to_rfc3339(record.created_at),
+        "updated_at": to_rfc3339(record.updated_at),
+    }
+
+
+def token(record: TokenRecord) -> JSONObject:
+    """Return the schema `Token`, with the token itself in it."""
+    return {
+        "id": record.id,
+        "token": record.value,
+        "project_id": record.project_id,
+        "expires_at": to_rfc3339(record.expires_at),
+        "is_active": record.is_active,
+        "request_count": record.request_count,
+        "max_requests": record.max_requests,
+        "created_at": to_rfc3339(record.created_at),
+        "last_used_at": None if record.last_used_at is None else to_rfc3339(record.last_used_at),
+    }
+
+
+def revoked(tokens: RevokedTokens) -> JSONObject:
+    """Return the answer to a bulk revoke; as it is one transaction, no part of it can fail."""
+    return {
+        "revoked_count": tokens.revoked,
+        "already_revoked_count": tokens.already_revoked,
+        "total_tokens": tokens.total,
+        "failed_count": 0,
+    }
+
+
+def nothing() -> flask.Response:
+    """Return 204, without a type for the body that it does not have."""
+    response = flask.Response(status=204)
+    del response.headers["Content-Type"]
+    return response

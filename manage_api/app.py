@@ -1,0 +1,35 @@
+"""The Flask application, put together in one place so that the order of the steps can be read."""
+
+import flask
+
+from manage_api import (
+    access_log,
+    auth,
+    contract,
+    docs,
+    errors,
+    health,
+    projects,
+    request_ids,
+    strict_json,
+    tokens,
+)
+from store.bootstrap import Store
+
+
+def create_app(store: Store, management_token: str) -> flask.Flask:
+    """Make the management API of an open store; `management_token` opens `/manage`."""
+    app = flask.Flask(__name__, static_folder=None)
+    app.json = strict_json.StrictJSONProvider(app)
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.url_map.merge_slashes = False  # no redirects: a slash too many is another path
+    request_ids.register(app)
+    access_log.register(app)
+    auth.register(app, management_token)
+    contract.register(app)
+    errors.register(app)
+    app.register_blueprint(projects.blueprint(store))
+    app.register_blueprint(tokens.blueprint(store))
+    app.register_blueprint(health.blueprint())
+    app.register_blueprint(docs.blueprint())
+    return app

@@ -1,0 +1,56 @@
+"""Every error becomes an answer here: one JSON body, whoever raised it."""
+
+import logging
+import traceback
+
+import flask
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from store import errors
+from store.errors import GatewayError
+
+_LOG = logging.getLogger(__name__)
+
+_BY_STATUS: dict[int | None, type[GatewayError]] = {
+    404: errors.NotFound,
+    413: errors.RequestTooLarge,
+    415: errors.UnsupportedMediaType,
+}
+
+
+def register(app: flask.Flask) -> None:
+    """Answer our own errors, those of Flask and werkzeug, and every other exception."""
+    app.register_error_handler(GatewayError, _answer)
+    app.register_error_handler(errors.StoreUnavailable, _answer_store_unavailable)
+    app.register_error_handler(HTTPException, _answer_http)
+    app.register_error_handler(Exception, _answer_unexpected)
+
+
+def _answer(error: GatewayError) -> flask.Response:
+    response = flask.jsonify(error.body())
+    response.status_code = error.status
+    response.headers.update(error.headers)
+    return response
+
+
+def _answer_store_unavailable(error: errors.StoreUnavailable) -> flask.Response:
+    _LOG.error("store unavailable", extra={"cause": str(error.__cause__), "request_id": flask.g.request_id})
+    return _answer(error)
+
+
+def _answer_http(error: HTTPException) -> flask.Response:
+    if isinstance(error, MethodNotAllowed):
+        return _answer(errors.MethodNotAllowed(", ".join(sorted(error.valid_methods or ()))))
+    return _answer(_BY_STATUS.get(error.code, errors.InvalidRequest)())
+
+
+def _answer_unexpected(error: Exception) -> flask.Response:
+    _LOG.error("unexpected error", extra={"trace": _trace(error), "request_id": flask.g.request_id})
+    return _answer(GatewayError())
+
+
+def _trace(error: BaseException) -> str:
+    """Return where an exception and its causes came from, without their messages: they may quote a secret."""
+    cause = error.__cause__ or error.__context__
+    earlier = _trace(cause) if cause else ""
+    return f"{earlier}{''.join(traceback.format_tb(error.__traceback__))}{type(error).__qualname__}\n"

@@ -1,0 +1,54 @@
+"""`/manage/projects`: projects, over HTTP."""
+
+import uuid
+
+import flask
+
+from manage_api import answers
+from manage_api.answers import JSONObject
+from store.bootstrap import Store
+from store.projects import ProjectChanges, Projects
+from store.tokens import Tokens
+
+
+def blueprint(store: Store) -> flask.Blueprint:
+    """Make the resource; requests have been checked against openapi.yaml when they get here."""
+    routes = flask.Blueprint("projects", __name__, url_prefix="/manage/projects")
+    projects = Projects(store)
+    tokens = Tokens(store)
+
+    @routes.get("")
+    def list_projects() -> list[JSONObject]:
+        return [answers.project(record) for record in projects.list()]
+
+    @routes.post("")
+    def create_project() -> tuple[JSONObject, int]:
+        body = flask.request.get_json()
+        return answers.project(projects.create(body["name"], body["api_key"])), 201
+
+    @routes.get("/<uuid:project_id>")
+    def get_project(project_id: uuid.UUID) -> JSONObject:
+        return answers.project(projects.get(str(project_id)))
+
+    @routes.patch("/<uuid:project_id>")
+    def update_project(project_id: uuid.UUID) -> JSONObject:
+        body = flask.request.get_json()
+        changes: ProjectChanges = {}
+        if "name" in body:
+            changes["name"] = body["name"]
+        if "api_key" in body:
+            changes["api_key"] = body["api_key"]
+        if "is_active" in body:
+            changes["is_active"] = body["is_active"]
+        return answers.project(projects.update(str(project_id), changes))
+
+    @routes.delete("/<uuid:project_id>")
+    def delete_project(project_id: uuid.UUID) -> flask.Response:
+        projects.delete(str(project_id))
+        return answers.nothing()
+
+    @routes.post("/<uuid:project_id>/tokens/revoke")
+    def revoke_tokens(project_id: uuid.UUID) -> JSONObject:
+        return answers.revoked(tokens.revoke_all(str(project_id)))
+
+    return routes

@@ -1,0 +1,30 @@
+"""Gateways that several tests share: each test makes its own tokens."""
+
+from collections.abc import Iterator
+
+import pytest
+from support.gateway import WAYS, Gateway
+from support.upstreams import DemoUpstream
+
+
+@pytest.fixture(scope="session")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoUpstream]:
+    """The demo upstream, for tests that clear or count nothing."""
+    with DemoUpstream.start(tmp_path_factory.mktemp("upstream")) as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream) -> Iterator[Gateway]:
+    """A gateway before the demo upstream."""
+    with Gateway.start(tmp_path_factory.mktemp("gateway"), upstream.url) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="session", params=WAYS)
+def gateway_any_way(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream
+) -> Iterator[Gateway]:
+    """The same, started in each of the three ways."""
+    with Gateway.start(tmp_path_factory.mktemp(request.param), upstream.url, way=request.param) as gateway:
+        yield gateway

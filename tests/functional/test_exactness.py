@@ -1,0 +1,101 @@
+"""Limits are exact under load, while an operator patches, over several proxies; the upstream saw what was counted."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.gateway import Gateway, Proxy, bearer
+from support.upstreams import DemoUpstream
+
+CONNECTIONS = 20
+REQUESTS = 200
+LIMIT = 100
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoUpstream]:
+    with DemoUpstream.start(tmp_path_factory.mktemp("upstream")) as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream) -> Iterator[Gateway]:
+    with Gateway.start(tmp_path_factory.mktemp("gateway"), upstream.url, proxies=2) as gateway:
+        yield gateway
+
+
+def send_all(proxies: Sequence[Proxy], token: dict[str, Any]) -> Counter[int]:
+    """Send REQUESTS requests over CONNECTIONS kept-alive connections, shared among the proxies."""
+
+    def send(number: int) -> list[int]:
+        proxy = proxies[number % len(proxies)]
+        with httpx.Client(base_url=proxy.url, headers=bearer(token), timeout=30) as client:
+            return [client.get("/v1/models").status_code for _ in range(REQUESTS // CONNECTIONS)]
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        return Counter(status for statuses in pool.map(send, range(CONNECTIONS)) for status in statuses)
+
+
+def check_exact(gateway: Gateway, upstream: DemoUpstream, token: dict[str, Any], statuses: Counter[int]) -> None:
+    assert statuses == {200: LIMIT, 429: REQUESTS - LIMIT}
+    assert upstream.count() == LIMIT
+    assert gateway.token(token["id"])["request_count"] == LIMIT
+
+
+def test_a_limit_is_exact_over_many_connections(gateway: Gateway, upstream: DemoUpstream) -> None:
+    upstream.clear()
+    token = gateway.make_token(max_requests=LIMIT)
+    check_exact(gateway, upstream, token, send_all(gateway.proxies[:1], token))
+
+
+def test_a_limit_is_exact_while_the_token_is_patched(gateway: Gateway, upstream: DemoUpstream) -> None:
+    upstream.clear()
+    token = gateway.make_token(max_requests=LIMIT)
+    done = threading.Event()
+    patches = []
+
+    def patch() -> None:
+        while not done.is_set():
+            change = {"is_active": True, "max_requests": LIMIT}
+            patches.append(gateway.manage("PATCH", f"/manage/tokens/{token['id']}", change).status_code)
+
+    operator = threading.Thread(target=patch)
+    operator.start()
+    try:
+        statuses = send_all(gateway.proxies[:1], token)
+    finally:
+        done.set()
+        operator.join()
+    check_exact(gateway, upstream, token, statuses)
+    assert set(patches) == {200}
+
+
+def test_a_limit_is_exact_over_two_proxies(gateway: Gateway, upstream: DemoUpstream) -> None:
+    upstream.clear()
+    token = gateway.make_token(max_requests=LIMIT)
+    check_exact(gateway, upstream, token, send_all(gateway.proxies, token))
+
+
+def test_unlimited_tokens_are_counted_as_exactly(gateway: Gateway, upstream: DemoUpstream) -> None:
+    upstream.clear()
+    token = gateway.make_token()
+    assert send_all(gateway.proxies, token) == {200: REQUESTS}
+    assert upstream.count() == REQUESTS
+    assert gateway.token(token["id"])["request_count"] == REQUESTS
+
+
+def test_counts_survive_kill_9(upstream: DemoUpstream, tmp_path: Path) -> None:
+    with Gateway.start(tmp_path, upstream.url) as gateway:
+        token = gateway.make_token()
+        for _ in range(10):
+            httpx.get(f"{gateway.url}/v1/models", headers=bearer(token)).raise_for_status()
+        gateway.proxies[0].process.kill()
+        if gateway.management:
+            gateway.management.kill()
+        gateway.start_management()
+        assert gateway.token(token["id"])["request_count"] == 10

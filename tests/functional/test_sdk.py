@@ -1,0 +1,119 @@
+"""The real OpenAI SDK, with nothing changed but its base URL and its key; in each way to start the proxy."""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+from openai.types.chat import ChatCompletionMessageParam
+from support.gateway import Gateway
+
+MODEL = "gpt-4o-mini"
+MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Tell me a story"}]
+ANSWER = "This is the demo upstream, no model was asked. You said: Tell me a story"
+
+
+@pytest.fixture
+def token(gateway_any_way: Gateway) -> dict[str, Any]:
+    return gateway_any_way.make_token()
+
+
+@pytest.fixture
+def client(gateway_any_way: Gateway, token: dict[str, Any]) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{gateway_any_way.url}/v1", api_key=token["token"]) as client:
+        yield client
+
+
+def test_chat(client: openai.OpenAI, gateway_any_way: Gateway, token: dict[str, Any]) -> None:
+    completion = client.chat.completions.create(model=MODEL, messages=MESSAGES)
+    assert completion.choices[0].message.content == ANSWER
+    assert completion.usage is not None
+    assert completion.usage.total_tokens > 0
+    assert gateway_any_way.token(token["id"])["request_count"] == 1
+
+
+def test_streamed_chat(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == ANSWER
+
+
+def test_streamed_chat_async(gateway_any_way: Gateway, token: dict[str, Any]) -> None:
+    async def read() -> str:
+        base_url = f"{gateway_any_way.url}/v1"
+        async with openai.AsyncOpenAI(base_url=base_url, api_key=token["token"]) as client:
+            stream = await client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
+            return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    assert asyncio.run(read()) == ANSWER
+
+
+def test_responses(client: openai.OpenAI) -> None:
+    assert client.responses.create(model=MODEL, input="Tell me a story").output_text == ANSWER
+
+
+def test_streamed_responses(client: openai.OpenAI) -> None:
+    with client.responses.stream(model=MODEL, input="Tell me a story") as stream:
+        events = [event.type for event in stream]
+        assert stream.get_final_response().output_text == ANSWER
+    assert events[0] == "response.created"
+    assert events[-1] == "response.completed"
+
+
+def test_embeddings(client: openai.OpenAI) -> None:
+    created = client.embeddings.create(model="text-embedding-3-small", input=["one", "two"])
+    assert [embedding.index for embedding in created.data] == [0, 1]
+
+
+def test_models(client: openai.OpenAI) -> None:
+    assert MODEL in [model.id for model in client.models.list()]
+    assert client.models.retrieve("demo/with-slash").id == "demo/with-slash"
+
+
+def test_files(client: openai.OpenAI) -> None:
+    content = b"\x00\xff" * (2 * 1024 * 1024)  # large enough to be streamed both ways
+    uploaded = client.files.create(file=("data.bin", content), purpose="assistants")
+    assert client.files.content(uploaded.id).read() == content
+    assert client.files.delete(uploaded.id).deleted
+
+
+def test_realtime_over_a_websocket(gateway_any_way: Gateway, token: dict[str, Any]) -> None:
+    async def converse() -> list[str]:
+        base_url, websocket_url = f"{gateway_any_way.url}/v1", f"ws://127.0.0.1:{gateway_any_way.port}/v1"
+        client = openai.AsyncOpenAI(base_url=base_url, websocket_base_url=websocket_url, api_key=token["token"])
+        events: list[str] = []
+        async with client, client.realtime.connect(model="gpt-realtime") as connection:
+            await connection.response.create()
+            async for event in connection:
+                events.append(event.type)
+                if event.type == "response.done":
+                    break
+        return events
+
+    events = asyncio.run(converse())
+    assert events[0] == "session.created"
+    assert "response.output_text.delta" in events
+    assert gateway_any_way.token(token["id"])["request_count"] == 1
+
+
+def test_a_wrong_token_is_the_sdks_own_error(gateway_any_way: Gateway) -> None:
+    unknown = "11111111-1111-4111-8111-111111111111"
+    with (
+        openai.OpenAI(base_url=f"{gateway_any_way.url}/v1", api_key=unknown) as client,
+        pytest.raises(openai.AuthenticationError) as caught,
+    ):
+        client.chat.completions.create(model=MODEL, messages=MESSAGES)
+    assert caught.value.code == "invalid_token"
+    assert "token" in caught.value.message
+
+
+def test_a_used_up_token_is_the_sdks_own_error_and_not_retried(gateway_any_way: Gateway) -> None:
+    token = gateway_any_way.make_token(max_requests=1)
+    with openai.OpenAI(base_url=f"{gateway_any_way.url}/v1", api_key=token["token"], max_retries=5) as client:
+        client.models.list()
+        log = gateway_any_way.proxies[0].process.log
+        before = log.read_text().count("rate_limit_exceeded")
+        with pytest.raises(openai.RateLimitError) as caught:
+            client.models.list()
+    assert caught.value.code == "rate_limit_exceeded"
+    assert log.read_text().count("rate_limit_exceeded") == before + 1

@@ -1,0 +1,55 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import flask
+import pytest
+from flask.testing import FlaskClient
+
+from manage_api.app import create_app
+from store.bootstrap import Store, open_store
+from store.settings import Settings
+
+MANAGEMENT_TOKEN = "management-token-of-the-tests"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    opened = open_store(Settings.load())
+    yield opened
+    opened.database.close()
+
+
+@pytest.fixture
+def app(store: Store) -> flask.Flask:
+    return create_app(store, MANAGEMENT_TOKEN)
+
+
+@pytest.fixture
+def auth() -> dict[str, str]:
+    return {"Authorization": f"Bearer {MANAGEMENT_TOKEN}"}
+
+
+@pytest.fixture
+def anyone(app: flask.Flask) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture
+def client(app: flask.Flask, auth: dict[str, str]) -> FlaskClient:
+    """A client that holds the management token."""
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = auth["Authorization"]
+    return client
+
+
+@pytest.fixture
+def project_id(client: FlaskClient) -> str:
+    answer = client.post("/manage/projects", json={"name": "One", "api_key": "sk-first"})
+    return str(answer.json["id"])  # type: ignore[index]
+
+
+@pytest.fixture
+def token(client: FlaskClient, project_id: str) -> dict[str, object]:
+    return client.post("/manage/tokens", json={"project_id": project_id}).get_json()  # type: ignore[no-any-return]

@@ -1,0 +1,82 @@
+import uuid
+
+import pytest
+from flask.testing import FlaskClient
+
+from manage_api.contract import MAX_BODY
+
+PATHS = ("/manage", "/manage/", "/manage/projects", "/manage/nothing", f"/manage/tokens/{uuid.uuid4()}")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS", "BREW"])
+def test_no_token(anyone: FlaskClient, method: str, path: str) -> None:
+    answer = anyone.open(path, method=method)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.fixture
+def token(auth: dict[str, str]) -> str:
+    return auth["Authorization"].removeprefix("Bearer ")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic {token}",
+        "{token}",
+        "Bearer {token}x",
+        "Bearer x{token}",
+        "Bearer\t{token}",
+        "Bearer t\u00f6ken",
+        "Bearer {token}, Bearer {token}",  # as a repeated header arrives
+    ],
+)
+def test_wrong_token(anyone: FlaskClient, token: str, header: str) -> None:
+    answer = anyone.get("/manage/projects", headers={"Authorization": header.format(token=token)})
+    assert answer.status_code == 401
+    assert answer.json is not None
+    assert answer.json["code"] == "unauthorized"
+
+
+def test_part_of_the_token(anyone: FlaskClient, token: str) -> None:
+    for wrong in (token[:-1], token.upper()):
+        answer = anyone.get("/manage/projects", headers={"Authorization": f"Bearer {wrong}"})
+        assert answer.status_code == 401
+
+
+def test_repeated_header(anyone: FlaskClient, token: str) -> None:
+    header = ("Authorization", f"Bearer {token}")
+    assert anyone.get("/manage/projects", headers=[header, header]).status_code == 401
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+def test_right_token(anyone: FlaskClient, token: str, scheme: str) -> None:
+    answer = anyone.get("/manage/projects", headers={"Authorization": f"{scheme} {token}"})
+    assert answer.status_code == 200
+
+
+def test_comes_before_everything_else(anyone: FlaskClient) -> None:
+    for body, content_type in (
+        (b"{", "application/json"),
+        (b"x", "text/plain"),
+        (b"x" * (MAX_BODY + 1), "x/y"),
+    ):
+        answer = anyone.post("/manage/projects", data=body, content_type=content_type)
+        assert answer.status_code == 401
+    assert anyone.get("/manage/tokens?projectId=x").status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/health", "/docs", "/openapi.yaml"])
+def test_open_to_everybody(anyone: FlaskClient, path: str) -> None:
+    answer = anyone.get(path)
+    assert answer.status_code == 200
+    answer.close()
+
+
+def test_paths_that_only_look_alike(anyone: FlaskClient) -> None:
+    assert anyone.get("/management").status_code == 404

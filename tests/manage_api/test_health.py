@@ -1,0 +1,32 @@
+from datetime import UTC, datetime, timedelta
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from store.bootstrap import Store
+
+
+def test_health(anyone: FlaskClient) -> None:
+    answer = anyone.get("/health")
+    assert answer.status_code == 200
+    assert answer.json is not None
+    assert set(answer.json) == {"status", "version", "timestamp"}
+    assert answer.json["status"] == "ok"
+    assert answer.json["version"] == metadata.version("llm-proxy")
+    age = datetime.now(UTC) - datetime.fromisoformat(answer.json["timestamp"])
+    assert timedelta(0) <= age < timedelta(seconds=10)
+
+
+def test_does_not_ask_the_store(anyone: FlaskClient, store: Store, tmp_path: Path) -> None:
+    store.database.close()
+    for file in tmp_path.iterdir():
+        file.unlink()
+    store.database.engine.init(str(tmp_path / "no" / "such.db"))
+    assert anyone.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/health"), ("GET", "/health/")])
+def test_nothing_else(anyone: FlaskClient, method: str, path: str) -> None:
+    assert anyone.open(path, method=method).status_code == (405 if method == "POST" else 404)

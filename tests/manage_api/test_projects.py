@@ -1,0 +1,120 @@
+import uuid
+
+import pytest
+from flask.testing import FlaskClient
+
+from store.bootstrap import Store
+from store.models import Project
+
+UNKNOWN = str(uuid.uuid4())
+
+
+def api_key(store: Store, project_id: str) -> str:
+    sealed = Project.get(Project.id == project_id).sealed_api_key
+    return store.vault.open_api_key(project_id, bytes(sealed))
+
+
+def test_none_at_first(client: FlaskClient) -> None:
+    answer = client.get("/manage/projects")
+    assert (answer.status_code, answer.json) == (200, [])
+
+
+def test_create(client: FlaskClient, store: Store) -> None:
+    answer = client.post("/manage/projects", json={"name": "Ünï 😀", "api_key": "sk-key", "unknown": [None]})
+    assert answer.status_code == 201
+    project = answer.json
+    assert project is not None
+    assert set(project) == {"id", "name", "is_active", "created_at", "updated_at"}
+    assert project["name"] == "Ünï 😀"
+    assert project["is_active"] is True
+    assert project["created_at"] == project["updated_at"]
+    assert project["created_at"].endswith("Z")
+    assert api_key(store, project["id"]) == "sk-key"
+    assert client.get(f"/manage/projects/{project['id']}").json == project
+
+
+def test_list_is_ordered_by_name(client: FlaskClient) -> None:
+    for name in ("b", "a", "c", "a"):
+        client.post("/manage/projects", json={"name": name, "api_key": "k"})
+    projects = client.get("/manage/projects").json
+    assert projects is not None
+    assert [project["name"] for project in projects] == ["a", "a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("n", "k"), ("n" * 255, "k" * 4096), (" a ", "!~"), ("é" * 255, "sk-proj_1")]
+)
+def test_limits_are_allowed(client: FlaskClient, name: str, key: str) -> None:
+    answer = client.post("/manage/projects", json={"name": name, "api_key": key})
+    assert answer.status_code == 201
+    assert answer.json is not None
+    assert answer.json["name"] == name
+
+
+def test_update_changes_what_is_named(client: FlaskClient, store: Store, project_id: str) -> None:
+    path = f"/manage/projects/{project_id}"
+    answer = client.patch(path, json={"name": "Two"})
+    assert answer.status_code == 200
+    assert answer.json is not None
+    assert (answer.json["name"], answer.json["is_active"]) == ("Two", True)
+    assert api_key(store, project_id) == "sk-first"
+
+    client.patch(path, json={"api_key": "sk-second"})
+    assert api_key(store, project_id) == "sk-second"
+
+    answer = client.patch(path, json={"is_active": False})
+    assert answer.json is not None
+    assert (answer.json["name"], answer.json["is_active"]) == ("Two", False)
+    assert api_key(store, project_id) == "sk-second"
+
+
+def test_update_of_nothing(client: FlaskClient, project_id: str) -> None:
+    path = f"/manage/projects/{project_id}"
+    before = client.get(path).json
+    answer = client.patch(path, json={"id": UNKNOWN, "created_at": "x"})
+    assert (answer.status_code, answer.json) == (200, before)
+
+
+def test_delete(client: FlaskClient, project_id: str, token: dict[str, object]) -> None:
+    answer = client.delete(f"/manage/projects/{project_id}")
+    assert (answer.status_code, answer.data) == (204, b"")
+    assert "Content-Type" not in answer.headers
+    assert client.delete(f"/manage/projects/{project_id}").status_code == 404
+    assert client.get(f"/manage/tokens/{token['id']}").status_code == 404
+
+
+def test_bulk_revoke(client: FlaskClient, project_id: str, token: dict[str, object]) -> None:
+    client.post("/manage/tokens", json={"project_id": project_id})
+    client.delete(f"/manage/tokens/{token['id']}")
+    path = f"/manage/projects/{project_id}/tokens/revoke"
+    answer = client.post(path)
+    assert answer.status_code == 200
+    assert answer.json == {
+        "revoked_count": 1,
+        "already_revoked_count": 1,
+        "total_tokens": 2,
+        "failed_count": 0,
+    }
+    again = client.post(path, data=b"what is sent is not read", content_type="text/plain")
+    assert again.json == {
+        "revoked_count": 0,
+        "already_revoked_count": 2,
+        "total_tokens": 2,
+        "failed_count": 0,
+    }
+
+
+@pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/tokens/revoke")])
+@pytest.mark.parametrize("project_id", [UNKNOWN, "no-uuid", "1"])
+def test_unknown(client: FlaskClient, method: str, project_id: str, suffix: str) -> None:
+    answer = client.open(f"/manage/projects/{project_id}{suffix}", method=method, json={})
+    assert answer.status_code == 404
+
+
+def test_upper_case_id(client: FlaskClient, project_id: str) -> None:
+    assert client.get(f"/manage/projects/{project_id.upper()}").status_code == 200
+
+
+def test_head(client: FlaskClient, project_id: str) -> None:
+    answer = client.head(f"/manage/projects/{project_id}")
+    assert (answer.status_code, answer.data) == (200, b"")
