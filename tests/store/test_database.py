@@ -1,0 +1,83 @@
+import threading
+import time
+
+import pytest
+
+from store.bootstrap import Store
+from store.errors import NotFound, StoreLocked, StoreUnavailable
+from store.projects import Projects
+from support.stores import API_KEY, foreign_lock
+
+
+def names(store: Store) -> list[str]:
+    return [project.name for project in Projects(store).list()]
+
+
+def test_an_exception_inside_rolls_back_and_passes(store: Store) -> None:
+    def write_and_fail() -> None:
+        with store.database.write():
+            Projects(store).create("Never", API_KEY)
+            raise NotFound("on purpose")
+
+    with pytest.raises(NotFound, match="on purpose"):
+        write_and_fail()
+    assert names(store) == []
+
+
+def test_a_locked_store_is_given_up_in_time_and_works_at_once_afterwards(store: Store) -> None:
+    with foreign_lock(store):
+        started = time.monotonic()
+        with pytest.raises(StoreLocked), store.database.write(patience=0.2):
+            pass
+        assert 0.2 <= time.monotonic() - started < 0.5
+    Projects(store).create("After", API_KEY)
+    assert names(store) == ["After"]
+
+
+def test_reading_does_not_wait_for_a_writer(store: Store) -> None:
+    with foreign_lock(store):
+        assert names(store) == []
+
+
+def test_a_writer_waits_for_another(store: Store) -> None:
+    with foreign_lock(store) as foreign:
+        started = threading.Event()
+
+        def write() -> None:
+            started.set()
+            Projects(store).create("Second", API_KEY)
+            store.database.close()
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert started.wait(5)
+        foreign.execute("COMMIT")
+        thread.join(5)
+    assert names(store) == ["Second"]
+
+
+def test_a_fault_is_translated_and_the_next_use_is_a_new_connection(store: Store) -> None:
+    before = store.database.engine.connection()
+    with pytest.raises(StoreUnavailable), store.database.write():
+        store.database.execute("INSERT INTO missing VALUES (1)", ())
+    Projects(store).create("After", API_KEY)
+    assert names(store) == ["After"]
+    assert store.database.engine.connection() is not before
+
+
+def test_a_full_disk_writes_nothing_and_is_no_lasting_fault(store: Store) -> None:
+    (pages,) = store.database.execute("PRAGMA page_count", ())[0]
+    store.database.execute(f"PRAGMA max_page_count = {pages}", ())  # holds for this connection only
+    with pytest.raises(StoreUnavailable):
+        Projects(store).create("x" * 1_000_000, API_KEY)
+    assert names(store) == []
+    Projects(store).create("After", API_KEY)
+    assert names(store) == ["After"]
+
+
+def test_a_missing_table_is_a_fault_when_reading_too(store: Store) -> None:
+    with store.database.write():
+        store.database.execute("DROP TABLE token", ())
+        store.database.execute("DROP TABLE project", ())
+    with pytest.raises(StoreUnavailable):
+        Projects(store).list()

@@ -1,0 +1,84 @@
+import pytest
+
+from store import clock
+from store.bootstrap import Store
+from store.errors import NotFound
+from store.models import Project
+from store.projects import Projects
+from store.tokens import Tokens
+from support.stores import API_KEY, make_token, set_columns
+
+UNKNOWN_IDS = ["00000000-0000-4000-8000-000000000000", "", "nonsense", "\0", "x" * 10_000]
+
+
+@pytest.fixture
+def projects(store: Store) -> Projects:
+    return Projects(store)
+
+
+def sealed_key(project_id: str) -> bytes:
+    return bytes(Project.get_by_id(project_id).sealed_api_key)
+
+
+def test_a_new_project_is_active_and_can_be_read_back(projects: Projects) -> None:
+    before = clock.now()
+    project = projects.create("One", API_KEY)
+    assert project.is_active
+    assert before <= project.created_at == project.updated_at <= clock.now()
+    assert projects.get(project.id) == project
+
+
+def test_a_record_does_not_hold_the_key(projects: Projects) -> None:
+    assert API_KEY not in repr(projects.create("One", API_KEY))
+
+
+def test_names_need_not_be_unique_and_sort_by_code_point(projects: Projects) -> None:
+    for name in ("b", "a", "Z", "é", "a"):
+        projects.create(name, API_KEY)
+    assert [project.name for project in projects.list()] == ["Z", "a", "a", "b", "é"]
+
+
+@pytest.mark.parametrize("project_id", UNKNOWN_IDS)
+def test_an_unknown_project_is_not_found(projects: Projects, project_id: str) -> None:
+    with pytest.raises(NotFound):
+        projects.get(project_id)
+    with pytest.raises(NotFound):
+        projects.update(project_id, {"name": "x", "api_key": "y"})
+    with pytest.raises(NotFound):
+        projects.update(project_id, {})
+    with pytest.raises(NotFound):
+        projects.delete(project_id)
+
+
+def test_an_update_writes_the_named_columns_only(store: Store, projects: Projects) -> None:
+    project = projects.create("One", API_KEY)
+    set_columns(store, "project", project.id, updated_at=1)
+    sealed = sealed_key(project.id)
+    updated = projects.update(project.id, {"name": "Two"})
+    assert (updated.name, updated.is_active, updated.created_at) == ("Two", True, project.created_at)
+    assert updated.updated_at >= project.updated_at
+    assert sealed_key(project.id) == sealed
+    assert not projects.update(project.id, {"is_active": False}).is_active
+    assert projects.get(project.id).name == "Two"
+
+
+def test_an_empty_update_changes_nothing(store: Store, projects: Projects) -> None:
+    project = projects.create("One", API_KEY)
+    set_columns(store, "project", project.id, updated_at=1)
+    assert projects.update(project.id, {}).updated_at == 1
+
+
+def test_a_new_key_replaces_the_old_one_encrypted(store: Store, projects: Projects) -> None:
+    project = projects.create("One", API_KEY)
+    projects.update(project.id, {"api_key": "sk-new"})
+    assert store.vault.open_api_key(project.id, sealed_key(project.id)) == "sk-new"
+
+
+def test_deleting_a_project_deletes_its_tokens_and_no_others(store: Store, projects: Projects) -> None:
+    gone, kept = make_token(store), make_token(store)
+    projects.delete(gone.project_id)
+    assert [token.id for token in Tokens(store).list()] == [kept.id]
+    with pytest.raises(NotFound):
+        projects.get(gone.project_id)
+    with pytest.raises(NotFound):
+        Tokens(store).get(gone.id)

@@ -1,0 +1,198 @@
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from store import clock
+from store.admission import Admission
+from store.bootstrap import Store
+from store.errors import InvalidRequest, NotFound, ProjectInactive
+from store.projects import Projects
+from store.settings import Settings
+from store.tokens import Tokens, is_token_value
+from support.stores import API_KEY, UNKNOWN_TOKEN, make_token, opened, set_columns
+
+DAY = 24 * 3600 * clock.SECOND
+
+
+@pytest.fixture
+def tokens(store: Store) -> Tokens:
+    return Tokens(store)
+
+
+@contextlib.contextmanager
+def admission_of(store: Store) -> Iterator[Admission]:
+    admission = Admission(store)
+    try:
+        yield admission
+    finally:
+        admission.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "6FD5CE84-0EFA-4D8D-9DBD-8DE4AB5E8B1B",
+        "6fd5ce84-0efa-1d8d-9dbd-8de4ab5e8b1b",
+        "6fd5ce84-0efa-4d8d-7dbd-8de4ab5e8b1b",
+        "6fd5ce840efa4d8d9dbd8de4ab5e8b1b",
+        "{6fd5ce84-0efa-4d8d-9dbd-8de4ab5e8b1b}",
+        "6fd5ce84-0efa-4d8d-9dbd-8de4ab5e8b1b\n",
+        " 6fd5ce84-0efa-4d8d-9dbd-8de4ab5e8b1b",
+        "6fd5ce84-0efa-4d8d-9dbd-8de4ab5e8b1",
+        "٦fd5ce84-0efa-4d8d-9dbd-8de4ab5e8b1b",
+        "",
+    ],
+)
+def test_anything_but_a_canonical_uuid4_is_no_token_value(text: str) -> None:
+    assert not is_token_value(text)
+
+
+def test_a_new_token_has_the_defaults(store: Store, tokens: Tokens) -> None:
+    before = clock.now()
+    token = make_token(store)
+    assert is_token_value(token.value)
+    assert token.value != token.id
+    assert (token.is_active, token.request_count, token.max_requests, token.last_used_at) == (True, 0, 0, None)
+    assert before <= token.created_at <= clock.now()
+    assert tokens.get(token.id) == token
+
+
+@pytest.mark.parametrize("days", [1, 30, 365])
+def test_a_token_ends_on_a_whole_second_after_its_days(store: Store, days: int) -> None:
+    token = make_token(store, expires_in_days=days)
+    assert token.expires_at % clock.SECOND == 0
+    assert 0 <= token.created_at + days * DAY - token.expires_at < clock.SECOND
+
+
+def test_zero_days_never_end(store: Store) -> None:
+    token = make_token(store, expires_in_days=0)
+    assert clock.to_rfc3339(token.expires_at) == "9999-12-31T23:59:59Z"
+
+
+def test_the_year_9999_is_the_end_of_times(store: Store) -> None:
+    largest = (clock.NEVER - clock.now()) // DAY
+    token = make_token(store, expires_in_days=largest)
+    assert clock.to_rfc3339(token.expires_at).startswith("9999-12-3")
+    for days in (largest + 1, 10**9, 2**63, 10**30):
+        with pytest.raises(InvalidRequest, match="beyond the year 9999"):
+            make_token(store, project_id=token.project_id, expires_in_days=days)
+    assert len(Tokens(store).list()) == 1
+
+
+def test_a_token_needs_an_active_project(store: Store, tokens: Tokens) -> None:
+    project = Projects(store).create("Off", API_KEY)
+    Projects(store).update(project.id, {"is_active": False})
+    with pytest.raises(ProjectInactive):
+        tokens.create(project.id)
+    with pytest.raises(NotFound):
+        tokens.create(UNKNOWN_TOKEN)
+    assert tokens.list() == []
+
+
+def test_tokens_are_listed_newest_first_by_project_and_by_use(store: Store, tokens: Tokens) -> None:
+    project_id = Projects(store).create("One", API_KEY).id
+    old, expired, revoked, new = (make_token(store, project_id=project_id) for _ in range(4))
+    other = make_token(store)
+    for created_at, token in enumerate((old, expired, revoked, new, other)):
+        set_columns(store, "token", token.id, created_at=created_at)
+    set_columns(store, "token", expired.id, expires_at=clock.now())
+    tokens.revoke(revoked.id)
+    assert [token.id for token in tokens.list()] == [other.id, new.id, revoked.id, expired.id, old.id]
+    assert [token.id for token in tokens.list(project_id)] == [new.id, revoked.id, expired.id, old.id]
+    assert [token.id for token in tokens.list(project_id, active_only=True)] == [new.id, old.id]
+    assert tokens.list(UNKNOWN_TOKEN) == []
+
+
+def test_a_token_is_found_by_its_id_and_by_its_value(store: Store, tokens: Tokens) -> None:
+    token = make_token(store)
+    assert tokens.get(token.id) == tokens.get(token.value) == token
+    assert tokens.update(token.value, {"max_requests": 7}).max_requests == 7
+    tokens.revoke(token.value)
+    assert not tokens.get(token.id).is_active
+
+
+@pytest.mark.parametrize("token_id", [UNKNOWN_TOKEN, "", "nonsense", "\0", "x" * 10_000])
+def test_an_unknown_token_is_not_found(store: Store, tokens: Tokens, token_id: str) -> None:
+    make_token(store)
+    with pytest.raises(NotFound):
+        tokens.get(token_id)
+    with pytest.raises(NotFound):
+        tokens.update(token_id, {"is_active": False})
+    with pytest.raises(NotFound):
+        tokens.revoke(token_id)
+    with pytest.raises(NotFound):
+        tokens.revoke_all(token_id)
+
+
+def test_a_lookup_is_no_way_to_a_token(store: Store, tokens: Tokens) -> None:
+    token = make_token(store)
+    with pytest.raises(NotFound):
+        tokens.get(store.vault.lookup(token.value))
+
+
+def test_an_update_writes_the_named_columns_only(store: Store, tokens: Tokens) -> None:
+    token = make_token(store, max_requests=5)
+    assert tokens.update(token.id, {}) == token
+    assert tokens.update(token.id, {"is_active": False}).max_requests == 5
+    assert not tokens.update(token.id, {"max_requests": 6}).is_active
+    assert tokens.update(token.id, {"is_active": True}).is_active
+
+
+def test_an_update_does_not_undo_counts_of_the_same_time(store: Store, tokens: Tokens) -> None:
+    token, requests = make_token(store), 200
+
+    async def count(admission: Admission) -> None:
+        admits = [asyncio.create_task(admission.admit(token.value)) for _ in range(requests)]
+        for number in range(20):
+            tokens.update(token.id, {"max_requests": 1000 + number})
+            await asyncio.sleep(0)
+        await asyncio.gather(*admits)
+
+    with admission_of(store) as admission:
+        asyncio.run(count(admission))
+    after = tokens.get(token.id)
+    assert (after.request_count, after.max_requests) == (requests, 1019)
+
+
+def test_revoking_again_is_no_fault(store: Store, tokens: Tokens) -> None:
+    token = make_token(store)
+    tokens.revoke(token.id)
+    tokens.revoke(token.id)
+    assert not tokens.get(token.id).is_active
+
+
+def test_a_bulk_revoke_tells_what_it_found(store: Store, tokens: Tokens) -> None:
+    project_id = Projects(store).create("One", API_KEY).id
+    mine = [make_token(store, project_id=project_id) for _ in range(3)]
+    other = make_token(store)
+    tokens.revoke(mine[0].id)
+    first = tokens.revoke_all(project_id)
+    assert (first.revoked, first.already_revoked, first.total) == (2, 1, 3)
+    second = tokens.revoke_all(project_id)
+    assert (second.revoked, second.already_revoked, second.total) == (0, 3, 3)
+    assert tokens.list(project_id, active_only=True) == []
+    assert tokens.get(other.id).is_active
+    empty = Projects(store).create("Empty", API_KEY).id
+    assert tokens.revoke_all(empty).total == 0
+
+
+def test_a_record_does_not_show_the_value(store: Store) -> None:
+    token = make_token(store)
+    assert token.value not in repr(token)
+    assert token.id in repr(token)
+
+
+def test_no_file_of_the_data_folder_holds_a_value_or_a_key(settings: Settings) -> None:
+    with opened(settings) as store:
+        token = make_token(store)
+        Tokens(store).update(token.id, {"max_requests": 1})
+        written = {path.name: path.read_bytes() for path in settings.data_dir.rglob("*") if path.is_file()}
+        assert "llm-proxy.db-wal" in written
+        assert token.id.encode() in b"".join(written.values())  # so it was looked at in the right place
+    written |= {f"{path.name} closed": path.read_bytes() for path in settings.data_dir.rglob("*") if path.is_file()}
+    for name, content in written.items():
+        assert token.value.encode() not in content, name
+        assert token.value.replace("-", "").encode() not in content, name
+        assert API_KEY.encode() not in content, name
