@@ -1,0 +1,256 @@
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from store import clock
+from store.admission import Admission, Admitted
+from store.bootstrap import Store
+from store.errors import (
+    GatewayError,
+    InvalidToken,
+    ProjectInactive,
+    RateLimitExceeded,
+    StoreUnavailable,
+    TokenExpired,
+    TokenInactive,
+)
+from store.projects import Projects
+from store.tokens import TokenRecord, Tokens
+from support.processes import DEADLINE, ROOT, clean_environment
+from support.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_settings, make_token, opened, set_columns
+
+
+@pytest.fixture
+def admission(store: Store) -> Iterator[Admission]:
+    admission = Admission(store)
+    yield admission
+    admission.close()
+
+
+def admit(admission: Admission, *values: str) -> list[Admitted | BaseException]:
+    async def all_at_once() -> list[Admitted | BaseException]:
+        return await asyncio.gather(*map(admission.admit, values), return_exceptions=True)
+
+    return asyncio.run(all_at_once())
+
+
+def outcomes(admission: Admission, *values: str) -> list[type]:
+    return [type(outcome) for outcome in admit(admission, *values)]
+
+
+def count_of(store: Store, token: TokenRecord) -> int:
+    return Tokens(store).get(token.id).request_count
+
+
+def test_an_admitted_request_is_counted_and_gets_its_projects_key(store: Store, admission: Admission) -> None:
+    token, before = make_token(store), clock.now()
+    (admitted,) = admit(admission, token.value)
+    assert admitted == Admitted(token.id, token.project_id, API_KEY)
+    after = Tokens(store).get(token.id)
+    assert after.request_count == 1
+    assert after.last_used_at is not None
+    assert before <= after.last_used_at <= clock.now()
+
+
+def test_the_key_is_not_in_the_repr_of_what_is_admitted(store: Store, admission: Admission) -> None:
+    (admitted,) = admit(admission, make_token(store).value)
+    assert API_KEY not in repr(admitted)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "nonsense", "' OR 1=1 --", UNKNOWN_TOKEN, UNKNOWN_TOKEN.upper() + "A", "\ud800", "\0", "x" * 10**6]
+)
+def test_an_unknown_or_malformed_token_is_invalid(store: Store, admission: Admission, value: str) -> None:
+    make_token(store)
+    assert outcomes(admission, value) == [InvalidToken]
+
+
+def test_a_token_in_another_spelling_and_its_id_are_invalid(store: Store, admission: Admission) -> None:
+    token = make_token(store)
+    spellings = [token.value.upper(), token.value.replace("-", ""), f" {token.value}", f"{token.value}\n", token.id]
+    assert outcomes(admission, *spellings, store.vault.lookup(token.value)) == [InvalidToken] * 6
+    assert count_of(store, token) == 0
+
+
+def use_up(store: Store, token: TokenRecord) -> None:
+    set_columns(store, "token", token.id, max_requests=3, request_count=3)
+
+
+def switch_off(store: Store, token: TokenRecord) -> None:
+    Projects(store).update(token.project_id, {"is_active": False})
+
+
+def expire(store: Store, token: TokenRecord) -> None:
+    set_columns(store, "token", token.id, expires_at=clock.now())
+
+
+def revoke(store: Store, token: TokenRecord) -> None:
+    Tokens(store).revoke(token.id)
+
+
+def delete(store: Store, token: TokenRecord) -> None:
+    Projects(store).delete(token.project_id)
+
+
+REFUSALS: list[tuple[Callable[[Store, TokenRecord], None], type[GatewayError]]] = [
+    (use_up, RateLimitExceeded),
+    (switch_off, ProjectInactive),
+    (expire, TokenExpired),
+    (revoke, TokenInactive),
+    (delete, InvalidToken),
+]
+
+
+@pytest.mark.parametrize("number", range(len(REFUSALS)))
+def test_of_several_refusals_the_first_in_order_is_told(store: Store, admission: Admission, number: int) -> None:
+    token = make_token(store)
+    for apply, _ in REFUSALS[: number + 1]:
+        apply(store, token)
+    assert outcomes(admission, token.value) == [REFUSALS[number][1]]
+
+
+@pytest.mark.parametrize(("apply", "refusal"), REFUSALS)
+def test_each_refusal_is_obeyed_by_the_next_request_and_counts_nothing(
+    store: Store, admission: Admission, apply: Callable[[Store, TokenRecord], None], refusal: type[GatewayError]
+) -> None:
+    token, other = make_token(store), make_token(store)
+    assert outcomes(admission, token.value) == [Admitted]
+    apply(store, token)
+    before = Tokens(store).list()
+    assert outcomes(admission, token.value) == [refusal]
+    assert Tokens(store).list() == before
+    assert outcomes(admission, other.value) == [Admitted]
+
+
+def test_what_was_refused_is_admitted_once_the_reason_is_gone(store: Store, admission: Admission) -> None:
+    token = make_token(store, max_requests=1)
+    assert outcomes(admission, token.value, token.value) == [Admitted, RateLimitExceeded]
+    Tokens(store).update(token.id, {"max_requests": 2})
+    assert outcomes(admission, token.value) == [Admitted]
+    revoke(store, token)
+    Tokens(store).update(token.id, {"is_active": True, "max_requests": 0})
+    assert outcomes(admission, token.value) == [Admitted]
+    switch_off(store, token)
+    Projects(store).update(token.project_id, {"is_active": True})
+    assert outcomes(admission, token.value) == [Admitted]
+    assert count_of(store, token) == 4
+
+
+def test_a_limit_below_the_count_refuses(store: Store, admission: Admission) -> None:
+    token = make_token(store)
+    admit(admission, *[token.value] * 3)
+    Tokens(store).update(token.id, {"max_requests": 2})
+    assert outcomes(admission, token.value) == [RateLimitExceeded]
+
+
+def test_a_token_ends_at_its_time_and_not_before(store: Store, admission: Admission) -> None:
+    token = make_token(store)
+    set_columns(store, "token", token.id, expires_at=clock.now() + 3600 * clock.SECOND)
+    assert outcomes(admission, token.value) == [Admitted]
+    set_columns(store, "token", token.id, expires_at=clock.now())
+    assert outcomes(admission, token.value) == [TokenExpired]
+
+
+def test_a_replaced_key_is_what_the_next_request_gets(store: Store, admission: Admission) -> None:
+    token = make_token(store)
+    admit(admission, token.value)
+    Projects(store).update(token.project_id, {"api_key": "sk-new"})
+    (admitted,) = admit(admission, token.value)
+    assert isinstance(admitted, Admitted)
+    assert admitted.api_key == "sk-new"
+
+
+def test_a_key_that_cannot_be_decrypted_refuses_its_project_alone(store: Store, admission: Admission) -> None:
+    broken, swapped, good = (make_token(store) for _ in range(3))
+    set_columns(store, "project", broken.project_id, sealed_api_key=b"damaged")
+    (sealed,) = store.database.execute("SELECT sealed_api_key FROM project WHERE id = ?", [good.project_id])[0]
+    set_columns(store, "project", swapped.project_id, sealed_api_key=sealed)
+    result = outcomes(admission, broken.value, good.value, swapped.value, good.value)
+    assert result == [GatewayError, Admitted, GatewayError, Admitted]
+    assert [count_of(store, token) for token in (broken, swapped, good)] == [0, 0, 2]
+
+
+def test_the_limit_is_exact_among_hundreds_at_once(store: Store, admission: Admission) -> None:
+    limited, free = make_token(store, max_requests=100), make_token(store)
+    values = [limited.value, free.value] * 300
+    told = Counter(outcomes(admission, *values))
+    assert told == {Admitted: 400, RateLimitExceeded: 200}
+    assert (count_of(store, limited), count_of(store, free)) == (100, 300)
+
+
+def test_requests_of_one_batch_are_decided_in_the_order_of_arrival(store: Store, admission: Admission) -> None:
+    token = make_token(store, max_requests=2)
+    assert outcomes(admission, *[token.value] * 4) == [Admitted, Admitted, RateLimitExceeded, RateLimitExceeded]
+
+
+def test_a_locked_store_refuses_and_counts_nothing_afterwards(tmp_path: Path) -> None:
+    with opened(make_settings(tmp_path, store_timeout=0.2)) as store:
+        token, admission = make_token(store), Admission(store)
+        try:
+            with foreign_lock(store):
+                assert outcomes(admission, *[token.value] * 50) == [StoreUnavailable] * 50
+            assert outcomes(admission, token.value) == [Admitted]
+            assert count_of(store, token) == 1
+        finally:
+            admission.close()
+
+
+ADMIT = """
+import asyncio, collections, json, sys
+from store.admission import Admission
+from store.bootstrap import open_store
+from store.settings import Settings
+store = open_store(Settings.load())
+admission = Admission(store)
+print("ready", flush=True)
+token, number = sys.stdin.readline().split()
+async def main():
+    return await asyncio.gather(*(admission.admit(token) for _ in range(int(number))), return_exceptions=True)
+print(json.dumps(collections.Counter(type(outcome).__name__ for outcome in asyncio.run(main()))))
+admission.close()
+store.database.close()
+"""
+
+
+@contextlib.contextmanager
+def admitting_processes(folder: Path, number: int) -> Iterator[list[subprocess.Popen[str]]]:
+    env = {**clean_environment(), "DATA_DIR": str(folder), "STORE_TIMEOUT": "10", "PYTHONPATH": str(ROOT)}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ADMIT], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder
+        )
+        for _ in range(number)
+    ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            with process:
+                process.kill()
+
+
+def test_the_limit_is_exact_over_several_processes(store: Store, settings_folder: Path) -> None:
+    token, each = make_token(store, max_requests=500), 400
+    with admitting_processes(settings_folder, 2) as processes:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(f"{token.value} {each}\n")
+            process.stdin.flush()
+        told = [Counter(json.loads(process.communicate(timeout=DEADLINE)[0])) for process in processes]
+    assert sum(told, Counter()) == {"Admitted": 500, "RateLimitExceeded": 2 * each - 500}
+    assert count_of(store, token) == 500
+
+
+@pytest.fixture
+def settings_folder(store: Store) -> Path:
+    return store.database.path.parent

@@ -1,0 +1,324 @@
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from store.bootstrap import Store
+from store.errors import GatewayError, RateLimitExceeded, StoreUnavailable
+from store.group_commit import BATCH, CAPACITY, GroupCommit
+from support.stores import foreign_lock, make_settings, opened
+
+TIMEOUT = 0.4
+LATITUDE = 0.3
+
+type Counter = GroupCommit[str, int]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with opened(make_settings(tmp_path, store_timeout=TIMEOUT)) as store:
+        with store.database.write():
+            store.database.execute("CREATE TABLE counted (item TEXT)", ())
+        yield store
+
+
+def counted(store: Store) -> list[str]:
+    return [item for (item,) in store.database.execute("SELECT item FROM counted ORDER BY rowid", ())]
+
+
+class Writer:
+    """A group commit that counts items in a table, and can be held up or made to fail."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.batches: list[int] = []
+        self.deciding = threading.Event()
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.failure: Exception | None = None
+        self.commit: Counter = GroupCommit(store.database, self.decide)
+
+    def decide(self, items: Sequence[str]) -> Sequence[int | GatewayError]:
+        self.batches.append(len(items))
+        self.deciding.set()
+        assert self.go_on.wait(10)
+        outcomes: list[int | GatewayError] = []
+        for item in items:
+            if item == "refused":
+                outcomes.append(RateLimitExceeded())
+                continue
+            self.store.database.execute("INSERT INTO counted VALUES (?)", [item])
+            outcomes.append(len(items))
+        if self.failure is not None:
+            raise self.failure
+        return outcomes
+
+
+@pytest.fixture
+def writer(store: Store) -> Iterator[Writer]:
+    writer = Writer(store)
+    yield writer
+    writer.go_on.set()
+    writer.commit.close()
+
+
+async def gather(writer: Writer, items: Sequence[str]) -> list[int | BaseException]:
+    return await asyncio.gather(*(writer.commit.submit(item) for item in items), return_exceptions=True)
+
+
+def test_each_item_gets_its_own_result(store: Store, writer: Writer) -> None:
+    results = asyncio.run(gather(writer, ["a", "refused", "b"]))
+    assert isinstance(results[1], RateLimitExceeded)
+    assert isinstance(results[0], int)
+    assert isinstance(results[2], int)
+    assert counted(store) == ["a", "b"]
+
+
+def test_what_waits_shares_a_transaction_in_the_order_of_arrival(store: Store, writer: Writer) -> None:
+    items = [str(number) for number in range(2 * BATCH)]
+    writer.go_on.clear()
+
+    async def submit() -> None:
+        first = asyncio.create_task(writer.commit.submit("first"))
+        await asyncio.to_thread(writer.deciding.wait, 5)
+        others = [asyncio.create_task(writer.commit.submit(item)) for item in items]
+        await asyncio.sleep(0)
+        writer.go_on.set()
+        await asyncio.gather(first, *others)
+
+    asyncio.run(submit())
+    assert writer.batches == [1, BATCH, BATCH]
+    assert counted(store) == ["first", *items]
+
+
+def test_a_foreign_lock_refuses_everything_in_time_and_counts_nothing(store: Store, writer: Writer) -> None:
+    async def submit() -> tuple[float, list[int | BaseException]]:
+        started = time.monotonic()
+        results = await gather(writer, [str(number) for number in range(2 * BATCH)])
+        return time.monotonic() - started, results
+
+    async def locked_then_free() -> float:
+        with foreign_lock(store):
+            took, results = await submit()
+        assert {type(result) for result in results} == {StoreUnavailable}
+        assert TIMEOUT - 0.05 <= took <= TIMEOUT + LATITUDE
+        started = time.monotonic()
+        await writer.commit.submit("after")
+        return time.monotonic() - started
+
+    assert asyncio.run(locked_then_free()) < LATITUDE
+    assert counted(store) == ["after"]
+
+
+def test_a_lock_that_ends_in_time_is_waited_for(store: Store, writer: Writer) -> None:
+    async def submit() -> None:
+        with foreign_lock(store) as foreign:
+            waiting = asyncio.create_task(writer.commit.submit("patient"))
+            await asyncio.sleep(0)
+            foreign.execute("COMMIT")
+            await waiting
+
+    asyncio.run(submit())
+    assert counted(store) == ["patient"]
+
+
+def test_the_reader_of_a_lock_is_not_kept_waiting_by_items_queued_behind_it(store: Store, writer: Writer) -> None:
+    """Items that come while a batch waits have a deadline of their own."""
+
+    async def submit() -> list[float]:
+        async def one(item: str) -> float:
+            started = time.monotonic()
+            with pytest.raises(StoreUnavailable):
+                await writer.commit.submit(item)
+            return time.monotonic() - started
+
+        with foreign_lock(store):
+            first = asyncio.create_task(one("first"))
+            await asyncio.wait({first}, timeout=TIMEOUT / 2)
+            return await asyncio.gather(first, *(one(str(number)) for number in range(50)))
+
+    for took in asyncio.run(submit()):
+        assert TIMEOUT - 0.05 <= took <= TIMEOUT + LATITUDE
+    assert counted(store) == []
+
+
+def test_more_than_the_capacity_is_refused_at_once(store: Store, writer: Writer) -> None:
+    async def submit() -> list[int | BaseException]:
+        writer.go_on.clear()
+        tasks = [asyncio.create_task(writer.commit.submit(str(number))) for number in range(CAPACITY)]
+        await asyncio.sleep(0)
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable):
+            await writer.commit.submit("too many")
+        assert time.monotonic() - started < 0.1
+        writer.go_on.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    results = asyncio.run(submit())
+    assert len(counted(store)) == sum(isinstance(result, int) for result in results)
+    assert "too many" not in counted(store)
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("bug"), KeyError("bug"), UnicodeDecodeError("utf-8", b"x", 0, 1, "x")])
+def test_a_decision_that_raises_is_an_internal_error_and_counts_nothing(
+    store: Store, writer: Writer, failure: Exception
+) -> None:
+    writer.failure = failure
+    (result,) = asyncio.run(gather(writer, ["lost"]))
+    assert type(result) is GatewayError
+    assert counted(store) == []
+    writer.failure = None
+    assert asyncio.run(gather(writer, ["next"])) == [1]
+
+
+def test_a_broken_store_is_unavailable_and_recovers(store: Store, writer: Writer) -> None:
+    with store.database.write():
+        store.database.execute("ALTER TABLE counted RENAME TO elsewhere", ())
+    (result,) = asyncio.run(gather(writer, ["lost"]))
+    assert type(result) is StoreUnavailable
+    with store.database.write():
+        store.database.execute("ALTER TABLE elsewhere RENAME TO counted", ())
+    assert asyncio.run(gather(writer, ["next"])) == [1]
+    assert counted(store) == ["next"]
+
+
+def test_a_caller_that_went_away_before_its_turn_is_not_counted(store: Store, writer: Writer) -> None:
+    async def submit() -> None:
+        writer.go_on.clear()
+        first = asyncio.create_task(writer.commit.submit("first"))
+        await asyncio.to_thread(writer.deciding.wait, 5)
+        gone = asyncio.create_task(writer.commit.submit("gone"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait({gone})
+        assert gone.cancelled()
+        writer.go_on.set()
+        await first
+        await writer.commit.submit("last")
+
+    asyncio.run(submit())
+    assert counted(store) == ["first", "last"]
+
+
+def test_a_caller_that_goes_away_in_its_turn_harms_nobody(store: Store, writer: Writer) -> None:
+    async def submit() -> None:
+        writer.go_on.clear()
+        gone = asyncio.create_task(writer.commit.submit("gone"))
+        await asyncio.to_thread(writer.deciding.wait, 5)
+        gone.cancel()
+        await asyncio.wait({gone})
+        writer.go_on.set()
+        await writer.commit.submit("last")
+
+    asyncio.run(submit())
+    assert counted(store) == ["gone", "last"]  # it was being counted already
+
+
+def test_closing_commits_what_waits_and_refuses_what_comes_after(store: Store) -> None:
+    writer = Writer(store)
+
+    async def submit() -> list[int | BaseException]:
+        tasks = [asyncio.create_task(writer.commit.submit(str(number))) for number in range(2 * BATCH + 1)]
+        await asyncio.sleep(0)
+        await asyncio.to_thread(writer.commit.close)
+        writer.commit.close()  # again is no fault
+        with pytest.raises(StoreUnavailable):
+            await writer.commit.submit("late")
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    results = asyncio.run(submit())
+    assert all(isinstance(result, int) for result in results)
+    assert len(counted(store)) == len(results)
+
+
+def test_an_event_loop_that_ends_before_its_answer_harms_nobody(store: Store, writer: Writer) -> None:
+    async def leave() -> None:
+        writer.go_on.clear()
+        asyncio.create_task(writer.commit.submit("left")).add_done_callback(lambda _: None)
+        await asyncio.to_thread(writer.deciding.wait, 5)
+
+    asyncio.run(leave())
+    writer.go_on.set()
+    assert asyncio.run(gather(writer, ["next"])) == [1]
+    assert counted(store) == ["left", "next"]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.just("submit"),
+        st.just("refused"),
+        st.just("lock"),
+        st.just("unlock"),
+        st.just("yield"),
+        st.just("wait"),
+        st.integers(0, 30),  # cancel the nth submission
+    ),
+    max_size=40,
+)
+
+
+@given(steps=STEPS)
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+def test_answers_and_counts_agree_in_any_interleaving(tmp_path_factory: pytest.TempPathFactory, steps: list[str | int]) -> None:
+    with opened(make_settings(tmp_path_factory.mktemp("store"), store_timeout=0.06)) as store:
+        with store.database.write():
+            store.database.execute("CREATE TABLE counted (item TEXT)", ())
+        writer = Writer(store)
+        try:
+            tasks, cancelled = asyncio.run(_interleave(store, writer, steps))
+        finally:
+            writer.commit.close()
+        _require_agreement(counted(store), tasks, cancelled)
+
+
+async def _interleave(
+    store: Store, writer: Writer, steps: list[str | int]
+) -> tuple[dict[str, int | BaseException], set[str]]:
+    tasks: dict[str, asyncio.Task[int]] = {}
+    cancelled: set[str] = set()
+    unlock: Callable[[], object] | None = None
+    for step in steps:
+        match step:
+            case "submit" | "refused":
+                name = "refused" if step == "refused" else f"item {len(tasks)}"
+                tasks[f"{len(tasks)} {name}"] = asyncio.create_task(writer.commit.submit(name))
+            case "lock" if unlock is None:
+                lock = foreign_lock(store)
+                try:
+                    await asyncio.to_thread(lock.__enter__)
+                except Exception:  # noqa: BLE001, S112 - the writer was quicker
+                    continue
+                unlock = lambda lock=lock: lock.__exit__(None, None, None)  # type: ignore[misc] # noqa: E731
+            case "unlock" if unlock is not None:
+                unlock()
+                unlock = None
+            case "yield":
+                await asyncio.sleep(0)
+            case "wait" if tasks:
+                await asyncio.wait(tasks.values(), timeout=0.01)
+            case int() if step < len(tasks):
+                name = list(tasks)[step]
+                if tasks[name].cancel():
+                    cancelled.add(name)
+    if unlock is not None:
+        unlock()
+    results = await asyncio.gather(*tasks.values(), return_exceptions=True)
+    return dict(zip(tasks, results, strict=True)), cancelled
+
+
+def _require_agreement(items: list[str], results: dict[str, int | BaseException], cancelled: set[str]) -> None:
+    assert len(items) == len(set(items))
+    for name, result in results.items():
+        item = name.partition(" ")[2]
+        if isinstance(result, int):
+            assert item in items
+        elif name not in cancelled:
+            assert isinstance(result, StoreUnavailable | RateLimitExceeded)
+            assert item not in items

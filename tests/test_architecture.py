@@ -1,0 +1,52 @@
+"""The direction of imports: addon -> store <- manage_api, nothing else."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+FORBIDDEN = {
+    "store": {"addon", "manage_api", "mitmproxy", "flask", "werkzeug", "waitress", "tests"},
+    "addon": {"manage_api", "flask", "werkzeug", "waitress", "tests"},
+    "manage_api": {"addon", "mitmproxy", "tests"},
+}
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively; mitmproxy loads scripts without a package"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_a_package_imports_nothing_that_it_must_not_know(package: str) -> None:
+    assert modules(package)
+    for path in modules(package):
+        packages = {name.partition(".")[0] for name in imported(path)}
+        assert not packages & FORBIDDEN[package], path
+
+
+def test_no_module_of_the_addon_is_named_like_one_of_the_standard_library() -> None:
+    names = {path.stem for path in (ROOT / "addon").glob("*.py")} | {
+        path.name for path in (ROOT / "addon").iterdir() if path.is_dir()
+    }
+    assert "gateway" in names
+    assert not names & sys.stdlib_module_names
+
+
+def test_mitmproxys_private_parts_are_used_in_seams_alone() -> None:
+    private = ("mitmproxy.proxy.layers", "mitmproxy.addons", "mitmproxy.proxy.tunnel", "mitmproxy.proxy.server")
+    for path in modules("addon"):
+        if path.parent.name != "seams":
+            assert not [name for name in imported(path) if name.startswith(private)], path
