@@ -98,7 +98,7 @@ def _upstream_fields(request: http.Request, grant: Grant) -> Iterable[tuple[byte
             continue
         if lowered == b"sec-websocket-protocol":
             offered = [offer.strip() for offer in value.split(b",")]
-            kept = [offer for offer in offered if not offer.startswith(KEY_SUBPROTOCOL.encode())]
+            kept = [offer for offer in offered if not offer.lower().startswith(KEY_SUBPROTOCOL.encode())]
             if kept != offered:
                 value = b", ".join(kept)  # noqa: PLW2901 - the header as it goes on
             if not value:
@@ -108,7 +108,7 @@ def _upstream_fields(request: http.Request, grant: Grant) -> Iterable[tuple[byte
 
 
 def _hop_by_hop(headers: http.Headers, *, upgraded: bool) -> frozenset[bytes]:
-    named = {name.encode() for name in _names(headers.get_all("connection"))}
+    named = {name.encode(errors="surrogateescape") for name in _names(headers.get_all("connection"))}
     dropped = (_HOP_BY_HOP | named) - _NEVER_OF_A_HOP
     return dropped - _OF_AN_UPGRADE if upgraded else dropped
 
