@@ -1,0 +1,46 @@
+import json
+import re
+
+import pytest
+
+from addon import answers
+from store import errors
+from store.version import __version__
+from support.requests import fields
+
+ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [errors.InvalidToken(), errors.ProjectInactive(), errors.RateLimitExceeded(), errors.MethodNotAllowed("GET")],
+    ids=lambda error: error.code,
+)
+def test_an_error_is_answered_in_json_with_its_headers_and_both_ids(error: errors.GatewayError) -> None:
+    response = answers.error(error, ID, "POST")
+    assert response.status_code == error.status
+    assert json.loads(response.text or "") == error.openai_body()
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["content-length"] == str(len(response.raw_content or b""))
+    assert response.headers[answers.REQUEST_ID] == response.headers[answers.UPSTREAM_REQUEST_ID] == ID
+    for name, value in error.headers.items():
+        assert response.headers[name] == value
+
+
+def test_the_answer_to_head_tells_the_length_and_has_no_body() -> None:
+    response = answers.error(errors.NotFound(), ID, "HEAD")
+    assert response.raw_content == b""
+    assert response.headers["content-length"] == answers.error(errors.NotFound(), ID, "GET").headers["content-length"]
+
+
+def test_health_is_what_the_contract_says() -> None:
+    body = json.loads(answers.health(ID, "GET").text or "")
+    assert (body["status"], body["version"]) == ("ok", __version__)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", body["timestamp"])
+
+
+def test_the_upstreams_request_id_stays() -> None:
+    headers = fields(("x-request-id", "req_upstream"), ("x-llm-proxy-request-id", "forged"))
+    answers.add_request_ids(headers, ID)
+    assert headers.get_all(answers.UPSTREAM_REQUEST_ID) == ["req_upstream"]
+    assert headers.get_all(answers.REQUEST_ID) == [ID]

@@ -1,0 +1,136 @@
+from urllib.parse import unquote_to_bytes
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from addon import edge
+from store.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
+from support.requests import make_request
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models",
+        "/v1/",
+        "/v1/chat/completions?x=1",
+        "/v1/files/",
+        "/v1/files%2F",
+        "/v1/models/org%2Fname",
+        "/v1/x?a=/../b",
+        "/v1/x?q=%00%2e%2e%5c",
+        "/v1/...",
+        "/v1/a.b/.c",
+        "/v1/caf%C3%A9",
+        "/v1/%252e%252e/x",
+        b"/v1/caf\xc3\xa9",
+        "/health",
+        "/health?verbose",
+    ],
+)
+def test_the_api_and_the_health_pass(path: str | bytes) -> None:
+    edge.check(make_request(path=path))
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v2/x", "/V1/models", "/%76%31/models", "/health/", "/healthz", "/?x"])
+def test_everything_else_is_not_found(path: str) -> None:
+    with pytest.raises(NotFound):
+        edge.check(make_request(path=path))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "*",
+        "",
+        "v1/models",
+        "http://host/v1/models",
+        "//",
+        "//v1/models",
+        "/v1//models",
+        "/v1/models//",
+        "/v1/../health",
+        "/v1/./models",
+        "/v1/models/..",
+        "/v1/%2e%2e/admin",
+        "/v1/%2E./admin",
+        "/v1/a%2f..%2fb",
+        "/v1/%2f",
+        "/v1/a%5cb",
+        "/v1/a\\b",
+        "/v1/x#y",
+        "/v1/a b",
+        "/v1/a\tb",
+        "/v1/a\x7fb",
+        "/v1/x?a b",
+        "/v1/x?a#b",
+        b"/v1/\x00",
+        b"/v1/x\r\nHost: other",
+    ],
+)
+def test_a_malformed_target_is_invalid(path: str | bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        edge.check(make_request(path=path))
+
+
+def test_a_whole_url_as_target_is_invalid() -> None:
+    with pytest.raises(InvalidRequest):
+        edge.check(make_request(authority="api.openai.com"))
+
+
+def test_http2_names_its_authority() -> None:
+    edge.check(make_request(authority="proxy", http_version="HTTP/2.0"))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"])
+def test_the_methods_of_the_api_pass(method: str) -> None:
+    edge.check(make_request(method=method))
+
+
+@pytest.mark.parametrize(
+    "method", ["OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "Post", "POſT", "", "GET ", b"GET\x00", b"\xff"]
+)
+def test_every_other_method_is_not_allowed(method: str | bytes) -> None:
+    with pytest.raises(MethodNotAllowed) as caught:
+        edge.check(make_request(method=method))
+    assert caught.value.headers == {"Allow": "GET, POST, PUT, PATCH, DELETE, HEAD"}
+
+
+def test_health_is_only_read() -> None:
+    edge.check(make_request(method="HEAD", path="/health"))
+    with pytest.raises(MethodNotAllowed) as caught:
+        edge.check(make_request(method="POST", path="/health"))
+    assert caught.value.headers == {"Allow": "GET, HEAD"}
+
+
+def test_health_is_known_by_its_path_alone() -> None:
+    assert edge.is_health(make_request(path="/health?x"))
+    assert not edge.is_health(make_request(path="/v1/health"))
+
+
+PIECES = st.sampled_from(
+    [b"/", b"v1", b"health", b".", b"..", b"%2e", b"%2E", b"%2f", b"%5c", b"\\", b"?", b"#", b"%", b"%25", b"a", b" ", b"\x00"]
+)
+TARGETS = st.one_of(
+    st.binary(max_size=40),
+    st.lists(PIECES, max_size=12).map(b"".join),
+    st.lists(PIECES, max_size=12).map(lambda pieces: b"/v1/" + b"".join(pieces)),
+)
+
+
+@given(TARGETS)
+@example(b"/v1/%2e%2e/")
+def test_nothing_outside_the_api_and_no_decoded_dots_pass(target: bytes) -> None:
+    try:
+        edge.check(make_request(path=target))
+    except GatewayError:
+        return
+    path = target.partition(b"?")[0]
+    assert path == b"/health" or path.startswith(b"/v1/")
+    decoded = unquote_to_bytes(path)
+    assert b"\\" not in decoded
+    segments = decoded.split(b"/")
+    assert not {b".", b".."} & set(segments)
+    assert b"" not in segments[1:-1]
+    assert not any(byte <= 0x20 or byte in {0x23, 0x7F} for byte in target)

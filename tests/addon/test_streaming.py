@@ -1,0 +1,51 @@
+import pytest
+
+from addon import streaming
+from support.requests import make_request, make_response
+
+LARGE = str(streaming.LARGE)
+LARGER = str(streaming.LARGE + 1)
+
+
+@pytest.mark.parametrize(
+    ("headers", "streamed"),
+    [
+        ([], False),
+        ([("Content-Length", "0")], False),
+        ([("Content-Length", LARGE)], False),
+        ([("Content-Length", LARGER)], True),
+        ([("Content-Length", "nonsense")], True),
+        ([("Content-Length", "-1")], True),
+        ([("Content-Length", "²")], True),
+        ([("Transfer-Encoding", "chunked")], True),
+    ],
+)
+def test_an_upload_is_streamed_when_it_is_large_or_of_unknown_length(
+    headers: list[tuple[str | bytes, str | bytes]], streamed: bool
+) -> None:
+    assert streaming.is_streamed_upload(make_request(*headers)) is streamed
+
+
+def test_an_http2_upload_may_have_no_length() -> None:
+    assert streaming.is_streamed_upload(make_request(http_version="HTTP/2.0"))
+    assert not streaming.is_streamed_upload(make_request(("content-length", "2"), http_version="HTTP/2.0"))
+
+
+@pytest.mark.parametrize(
+    ("headers", "streamed"),
+    [
+        ([("Content-Length", "0")], False),
+        ([("Content-Length", LARGE)], False),
+        ([("Content-Length", LARGER)], True),
+        ([("Content-Length", "nonsense")], True),
+        ([], True),
+        ([("Transfer-Encoding", "chunked")], True),
+        ([("Content-Type", "text/event-stream"), ("Content-Length", "5")], True),
+        ([("Content-Type", "Text/Event-Stream; charset=utf-8"), ("Content-Length", "5")], True),
+        ([("Content-Type", "application/json"), ("Content-Length", "5")], False),
+    ],
+)
+def test_an_answer_is_streamed_when_it_is_no_small_document(
+    headers: list[tuple[str | bytes, str | bytes]], streamed: bool
+) -> None:
+    assert streaming.is_streamed_answer(make_response(*headers)) is streamed
