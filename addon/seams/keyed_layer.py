@@ -9,6 +9,7 @@ A layer turns events (data came, a hook ended) into commands (send this, open th
 - An upstream that does not connect, or does not answer, is given up after a time.
 """
 
+import logging
 import time
 from typing import Protocol, cast
 
@@ -46,6 +47,11 @@ from store.errors import (
 )
 
 type Commands = layer.CommandGenerator[None]
+
+_log = logging.getLogger("llm_proxy.keyed_layer")
+
+_CONTINUE = 100
+"""The status of mitmproxy's own word to a client that waits with its body; the answer is still to come."""
 
 _MALFORMED = {
     ErrorCode.GENERIC_CLIENT_ERROR,
@@ -86,11 +92,16 @@ class KeyedLayer(HttpLayer):
         self._tick: commands.RequestWakeup | None = None
 
     def _handle_event(self, event: events.Event) -> Commands:
-        if isinstance(event, events.Wakeup) and event.command is self._tick:
-            self._tick = None
-            yield from self._give_up_late()
-        else:
-            yield from super()._handle_event(event)
+        try:
+            if isinstance(event, events.Wakeup) and event.command is self._tick:
+                self._tick = None
+                yield from self._give_up_late()
+            else:
+                yield from super()._handle_event(event)
+        except Exception:
+            # mitmproxy raises at HTTP/1 trailers, for one. It would log that and leave the client hanging.
+            _log.exception("cut a connection")
+            yield commands.CloseConnection(self.context.client)
 
     def event_to_child(self, child: layer.Layer | HttpStream, event: events.Event) -> Commands:
         """Pass an event on: to a stream (towards the hooks) or to a codec (towards the wire)."""
@@ -129,11 +140,10 @@ class KeyedLayer(HttpLayer):
             case ResponseHeaders():
                 self._unanswered.pop(stream.stream_id, None)
                 yield from super().event_to_child(stream, event)
-            case RequestProtocolError():
-                yield from super().event_to_child(stream, event)
-                self._forget(stream.stream_id)
             case _:
                 yield from super().event_to_child(stream, event)
+        if stream.stream_id not in self.streams:
+            self._forget(stream.stream_id)
 
     def _event_to_codec(self, codec: layer.Layer, event: events.Event) -> Commands:
         match event:
@@ -143,7 +153,8 @@ class KeyedLayer(HttpLayer):
                 yield from super().event_to_child(codec, event)
                 yield from self._await_answer(event.stream_id)
             case ResponseHeaders():
-                self._answered.add(event.stream_id)
+                if event.response.status_code != _CONTINUE:
+                    self._answered.add(event.stream_id)
                 passed = wire.client_response(event.response)
                 yield from super().event_to_child(codec, ResponseHeaders(event.stream_id, passed, event.end_stream))
             case ResponseEndOfMessage():
