@@ -13,7 +13,7 @@ from mitmproxy.options import Options
 from mitmproxy.tools.dump import DumpMaster
 
 from addon.gateway import Gateway
-from addon.seams import chain
+from addon.seams import chain, listening
 from store.admission import Admission
 from store.bootstrap import Store
 from store.settings import Settings
@@ -91,6 +91,12 @@ class Proxy:
             writer.write(request.encode() if isinstance(request, str) else request)
             return await asyncio.wait_for(reader.read(), DEADLINE)
 
+    async def ask_and_stay(self, request: str | bytes) -> bytes:
+        """Send bytes, and return one answer that tells its length, without waiting for the proxy to close."""
+        async with self.connection() as (reader, writer):
+            writer.write(request.encode() if isinstance(request, str) else request)
+            return await asyncio.wait_for(read_answer(reader), DEADLINE)
+
     def request(self, line: str = "GET /v1/models", *, headers: str = CLOSE, body: str = "") -> str:
         """Write a request that holds the token."""
         return (
@@ -121,10 +127,20 @@ async def running(folder: Path, upstream_url: str, options: dict[str, Any] | Non
             await asyncio.wait_for(watch.started.wait(), DEADLINE)
             yield proxy
         finally:
+            await listening.stop(master)
+            proxyserver = master.addons.get("proxyserver")
+            while proxyserver.connections:  # they close one tick after their clients
+                await asyncio.sleep(0)
             master.shutdown()
             await asyncio.wait_for(task, DEADLINE)
             logging.getLogger().removeHandler(proxy.errors)
         assert proxy.errors.messages == []
+
+
+async def read_answer(reader: asyncio.StreamReader) -> bytes:
+    """Read one answer that tells its length."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    return head + await reader.readexactly(int(head_and_body(head)[1]["content-length"]))
 
 
 def head_and_body(answer: bytes) -> tuple[int, dict[str, str], bytes]:
