@@ -1,0 +1,401 @@
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+from mitmproxy import connection, exceptions, flow, http
+from mitmproxy.addons.onboarding import Onboarding
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.proxy.mode_specs import ProxyMode
+from mitmproxy.test import taddons, tflow
+
+from addon import answers
+from addon.gateway import Gateway
+from store.admission import Admission
+from store.bootstrap import Store
+from store.projects import Projects
+from store.settings import Settings
+from store.tokens import TokenRecord, Tokens
+from support.requests import make_request, make_response
+from support.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_settings, make_token, opened, set_columns
+
+
+@pytest.fixture
+def settings(tmp_path: Any) -> Settings:
+    return make_settings(tmp_path, upstream_url="http://upstream:1234/base", store_timeout=0.2)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    with opened(settings) as store:
+        yield store
+
+
+@pytest.fixture
+def token(store: Store) -> TokenRecord:
+    return make_token(store)
+
+
+class Bench:
+    """A gateway in a context of mitmproxy's, with the flows that are given to it."""
+
+    def __init__(self, gateway: Gateway, context: taddons.context) -> None:
+        self.gateway = gateway
+        self.context = context
+        self.exchanges = gateway._exchanges
+
+    async def send(self, *headers: tuple[str, str], token: str | None = None, **request: Any) -> http.HTTPFlow:
+        """Give a request to the hooks, up to where mitmproxy would go on to the upstream, or answer."""
+        http_flow = self.flow(*headers, token=token, **request)
+        await self.gateway.requestheaders(http_flow)
+        if not http_flow.error:
+            await self.gateway.request(http_flow)
+        return http_flow
+
+    def flow(self, *headers: tuple[str, str], token: str | None = None, **request: Any) -> http.HTTPFlow:
+        authorization = [] if token is None else [("Authorization", f"Bearer {token}")]
+        http_flow = tflow.tflow(req=make_request(*authorization, *headers, **request))
+        http_flow.request.host, http_flow.request.port, http_flow.request.scheme = "upstream", 1234, "http"
+        return http_flow
+
+
+def run(settings: Settings, store: Store, test: Callable[[Bench], Coroutine[object, object, None]]) -> None:
+    async def main() -> None:
+        admission = Admission(store)
+        gateway = Gateway(settings, admission)
+        try:
+            with taddons.context(Proxyserver(), Onboarding()) as context:
+                context.options.update(mode=["reverse:http://upstream:1234@127.0.0.1:0"])
+                context.master.addons.add(gateway)
+                gateway.running()
+                await test(Bench(gateway, context))
+        finally:
+            admission.close()
+
+    asyncio.run(main())
+
+
+def code_of(http_flow: http.HTTPFlow) -> str | None:
+    if http_flow.response is None:
+        return None
+    body = json.loads(http_flow.response.text or "")
+    assert http_flow.response.headers[answers.REQUEST_ID]
+    return str(body["code"])
+
+
+def test_an_admitted_request_holds_a_grant_and_no_secret(settings: Settings, store: Store, token: TokenRecord) -> None:
+    async def test(bench: Bench) -> None:
+        http_flow = await bench.send(token=token.value)
+        exchange = bench.exchanges.get(http_flow.id)
+        assert http_flow.response is None
+        assert exchange is not None
+        assert exchange.grant is not None
+        assert exchange.grant.destination == ("upstream", 1234, False)
+        assert (exchange.grant.api_key, exchange.grant.path_prefix) == (API_KEY, "/base")
+        assert (exchange.token, exchange.token_id, exchange.project_id) == (None, token.id, token.project_id)
+        state = repr(http_flow.get_state())
+        assert token.value not in state
+        assert API_KEY not in state
+
+    run(settings, store, test)
+    assert Tokens(store).get(token.id).request_count == 1
+
+
+REFUSALS: dict[str, tuple[dict[str, Any], list[tuple[str, str]]]] = {
+    "invalid_token": ({"token": UNKNOWN_TOKEN}, []),
+    "invalid_request": ({"token": UNKNOWN_TOKEN}, [("Authorization", "Bearer x")]),
+    "not_found": ({"path": "/v2"}, []),
+    "method_not_allowed": ({"method": "TRACE"}, []),
+}
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_request_is_refused_before_the_store_counts(
+    settings: Settings, store: Store, token: TokenRecord, code: str
+) -> None:
+    async def test(bench: Bench) -> None:
+        request, headers = REFUSALS[code]
+        http_flow = await bench.send(*headers, **request)
+        assert code_of(http_flow) == code
+        assert bench.exchanges.get(http_flow.id).grant is None  # type: ignore[union-attr]
+        bench.gateway.response(http_flow)
+        assert len(bench.exchanges) == 0
+
+    run(settings, store, test)
+    assert Tokens(store).get(token.id).request_count == 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "code"),
+    [
+        ({"is_active": False}, "token_inactive"),
+        ({"expires_at": 1}, "token_expired"),
+        ({"max_requests": 1, "request_count": 1}, "rate_limit_exceeded"),
+    ],
+)
+@pytest.mark.parametrize("length", ["5", "5000000"], ids=["small", "large"])
+def test_the_stores_refusal_is_the_answer(
+    settings: Settings, store: Store, token: TokenRecord, columns: dict[str, object], code: str, length: str
+) -> None:
+    set_columns(store, "token", token.id, **columns)
+
+    async def test(bench: Bench) -> None:
+        http_flow = await bench.send(("Content-Length", length), token=token.value, method="POST")
+        assert code_of(http_flow) == code
+        # mitmproxy would read a large body first: so it is told to stop, and the layer answers
+        assert (http_flow.error is not None) == (length != "5")
+        assert not http_flow.request.stream
+        assert token.value not in repr(http_flow.get_state())
+
+    run(settings, store, test)
+
+
+def test_a_project_that_is_off_is_refused(settings: Settings, store: Store, token: TokenRecord) -> None:
+    Projects(store).update(token.project_id, {"is_active": False})
+
+    async def test(bench: Bench) -> None:
+        http_flow = await bench.send(token=token.value)
+        assert code_of(http_flow) == "project_inactive"
+        assert json.loads(http_flow.response.text or "")["error"] == "Project is inactive"  # type: ignore[union-attr]
+
+    run(settings, store, test)
+
+
+def test_a_store_that_does_not_answer_is_not_the_callers_fault(
+    settings: Settings, store: Store, token: TokenRecord
+) -> None:
+    async def test(bench: Bench) -> None:
+        with foreign_lock(store):
+            http_flow = await bench.send(token=token.value)
+        assert code_of(http_flow) == "store_unavailable"
+
+    run(settings, store, test)
+    assert Tokens(store).get(token.id).request_count == 0
+
+
+def test_a_key_that_cannot_be_decrypted_is_not_the_callers_fault(
+    settings: Settings, store: Store, token: TokenRecord
+) -> None:
+    set_columns(store, "project", token.project_id, sealed_api_key=b"damaged")
+
+    async def test(bench: Bench) -> None:
+        http_flow = await bench.send(token=token.value)
+        assert code_of(http_flow) == "internal_error"
+        assert token.project_id in (http_flow.response.text or "")  # type: ignore[union-attr]
+
+    run(settings, store, test)
+
+
+def test_health_needs_no_token_and_no_store(settings: Settings, store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        with foreign_lock(store):
+            http_flow = await bench.send(path="/health")
+        assert http_flow.response is not None
+        assert json.loads(http_flow.response.text or "")["status"] == "ok"
+        assert bench.exchanges.get(http_flow.id).grant is None  # type: ignore[union-attr]
+
+    run(settings, store, test)
+
+
+def test_a_streamed_upload_is_admitted_once_and_before_its_body(
+    settings: Settings, store: Store, token: TokenRecord
+) -> None:
+    async def test(bench: Bench) -> None:
+        http_flow = bench.flow(("Transfer-Encoding", "chunked"), token=token.value, method="POST")
+        await bench.gateway.requestheaders(http_flow)
+        assert http_flow.request.stream is True
+        assert bench.exchanges.get(http_flow.id).grant is not None  # type: ignore[union-attr]
+        await bench.gateway.request(http_flow)
+        assert http_flow.response is None
+
+    run(settings, store, test)
+    assert Tokens(store).get(token.id).request_count == 1
+
+
+def test_another_destination_is_refused(settings: Settings, store: Store, token: TokenRecord) -> None:
+    async def test(bench: Bench) -> None:
+        http_flow = bench.flow(token=token.value)
+        await bench.gateway.requestheaders(http_flow)
+        http_flow.request.host = "attacker"
+        await bench.gateway.request(http_flow)
+        assert code_of(http_flow) == "destination_refused"
+        assert bench.exchanges.get(http_flow.id).grant is None  # type: ignore[union-attr]
+
+    run(settings, store, test)
+
+
+@pytest.mark.parametrize("hook", ["requestheaders", "request", "responseheaders"])
+def test_a_hook_that_raises_is_answered_and_leaves_no_grant(
+    settings: Settings,
+    store: Store,
+    token: TokenRecord,
+    hook: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    step = {"requestheaders": "edge.check", "request": "edge.is_health", "responseheaders": "streaming.is_streamed_answer"}
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async def test(bench: Bench) -> None:
+        http_flow = bench.flow(token=token.value)
+        for name in ("requestheaders", "request", "responseheaders"):
+            if name == "responseheaders":
+                bench.exchanges.get(http_flow.id).sent = 1.0  # type: ignore[union-attr]
+                http_flow.response = make_response()
+            if name == hook:
+                monkeypatch.setattr(f"addon.{step[hook]}", fail)
+            await getattr(bench.gateway, name)(http_flow)
+            if name == hook:
+                break
+        assert code_of(http_flow) == "internal_error"
+        exchange = bench.exchanges.get(http_flow.id)
+        assert exchange is not None
+        assert (exchange.grant, exchange.token) == (None, None)
+        assert token.value not in repr(http_flow.get_state())
+
+    run(settings, store, test)
+    assert "a bug" in caplog.text
+    assert token.value not in caplog.text
+
+
+def test_an_answer_gets_the_ids_and_the_duration(settings: Settings, store: Store, token: TokenRecord) -> None:
+    async def test(bench: Bench) -> None:
+        http_flow = await bench.send(("X-Request-ID", "clients-own"), token=token.value)
+        exchange = bench.exchanges.get(http_flow.id)
+        assert exchange is not None
+        exchange.sent = exchange.started
+        http_flow.response = make_response(("x-request-id", "req_upstream"), ("Content-Length", "2"))
+        await bench.gateway.responseheaders(http_flow)
+        headers = http_flow.response.headers
+        assert headers.get_all("x-request-id") == ["req_upstream"]
+        assert headers.get_all(answers.REQUEST_ID) == [exchange.request_id]
+        assert int(headers[answers.REMOTE_DURATION]) >= 0
+        assert http_flow.request.headers["x-request-id"] == "clients-own"
+        assert not http_flow.response.stream
+
+    run(settings, store, test)
+
+
+@pytest.mark.parametrize("end", ["response", "error"])
+def test_an_exchange_ends_once_and_is_logged_once(
+    settings: Settings, store: Store, token: TokenRecord, end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "llm_proxy")
+
+    async def test(bench: Bench) -> None:
+        http_flow = await bench.send(token=token.value, path="/v1/models?key=secret")
+        exchange = bench.exchanges.get(http_flow.id)
+        assert exchange is not None
+        if end == "response":
+            http_flow.response = make_response()
+        else:
+            http_flow.error = flow.Error("client disconnected")
+        getattr(bench.gateway, end)(http_flow)
+        bench.gateway.response(http_flow)
+        bench.gateway.error(http_flow)
+        assert exchange.grant is None
+        assert len(bench.exchanges) == 0
+
+    run(settings, store, test)
+    lines = [record for record in caplog.records if record.name.startswith("llm_proxy")]
+    assert len(lines) == 1
+    shown = repr(vars(lines[0]))
+    assert token.id in shown
+    assert not any(secret in shown for secret in (token.value, API_KEY, "key=secret"))
+
+
+def test_a_response_without_a_request_is_left_alone(settings: Settings, store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        http_flow = tflow.tflow(resp=True)
+        before = http_flow.response.headers.copy()  # type: ignore[union-attr]
+        await bench.gateway.responseheaders(http_flow)
+        bench.gateway.response(http_flow)
+        assert http_flow.response.headers == before  # type: ignore[union-attr]
+        assert len(bench.exchanges) == 0
+
+    run(settings, store, test)
+
+
+def test_a_request_that_mitmproxy_rejects_is_masked_and_not_admitted(
+    settings: Settings, store: Store, token: TokenRecord
+) -> None:
+    async def test(bench: Bench) -> None:
+        http_flow = bench.flow(("Transfer-Encoding", "chunked"), token=token.value)
+        http_flow.error = flow.Error("malformed")
+        await bench.gateway.requestheaders(http_flow)
+        assert token.value not in repr(http_flow.get_state())
+        bench.gateway.error(http_flow)
+        assert len(bench.exchanges) == 0
+
+    run(settings, store, test)
+    assert Tokens(store).get(token.id).request_count == 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "transport", "served"),
+    [
+        ("reverse:http://upstream:1234", "tcp", True),
+        ("reverse:https://upstream:1234", "tcp", True),
+        ("reverse:https://upstream:1234", "udp", False),
+        ("reverse:tcp://upstream:1234", "tcp", False),
+        ("reverse:tls://upstream:1234", "tcp", False),
+        ("reverse:dns://upstream:1234", "tcp", False),
+        ("regular", "tcp", False),
+        ("socks5", "tcp", False),
+        ("upstream:http://other:1", "tcp", False),
+        ("dns", "udp", False),
+    ],
+)
+def test_only_reverse_mode_over_tcp_is_served(
+    settings: Settings, store: Store, mode: str, transport: Any, served: bool
+) -> None:
+    async def test(bench: Bench) -> None:
+        client = connection.Client(
+            peername=("127.0.0.1", 1),
+            sockname=("127.0.0.1", 2),
+            proxy_mode=ProxyMode.parse(mode),
+            transport_protocol=transport,
+        )
+        bench.gateway.client_connected(client)
+        assert (client.error is None) == served
+
+    run(settings, store, test)
+
+
+def test_nothing_is_served_before_the_gateway_runs(settings: Settings, store: Store) -> None:
+    admission = Admission(store)
+    with contextlib.closing(admission):
+        client = connection.Client(
+            peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2), proxy_mode=ProxyMode.parse("reverse:http://u:1")
+        )
+        Gateway(settings, admission).client_connected(client)
+    assert client.error
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"proxy_debug": True},
+        {"connection_strategy": "eager"},
+        {"keep_host_header": True},
+        {"validate_inbound_headers": False},
+        {"rawtcp": True},
+    ],
+)
+def test_options_that_would_undo_a_promise_are_refused(
+    settings: Settings, store: Store, option: dict[str, Any]
+) -> None:
+    async def test(bench: Bench) -> None:
+        (name,) = option
+        before = getattr(bench.context.options, name)
+        assert before != option[name]
+        with pytest.raises(exceptions.OptionsError):
+            bench.context.options.update(**option)
+        assert getattr(bench.context.options, name) == before
+
+    run(settings, store, test)
