@@ -1,0 +1,147 @@
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from mitmproxy.master import Master
+from mitmproxy.options import Options
+from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
+from mitmproxy.tools.dump import DumpMaster
+
+from addon.seams import listening
+from store.settings import Settings
+from support.inprocess import CLOSE, head_and_body, running
+from support.processes import DEADLINE
+from support.upstreams import OK, Conversation, RawUpstream, answer_all
+
+
+@pytest.mark.parametrize(
+    ("upstream", "listen", "address", "listen_host"),
+    [
+        ("https://api.openai.com/v1", "127.0.0.1:8080", ("api.openai.com", 443), "127.0.0.1"),
+        ("http://localhost:11434", "0.0.0.0:80", ("localhost", 11434), "0.0.0.0"),  # noqa: S104 - text
+        ("http://[::1]:9000/base", "[::1]:8080", ("::1", 9000), "::1"),
+    ],
+)
+def test_the_mode_leads_to_the_upstreams_origin(
+    upstream: str, listen: str, address: tuple[str, int], listen_host: str
+) -> None:
+    settings = Settings(_env_file=None, upstream_url=upstream, proxy_listen=listen)
+    mode = ProxyMode.parse(listening.reverse_mode(settings))
+    assert isinstance(mode, ReverseMode)
+    assert (mode.scheme, mode.address) == (settings.upstream.scheme, address)
+    assert (mode.listen_host(), mode.listen_port()) == (listen_host, settings.proxy.port)
+
+
+@asynccontextmanager
+async def running_master(mode: str) -> AsyncIterator[Master]:
+    started = asyncio.Event()
+
+    class Started:
+        def running(self) -> None:
+            started.set()
+
+    master = DumpMaster(Options(), with_termlog=False, with_dumper=False)
+    master.addons.add(Started())
+    master.options.update(mode=[mode])
+    task = asyncio.create_task(master.run())
+    try:
+        await asyncio.wait_for(started.wait(), DEADLINE)
+        yield master
+    finally:
+        await listening.stop(master)
+        master.shutdown()
+        await asyncio.wait_for(task, DEADLINE)
+
+
+def test_switching_opens_the_port_in_the_new_mode_and_stopping_closes_it(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running_master("reverse:http://127.0.0.1:1@127.0.0.1:0") as master:
+            listening.switch_to(master, "reverse:http://127.0.0.1:2@127.0.0.1:0")
+            proxyserver = listening._proxyserver(master)
+            while not [server for server in proxyserver.servers if ":2@" in server.mode.full_spec]:
+                await asyncio.sleep(0)
+            await asyncio.gather(*listening._tasks)
+            (server,) = proxyserver.servers
+            assert server.is_running
+            port = server.listen_addrs[0][1]
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            await writer.wait_closed()
+            await listening.stop(master)
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", port)
+
+    asyncio.run(main())
+
+
+def test_a_master_without_a_proxyserver_is_a_mistake() -> None:
+    async def main() -> None:
+        with pytest.raises(TypeError):
+            await listening.stop(Master(Options()))
+
+    asyncio.run(main())
+
+
+def test_a_stop_lets_a_request_under_way_end_and_takes_no_new_ones(tmp_path: Path) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        asked, answer_now = asyncio.Event(), asyncio.Event()
+
+        def answer(conversation: Conversation) -> None:
+            conversation.read_head()
+            loop.call_soon_threadsafe(asked.set)
+            asyncio.run_coroutine_threadsafe(answer_now.wait(), loop).result(DEADLINE)
+            conversation.send(OK)
+
+        with RawUpstream(answer) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+                port = proxy.port
+                asking = asyncio.create_task(proxy.ask(proxy.request(headers=CLOSE)))
+                await asyncio.wait_for(asked.wait(), DEADLINE)
+                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)  # the group's and the forwarded one
+                while await _accepts(port):
+                    await asyncio.sleep(0)
+                assert not proxy.master.should_exit.is_set()
+                answer_now.set()
+                assert head_and_body(await asking)[0] == 200
+                await asyncio.wait_for(proxy.master.should_exit.wait(), DEADLINE)
+
+    asyncio.run(main())
+
+
+def test_a_stop_cuts_what_does_not_end_in_time(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(Conversation.wait_until_closed) as upstream:
+            async with running(tmp_path, upstream.url, drain_timeout=0.1) as proxy, proxy.connection() as (_, writer):
+                writer.write(proxy.request().encode())
+                while not proxy.flows:
+                    await asyncio.sleep(0)
+                os.kill(os.getpid(), signal.SIGTERM)
+                await asyncio.wait_for(proxy.master.should_exit.wait(), DEADLINE)
+
+    asyncio.run(main())
+
+
+def test_a_stop_without_requests_is_immediate(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url, drain_timeout=1000) as proxy:
+                os.kill(os.getpid(), signal.SIGTERM)
+                await asyncio.wait_for(proxy.master.should_exit.wait(), DEADLINE)
+
+    asyncio.run(main())
+
+
+async def _accepts(port: int) -> bool:
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionRefusedError:
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
