@@ -9,6 +9,7 @@ from mitmproxy import http
 
 from store.projects import Projects
 from store.tokens import Tokens
+from support.http2 import Http2Client
 from support.inprocess import CLOSE, Proxy, head_and_body, running
 from support.processes import DEADLINE, free_port
 from support.stores import API_KEY
@@ -358,5 +359,55 @@ def test_trailers_of_the_upstream_cut_the_answer(tmp_path: Path) -> None:
                 assert len(proxy.gateway._exchanges) == 0
                 assert len(proxy.errors.messages) == 1
                 proxy.errors.messages.clear()
+
+    run(main())
+
+
+class HoldConnections:
+    """Holds up every connection to the upstream until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.held = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def server_connect(self, _: object) -> None:
+        self.held.set()
+        await self.go_on.wait()
+
+
+def test_a_stream_that_is_reset_while_it_connects_harms_no_other(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+                hold = HoldConnections()
+                proxy.master.addons.add(hold)
+                async with Http2Client.connect(proxy.port) as client:
+                    gone = client.get("/v1/gone", proxy.token.value)
+                    await asyncio.wait_for(hold.held.wait(), DEADLINE)
+                    client.reset(gone)
+                    refused = client.get("/v2", proxy.token.value)
+                    assert await client.status(refused) == 404  # so the reset has arrived
+                    other = client.get("/v1/other", proxy.token.value)
+                    while len(proxy.flows) < 3:
+                        await asyncio.sleep(0)
+                    hold.go_on.set()
+                    assert await client.status(other) == 200
+                    assert await client.status(client.get("/v1/last", proxy.token.value)) == 200
+                    assert len(proxy.gateway._exchanges) == 0
+
+    run(main())
+
+
+def test_streams_of_one_connection_are_admitted_each(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+                Tokens(proxy.store).update(proxy.token.id, {"max_requests": 3})
+                async with Http2Client.connect(proxy.port) as client:
+                    streams = [client.get("/v1/models", proxy.token.value) for _ in range(5)]
+                    statuses = [await client.status(stream) for stream in streams]
+                assert sorted(statuses) == [200, 200, 200, 429, 429]
+            assert upstream.received().count(f"Bearer {API_KEY}\r\n".encode()) == 3
+            assert proxy.token.value.encode() not in upstream.received()
 
     run(main())

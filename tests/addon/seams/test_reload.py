@@ -18,7 +18,7 @@ addons = [Ours()]
 def test_the_script_of_the_addon_is_watched_no_more_and_others_are(tmp_path: Path) -> None:
     ours, other = tmp_path / "ours.py", tmp_path / "other.py"
     ours.write_text(SCRIPT)
-    other.write_text(SCRIPT)
+    other.write_text(SCRIPT.replace("Ours", "Other"))
 
     async def main() -> None:
         loader = ScriptLoader()
