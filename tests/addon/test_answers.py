@@ -2,11 +2,11 @@ import json
 import re
 
 import pytest
+from support.requests import fields
 
 from addon import answers
 from store import errors
 from store.version import __version__
-from support.requests import fields
 
 ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 

@@ -11,7 +11,8 @@ def test_an_exchange_ends_once_and_forgets_its_secrets() -> None:
     exchange.grant, exchange.token = GRANT, "token"
     assert exchanges.get("flow") is exchange
     assert exchanges.close("flow") is exchange
-    assert (exchange.grant, exchange.token) == (None, None)
+    assert not exchange.grant
+    assert not exchange.token
     assert exchanges.close("flow") is None
     assert exchanges.get("flow") is None
     assert len(exchanges) == 0

@@ -11,6 +11,8 @@ from mitmproxy.addons.onboarding import Onboarding
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow
+from support.requests import make_request, make_response
+from support.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_settings, make_token, opened, set_columns
 
 from addon import answers
 from addon.gateway import Gateway
@@ -19,8 +21,6 @@ from store.bootstrap import Store
 from store.projects import Projects
 from store.settings import Settings
 from store.tokens import TokenRecord, Tokens
-from support.requests import make_request, make_response
-from support.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_settings, make_token, opened, set_columns
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ class Bench:
     def __init__(self, gateway: Gateway, context: taddons.context) -> None:
         self.gateway = gateway
         self.context = context
-        self.exchanges = gateway._exchanges
+        self.exchanges = gateway._exchanges  # noqa: SLF001
 
     async def send(self, *headers: tuple[str, str], token: str | None = None, **request: Any) -> http.HTTPFlow:
         """Give a request to the hooks, up to where mitmproxy would go on to the upstream, or answer."""
@@ -236,7 +236,11 @@ def test_a_hook_that_raises_is_answered_and_leaves_no_grant(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    step = {"requestheaders": "edge.check", "request": "edge.is_health", "responseheaders": "streaming.is_streamed_answer"}
+    step = {
+        "requestheaders": "edge.check",
+        "request": "edge.is_health",
+        "responseheaders": "streaming.is_streamed_answer",
+    }
 
     def fail(*_: object) -> None:
         raise RuntimeError("a bug")

@@ -1,7 +1,7 @@
 import pytest
+from support.requests import make_request, make_response
 
 from addon import streaming
-from support.requests import make_request, make_response
 
 LARGE = str(streaming.LARGE)
 LARGER = str(streaming.LARGE + 1)

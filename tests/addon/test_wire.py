@@ -1,10 +1,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.requests import UPGRADE, make_request, make_response
 
 from addon import wire
 from addon.exchange import Destination, Grant
-from support.requests import UPGRADE, make_request, make_response
 
 KEY = "sk-upstream-key"
 GRANT = Grant(Destination("upstream", 443, tls=True), KEY)

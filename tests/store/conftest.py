@@ -2,10 +2,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.stores import make_settings, opened
 
 from store.bootstrap import Store
 from store.settings import Settings
-from support.stores import make_settings, opened
 
 
 @pytest.fixture(autouse=True)

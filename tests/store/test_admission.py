@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.processes import DEADLINE, ROOT, clean_environment
+from support.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_settings, make_token, opened, set_columns
 
 from store import clock
 from store.admission import Admission, Admitted
@@ -23,8 +25,6 @@ from store.errors import (
 )
 from store.projects import Projects
 from store.tokens import TokenRecord, Tokens
-from support.processes import DEADLINE, ROOT, clean_environment
-from support.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_settings, make_token, opened, set_columns
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 import base64
-import os
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.processes import DEADLINE, ROOT, clean_environment
+from support.stores import API_KEY, make_settings, opened
 
 from store import bootstrap
 from store.bootstrap import ENCRYPTION_KEY_FILE, MANAGEMENT_TOKEN_FILE, open_store
@@ -13,8 +14,6 @@ from store.crypto import new_key
 from store.errors import StartupError
 from store.projects import Projects
 from store.settings import Settings
-from support.processes import DEADLINE, ROOT, clean_environment
-from support.stores import API_KEY, make_settings, opened
 
 OPEN_AND_TELL = """
 import sys
@@ -183,7 +182,7 @@ def test_a_management_token_that_is_set_is_not_written(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, management_token="a-management-token")
     bootstrap.prepare_folder(settings.data_dir)
     assert bootstrap.management_token(settings) == "a-management-token"
-    assert os.listdir(settings.data_dir) == []
+    assert list(settings.data_dir.iterdir()) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"short\n", b"\xff\xfe\x00"])

@@ -2,11 +2,11 @@ import threading
 import time
 
 import pytest
+from support.stores import API_KEY, foreign_lock
 
 from store.bootstrap import Store
 from store.errors import NotFound, StoreLocked, StoreUnavailable
 from store.projects import Projects
-from support.stores import API_KEY, foreign_lock
 
 
 def names(store: Store) -> list[str]:

@@ -6,7 +6,9 @@ import pytest
 from store import errors
 from store.errors import GatewayError
 
-TABLE: list[tuple[type[GatewayError], int, str, str]] = [
+type Row = tuple[type[GatewayError], int, str, str]
+
+TABLE: list[Row] = [
     (errors.GatewayError, 500, "internal_error", "server_error"),
     (errors.InvalidRequest, 400, "invalid_request", "invalid_request_error"),
     (errors.Unauthorized, 401, "unauthorized", "authentication_error"),
@@ -25,7 +27,7 @@ TABLE: list[tuple[type[GatewayError], int, str, str]] = [
     (errors.StoreLocked, 503, "store_unavailable", ""),
     (errors.UpstreamTimeout, 504, "upstream_timeout", "server_error"),
 ]
-each = pytest.mark.parametrize(("kind", "status", "code", "openai_type"), TABLE, ids=lambda value: str(value))
+each = pytest.mark.parametrize("row", TABLE, ids=lambda row: row[0].__name__)
 
 
 def make(kind: type[GatewayError]) -> GatewayError:
@@ -41,9 +43,8 @@ def test_the_table_names_every_error() -> None:
 
 
 @each
-def test_an_error_knows_its_status_and_code(
-    kind: type[GatewayError], status: int, code: str, openai_type: str
-) -> None:
+def test_an_error_knows_its_status_and_code(row: Row) -> None:
+    kind, status, code, _ = row
     error = make(kind)
     assert (error.status, error.code) == (status, code)
     assert error.message
@@ -51,17 +52,15 @@ def test_an_error_knows_its_status_and_code(
 
 
 @each
-def test_the_management_body_is_both_schemas_at_once(
-    kind: type[GatewayError], status: int, code: str, openai_type: str
-) -> None:
+def test_the_management_body_is_both_schemas_at_once(row: Row) -> None:
+    kind, _, code, _ = row
     error = make(kind)
     assert error.body() == {"error": error.message, "code": code, "message": error.message}
 
 
 @each
-def test_the_proxys_body_is_what_openais_sdks_read(
-    kind: type[GatewayError], status: int, code: str, openai_type: str
-) -> None:
+def test_the_proxys_body_is_what_openais_sdks_read(row: Row) -> None:
+    kind, status, code, openai_type = row
     error = make(kind)
     body: dict[str, Any] = json.loads(json.dumps(error.openai_body()))
     assert (body["code"], body["message"]) == (code, error.message)
@@ -72,7 +71,8 @@ def test_the_proxys_body_is_what_openais_sdks_read(
 
 
 @each
-def test_headers_go_with_their_statuses(kind: type[GatewayError], status: int, code: str, openai_type: str) -> None:
+def test_headers_go_with_their_statuses(row: Row) -> None:
+    kind, status, _, _ = row
     expected = {
         401: {"WWW-Authenticate": "Bearer"},
         405: {"Allow": "GET, HEAD"},

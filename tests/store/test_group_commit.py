@@ -1,17 +1,18 @@
 import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.stores import foreign_lock, make_settings, opened
 
 from store.bootstrap import Store
 from store.errors import GatewayError, RateLimitExceeded, StoreUnavailable
 from store.group_commit import BATCH, CAPACITY, GroupCommit
-from support.stores import foreign_lock, make_settings, opened
 
 TIMEOUT = 0.4
 LATITUDE = 0.3
@@ -164,7 +165,9 @@ def test_more_than_the_capacity_is_refused_at_once(store: Store, writer: Writer)
     assert "too many" not in counted(store)
 
 
-@pytest.mark.parametrize("failure", [RuntimeError("bug"), KeyError("bug"), UnicodeDecodeError("utf-8", b"x", 0, 1, "x")])
+@pytest.mark.parametrize(
+    "failure", [RuntimeError("bug"), KeyError("bug"), UnicodeDecodeError("utf-8", b"x", 0, 1, "x")]
+)
 def test_a_decision_that_raises_is_an_internal_error_and_counts_nothing(
     store: Store, writer: Writer, failure: Exception
 ) -> None:
@@ -266,7 +269,9 @@ STEPS = st.lists(
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
-def test_answers_and_counts_agree_in_any_interleaving(tmp_path_factory: pytest.TempPathFactory, steps: list[str | int]) -> None:
+def test_answers_and_counts_agree_in_any_interleaving(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str | int]
+) -> None:
     with opened(make_settings(tmp_path_factory.mktemp("store"), store_timeout=0.06)) as store:
         with store.database.write():
             store.database.execute("CREATE TABLE counted (item TEXT)", ())
@@ -283,32 +288,26 @@ async def _interleave(
 ) -> tuple[dict[str, int | BaseException], set[str]]:
     tasks: dict[str, asyncio.Task[int]] = {}
     cancelled: set[str] = set()
-    unlock: Callable[[], object] | None = None
-    for step in steps:
-        match step:
-            case "submit" | "refused":
-                name = "refused" if step == "refused" else f"item {len(tasks)}"
-                tasks[f"{len(tasks)} {name}"] = asyncio.create_task(writer.commit.submit(name))
-            case "lock" if unlock is None:
-                lock = foreign_lock(store)
-                try:
-                    await asyncio.to_thread(lock.__enter__)
-                except Exception:  # noqa: BLE001, S112 - the writer was quicker
-                    continue
-                unlock = lambda lock=lock: lock.__exit__(None, None, None)  # type: ignore[misc] # noqa: E731
-            case "unlock" if unlock is not None:
-                unlock()
-                unlock = None
-            case "yield":
-                await asyncio.sleep(0)
-            case "wait" if tasks:
-                await asyncio.wait(tasks.values(), timeout=0.01)
-            case int() if step < len(tasks):
-                name = list(tasks)[step]
-                if tasks[name].cancel():
-                    cancelled.add(name)
-    if unlock is not None:
-        unlock()
+    locked = False
+    with contextlib.ExitStack() as locks:
+        for step in steps:
+            match step:
+                case "submit" | "refused":
+                    name = "refused" if step == "refused" else f"item {len(tasks)}"
+                    tasks[f"{len(tasks)} {name}"] = asyncio.create_task(writer.commit.submit(name))
+                case "lock" if not locked:
+                    locks.enter_context(foreign_lock(store))
+                    locked = True
+                case "unlock":
+                    locks.close()
+                    locked = False
+                case "yield":
+                    await asyncio.sleep(0)
+                case "wait" if tasks:
+                    await asyncio.wait(tasks.values(), timeout=0.01)
+                case int() if step < len(tasks):
+                    name = list(tasks)[step]
+                    cancelled |= {name} if tasks[name].cancel() else set()
     results = await asyncio.gather(*tasks.values(), return_exceptions=True)
     return dict(zip(tasks, results, strict=True)), cancelled
 

@@ -1,4 +1,5 @@
 import pytest
+from support.stores import API_KEY, make_token, set_columns
 
 from store import clock
 from store.bootstrap import Store
@@ -6,7 +7,6 @@ from store.errors import NotFound
 from store.models import Project
 from store.projects import Projects
 from store.tokens import Tokens
-from support.stores import API_KEY, make_token, set_columns
 
 UNKNOWN_IDS = ["00000000-0000-4000-8000-000000000000", "", "nonsense", "\0", "x" * 10_000]
 

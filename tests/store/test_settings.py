@@ -99,7 +99,7 @@ def test_an_encryption_key_may_be_a_ring(monkeypatch: pytest.MonkeyPatch) -> Non
         ("127.0.0.1:8080", "127.0.0.1", 8080, "127.0.0.1:8080"),
         ("[::1]:8080", "::1", 8080, "[::1]:8080"),
         ("localhost:1", "localhost", 1, "localhost:1"),
-        ("0.0.0.0:65535", "0.0.0.0", 65535, "0.0.0.0:65535"),  # noqa: S104 - text
+        ("0.0.0.0:65535", "0.0.0.0", 65535, "0.0.0.0:65535"),  # noqa: S104
     ],
 )
 def test_a_listen_address_is_host_and_port(text: str, host: str, port: int, written: str) -> None:

@@ -3,6 +3,7 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
+from support.stores import API_KEY, UNKNOWN_TOKEN, make_token, opened, set_columns
 
 from store import clock
 from store.admission import Admission
@@ -11,7 +12,6 @@ from store.errors import InvalidRequest, NotFound, ProjectInactive
 from store.projects import Projects
 from store.settings import Settings
 from store.tokens import Tokens, is_token_value
-from support.stores import API_KEY, UNKNOWN_TOKEN, make_token, opened, set_columns
 
 DAY = 24 * 3600 * clock.SECOND
 

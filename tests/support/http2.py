@@ -19,7 +19,7 @@ class Http2Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
+        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         self._h2.initiate_connection()
         self._flush()
         self._statuses: dict[int, int] = {}
@@ -59,7 +59,7 @@ class Http2Client:
                 raise ConnectionError("the proxy hung up")
             for event in self._h2.receive_data(data):
                 if isinstance(event, h2.events.ResponseReceived):
-                    self._statuses[event.stream_id] = int(dict(event.headers)[":status"])
+                    self._statuses[event.stream_id] = int(dict(event.headers)[b":status"])
                 elif isinstance(event, h2.events.StreamEnded):
                     self._ended.add(event.stream_id)
             self._flush()

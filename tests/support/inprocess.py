@@ -16,7 +16,6 @@ from addon.gateway import Gateway
 from addon.seams import chain, listening
 from store.admission import Admission
 from store.bootstrap import Store
-from store.settings import Settings
 from store.tokens import TokenRecord
 from support.processes import DEADLINE
 from support.stores import make_settings, make_token, opened
@@ -62,6 +61,7 @@ class Proxy:
     def __init__(self, master: DumpMaster, gateway: Gateway, store: Store, token: TokenRecord, watch: _Watch) -> None:
         self.master = master
         self.gateway = gateway
+        self.exchanges = gateway._exchanges  # noqa: SLF001
         self.store = store
         self.token = token
         self.flows = watch.flows
@@ -109,9 +109,11 @@ class Proxy:
 
 
 @contextlib.asynccontextmanager
-async def running(folder: Path, upstream_url: str, options: dict[str, Any] | None = None, **values: Any) -> AsyncIterator[Proxy]:
+async def running(
+    folder: Path, upstream_url: str, options: dict[str, Any] | None = None, **values: Any
+) -> AsyncIterator[Proxy]:
     """Run a proxy until the block ends. Fails if anything was logged as an error."""
-    settings: Settings = make_settings(folder, upstream_url=upstream_url, **values)
+    settings = make_settings(folder, upstream_url=upstream_url, **values)
     with opened(settings) as store:
         gateway = Gateway(settings, Admission(store))
         master = DumpMaster(Options(), with_termlog=False, with_dumper=False)

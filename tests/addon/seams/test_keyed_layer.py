@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 from mitmproxy import http
-
-from store.projects import Projects
-from store.tokens import Tokens
 from support.http2 import Http2Client
-from support.inprocess import CLOSE, Proxy, head_and_body, running
+from support.inprocess import CLOSE, head_and_body, running
 from support.processes import DEADLINE, free_port
 from support.stores import API_KEY
 from support.upstreams import OK, Conversation, RawUpstream, answer_all
+
+from addon.exchange import Exchanges
+from store.projects import Projects
+from store.tokens import Tokens
 
 CHUNKED = "Transfer-Encoding: chunked\r\n" + CLOSE
 EXPECT = "Expect: 100-continue\r\n" + CLOSE
@@ -52,7 +53,7 @@ def test_the_wire_has_the_key_and_the_flow_never(tmp_path: Path) -> None:
             assert API_KEY not in state
             assert proxy.token.value not in state
         assert API_KEY not in str(headers)
-        assert len(proxy.gateway._exchanges) == 0
+        assert len(proxy.exchanges) == 0
 
     run(main())
 
@@ -60,11 +61,10 @@ def test_the_wire_has_the_key_and_the_flow_never(tmp_path: Path) -> None:
 def test_requests_of_a_connection_share_one_to_the_upstream(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
-            async with running(tmp_path, upstream.url) as proxy:
-                async with proxy.connection() as (reader, writer):
-                    for _ in range(3):
-                        writer.write(proxy.request(headers="").encode())
-                        await reader.readuntil(b"{}")
+            async with running(tmp_path, upstream.url) as proxy, proxy.connection() as (reader, writer):
+                for _ in range(3):
+                    writer.write(proxy.request(headers="").encode())
+                    await reader.readuntil(b"{}")
             assert len(upstream.conversations) == 1
             assert upstream.received().count(f"Bearer {API_KEY}\r\n".encode()) == 3
 
@@ -74,13 +74,12 @@ def test_requests_of_a_connection_share_one_to_the_upstream(tmp_path: Path) -> N
 def test_a_replaced_key_is_sent_on_the_open_connection(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
-            async with running(tmp_path, upstream.url) as proxy:
-                async with proxy.connection() as (reader, writer):
-                    writer.write(proxy.request(headers="").encode())
-                    await reader.readuntil(b"{}")
-                    Projects(proxy.store).update(proxy.token.project_id, {"api_key": "sk-new"})
-                    writer.write(proxy.request(headers="").encode())
-                    await reader.readuntil(b"{}")
+            async with running(tmp_path, upstream.url) as proxy, proxy.connection() as (reader, writer):
+                writer.write(proxy.request(headers="").encode())
+                await reader.readuntil(b"{}")
+                Projects(proxy.store).update(proxy.token.project_id, {"api_key": "sk-new"})
+                writer.write(proxy.request(headers="").encode())
+                await reader.readuntil(b"{}")
             assert b"Bearer sk-new\r\n" in upstream.received()
             assert len(upstream.conversations) == 1
 
@@ -142,18 +141,19 @@ def test_a_request_that_was_edited_past_the_edge_is_refused(tmp_path: Path) -> N
 
 def test_without_a_grant_there_is_no_connection(tmp_path: Path) -> None:
     class Forget:
+        def __init__(self, exchanges: Exchanges) -> None:
+            self._exchanges = exchanges
+
         def request(self, flow: http.HTTPFlow) -> None:
-            proxy.gateway._exchanges.close(flow.id)
+            self._exchanges.close(flow.id)
 
     async def main() -> None:
-        nonlocal proxy
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:
-                proxy.master.addons.add(Forget())
+                proxy.master.addons.add(Forget(proxy.exchanges))
                 assert_json_error(await proxy.ask(proxy.request()), 500, "internal_error")
             assert upstream.conversations == []
 
-    proxy: Proxy
     run(main())
 
 
@@ -170,7 +170,7 @@ def test_an_upstream_that_is_down_is_told_in_json(tmp_path: Path, way: str) -> N
             assert_json_error(answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n"), 503, "service_unavailable")
             assert answer.startswith(b"HTTP/1.1 100") == bool(expect)
             await proxy.end_of_flow()
-            assert len(proxy.gateway._exchanges) == 0
+            assert len(proxy.exchanges) == 0
 
     run(main())
 
@@ -213,7 +213,7 @@ def test_a_broken_answer_that_has_not_begun_is_a_503(tmp_path: Path, answer: byt
             async with running(tmp_path, upstream.url) as proxy:
                 assert_json_error(await proxy.ask(proxy.request()), 503, "service_unavailable")
                 await proxy.end_of_flow()
-                assert len(proxy.gateway._exchanges) == 0
+                assert len(proxy.exchanges) == 0
 
     run(main())
 
@@ -231,7 +231,7 @@ def test_an_answer_that_has_begun_is_cut(tmp_path: Path) -> None:
                 status, headers, body = head_and_body(await proxy.ask(proxy.request()))
                 assert (status, headers["content-length"], body) == (200, "50", b"data: x\n\n")
                 await proxy.end_of_flow()
-                assert len(proxy.gateway._exchanges) == 0
+                assert len(proxy.exchanges) == 0
 
     run(main())
 
@@ -252,6 +252,30 @@ def test_malformed_http_is_answered_in_json_and_closed(tmp_path: Path, headers: 
     run(main())
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nnonsense\r\n\r\n",
+        b"GET /v1/models SPDY/1\r\n\r\n",
+        b"POST /v1/models HTTP/1.1\r\nContent-Length: x\r\n\r\nabc",
+        b"POST /v1/models HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nabc",
+    ],
+    ids=["request line", "header line", "version", "length", "lengths"],
+)
+def test_what_cannot_be_parsed_is_answered_in_json_and_closed(tmp_path: Path, request_: bytes) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+                answer = await proxy.ask(request_)
+                assert assert_json_error(answer, 400, "invalid_request")["connection"] == "close"
+                assert b"mitmproxy" not in answer
+                assert len(proxy.exchanges) == 0
+            assert upstream.conversations == []
+
+    run(main())
+
+
 @pytest.mark.parametrize("body", ["", "abc"])
 def test_an_upstream_that_does_not_answer_is_given_up(tmp_path: Path, body: str) -> None:
     hung_up = threading.Event()
@@ -266,7 +290,7 @@ def test_an_upstream_that_does_not_answer_is_given_up(tmp_path: Path, body: str)
             async with running(tmp_path, upstream.url, first_byte_timeout=0.1) as proxy:
                 assert_json_error(await proxy.ask(proxy.request("POST /v1/x", body=body)), 504, "upstream_timeout")
                 assert await asyncio.to_thread(hung_up.wait, DEADLINE)
-                assert len(proxy.gateway._exchanges) == 0
+                assert len(proxy.exchanges) == 0
 
     run(main())
 
@@ -294,14 +318,16 @@ def test_a_slow_answer_in_time_is_not_given_up(tmp_path: Path) -> None:
 
     async def main() -> None:
         with RawUpstream(answer) as upstream:
-            async with running(tmp_path, upstream.url, first_byte_timeout=0.05) as proxy:
-                async with proxy.connection() as (reader, writer):
-                    writer.write(proxy.request().encode())
-                    await reader.readuntil(b"begun\n")
-                    with pytest.raises(TimeoutError):
-                        await asyncio.wait_for(reader.read(1), 0.2)  # past the deadline, nothing comes
-                    go_on.set()
-                    assert await reader.read() == b"ended\n"
+            async with (
+                running(tmp_path, upstream.url, first_byte_timeout=0.05) as proxy,
+                proxy.connection() as (reader, writer),
+            ):
+                writer.write(proxy.request().encode())
+                await reader.readuntil(b"begun\n")
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(reader.read(1), 0.2)  # past the deadline, nothing comes
+                go_on.set()
+                assert await reader.read() == b"ended\n"
 
     run(main())
 
@@ -323,7 +349,7 @@ def test_a_client_that_hangs_up_ends_the_exchange_and_the_upstreams_work(tmp_pat
                     assert await asyncio.to_thread(asked.wait, DEADLINE)
                 assert (await proxy.end_of_flow()).error is not None
                 assert await asyncio.to_thread(hung_up.wait, DEADLINE)
-                assert len(proxy.gateway._exchanges) == 0
+                assert len(proxy.exchanges) == 0
 
     run(main())
 
@@ -337,7 +363,7 @@ def test_trailers_of_a_client_end_its_connection(tmp_path: Path) -> None:
                 request = proxy.request("POST /v1/x", headers=CHUNKED) + "3\r\nabc\r\n0\r\nX-Trailer: 1\r\n\r\n"
                 await proxy.ask(request)
                 await proxy.end_of_flow()
-                assert len(proxy.gateway._exchanges) == 0
+                assert len(proxy.exchanges) == 0
                 assert len(proxy.errors.messages) == 1
                 proxy.errors.messages.clear()
 
@@ -356,7 +382,7 @@ def test_trailers_of_the_upstream_cut_the_answer(tmp_path: Path) -> None:
                 _, _, body = head_and_body(await proxy.ask(proxy.request(headers="")))
                 assert not body.endswith(b"0\r\n\r\n")  # it does not look complete
                 await proxy.end_of_flow()
-                assert len(proxy.gateway._exchanges) == 0
+                assert len(proxy.exchanges) == 0
                 assert len(proxy.errors.messages) == 1
                 proxy.errors.messages.clear()
 
@@ -393,7 +419,7 @@ def test_a_stream_that_is_reset_while_it_connects_harms_no_other(tmp_path: Path)
                     hold.go_on.set()
                     assert await client.status(other) == 200
                     assert await client.status(client.get("/v1/last", proxy.token.value)) == 200
-                    assert len(proxy.gateway._exchanges) == 0
+                    assert len(proxy.exchanges) == 0
 
     run(main())
 

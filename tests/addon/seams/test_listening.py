@@ -10,19 +10,19 @@ from mitmproxy.master import Master
 from mitmproxy.options import Options
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from mitmproxy.tools.dump import DumpMaster
-
-from addon.seams import listening
-from store.settings import Settings
 from support.inprocess import CLOSE, head_and_body, running
 from support.processes import DEADLINE
 from support.upstreams import OK, Conversation, RawUpstream, answer_all
+
+from addon.seams import listening
+from store.settings import Settings
 
 
 @pytest.mark.parametrize(
     ("upstream", "listen", "address", "listen_host"),
     [
         ("https://api.openai.com/v1", "127.0.0.1:8080", ("api.openai.com", 443), "127.0.0.1"),
-        ("http://localhost:11434", "0.0.0.0:80", ("localhost", 11434), "0.0.0.0"),  # noqa: S104 - text
+        ("http://localhost:11434", "0.0.0.0:80", ("localhost", 11434), "0.0.0.0"),  # noqa: S104
         ("http://[::1]:9000/base", "[::1]:8080", ("::1", 9000), "::1"),
     ],
 )
@@ -57,14 +57,14 @@ async def running_master(mode: str) -> AsyncIterator[Master]:
         await asyncio.wait_for(task, DEADLINE)
 
 
-def test_switching_opens_the_port_in_the_new_mode_and_stopping_closes_it(tmp_path: Path) -> None:
+def test_switching_opens_the_port_in_the_new_mode_and_stopping_closes_it() -> None:
     async def main() -> None:
         async with running_master("reverse:http://127.0.0.1:1@127.0.0.1:0") as master:
             listening.switch_to(master, "reverse:http://127.0.0.1:2@127.0.0.1:0")
-            proxyserver = listening._proxyserver(master)
+            proxyserver = listening._proxyserver(master)  # noqa: SLF001
             while not [server for server in proxyserver.servers if ":2@" in server.mode.full_spec]:
                 await asyncio.sleep(0)
-            await asyncio.gather(*listening._tasks)
+            await asyncio.gather(*listening._tasks)  # noqa: SLF001
             (server,) = proxyserver.servers
             assert server.is_running
             port = server.listen_addrs[0][1]

@@ -31,7 +31,7 @@ def test_what_a_peer_sent_is_replaced_before_any_handler(caplog: pytest.LogCaptu
     log_records.redact_wire_bytes()
     log_records.redact_wire_bytes()  # again is no fault
     TALKER.warning("Client closed connection before completing request headers: %r", quoted)
-    TALKER.warning(f"Unexpected data: {quoted!r} and {quoted!r} more")  # noqa: G004 - as mitmproxy does
+    TALKER.warning(f"Unexpected data: {quoted!r} and {quoted!r} more")
     assert TOKEN not in caplog.text
     assert "Unexpected data: <bytes> more" in caplog.text
 

@@ -27,7 +27,7 @@ def settings() -> Settings:
 def ask(mode: str, data: bytes) -> layer.NextLayer:
     client = Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2), proxy_mode=ProxyMode.parse(mode))
     options = Options()
-    Proxyserver().load(options)  # type: ignore[arg-type]
+    Proxyserver().load(options)
     context = Context(client, options)
     top = modes.ReverseProxy if mode.startswith("reverse:") else modes.HttpProxy
     top(context)
