@@ -25,7 +25,7 @@ install() {
         "$python" -m venv --clear .venv
     fi
     echo "Installing what LLM Proxy needs into .venv ..." >&2
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable "$2"
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --editable "$2"
     cp pyproject.toml "$stamp"
 }
 
