@@ -143,7 +143,5 @@ def serve(app: flask.Flask, listen: Listen) -> None:
     _LOG.info("listening", extra={"url": f"http://{listen}"})
     server.run()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(
-            number, signal.SIG_IGN
-        )  # the process is ending, and a second signal must not change how
+        signal.signal(number, signal.SIG_IGN)  # it is ending, and one more signal must not change how
     server.shut_down()
