@@ -42,7 +42,7 @@ def _check_target(request: http.Request) -> None:
     if not target.startswith(b"/") or b"#" in target or any(byte <= 0x20 or byte == 0x7F for byte in target):  # noqa: PLR2004
         raise InvalidRequest("The request target must be a path, without blanks, control characters and '#'.")
     decoded = unquote_to_bytes(path_of(request))
-    segments = decoded[1:].removesuffix(b"/").split(b"/")
+    segments = decoded.removesuffix(b"/").split(b"/")[1:]
     if b"\\" in decoded or any(segment in {b"", b".", b".."} for segment in segments):
         raise InvalidRequest("The path must not hold empty segments, '.', '..' or backslashes, encoded or not.")
 

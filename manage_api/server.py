@@ -15,7 +15,14 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask
 
 from manage_api import request_ids
-from store.errors import GatewayError, InvalidRequest, RequestTooLarge, StartupError
+from store.errors import (
+    GatewayError,
+    HeadersTooLarge,
+    InvalidRequest,
+    RequestTooLarge,
+    StartupError,
+    TransferEncodingUnknown,
+)
 from store.settings import Listen
 
 if TYPE_CHECKING:
@@ -33,22 +40,6 @@ DRAIN_TIMEOUT = 10
 """Seconds that requests under way get at a stop. Only a client that does not read its answer takes longer."""
 
 _LOG = logging.getLogger(__name__)
-
-
-class HeadersTooLarge(GatewayError):
-    """The request's headers are larger than this port reads."""
-
-    status = 431
-    code = "headers_too_large"
-    text = "The request's headers are too large."
-
-
-class TransferEncodingUnknown(GatewayError):
-    """The body is encoded in a way that this port does not read."""
-
-    status = 501
-    code = "transfer_encoding_unknown"
-    text = "Send the body with a Content-Length, or with 'Transfer-Encoding: chunked'."
 
 
 _ERRORS: Mapping[int, GatewayError] = {
@@ -143,5 +134,5 @@ def serve(app: flask.Flask, listen: Listen) -> None:
     _LOG.info("listening", extra={"url": f"http://{listen}"})
     server.run()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # the process is ending, and a second signal must not change how
+        signal.signal(number, signal.SIG_IGN)  # it is ending, and one more signal must not change how
     server.shut_down()

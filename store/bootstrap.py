@@ -55,10 +55,17 @@ def prepare_folder(folder: Path) -> None:
 
 
 def management_token(settings: Settings) -> str:
-    """Return the management token: the setting's, or the one in DATA_DIR, made now if there is none."""
+    """Return the management token: the setting's, or the one in DATA_DIR, made now if there is none.
+
+    Raises StartupError when the file has lost it: an empty token would let everybody in.
+    """
     if settings.management_token is not None:
         return settings.management_token.get_secret_value()
-    return keyfiles.read_or_make(settings.data_dir / MANAGEMENT_TOKEN_FILE, lambda: secrets.token_urlsafe(32))
+    file = settings.data_dir / MANAGEMENT_TOKEN_FILE
+    token = keyfiles.read_or_make(file, lambda: secrets.token_urlsafe(32))
+    if not token:
+        raise StartupError(f"The file {file.name} in DATA_DIR is empty. Remove it to get a new token.")
+    return token
 
 
 def _migrate(database: Database) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 import pytest
-
 from support.gateway import Gateway, bearer
 from support.upstreams import Conversation, DemoUpstream, RawUpstream
 
@@ -48,12 +47,10 @@ def token(timed: Gateway) -> dict[str, Any]:
 
 
 def test_each_event_arrives_within_50_ms(timed: Gateway, token: dict[str, Any]) -> None:
-    delays = []
     with httpx.stream("GET", f"{timed.url}/v1/stream", headers=bearer(token)) as response:
         assert response.headers["content-type"] == "text/event-stream"
-        for line in response.iter_lines():
-            if line.startswith("data: "):
-                delays.append((time.monotonic_ns() - int(line.removeprefix("data: "))) / 1e9)
+        events = (line.removeprefix("data: ") for line in response.iter_lines() if line)
+        delays = [(time.monotonic_ns() - int(event)) / 1e9 for event in events]
     assert len(delays) == EVENTS
     assert max(delays) < MAX_DELAY
 
@@ -81,7 +78,10 @@ def test_a_client_that_hangs_up_closes_the_upstream_at_once(gateway: Gateway, up
 
 
 def test_a_client_that_hangs_up_while_it_waits_closes_the_upstream_too(tmp_path: Path) -> None:
-    with RawUpstream(lambda conversation: wait(conversation)) as upstream, Gateway.start(tmp_path, upstream.url) as gateway:
+    with (
+        RawUpstream(wait) as upstream,
+        Gateway.start(tmp_path, upstream.url) as gateway,
+    ):
         with pytest.raises(httpx.ReadTimeout):
             httpx.get(f"{gateway.url}/v1/models", headers=bearer(gateway.make_token()), timeout=0.5)
         assert upstream.conversations[0].closed.wait(5)
@@ -100,14 +100,13 @@ def test_an_upstream_that_breaks_off_is_seen_by_the_client(tmp_path: Path) -> No
 
     with RawUpstream(break_off) as upstream, Gateway.start(tmp_path, upstream.url) as gateway:
         token = gateway.make_token()
-        received = b""
+        received: list[bytes] = []
         with (
-            pytest.raises(httpx.RemoteProtocolError),
             httpx.stream("GET", f"{gateway.url}/v1/stream", headers=bearer(token)) as response,
+            pytest.raises(httpx.RemoteProtocolError),
         ):
-            for data in response.iter_raw():
-                received += data
-        assert received == b"data: one\n\n"
+            received.extend(response.iter_raw())
+        assert received == [b"data: one\n\n"]
         assert gateway.token(token["id"])["request_count"] == 1
 
 
