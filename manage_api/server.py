@@ -39,6 +39,8 @@ when its connection is closed may never see its 413."""
 DRAIN_TIMEOUT = 10
 """Seconds that requests under way get at a stop. Only a client that does not read its answer takes longer."""
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -124,15 +126,15 @@ class Server(TcpWSGIServer):
 
 
 def serve(app: flask.Flask, listen: Listen) -> None:
-    """Serve until SIGTERM or SIGINT, and return when the requests under way are answered.
+    """Serve until SIGTERM, SIGINT or SIGHUP, and return when the requests under way are answered.
 
     Raises StartupError when the port cannot be opened. Only for the main thread.
     """
     server = Server(app, listen)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         signal.signal(number, lambda *_: server.stop())
     _LOG.info("listening", extra={"url": f"http://{listen}"})
     server.run()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # it is ending, and one more signal must not change how
     server.shut_down()
