@@ -2,6 +2,7 @@
 # Sets up on first use, then starts what is asked for. `./run.sh --help` lists the commands.
 #   ./run.sh          the proxy and the management API
 #   ./run.sh test     the tests; ./run.sh setup installs what they need, and nothing else
+#   ./run.sh soak     the slow ones: thousands of trials under load
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -25,12 +26,13 @@ install() {
         "$python" -m venv --clear .venv
     fi
     echo "Installing what LLM Proxy needs into .venv ..." >&2
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable "$2"
+    .venv/bin/python -m pip install -qq --disable-pip-version-check --editable "$2"
     cp pyproject.toml "$stamp"
 }
 
 case "${1:-start}" in
     setup) install test '.[test]' ;;
     test)  install test '.[test]'; exec .venv/bin/python -m pytest "${@:2}" ;;
+    soak)  install test '.[test]'; exec .venv/bin/python -m pytest --timeout 3600 tests/soak "${@:2}" ;;
     *)     install run .; exec .venv/bin/llm-proxy "${@:-start}" ;;
 esac

@@ -22,7 +22,7 @@ from store.admission import Admission
 from store.errors import DestinationRefused, GatewayError
 from store.settings import Settings, Upstream
 
-_log = logging.getLogger("llm_proxy.gateway")
+_log = logging.getLogger(__name__)
 
 _OPTIONS = {
     "connection_strategy": "lazy",  # a refused request opens no connection
@@ -198,15 +198,15 @@ def _killed() -> flow.Error:
 
 
 def _log_exchange(flow: http.HTTPFlow, exchange: Exchange) -> None:
-    path = edge.path_of(flow.request).decode("latin-1").encode("unicode_escape").decode()
-    status = flow.response.status_code if flow.response else "-"
     fields = {
         "request_id": exchange.request_id,
+        "method": flow.request.method,
+        "path": edge.path_of(flow.request).decode("latin-1").encode("unicode_escape").decode(),
+        "status": flow.response.status_code if flow.response else None,
         "refused": exchange.refusal.code if exchange.refusal else None,
         "error": flow.error.msg if flow.error and not exchange.refusal else None,
         "token_id": exchange.token_id,
         "project_id": exchange.project_id,
         "duration_ms": round((time.monotonic() - exchange.started) * 1000),
     }
-    known = {name: value for name, value in fields.items() if value is not None}
-    _log.info("%s %s %s", flow.request.method, path, status, extra=known)
+    _log.info("request", extra={name: value for name, value in fields.items() if value is not None})

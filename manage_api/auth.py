@@ -24,6 +24,9 @@ def is_management(path: str) -> bool:
 
 def _holds(request: flask.Request, management_token: str) -> bool:
     # Repeated headers arrive joined by a comma, which no token has: they match nothing.
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
+    token = text.strip(" ")
+    if scheme.lower() != "bearer" or not token:
+        return False
     # Bytes, as compare_digest takes no other text than ASCII.
-    return scheme.lower() == "bearer" and hmac.compare_digest(token.strip(" ").encode(), management_token.encode())
+    return hmac.compare_digest(token.encode(), management_token.encode())

@@ -45,7 +45,7 @@ def _answer_http(error: HTTPException) -> flask.Response:
 
 
 def _answer_unexpected(error: Exception) -> flask.Response:
-    _LOG.error("unexpected error", extra={"trace": _trace(error), "request_id": flask.g.request_id})
+    _LOG.error("unexpected error", extra={"exception": _trace(error), "request_id": flask.g.request_id})
     return _answer(GatewayError())
 
 

@@ -15,7 +15,14 @@ from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask
 
 from manage_api import request_ids
-from store.errors import GatewayError, InvalidRequest, RequestTooLarge, StartupError
+from store.errors import (
+    GatewayError,
+    HeadersTooLarge,
+    InvalidRequest,
+    RequestTooLarge,
+    StartupError,
+    TransferEncodingUnknown,
+)
 from store.settings import Listen
 
 if TYPE_CHECKING:
@@ -32,23 +39,9 @@ when its connection is closed may never see its 413."""
 DRAIN_TIMEOUT = 10
 """Seconds that requests under way get at a stop. Only a client that does not read its answer takes longer."""
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 _LOG = logging.getLogger(__name__)
-
-
-class HeadersTooLarge(GatewayError):
-    """The request's headers are larger than this port reads."""
-
-    status = 431
-    code = "headers_too_large"
-    text = "The request's headers are too large."
-
-
-class TransferEncodingUnknown(GatewayError):
-    """The body is encoded in a way that this port does not read."""
-
-    status = 501
-    code = "transfer_encoding_unknown"
-    text = "Send the body with a Content-Length, or with 'Transfer-Encoding: chunked'."
 
 
 _ERRORS: Mapping[int, GatewayError] = {
@@ -133,15 +126,15 @@ class Server(TcpWSGIServer):
 
 
 def serve(app: flask.Flask, listen: Listen) -> None:
-    """Serve until SIGTERM or SIGINT, and return when the requests under way are answered.
+    """Serve until SIGTERM, SIGINT or SIGHUP, and return when the requests under way are answered.
 
     Raises StartupError when the port cannot be opened. Only for the main thread.
     """
     server = Server(app, listen)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         signal.signal(number, lambda *_: server.stop())
     _LOG.info("listening", extra={"url": f"http://{listen}"})
     server.run()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # the process is ending, and a second signal must not change how
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # it is ending, and one more signal must not change how
     server.shut_down()

@@ -62,17 +62,18 @@ def prepare_folder(folder: Path) -> None:
 def management_token(settings: Settings) -> str:
     """Return the management token: the setting's, or the one in DATA_DIR, made now if there is none.
 
-    Raises StartupError when the file is damaged: an empty token would open the management API to everybody.
+    Raises StartupError when the file has lost it: an empty token would let everybody in.
     """
     if settings.management_token is not None:
         return settings.management_token.get_secret_value()
-    token = keyfiles.read_or_make(settings.data_dir / MANAGEMENT_TOKEN_FILE, lambda: secrets.token_urlsafe(32))
+    file = settings.data_dir / MANAGEMENT_TOKEN_FILE
+    token = keyfiles.read_or_make(file, lambda: secrets.token_urlsafe(32))
+    if not token:
+        raise StartupError(f"The file {file.name} in DATA_DIR is empty. Remove it to get a new token.")
     try:
         return bearer_text(SecretStr(token)).get_secret_value()
     except ValueError as error:
-        raise StartupError(
-            f"The file {MANAGEMENT_TOKEN_FILE} in DATA_DIR is damaged: it {error}. Delete it to get a new token."
-        ) from None
+        raise StartupError(f"The file {file.name} in DATA_DIR {error}. Remove it to get a new token.") from None
 
 
 def _migrate(database: Database) -> None:

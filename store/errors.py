@@ -13,6 +13,8 @@
       RequestTooLarge               413 request_too_large
       UnsupportedMediaType          415 unsupported_media_type
       RateLimitExceeded             429 rate_limit_exceeded
+      HeadersTooLarge               431 headers_too_large
+      TransferEncodingUnknown       501 transfer_encoding_unknown
       ServiceUnavailable            503 service_unavailable    (the upstream)
       StoreUnavailable              503 store_unavailable
         StoreLocked                 503 store_unavailable      (somebody else is writing: worth another try)
@@ -176,6 +178,22 @@ class RateLimitExceeded(GatewayError):
     headers = MappingProxyType({"x-should-retry": "false"})
 
 
+class HeadersTooLarge(GatewayError):
+    """The request's headers are larger than this port reads."""
+
+    status = 431
+    code = "headers_too_large"
+    text = "The request's headers are too large."
+
+
+class TransferEncodingUnknown(GatewayError):
+    """The body is encoded in a way that this port does not read."""
+
+    status = 501
+    code = "transfer_encoding_unknown"
+    text = "Send the body with a Content-Length, or with 'Transfer-Encoding: chunked'."
+
+
 class ServiceUnavailable(GatewayError):
     """The upstream cannot be reached, or hung up before it answered."""
 
@@ -189,7 +207,7 @@ class StoreUnavailable(GatewayError):
 
     status = 503
     code = "store_unavailable"
-    text = "The gateway's store is temporarily unavailable; nothing was counted. Try again."
+    text = "The gateway's store is temporarily unavailable; nothing was changed. Try again."
 
 
 class StoreLocked(StoreUnavailable):

@@ -14,7 +14,7 @@ import time
 from typing import Protocol, cast
 
 from mitmproxy import http
-from mitmproxy.connection import Connection, Server
+from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import (
@@ -37,6 +37,7 @@ from mitmproxy.proxy.layers.http import (
 
 from addon import answers, edge, wire
 from addon.exchange import Destination, Exchange, Exchanges, Grant
+from addon.seams.client_codec import MALFORMED, ClientCodec
 from store.errors import (
     DestinationRefused,
     GatewayError,
@@ -48,7 +49,7 @@ from store.errors import (
 
 type Commands = layer.CommandGenerator[None]
 
-_log = logging.getLogger("llm_proxy.keyed_layer")
+_log = logging.getLogger(__name__)
 
 _CONTINUE = 100
 """The status of mitmproxy's own word to a client that waits with its body; the answer is still to come."""
@@ -92,6 +93,9 @@ class KeyedLayer(HttpLayer):
         self._tick: commands.RequestWakeup | None = None
 
     def _handle_event(self, event: events.Event) -> Commands:
+        if isinstance(event, events.Start) and self.context.client.alpn != b"h2":
+            # Replay has put a codec of its own here already.
+            self.connections.setdefault(self.context.client, ClientCodec(self.context.fork()))
         try:
             if isinstance(event, events.Wakeup) and event.command is self._tick:
                 self._tick = None
@@ -183,7 +187,12 @@ class KeyedLayer(HttpLayer):
     def _fail(self, codec: layer.Layer, event: ResponseProtocolError) -> Commands:
         """Answer in place of an upstream that failed, unless its answer has begun; then only cutting it is honest."""
         stream, exchange = self.streams.get(event.stream_id), self._of_stream.get(event.stream_id)
-        if stream is None or exchange is None or event.stream_id in self._answered:
+        if (
+            stream is None
+            or exchange is None
+            or event.stream_id in self._answered
+            or not _is_writable(self.context.client)
+        ):
             cause = None
         else:
             cause = _cause(exchange, event.code)
@@ -251,6 +260,10 @@ class KeyedLayer(HttpLayer):
         self._answered.discard(stream_id)
 
 
+def _is_writable(connection: Connection) -> bool:
+    return bool(connection.state & ConnectionState.CAN_WRITE)
+
+
 def _refusal(request: http.Request, grant: Grant | None, wanted: GetHttpConnection) -> GatewayError | None:
     """Return why a request must not get a connection, or None."""
     if grant is None:
@@ -269,7 +282,7 @@ def _cause(exchange: Exchange, code: ErrorCode) -> GatewayError | None:
     if exchange.refusal is not None:
         return exchange.refusal
     if code in _MALFORMED:
-        return InvalidRequest("The request is malformed HTTP.")
+        return InvalidRequest(MALFORMED)
     if code is ErrorCode.REQUEST_TOO_LARGE:
         return RequestTooLarge()
     return ServiceUnavailable() if code in _NO_UPSTREAM else None

@@ -11,7 +11,8 @@ from mitmproxy.addons.onboarding import Onboarding
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow
-from support.requests import make_request, make_response
+from mitmproxy.websocket import WebSocketData
+from support.requests import UPGRADE, make_request, make_response
 from support.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_settings, make_token, opened, set_columns
 
 from addon import answers
@@ -289,7 +290,7 @@ def test_an_answer_gets_the_ids_and_the_duration(settings: Settings, store: Stor
 def test_an_exchange_ends_once_and_is_logged_once(
     settings: Settings, store: Store, token: TokenRecord, end: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "llm_proxy")
+    caplog.set_level(logging.INFO, "addon")
 
     async def test(bench: Bench) -> None:
         http_flow = await bench.send(token=token.value, path="/v1/models?key=secret")
@@ -306,11 +307,26 @@ def test_an_exchange_ends_once_and_is_logged_once(
         assert len(bench.exchanges) == 0
 
     run(settings, store, test)
-    lines = [record for record in caplog.records if record.name.startswith("llm_proxy")]
+    lines = [record for record in caplog.records if record.name.startswith("addon")]
     assert len(lines) == 1
     shown = repr(vars(lines[0]))
     assert token.id in shown
     assert not any(secret in shown for secret in (token.value, API_KEY, "key=secret"))
+
+
+def test_a_websocket_ends_with_its_close_and_not_with_its_handshake(
+    settings: Settings, store: Store, token: TokenRecord
+) -> None:
+    async def test(bench: Bench) -> None:
+        http_flow = await bench.send(*UPGRADE, token=token.value)
+        http_flow.response = make_response(status=101)
+        http_flow.websocket = WebSocketData()
+        bench.gateway.response(http_flow)
+        assert len(bench.exchanges) == 1
+        bench.gateway.websocket_end(http_flow)
+        assert len(bench.exchanges) == 0
+
+    run(settings, store, test)
 
 
 def test_a_response_without_a_request_is_left_alone(settings: Settings, store: Store) -> None:

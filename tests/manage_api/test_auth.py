@@ -3,7 +3,9 @@ import uuid
 import pytest
 from flask.testing import FlaskClient
 
+from manage_api.app import create_app
 from manage_api.contract import MAX_BODY
+from store.bootstrap import Store
 
 PATHS = ("/manage", "/manage/", "/manage/projects", "/manage/nothing", f"/manage/tokens/{uuid.uuid4()}")
 
@@ -47,6 +49,12 @@ def test_part_of_the_token(anyone: FlaskClient, token: str) -> None:
     for wrong in (token[:-1], token.upper()):
         answer = anyone.get("/manage/projects", headers={"Authorization": f"Bearer {wrong}"})
         assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("header", ["Bearer", "Bearer ", "Bearer  "])
+def test_an_empty_token_opens_nothing(store: Store, header: str) -> None:
+    answer = create_app(store, "").test_client().get("/manage/projects", headers={"Authorization": header})
+    assert answer.status_code == 401
 
 
 def test_repeated_header(anyone: FlaskClient, token: str) -> None:

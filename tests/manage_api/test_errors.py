@@ -122,9 +122,9 @@ def test_bug(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytes
     check(answer, 500, "internal_error")
     assert "sk-secret" not in answer.text
     [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert "in create\n" in vars(record)["trace"]
-    assert "KeyError\n" in vars(record)["trace"]
-    assert "RuntimeError\n" in vars(record)["trace"]
+    assert "in create\n" in vars(record)["exception"]
+    assert "KeyError\n" in vars(record)["exception"]
+    assert "RuntimeError\n" in vars(record)["exception"]
     assert vars(record)["request_id"] == answer.headers["X-Request-ID"]
     assert "sk-secret" not in "".join(str(vars(record)) for record in caplog.records)
 

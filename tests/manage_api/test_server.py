@@ -254,6 +254,16 @@ def test_bad_settings(tmp_path: Path) -> None:
     assert "Traceback" not in log
 
 
+def test_lost_management_token(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "management_token").touch()
+    process = start(tmp_path, free_port(), MANAGEMENT_TOKEN="")
+    _, log = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert log.endswith("The file management_token in DATA_DIR is empty. Remove it to get a new token.\n")
+
+
 def test_address_of_nobody() -> None:
     with pytest.raises(StartupError, match="no such address"):
         Server(lambda _environ, _start: [], Listen("no-such-host.invalid", 8081))

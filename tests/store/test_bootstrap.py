@@ -189,5 +189,5 @@ def test_a_management_token_that_is_set_is_not_written(tmp_path: Path) -> None:
 def test_a_damaged_management_token_opens_nothing(settings: Settings, content: bytes) -> None:
     bootstrap.prepare_folder(settings.data_dir)
     (settings.data_dir / MANAGEMENT_TOKEN_FILE).write_bytes(content)
-    with pytest.raises(StartupError, match=f"{MANAGEMENT_TOKEN_FILE} .*is damaged"):
+    with pytest.raises(StartupError, match=f"{MANAGEMENT_TOKEN_FILE} .*Remove it to get a new token"):
         bootstrap.management_token(settings)

@@ -105,7 +105,7 @@ class RawUpstream:
     """An upstream that does to each connection just what the test says, in a thread of its own."""
 
     def __init__(self, answer: Callable[[Conversation], None], port: int = 0) -> None:
-        self._answer = answer
+        self.answer = answer
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -142,7 +142,7 @@ class RawUpstream:
 
     def _serve(self, conversation: Conversation) -> None:
         try:
-            self._answer(conversation)
+            self.answer(conversation)
         except OSError:
             pass  # the proxy hung up, or the test ended
         finally:

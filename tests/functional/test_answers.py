@@ -1,0 +1,319 @@
+"""The proxy's own answers: their order, their shape, and that the connection stays usable; in each way to start it."""
+
+import json
+import socket
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.gateway import Gateway, bearer
+from support.processes import free_port
+from support.upstreams import Conversation, DemoUpstream, RawUpstream, answer_all
+
+UNKNOWN = "11111111-1111-4111-8111-111111111111"
+
+
+@pytest.fixture
+def client(gateway_any_way: Gateway) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=gateway_any_way.url) as client:
+        yield client
+
+
+def check_openai_error(response: httpx.Response, status: int, code: str) -> None:
+    """Check the schema `Error`, in the shape that OpenAI's SDKs read."""
+    body = response.json()
+    assert response.status_code == status, body
+    assert response.headers["content-type"] == "application/json"
+    assert body["code"] == body["error"]["code"] == code
+    assert body["message"] == body["error"]["message"]
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    check_request_ids(response)
+
+
+def check_error_response(response: httpx.Response, status: int, code: str, text: str) -> None:
+    """Check the contract's schema `ErrorResponse`."""
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/json"
+    assert response.json() == {"error": text, "code": code, "message": text}
+    check_request_ids(response)
+
+
+def check_request_ids(response: httpx.Response) -> None:
+    assert uuid.UUID(response.headers["x-llm-proxy-request-id"]).version == 4
+    assert response.headers["x-request-id"]
+    assert "x-llm-proxy-remote-duration-ms" not in response.headers
+
+
+def test_health(client: httpx.Client) -> None:
+    response = client.get("/health")
+    assert response.status_code == 200
+    assert response.json()["status"] == "ok"
+    assert set(response.json()) == {"status", "version", "timestamp"}
+    check_request_ids(response)
+    head = client.head("/health")
+    assert (head.status_code, head.content) == (200, b"")
+    assert client.post("/health").headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        None,
+        "",
+        "Bearer",
+        f"Basic {UNKNOWN}",
+        f"Bearer {UNKNOWN}",
+        f"Bearer {UNKNOWN.upper()}a",
+        f"Bearer {{{UNKNOWN}}}",
+        f"Bearer urn:uuid:{UNKNOWN}",
+        "Bearer sk-a-real-key-by-mistake",
+    ],
+)
+def test_missing_malformed_and_unknown_tokens(client: httpx.Client, authorization: str | None) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+    response = client.get("/v1/models", headers=headers)
+    check_openai_error(response, 401, "invalid_token")
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+def test_several_authorizations(client: httpx.Client, gateway_any_way: Gateway) -> None:
+    token = gateway_any_way.make_token()["token"]
+    headers = [("Authorization", f"Bearer {token}"), ("Authorization", f"Bearer {token}")]
+    check_openai_error(client.get("/v1/models", headers=headers), 400, "invalid_request")
+
+
+def test_bearer_in_any_case(client: httpx.Client, gateway_any_way: Gateway) -> None:
+    token = gateway_any_way.make_token()["token"]
+    for scheme in ("bearer", "BEARER", "Bearer"):
+        assert client.get("/v1/models", headers={"Authorization": f"{scheme} {token}"}).status_code == 200
+
+
+def test_a_revoked_token(client: httpx.Client, gateway_any_way: Gateway) -> None:
+    token = gateway_any_way.make_token()
+    gateway_any_way.manage("DELETE", f"/manage/tokens/{token['token']}").raise_for_status()
+    check_openai_error(client.get("/v1/models", headers=bearer(token)), 401, "token_inactive")
+
+
+def test_a_used_up_token(client: httpx.Client, gateway_any_way: Gateway) -> None:
+    token = gateway_any_way.make_token(max_requests=1)
+    assert client.get("/v1/models", headers=bearer(token)).status_code == 200
+    response = client.get("/v1/models", headers=bearer(token))
+    check_openai_error(response, 429, "rate_limit_exceeded")
+    assert response.headers["x-should-retry"] == "false"
+
+
+def test_an_inactive_project(client: httpx.Client, gateway_any_way: Gateway) -> None:
+    project = gateway_any_way.make_project()
+    token = gateway_any_way.make_token(project["id"])
+    gateway_any_way.manage("PATCH", f"/manage/projects/{project['id']}", {"is_active": False}).raise_for_status()
+    response = client.get("/v1/models", headers=bearer(token))
+    check_error_response(response, 403, "project_inactive", "Project is inactive")
+
+
+def test_of_several_reasons_the_first_in_order_is_told(client: httpx.Client, gateway_any_way: Gateway) -> None:
+    """Revoked before expired before project off before used up."""
+    project = gateway_any_way.make_project()
+    token = gateway_any_way.make_token(project["id"], max_requests=1)
+    token_path, project_path = f"/manage/tokens/{token['id']}", f"/manage/projects/{project['id']}"
+
+    def code() -> Any:
+        return client.get("/v1/models", headers=bearer(token)).json().get("code")
+
+    assert code() is None
+    assert code() == "rate_limit_exceeded"
+    gateway_any_way.manage("PATCH", project_path, {"is_active": False}).raise_for_status()
+    assert code() == "project_inactive"
+    with sqlite3.connect(gateway_any_way.data / "llm-proxy.db") as store:
+        store.execute("UPDATE token SET expires_at = 1 WHERE id = ?", (token["id"],))
+    store.close()
+    assert code() == "token_expired"
+    gateway_any_way.manage("PATCH", token_path, {"is_active": False}).raise_for_status()
+    assert code() == "token_inactive"
+    gateway_any_way.manage("DELETE", project_path).raise_for_status()
+    assert code() == "invalid_token"
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v2/models", "/manage/projects", "/healthy", "/V1/models"])
+def test_paths_elsewhere(client: httpx.Client, path: str) -> None:
+    check_openai_error(client.get(path), 404, "not_found")
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "PROPFIND"])
+def test_methods_that_do_not_go_upstream(client: httpx.Client, method: str) -> None:
+    response = client.request(method, "/v1/models")
+    check_openai_error(response, 405, "method_not_allowed")
+    assert response.headers["allow"] == "GET, POST, PUT, PATCH, DELETE, HEAD"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/v1/../v1/models",
+        "/v1/%2e%2e/models",
+        "/v1/./models",
+        "/v1//models",
+        "//v1/models",
+        "/v1/a%2f%2e%2e%2fb",
+        "/v1/a\\b",
+        "/v1/a%5Cb",
+        "/v1/models#fragment",
+        "http://example.com/v1/models",
+    ],
+)
+def test_targets_that_are_no_plain_path(gateway_any_way: Gateway, target: str) -> None:
+    head, body = exchange(gateway_any_way.port, f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(body)["code"] == "invalid_request"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"nonsense\r\n\r\n",
+        b"POST /v1/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /v1/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+        b"POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: five\r\n\r\nhello",
+        b"GET /v1/x HTTP/1.1\r\nAuthorization Bearer " + UNKNOWN.encode() + b"\r\n\r\n",
+        b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n",
+    ],
+)
+def test_malformed_http_is_answered_once_in_json_and_closed(gateway_any_way: Gateway, request_bytes: bytes) -> None:
+    with socket.create_connection(("127.0.0.1", gateway_any_way.port), timeout=10) as sock:
+        sock.sendall(request_bytes)
+        head, body = read_answer(sock)
+        assert sock.recv(65536) == b""
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"x-llm-proxy-request-id: " in head.lower()
+    assert json.loads(body)["code"] == "invalid_request"
+
+
+def exchange(port: int, request: bytes) -> tuple[bytes, bytes]:
+    """Send bytes and read one answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        sock.sendall(request)
+        return read_answer(sock)
+
+
+def read_answer(sock: socket.socket) -> tuple[bytes, bytes]:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += read_some(sock)
+    head, _, body = data.partition(b"\r\n\r\n")
+    fields = (line.partition(b":") for line in head.lower().split(b"\r\n"))
+    length = next(int(value) for name, _, value in fields if name == b"content-length")
+    while len(body) < length:
+        body += read_some(sock)
+    return head, body
+
+
+def read_some(sock: socket.socket) -> bytes:
+    data = sock.recv(65536)
+    assert data, "closed before the answer was complete"
+    return data
+
+
+def test_refusals_keep_the_connection_usable(gateway_any_way: Gateway) -> None:
+    token = gateway_any_way.make_token()
+    requests = [
+        b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"HEAD /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: nonsense\r\n\r\n",
+        b"POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello",
+        b"POST /v1/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n" + bytes(2_000_000),
+        b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
+    ]
+    with socket.create_connection(("127.0.0.1", gateway_any_way.port), timeout=10) as sock:
+        for request in requests:
+            sock.sendall(request)
+            if request.startswith(b"HEAD"):
+                assert sock.recv(65536).startswith(b"HTTP/1.1 401 ")
+            else:
+                assert read_answer(sock)[0].split(b" ")[1] in {b"401", b"404"}
+        sock.sendall(
+            b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n" % token["token"].encode()
+        )
+        assert read_answer(sock)[0].startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_unauthenticated_upload_is_answered_before_its_body(gateway_any_way: Gateway) -> None:
+    with socket.create_connection(("127.0.0.1", gateway_any_way.port), timeout=10) as sock:
+        sock.sendall(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\nfirst bytes")
+        assert read_answer(sock)[0].startswith(b"HTTP/1.1 401 ")
+
+
+def test_refused_requests_open_no_connection(tmp_path: Path) -> None:
+    with RawUpstream(answer_all()) as upstream, Gateway.start(tmp_path, upstream.url) as gateway:
+        with httpx.Client(base_url=gateway.url) as client:
+            for path in ("/v1/models", "/health", "/nowhere"):
+                client.get(path)
+            client.request("TRACE", "/v1/models")
+        assert upstream.conversations == []
+
+
+def test_an_upstream_that_refuses_and_comes_back(tmp_path: Path) -> None:
+    port = free_port()
+    with Gateway.start(tmp_path, f"http://127.0.0.1:{port}") as gateway:
+        token = gateway.make_token()
+        with httpx.Client(base_url=gateway.url, headers=bearer(token)) as client:
+            for _ in range(2):
+                response = client.get("/v1/models")
+                check_error_response(response, 503, "service_unavailable", "Service temporarily unavailable")
+            with DemoUpstream.start(tmp_path, port=port):
+                assert client.get("/v1/models").status_code == 200
+        assert gateway.token(token["id"])["request_count"] == 3
+
+
+@pytest.mark.parametrize("nonsense", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Le"])
+def test_an_upstream_that_hangs_up_or_speaks_nonsense(tmp_path: Path, nonsense: bytes) -> None:
+    def answer(conversation: Conversation) -> None:
+        conversation.read_head()
+        conversation.send(nonsense)
+
+    with RawUpstream(answer) as upstream, Gateway.start(tmp_path, upstream.url) as gateway:
+        response = httpx.get(f"{gateway.url}/v1/models", headers=bearer(gateway.make_token()))
+        check_error_response(response, 503, "service_unavailable", "Service temporarily unavailable")
+
+
+def test_an_upstream_that_does_not_answer_in_time(tmp_path: Path) -> None:
+    def be_silent_once(conversation: Conversation) -> None:
+        if len(upstream.conversations) > 1:
+            answer_all()(conversation)
+        conversation.read_head()
+        conversation.wait_until_closed()
+
+    with (
+        RawUpstream(be_silent_once) as upstream,
+        Gateway.start(tmp_path, upstream.url, FIRST_BYTE_TIMEOUT="0.5") as gateway,
+    ):
+        token = gateway.make_token()
+        with httpx.Client(base_url=gateway.url, headers=bearer(token)) as client:
+            check_openai_error(client.get("/v1/models"), 504, "upstream_timeout")
+            assert upstream.conversations[0].closed.wait(5)  # no silent spending
+            assert client.get("/v1/models").status_code == 200
+
+
+def test_an_upstream_that_does_not_finish_its_handshake_in_time(tmp_path: Path) -> None:
+    with RawUpstream(Conversation.wait_until_closed) as upstream:
+        url = f"https://127.0.0.1:{upstream.port}"
+        with Gateway.start(tmp_path, url, CONNECT_TIMEOUT="0.5") as gateway:
+            response = httpx.get(f"{gateway.url}/v1/models", headers=bearer(gateway.make_token()))
+            check_error_response(response, 503, "service_unavailable", "Service temporarily unavailable")
+
+
+def test_a_locked_store_is_a_503_in_time_and_counts_nothing(tmp_path: Path, upstream: DemoUpstream) -> None:
+    with Gateway.start(tmp_path, upstream.url, STORE_TIMEOUT="0.5") as gateway:
+        token = gateway.make_token()
+        store = sqlite3.connect(gateway.data / "llm-proxy.db", isolation_level=None)
+        store.execute("BEGIN IMMEDIATE")
+        response = httpx.get(f"{gateway.url}/v1/models", headers=bearer(token))
+        assert response.elapsed.total_seconds() < 1
+        assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
+        assert gateway.manage("PATCH", f"/manage/tokens/{token['id']}", {"max_requests": 5}).status_code == 503
+        store.rollback()
+        store.close()
+        assert httpx.get(f"{gateway.url}/v1/models", headers=bearer(token)).status_code == 200
+        assert gateway.token(token["id"])["request_count"] == 1

@@ -1,0 +1,131 @@
+"""Streams pass as they come, in both directions, and hang-ups pass too."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.gateway import Gateway, bearer
+from support.upstreams import Conversation, DemoUpstream, RawUpstream
+
+EVENTS = 20
+MAX_DELAY = 0.05
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def stream_timestamps(conversation: Conversation) -> None:
+    """Send events that each say when they were sent, on the clock that all processes of a machine share."""
+    while True:
+        conversation.read_head()
+        conversation.send(HEAD)
+        for _ in range(EVENTS):
+            conversation.send(chunk(b"data: %d\n\n" % time.monotonic_ns()))
+            time.sleep(0.01)  # the pace of this upstream
+        conversation.send(b"0\r\n\r\n")
+
+
+@pytest.fixture(scope="module")
+def timed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway before an upstream that streams timestamps."""
+    with (
+        RawUpstream(stream_timestamps) as upstream,
+        Gateway.start(tmp_path_factory.mktemp("timed"), upstream.url) as gateway,
+    ):
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def token(timed: Gateway) -> dict[str, Any]:
+    return timed.make_token()
+
+
+def test_each_event_arrives_within_50_ms(timed: Gateway, token: dict[str, Any]) -> None:
+    with httpx.stream("GET", f"{timed.url}/v1/stream", headers=bearer(token)) as response:
+        assert response.headers["content-type"] == "text/event-stream"
+        events = (line.removeprefix("data: ") for line in response.iter_lines() if line)
+        delays = [(time.monotonic_ns() - int(event)) / 1e9 for event in events]
+    assert len(delays) == EVENTS
+    assert max(delays) < MAX_DELAY
+
+
+def test_streams_side_by_side_do_not_hold_each_other_up(timed: Gateway, token: dict[str, Any]) -> None:
+    async def read(client: httpx.AsyncClient) -> int:
+        async with client.stream("GET", "/v1/stream", headers=bearer(token)) as response:
+            return len([line async for line in response.aiter_lines() if line])
+
+    async def read_all() -> list[int]:
+        async with httpx.AsyncClient(base_url=timed.url) as client:
+            return await asyncio.gather(*(read(client) for _ in range(30)))
+
+    assert asyncio.run(read_all()) == [EVENTS] * 30
+
+
+def test_a_client_that_hangs_up_closes_the_upstream_at_once(gateway: Gateway, upstream: DemoUpstream) -> None:
+    body = {"model": "gpt-4o-mini", "stream": True, "messages": [{"role": "user", "content": "hang up"}]}
+    headers = {**bearer(gateway.make_token()), "X-Demo-Words": "10000", "X-Demo-Chunk-Delay": "0.01"}
+    with httpx.stream("POST", f"{gateway.url}/v1/chat/completions", json=body, headers=headers) as response:
+        next(response.iter_lines())
+        request_id = response.headers["x-request-id"]
+    hung_up = upstream.wait_for_last(lambda request: bool(request["id"] == request_id and request["hung_up"]))
+    assert not hung_up["finished"]
+
+
+def test_a_client_that_hangs_up_while_it_waits_closes_the_upstream_too(tmp_path: Path) -> None:
+    with (
+        RawUpstream(wait) as upstream,
+        Gateway.start(tmp_path, upstream.url) as gateway,
+    ):
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.get(f"{gateway.url}/v1/models", headers=bearer(gateway.make_token()), timeout=0.5)
+        assert upstream.conversations[0].closed.wait(5)
+
+
+def wait(conversation: Conversation) -> None:
+    """Take a request and never answer it."""
+    conversation.read_head()
+    conversation.wait_until_closed()
+
+
+def test_an_upstream_that_breaks_off_is_seen_by_the_client(tmp_path: Path) -> None:
+    def break_off(conversation: Conversation) -> None:
+        conversation.read_head()
+        conversation.send(HEAD + chunk(b"data: one\n\n"))
+
+    with RawUpstream(break_off) as upstream, Gateway.start(tmp_path, upstream.url) as gateway:
+        token = gateway.make_token()
+        received: list[bytes] = []
+        with (
+            httpx.stream("GET", f"{gateway.url}/v1/stream", headers=bearer(token)) as response,
+            pytest.raises(httpx.RemoteProtocolError),
+        ):
+            received.extend(response.iter_raw())
+        assert received == [b"data: one\n\n"]
+        assert gateway.token(token["id"])["request_count"] == 1
+
+
+def test_an_upload_reaches_the_upstream_while_it_is_sent(tmp_path: Path) -> None:
+    def take_first_part(conversation: Conversation) -> None:
+        conversation.read_head()
+        conversation.read_body(5)
+        conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        conversation.wait_until_closed()
+
+    with RawUpstream(take_first_part) as upstream, Gateway.start(tmp_path, upstream.url) as gateway:
+        token = gateway.make_token()
+
+        async def send() -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+            head = f"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token['token']}\r\n"
+            writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n".encode())
+            answer = await reader.readline()  # while the body has not ended
+            writer.close()
+            return answer
+
+        assert asyncio.run(send()) == b"HTTP/1.1 200 OK\r\n"

@@ -1,0 +1,111 @@
+"""Starting with mitmproxy's own tools: also without `--mode`, and never without the addon."""
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from support.gateway import Gateway, bearer
+from support.processes import ROOT, Process, free_port, running, tool
+from support.upstreams import DemoUpstream, RawUpstream, answer_all
+
+
+def test_plain_mitmdump_switches_to_the_settings(tmp_path: Path, upstream: DemoUpstream) -> None:
+    gateway = Gateway(tmp_path, upstream.url)
+    gateway.start_management()
+    port = free_port()
+    # -p: the port that mitmproxy opens before it has loaded a script; its default may be taken on this machine.
+    command = [tool("mitmdump"), "-s", "addon/proxy.py", "-p", str(free_port())]
+    process = Process(command, env={**gateway.env, "PROXY_LISTEN": f"127.0.0.1:{port}"}, log=tmp_path / "proxy.log")
+    with running(process):
+        process.wait_for_port(port)
+        response = httpx.get(f"http://127.0.0.1:{port}/v1/models", headers=bearer(gateway.make_token()))
+        assert response.status_code == 200
+        assert process.stop() == 0
+    gateway.stop()
+
+
+def test_a_port_that_is_taken_ends_plain_mitmdump(tmp_path: Path, upstream: DemoUpstream) -> None:
+    gateway = Gateway(tmp_path, upstream.url)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        env = {**gateway.env, "PROXY_LISTEN": f"127.0.0.1:{port}"}
+        command = [tool("mitmdump"), "-s", "addon/proxy.py", "-p", str(free_port())]
+        process = Process(command, env=env, log=tmp_path / "proxy.log")
+        assert process.wait() == 1
+    assert str(port) in process.output()
+
+
+@pytest.mark.parametrize("mode", ["socks5", "upstream:http://127.0.0.1:9", "reverse:tcp://127.0.0.1:9"])
+def test_other_modes_are_refused(tmp_path: Path, upstream: DemoUpstream, mode: str) -> None:
+    gateway = Gateway(tmp_path, upstream.url)
+    command = [tool("mitmdump"), "-s", "addon/proxy.py", "--mode", f"{mode}@127.0.0.1:{free_port()}"]
+    process = Process(command, env=gateway.env, log=tmp_path / "proxy.log")
+    assert process.wait() == 1
+    assert "reverse mode only" in process.output()
+
+
+def test_bad_settings_end_mitmdump_with_all_of_them(tmp_path: Path) -> None:
+    env = {**Gateway(tmp_path, "no url").env, "STORE_TIMEOUT": "never"}
+    process = Process([tool("mitmdump"), "-s", "addon/proxy.py", "-p", str(free_port())], env=env, log=tmp_path / "log")
+    assert process.wait() == 2
+    assert "UPSTREAM_URL" in process.output()
+    assert "STORE_TIMEOUT" in process.output()
+
+
+def test_an_upstream_elsewhere_by_mode_gets_the_key_and_no_prefix(tmp_path: Path) -> None:
+    with RawUpstream(answer_all()) as other:
+        gateway = Gateway(tmp_path, "http://127.0.0.1:9/prefix")
+        gateway.start_management()
+        port = free_port()
+        mode = f"reverse:{other.url}@127.0.0.1:{port}"
+        command = [tool("mitmdump"), "-s", "addon/proxy.py", "--mode", mode]
+        with running(Process(command, env=gateway.env, log=tmp_path / "proxy.log")) as process:
+            process.wait_for_port(port)
+            response = httpx.get(f"http://127.0.0.1:{port}/v1/x", headers=bearer(gateway.make_token()))
+        gateway.stop()
+    assert response.status_code == 200
+    assert other.received().startswith(b"GET /v1/x ")
+
+
+def test_a_script_that_is_broken_or_deleted_while_it_runs_changes_nothing(
+    tmp_path: Path, upstream: DemoUpstream
+) -> None:
+    script = ROOT / "addon" / f"proxy_{os.getpid()}.py"  # beside the real one, which stays as it is
+    script.write_text((ROOT / "addon" / "proxy.py").read_text())
+    gateway = Gateway(tmp_path, upstream.url)
+    port = free_port()
+    mode = f"reverse:{upstream.url}@127.0.0.1:{port}"
+    command = [tool("mitmdump"), "-s", str(script), "--mode", mode]
+    process = Process(command, env=gateway.env, log=tmp_path / "proxy.log")
+    try:
+        with running(process):
+            process.wait_for_port(port)
+            for change in (lambda: script.write_text("this is no Python"), script.unlink):
+                change()
+                time.sleep(
+                    2.5
+                )  # more than two rounds of the watcher, would it still run; nothing tells that it does not
+                assert httpx.get(f"http://127.0.0.1:{port}/v1/models").status_code == 401
+    finally:
+        script.unlink(missing_ok=True)
+
+
+def test_a_drain_lets_a_stream_end_and_takes_no_more_connections(tmp_path: Path, upstream: DemoUpstream) -> None:
+    with Gateway.start(tmp_path, upstream.url) as gateway:
+        body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "drain"}]}
+        headers = {**bearer(gateway.make_token()), "X-Demo-Words": "50", "X-Demo-Chunk-Delay": "0.02"}
+        process = gateway.proxies[0].process
+        with httpx.stream("POST", f"{gateway.url}/v1/chat/completions", json=body, headers=headers) as response:
+            lines = response.iter_lines()
+            next(lines)
+            for _ in range(2):  # the process group's, and the supervisor's
+                process.signal(signal.SIGTERM)
+            process.wait_for_output("stopped")
+            with pytest.raises(httpx.ConnectError):
+                httpx.get(f"{gateway.url}/health")
+            assert list(lines)[-2:] == ["data: [DONE]", ""]
+        assert process.wait() == 0

@@ -1,0 +1,64 @@
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import pytest
+from support.processes import clean_environment
+
+from manage_api.cli import supervisor
+
+SLEEPING = [
+    sys.executable,
+    "-c",
+    "import signal; signal.signal(signal.SIGTERM, lambda *_: exit(0)); print(signal.pause())",
+]
+
+
+def run(*commands: list[str], drain_timeout: float = 5, on_start: Callable[[], None] | None = None) -> int:
+    async def supervise() -> int:
+        if on_start:
+            asyncio.get_running_loop().call_later(0.5, on_start)  # once the signal handlers are there
+        named = {f"process {number}": command for number, command in enumerate(commands)}
+        return await supervisor.run(
+            named, env=clean_environment(), ports=[], drain_timeout=drain_timeout, on_ready=lambda: None
+        )
+
+    return asyncio.run(supervise())
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_the_first_end_ends_all_and_is_told(capfd: pytest.CaptureFixture[str], status: int) -> None:
+    assert run([sys.executable, "-c", f"exit({status})"], SLEEPING) == 1
+    assert f"The process 0 ended with status {status}; stopping." in capfd.readouterr().err
+
+
+def test_a_signal_ends_all_cleanly() -> None:
+    assert run(SLEEPING, SLEEPING, on_start=lambda: os.kill(os.getpid(), signal.SIGTERM)) == 0
+
+
+def test_a_process_that_does_not_end_is_killed(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_GRACE", 0)
+    deaf = [
+        sys.executable,
+        "-c",
+        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: signal.pause()",
+    ]
+    assert run(deaf, on_start=lambda: os.kill(os.getpid(), signal.SIGTERM), drain_timeout=0.2) == 1
+    assert "which did not end" in capfd.readouterr().err
+
+
+def test_an_announcement_that_fails_ends_all() -> None:
+    def fail() -> None:
+        raise RuntimeError("no token")
+
+    async def supervise() -> int:
+        return await supervisor.run(
+            {"one": SLEEPING}, env=clean_environment(), ports=[], drain_timeout=5, on_ready=fail
+        )
+
+    with pytest.raises(RuntimeError, match="no token"):
+        asyncio.run(supervise())

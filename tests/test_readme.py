@@ -1,0 +1,38 @@
+"""The README says what the code does: its table of settings, its list of commands, its first screen."""
+
+import re
+from pathlib import Path
+
+from manage_api.cli import main
+from store.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def settings_table() -> str:
+    """Write the table as it must stand in the README."""
+    rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default = f"`{field.default}`" if field.default not in {None, ""} else ""
+        rows.append(f"| `{name.upper()}` | {default} | {field.description} |".replace("|  |", "| |"))
+    return "\n".join(rows)
+
+
+def test_the_table_of_settings() -> None:
+    assert settings_table() in README
+
+
+def test_every_command_is_listed() -> None:
+    listed = set(re.findall(r"`\./run\.sh ?(\w*)`", README))
+    assert {"", "test"} | (main.commands.keys() - {"start"}) <= listed
+
+
+def test_every_link_into_the_project_leads_somewhere() -> None:
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_version_is_in_the_changelog_or_unreleased() -> None:
+    assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
