@@ -30,6 +30,7 @@ class Grant:
 class Exchange:
     """One request and its answer. Times are seconds of the monotonic clock."""
 
+    client_id: str = ""
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     started: float = field(default_factory=time.monotonic)
     token: str | None = field(default=None, repr=False)
@@ -51,9 +52,9 @@ class Exchanges:
         self._by_flow: dict[str, Exchange] = {}
         self._none_left = asyncio.Event()
 
-    def open(self, flow_id: str) -> Exchange:
-        """Start an exchange."""
-        exchange = self._by_flow[flow_id] = Exchange()
+    def open(self, flow_id: str, client_id: str) -> Exchange:
+        """Start an exchange on a client's connection."""
+        exchange = self._by_flow[flow_id] = Exchange(client_id)
         return exchange
 
     def get(self, flow_id: str) -> Exchange | None:
@@ -68,6 +69,11 @@ class Exchanges:
         if not self._by_flow:
             self._none_left.set()
         return exchange
+
+    def close_all_of(self, client_id: str) -> None:
+        """End the exchanges of a client's connection that are still open."""
+        for flow_id in [flow_id for flow_id, exchange in self._by_flow.items() if exchange.client_id == client_id]:
+            self.close(flow_id)
 
     async def wait_until_none(self) -> None:
         """Return once no exchange is under way."""

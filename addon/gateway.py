@@ -17,7 +17,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
 from addon import answers, authentication, edge, streaming
 from addon.exchange import Destination, Exchange, Exchanges, Grant
-from addon.seams import listening, log_records, next_layer, reload
+from addon.seams import listening, log_records, next_layer, reload, upstream_codec
 from store.admission import Admission
 from store.errors import DestinationRefused, GatewayError
 from store.settings import Settings, Upstream
@@ -67,6 +67,7 @@ class Gateway:
         """Open the port in reverse mode, if mitmproxy was not started in it, and fix where requests may go."""
         reload.stop_watching(ctx.master, self)
         log_records.redact_wire_bytes()
+        upstream_codec.install()
         ctx.options.update(**_OPTIONS)
         if not ctx.options.has_changed("confdir"):
             ctx.options.update(confdir=str(self._settings.mitmproxy_dir))
@@ -102,13 +103,17 @@ class Gateway:
         """Put the keyed layer in charge."""
         next_layer.put_keyed_layer(asked, self._exchanges, self._settings)
 
+    def client_disconnected(self, client: connection.Client) -> None:
+        """End what mitmproxy did not: a client that leaves at the wrong moment gets neither `response` nor `error`."""
+        self._exchanges.close_all_of(client.id)
+
     # -- a request --------------------------------------------------------------------------------------------------
 
     @_guarded
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Mask the credentials, check the edge, read the token; admit what will be streamed."""
         credentials = authentication.take(flow.request)
-        exchange = self._exchanges.open(flow.id)
+        exchange = self._exchanges.open(flow.id, flow.client_conn.id)
         if flow.error:
             return  # mitmproxy is about to reject it
         edge.check(flow.request)
@@ -156,7 +161,7 @@ class Gateway:
 
     def refuse(self, flow: http.HTTPFlow, error: GatewayError) -> None:
         """Answer with an error instead of going on; a large or endless body is not waited for."""
-        exchange = self._exchanges.get(flow.id) or self._exchanges.open(flow.id)
+        exchange = self._exchanges.get(flow.id) or self._exchanges.open(flow.id, flow.client_conn.id)
         exchange.refusal, exchange.grant, exchange.token = error, None, None
         at_once = streaming.is_streamed_upload(flow.request) or exchange.sent
         flow.request.stream = False

@@ -24,7 +24,7 @@ def make_gateway(settings: Settings) -> Gateway:
     """Set up the log and open the store, or exit with 1 and what is wrong."""
     logs.configure(settings.log_threshold, settings.log_format)
     log_records.remove_terminal_handler()
-    log_records.silence_connections(settings.log_threshold)
+    log_records.quieten(settings.log_threshold)
     return Gateway(settings, _or_exit(lambda: Admission(open_store(settings)), _CANNOT_START))
 
 

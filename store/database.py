@@ -14,7 +14,7 @@ from typing import Any
 import peewee
 
 from store import clock
-from store.errors import StartupError, StoreLocked, StoreUnavailable
+from store.errors import StoreLocked, StoreUnavailable
 from store.models import MODELS
 
 LOCK_SLICE = 0.05
@@ -31,7 +31,7 @@ class Database:
 
     def __init__(self, url: str, timeout: float) -> None:
         self.timeout = timeout
-        self.path = _sqlite_path(url)
+        self.path = sqlite_path(url)
         self.engine: peewee.Database = peewee.SqliteDatabase(
             str(self.path),
             # Read-then-write under a deferred transaction fails whatever the patience, so each one is IMMEDIATE.
@@ -116,11 +116,11 @@ def _is_locked(error: Exception) -> bool:
     return isinstance(error, peewee.OperationalError) and "locked" in str(error)
 
 
-def _sqlite_path(url: str) -> Path:
-    """Take the path out as it is: a file's name may hold '?', '#' or '%'."""
+def sqlite_path(url: str) -> Path:
+    """Take the path out as it is: a file's name may hold '?', '#' or '%'. Raises ValueError."""
     scheme, _, path = url.partition("///")
     if scheme != "sqlite:" or not Path(path).name:
-        raise StartupError("DATABASE_URL must be sqlite:///relative/path or sqlite:////absolute/path.")
+        raise ValueError("must be sqlite:///relative/path or sqlite:////absolute/path")
     if path == ":memory:":
-        raise StartupError("DATABASE_URL must name a file: two processes share the store.")
+        raise ValueError("must name a file: two processes share the store")
     return Path(path)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from store.crypto import KeyRing
+from store.database import sqlite_path
 from store.errors import StartupError
 
 type Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -73,6 +74,12 @@ def _checked[T](parse: type[Listen | Upstream | KeyRing]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _sqlite_url(value: str) -> str:
+    if value:
+        sqlite_path(value)
+    return value
+
+
 def bearer_text(value: SecretStr) -> SecretStr:
     """Return a management token as it is. Raises ValueError for one that no header takes, or that can be guessed."""
     text = value.get_secret_value()
@@ -103,7 +110,9 @@ class Settings(BaseSettings):
         default=Path("data"),
         description="The folder for the database, the secrets made at the first start and mitmproxy's files.",
     )
-    database_url: str = Field(default="", description="`sqlite:///…`; default: `llm-proxy.db` in `DATA_DIR`.")
+    database_url: Annotated[str, AfterValidator(_sqlite_url)] = Field(
+        default="", description="`sqlite:///…`; default: `llm-proxy.db` in `DATA_DIR`."
+    )
     management_token: Annotated[SecretStr, AfterValidator(bearer_text)] | None = Field(
         default=None, description="Opens the management API; default: made at the first start, kept in `DATA_DIR`."
     )

@@ -29,9 +29,10 @@ def redact_wire_bytes() -> None:
         logger.addFilter(_redact)
 
 
-def silence_connections(level: int) -> None:
-    """Log each connection's coming and going at debug level only; it is one or more lines a request."""
+def quieten(level: int) -> None:
+    """Log each connection's coming and going at debug level only, and HTTP/2's headers never: they hold tokens."""
     logging.getLogger("mitmproxy.proxy.server").setLevel(level if level == logging.DEBUG else logging.WARNING)
+    logging.getLogger("hpack").setLevel(logging.WARNING)
 
 
 def remove_terminal_handler() -> None:

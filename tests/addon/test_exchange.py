@@ -7,7 +7,7 @@ GRANT = Grant(Destination("host", 443, tls=True), "sk-secret")
 
 def test_an_exchange_ends_once_and_forgets_its_secrets() -> None:
     exchanges = Exchanges()
-    exchange = exchanges.open("flow")
+    exchange = exchanges.open("flow", "client")
     exchange.grant, exchange.token = GRANT, "token"
     assert exchanges.get("flow") is exchange
     assert exchanges.close("flow") is exchange
@@ -19,7 +19,7 @@ def test_an_exchange_ends_once_and_forgets_its_secrets() -> None:
 
 
 def test_secrets_are_not_in_the_repr() -> None:
-    exchange = Exchanges().open("flow")
+    exchange = Exchanges().open("flow", "client")
     exchange.grant, exchange.token = GRANT, "the-token-value"
     assert "sk-secret" not in repr(exchange)
     assert "the-token-value" not in repr(exchange)
@@ -27,21 +27,21 @@ def test_secrets_are_not_in_the_repr() -> None:
 
 def test_each_exchange_has_an_id_of_its_own() -> None:
     exchanges = Exchanges()
-    assert len({exchanges.open(str(number)).request_id for number in range(100)}) == 100
+    assert len({exchanges.open(str(number), "client").request_id for number in range(100)}) == 100
 
 
 def test_waiting_ends_with_the_last_exchange() -> None:
     async def main() -> None:
         exchanges = Exchanges()
         await asyncio.wait_for(exchanges.wait_until_none(), 1)
-        exchanges.open("one")
-        exchanges.open("two")
+        exchanges.open("one", "client")
+        exchanges.open("two", "client")
         waiting = asyncio.create_task(exchanges.wait_until_none())
         await asyncio.sleep(0)
         exchanges.close("one")
         await asyncio.sleep(0)
         assert not waiting.done()
-        exchanges.open("three")
+        exchanges.open("three", "client")
         exchanges.close("two")
         await asyncio.sleep(0)
         assert not waiting.done()
@@ -49,3 +49,11 @@ def test_waiting_ends_with_the_last_exchange() -> None:
         await asyncio.wait_for(waiting, 1)
 
     asyncio.run(main())
+
+
+def test_a_client_that_is_gone_ends_its_own_exchanges_only() -> None:
+    exchanges = Exchanges()
+    for flow, client in (("one", "gone"), ("two", "here"), ("three", "gone")):
+        exchanges.open(flow, client)
+    exchanges.close_all_of("gone")
+    assert [exchanges.get(flow) is None for flow in ("one", "two", "three")] == [True, False, True]

@@ -145,6 +145,22 @@ def test_upstream_answers_pass_unchanged(relay: Relay, status: int) -> None:
     assert body == answer.partition(b"\r\n\r\n")[2]
 
 
+@pytest.mark.parametrize(
+    "interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"]
+)
+def test_interim_answers_are_passed_over(relay: Relay, interim: bytes) -> None:
+    def answer(conversation: Conversation) -> None:
+        while True:
+            target = conversation.read_head().split(b" ")[1]
+            conversation.send(interim + interim[:20])
+            conversation.send(interim[20:] + json_response({"target": target.decode()}))
+
+    relay.upstream.answer = answer
+    with httpx.Client(base_url=relay.gateway.url, headers=bearer(relay.token)) as client:
+        for target in ("/v1/one", "/v1/two"):
+            assert client.get(target).json() == {"target": target}
+
+
 def test_an_answer_without_an_id_gets_ours(relay: Relay) -> None:
     response = relay.send("GET", "/v1/x", headers={"X-Request-ID": "mine"}).response
     assert response.headers["x-request-id"] == response.headers["x-llm-proxy-request-id"] != "mine"

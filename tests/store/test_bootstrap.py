@@ -157,12 +157,6 @@ def test_a_database_in_a_missing_folder_ends_the_start(tmp_path: Path) -> None:
         open_store(make_settings(tmp_path, database_url=f"sqlite:///{tmp_path}/missing/x.db"))
 
 
-@pytest.mark.parametrize("url", ["mysql://host/x", "x.db", "sqlite:///", "sqlite://", "sqlite:///:memory:"])
-def test_a_url_that_names_no_file_ends_the_start(tmp_path: Path, url: str) -> None:
-    with pytest.raises(StartupError, match="DATABASE_URL must"):
-        open_store(make_settings(tmp_path, database_url=url))
-
-
 @pytest.mark.parametrize("slashes", ["///", "////"])
 def test_a_url_is_relative_or_absolute(tmp_path: Path, slashes: str) -> None:
     rest = "x.db" if slashes == "///" else f"{tmp_path}/x.db".lstrip("/")

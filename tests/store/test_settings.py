@@ -191,3 +191,10 @@ def test_an_upstream_is_an_origin_and_a_prefix(url: str, expected: tuple[object,
 def test_anything_else_is_no_upstream(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         Upstream.parse(url)
+
+
+@pytest.mark.parametrize("url", ["mysql://host/x", "x.db", "sqlite:///", "sqlite://", "sqlite:///:memory:"])
+def test_a_database_url_must_name_a_file(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(StartupError, match="DATABASE_URL must"):
+        Settings.load()

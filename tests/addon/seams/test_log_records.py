@@ -43,10 +43,10 @@ def test_other_messages_stay_as_they_are(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_connections_are_logged_at_debug_level_only() -> None:
-    log_records.silence_connections(logging.INFO)
+    log_records.quieten(logging.INFO)
     assert not TALKER.isEnabledFor(logging.INFO)
     assert TALKER.isEnabledFor(logging.WARNING)
-    log_records.silence_connections(logging.DEBUG)
+    log_records.quieten(logging.DEBUG)
     assert TALKER.isEnabledFor(logging.DEBUG)
 
 
