@@ -1,5 +1,7 @@
 """What is started, where it listens, and what is said about it."""
 
+import os
+import shlex
 import socket
 import sys
 from collections.abc import Sequence
@@ -27,14 +29,20 @@ def require_free_port(name: str, listen: Listen) -> None:
             raise StartupError(f"Cannot listen on {name}={listen}: {error.strerror}. Choose another port.") from None
 
 
+def _management_token(settings: Settings) -> tuple[str, str]:
+    """Return where the management token is, and how a shell reads it from there."""
+    if settings.management_token is None:
+        path = settings.data_dir / MANAGEMENT_TOKEN_FILE
+        return str(path), f"$(cat {shlex.quote(str(path))})"
+    if "MANAGEMENT_TOKEN" in os.environ:
+        return "MANAGEMENT_TOKEN (environment)", "$MANAGEMENT_TOKEN"
+    return "MANAGEMENT_TOKEN (.env)", "$(sed -n s/^MANAGEMENT_TOKEN=//p .env)"
+
+
 def banner(settings: Settings) -> str:
     """Say where everything is, with a command that works."""
     manage = f"http://{settings.manage}"
-    if settings.management_token is None:
-        where = str(settings.data_dir / MANAGEMENT_TOKEN_FILE)
-        token = f"$(cat {where})"
-    else:
-        where, token = "MANAGEMENT_TOKEN", "$MANAGEMENT_TOKEN"
+    where, token = _management_token(settings)
     return f"""LLM Proxy {__version__} is up. Ctrl-C stops it.
 
   proxy             http://{settings.proxy}/v1  ->  {settings.upstream_url}

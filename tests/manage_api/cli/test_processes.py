@@ -1,4 +1,5 @@
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,17 @@ def test_an_address_that_is_not_this_machines_is_named() -> None:
 def test_the_banner_never_shows_a_management_token(tmp_path: Path) -> None:
     made = processes.banner(Settings(data_dir=tmp_path))
     assert f"$(cat {tmp_path / 'management_token'})" in made
-    given = processes.banner(Settings(data_dir=tmp_path, management_token="a-token-from-the-environment"))
-    assert "a-token-from-the-environment" not in given
-    assert '"Authorization: Bearer $MANAGEMENT_TOKEN"' in given
+    given = processes.banner(Settings(data_dir=tmp_path, management_token="a-token-of-the-settings"))
+    assert "a-token-of-the-settings" not in given
+
+
+def test_the_banner_reads_a_given_management_token_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".env").write_text("MANAGEMENT_TOKEN=a-token-of-the-file\n")
+    line = next(line for line in processes.banner(Settings.load()).splitlines() if "curl" in line)
+    read = subprocess.run(
+        ["/bin/sh", "-c", line.replace("curl -H", "echo")], capture_output=True, text=True, check=True
+    )
+    assert read.stdout.startswith("Authorization: Bearer a-token-of-the-file http")
+    monkeypatch.setenv("MANAGEMENT_TOKEN", "a-token-of-the-environment")
+    assert '"Authorization: Bearer $MANAGEMENT_TOKEN"' in processes.banner(Settings.load())
