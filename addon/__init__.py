@@ -8,6 +8,9 @@
     responseheaders  add the request ids and the upstream's duration; stream what is no small document
     response, error  (or websocket_end) forget the exchange and its grant; one line in the log
 
+`exchange.py` is what is known of a request under way, `streaming.py` which bodies are not read whole; `startup.py`
+makes the addon for `__main__.py` (which run.sh starts) and for `proxy.py` (`mitmdump -s`).
+
 Whatever goes wrong on the way becomes an answer (`answers.py`), and without a grant nothing leaves. The package
 imports `store`, never `manage_api`. `seams/` holds what leans on mitmproxy's private parts.
 """

@@ -11,7 +11,8 @@ from mitmproxy.tools.dump import DumpMaster
 from mitmproxy.tools.web.master import WebMaster
 
 from addon.seams import chain, listening
-from addon.startup import make_gateway, read_settings
+from addon.startup import make_gateway
+from store.lifecycle import BAD_SETTINGS, or_exit, stop_with_supervisor
 from store.settings import Settings
 
 
@@ -19,7 +20,8 @@ from store.settings import Settings
 @click.option("--web", is_flag=True, help="Show the traffic in mitmweb, on WEB_LISTEN.")
 def main(*, web: bool) -> None:
     """Serve until a signal comes."""
-    settings = read_settings()
+    stop_with_supervisor()
+    settings = or_exit(Settings.load, BAD_SETTINGS)
     asyncio.run(_serve_web(settings) if web else _serve(settings))
 
 

@@ -13,6 +13,9 @@ from store.errors import InvalidRequest, InvalidToken
 
 MASK = "***"
 
+# The last two never go upstream, and a client may have put its token there by mistake.
+_CREDENTIALS = {b"authorization", b"proxy-authorization", b"cookie"}
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -37,14 +40,16 @@ class Credentials:
 def take(request: http.Request) -> Credentials:
     """Return the credentials of a request and mask them on it. Never raises."""
     authorizations = request.headers.get_all("authorization")
-    if authorizations:
-        request.headers.set_all("authorization", [_masked(value) for value in authorizations])
+    request.headers.fields = tuple(
+        (name, _masked(value) if name.strip().lower() in _CREDENTIALS else value)
+        for name, value in request.headers.fields
+    )
     return Credentials(authorizations, _take_subprotocol(request))
 
 
-def _masked(authorization: str) -> str:
-    scheme = authorization.partition(" ")[0]
-    return f"{scheme} {MASK}" if scheme.lower() == "bearer" else MASK
+def _masked(value: bytes) -> bytes:
+    scheme = value.partition(b" ")[0]
+    return scheme + b" " + MASK.encode() if scheme.lower() == b"bearer" else MASK.encode()
 
 
 def _take_subprotocol(request: http.Request) -> str | None:

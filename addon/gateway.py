@@ -10,7 +10,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeGuard
 
-from mitmproxy import connection, ctx, flow, http
+from mitmproxy import connection, ctx, http
+from mitmproxy import flow as mitmproxy_flow
+from mitmproxy.addonmanager import Loader
 from mitmproxy.exceptions import OptionsError
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
@@ -18,8 +20,9 @@ from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from addon import answers, authentication, edge, streaming
 from addon.exchange import Destination, Exchange, Exchanges, Grant
 from addon.seams import listening, log_records, next_layer, reload, upstream_codec
+from addon.seams.client_codec import MALFORMED
 from store.admission import Admission
-from store.errors import DestinationRefused, GatewayError
+from store.errors import DestinationRefused, GatewayError, InvalidRequest
 from store.settings import Settings, Upstream
 
 _log = logging.getLogger(__name__)
@@ -61,7 +64,10 @@ class Gateway:
         self._exchanges = Exchanges()
         self._upstreams: dict[Destination, Upstream] = {}
 
-    # -- the process ------------------------------------------------------------------------------------------------
+    def load(self, _loader: Loader) -> None:
+        """Give mitmweb its port, if it has one: its own default is the management API's."""
+        if "web_port" in ctx.options and not ctx.options.has_changed("web_port"):
+            ctx.options.update(web_host=self._settings.web.host, web_port=self._settings.web.port)
 
     def running(self) -> None:
         """Open the port in reverse mode, if mitmproxy was not started in it, and fix where requests may go."""
@@ -76,7 +82,7 @@ class Gateway:
         modes = [ProxyMode.parse(mode) for mode in ctx.options.mode]
         if not all(map(_is_served, modes)):
             _log.error("The gateway runs in reverse mode only: --mode reverse:https://…@host:port")  # ends mitmproxy
-        self._upstreams = dict(self._allowed(mode) for mode in modes if _is_served(mode))
+        self._upstreams = dict(self._pinned(mode) for mode in modes if _is_served(mode))
         listening.drain_on_signals(ctx.master, self._exchanges.wait_until_none, self._settings.drain_timeout)
 
     def configure(self, updated: set[str]) -> None:
@@ -92,8 +98,6 @@ class Gateway:
         self._admission.close()
         ctx.master.shutdown()
 
-    # -- a connection -----------------------------------------------------------------------------------------------
-
     def client_connected(self, client: connection.Client) -> None:
         """Close every connection that is not reverse mode over TCP to an HTTP upstream."""
         if not _is_served(client.proxy_mode) or client.transport_protocol != "tcp" or not self._upstreams:
@@ -107,15 +111,14 @@ class Gateway:
         """End what mitmproxy did not: a client that leaves at the wrong moment gets neither `response` nor `error`."""
         self._exchanges.close_all_of(client.id)
 
-    # -- a request --------------------------------------------------------------------------------------------------
-
     @_guarded
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Mask the credentials, check the edge, read the token; admit what will be streamed."""
         credentials = authentication.take(flow.request)
         exchange = self._exchanges.open(flow.id, flow.client_conn.id)
-        if flow.error:
-            return  # mitmproxy is about to reject it
+        if flow.error:  # mitmproxy is about to reject it, and calls `error` next
+            exchange.refusal = InvalidRequest(MALFORMED)
+            return
         edge.check(flow.request)
         if edge.is_health(flow.request):
             return
@@ -167,17 +170,18 @@ class Gateway:
         flow.request.stream = False
         flow.response = answers.error(error, exchange.request_id, flow.request.method)
         if at_once:
-            flow.error = _killed()  # the keyed layer answers with the refusal
+            # Killing the flow ends it without its body; the keyed layer then answers with the refusal.
+            flow.error = mitmproxy_flow.Error(mitmproxy_flow.Error.KILLED_MESSAGE)
 
     async def _admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """Have the store decide and count, and keep the grant. Raises what refuses the request."""
-        token, exchange.token = exchange.token or "", None
-        admitted = await self._admission.admit(token)
-        exchange.token_id, exchange.project_id = admitted.token_id, admitted.project_id
         destination = Destination(flow.request.host, flow.request.port, flow.request.scheme == "https")
         upstream = self._upstreams.get(destination)
         if upstream is None:
             raise DestinationRefused
+        token, exchange.token = exchange.token or "", None  # of no use any more, whatever the answer
+        admitted = await self._admission.admit(token)
+        exchange.token_id, exchange.project_id = admitted.token_id, admitted.project_id
         exchange.grant = Grant(destination, admitted.api_key, upstream.prefix)
 
     def _end(self, flow: http.HTTPFlow) -> None:
@@ -185,8 +189,8 @@ class Gateway:
         if exchange is not None and _log.isEnabledFor(logging.INFO):
             _log_exchange(flow, exchange)
 
-    def _allowed(self, mode: ReverseMode) -> tuple[Destination, Upstream]:
-        """Return where a mode leads. UPSTREAM_URL's path prefix holds for UPSTREAM_URL's own origin."""
+    def _pinned(self, mode: ReverseMode) -> tuple[Destination, Upstream]:
+        """Return where a mode leads, twice. UPSTREAM_URL's path prefix holds for UPSTREAM_URL's own origin."""
         host, port = mode.address
         upstream = Upstream(mode.scheme, host, port, "")
         if upstream[:3] == self._settings.upstream[:3]:
@@ -198,8 +202,10 @@ def _is_served(mode: ProxyMode) -> TypeGuard[ReverseMode]:
     return isinstance(mode, ReverseMode) and mode.scheme in {"http", "https"}
 
 
-def _killed() -> flow.Error:
-    return flow.Error(flow.Error.KILLED_MESSAGE)
+def _status(flow: http.HTTPFlow, exchange: Exchange) -> int | None:
+    if exchange.refusal:
+        return exchange.refusal.status
+    return flow.response.status_code if flow.response else None
 
 
 def _log_exchange(flow: http.HTTPFlow, exchange: Exchange) -> None:
@@ -207,9 +213,9 @@ def _log_exchange(flow: http.HTTPFlow, exchange: Exchange) -> None:
         "request_id": exchange.request_id,
         "method": flow.request.method,
         "path": edge.path_of(flow.request).decode("latin-1").encode("unicode_escape").decode(),
-        "status": flow.response.status_code if flow.response else None,
-        "refused": exchange.refusal.code if exchange.refusal else None,
-        "error": flow.error.msg if flow.error and not exchange.refusal else None,
+        "status": _status(flow, exchange),
+        "code": exchange.refusal.code if exchange.refusal else None,
+        "error": flow.error.msg if flow.error else None,
         "token_id": exchange.token_id,
         "project_id": exchange.project_id,
         "duration_ms": round((time.monotonic() - exchange.started) * 1000),

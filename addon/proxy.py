@@ -9,6 +9,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from addon.startup import make_gateway, read_settings
+from addon.startup import make_gateway
+from store.lifecycle import BAD_SETTINGS, or_exit
+from store.settings import Settings
 
-addons = [make_gateway(read_settings())]
+addons = [make_gateway(or_exit(Settings.load, BAD_SETTINGS))]

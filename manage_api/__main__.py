@@ -1,33 +1,24 @@
 """`python -m manage_api`: the management API as a process of its own."""
 
-import sys
-
 from manage_api.app import create_app
 from manage_api.server import serve
 from store import logs
 from store.bootstrap import management_token, open_store
-from store.errors import StartupError
+from store.lifecycle import BAD_SETTINGS, CANNOT_START, or_exit, stop_with_supervisor
 from store.settings import Settings
 
 
-def main() -> int:
-    """Serve until a signal ends it. Return the exit code: 2 for bad settings, 1 for another fault."""
-    try:
-        settings = Settings.load()
-    except StartupError as error:
-        return _fail(error, 2)
+def main() -> None:
+    """Serve until a signal ends it. Exits with 2 for bad settings, with 1 for another fault."""
+    stop_with_supervisor()
+    settings = or_exit(Settings.load, BAD_SETTINGS)
     logs.configure(settings.log_threshold, settings.log_format)
-    try:
-        serve(create_app(open_store(settings), management_token(settings)), settings.manage)
-    except StartupError as error:
-        return _fail(error, 1)
-    return 0
+    or_exit(lambda: _serve(settings), CANNOT_START)
 
 
-def _fail(error: StartupError, code: int) -> int:
-    print(error, file=sys.stderr)
-    return code
+def _serve(settings: Settings) -> None:
+    serve(create_app(open_store(settings), management_token(settings)), settings.manage)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -23,6 +23,7 @@ from store.errors import (
     StartupError,
     TransferEncodingUnknown,
 )
+from store.lifecycle import STOP_SIGNALS, ignore_stop_signals
 from store.settings import Listen
 
 if TYPE_CHECKING:
@@ -38,8 +39,6 @@ when its connection is closed may never see its 413."""
 
 DRAIN_TIMEOUT = 10
 """Seconds that requests under way get at a stop. Only a client that does not read its answer takes longer."""
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _LOG = logging.getLogger(__name__)
 
@@ -131,10 +130,9 @@ def serve(app: flask.Flask, listen: Listen) -> None:
     Raises StartupError when the port cannot be opened. Only for the main thread.
     """
     server = Server(app, listen)
-    for number in _SIGNALS:
+    for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: server.stop())
     _LOG.info("listening", extra={"url": f"http://{listen}"})
     server.run()
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # it is ending, and one more signal must not change how
+    ignore_stop_signals()
     server.shut_down()

@@ -1,7 +1,7 @@
 """Admission: may this token make one more request, now? And if so, count it.
 
 Decided in the store for each request, in one transaction that locks, reads, decides and counts: a limit is never
-exceeded and a revoke is obeyed at once, by all workers on all machines. Nothing about a token is cached.
+exceeded and a revoke is obeyed at once, by every process on the store. Nothing about a token is cached.
 """
 
 import functools

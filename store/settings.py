@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from store.crypto import KeyRing
@@ -130,6 +130,12 @@ class Settings(BaseSettings):
     )
     log_format: Literal["console", "json"] = Field(default="console", description="`console` or `json`.")
 
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if len({self.proxy_listen, self.manage_listen, self.web_listen}) < 3:  # noqa: PLR2004
+            raise ValueError("PROXY_LISTEN, MANAGE_LISTEN and WEB_LISTEN must differ")
+        return self
+
     @classmethod
     def load(cls) -> Self:
         """Read the settings. Raises StartupError that names everything that is wrong at once, without values."""
@@ -137,7 +143,7 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             faults = [
-                f"  {str(fault['loc'][0]).upper()} {fault['msg'].removeprefix('Value error, ')}"
+                f"  {' '.join(map(str, fault['loc'])).upper()} {fault['msg'].removeprefix('Value error, ')}"
                 for fault in error.errors(include_input=False)
             ]
             raise StartupError("\n".join(["Bad settings:", *faults])) from None

@@ -144,10 +144,22 @@ class KeyedLayer(HttpLayer):
             case ResponseHeaders():
                 self._unanswered.pop(stream.stream_id, None)
                 yield from super().event_to_child(stream, event)
+            case GetHttpConnectionCompleted(reply=(None, _)):
+                self._note_failure(stream.stream_id, ErrorCode.CONNECT_FAILED)
+                yield from super().event_to_child(stream, event)
+            case ResponseProtocolError():
+                self._note_failure(stream.stream_id, event.code)
+                yield from super().event_to_child(stream, event)
             case _:
                 yield from super().event_to_child(stream, event)
         if stream.stream_id not in self.streams:
             self._forget(stream.stream_id)
+
+    def _note_failure(self, stream_id: int, code: ErrorCode) -> None:
+        """Decide what will be answered before the `error` hook, which logs it."""
+        exchange = self._of_stream.get(stream_id)
+        if exchange is not None and stream_id not in self._answered:
+            exchange.refusal = _cause(exchange, code)
 
     def _event_to_codec(self, codec: layer.Layer, event: events.Event) -> Commands:
         match event:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 
@@ -10,6 +9,7 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.master import Master
 from mitmproxy.proxy.mode_specs import ProxyMode
 
+from store.lifecycle import STOP_SIGNALS, ignore_stop_signals
 from store.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -49,6 +49,9 @@ def drain_on_signals(master: Master, drained: Callable[[], Awaitable[None]], tim
             await asyncio.wait_for(drained(), timeout)
         except TimeoutError:
             _log.warning("cut the requests that did not end in %g seconds", timeout)
+        for number in STOP_SIGNALS:
+            master.event_loop.remove_signal_handler(number)
+        ignore_stop_signals()
         master.shutdown()
 
     def on_signal() -> None:
@@ -56,7 +59,7 @@ def drain_on_signals(master: Master, drained: Callable[[], Awaitable[None]], tim
             draining.set()
             spawn(drain())
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in STOP_SIGNALS:
         master.event_loop.add_signal_handler(number, on_signal)
 
 

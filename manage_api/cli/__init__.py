@@ -3,22 +3,21 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable
 from functools import partial
 
 import click
 
 from manage_api.cli import demo, processes, supervisor
 from store.bootstrap import management_token, open_store
-from store.errors import StartupError
+from store.lifecycle import BAD_SETTINGS, CANNOT_START, or_exit
 from store.settings import Listen, Settings
 from store.version import __version__
 
-_CANNOT_START = 1
-_BAD_SETTINGS = 2
 
-
-@click.group(help="Hand out tokens instead of API keys. Settings come from the environment, then from .env.")
+@click.group(
+    help="Hand out tokens instead of API keys. Settings come from the environment, then from .env.",
+    epilog="./run.sh passes these on, and has three of its own: setup, test, soak.",
+)
 @click.version_option(__version__)
 def main() -> None:
     """Run a command."""
@@ -27,29 +26,29 @@ def main() -> None:
 @main.command()
 def start() -> None:
     """Start the proxy and the management API."""
-    settings = _or_exit(Settings.load, _BAD_SETTINGS)
+    settings = or_exit(Settings.load, BAD_SETTINGS)
     _serve(settings, processes.PROXY, {"PROXY_LISTEN": settings.proxy, "MANAGE_LISTEN": settings.manage})
 
 
 @main.command()
 def web() -> None:
     """Start the same with mitmweb, to watch the traffic."""
-    settings = _or_exit(Settings.load, _BAD_SETTINGS)
+    settings = or_exit(Settings.load, BAD_SETTINGS)
     listens = {"PROXY_LISTEN": settings.proxy, "MANAGE_LISTEN": settings.manage, "WEB_LISTEN": settings.web}
     _serve(settings, processes.PROXY_WITH_MITMWEB, listens)
 
 
 @main.command(name="demo")
 def run_demo() -> None:
-    """Start the same in front of a demo upstream, with a project and a token, in a throw-away folder."""
-    settings = _or_exit(Settings.load, _BAD_SETTINGS)
+    """Start the same before a demo upstream; nothing is kept."""
+    settings = or_exit(Settings.load, BAD_SETTINGS)
     _require_free_ports({"PROXY_LISTEN": settings.proxy, "MANAGE_LISTEN": settings.manage})
     sys.exit(asyncio.run(demo.run(settings)))
 
 
 def _serve(settings: Settings, proxy: processes.Command, listens: dict[str, Listen]) -> None:
     _require_free_ports(listens)
-    _or_exit(lambda: _prepare(settings), _CANNOT_START)
+    or_exit(lambda: _prepare(settings), CANNOT_START)
     sys.exit(
         asyncio.run(
             supervisor.run(
@@ -65,18 +64,10 @@ def _serve(settings: Settings, proxy: processes.Command, listens: dict[str, List
 
 def _require_free_ports(listens: dict[str, Listen]) -> None:
     for name, listen in listens.items():
-        _or_exit(partial(processes.require_free_port, name, listen), _CANNOT_START)
+        or_exit(partial(processes.require_free_port, name, listen), CANNOT_START)
 
 
 def _prepare(settings: Settings) -> None:
     """Migrate the store and make the secrets, once, before two processes look for them."""
     open_store(settings).database.close()
     management_token(settings)
-
-
-def _or_exit[T](do: Callable[[], T], status: int) -> T:
-    try:
-        return do()
-    except StartupError as error:
-        click.echo(error, err=True)
-        sys.exit(status)

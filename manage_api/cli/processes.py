@@ -5,6 +5,7 @@ import shlex
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from store.bootstrap import MANAGEMENT_TOKEN_FILE
 from store.errors import StartupError
@@ -32,11 +33,12 @@ def require_free_port(name: str, listen: Listen) -> None:
 def _management_token(settings: Settings) -> tuple[str, str]:
     """Return where the management token is, and how a shell reads it from there."""
     if settings.management_token is None:
-        path = settings.data_dir / MANAGEMENT_TOKEN_FILE
+        path = (settings.data_dir / MANAGEMENT_TOKEN_FILE).absolute()
         return str(path), f"$(cat {shlex.quote(str(path))})"
     if "MANAGEMENT_TOKEN" in os.environ:
         return "MANAGEMENT_TOKEN (environment)", "$MANAGEMENT_TOKEN"
-    return "MANAGEMENT_TOKEN (.env)", "$(sed -n s/^MANAGEMENT_TOKEN=//p .env)"
+    file = Path(".env").absolute()
+    return f"MANAGEMENT_TOKEN ({file})", f"$(sed -n s/^MANAGEMENT_TOKEN=//p {shlex.quote(str(file))})"
 
 
 def banner(settings: Settings) -> str:

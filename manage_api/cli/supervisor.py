@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Callable, Collection, Mapping
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable, Mapping, Sequence
 
 from manage_api.cli.processes import Command
+from store.lifecycle import STOP_SIGNALS, SUPERVISED, ignore_stop_signals
 from store.settings import Listen
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_CLEAN = {0, -signal.SIGTERM}  # the latter before it could see to the signal itself
 _GRACE = 10
 """Seconds that a process gets beyond its own drain before it is killed."""
 
@@ -40,20 +41,24 @@ async def run(
     finally:
         announcer.cancel()
         signalled.cancel()
-        await _stop_all(processes.values(), drain_timeout + _GRACE)
-    clean = signalled in done and all(process.returncode == 0 for process in processes.values())
+        await _stop_all([*processes.values()], drain_timeout + _GRACE)
+    for number in STOP_SIGNALS:
+        asyncio.get_running_loop().remove_signal_handler(number)
+    ignore_stop_signals()
+    clean = signalled in done and all(process.returncode in _CLEAN for process in processes.values())
     return 0 if clean else 1
 
 
 def _stop_on_signals() -> asyncio.Event:
     stopped = asyncio.Event()
-    for number in _SIGNALS:
+    for number in STOP_SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     return stopped
 
 
 async def _start(command: Command, env: Mapping[str, str]) -> Process:
-    return await asyncio.create_subprocess_exec(*command, env=dict(env), stdin=DEVNULL)
+    """Start a process that stops when told to, or when this one is gone; the terminal's Ctrl-C does not reach it."""
+    return await asyncio.create_subprocess_exec(*command, env={**env, SUPERVISED: "1"}, stdin=PIPE, process_group=0)
 
 
 async def _first_end(ends: set[asyncio.Task[object]], announcer: asyncio.Task[None]) -> set[asyncio.Task[object]]:
@@ -83,19 +88,22 @@ async def _answers(listen: Listen) -> bool:
     return b" 200 " in status
 
 
-async def _stop_all(processes: Collection[Process], patience: float) -> None:
-    for process in processes:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-    ends = asyncio.gather(*(process.wait() for process in processes))
+async def _stop_all(processes: Sequence[Process], patience: float) -> None:
+    """Stop the last one first: what the others need was started before them."""
+    _say(f"Stopping; requests under way get up to {patience - _GRACE:g} seconds.")
+    for process in reversed(processes):
+        await _stop(process, patience)
+
+
+async def _stop(process: Process, patience: float) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
     try:
-        await asyncio.wait_for(ends, patience)
+        await asyncio.wait_for(process.wait(), patience)
     except TimeoutError:
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-                _say(f"Killed process {process.pid}, which did not end.")
-        await asyncio.gather(*(process.wait() for process in processes))
+        _say(f"Killed process {process.pid}, which did not end.")
+        process.kill()
+        await process.wait()
 
 
 def _say(text: str) -> None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,23 @@ def test_when_one_process_dies_the_other_is_stopped(installation: Installation, 
     assert installation.ports_are_free()
 
 
+def test_a_killed_supervisor_takes_its_processes_along(installation: Installation) -> None:
+    with started(installation) as process:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    deadline = time.monotonic() + DEADLINE
+    while not installation.ports_are_free():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)  # nobody tells of the end of another's child
+
+
+def test_the_same_port_twice_is_a_bad_setting(installation: Installation) -> None:
+    installation.env["MANAGE_LISTEN"] = installation.env["PROXY_LISTEN"]
+    process = installation.run()
+    assert process.wait() == 2
+    assert "must differ" in process.output()
+
+
 @pytest.mark.parametrize("name", ["PROXY_LISTEN", "MANAGE_LISTEN"])
 def test_a_port_in_use_is_named(installation: Installation, name: str) -> None:
     port = {"PROXY_LISTEN": installation.proxy, "MANAGE_LISTEN": installation.manage}[name]
@@ -150,6 +168,22 @@ def test_the_demo_prints_snippets_that_work_as_they_stand(tmp_path: Path) -> Non
         assert process.stop() == 0
     assert installation.ports_are_free()
     assert not (tmp_path / "data").exists()
+
+
+def test_the_demo_lets_a_stream_end(tmp_path: Path) -> None:
+    installation = Installation(tmp_path)
+    with started(installation, "demo", until="How often") as process:
+        token = re.search(r'api_key="([0-9a-f-]+)"', process.wait_for_output("/manage/tokens/"))
+        assert token
+        body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "drain"}]}
+        headers = {"Authorization": f"Bearer {token.group(1)}", "X-Demo-Words": "60", "X-Demo-Chunk-Delay": "0.02"}
+        url = f"http://127.0.0.1:{installation.proxy}/v1/chat/completions"
+        with httpx.stream("POST", url, json=body, headers=headers) as response:
+            lines = response.iter_lines()
+            next(lines)
+            os.killpg(process.pid, signal.SIGINT)
+            assert list(lines)[-2:] == ["data: [DONE]", ""]
+        assert process.wait() == 0
 
 
 def test_web_prints_a_login_that_works(installation: Installation) -> None:

@@ -28,6 +28,16 @@ def test_plain_mitmdump_switches_to_the_settings(tmp_path: Path, upstream: DemoU
     gateway.stop()
 
 
+def test_plain_mitmweb_takes_the_port_of_the_settings(tmp_path: Path, upstream: DemoUpstream) -> None:
+    gateway = Gateway(tmp_path, upstream.url)
+    port, web_port = free_port(), free_port()
+    env = {**gateway.env, "PROXY_LISTEN": f"127.0.0.1:{port}", "WEB_LISTEN": f"127.0.0.1:{web_port}"}
+    command = [tool("mitmweb"), "-s", "addon/proxy.py", "-p", str(free_port()), "--set", "web_open_browser=false"]
+    with running(Process(command, env=env, log=tmp_path / "proxy.log")) as process:
+        process.wait_for_port(port)
+        assert httpx.get(f"http://127.0.0.1:{web_port}").status_code == 403  # it wants its login
+
+
 def test_a_port_that_is_taken_ends_plain_mitmdump(tmp_path: Path, upstream: DemoUpstream) -> None:
     gateway = Gateway(tmp_path, upstream.url)
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-import signal
 
 import click
 
 from manage_api.cli.demo_upstream.app import DEFAULT_CHUNK_DELAY, LOOPBACK, serve
+from store.lifecycle import STOP_SIGNALS, ignore_stop_signals, stop_with_supervisor
 
 
 @click.command()
@@ -21,15 +21,20 @@ from manage_api.cli.demo_upstream.app import DEFAULT_CHUNK_DELAY, LOOPBACK, serv
 )
 def main(port: int, api_key: str, chunk_delay: float) -> None:
     """Serve an OpenAI-compatible demo API on 127.0.0.1 until SIGTERM or SIGINT."""
+    stop_with_supervisor()
     asyncio.run(_serve_until_signalled(port, api_key, chunk_delay))
 
 
 async def _serve_until_signalled(port: int, api_key: str, chunk_delay: float) -> None:
     serving = asyncio.ensure_future(serve(LOOPBACK, port, api_key, chunk_delay))
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, serving.cancel)
+    loop = asyncio.get_running_loop()
+    for signum in STOP_SIGNALS:
+        loop.add_signal_handler(signum, serving.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await serving
+    for signum in STOP_SIGNALS:
+        loop.remove_signal_handler(signum)
+    ignore_stop_signals()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,10 +12,17 @@ from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from mitmproxy.tools.dump import DumpMaster
 from support.inprocess import CLOSE, head_and_body, running
 from support.processes import DEADLINE
+from support.signals import signals_kept
 from support.upstreams import OK, Conversation, RawUpstream, answer_all
 
 from addon.seams import listening
 from store.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _signals_kept() -> Iterator[None]:
+    with signals_kept():
+        yield
 
 
 @pytest.mark.parametrize(
@@ -140,7 +147,7 @@ def test_a_stop_without_requests_is_immediate(tmp_path: Path) -> None:
 async def _accepts(port: int) -> bool:
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except ConnectionRefusedError:
+    except ConnectionError:  # refused, or accepted by the port's queue and reset
         return False
     writer.close()
     await writer.wait_closed()

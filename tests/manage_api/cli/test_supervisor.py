@@ -2,10 +2,11 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from support.processes import clean_environment
+from support.signals import signals_kept
 
 from manage_api.cli import supervisor
 
@@ -14,6 +15,12 @@ SLEEPING = [
     "-c",
     "import signal; signal.signal(signal.SIGTERM, lambda *_: exit(0)); print(signal.pause())",
 ]
+
+
+@pytest.fixture(autouse=True)
+def _signals_kept() -> Iterator[None]:
+    with signals_kept():
+        yield
 
 
 def run(*commands: list[str], drain_timeout: float = 5, on_start: Callable[[], None] | None = None) -> int:

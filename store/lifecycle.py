@@ -1,0 +1,44 @@
+"""How each of the project's processes starts and stops, alike."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+from store.errors import StartupError
+
+CANNOT_START = 1
+BAD_SETTINGS = 2
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+SUPERVISED = "LLM_PROXY_SUPERVISED"
+"""Set in the environment of a process whose standard input ends when its supervisor is gone."""
+
+
+def or_exit[T](make: Callable[[], T], status: int) -> T:
+    """Return what `make` returns; on a StartupError end the process with its message and `status`."""
+    try:
+        return make()
+    except StartupError as error:
+        print(error, file=sys.stderr)
+        sys.exit(status)
+
+
+def ignore_stop_signals() -> None:
+    """Ignore further signals: the process is ending, and one more must not change how."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def stop_with_supervisor() -> None:
+    """Have a supervised process stop when its supervisor is gone, however that ended."""
+    if os.environ.get(SUPERVISED):
+        threading.Thread(target=_stop_at_end_of_input, name="supervisor-watch", daemon=True).start()
+
+
+def _stop_at_end_of_input() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
