@@ -68,9 +68,10 @@ class Gateway:
         return self.proxies[-1]
 
     def stop(self) -> None:
-        for process in [*(proxy.process for proxy in self.proxies), self.management]:
-            if process is not None and process.is_running():
-                process.stop()
+        with contextlib.ExitStack() as stopping:  # all of them, whatever one of them does
+            for process in [self.management, *(proxy.process for proxy in self.proxies)]:
+                if process is not None and process.is_running():
+                    stopping.callback(process.stop)
 
     @property
     def port(self) -> int:

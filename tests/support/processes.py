@@ -52,10 +52,14 @@ class Process:
         return self._popen.wait(timeout)
 
     def stop(self, timeout: float = DEADLINE) -> int:
-        """End it as an operator does, and return its exit status."""
+        """End it as an operator does, and return its exit status. One that does not end is killed, and is a failure."""
         if self.is_running():
             self.signal(signal.SIGTERM)
-        return self.wait(timeout)
+        try:
+            return self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """End it, and what it started, at once."""
