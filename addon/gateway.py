@@ -17,7 +17,7 @@ from mitmproxy.exceptions import OptionsError
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
-from addon import answers, authentication, edge, streaming
+from addon import access_log, answers, authentication, edge, streaming
 from addon.exchange import Destination, Exchange, Exchanges, Grant
 from addon.seams import listening, log_records, next_layer, reload, upstream_codec
 from addon.seams.client_codec import MALFORMED
@@ -186,8 +186,8 @@ class Gateway:
 
     def _end(self, flow: http.HTTPFlow) -> None:
         exchange = self._exchanges.close(flow.id)
-        if exchange is not None and _log.isEnabledFor(logging.INFO):
-            _log_exchange(flow, exchange)
+        if exchange is not None:
+            access_log.write(flow, exchange)
 
     def _pinned(self, mode: ReverseMode) -> tuple[Destination, Upstream]:
         """Return where a mode leads, twice. UPSTREAM_URL's path prefix holds for UPSTREAM_URL's own origin."""
@@ -200,24 +200,3 @@ class Gateway:
 
 def _is_served(mode: ProxyMode) -> TypeGuard[ReverseMode]:
     return isinstance(mode, ReverseMode) and mode.scheme in {"http", "https"}
-
-
-def _status(flow: http.HTTPFlow, exchange: Exchange) -> int | None:
-    if exchange.refusal:
-        return exchange.refusal.status
-    return flow.response.status_code if flow.response else None
-
-
-def _log_exchange(flow: http.HTTPFlow, exchange: Exchange) -> None:
-    fields = {
-        "request_id": exchange.request_id,
-        "method": flow.request.method,
-        "path": edge.path_of(flow.request).decode("latin-1").encode("unicode_escape").decode(),
-        "status": _status(flow, exchange),
-        "code": exchange.refusal.code if exchange.refusal else None,
-        "error": flow.error.msg if flow.error else None,
-        "token_id": exchange.token_id,
-        "project_id": exchange.project_id,
-        "duration_ms": round((time.monotonic() - exchange.started) * 1000),
-    }
-    _log.info("request", extra={name: value for name, value in fields.items() if value is not None})

@@ -15,7 +15,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def register(app: flask.Flask) -> None:
-    """Log each request of the application when it is answered, at level info."""
+    """Log each request of the application when it is answered: at level info, /health at level debug."""
     app.before_request(_start)
     app.after_request(_log)
 
@@ -32,5 +32,5 @@ def _log(response: flask.Response) -> flask.Response:
         "duration_ms": round((time.perf_counter() - flask.g.started) * 1000, 1),
         "request_id": flask.g.request_id,
     }
-    _LOG.info("request", extra=fields)
+    _LOG.log(logging.DEBUG if flask.request.path == "/health" else logging.INFO, "request", extra=fields)
     return response

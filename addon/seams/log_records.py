@@ -15,10 +15,15 @@ _TALKERS = ("mitmproxy.proxy.server", "mitmproxy.addons.clientplayback")
 
 def _redact(record: logging.LogRecord) -> bool:
     message = record.getMessage()
-    redacted = _QUOTED_BYTES.sub("<bytes>", message)
+    redacted = without_bytes(message)
     if redacted != message:
         record.msg, record.args = redacted, None
     return True
+
+
+def without_bytes(text: str) -> str:
+    """Replace the `repr` of bytes in a text: what a peer sent, perhaps with a token or a key in it."""
+    return _QUOTED_BYTES.sub("<bytes>", text)
 
 
 def redact_wire_bytes() -> None:

@@ -1,0 +1,35 @@
+"""One line in the log for each request. It speaks of a token by its public id, and quotes no bytes of any peer."""
+
+import logging
+import time
+
+from mitmproxy import http
+
+from addon import edge
+from addon.exchange import Exchange
+from addon.seams.log_records import without_bytes
+
+_log = logging.getLogger(__name__)
+
+
+def write(flow: http.HTTPFlow, exchange: Exchange) -> None:
+    """Log a request that has ended; those for the proxy's health at debug level only."""
+    level = logging.DEBUG if edge.is_health(flow.request) else logging.INFO
+    if _log.isEnabledFor(level):
+        fields = _fields(flow, exchange)
+        _log.log(level, "request", extra={name: value for name, value in fields.items() if value is not None})
+
+
+def _fields(flow: http.HTTPFlow, exchange: Exchange) -> dict[str, object]:
+    refusal, response = exchange.refusal, flow.response
+    return {
+        "request_id": exchange.request_id,
+        "method": flow.request.method,
+        "path": edge.path_of(flow.request).decode("latin-1").encode("unicode_escape").decode(),
+        "status": refusal.status if refusal else response.status_code if response else None,
+        "code": refusal.code if refusal else None,
+        "error": without_bytes(flow.error.msg) if flow.error else None,
+        "token_id": exchange.token_id,
+        "project_id": exchange.project_id,
+        "duration_ms": round((time.monotonic() - exchange.started) * 1000),
+    }
