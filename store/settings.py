@@ -126,7 +126,7 @@ class Settings(BaseSettings):
     store_timeout: Seconds = Field(default=2, description="Seconds that a request waits for the store.")
     drain_timeout: Seconds = Field(default=30, description="Seconds that requests under way get to end at a stop.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="What is logged, to stderr."
+        default="info", description="`debug`, `info`, `warning` or `error`; the log goes to stderr."
     )
     log_format: Literal["console", "json"] = Field(default="console", description="`console` or `json`.")
 
