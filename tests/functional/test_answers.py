@@ -310,7 +310,7 @@ def test_a_locked_store_is_a_503_in_time_and_counts_nothing(tmp_path: Path, upst
         store = sqlite3.connect(gateway.data / "llm-proxy.db", isolation_level=None)
         store.execute("BEGIN IMMEDIATE")
         response = httpx.get(f"{gateway.url}/v1/models", headers=bearer(token))
-        assert response.elapsed.total_seconds() < 1
+        assert response.elapsed.total_seconds() < 3  # in time on a busy machine too; the lock would last for ever
         assert (response.status_code, response.json()["code"]) == (503, "store_unavailable")
         assert gateway.manage("PATCH", f"/manage/tokens/{token['id']}", {"max_requests": 5}).status_code == 503
         store.rollback()
