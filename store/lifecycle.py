@@ -1,5 +1,6 @@
 """How each of the project's processes starts and stops, alike."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -26,9 +27,14 @@ def or_exit[T](make: Callable[[], T], status: int) -> T:
         sys.exit(status)
 
 
-def ignore_stop_signals() -> None:
-    """Ignore further signals: the process is ending, and one more must not change how."""
+def ignore_stop_signals(loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """Ignore further signals: the process is ending, and one more must not change how.
+
+    `loop` is the one that has handled them so far; at its end it would put their defaults back.
+    """
     for number in STOP_SIGNALS:
+        if loop is not None:
+            loop.remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)
 
 

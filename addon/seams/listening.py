@@ -49,9 +49,7 @@ def drain_on_signals(master: Master, drained: Callable[[], Awaitable[None]], tim
             await asyncio.wait_for(drained(), timeout)
         except TimeoutError:
             _log.warning("cut the requests that did not end in %g seconds", timeout)
-        for number in STOP_SIGNALS:
-            master.event_loop.remove_signal_handler(number)
-        ignore_stop_signals()
+        ignore_stop_signals(master.event_loop)
         master.shutdown()
 
     def on_signal() -> None:

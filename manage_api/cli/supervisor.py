@@ -42,9 +42,7 @@ async def run(
         announcer.cancel()
         signalled.cancel()
         await _stop_all([*processes.values()], drain_timeout + _GRACE)
-    for number in STOP_SIGNALS:
-        asyncio.get_running_loop().remove_signal_handler(number)
-    ignore_stop_signals()
+    ignore_stop_signals(asyncio.get_running_loop())
     clean = signalled in done and all(process.returncode in _CLEAN for process in processes.values())
     return 0 if clean else 1
 

@@ -32,9 +32,7 @@ async def _serve_until_signalled(port: int, api_key: str, chunk_delay: float) ->
         loop.add_signal_handler(signum, serving.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await serving
-    for signum in STOP_SIGNALS:
-        loop.remove_signal_handler(signum)
-    ignore_stop_signals()
+    ignore_stop_signals(loop)
 
 
 if __name__ == "__main__":
