@@ -75,6 +75,15 @@ def test_streams_side_by_side_do_not_hold_each_other_up(timed: Gateway, token: d
     assert asyncio.run(read_all()) == [EVENTS] * 30
 
 
+def test_a_stream_is_never_cut_for_its_length(gateway: Gateway) -> None:
+    body = {"model": "gpt-4o-mini", "stream": True, "messages": [{"role": "user", "content": "at length"}]}
+    headers = {**bearer(gateway.make_token()), "X-Demo-Words": "5000"}
+    with httpx.stream("POST", f"{gateway.url}/v1/chat/completions", json=body, headers=headers) as response:
+        events = [line for line in response.iter_lines() if line]
+    assert len(events) > 5000
+    assert events[-1] == "data: [DONE]"
+
+
 def test_a_client_that_hangs_up_closes_the_upstream_at_once(gateway: Gateway, upstream: DemoUpstream) -> None:
     body = {"model": "gpt-4o-mini", "stream": True, "messages": [{"role": "user", "content": "hang up"}]}
     headers = {**bearer(gateway.make_token()), "X-Demo-Words": "10000", "X-Demo-Chunk-Delay": "0.01"}
