@@ -83,6 +83,7 @@ class Projects:
     def delete(self, project_id: str) -> None:
         """Remove a project and its tokens. Raises NotFound."""
         with self._database.write():
-            deleted = Project.delete().where(Project.id == project_id).execute()  # type: ignore[misc]  # the stubs
-            if not deleted:
+            row = Project.get_or_none(Project.id == project_id)
+            if row is None:
                 raise NotFound("There is no such project.")
+            row.delete_instance()
