@@ -26,7 +26,7 @@ from store.tokens import TokenRecord, Tokens
 
 @pytest.fixture
 def settings(tmp_path: Any) -> Settings:
-    return make_settings(tmp_path, upstream_url="http://upstream:1234/base", store_timeout=0.2)
+    return make_settings(tmp_path, upstream_url="http://upstream:1234/base")
 
 
 @pytest.fixture
