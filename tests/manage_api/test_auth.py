@@ -1,5 +1,3 @@
-import uuid
-
 import pytest
 from flask.testing import FlaskClient
 
@@ -7,7 +5,13 @@ from manage_api.app import create_app
 from manage_api.contract import MAX_BODY
 from store.bootstrap import Store
 
-PATHS = ("/manage", "/manage/", "/manage/projects", "/manage/nothing", f"/manage/tokens/{uuid.uuid4()}")
+PATHS = (
+    "/manage",
+    "/manage/",
+    "/manage/projects",
+    "/manage/nothing",
+    "/manage/tokens/3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23",
+)
 
 
 @pytest.mark.parametrize("path", PATHS)

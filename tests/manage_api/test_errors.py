@@ -15,7 +15,7 @@ from store.projects import Projects
 
 type Fault = Callable[[FlaskClient], TestResponse]
 
-UNKNOWN = uuid.uuid4()
+UNKNOWN = uuid.UUID("3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23")
 
 FAULTS: dict[str, tuple[int, str, Fault]] = {
     "no token": (

@@ -1,12 +1,10 @@
-import uuid
-
 import pytest
 from flask.testing import FlaskClient
 
 from store.bootstrap import Store
 from store.models import Project
 
-UNKNOWN = str(uuid.uuid4())
+UNKNOWN = "3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23"
 
 
 def api_key(store: Store, project_id: str) -> str:

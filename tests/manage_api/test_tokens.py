@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 from store.bootstrap import Store
 from store.models import Token
 
-UNKNOWN = str(uuid.uuid4())
+UNKNOWN = "3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23"
 
 
 def ids(client: FlaskClient, query: str = "") -> list[str]:

@@ -1,6 +1,5 @@
 import json
 import logging
-import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +8,7 @@ import structlog
 
 from store import logs
 
-TOKEN = str(uuid.uuid4())
+TOKEN = "3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23"
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import itertools
 import os
 import signal
 import socket
@@ -15,11 +16,21 @@ ROOT = Path(__file__).parents[2]
 DEADLINE = 20.0
 
 
+# Below the ports that the kernel gives to clients, so that none takes one between its choice and its use; and apart
+# from those of another worker of the same run.
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = itertools.cycle(range(12_000 + 4_000 * (_worker % 5), 16_000 + 4_000 * (_worker % 5)))
+for _ in range(os.getpid() % 4_000):
+    next(_ports)  # two runs at once begin apart
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody listens on, and that was not returned before."""
+    for port in _ports:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise AssertionError("unreachable: the ports are a cycle")
 
 
 def clean_environment() -> dict[str, str]:
