@@ -115,6 +115,7 @@ def test_framing_headers_cannot_be_named_away(relay: Relay) -> None:
         bytes(range(256)) * 10_000,  # streamed
         b"",
     ],
+    ids=["json", "gzip", "bytes", "streamed", "empty"],
 )
 def test_bodies_pass_both_ways(relay: Relay, content: bytes) -> None:
     def echo(conversation: Conversation) -> None:
