@@ -76,14 +76,16 @@ async def _announce(ports: list[Listen], on_ready: Callable[[], object]) -> None
 
 
 async def _answers(listen: Listen) -> bool:
+    """Tell whether a port is served; a process that is about to start may refuse, reset or close a connection."""
     try:
         reader, writer = await asyncio.open_connection(*listen)
+        try:
+            writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return b" 200 " in await reader.readline()
+        finally:
+            writer.close()
     except OSError:
         return False
-    writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-    status = await reader.readline()
-    writer.close()
-    return b" 200 " in status
 
 
 async def _stop_all(processes: Sequence[Process], patience: float) -> None:

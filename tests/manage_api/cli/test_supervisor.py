@@ -1,6 +1,8 @@
 import asyncio
 import os
 import signal
+import socket
+import struct
 import sys
 from collections.abc import Callable, Iterator
 
@@ -9,6 +11,7 @@ from support.processes import clean_environment
 from support.signals import signals_kept
 
 from manage_api.cli import supervisor
+from store.settings import Listen
 
 SLEEPING = [
     sys.executable,
@@ -56,6 +59,40 @@ def test_a_process_that_does_not_end_is_killed(
     ]
     assert run(deaf, on_start=lambda: os.kill(os.getpid(), signal.SIGTERM), drain_timeout=0.2) == 1
     assert "which did not end" in capfd.readouterr().err
+
+
+def test_a_port_that_resets_its_first_connections_is_asked_again() -> None:
+    resets = 3
+
+    async def supervise() -> int:
+        connections = 0
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal connections
+            connections += 1
+            if connections <= resets:  # closed with a request unread: the peer gets a reset
+                sock = writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            else:
+                await reader.readline()
+                writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            listen = Listen(*server.sockets[0].getsockname())
+            ready: list[int] = []
+
+            def on_ready() -> None:
+                ready.append(connections)
+                os.kill(os.getpid(), signal.SIGTERM)
+
+            status = await supervisor.run(
+                {"one": SLEEPING}, env=clean_environment(), ports=[listen], drain_timeout=5, on_ready=on_ready
+            )
+        assert ready == [resets + 1]
+        return status
+
+    assert asyncio.run(supervise()) == 0
 
 
 def test_an_announcement_that_fails_ends_all() -> None:
