@@ -27,22 +27,23 @@ def main(*, web: bool) -> None:
 
 async def _serve(settings: Settings) -> None:
     master = DumpMaster(options.Options(), with_termlog=False, with_dumper=False)
-    await _run(master, settings)
+    _add_gateway(master, settings)
+    await master.run()
 
 
 async def _serve_web(settings: Settings) -> None:
     master = WebMaster(options.Options(), with_termlog=False)
-    master.options.update(web_host=settings.web.host, web_port=settings.web.port, web_open_browser=False)
+    master.options.update(web_open_browser=False)
+    _add_gateway(master, settings)
     print(f"mitmweb: {master.web_url}", flush=True)
-    await _run(master, settings)
+    await master.run()
 
 
-async def _run(master: DumpMaster | WebMaster, settings: Settings) -> None:
+def _add_gateway(master: DumpMaster | WebMaster, settings: Settings) -> None:
     chain.add_first(master, make_gateway(settings))
     master.options.update(confdir=str(settings.mitmproxy_dir))
     optmanager.load_paths(master.options, str(settings.mitmproxy_dir / "config.yaml"))
     master.options.update(mode=[listening.reverse_mode(settings)])
-    await master.run()
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ import json
 
 from mitmproxy import http
 
-from store import clock
 from store.errors import GatewayError
-from store.version import __version__
+from store.health import report
 
 REQUEST_ID = "X-LLM-Proxy-Request-Id"
 UPSTREAM_REQUEST_ID = "X-Request-ID"
@@ -22,9 +21,8 @@ def error(cause: GatewayError, request_id: str, method: str) -> http.Response:
 
 
 def health(request_id: str, method: str) -> http.Response:
-    """Return the contract's `HealthResponse`: the process is alive, whatever the store and the upstream do."""
-    body = {"status": "ok", "version": __version__, "timestamp": clock.to_rfc3339(clock.now())}
-    return _json(200, body, request_id, method)
+    """Return the answer to `/health`."""
+    return _json(200, report(), request_id, method)
 
 
 def add_request_ids(headers: http.Headers, request_id: str) -> None:

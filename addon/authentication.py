@@ -54,13 +54,9 @@ def _masked(value: bytes) -> bytes:
 
 def _take_subprotocol(request: http.Request) -> str | None:
     offered = wire.subprotocols(request.headers)
-    tokens = [name[len(wire.KEY_SUBPROTOCOL) :] for name in offered if _is_key(name)]
+    tokens = [name[len(wire.KEY_SUBPROTOCOL) :] for name in offered if wire.is_key_subprotocol(name)]
     if not tokens:
         return None
-    masked = [wire.KEY_SUBPROTOCOL + MASK if _is_key(name) else name for name in offered]
+    masked = [wire.KEY_SUBPROTOCOL + MASK if wire.is_key_subprotocol(name) else name for name in offered]
     request.headers["sec-websocket-protocol"] = ", ".join(masked)
     return tokens[0] if wire.is_websocket_upgrade(request) else None
-
-
-def _is_key(subprotocol: str) -> bool:
-    return subprotocol.lower().startswith(wire.KEY_SUBPROTOCOL)

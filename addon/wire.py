@@ -45,8 +45,6 @@ _FORWARDED = b"x-forwarded-"
 # A Connection header may name any header as one of its hop; these frame or route the message and stay.
 _NEVER_OF_A_HOP = frozenset({b"authorization", b"content-length", b"host", b"transfer-encoding"})
 
-type Fields = tuple[tuple[bytes, bytes], ...]
-
 
 def keyed_request(request: http.Request, grant: Grant) -> http.Request:
     """Return the copy of a request that goes upstream: with the key, at the upstream's path, body shared."""
@@ -88,6 +86,11 @@ def subprotocols(headers: http.Headers) -> list[str]:
     return [name.strip() for value in headers.get_all("sec-websocket-protocol") for name in value.split(",")]
 
 
+def is_key_subprotocol(name: str) -> bool:
+    """Tell whether a subprotocol is a browser's way to send its token."""
+    return name.lower().startswith(KEY_SUBPROTOCOL)
+
+
 def _upstream_fields(request: http.Request, grant: Grant) -> Iterable[tuple[bytes, bytes]]:
     dropped = _OF_THE_CLIENT | _hop_by_hop(request.headers, upgraded=is_websocket_upgrade(request))
     authorization = b"Bearer " + grant.api_key.encode()
@@ -98,7 +101,7 @@ def _upstream_fields(request: http.Request, grant: Grant) -> Iterable[tuple[byte
             continue
         if lowered == b"sec-websocket-protocol":
             offered = [offer.strip() for offer in value.split(b",")]
-            kept = [offer for offer in offered if not offer.lower().startswith(KEY_SUBPROTOCOL.encode())]
+            kept = [offer for offer in offered if not is_key_subprotocol(offer.decode("latin-1"))]
             if kept != offered:
                 value = b", ".join(kept)  # noqa: PLW2901 - the header as it goes on
             if not value:

@@ -2,8 +2,7 @@
 
 import flask
 
-from store import clock
-from store.version import __version__
+from store.health import report
 
 
 def blueprint() -> flask.Blueprint:
@@ -12,10 +11,6 @@ def blueprint() -> flask.Blueprint:
 
     @routes.get("/health")
     def health() -> dict[str, str]:
-        return {
-            "status": "ok",
-            "version": __version__,
-            "timestamp": clock.to_rfc3339(clock.now()),
-        }
+        return report()
 
     return routes

@@ -90,9 +90,8 @@ def _unlock(database: Database, settings: Settings) -> Vault:
     """Open the store's own secrets, or make them in an empty store."""
     with database.read():
         sealed = {secret.name: bytes(secret.sealed) for secret in Secret.select()}
-    if not sealed:
-        return _found(database, _ring_for_new_store(settings))
-    return _opened(_ring_for_store(settings), sealed)
+    ring = _ring(settings, is_new=not sealed)
+    return _opened(ring, sealed) if sealed else _found(database, ring)
 
 
 def _opened(ring: KeyRing, sealed: Mapping[str, bytes]) -> Vault:
@@ -113,16 +112,12 @@ def _found(database: Database, ring: KeyRing) -> Vault:
     return Vault(ring, lookup_key)
 
 
-def _ring_for_new_store(settings: Settings) -> KeyRing:
+def _ring(settings: Settings, *, is_new: bool) -> KeyRing:
+    """Return the setting's key ring, or that of the file in DATA_DIR, which is made for a new store only."""
     if settings.encryption_key is not None:
         return KeyRing.parse(settings.encryption_key.get_secret_value())
-    return _parse_file(keyfiles.read_or_make(settings.data_dir / ENCRYPTION_KEY_FILE, new_key))
-
-
-def _ring_for_store(settings: Settings) -> KeyRing:
-    if settings.encryption_key is not None:
-        return KeyRing.parse(settings.encryption_key.get_secret_value())
-    text = keyfiles.read(settings.data_dir / ENCRYPTION_KEY_FILE)
+    file = settings.data_dir / ENCRYPTION_KEY_FILE
+    text = keyfiles.read_or_make(file, new_key) if is_new else keyfiles.read(file)
     if text is None:
         raise StartupError(
             f"The store is encrypted, and there is no key: set ENCRYPTION_KEY, or put the file {ENCRYPTION_KEY_FILE} "

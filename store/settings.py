@@ -66,7 +66,7 @@ def _is_plain(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text
 
 
-def _checked[T](parse: type[Listen | Upstream | KeyRing]) -> AfterValidator:
+def _checked(parse: type[Listen | Upstream | KeyRing]) -> AfterValidator:
     def check(value: str | SecretStr) -> str | SecretStr:
         parse.parse(value.get_secret_value() if isinstance(value, SecretStr) else value)
         return value

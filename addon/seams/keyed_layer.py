@@ -140,18 +140,13 @@ class KeyedLayer(HttpLayer):
                 # Kept here as well: the hooks end an exchange before its last answer is written.
                 exchange = self._exchanges.get(stream.flow.id)
                 self._of_stream[stream.stream_id] = exchange or Exchange()
-                yield from super().event_to_child(stream, event)
             case ResponseHeaders():
                 self._unanswered.pop(stream.stream_id, None)
-                yield from super().event_to_child(stream, event)
             case GetHttpConnectionCompleted(reply=(None, _)):
                 self._note_failure(stream.stream_id, ErrorCode.CONNECT_FAILED)
-                yield from super().event_to_child(stream, event)
             case ResponseProtocolError():
                 self._note_failure(stream.stream_id, event.code)
-                yield from super().event_to_child(stream, event)
-            case _:
-                yield from super().event_to_child(stream, event)
+        yield from super().event_to_child(stream, event)
         if stream.stream_id not in self.streams:
             self._forget(stream.stream_id)
 

@@ -70,7 +70,7 @@ def _post(settings: Settings, token: str, path: str, body: Mapping[str, object])
         data=json.dumps(body).encode(),
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request) as response:  # noqa: S310 - the same
+    with urllib.request.urlopen(request) as response:  # noqa: S310 - http, to a port of our own
         answer: dict[str, object] = json.load(response)
         return answer
 
