@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from support.gateway import WAYS, Gateway
+from support.gateway import WAYS, Gateway, Way
 from support.upstreams import DemoUpstream
 
 
@@ -22,9 +22,14 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream) ->
 
 
 @pytest.fixture(scope="session", params=WAYS)
-def gateway_any_way(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream
-) -> Iterator[Gateway]:
+def way(request: pytest.FixtureRequest) -> Way:
+    """Each of the three ways to start the proxy."""
+    way: Way = request.param
+    return way
+
+
+@pytest.fixture(scope="session")
+def gateway_any_way(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, way: Way) -> Iterator[Gateway]:
     """The same, started in each of the three ways."""
-    with Gateway.start(tmp_path_factory.mktemp(request.param), upstream.url, way=request.param) as gateway:
+    with Gateway.start(tmp_path_factory.mktemp(way), upstream.url, way=way) as gateway:
         yield gateway

@@ -1,14 +1,18 @@
-"""What is sent arrives, byte for byte, in both directions; what is taken out is what the README lists."""
+"""What is sent arrives, byte for byte, in both directions; what is taken out is what the README lists. Each way."""
 
 import gzip
 import json
+import re
+import secrets
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 import pytest
-from support.gateway import Gateway, bearer
+from support.gateway import Gateway, Way, bearer
+from support.raw_client import RawClient
 from support.upstreams import KEY, OK, Conversation, RawUpstream, answer_all, json_response
 
 NO_HEADERS: Mapping[str, str] = {}
@@ -49,12 +53,17 @@ class Relay:
             body = b"".join(response.iter_raw())
         return Relayed(self.upstream.received(), response, body)
 
+    def head(self, line: str, *headers: str) -> bytes:
+        """Write the head of a request with the token."""
+        lines = [f"{line} HTTP/1.1", "Host: x", f"Authorization: Bearer {self.token['token']}", *headers]
+        return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
 
 @pytest.fixture(scope="module")
-def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+def relay(tmp_path_factory: pytest.TempPathFactory, way: Way) -> Iterator[Relay]:
     with (
         RawUpstream(answer_all()) as upstream,
-        Gateway.start(tmp_path_factory.mktemp("relay"), upstream.url) as gateway,
+        Gateway.start(tmp_path_factory.mktemp("relay"), upstream.url, way=way) as gateway,
     ):
         yield Relay(gateway, upstream)
 
@@ -106,44 +115,147 @@ def test_framing_headers_cannot_be_named_away(relay: Relay) -> None:
     assert f"authorization: Bearer {KEY}\r\n".encode() in received
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        json.dumps({"text": "\u2028 Grüße \U0001f600" * 1000}, ensure_ascii=False).encode(),
-        gzip.compress(b"x" * 10_000),
-        bytes(range(256)) * 10,
-        bytes(range(256)) * 10_000,  # streamed
-        b"",
-    ],
-    ids=["json", "gzip", "bytes", "streamed", "empty"],
+MULTIPART = (
+    b'--limit\r\nContent-Disposition: form-data; name="file"; filename="\xc3\xbc.bin"\r\n\r\n'
+    + bytes(range(256)) * 8
+    + b"\r\n--limit--\r\n"
 )
-def test_bodies_pass_both_ways(relay: Relay, content: bytes) -> None:
+
+
+def utf8_json(size: int) -> bytes:
+    """Make a JSON document of `size` bytes, with characters of one to four bytes."""
+    text = "a\u2028ü\U0001f600" * (size // 10)
+    return b'{"t":"%s"}' % text.encode()[: size - 8].decode(errors="ignore").encode().ljust(size - 8)
+
+
+@pytest.mark.parametrize(
+    ("content", "headers"),
+    [
+        (utf8_json(2**20), {"Content-Type": "application/json; charset=utf-8"}),
+        (utf8_json(2**20 + 1), {"Content-Type": "application/json; charset=utf-8"}),  # streamed
+        (MULTIPART, {"Content-Type": "multipart/form-data; boundary=limit"}),
+        (gzip.compress(b"x" * 10_000), {"Content-Encoding": "gzip"}),
+        (b"not gzip at all", {"Content-Encoding": "gzip"}),
+        (zlib.compress(b"x" * 10_000), {"Content-Encoding": "deflate"}),
+        (secrets.token_bytes(3_000_000), {"Content-Type": "application/octet-stream"}),
+        (b"\xff\xfe\x00", {"Content-Type": "application/json; charset=latin-1"}),
+        (b"", {}),
+    ],
+    ids=["json", "json-streamed", "multipart", "gzip", "no-gzip", "deflate", "streamed", "other-charset", "empty"],
+)
+def test_bodies_pass_both_ways(relay: Relay, content: bytes, headers: dict[str, str]) -> None:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode()
+
     def echo(conversation: Conversation) -> None:
         conversation.read_head()
         body = conversation.read_body(len(content))
-        head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
-        conversation.send(head.encode() + body)
+        conversation.send(b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (lines, len(body), body))
 
-    relayed = relay.send("POST", "/v1/x", content=content, headers={"Content-Encoding": "gzip"}, answer=echo)
+    relayed = relay.send("POST", "/v1/x", content=content, headers=headers, answer=echo)
     assert relayed.received.partition(b"\r\n\r\n")[2] == relayed.body == content
-    assert b"content-encoding: gzip\r\n" in relayed.received.lower()
-    assert relayed.response.headers["content-encoding"] == "gzip"
+    for name, value in headers.items():
+        assert f"\r\n{name}: {value}\r\n".encode() in relayed.received
+        assert relayed.response.headers[name] == value
 
 
-@pytest.mark.parametrize("status", [201, 202, 204, 301, 304, 400, 404, 409, 418, 429, 500, 503, 529])
-def test_upstream_answers_pass_unchanged(relay: Relay, status: int) -> None:
-    headers = "X-Request-ID: req_theirs\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nRetry-After: 7\r\n"
-    answer = json_response({"error": {"message": "theirs"}}, status=f"{status} Theirs", headers=headers)
-    if status in {204, 304}:
-        answer = f"HTTP/1.1 {status} Theirs\r\n{headers}\r\n".encode()
-    _, response, body = relay.send("GET", "/v1/x", answer=answer)
-    assert (response.status_code, response.reason_phrase) == (status, "Theirs")
-    assert response.headers.get_list("set-cookie") == ["a=1", "b=2"]
-    assert response.headers["retry-after"] == "7"
-    assert response.headers["x-request-id"] == "req_theirs"
+@pytest.mark.parametrize("chunks", [[b"hello"], [b"a" * 70_000, b"\x00", b"0\r\n\r\n", b"z"], []])
+def test_an_upload_of_unknown_length_passes_in_chunks(relay: Relay, chunks: list[bytes]) -> None:
+    def take_all(conversation: Conversation) -> None:
+        conversation.read_head()
+        while not conversation.received.endswith(b"0\r\n\r\n"):
+            conversation.read_more()
+        conversation.send(OK)
+
+    relay.upstream.conversations.clear()
+    relay.upstream.answer = take_all
+    with RawClient(relay.gateway.port) as client:
+        client.send(relay.head("POST /v1/files", "Transfer-Encoding: chunked"))
+        for data in [*chunks, b""]:
+            client.send(b"%x\r\n%s\r\n" % (len(data), data))
+        assert client.read_answer()[1] == b"{}"
+    head, _, body = relay.upstream.received().partition(b"\r\n\r\n")
+    assert b"\r\nTransfer-Encoding: chunked\r\n" in head
+    assert b"content-length" not in head.lower()
+    assert unchunked(body) == b"".join(chunks)
+
+
+def unchunked(body: bytes) -> bytes:
+    content = b""
+    while body:
+        size, _, body = body.partition(b"\r\n")
+        content, body = content + body[: int(size, 16)], body[int(size, 16) + 2 :]
+    return content
+
+
+OURS = re.compile(rb"\r\n(X-LLM-Proxy-Request-Id|X-Request-ID|X-LLM-Proxy-Remote-Duration-Ms): [0-9a-f-]+(?=\r\n|$)")
+
+
+def test_answers_of_every_status_pass_byte_for_byte(relay: Relay) -> None:
+    """Names in their own case, repeated ones in their own order, odd blanks and all."""
+
+    def answer(conversation: Conversation) -> None:
+        while True:
+            conversation.send(answers[int(conversation.read_head().split(b" ")[1].rpartition(b"/")[2])])
+
+    fields = b"X-One: 1\r\nsEt-CoOkIe: a=1\r\nX-Two: \xc3\xbc\r\nSet-Cookie: b=2\r\nSet-Cookie: a=1\r\nX-Empty: \r\n"
+    answers = {status: b"HTTP/1.1 %d Theirs (%d)\r\n%s" % (status, status, fields) for status in range(200, 600)}
+    for status in answers:
+        answers[status] += b"\r\n" if status in {204, 304} else b"Content-Length: 4\r\n\r\n\x00\xff\r\n"
+    relay.upstream.answer = answer
+    with RawClient(relay.gateway.port) as client:
+        for status, sent in answers.items():
+            client.send(relay.head(f"GET /v1/status/{status}"))
+            came = client.read_head() + b"\r\n\r\n"
+            came += b"" if status in {204, 304} else client.read(4)
+            assert len(OURS.findall(came)) == 3
+            assert OURS.sub(b"", came) == sent
+    assert relay.gateway.token(relay.token["id"])["request_count"] >= len(answers)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\nContent-Length: 1234\r\n\r\n',
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\n{}",  # an empty reason
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+    ids=["304", "204", "empty", "no-reason", "chunked", "chunked-empty"],
+)
+def test_framing_of_answers_passes_and_the_connection_stays(relay: Relay, answer: bytes) -> None:
+    relay.upstream.answer = answer_all(answer)
+    with RawClient(relay.gateway.port) as client:
+        for _ in range(2):
+            client.send(relay.head("GET /v1/x"))
+            came = client.read_head() + b"\r\n\r\n"
+            came += client.read(len(answer) - len(OURS.sub(b"", came)))
+            assert OURS.sub(b"", came) == answer
+
+
+def test_the_upstreams_own_request_id_passes(relay: Relay) -> None:
+    answer = json_response(
+        {"error": {"message": "theirs"}}, status="429 Too Many", headers="X-Request-ID: req_theirs\r\n"
+    )
+    response = relay.send("GET", "/v1/x", answer=answer).response
+    assert response.headers.get_list("x-request-id") == ["req_theirs"]
     assert response.headers["x-llm-proxy-request-id"] != "req_theirs"
-    assert int(response.headers["x-llm-proxy-remote-duration-ms"]) >= 0
-    assert body == answer.partition(b"\r\n\r\n")[2]
+
+
+def test_repeated_headers_of_requests_pass_in_their_order(relay: Relay) -> None:
+    sent = ["X-A: 1", "x-b: 2", "X-A: 3", "Accept: a", "X-a: 1", "ACCEPT: b", "X-Blank:"]
+    relay.upstream.conversations.clear()
+    relay.upstream.answer = answer_all()
+    with RawClient(relay.gateway.port) as client:
+        client.send(relay.head("GET /v1/x", *sent))
+        client.read_answer()
+    lines = relay.upstream.received().decode().split("\r\n")
+    assert [
+        line.removesuffix(" ")
+        for line in lines
+        if line.partition(":")[0].lower() in {"x-a", "x-b", "accept", "x-blank"}
+    ] == sent
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ class Conversation:
         """Read up to the end of the next request's headers and return them."""
         start = len(self.received)
         while b"\r\n\r\n" not in self.received[start:]:
-            self._read()
+            self.read_more()
         end = self.received.index(b"\r\n\r\n", start) + 4
         return self.received[start:end]
 
@@ -82,7 +82,7 @@ class Conversation:
         """Read until `length` bytes came after the first request's headers, and return those."""
         start = self.received.index(b"\r\n\r\n") + 4
         while len(self.received) < start + length:
-            self._read()
+            self.read_more()
         return self.received[start:]
 
     def send(self, data: bytes) -> None:
@@ -92,9 +92,10 @@ class Conversation:
         """Read until the peer hangs up."""
         with contextlib.suppress(ConnectionError):
             while True:
-                self._read()
+                self.read_more()
 
-    def _read(self) -> None:
+    def read_more(self) -> None:
+        """Read what comes next, whatever it is."""
         data = self.sock.recv(65536)
         if not data:
             raise ConnectionError("the proxy hung up")
