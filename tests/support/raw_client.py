@@ -32,6 +32,13 @@ class RawClient:
         head, _, self._ahead = self._ahead.partition(b"\r\n\r\n")
         return head
 
+    def read_line(self) -> bytes:
+        """Read a line, without its end."""
+        while b"\r\n" not in self._ahead:
+            self._ahead += self._some()
+        line, _, self._ahead = self._ahead.partition(b"\r\n")
+        return line
+
     def read(self, length: int) -> bytes:
         while len(self._ahead) < length:
             self._ahead += self._some()
