@@ -43,7 +43,9 @@ def _check_target(request: http.Request) -> None:
         raise InvalidRequest("The request target must be a path, without blanks, control characters and '#'.")
     decoded = unquote_to_bytes(path_of(request))
     segments = decoded.removesuffix(b"/").split(b"/")[1:]
-    if b"\\" in decoded or any(segment in {b"", b".", b".."} for segment in segments):
+    # Some servers take ';' for the start of a segment's parameters, and so "..;" for "..".
+    names = {segment.partition(b";")[0] for segment in segments}
+    if b"\\" in decoded or names & {b"", b".", b".."}:
         raise InvalidRequest("The path must not hold empty segments, '.', '..' or backslashes, encoded or not.")
 
 

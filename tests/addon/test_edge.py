@@ -57,6 +57,8 @@ def test_everything_else_is_not_found(path: str) -> None:
         "/v1/%2E./admin",
         "/v1/a%2f..%2fb",
         "/v1/%2f",
+        "/v1/..;/x",
+        "/v1/%2e%2e%3Bx=1/x",
         "/v1/a%5cb",
         "/v1/a\\b",
         "/v1/x#y",

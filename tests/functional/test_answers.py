@@ -1,7 +1,6 @@
 """The proxy's own answers: their order, their shape, and that the connection stays usable; in each way to start it."""
 
 import json
-import socket
 import sqlite3
 import uuid
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import httpx
 import pytest
 from support.gateway import Gateway, bearer
 from support.processes import free_port
+from support.raw_client import RawClient
 from support.upstreams import Conversation, DemoUpstream, RawUpstream, answer_all
 
 UNKNOWN = "11111111-1111-4111-8111-111111111111"
@@ -137,39 +137,6 @@ def test_of_several_reasons_the_first_in_order_is_told(client: httpx.Client, gat
     assert code() == "invalid_token"
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v2/models", "/manage/projects", "/healthy", "/V1/models"])
-def test_paths_elsewhere(client: httpx.Client, path: str) -> None:
-    check_openai_error(client.get(path), 404, "not_found")
-
-
-@pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "PROPFIND"])
-def test_methods_that_do_not_go_upstream(client: httpx.Client, method: str) -> None:
-    response = client.request(method, "/v1/models")
-    check_openai_error(response, 405, "method_not_allowed")
-    assert response.headers["allow"] == "GET, POST, PUT, PATCH, DELETE, HEAD"
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        "/v1/../v1/models",
-        "/v1/%2e%2e/models",
-        "/v1/./models",
-        "/v1//models",
-        "//v1/models",
-        "/v1/a%2f%2e%2e%2fb",
-        "/v1/a\\b",
-        "/v1/a%5Cb",
-        "/v1/models#fragment",
-        "http://example.com/v1/models",
-    ],
-)
-def test_targets_that_are_no_plain_path(gateway_any_way: Gateway, target: str) -> None:
-    head, body = exchange(gateway_any_way.port, f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    assert head.startswith(b"HTTP/1.1 400 ")
-    assert json.loads(body)["code"] == "invalid_request"
-
-
 @pytest.mark.parametrize(
     "request_bytes",
     [
@@ -182,38 +149,13 @@ def test_targets_that_are_no_plain_path(gateway_any_way: Gateway, target: str) -
     ],
 )
 def test_malformed_http_is_answered_once_in_json_and_closed(gateway_any_way: Gateway, request_bytes: bytes) -> None:
-    with socket.create_connection(("127.0.0.1", gateway_any_way.port), timeout=10) as sock:
-        sock.sendall(request_bytes)
-        head, body = read_answer(sock)
-        assert sock.recv(65536) == b""
+    with RawClient(gateway_any_way.port) as client:
+        client.send(request_bytes)
+        head, body = client.read_answer()
+        assert client.read_to_end() == b""
     assert head.startswith(b"HTTP/1.1 400 ")
     assert b"x-llm-proxy-request-id: " in head.lower()
     assert json.loads(body)["code"] == "invalid_request"
-
-
-def exchange(port: int, request: bytes) -> tuple[bytes, bytes]:
-    """Send bytes and read one answer."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
-        sock.sendall(request)
-        return read_answer(sock)
-
-
-def read_answer(sock: socket.socket) -> tuple[bytes, bytes]:
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += read_some(sock)
-    head, _, body = data.partition(b"\r\n\r\n")
-    fields = (line.partition(b":") for line in head.lower().split(b"\r\n"))
-    length = next(int(value) for name, _, value in fields if name == b"content-length")
-    while len(body) < length:
-        body += read_some(sock)
-    return head, body
-
-
-def read_some(sock: socket.socket) -> bytes:
-    data = sock.recv(65536)
-    assert data, "closed before the answer was complete"
-    return data
 
 
 def test_refusals_keep_the_connection_usable(gateway_any_way: Gateway) -> None:
@@ -226,32 +168,19 @@ def test_refusals_keep_the_connection_usable(gateway_any_way: Gateway) -> None:
         b"POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n" + bytes(2_000_000),
         b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
     ]
-    with socket.create_connection(("127.0.0.1", gateway_any_way.port), timeout=10) as sock:
+    with RawClient(gateway_any_way.port) as client:
         for request in requests:
-            sock.sendall(request)
-            if request.startswith(b"HEAD"):
-                assert sock.recv(65536).startswith(b"HTTP/1.1 401 ")
-            else:
-                assert read_answer(sock)[0].split(b" ")[1] in {b"401", b"404"}
-        sock.sendall(
-            b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n" % token["token"].encode()
-        )
-        assert read_answer(sock)[0].startswith(b"HTTP/1.1 200 ")
+            client.send(request)
+            head = client.read_head() if request.startswith(b"HEAD") else client.read_answer()[0]
+            assert head.split(b" ")[1] in {b"401", b"404"}
+        client.send(f"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token['token']}\r\n\r\n".encode())
+        assert client.read_answer()[0].startswith(b"HTTP/1.1 200 ")
 
 
 def test_an_unauthenticated_upload_is_answered_before_its_body(gateway_any_way: Gateway) -> None:
-    with socket.create_connection(("127.0.0.1", gateway_any_way.port), timeout=10) as sock:
-        sock.sendall(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\nfirst bytes")
-        assert read_answer(sock)[0].startswith(b"HTTP/1.1 401 ")
-
-
-def test_refused_requests_open_no_connection(tmp_path: Path) -> None:
-    with RawUpstream(answer_all()) as upstream, Gateway.start(tmp_path, upstream.url) as gateway:
-        with httpx.Client(base_url=gateway.url) as client:
-            for path in ("/v1/models", "/health", "/nowhere"):
-                client.get(path)
-            client.request("TRACE", "/v1/models")
-        assert upstream.conversations == []
+    with RawClient(gateway_any_way.port) as client:
+        client.send(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\nfirst bytes")
+        assert client.read_answer()[0].startswith(b"HTTP/1.1 401 ")
 
 
 def test_an_upstream_that_refuses_and_comes_back(tmp_path: Path) -> None:

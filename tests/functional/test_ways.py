@@ -49,15 +49,6 @@ def test_a_port_that_is_taken_ends_plain_mitmdump(tmp_path: Path, upstream: Demo
     assert str(port) in process.output()
 
 
-@pytest.mark.parametrize("mode", ["socks5", "upstream:http://127.0.0.1:9", "reverse:tcp://127.0.0.1:9"])
-def test_other_modes_are_refused(tmp_path: Path, upstream: DemoUpstream, mode: str) -> None:
-    gateway = Gateway(tmp_path, upstream.url)
-    command = [tool("mitmdump"), "-s", "addon/proxy.py", "--mode", f"{mode}@127.0.0.1:{free_port()}"]
-    process = Process(command, env=gateway.env, log=tmp_path / "proxy.log")
-    assert process.wait() == 1
-    assert "reverse mode only" in process.output()
-
-
 def test_bad_settings_end_mitmdump_with_all_of_them(tmp_path: Path) -> None:
     env = {**Gateway(tmp_path, "no url").env, "STORE_TIMEOUT": "never"}
     process = Process([tool("mitmdump"), "-s", "addon/proxy.py", "-p", str(free_port())], env=env, log=tmp_path / "log")
