@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 from support.gateway import WAYS, Gateway, Way
-from support.upstreams import DemoUpstream
+from support.relay import Relay
+from support.upstreams import DemoUpstream, RawUpstream, answer_all
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +34,11 @@ def gateway_any_way(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpst
     """The same, started in each of the three ways."""
     with Gateway.start(tmp_path_factory.mktemp(way), upstream.url, way=way) as gateway:
         yield gateway
+
+
+@pytest.fixture(scope="session")
+def relay(tmp_path_factory: pytest.TempPathFactory, way: Way) -> Iterator[Relay]:
+    """A gateway before a raw upstream, started in each of the three ways."""
+    folder = tmp_path_factory.mktemp(way)
+    with RawUpstream(answer_all()) as upstream, Gateway.start(folder, upstream.url, way=way) as gateway:
+        yield Relay(gateway, upstream)

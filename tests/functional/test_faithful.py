@@ -5,67 +5,14 @@ import json
 import re
 import secrets
 import zlib
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import httpx
 import pytest
-from support.gateway import Gateway, Way, bearer
+from support.gateway import Gateway, bearer
 from support.raw_client import RawClient
+from support.relay import Relay
 from support.upstreams import KEY, OK, Conversation, RawUpstream, answer_all, json_response
-
-NO_HEADERS: Mapping[str, str] = {}
-
-
-class Relayed(NamedTuple):
-    """What the upstream got, and what the client got: its body as it came, not decoded."""
-
-    received: bytes
-    response: httpx.Response
-    body: bytes
-
-
-class Relay:
-    """A gateway before a raw upstream."""
-
-    def __init__(self, gateway: Gateway, upstream: RawUpstream) -> None:
-        self.gateway = gateway
-        self.upstream = upstream
-        self.token = gateway.make_token()
-
-    def send(
-        self,
-        method: str,
-        target: str,
-        *,
-        headers: Mapping[str, str] = NO_HEADERS,
-        content: bytes | None = None,
-        answer: bytes | Callable[[Conversation], None] = OK,
-    ) -> Relayed:
-        """Send one request over a connection of its own."""
-        self.upstream.conversations.clear()
-        self.upstream.answer = answer if callable(answer) else answer_all(answer)
-        with (
-            httpx.Client(base_url=self.gateway.url, headers=bearer(self.token)) as client,
-            client.stream(method, target, headers=headers, content=content) as response,
-        ):
-            body = b"".join(response.iter_raw())
-        return Relayed(self.upstream.received(), response, body)
-
-    def head(self, line: str, *headers: str) -> bytes:
-        """Write the head of a request with the token."""
-        lines = [f"{line} HTTP/1.1", "Host: x", f"Authorization: Bearer {self.token['token']}", *headers]
-        return "\r\n".join(lines).encode() + b"\r\n\r\n"
-
-
-@pytest.fixture(scope="module")
-def relay(tmp_path_factory: pytest.TempPathFactory, way: Way) -> Iterator[Relay]:
-    with (
-        RawUpstream(answer_all()) as upstream,
-        Gateway.start(tmp_path_factory.mktemp("relay"), upstream.url, way=way) as gateway,
-    ):
-        yield Relay(gateway, upstream)
 
 
 def test_the_raw_target_passes(relay: Relay) -> None:
@@ -166,10 +113,9 @@ def test_an_upload_of_unknown_length_passes_in_chunks(relay: Relay, chunks: list
             conversation.read_more()
         conversation.send(OK)
 
-    relay.upstream.conversations.clear()
-    relay.upstream.answer = take_all
+    relay.expect(take_all)
     with RawClient(relay.gateway.port) as client:
-        client.send(relay.head("POST /v1/files", "Transfer-Encoding: chunked"))
+        client.send(relay.head("POST /v1/files HTTP/1.1", "Transfer-Encoding: chunked"))
         for data in [*chunks, b""]:
             client.send(b"%x\r\n%s\r\n" % (len(data), data))
         assert client.read_answer()[1] == b"{}"
@@ -201,10 +147,10 @@ def test_answers_of_every_status_pass_byte_for_byte(relay: Relay) -> None:
     answers = {status: b"HTTP/1.1 %d Theirs (%d)\r\n%s" % (status, status, fields) for status in range(200, 600)}
     for status in answers:
         answers[status] += b"\r\n" if status in {204, 304} else b"Content-Length: 4\r\n\r\n\x00\xff\r\n"
-    relay.upstream.answer = answer
+    relay.expect(answer)
     with RawClient(relay.gateway.port) as client:
         for status, sent in answers.items():
-            client.send(relay.head(f"GET /v1/status/{status}"))
+            client.send(relay.head(f"GET /v1/status/{status} HTTP/1.1"))
             came = client.read_head() + b"\r\n\r\n"
             came += b"" if status in {204, 304} else client.read(4)
             assert len(OURS.findall(came)) == 3
@@ -225,10 +171,10 @@ def test_answers_of_every_status_pass_byte_for_byte(relay: Relay) -> None:
     ids=["304", "204", "empty", "no-reason", "chunked", "chunked-empty"],
 )
 def test_framing_of_answers_passes_and_the_connection_stays(relay: Relay, answer: bytes) -> None:
-    relay.upstream.answer = answer_all(answer)
+    relay.expect(answer)
     with RawClient(relay.gateway.port) as client:
         for _ in range(2):
-            client.send(relay.head("GET /v1/x"))
+            client.send(relay.head("GET /v1/x HTTP/1.1"))
             came = client.read_head() + b"\r\n\r\n"
             came += client.read(len(answer) - len(OURS.sub(b"", came)))
             assert OURS.sub(b"", came) == answer
@@ -245,10 +191,9 @@ def test_the_upstreams_own_request_id_passes(relay: Relay) -> None:
 
 def test_repeated_headers_of_requests_pass_in_their_order(relay: Relay) -> None:
     sent = ["X-A: 1", "x-b: 2", "X-A: 3", "Accept: a", "X-a: 1", "ACCEPT: b", "X-Blank:"]
-    relay.upstream.conversations.clear()
-    relay.upstream.answer = answer_all()
+    relay.expect()
     with RawClient(relay.gateway.port) as client:
-        client.send(relay.head("GET /v1/x", *sent))
+        client.send(relay.head("GET /v1/x HTTP/1.1", *sent))
         client.read_answer()
     lines = relay.upstream.received().decode().split("\r\n")
     assert [
@@ -268,7 +213,7 @@ def test_interim_answers_are_passed_over(relay: Relay, interim: bytes) -> None:
             conversation.send(interim + interim[:20])
             conversation.send(interim[20:] + json_response({"target": target.decode()}))
 
-    relay.upstream.answer = answer
+    relay.expect(answer)
     with httpx.Client(base_url=relay.gateway.url, headers=bearer(relay.token)) as client:
         for target in ("/v1/one", "/v1/two"):
             assert client.get(target).json() == {"target": target}

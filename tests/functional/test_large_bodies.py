@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.gateway import Gateway, Way
 from support.processes import DEADLINE
 from support.raw_client import RawClient
-from support.upstreams import OK, Conversation, RawUpstream, answer_all
+from support.relay import Relay
+from support.upstreams import OK, Conversation
 
 BLOCK = bytes(range(256)) * 4096  # 1 MiB
 BLOCKS = 300
@@ -82,29 +82,12 @@ class Sink:
         conversation.send(OK)
 
 
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[RawUpstream]:
-    with RawUpstream(answer_all()) as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: RawUpstream, way: Way) -> Iterator[Gateway]:
-    with Gateway.start(tmp_path_factory.mktemp("gateway"), upstream.url, way=way) as gateway:
-        yield gateway
-
-
-def request(gateway: Gateway, line: str, *headers: str) -> bytes:
-    token = gateway.make_token()["token"]
-    lines = [f"{line} HTTP/1.1", "Host: x", f"Authorization: Bearer {token}", *headers]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n"
-
-
-def test_an_upload_to_a_slow_upstream(gateway: Gateway, upstream: RawUpstream) -> None:
-    upstream.answer = sink = Sink()
-    memory = Memory(gateway.proxies[0].process.pid)
-    with RawClient(gateway.port) as client:
-        client.send(request(gateway, "POST /v1/files", f"Content-Length: {len(BLOCK) * BLOCKS}"))
+def test_an_upload_to_a_slow_upstream(relay: Relay) -> None:
+    sink = Sink()
+    relay.expect(sink)
+    memory = Memory(relay.gateway.proxies[0].process.pid)
+    with RawClient(relay.gateway.port) as client:
+        client.send(relay.head("POST /v1/files HTTP/1.1", f"Content-Length: {len(BLOCK) * BLOCKS}"))
         gauge = Gauge(client.sock)
         sender = threading.Thread(target=gauge.send_blocks, args=(BLOCK,))
         sender.start()
@@ -118,7 +101,7 @@ def test_an_upload_to_a_slow_upstream(gateway: Gateway, upstream: RawUpstream) -
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_download_to_a_slow_client(gateway: Gateway, upstream: RawUpstream, chunked: bool) -> None:
+def test_a_download_to_a_slow_client(relay: Relay, chunked: bool) -> None:
     gauges: list[Gauge] = []
     started = threading.Event()
 
@@ -132,11 +115,11 @@ def test_a_download_to_a_slow_client(gateway: Gateway, upstream: RawUpstream, ch
         if chunked:
             conversation.send(b"0\r\n\r\n")
 
-    upstream.answer = send_all
-    memory = Memory(gateway.proxies[0].process.pid)
+    relay.expect(send_all)
+    memory = Memory(relay.gateway.proxies[0].process.pid)
     digest = hashlib.sha256()
-    with RawClient(gateway.port) as client:
-        client.send(request(gateway, "GET /v1/files/large/content", "Connection: close"))
+    with RawClient(relay.gateway.port) as client:
+        client.send(relay.head("GET /v1/files/large/content HTTP/1.1", "Connection: close"))
         client.read_head()
         assert started.wait(DEADLINE)
         assert gauges[0].full.wait(DEADLINE)
