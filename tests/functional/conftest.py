@@ -15,13 +15,6 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoUpstream]
         yield upstream
 
 
-@pytest.fixture(scope="session")
-def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream) -> Iterator[Gateway]:
-    """A gateway before the demo upstream."""
-    with Gateway.start(tmp_path_factory.mktemp("gateway"), upstream.url) as gateway:
-        yield gateway
-
-
 @pytest.fixture(scope="session", params=WAYS)
 def way(request: pytest.FixtureRequest) -> Way:
     """Each of the three ways to start the proxy."""
@@ -30,8 +23,8 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 
 @pytest.fixture(scope="session")
-def gateway_any_way(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, way: Way) -> Iterator[Gateway]:
-    """The same, started in each of the three ways."""
+def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, way: Way) -> Iterator[Gateway]:
+    """A gateway before the demo upstream, started in each of the three ways."""
     with Gateway.start(tmp_path_factory.mktemp(way), upstream.url, way=way) as gateway:
         yield gateway
 

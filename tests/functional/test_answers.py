@@ -18,8 +18,8 @@ UNKNOWN = "11111111-1111-4111-8111-111111111111"
 
 
 @pytest.fixture
-def client(gateway_any_way: Gateway) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=gateway_any_way.url) as client:
+def client(gateway: Gateway) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=gateway.url) as client:
         yield client
 
 
@@ -80,44 +80,79 @@ def test_missing_malformed_and_unknown_tokens(client: httpx.Client, authorizatio
     assert response.headers["www-authenticate"] == "Bearer"
 
 
-def test_several_authorizations(client: httpx.Client, gateway_any_way: Gateway) -> None:
-    token = gateway_any_way.make_token()["token"]
+@pytest.mark.parametrize(
+    "form",
+    [
+        "{}a",
+        "{}=",
+        "{},",
+        "{} {}",
+        "\t{}",
+        "{{{}}}",
+        '"{}"',
+        "<{}>",
+        "urn:uuid:{}",
+        "Bearer {}",
+        "token={}",
+        "0{}",
+    ],
+)
+def test_a_good_token_in_another_form_is_none(client: httpx.Client, gateway: Gateway, form: str) -> None:
+    token = gateway.make_token()
+    check_no_token(client, form.format(*[token["token"]] * 2))
+    assert gateway.token(token["id"])["request_count"] == 0
+
+
+def test_a_good_token_in_capitals_or_without_hyphens_is_none(client: httpx.Client, gateway: Gateway) -> None:
+    token = gateway.make_token()
+    for form in (token["token"].upper(), token["token"].replace("-", ""), token["id"]):
+        check_no_token(client, form)
+    assert gateway.token(token["id"])["request_count"] == 0
+
+
+def check_no_token(client: httpx.Client, text: str) -> None:
+    response = client.get("/v1/models", headers={"Authorization": f"Bearer {text}"})
+    check_openai_error(response, 401, "invalid_token")
+
+
+def test_several_authorizations(client: httpx.Client, gateway: Gateway) -> None:
+    token = gateway.make_token()["token"]
     headers = [("Authorization", f"Bearer {token}"), ("Authorization", f"Bearer {token}")]
     check_openai_error(client.get("/v1/models", headers=headers), 400, "invalid_request")
 
 
-def test_bearer_in_any_case(client: httpx.Client, gateway_any_way: Gateway) -> None:
-    token = gateway_any_way.make_token()["token"]
+def test_bearer_in_any_case(client: httpx.Client, gateway: Gateway) -> None:
+    token = gateway.make_token()["token"]
     for scheme in ("bearer", "BEARER", "Bearer"):
         assert client.get("/v1/models", headers={"Authorization": f"{scheme} {token}"}).status_code == 200
 
 
-def test_a_revoked_token(client: httpx.Client, gateway_any_way: Gateway) -> None:
-    token = gateway_any_way.make_token()
-    gateway_any_way.manage("DELETE", f"/manage/tokens/{token['token']}").raise_for_status()
+def test_a_revoked_token(client: httpx.Client, gateway: Gateway) -> None:
+    token = gateway.make_token()
+    gateway.manage("DELETE", f"/manage/tokens/{token['token']}").raise_for_status()
     check_openai_error(client.get("/v1/models", headers=bearer(token)), 401, "token_inactive")
 
 
-def test_a_used_up_token(client: httpx.Client, gateway_any_way: Gateway) -> None:
-    token = gateway_any_way.make_token(max_requests=1)
+def test_a_used_up_token(client: httpx.Client, gateway: Gateway) -> None:
+    token = gateway.make_token(max_requests=1)
     assert client.get("/v1/models", headers=bearer(token)).status_code == 200
     response = client.get("/v1/models", headers=bearer(token))
     check_openai_error(response, 429, "rate_limit_exceeded")
     assert response.headers["x-should-retry"] == "false"
 
 
-def test_an_inactive_project(client: httpx.Client, gateway_any_way: Gateway) -> None:
-    project = gateway_any_way.make_project()
-    token = gateway_any_way.make_token(project["id"])
-    gateway_any_way.manage("PATCH", f"/manage/projects/{project['id']}", {"is_active": False}).raise_for_status()
+def test_an_inactive_project(client: httpx.Client, gateway: Gateway) -> None:
+    project = gateway.make_project()
+    token = gateway.make_token(project["id"])
+    gateway.manage("PATCH", f"/manage/projects/{project['id']}", {"is_active": False}).raise_for_status()
     response = client.get("/v1/models", headers=bearer(token))
     check_error_response(response, 403, "project_inactive", "Project is inactive")
 
 
-def test_of_several_reasons_the_first_in_order_is_told(client: httpx.Client, gateway_any_way: Gateway) -> None:
+def test_of_several_reasons_the_first_in_order_is_told(client: httpx.Client, gateway: Gateway) -> None:
     """Revoked before expired before project off before used up."""
-    project = gateway_any_way.make_project()
-    token = gateway_any_way.make_token(project["id"], max_requests=1)
+    project = gateway.make_project()
+    token = gateway.make_token(project["id"], max_requests=1)
     token_path, project_path = f"/manage/tokens/{token['id']}", f"/manage/projects/{project['id']}"
 
     def code() -> Any:
@@ -125,15 +160,15 @@ def test_of_several_reasons_the_first_in_order_is_told(client: httpx.Client, gat
 
     assert code() is None
     assert code() == "rate_limit_exceeded"
-    gateway_any_way.manage("PATCH", project_path, {"is_active": False}).raise_for_status()
+    gateway.manage("PATCH", project_path, {"is_active": False}).raise_for_status()
     assert code() == "project_inactive"
-    with sqlite3.connect(gateway_any_way.data / "llm-proxy.db") as store:
+    with sqlite3.connect(gateway.data / "llm-proxy.db") as store:
         store.execute("UPDATE token SET expires_at = 1 WHERE id = ?", (token["id"],))
     store.close()
     assert code() == "token_expired"
-    gateway_any_way.manage("PATCH", token_path, {"is_active": False}).raise_for_status()
+    gateway.manage("PATCH", token_path, {"is_active": False}).raise_for_status()
     assert code() == "token_inactive"
-    gateway_any_way.manage("DELETE", project_path).raise_for_status()
+    gateway.manage("DELETE", project_path).raise_for_status()
     assert code() == "invalid_token"
 
 
@@ -148,8 +183,8 @@ def test_of_several_reasons_the_first_in_order_is_told(client: httpx.Client, gat
         b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n",
     ],
 )
-def test_malformed_http_is_answered_once_in_json_and_closed(gateway_any_way: Gateway, request_bytes: bytes) -> None:
-    with RawClient(gateway_any_way.port) as client:
+def test_malformed_http_is_answered_once_in_json_and_closed(gateway: Gateway, request_bytes: bytes) -> None:
+    with RawClient(gateway.port) as client:
         client.send(request_bytes)
         head, body = client.read_answer()
         assert client.read_to_end() == b""
@@ -158,8 +193,8 @@ def test_malformed_http_is_answered_once_in_json_and_closed(gateway_any_way: Gat
     assert json.loads(body)["code"] == "invalid_request"
 
 
-def test_refusals_keep_the_connection_usable(gateway_any_way: Gateway) -> None:
-    token = gateway_any_way.make_token()
+def test_refusals_keep_the_connection_usable(gateway: Gateway) -> None:
+    token = gateway.make_token()
     requests = [
         b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n",
         b"HEAD /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: nonsense\r\n\r\n",
@@ -168,7 +203,7 @@ def test_refusals_keep_the_connection_usable(gateway_any_way: Gateway) -> None:
         b"POST /v1/x HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\n" + bytes(2_000_000),
         b"GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n",
     ]
-    with RawClient(gateway_any_way.port) as client:
+    with RawClient(gateway.port) as client:
         for request in requests:
             client.send(request)
             head = client.read_head() if request.startswith(b"HEAD") else client.read_answer()[0]
@@ -177,8 +212,8 @@ def test_refusals_keep_the_connection_usable(gateway_any_way: Gateway) -> None:
         assert client.read_answer()[0].startswith(b"HTTP/1.1 200 ")
 
 
-def test_an_unauthenticated_upload_is_answered_before_its_body(gateway_any_way: Gateway) -> None:
-    with RawClient(gateway_any_way.port) as client:
+def test_an_unauthenticated_upload_is_answered_before_its_body(gateway: Gateway) -> None:
+    with RawClient(gateway.port) as client:
         client.send(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\nfirst bytes")
         assert client.read_answer()[0].startswith(b"HTTP/1.1 401 ")
 

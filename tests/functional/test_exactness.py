@@ -1,4 +1,5 @@
-"""Limits are exact under load, while an operator patches, over several proxies; the upstream saw what was counted."""
+"""Limits are exact under load, while an operator patches, over several proxies; the upstream saw what was counted.
+In each way to start."""
 
 import threading
 from collections import Counter
@@ -9,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.gateway import Gateway, Proxy, bearer
+from support.gateway import Gateway, Proxy, Way, bearer
 from support.upstreams import DemoUpstream
 
 CONNECTIONS = 20
@@ -24,8 +25,8 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoUpstream]
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream) -> Iterator[Gateway]:
-    with Gateway.start(tmp_path_factory.mktemp("gateway"), upstream.url, proxies=2) as gateway:
+def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, way: Way) -> Iterator[Gateway]:
+    with Gateway.start(tmp_path_factory.mktemp(way), upstream.url, way=way, proxies=2) as gateway:
         yield gateway
 
 
@@ -89,8 +90,8 @@ def test_unlimited_tokens_are_counted_as_exactly(gateway: Gateway, upstream: Dem
     assert gateway.token(token["id"])["request_count"] == REQUESTS
 
 
-def test_counts_survive_kill_9(upstream: DemoUpstream, tmp_path: Path) -> None:
-    with Gateway.start(tmp_path, upstream.url) as gateway:
+def test_counts_survive_kill_9(upstream: DemoUpstream, tmp_path: Path, way: Way) -> None:
+    with Gateway.start(tmp_path, upstream.url, way=way) as gateway:
         token = gateway.make_token()
         for _ in range(10):
             httpx.get(f"{gateway.url}/v1/models", headers=bearer(token)).raise_for_status()

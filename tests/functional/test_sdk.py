@@ -15,22 +15,22 @@ ANSWER = "This is the demo upstream, no model was asked. You said: Tell me a sto
 
 
 @pytest.fixture
-def token(gateway_any_way: Gateway) -> dict[str, Any]:
-    return gateway_any_way.make_token()
+def token(gateway: Gateway) -> dict[str, Any]:
+    return gateway.make_token()
 
 
 @pytest.fixture
-def client(gateway_any_way: Gateway, token: dict[str, Any]) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{gateway_any_way.url}/v1", api_key=token["token"]) as client:
+def client(gateway: Gateway, token: dict[str, Any]) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=token["token"]) as client:
         yield client
 
 
-def test_chat(client: openai.OpenAI, gateway_any_way: Gateway, token: dict[str, Any]) -> None:
+def test_chat(client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]) -> None:
     completion = client.chat.completions.create(model=MODEL, messages=MESSAGES)
     assert completion.choices[0].message.content == ANSWER
     assert completion.usage is not None
     assert completion.usage.total_tokens > 0
-    assert gateway_any_way.token(token["id"])["request_count"] == 1
+    assert gateway.token(token["id"])["request_count"] == 1
 
 
 def test_streamed_chat(client: openai.OpenAI) -> None:
@@ -38,9 +38,9 @@ def test_streamed_chat(client: openai.OpenAI) -> None:
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == ANSWER
 
 
-def test_streamed_chat_async(gateway_any_way: Gateway, token: dict[str, Any]) -> None:
+def test_streamed_chat_async(gateway: Gateway, token: dict[str, Any]) -> None:
     async def read() -> str:
-        base_url = f"{gateway_any_way.url}/v1"
+        base_url = f"{gateway.url}/v1"
         async with openai.AsyncOpenAI(base_url=base_url, api_key=token["token"]) as client:
             stream = await client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
             return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
@@ -77,9 +77,9 @@ def test_files(client: openai.OpenAI) -> None:
     assert client.files.delete(uploaded.id).deleted
 
 
-def test_realtime_over_a_websocket(gateway_any_way: Gateway, token: dict[str, Any]) -> None:
+def test_realtime_over_a_websocket(gateway: Gateway, token: dict[str, Any]) -> None:
     async def converse() -> list[str]:
-        base_url, websocket_url = f"{gateway_any_way.url}/v1", f"ws://127.0.0.1:{gateway_any_way.port}/v1"
+        base_url, websocket_url = f"{gateway.url}/v1", f"ws://127.0.0.1:{gateway.port}/v1"
         client = openai.AsyncOpenAI(base_url=base_url, websocket_base_url=websocket_url, api_key=token["token"])
         events: list[str] = []
         async with client, client.realtime.connect(model="gpt-realtime") as connection:
@@ -93,13 +93,13 @@ def test_realtime_over_a_websocket(gateway_any_way: Gateway, token: dict[str, An
     events = asyncio.run(converse())
     assert events[0] == "session.created"
     assert "response.output_text.delta" in events
-    assert gateway_any_way.token(token["id"])["request_count"] == 1
+    assert gateway.token(token["id"])["request_count"] == 1
 
 
-def test_a_wrong_token_is_the_sdks_own_error(gateway_any_way: Gateway) -> None:
+def test_a_wrong_token_is_the_sdks_own_error(gateway: Gateway) -> None:
     unknown = "11111111-1111-4111-8111-111111111111"
     with (
-        openai.OpenAI(base_url=f"{gateway_any_way.url}/v1", api_key=unknown) as client,
+        openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=unknown) as client,
         pytest.raises(openai.AuthenticationError) as caught,
     ):
         client.chat.completions.create(model=MODEL, messages=MESSAGES)
@@ -107,11 +107,11 @@ def test_a_wrong_token_is_the_sdks_own_error(gateway_any_way: Gateway) -> None:
     assert "token" in caught.value.message
 
 
-def test_a_used_up_token_is_the_sdks_own_error_and_not_retried(gateway_any_way: Gateway) -> None:
-    token = gateway_any_way.make_token(max_requests=1)
-    with openai.OpenAI(base_url=f"{gateway_any_way.url}/v1", api_key=token["token"], max_retries=5) as client:
+def test_a_used_up_token_is_the_sdks_own_error_and_not_retried(gateway: Gateway) -> None:
+    token = gateway.make_token(max_requests=1)
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=token["token"], max_retries=5) as client:
         client.models.list()
-        log = gateway_any_way.proxies[0].process.log
+        log = gateway.proxies[0].process.log
         before = log.read_text().count("rate_limit_exceeded")
         with pytest.raises(openai.RateLimitError) as caught:
             client.models.list()

@@ -1,16 +1,15 @@
-"""Streams pass as they come, in both directions, and hang-ups pass too."""
+"""Streams pass as they come, in both directions, and hang-ups pass too. In each way to start."""
 
 import asyncio
 import statistics
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from support.gateway import Gateway, bearer
-from support.upstreams import Conversation, DemoUpstream, RawUpstream
+from support.raw_client import RawClient
+from support.relay import Relay
+from support.upstreams import OK, Conversation, DemoUpstream
 
 EVENTS = 20
 MAX_DELAY = 0.05
@@ -32,24 +31,10 @@ def stream_timestamps(conversation: Conversation) -> None:
         conversation.send(b"0\r\n\r\n")
 
 
-@pytest.fixture(scope="module")
-def timed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway before an upstream that streams timestamps."""
-    with (
-        RawUpstream(stream_timestamps) as upstream,
-        Gateway.start(tmp_path_factory.mktemp("timed"), upstream.url) as gateway,
-    ):
-        yield gateway
-
-
-@pytest.fixture(scope="module")
-def token(timed: Gateway) -> dict[str, Any]:
-    return timed.make_token()
-
-
-def delays_of_a_stream(timed: Gateway, token: dict[str, Any]) -> list[float]:
+def delays_of_a_stream(relay: Relay) -> list[float]:
     """Return how many seconds after it was sent each event of a stream came."""
-    with httpx.stream("GET", f"{timed.url}/v1/stream", headers=bearer(token)) as response:
+    relay.expect(stream_timestamps)
+    with httpx.stream("GET", f"{relay.gateway.url}/v1/stream", headers=bearer(relay.token)) as response:
         assert response.headers["content-type"] == "text/event-stream"
         events = (line.removeprefix("data: ") for line in response.iter_lines() if line)
         delays = [(time.monotonic_ns() - int(event)) / 1e9 for event in events]
@@ -57,21 +42,22 @@ def delays_of_a_stream(timed: Gateway, token: dict[str, Any]) -> list[float]:
     return delays
 
 
-def test_the_first_event_and_each_further_one_arrive_within_50_ms(timed: Gateway, token: dict[str, Any]) -> None:
-    streams = [delays_of_a_stream(timed, token) for _ in range(5)]
+def test_the_first_event_and_each_further_one_arrive_within_50_ms(relay: Relay) -> None:
+    streams = [delays_of_a_stream(relay) for _ in range(5)]
     for event_of_each_stream in zip(*streams, strict=True):
         assert statistics.median(event_of_each_stream) < MAX_DELAY  # a busy machine may hold up one
 
 
-def test_streams_side_by_side_do_not_hold_each_other_up(timed: Gateway, token: dict[str, Any]) -> None:
+def test_streams_side_by_side_do_not_hold_each_other_up(relay: Relay) -> None:
     async def read(client: httpx.AsyncClient) -> int:
-        async with client.stream("GET", "/v1/stream", headers=bearer(token)) as response:
+        async with client.stream("GET", "/v1/stream", headers=bearer(relay.token)) as response:
             return len([line async for line in response.aiter_lines() if line])
 
     async def read_all() -> list[int]:
-        async with httpx.AsyncClient(base_url=timed.url) as client:
+        async with httpx.AsyncClient(base_url=relay.gateway.url) as client:
             return await asyncio.gather(*(read(client) for _ in range(30)))
 
+    relay.expect(stream_timestamps)
     assert asyncio.run(read_all()) == [EVENTS] * 30
 
 
@@ -94,14 +80,11 @@ def test_a_client_that_hangs_up_closes_the_upstream_at_once(gateway: Gateway, up
     assert not hung_up["finished"]
 
 
-def test_a_client_that_hangs_up_while_it_waits_closes_the_upstream_too(tmp_path: Path) -> None:
-    with (
-        RawUpstream(wait) as upstream,
-        Gateway.start(tmp_path, upstream.url) as gateway,
-    ):
-        with pytest.raises(httpx.ReadTimeout):
-            httpx.get(f"{gateway.url}/v1/models", headers=bearer(gateway.make_token()), timeout=0.5)
-        assert upstream.conversations[0].closed.wait(5)
+def test_a_client_that_hangs_up_while_it_waits_closes_the_upstream_too(relay: Relay) -> None:
+    relay.expect(wait)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.get(f"{relay.gateway.url}/v1/models", headers=bearer(relay.token), timeout=0.5)
+    assert relay.upstream.conversations[0].closed.wait(5)
 
 
 def wait(conversation: Conversation) -> None:
@@ -110,39 +93,31 @@ def wait(conversation: Conversation) -> None:
     conversation.wait_until_closed()
 
 
-def test_an_upstream_that_breaks_off_is_seen_by_the_client(tmp_path: Path) -> None:
+def test_an_upstream_that_breaks_off_is_seen_by_the_client(relay: Relay) -> None:
     def break_off(conversation: Conversation) -> None:
         conversation.read_head()
         conversation.send(HEAD + chunk(b"data: one\n\n"))
 
-    with RawUpstream(break_off) as upstream, Gateway.start(tmp_path, upstream.url) as gateway:
-        token = gateway.make_token()
-        received: list[bytes] = []
-        with (
-            httpx.stream("GET", f"{gateway.url}/v1/stream", headers=bearer(token)) as response,
-            pytest.raises(httpx.RemoteProtocolError),
-        ):
-            received.extend(response.iter_raw())
-        assert received == [b"data: one\n\n"]
-        assert gateway.token(token["id"])["request_count"] == 1
+    relay.expect(break_off)
+    token = relay.gateway.make_token()
+    received: list[bytes] = []
+    with (
+        httpx.stream("GET", f"{relay.gateway.url}/v1/stream", headers=bearer(token)) as response,
+        pytest.raises(httpx.RemoteProtocolError),
+    ):
+        received.extend(response.iter_raw())
+    assert received == [b"data: one\n\n"]
+    assert relay.gateway.token(token["id"])["request_count"] == 1
 
 
-def test_an_upload_reaches_the_upstream_while_it_is_sent(tmp_path: Path) -> None:
+def test_an_upload_reaches_the_upstream_while_it_is_sent(relay: Relay) -> None:
     def take_first_part(conversation: Conversation) -> None:
         conversation.read_head()
         conversation.read_body(5)
-        conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        conversation.send(OK)
         conversation.wait_until_closed()
 
-    with RawUpstream(take_first_part) as upstream, Gateway.start(tmp_path, upstream.url) as gateway:
-        token = gateway.make_token()
-
-        async def send() -> bytes:
-            reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-            head = f"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token['token']}\r\n"
-            writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n".encode())
-            answer = await reader.readline()  # while the body has not ended
-            writer.close()
-            return answer
-
-        assert asyncio.run(send()) == b"HTTP/1.1 200 OK\r\n"
+    relay.expect(take_first_part)
+    with RawClient(relay.gateway.port) as client:
+        client.send(relay.head("POST /v1/files HTTP/1.1", "Transfer-Encoding: chunked") + chunk(b"hello"))
+        assert client.read_answer()[1] == b"{}"  # while the body has not ended
