@@ -19,7 +19,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
 from addon import access_log, answers, authentication, edge, streaming
 from addon.exchange import Destination, Exchange, Exchanges, Grant
-from addon.seams import listening, log_records, next_layer, reload, upstream_codec
+from addon.seams import closing, listening, log_records, next_layer, reload, upstream_codec
 from addon.seams.client_codec import MALFORMED
 from store.admission import Admission
 from store.errors import DestinationRefused, GatewayError, InvalidRequest
@@ -73,6 +73,7 @@ class Gateway:
         """Open the port in reverse mode, if mitmproxy was not started in it, and fix where requests may go."""
         reload.stop_watching(ctx.master, self)
         log_records.redact_wire_bytes()
+        closing.install()
         upstream_codec.install()
         ctx.options.update(**_OPTIONS)
         if not ctx.options.has_changed("confdir"):

@@ -3,6 +3,7 @@
     keyed_layer   the HTTP layer that sends the key on a copy, pins the destination and answers failures in JSON
     client_codec  answers malformed HTTP/1 in JSON
     upstream_codec  passes over interim answers
+    closing       closes the connections that mitmproxy forgets
     next_layer    puts the keyed layer where mitmproxy would put its own
     chain         puts the addon before all others, so that none sees what it has not masked yet
     reload        stops the watcher that would reload, or drop, the addon's script
