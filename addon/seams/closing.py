@@ -1,7 +1,7 @@
 """Closes the connections that mitmproxy forgets.
 
-A connection's handler is cancelled to close it. Where that happens while it waits to pass on what it has read, mitmproxy
-ends it without closing the socket: a client that sent more than was wanted hangs, and its file stays open.
+A connection's handler is cancelled to close it. Where that happens while it waits to pass on what it has read,
+mitmproxy ends it without closing the socket: a client that sent more than was wanted hangs, and its file stays open.
 """
 
 from mitmproxy.connection import Connection

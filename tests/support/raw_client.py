@@ -25,10 +25,6 @@ class RawClient:
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
-    def finish(self) -> None:
-        """Tell that nothing more will be sent."""
-        self.sock.shutdown(socket.SHUT_WR)
-
     def read_head(self) -> bytes:
         """Read an answer's status line and headers, without the blank line."""
         while b"\r\n\r\n" not in self._ahead:
