@@ -1,7 +1,9 @@
 """How each of the project's processes starts and stops, alike."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import signal
 import sys
 import threading
@@ -25,6 +27,13 @@ def or_exit[T](make: Callable[[], T], status: int) -> T:
     except StartupError as error:
         print(error, file=sys.stderr)
         sys.exit(status)
+
+
+def allow_many_open_files() -> None:
+    """Take as many open files as the system lets this process have: a request takes two, and the default is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError):  # "unlimited" is more than some systems take
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def ignore_stop_signals(loop: asyncio.AbstractEventLoop | None = None) -> None:
