@@ -1,5 +1,5 @@
-"""Thousands of requests with bytes changed at random: none is a fault of the gateway, none gets its token into the log,
-and whatever the upstream saw was counted.
+"""Thousands of requests with bytes changed at random: none is a fault of the gateway, none gets its token into the log
+or leaves a file open, and whatever the upstream saw was counted.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.gateway import Gateway
+from support.processes import Process
 from support.raw_client import RawClient
 from support.upstreams import DemoUpstream
 
@@ -60,6 +61,8 @@ def test_mutated_requests(tmp_path: Path, upstream: DemoUpstream, seed: int) -> 
     answers: Counter[bytes] = Counter()
     with Gateway.start(tmp_path, upstream.url, LOG_LEVEL="info") as gateway:
         token = gateway.make_token()
+        proxy = gateway.proxies[0].process
+        files_before = open_files(proxy)
         for _ in range(TRIALS):
             request = mutate(chance.choice(bases(token["token"])), chance)
             with RawClient(gateway.port) as client:
@@ -69,9 +72,14 @@ def test_mutated_requests(tmp_path: Path, upstream: DemoUpstream, seed: int) -> 
         seen, counted = upstream.count(), gateway.token(token["id"])["request_count"]
         print(f"seed {seed}: {dict(answers)}, upstream saw {seen}, counted {counted}")
         assert answers[b"HTTP/1.1 200"] <= seen <= counted
+        assert open_files(proxy) <= files_before + 3  # the store's
         log = gateway.logs()
         assert "Traceback" not in log
         assert token["token"] not in log
+
+
+def open_files(process: Process) -> int:
+    return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
 
 
 def ask(client: RawClient, request: bytes) -> bytes:
