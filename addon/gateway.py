@@ -17,12 +17,12 @@ from mitmproxy.exceptions import OptionsError
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
-from addon import access_log, answers, authentication, edge, streaming
+from addon import access_log, answers, authentication, edge, streaming, wire
 from addon.exchange import Destination, Exchange, Exchanges, Grant
 from addon.seams import closing, listening, log_records, next_layer, reload, upstream_codec
 from addon.seams.client_codec import MALFORMED
 from store.admission import Admission
-from store.errors import DestinationRefused, GatewayError, InvalidRequest
+from store.errors import DestinationRefused, GatewayError, InvalidRequest, ServiceUnavailable
 from store.settings import Settings, Upstream
 
 _log = logging.getLogger(__name__)
@@ -146,6 +146,8 @@ class Gateway:
         response = flow.response
         if exchange is None or response is None or not exchange.sent:
             return  # the gateway's own answer
+        if not wire.is_answer(response, flow.request):
+            raise ServiceUnavailable
         answers.add_request_ids(response.headers, exchange.request_id)
         response.headers[answers.REMOTE_DURATION] = str(round((time.monotonic() - exchange.sent) * 1000))
         response.stream = streaming.is_streamed_answer(response)

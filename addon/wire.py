@@ -13,6 +13,10 @@ from addon.exchange import Grant
 
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 
+_SWITCHING_PROTOCOLS = 101
+_FINAL = range(200, 1000)
+_VERSIONS = frozenset({"HTTP/1.0", "HTTP/1.1", "HTTP/2.0"})
+
 _HOP_BY_HOP = frozenset(
     {
         b"connection",
@@ -57,7 +61,7 @@ def keyed_request(request: http.Request, grant: Grant) -> http.Request:
 
 def client_response(response: http.Response) -> http.Response:
     """Return the copy of an answer that goes to the client; the answer itself where nothing has to go."""
-    upgraded = response.status_code == 101  # noqa: PLR2004 - Switching Protocols
+    upgraded = response.status_code == _SWITCHING_PROTOCOLS
     dropped = _hop_by_hop(response.headers, upgraded=upgraded)
     fields = response.data.headers.fields
     kept = tuple(field for field in fields if field[0].lower() not in dropped)
@@ -67,6 +71,15 @@ def client_response(response: http.Response) -> http.Response:
     passed.data = copy.copy(response.data)
     passed.data.headers = http.Headers(kept)
     return passed
+
+
+def is_answer(response: http.Response, request: http.Request) -> bool:
+    """Tell whether this is a final answer to a request, and no other protocol's (RFC 9110, sections 2.5 and 15)."""
+    if response.http_version not in _VERSIONS:
+        return False
+    if response.status_code == _SWITCHING_PROTOCOLS:
+        return is_websocket_upgrade(request)
+    return response.status_code in _FINAL
 
 
 def is_websocket_upgrade(request: http.Request) -> bool:

@@ -172,3 +172,25 @@ def test_without_a_connection_header_nothing_else_is_lost(headers: list[Field]) 
     if not any(name.lower() == b"connection" for name, _ in headers):
         out = sent(*headers)
         assert [field for field in out if field in kept] == kept
+
+
+@pytest.mark.parametrize(
+    ("status", "version", "upgrade", "is_one"),
+    [
+        (200, "HTTP/1.1", False, True),
+        (200, "HTTP/1.0", False, True),
+        (200, "HTTP/2.0", False, True),
+        (200, "HTTP/9.9", False, False),
+        (599, "HTTP/1.1", False, True),
+        (999, "HTTP/1.1", False, True),
+        (1000, "HTTP/1.1", False, False),
+        (99, "HTTP/1.1", False, False),
+        (102, "HTTP/1.1", False, False),
+        (101, "HTTP/1.1", False, False),
+        (101, "HTTP/1.1", True, True),
+    ],
+)
+def test_what_is_an_answer(status: int, version: str, upgrade: bool, is_one: bool) -> None:
+    response = make_response(status=status)
+    response.http_version = version
+    assert wire.is_answer(response, make_request(*(UPGRADE if upgrade else []))) == is_one
