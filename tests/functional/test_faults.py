@@ -409,6 +409,7 @@ def test_a_full_disk(tmp_path: Path, upstream: RawUpstream, way: Way) -> None:
             assert [client.ask() for _ in range(10)] == [STORE_FAILED] * 10
             answered = time.monotonic()
             assert gateway.manage(*patch).json()["code"] == "store_unavailable"
+            assert gateway.manage("GET", f"/manage/tokens/{token['id']}").json()["request_count"] == 1
             assert client.ask("/health").status == 200
         again = time.monotonic()
         assert client.ask() == FINE
@@ -441,7 +442,7 @@ def test_a_key_that_cannot_be_decrypted(gateway: Gateway, upstream: RawUpstream)
 # The gateway itself.
 
 BREAKER = """
-from addon import access_log, answers, edge, streaming
+from addon import access_log, edge, wire
 
 
 def breaking(function, where):
@@ -454,6 +455,7 @@ def breaking(function, where):
 
 edge.check = breaking(edge.check, "requestheaders")
 edge.is_health = breaking(edge.is_health, "request")
+wire.is_answer = breaking(wire.is_answer, "responseheaders")
 access_log.write = breaking(access_log.write, "end")
 """
 
@@ -485,6 +487,9 @@ def test_a_hook_that_raises(tmp_path: Path, upstream: RawUpstream, tool_name: st
             report(f"the hook {where} raises", GATEWAY_FAILED, started)
         assert upstream.conversations == []
         assert gateway.token(token["id"])["request_count"] == 0
+        response = client.get("/v1/break-responseheaders")
+        assert (response.status_code, response.json()["code"]) == GATEWAY_FAILED
+        assert "secret" not in response.text
         assert client.get("/v1/break-end").status_code == 200
         assert client.get("/v1/models").status_code == 200
-        assert gateway.token(token["id"])["request_count"] == 2
+        assert gateway.token(token["id"])["request_count"] == 3
