@@ -1,9 +1,10 @@
 """The access log: one line a request, with nothing in it that a client could hide a secret in.
 
-No header, no body and no query; of the path, tokens are masked.
+No header, no body and no query; of the path, tokens are masked, and any other UUID that may be one by mistake.
 """
 
 import logging
+import re
 import time
 from urllib.parse import quote
 
@@ -12,6 +13,11 @@ import flask
 from store.logs import mask_tokens
 
 _LOG = logging.getLogger(__name__)
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
+
+_NO_PROJECT = frozenset({401, 404, 405})
+"""Statuses by which a UUID in a project's place need not be a project's: somebody may have sent a token there."""
 
 
 def register(app: flask.Flask) -> None:
@@ -25,9 +31,12 @@ def _start() -> None:
 
 
 def _log(response: flask.Response) -> flask.Response:
+    path = quote(flask.request.path)  # quoted: a path cannot forge a line
+    if response.status_code in _NO_PROJECT:
+        path = _UUID.sub("<uuid>", path)
     fields = {
         "method": flask.request.method,
-        "path": mask_tokens(quote(flask.request.path)),  # quoted: a path cannot forge a line
+        "path": mask_tokens(path),
         "status": response.status_code,
         "duration_ms": round((time.perf_counter() - flask.g.started) * 1000, 1),
         "request_id": flask.g.request_id,

@@ -3,6 +3,7 @@
 The messages too: they quote the descriptions in openapi.yaml, and never what was sent.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,18 @@ OPENAPI = Path(__file__).with_name("openapi.yaml")
 MAX_BODY = 1024 * 1024
 """Bytes that a request's body may have."""
 
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+
 
 def register(app: flask.Flask) -> None:
     """Check each request to the management API, after it was authenticated.
 
     Raises RequestTooLarge, UnsupportedMediaType or InvalidRequest. What has no operation is left to Flask.
     """
-    config = Config(extra_media_type_deserializers={"application/json": _parsed_by_flask})
+    config = Config(
+        extra_media_type_deserializers={"application/json": _parsed_by_flask},
+        extra_format_validators={"uuid": _is_uuid},
+    )
     contract = OpenAPI.from_file_path(str(OPENAPI), config=config)
 
     def check() -> None:
@@ -60,8 +66,20 @@ class _Request:
 
 
 def _parsed_by_flask(_body: bytes, **_parameters: str) -> object:
-    """Have the body parsed once, by the application's own JSON provider: views get the same object."""
+    """Have the body parsed once, by the application's own JSON provider: views get the same object.
+
+    Raises UnsupportedMediaType where the headers tell of another charset or of a compression.
+    """
+    charset = flask.request.mimetype_params.get("charset", "utf-8")
+    encoding = flask.request.content_encoding or "identity"
+    if (charset.lower(), encoding.lower()) != ("utf-8", "identity"):
+        raise UnsupportedMediaType
     return flask.request.get_json()
+
+
+def _is_uuid(value: object) -> bool:
+    """Tell whether a text is a UUID as RFC 9562 writes it; Python's own reader takes the digits of any script."""
+    return not isinstance(value, str) or _UUID.fullmatch(value) is not None
 
 
 def _validate(contract: OpenAPI, request: flask.Request) -> None:

@@ -1,5 +1,6 @@
 """The port: waitress, with our answers where it would give its own, and a stop that loses no request."""
 
+import contextlib
 import json
 import logging
 import signal
@@ -11,10 +12,13 @@ from typing import TYPE_CHECKING, Any, cast
 import flask
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 from waitress.task import ErrorTask
+from waitress.utilities import RequestEntityTooLarge
 
 from manage_api import request_ids
+from manage_api.contract import MAX_BODY
 from store.errors import (
     GatewayError,
     HeadersTooLarge,
@@ -28,7 +32,6 @@ from store.settings import Listen
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
-    from waitress.parser import HTTPRequestParser
 
 THREADS = 8
 MAX_HEADERS = 64 * 1024
@@ -36,6 +39,8 @@ MAX_HEADERS = 64 * 1024
 MAX_READ = 16 * 1024 * 1024
 """Bytes of a body that are read at all. More than the application takes, because a client that still sends
 when its connection is closed may never see its 413."""
+
+_READ = 64 * 1024
 
 DRAIN_TIMEOUT = 10
 """Seconds that requests under way get at a stop. Only a client that does not read its answer takes longer."""
@@ -69,8 +74,41 @@ class _ErrorTask(ErrorTask):
         _LOG.info("refused", extra={"status": error.status, "request_id": request_id})
 
 
+class _Parser(HTTPRequestParser):
+    """Reads a request, and sees to what waitress lets pass or trips over."""
+
+    def received(self, data: bytes) -> int:
+        """Read on. A client that asks first (`Expect: 100-continue`) is invited only if there is a body to take."""
+        consumed = super().received(data)
+        if self.expect_continue and self.content_length > MAX_BODY:
+            self.error, self.completed = RequestEntityTooLarge("refused before it was sent"), True
+        if self.completed:  # waitress would wait for more, forever
+            self.expect_continue = False
+        return consumed
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Read the headers. Raises ParsingError, also for what no proxy before us would read alike (RFC 9112)."""
+        try:
+            super().parse_header(header_plus)
+        except ValueError:  # a length of thousands of digits, a URL with half a bracket
+            raise ParsingError("unreadable number or address") from None
+        if self.chunked and "CONTENT_LENGTH" in self.headers:  # section 6.3
+            raise ParsingError("two lengths")
+        if self.version == "1.1" and ("HOST" not in self.headers or "," in self.headers["HOST"]):  # section 3.2
+            raise ParsingError("not one Host")
+
+
 class _Channel(HTTPChannel):
     error_task_class = _ErrorTask
+    parser_class = _Parser
+
+    def handle_close(self) -> None:
+        """Close, after reading what has come: a socket closed over unread bytes resets, and the answer may be lost."""
+        with contextlib.suppress(OSError):  # there is nothing more, or nobody
+            for _ in range(MAX_READ // _READ):
+                if self.socket is None or not self.socket.recv(_READ):
+                    break
+        super().handle_close()
 
 
 class Server(TcpWSGIServer):

@@ -18,10 +18,10 @@ def blueprint(store: Store) -> flask.Blueprint:
 
     @routes.get("")
     def list_tokens() -> list[JSONObject]:
-        query = flask.request.args
-        project_id = _canonical(query["projectId"]) if "projectId" in query else None
-        active_only = _flag(query.get("activeOnly", "false"))
-        return [answers.token(record) for record in tokens.list(project_id, active_only=active_only)]
+        project_id = _parameter("projectId")
+        active_only = _flag(_parameter("activeOnly") or "false")
+        records = tokens.list(project_id and _canonical(project_id), active_only=active_only)
+        return [answers.token(record) for record in records]
 
     @routes.post("")
     def create_token() -> tuple[JSONObject, int]:
@@ -53,6 +53,14 @@ def blueprint(store: Store) -> flask.Blueprint:
         return answers.nothing()
 
     return routes
+
+
+def _parameter(name: str) -> str | None:
+    """Return a parameter of the query. Raises InvalidRequest for a repeated one: nobody knows which is meant."""
+    values = flask.request.args.getlist(name)
+    if len(values) > 1:
+        raise InvalidRequest(f"The query parameter '{name}' is given more than once.")
+    return values[0] if values else None
 
 
 def _flag(text: str) -> bool:

@@ -162,11 +162,11 @@ class RequestTooLarge(GatewayError):
 
 
 class UnsupportedMediaType(GatewayError):
-    """The body is no JSON by its own account."""
+    """The body is no JSON in UTF-8 by its own account."""
 
     status = 415
     code = "unsupported_media_type"
-    text = "Send the body as JSON, with 'Content-Type: application/json'."
+    text = "Send the body as JSON in plain UTF-8, with 'Content-Type: application/json'."
 
 
 class RateLimitExceeded(GatewayError):

@@ -1,0 +1,441 @@
+"""Whatever is wrong with a request to the management API: one shape of error, nothing written, nothing logged."""
+
+import contextlib
+import json
+import socket
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.gateway import MANAGEMENT_TOKEN, Gateway
+from support.processes import DEADLINE
+
+from manage_api.contract import MAX_BODY
+from manage_api.server import MAX_HEADERS
+
+SECRET = "sk-of-a-request-that-is-refused"
+CHUNKED = "Transfer-Encoding: chunked"
+UNKNOWN = "3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23"
+ARABIC = "\u0663" + UNKNOWN[1:]
+"""A UUID to Python, whose digits may be of any script, and to nobody else."""
+
+PROJECT_ID, TOKEN_ID, VALUE = (name.center(36, "_") for name in ("project", "token", "value"))
+"""Stand for what is in the store, at the same length; they are replaced on the way out."""
+
+type Answer = tuple[int, dict[str, str], bytes]
+
+
+class Target:
+    """A management process whose store holds a project and a token."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        project = gateway.make_project()
+        self.token = gateway.make_token(project["id"], max_requests=7)
+        self._names = {PROJECT_ID: project["id"], TOKEN_ID: self.token["id"], VALUE: self.token["token"]}
+
+    def rows(self) -> list[str]:
+        """Read every row of every table."""
+        path = self.gateway.data / "llm-proxy.db"
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
+            return list(connection.iterdump())
+
+    def ask(self, raw: bytes) -> Answer:
+        """Send bytes on a connection of their own and return the one answer, up to the end of the connection."""
+        for name, value in self._names.items():
+            raw = raw.replace(name.encode(), value.encode())
+        with socket.create_connection(("127.0.0.1", self.gateway.manage_port), timeout=DEADLINE) as sock:
+            sock.sendall(raw)
+            received = bytearray()
+            while data := sock.recv(65536):
+                received += data
+        head, _, body = bytes(received).partition(b"\r\n\r\n")
+        status, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        return int(status.split()[1]), headers, body
+
+    def check_refused(self, raw: bytes, status: int, code: str) -> None:
+        before = self.rows()
+        found, headers, body = self.ask(raw)
+        error = json.loads(body)
+        assert (found, error["code"]) == (status, code), error
+        assert set(error) - {"description"} == {"error", "code", "message"}
+        assert error["error"] == error["message"]
+        assert SECRET not in body.decode()
+        assert headers["content-type"] == "application/json"
+        assert int(headers["content-length"]) == len(body)
+        assert headers["x-request-id"] == headers["x-llm-proxy-request-id"]
+        assert uuid.UUID(headers["x-request-id"]).version == 4
+        assert self.rows() == before
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    gateway = Gateway(tmp_path_factory.mktemp("bad-input"), "http://127.0.0.1:9")
+    try:
+        gateway.start_management()
+        yield Target(gateway)
+    finally:
+        gateway.stop()
+
+
+def request(line: str, *headers: str, body: bytes | str | None = None, authorization: str | None = None) -> bytes:
+    """Write a request that is well-formed as far as it is not told otherwise; `headers` come last."""
+    content = body.encode() if isinstance(body, str) else body
+    lines = [f"{line} HTTP/1.1", "Host: manage", "Connection: close"]
+    lines += [f"Authorization: {authorization or f'Bearer {MANAGEMENT_TOKEN}'}"] if authorization != "" else []
+    lines += [] if content is None else [f"Content-Length: {len(content)}"]
+    return "\r\n".join([*lines, *headers, "", ""]).encode() + (content or b"")
+
+
+def json_request(line: str, body: bytes | str) -> bytes:
+    return request(line, "Content-Type: application/json", body=body)
+
+
+PROJECTS, PROJECT, TOKENS, TOKEN = WRITES = (
+    "POST /manage/projects",
+    f"PATCH /manage/projects/{PROJECT_ID}",
+    "POST /manage/tokens",
+    f"PATCH /manage/tokens/{TOKEN_ID}",
+)
+GOOD = f'{{"name": "n", "api_key": "{SECRET}", "is_active": true, "project_id": "{PROJECT_ID}", "max_requests": 9}}'
+"""A body that every one of these takes."""
+
+IN_CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD.encode())
+
+NO_JSON: dict[str, bytes] = {
+    "nothing but blanks": b"  ",
+    "not closed": GOOD[:-1].encode(),
+    "something after": f"{GOOD} x".encode(),
+    "two values": f"{GOOD} {GOOD}".encode(),
+    "single quotes": GOOD.replace('"', "'").encode(),
+    "trailing comma": f"{GOOD[:-1]},}}".encode(),
+    "comment": f"{GOOD} // x".encode(),
+    "form": f"name=n&api_key={SECRET}".encode(),
+    "byte order mark": GOOD.encode("utf-8-sig"),
+    "UTF-16": GOOD.encode("utf-16"),
+    "UTF-32": GOOD.encode("utf-32"),
+    "Latin-1": GOOD.replace('"n"', '"\u00e9"').encode("latin-1"),
+    "overlong UTF-8": GOOD.encode().replace(b'"n"', b'"\xc0\xaf"'),
+    "surrogates in UTF-8": GOOD.encode().replace(b'"n"', b'"\xed\xa0\x80"'),
+    "lone surrogate": GOOD.encode().replace(b'"n"', b'"\\ud800"'),
+    "lone surrogate as a key": GOOD.encode().replace(b'{"', b'{"\\udfff": 1, "'),
+    "lone surrogate where nobody looks": GOOD.encode().replace(b'{"', b'{"x": [{"y": "\\udfff"}], "'),
+    "control character": GOOD.encode().replace(b'"n"', b'"a\nb"'),
+    "NUL": GOOD.encode().replace(b'"n"', b'"a\0b"'),
+    "NaN": GOOD.encode().replace(b"9", b"NaN"),
+    "Infinity": GOOD.encode().replace(b"9", b"-Infinity"),
+    "leading zero": GOOD.encode().replace(b"9", b"09"),
+    "plus": GOOD.encode().replace(b"9", b"+9"),
+    "hexadecimal": GOOD.encode().replace(b"9", b"0x9"),
+    "too many digits": GOOD.encode().replace(b"9", b"9" * 5000),
+    "deep array": b"[" * 200_000,
+    "deep object": b'{"name":' * 100_000,
+    "deep and closed": GOOD.encode().replace(b'"n"', b"[" * 100_000 + b"]" * 100_000),
+}
+NO_OBJECT = ("null", "true", "1", "1e400", '"text"', "[]", f"[{GOOD}]", "[[[[]]]]")
+
+INVISIBLE = ("", " ", "\t\r\n", "\u00a0", "\u2003\u3000", "\u200b", "\u200d\ufeff\u2060", "\u00ad", "\u3164", "\x1f")
+BAD_NAMES = (*INVISIBLE, "\0", "a\0b", "a\0", "n" * 256, "\U0001f600" * 256)
+BAD_KEYS = (
+    *("", " ", "a b", "k\n", "k\r\nX-Evil: 1", "\rk", "k\t", "k\0", "k\x7f", "\u00e9", "k\u2028", "k\u200b", "\uff4b"),
+    "k" * 4097,
+)
+NO_TEXT = ("null", "true", "0", "1.5", "[]", '["n"]', "{}", '{"n": "n"}')
+NO_COUNT = (
+    *("-1", "-9223372036854775809", "9223372036854775808", "1e400", "-1e400", "1.0", "1e3", "0.5", "-0.0", "9" * 4000),
+    *("true", "false", "null", '"1"', '""', "[]", "[1]", "{}"),
+)
+NO_FLAG = ('"true"', '"false"', "1", "0", "1.0", "null", "[]", "{}", '""')
+NO_UUID = (
+    *("", "x", f"{PROJECT_ID}\n", f" {PROJECT_ID}", f"{PROJECT_ID}x", f"{{{PROJECT_ID}}}", f"urn:uuid:{PROJECT_ID}"),
+    *(
+        f"{PROJECT_ID},{PROJECT_ID}",
+        f"{PROJECT_ID}\u0000",
+        UNKNOWN.replace("-", ""),
+        ARABIC,
+        f"{UNKNOWN[:-1]}g",
+        "' OR 1=1",
+    ),
+)
+
+BAD_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "name": ((PROJECTS, PROJECT), (*map(json.dumps, BAD_NAMES), *NO_TEXT)),
+    "api_key": ((PROJECTS, PROJECT), (*map(json.dumps, BAD_KEYS), *NO_TEXT)),
+    "is_active": ((PROJECT, TOKEN), NO_FLAG),
+    "max_requests": ((TOKENS, TOKEN), NO_COUNT),
+    "expires_in_days": ((TOKENS,), (*NO_COUNT, "2880001", "2900000")),
+    "project_id": ((TOKENS,), (*map(json.dumps, NO_UUID), *NO_TEXT)),
+}
+
+
+@pytest.mark.parametrize("line", WRITES)
+def test_bodies_that_are_no_json_object(target: Target, line: str) -> None:
+    for body in (*NO_JSON.values(), *map(str.encode, NO_OBJECT)):
+        target.check_refused(json_request(line, body), 400, "invalid_request")
+
+
+@pytest.mark.parametrize("field", BAD_FIELDS)
+def test_bad_fields(target: Target, field: str) -> None:
+    lines, values = BAD_FIELDS[field]
+    for line in lines:
+        for value in values:  # the last of a repeated field counts
+            target.check_refused(json_request(line, f'{GOOD[:-1]}, "{field}": {value}}}'), 400, "invalid_request")
+
+
+def test_a_bad_field_is_not_hidden_by_an_escape(target: Target) -> None:
+    for line in (PROJECTS, PROJECT):
+        target.check_refused(json_request(line, f'{GOOD[:-1]}, "n\\u0061me": ""}}'), 400, "invalid_request")
+
+
+@pytest.mark.parametrize("body", ["{}", '{"name": "n"}', '{"api_key": "k"}', '{"Name": "n", "API_KEY": "k"}'])
+def test_missing_fields(target: Target, body: str) -> None:
+    for line in (PROJECTS, TOKENS):
+        target.check_refused(json_request(line, body), 400, "invalid_request")
+
+
+HEADERS: dict[str, tuple[str, ...]] = {
+    "no type": (),
+    "empty type": ("Content-Type:",),
+    "text": ("Content-Type: text/plain",),
+    "form": ("Content-Type: application/x-www-form-urlencoded",),
+    "multipart": ("Content-Type: multipart/form-data; boundary=x",),
+    "almost": ("Content-Type: application/jsonx",),
+    "suffix": ("Content-Type: application/hal+json",),
+    "text/json": ("Content-Type: text/json",),
+    "two types": ("Content-Type: application/json", "Content-Type: text/plain"),
+    "one type twice": ("Content-Type: application/json, application/json",),
+    "UTF-16": ("Content-Type: application/json; charset=utf-16",),
+    "Latin-1": ('Content-Type: application/json; charset="ISO-8859-1"',),
+    "unknown charset": ("Content-Type: application/json; charset=klingon",),
+    "UTF-7": ("Content-Type: application/json; charset=utf-7",),
+    "compressed": ("Content-Type: application/json", "Content-Encoding: gzip"),
+    "compressed twice": ("Content-Type: application/json", "Content-Encoding: identity, gzip"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_bodies_of_another_type(target: Target, name: str) -> None:
+    for line in WRITES:
+        target.check_refused(request(line, *HEADERS[name], body=GOOD), 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("line", WRITES)
+def test_no_body(target: Target, line: str) -> None:
+    for headers in ([], ["Content-Length: 0"], ["Expect: 100-continue"], ["Expect: 100-continue", "Content-Length: 0"]):
+        target.check_refused(request(line, "Content-Type: application/json", *headers), 400, "invalid_request")
+    chunked = request(line, "Content-Type: application/json", "Transfer-Encoding: chunked") + b"0\r\n\r\n"
+    target.check_refused(chunked, 400, "invalid_request")
+
+
+BIG = MAX_BODY + 1
+SIZES: dict[str, tuple[tuple[str, ...], bytes]] = {
+    "sent": ((f"Content-Length: {BIG}",), b" " * BIG),
+    "in one chunk": ((CHUNKED,), b"%x\r\n%b\r\n0\r\n\r\n" % (BIG, b" " * BIG)),
+    "in many chunks": ((CHUNKED,), b"10000\r\n%b\r\n" % (b" " * 65536) * 17 + b"0\r\n\r\n"),
+    "announced": ((f"Content-Length: {BIG}", "Expect: 100-continue"), b""),
+    "announced as huge": ((f"Content-Length: {1000 * BIG}", "Expect: 100-continue"), b""),
+    "huge": ((f"Content-Length: {1000 * BIG}",), b""),
+    "beyond all numbers": ((f"Content-Length: {10**4000}",), b""),
+}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_bodies_that_are_too_large(target: Target, name: str) -> None:
+    headers, body = SIZES[name]
+    for line in (PROJECTS, TOKEN):
+        raw = request(line, "Content-Type: application/json", *headers) + body
+        target.check_refused(raw, 413, "request_too_large")
+
+
+def test_what_is_not_bad_is_taken(target: Target) -> None:
+    """The one good body here, by each way to send it: the refusals above and below are not for something else."""
+    for line in WRITES:
+        assert target.ask(json_request(line, GOOD))[0] == (200 if "PATCH" in line else 201)
+    chunked = request(TOKEN, "Content-Type: application/json; charset=UTF-8", CHUNKED, "Content-Encoding: identity")
+    assert target.ask(chunked + IN_CHUNKS)[0] == 200
+    for query in ("", f"?{ID}", f"?activeOnly=true&{ID}", "?other=1&other=2"):
+        assert target.ask(request(f"GET /manage/tokens{query}"))[0] == 200
+    status, _, rest = target.ask(
+        request(TOKEN, "Content-Type: application/json", "Expect: 100-continue", body='{"max_requests": 7}')
+    )
+    assert status == 100
+    assert rest.startswith(b"HTTP/1.1 200 ")
+
+
+NO_HTTP: dict[str, bytes] = {
+    "no request": b"NONSENSE\r\n\r\n",
+    "TLS": bytes.fromhex("16030100c8010000c40303") + bytes(50) + b"\r\n\r\n",
+    "unknown version": b"GET /health HTTP/9\r\n\r\n",
+    "small letters": request("post /manage/projects"),
+    "method of signs": request("G@T /manage/projects"),
+    "blank in the path": request("GET /manage/pro jects"),
+    "bytes in the path": request("GET /manage/\u00e9"),
+    "address with half a bracket": request("GET http://[/manage/projects"),
+    "address with no IPv6": request("GET http://[x]/manage/projects"),
+    "no Host": b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n",
+    "two Hosts": request("GET /health", "Host: other"),
+    "no colon": request("GET /health", "Nonsense"),
+    "blank before the colon": request("GET /health", "X : y"),
+    "no name": request("GET /health", ": y"),
+    "NUL in a header": request("GET /health", "X: a\0b"),
+    "CR in a header": request("GET /health", "X: a\rb"),
+    "LF in a header": request("GET /health", "X: a\nb"),
+    "negative length": request(PROJECTS, "Content-Length: -1"),
+    "signed length": request(PROJECTS, "Content-Length: +1") + b"x",
+    "length in words": request(PROJECTS, "Content-Length: one") + b"x",
+    "length of too many digits": request(PROJECTS, "Content-Length: " + "1" * 5000),
+    "two lengths": request(PROJECTS, "Content-Length: 1", "Content-Length: 2") + b"xy",
+    "length and chunks": request(PROJECTS, "Content-Type: application/json", CHUNKED, body=IN_CHUNKS),
+    "chunk of a negative size": request(PROJECTS, CHUNKED) + b"-1\r\nx\r\n0\r\n\r\n",
+    "chunk of no size": request(PROJECTS, CHUNKED) + b"zz\r\nx\r\n0\r\n\r\n",
+    "chunk of a prefixed size": request(PROJECTS, CHUNKED) + b"0x1\r\nx\r\n0\r\n\r\n",
+    "chunk that is longer": request(PROJECTS, CHUNKED) + b"1\r\nxyz\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", NO_HTTP)
+def test_malformed_http(target: Target, name: str) -> None:
+    target.check_refused(NO_HTTP[name], 400, "invalid_request")
+
+
+def test_headers_and_encodings_beyond_reading(target: Target) -> None:
+    target.check_refused(request("GET /manage/projects", "X: " + "x" * MAX_HEADERS), 431, "headers_too_large")
+    target.check_refused(request(f"GET /manage/{'x' * MAX_HEADERS}"), 431, "headers_too_large")
+    for encoding in ("gzip", "gzip, chunked", "identity", "x"):
+        raw = request(PROJECTS, f"Transfer-Encoding: {encoding}")
+        target.check_refused(raw, 501, "transfer_encoding_unknown")
+
+
+ID = f"projectId={PROJECT_ID}"
+QUERIES = (
+    *("activeOnly=", "activeOnly=1", "activeOnly=yes", "activeOnly=null", "activeOnly=true%00", "activeOnly=%ff"),
+    *("activeOnly=true&activeOnly=false", "activeOnly=true&activeOnly=true", "activeOnly=true&activeOnly=x"),
+    *("projectId=", "projectId=x", f"{ID}%0a", f"projectId={{{PROJECT_ID}}}", f"projectId=urn:uuid:{PROJECT_ID}"),
+    *("projectId=%00", "projectId=%ff", f"projectId=%D9%A3{UNKNOWN[1:]}", f"projectId={UNKNOWN.replace('-', '')}"),
+    *(f"{ID}&{ID}", f"{ID}&projectId=x", f"activeOnly=true;{ID}"),
+)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_bad_queries(target: Target, query: str) -> None:
+    target.check_refused(request(f"GET /manage/tokens?{query}"), 400, "invalid_request")
+
+
+NO_IDS = (
+    *(UNKNOWN, UNKNOWN.upper(), "00000000-0000-0000-0000-000000000000", "x", "-1", "0", "%00", "%ff", "%zz", "%0a"),
+    *("..", "%2e%2e", "x" * 5000, "'%20OR%201=1", "*", "%C2%AD", UNKNOWN.replace("-", ""), f"%D9%A3{UNKNOWN[1:]}"),
+    *(f"{name}{end}" for name in (PROJECT_ID, TOKEN_ID, VALUE) for end in ("%0a", "%20", "x", "/", "/x", "%00", ",x")),
+    *(f"{start}{name}" for name in (PROJECT_ID, TOKEN_ID, VALUE) for start in ("%20", "urn:uuid:", "/", "x", "./")),
+)
+
+
+@pytest.mark.parametrize("folder", ["tokens", "projects"])
+def test_unknown_ids(target: Target, folder: str) -> None:
+    for name in NO_IDS:
+        for method, body in (("GET", None), ("DELETE", None), ("PATCH", GOOD)):
+            raw = request(f"{method} /manage/{folder}/{name}", "Content-Type: application/json", body=body)
+            target.check_refused(raw, 404, "not_found")
+    if folder == "projects":
+        for name in (UNKNOWN, "x", TOKEN_ID, VALUE):
+            target.check_refused(request(f"POST /manage/projects/{name}/tokens/revoke"), 404, "not_found")
+
+
+def test_a_token_for_an_unknown_project(target: Target) -> None:
+    for project_id in (UNKNOWN, UNKNOWN.upper(), TOKEN_ID, VALUE):
+        target.check_refused(json_request(TOKENS, f'{{"project_id": "{project_id}"}}'), 404, "not_found")
+
+
+PATHS = (
+    *("/", "/manage", "/manage/", "/manage//projects", "/manage/projects/", "/MANAGE/projects"),
+    *("/manage/Projects", "/manage/projects/../projects", "/manage/./projects", "/manage/projects;x", "/v1/models"),
+    *("/manage/projects/x/tokens", f"/manage/tokens/{TOKEN_ID}/revoke", f"/manage/projects/{PROJECT_ID}/x", "*"),
+    *("/manage/\\projects", "/manage/projects%00", "/manage/projects%23", "/static/x", "/openapi.json"),
+)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_unknown_paths(target: Target, path: str) -> None:
+    for method in ("GET", "POST", "DELETE", "OPTIONS"):
+        target.check_refused(request(f"{method} {path}"), 404, "not_found")
+
+
+def test_files_outside_the_documentation(target: Target) -> None:
+    for path in ("../app.py", "%2e%2e/app.py", "..%2fapp.py", "%2fetc/passwd", "x%00", "..", "..%5capp.py"):
+        target.check_refused(request(f"GET /docs/{path}"), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/manage/projects", "/manage/tokens", "/manage/projects/", "/health", "/docs"])
+def test_unknown_methods(target: Target, path: str) -> None:
+    line = f"{path}{PROJECT_ID}" if path.endswith("/") else path
+    for method in ("PUT", "OPTIONS", "TRACE", "CONNECT", "BREW", "X" * 5000):
+        target.check_refused(request(f"{method} {line}", body=GOOD), 405, "method_not_allowed")
+    target.check_refused(request(f"GET /manage/projects/{PROJECT_ID}/tokens/revoke"), 405, "method_not_allowed")
+
+
+AUTHORIZATIONS = (
+    *("", "Bearer", "Bearer ", "bearer  ", f"Basic {MANAGEMENT_TOKEN}", MANAGEMENT_TOKEN, f"Bearer{MANAGEMENT_TOKEN}"),
+    *(f"Bearer {MANAGEMENT_TOKEN}x", f"Bearer {MANAGEMENT_TOKEN[:-1]}", f"Bearer {MANAGEMENT_TOKEN.upper()}"),
+    *(f"Bearer {MANAGEMENT_TOKEN}, Bearer x", f"Bearer x {MANAGEMENT_TOKEN}", f"Bearer\t{MANAGEMENT_TOKEN}"),
+    *(
+        f"Bearer {VALUE}",
+        f"Bearer {TOKEN_ID}",
+        f"Bearer {SECRET}",
+        "Bearer \u00e9\u2603",
+        f'Bearer "{MANAGEMENT_TOKEN}"',
+    ),
+    f"Bearer {MANAGEMENT_TOKEN}\r\nAuthorization: Bearer {MANAGEMENT_TOKEN}",
+)
+
+
+@pytest.mark.parametrize("number", range(len(AUTHORIZATIONS)))
+def test_broken_authorization(target: Target, number: int) -> None:
+    for line in (
+        "GET /manage/tokens",
+        "GET /manage/nothing",
+        "PUT /manage/tokens",
+        f"DELETE /manage/tokens/{TOKEN_ID}",
+    ):
+        raw = request(line, authorization=AUTHORIZATIONS[number])
+        target.check_refused(raw, 401, "unauthorized")
+    for body in (GOOD, "{"):
+        raw = request(TOKEN, "Content-Type: application/json", body=body, authorization=AUTHORIZATIONS[number])
+        target.check_refused(raw, 401, "unauthorized")
+
+
+def test_a_client_that_leaves_in_the_middle_changes_nothing(target: Target) -> None:
+    before = target.rows()
+    raw = json_request(PROJECTS, GOOD)
+    for length in (1, raw.index(b"\r\n\r\n"), len(raw) - 1):
+        with socket.create_connection(("127.0.0.1", target.gateway.manage_port), timeout=DEADLINE) as sock:
+            sock.sendall(raw[:length])
+            sock.shutdown(socket.SHUT_WR)
+            assert sock.recv(1) == b""
+    assert target.rows() == before
+
+
+def test_the_log_holds_nothing_of_it(tmp_path: Path) -> None:
+    """At level debug, as every test here; with tokens where none belong."""
+    gateway = Gateway(tmp_path, "http://127.0.0.1:9")
+    try:
+        gateway.start_management()
+        target = Target(gateway)
+        for place in ("tokens/", "tokens/x", "token/", "projects/", "x%2F", "x%252F", "x", "tokens%2F"):
+            for method in ("GET", "PUT", "TRACE"):
+                for authorization in (None, f"Bearer {VALUE}", f"Basic {SECRET}"):
+                    target.ask(request(f"{method} /manage/{place}{VALUE}?k={SECRET}", authorization=authorization))
+        for raw in NO_HTTP.values():
+            target.ask(raw.replace(b"\r\n", f"\r\nX-Secret: {SECRET} {VALUE}\r\n".encode(), 1))
+        for line in WRITES:
+            for body in NO_JSON.values():
+                target.ask(json_request(line, body))
+            for field, (_, values) in BAD_FIELDS.items():
+                target.ask(json_request(line, f'{GOOD[:-1]}, "{field}": {values[-1]}}}'))
+    finally:
+        gateway.stop()
+    log = gateway.logs()
+    assert log.count("manage_api") > 150
+    for secret in (SECRET, target.token["token"], MANAGEMENT_TOKEN, "Traceback", "uncaptured"):
+        assert secret not in log
