@@ -5,6 +5,7 @@ exceeded and a revoke is obeyed at once, by every process on the store. Nothing 
 """
 
 import functools
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from store.errors import (
 )
 from store.group_commit import GroupCommit
 from store.tokens import is_token_value
+
+_log = logging.getLogger(__name__)
 
 _COUNT = "UPDATE token SET request_count = request_count + ?, last_used_at = ? WHERE id = ?"
 
@@ -105,7 +108,9 @@ class _Batch:
         try:
             api_key = self._api_key(row)
         except DecryptionError:
-            return GatewayError(f"The key of project {row.project_id} cannot be decrypted.")
+            fault = f"The key of project {row.project_id} cannot be decrypted."
+            _log.error("%s Replace it: PATCH the project's api_key.", fault)
+            return GatewayError(fault)
         self.counts[row.token_id] += 1
         return Admitted(row.token_id, row.project_id, api_key)
 

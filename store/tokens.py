@@ -4,19 +4,26 @@ A token's value is a lower-case UUIDv4. The management API takes it, or the toke
 asks for a `tokenId`; logs and everything else speak of a token by its public id only.
 """
 
+import logging
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
 from store import clock
 from store.bootstrap import Store
+from store.crypto import DecryptionError
 from store.errors import InvalidRequest, NotFound, ProjectInactive
 from store.models import Project, Token
 
 DEFAULT_EXPIRES_IN_DAYS = 30
 _DAY = 24 * 60 * 60 * clock.SECOND
+
+UNREADABLE = str(uuid.UUID(int=0))
+"""Stands for a value that cannot be decrypted: the form of a token, and no token (the nil UUID of RFC 9562)."""
+
+_LOG = logging.getLogger(__name__)
 
 _CANONICAL_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -28,7 +35,7 @@ def is_token_value(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """A token as the management API shows it, with its value. Times are microseconds."""
+    """A token as the management API shows it, with its value, or UNREADABLE. Times are microseconds."""
 
     id: str
     value: str
@@ -102,12 +109,12 @@ class Tokens:
         if active_only:
             query = query.where(Token.is_active & (Token.expires_at > self._database.now()))
         with self._database.read():
-            return [self._record(row) for row in query]
+            return self._records(query)
 
     def get(self, token_id: str) -> TokenRecord:
         """Return one token, by its id or its value. Raises NotFound."""
         with self._database.read():
-            return self._record(self._row(token_id))
+            return self._records([self._row(token_id)])[0]
 
     def update(self, token_id: str, changes: TokenChanges) -> TokenRecord:
         """Write the named columns and return the token; with no changes nothing is written. Raises NotFound.
@@ -141,10 +148,22 @@ class Tokens:
             raise NotFound("There is no such token.")
         return row
 
+    def _records(self, rows: Iterable[Token]) -> Sequence[TokenRecord]:
+        """Read rows. One that is damaged, or whose key is gone, is shown without its value: the others go on."""
+        records = [self._record(row) for row in rows]
+        unreadable = [record.id for record in records if record.value == UNREADABLE]
+        if unreadable:
+            _LOG.error("tokens cannot be decrypted", extra={"tokens": len(unreadable), "first_id": unreadable[0]})
+        return records
+
     def _record(self, row: Token) -> TokenRecord:
+        try:
+            value = self._vault.open_token(row.id, bytes(row.sealed_value))
+        except DecryptionError:
+            value = UNREADABLE
         return TokenRecord(
             id=row.id,
-            value=self._vault.open_token(row.id, bytes(row.sealed_value)),
+            value=value,
             project_id=row.project_id,
             expires_at=row.expires_at,
             is_active=row.is_active,
