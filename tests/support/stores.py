@@ -2,10 +2,12 @@
 
 import contextlib
 import sqlite3
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from store import clock
 from store.bootstrap import Store, open_store
 from store.projects import Projects
 from store.settings import Settings
@@ -34,6 +36,30 @@ def make_token(store: Store, **fields: Any) -> TokenRecord:
     """Add a token, in a project of its own where none is named."""
     project_id = fields.pop("project_id", None) or Projects(store).create("Tests", API_KEY).id
     return Tokens(store).create(project_id, **fields)
+
+
+def make_many_tokens(store: Store, project_id: str, number: int) -> list[tuple[str, str]]:
+    """Add tokens in one go, the last one newest; return their ids and values."""
+    made = [(str(uuid.uuid4()), str(uuid.uuid4())) for _ in range(number)]
+    now = clock.now()
+    rows = [
+        (
+            token_id,
+            project_id,
+            store.vault.lookup(value),
+            store.vault.seal_token(token_id, value),
+            now + age,
+            clock.NEVER,
+        )
+        for age, (token_id, value) in enumerate(made)
+    ]
+    with contextlib.closing(sqlite3.connect(store.database.path)) as connection, connection:
+        connection.executemany(
+            "INSERT INTO token (id, project_id, lookup, sealed_value, created_at, expires_at, is_active, request_count,"
+            " max_requests) VALUES (?, ?, ?, ?, ?, ?, 1, 0, 0)",
+            rows,
+        )
+    return made
 
 
 def set_columns(store: Store, table: str, row_id: str, **columns: object) -> None:

@@ -1,0 +1,108 @@
+"""Tokens over the management API and the proxy: many of them, by either name, and at the edges of their limits."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from support.gateway import Gateway, bearer
+from support.stores import make_many_tokens, make_settings, opened, set_columns
+
+from store import clock
+
+LARGEST = 2**63 - 1
+MANY = 10_000
+
+
+def status(gateway: Gateway, token: dict[str, Any]) -> int:
+    return httpx.get(f"{gateway.url}/v1/models", headers=bearer(token)).status_code
+
+
+def test_ten_thousand_tokens_are_listed(tmp_path: Path) -> None:
+    gateway = Gateway(tmp_path, "http://127.0.0.1:9")
+    try:
+        gateway.start_management()
+        project_id, other = (gateway.make_project()["id"] for _ in range(2))
+        first = gateway.make_token(other)
+        with opened(make_settings(tmp_path)) as store:
+            made = make_many_tokens(store, project_id, MANY)
+        found = gateway.manage("GET", "/manage/tokens").json()
+        assert found[-1] == first
+        assert [(token["id"], token["token"]) for token in found[:-1]] == made[::-1]
+        assert gateway.manage("GET", f"/manage/tokens?projectId={other}&activeOnly=true").json() == [first]
+        revoked = gateway.manage("POST", f"/manage/projects/{project_id}/tokens/revoke").json()
+        assert revoked["revoked_count"] == MANY
+        assert gateway.manage("GET", "/manage/tokens?activeOnly=true").json() == [first]
+        assert gateway.manage("DELETE", f"/manage/projects/{project_id}").status_code == 204
+        assert gateway.manage("GET", "/manage/tokens").json() == [first]
+    finally:
+        gateway.stop()
+
+
+@pytest.mark.parametrize("name", ["id", "token"])
+@pytest.mark.parametrize("write", [str.lower, str.upper], ids=["lower", "upper"])
+def test_an_id_and_a_value_address_a_token_everywhere(gateway: Gateway, name: str, write: Any) -> None:
+    token = gateway.make_token()
+    path = f"/manage/tokens/{write(token[name])}"
+    assert gateway.manage("GET", path).json() == token
+    assert gateway.manage("PATCH", path, {"max_requests": 3}).json() == {**token, "max_requests": 3}
+    assert gateway.manage("DELETE", path).status_code == 204
+    assert status(gateway, token) == 401
+    assert gateway.manage("PATCH", path, {"is_active": True}).json()["is_active"] is True
+    assert status(gateway, token) == 200
+
+
+def test_only_the_value_itself_opens_the_proxy(gateway: Gateway) -> None:
+    token = gateway.make_token()
+    for text in (token["id"], token["token"].upper(), token["token"].replace("-", "")):
+        assert status(gateway, {"token": text}) == 401
+    assert gateway.token(token["id"])["request_count"] == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "days"),
+    [({}, 30), *(({"expires_in_days": days}, days) for days in (0, 1, 2_880_000))],
+)
+def test_expiry(gateway: Gateway, fields: dict[str, Any], days: int) -> None:
+    token = gateway.make_token(**fields)
+    if days == 0:
+        assert token["expires_at"] == "9999-12-31T23:59:59Z"
+    else:
+        created = datetime.fromisoformat(token["created_at"])
+        assert datetime.fromisoformat(token["expires_at"]) == created + timedelta(days=days)
+        assert abs(created - datetime.now(UTC)) < timedelta(minutes=1)
+    assert status(gateway, token) == 200
+
+
+def test_a_token_ends_at_the_second_that_is_shown(gateway: Gateway) -> None:
+    """Neither before it nor after: what is shown is what is stored."""
+    token = gateway.make_token(expires_in_days=1)
+    with opened(make_settings(gateway.folder)) as store:
+        [(stored,)] = store.database.execute("SELECT expires_at FROM token WHERE id = ?", [token["id"]])
+        shown = datetime.fromisoformat(token["expires_at"])
+        assert datetime.fromtimestamp(stored / clock.SECOND, UTC) == shown
+        set_columns(store, "token", token["id"], expires_at=clock.now())
+    assert status(gateway, token) == 401
+    listed = gateway.manage("GET", f"/manage/tokens?projectId={token['project_id']}&activeOnly=true").json()
+    assert listed == []
+
+
+@pytest.mark.parametrize("limit", [0, 1, LARGEST - 1, LARGEST])
+def test_limits(gateway: Gateway, limit: int) -> None:
+    made, patched = gateway.make_token(max_requests=limit), gateway.make_token(max_requests=5)
+    patched = gateway.manage("PATCH", f"/manage/tokens/{patched['id']}", {"max_requests": limit}).json()
+    for token in (made, patched):
+        assert token["max_requests"] == gateway.token(token["id"])["max_requests"] == limit
+        assert [status(gateway, token) for _ in range(2)] == [200, 429 if limit == 1 else 200]
+
+
+@pytest.mark.parametrize("limit", [0, LARGEST])
+def test_the_count_at_the_end_of_all_numbers(gateway: Gateway, limit: int) -> None:
+    token = gateway.make_token(max_requests=limit)
+    with opened(make_settings(gateway.folder)) as store:
+        set_columns(store, "token", token["id"], request_count=LARGEST - 1)
+    assert status(gateway, token) == 200
+    assert gateway.token(token["id"])["request_count"] == LARGEST
+    if limit:
+        assert status(gateway, token) == 429
