@@ -1,0 +1,78 @@
+"""schemathesis against the real management process: whatever it makes of openapi.yaml, it finds nothing.
+
+All of its checks and phases, good data and bad, on an empty store and on a filled one.
+"""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.gateway import MANAGEMENT_TOKEN, Gateway
+from support.processes import clean_environment, tool
+from support.stores import make_settings, opened, set_columns
+
+from manage_api.contract import OPENAPI
+
+HERE = Path(__file__).parent
+EXAMPLES = 300
+CASES = 2000
+"""A run with fewer has not seen the API. One makes some 3,000."""
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Gateway]:
+    gateway = Gateway(tmp_path, "http://127.0.0.1:9")
+    try:
+        gateway.start_management()
+        yield gateway
+    finally:
+        gateway.stop()
+
+
+@pytest.fixture
+def filled(empty: Gateway) -> Gateway:
+    """Projects on and off, with tokens that are active, revoked, expired, limited, used up, and damaged."""
+    active, inactive = (empty.make_project(name)["id"] for name in ("Active", "Inactive"))
+    for project in (active, inactive):
+        tokens = [empty.make_token(project, max_requests=number, expires_in_days=number) for number in range(6)]
+        empty.manage("DELETE", f"/manage/tokens/{tokens[1]['id']}").raise_for_status()
+        with opened(make_settings(empty.folder)) as store:
+            set_columns(store, "token", tokens[2]["id"], expires_at=1)
+            set_columns(store, "token", tokens[3]["id"], request_count=3, last_used_at=1)
+            set_columns(store, "token", tokens[4]["id"], sealed_value=b"damaged")
+    empty.manage("PATCH", f"/manage/projects/{inactive}", {"is_active": False}).raise_for_status()
+    return empty
+
+
+def run(gateway: Gateway, seed: int) -> dict[str, Any]:
+    """Run schemathesis, and return its report."""
+    report = gateway.folder / "report.json"
+    command = [
+        *(tool("schemathesis"), "--config-file", str(HERE / "schemathesis.toml"), "run", str(OPENAPI)),
+        *("--url", gateway.manage_url, "--include-path-regex", "^/(health|manage)"),
+        *("--header", f"Authorization: Bearer {MANAGEMENT_TOKEN}", "--seed", str(seed)),
+        *("--max-examples", str(EXAMPLES), "--report", "json", "--report-json-path", str(report)),
+    ]
+    env = {**clean_environment(), "SCHEMATHESIS_HOOKS": str(HERE / "schemathesis_checks.py")}
+    done = subprocess.run(command, cwd=gateway.folder, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(report.read_text())
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("store", ["empty", "filled"])
+def test_schemathesis_finds_nothing(request: pytest.FixtureRequest, store: str, seed: int) -> None:
+    gateway: Gateway = request.getfixturevalue(store)
+    report = run(gateway, seed)
+    assert (report["complete"], report["failures"], report["errors"]) == (True, [], [])
+    assert report["operations"]["tested"] == report["operations"]["selected"] == 12
+    assert {name: phase["status"] for name, phase in report["phases"].items()} == dict.fromkeys(
+        ("examples", "coverage", "fuzzing", "stateful"), "success"
+    )
+    assert report["test_cases"]["generated"] >= CASES
+    assert '"status": 5' not in gateway.logs()
+    assert "Traceback" not in gateway.logs()
