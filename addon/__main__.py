@@ -6,13 +6,14 @@ Unlike `mitmdump -s` it has the addon in place before the port opens, and nothin
 import asyncio
 
 import click
-from mitmproxy import options, optmanager
+from mitmproxy import options
 from mitmproxy.tools.dump import DumpMaster
 from mitmproxy.tools.web.master import WebMaster
 
-from addon.seams import chain, listening
+from addon.seams import chain, listening, own_files
 from addon.startup import make_gateway
-from store.lifecycle import BAD_SETTINGS, or_exit, stop_with_supervisor
+from store.errors import StartupError
+from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, or_exit
 from store.settings import Settings
 
 
@@ -20,9 +21,9 @@ from store.settings import Settings
 @click.option("--web", is_flag=True, help="Show the traffic in mitmweb, on WEB_LISTEN.")
 def main(*, web: bool) -> None:
     """Serve until a signal comes."""
-    stop_with_supervisor()
+    begin()
     settings = or_exit(Settings.load, BAD_SETTINGS)
-    asyncio.run(_serve_web(settings) if web else _serve(settings))
+    or_exit(lambda: asyncio.run(_serve_web(settings) if web else _serve(settings)), CANNOT_START)
 
 
 async def _serve(settings: Settings) -> None:
@@ -36,13 +37,15 @@ async def _serve_web(settings: Settings) -> None:
     master.options.update(web_open_browser=False)
     _add_gateway(master, settings)
     print(f"mitmweb: {master.web_url}", flush=True)
-    await master.run()
+    try:
+        await master.run()
+    except OSError as error:  # all that is opened with an exception: the proxy's port fails with a line in the log
+        raise StartupError(f"Cannot listen on {settings.web} (WEB_LISTEN): {error.__cause__}.") from error
 
 
 def _add_gateway(master: DumpMaster | WebMaster, settings: Settings) -> None:
     chain.add_first(master, make_gateway(settings))
-    master.options.update(confdir=str(settings.mitmproxy_dir))
-    optmanager.load_paths(master.options, str(settings.mitmproxy_dir / "config.yaml"))
+    own_files.use(master, settings.mitmproxy_dir)
     master.options.update(mode=[listening.reverse_mode(settings)])
 
 

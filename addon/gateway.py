@@ -19,7 +19,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
 from addon import access_log, answers, authentication, edge, streaming, wire
 from addon.exchange import Destination, Exchange, Exchanges, Grant
-from addon.seams import closing, listening, log_records, next_layer, reload, upstream_codec
+from addon.seams import closing, listening, log_records, next_layer, upstream_codec
 from addon.seams.client_codec import MALFORMED
 from store.admission import Admission
 from store.errors import DestinationRefused, GatewayError, InvalidRequest, ServiceUnavailable
@@ -71,7 +71,6 @@ class Gateway:
 
     def running(self) -> None:
         """Open the port in reverse mode, if mitmproxy was not started in it, and fix where requests may go."""
-        reload.stop_watching(ctx.master, self)
         log_records.redact_wire_bytes()
         closing.install()
         upstream_codec.install()

@@ -2,15 +2,31 @@
 
 mitmproxy takes a file, never a package, and leaves this file's folder on its path: so the project's root is added here,
 and everything is imported from there.
+
+There is no `addons` here: mitmproxy would drop what it names once this file is broken, deleted, or taken out of its
+options, and go on without it. And a start that fails ends the process here and now: mitmproxy's port is open by then,
+and would let requests through until mitmproxy itself had closed everything.
 """
 
+import os
 import sys
+import traceback
 from pathlib import Path
+
+from mitmproxy import ctx
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from addon.startup import make_gateway
-from store.lifecycle import BAD_SETTINGS, or_exit
-from store.settings import Settings
+if ctx.master.addons.get("gateway") is None:  # it is there when mitmproxy runs this file again, which was touched
+    try:
+        from addon.seams import chain
+        from addon.startup import make_gateway
+        from store.lifecycle import BAD_SETTINGS, or_exit
+        from store.settings import Settings
 
-addons = [make_gateway(or_exit(Settings.load, BAD_SETTINGS))]
+        chain.add_first(ctx.master, make_gateway(or_exit(Settings.load, BAD_SETTINGS)))
+    except SystemExit as end:
+        os._exit(int(end.code or 1))
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)

@@ -4,13 +4,13 @@ from manage_api.app import create_app
 from manage_api.server import serve
 from store import logs
 from store.bootstrap import management_token, open_store
-from store.lifecycle import BAD_SETTINGS, CANNOT_START, or_exit, stop_with_supervisor
+from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, or_exit
 from store.settings import Settings
 
 
 def main() -> None:
     """Serve until a signal ends it. Exits with 2 for bad settings, with 1 for another fault."""
-    stop_with_supervisor()
+    begin()
     settings = or_exit(Settings.load, BAD_SETTINGS)
     logs.configure(settings.log_threshold, settings.log_format)
     or_exit(lambda: _serve(settings), CANNOT_START)

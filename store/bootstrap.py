@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from store import keyfiles
 from store.crypto import DecryptionError, KeyRing, Vault, new_key
 from store.database import Database
-from store.errors import GatewayError, StartupError
+from store.errors import GatewayError, StartupError, StoreLocked
 from store.models import Secret
 from store.settings import Settings, bearer_text
 
@@ -46,9 +46,10 @@ def open_store(settings: Settings) -> Store:
             with database.exclusive():
                 _migrate(database)
                 vault = _unlock(database, settings)
+            _require_writable(database)
             on_failure.pop_all()
     except OSError as error:
-        raise StartupError(f"Cannot use DATA_DIR or DATABASE_URL: {error.strerror}: {error.filename}") from error
+        raise _unusable(error) from error
     except GatewayError as error:
         raise StartupError(f"Cannot open the store {settings.store_url}: {error.__cause__}") from error
     return Store(database, vault)
@@ -59,15 +60,22 @@ def prepare_folder(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
+def _unusable(error: OSError) -> StartupError:
+    return StartupError(f"Cannot use DATA_DIR or DATABASE_URL: {error.strerror}: {error.filename}")
+
+
 def management_token(settings: Settings) -> str:
     """Return the management token: the setting's, or the one in DATA_DIR, made now if there is none.
 
-    Raises StartupError when the file has lost it: an empty token would let everybody in.
+    Raises StartupError when the file cannot be read, or has lost it: an empty token would let everybody in.
     """
     if settings.management_token is not None:
         return settings.management_token.get_secret_value()
     file = settings.data_dir / MANAGEMENT_TOKEN_FILE
-    token = keyfiles.read_or_make(file, lambda: secrets.token_urlsafe(32))
+    try:
+        token = keyfiles.read_or_make(file, lambda: secrets.token_urlsafe(32))
+    except OSError as error:
+        raise _unusable(error) from error
     if not token:
         raise StartupError(f"The file {file.name} in DATA_DIR is empty. Remove it to get a new token.")
     try:
@@ -86,6 +94,12 @@ def _migrate(database: Database) -> None:
         runner.up()
 
 
+def _require_writable(database: Database) -> None:
+    """Fail for a read-only store: it would open, be read, and then refuse every request."""
+    with contextlib.suppress(StoreLocked), database.write(patience=0):  # a lock of somebody else's is no fault
+        database.execute("DELETE FROM secret WHERE 1 = 0", ())  # BEGIN alone succeeds
+
+
 def _unlock(database: Database, settings: Settings) -> Vault:
     """Open the store's own secrets, or make them in an empty store."""
     with database.read():
@@ -102,6 +116,8 @@ def _opened(ring: KeyRing, sealed: Mapping[str, bytes]) -> Vault:
         raise StartupError(
             "ENCRYPTION_KEY does not open this store. Set the key that it was made with, or add it to the ring."
         ) from None
+    except KeyError as missing:
+        raise StartupError(f"The store is damaged: it has lost its secret {missing}.") from None
 
 
 def _found(database: Database, ring: KeyRing) -> Vault:

@@ -2,22 +2,69 @@
 
 import asyncio
 import contextlib
+import io
 import os
 import resource
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING
 
 from store.errors import StartupError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 CANNOT_START = 1
 BAD_SETTINGS = 2
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
+_STDOUT, _STDERR = 1, 2
+
 SUPERVISED = "LLM_PROXY_SUPERVISED"
 """Set in the environment of a process whose standard input ends when its supervisor is gone."""
+
+
+class _Output(io.FileIO):
+    """A standard output that takes everything, whether anybody still reads it or not."""
+
+    def write(self, data: "ReadableBuffer", /) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(memoryview(data).cast("B"))
+
+
+def begin() -> None:
+    """Start a process of the project, alike for each; before anything else."""
+    _outlive_output()
+    for number in STOP_SIGNALS:
+        signal.signal(number, _end_cleanly)  # until there is something to drain, and a handler that does
+    if os.environ.get(SUPERVISED):
+        threading.Thread(target=_stop_at_end_of_input, name="supervisor-watch", daemon=True).start()
+
+
+def _end_cleanly(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _outlive_output() -> None:
+    """Go on when the terminal is closed, or the reader of a pipe is gone: what is under way matters more than a line.
+
+    A standard descriptor that is closed from the start is opened on nothing, so that no file or socket becomes it.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdout, sys.stderr = _output(_STDOUT), _output(_STDERR)
+
+
+def _output(descriptor: int) -> io.TextIOWrapper:
+    raw = io.BufferedWriter(_Output(descriptor, "w", closefd=False))
+    return io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 def or_exit[T](make: Callable[[], T], status: int) -> T:
@@ -47,13 +94,8 @@ def ignore_stop_signals(loop: asyncio.AbstractEventLoop | None = None) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def stop_with_supervisor() -> None:
-    """Have a supervised process stop when its supervisor is gone, however that ended."""
-    if os.environ.get(SUPERVISED):
-        threading.Thread(target=_stop_at_end_of_input, name="supervisor-watch", daemon=True).start()
-
-
 def _stop_at_end_of_input() -> None:
+    """Stop when the supervisor is gone, however that ended."""
     while os.read(sys.stdin.fileno(), 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

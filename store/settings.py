@@ -147,6 +147,10 @@ class Settings(BaseSettings):
                 for fault in error.errors(include_input=False)
             ]
             raise StartupError("\n".join(["Bad settings:", *faults])) from None
+        except OSError as error:
+            raise StartupError(f"Bad settings:\n  .env cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise StartupError("Bad settings:\n  .env is no text in UTF-8") from None
 
     @property
     def upstream(self) -> Upstream:

@@ -9,7 +9,7 @@ import click
 
 from manage_api.cli import demo, processes, supervisor
 from store.bootstrap import management_token, open_store
-from store.lifecycle import BAD_SETTINGS, CANNOT_START, or_exit
+from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, or_exit
 from store.settings import Listen, Settings
 from store.version import __version__
 
@@ -21,6 +21,7 @@ from store.version import __version__
 @click.version_option(__version__)
 def main() -> None:
     """Run a command."""
+    begin()
 
 
 @main.command()

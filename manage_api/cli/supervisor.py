@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ from manage_api.cli.processes import Command
 from store.lifecycle import STOP_SIGNALS, SUPERVISED, ignore_stop_signals
 from store.settings import Listen
 
-_CLEAN = {0, -signal.SIGTERM}  # the latter before it could see to the signal itself
+_CLEAN = {0, *(-number for number in STOP_SIGNALS)}  # the latter before it could see to the signal itself
 _GRACE = 10
 """Seconds that a process gets beyond its own drain before it is killed."""
 
@@ -36,14 +35,14 @@ async def run(
     signalled = asyncio.create_task(stopped.wait())
     try:
         done = await _first_end(watchers | {signalled}, announcer)
-        for watcher in watchers & done:
+        for watcher in watchers & done if not stopped.is_set() else ():
             _say(f"The {watcher.get_name()} ended with status {watcher.result()}; stopping.")
     finally:
         announcer.cancel()
         signalled.cancel()
         await _stop_all([*processes.values()], drain_timeout + _GRACE)
     ignore_stop_signals(asyncio.get_running_loop())
-    clean = signalled in done and all(process.returncode in _CLEAN for process in processes.values())
+    clean = stopped.is_set() and all(process.returncode in _CLEAN for process in processes.values())
     return 0 if clean else 1
 
 

@@ -1,48 +1,19 @@
 """`./run.sh`, as somebody uses it who has only read the README."""
 
-import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from support.processes import DEADLINE, Process, clean_environment, free_port, running
+from support.installation import Installation, children, started
+from support.processes import DEADLINE
 from support.upstreams import DemoUpstream
 
 pytestmark = pytest.mark.timeout(300)  # the first start may have to install
-
-
-class Installation:
-    """A data folder and ports for `./run.sh`."""
-
-    def __init__(self, folder: Path, **settings: str) -> None:
-        self.folder = folder
-        self.proxy, self.manage, self.web = free_port(), free_port(), free_port()
-        self.env = {
-            **clean_environment(),
-            "PROXY_LISTEN": f"127.0.0.1:{self.proxy}",
-            "MANAGE_LISTEN": f"127.0.0.1:{self.manage}",
-            "WEB_LISTEN": f"127.0.0.1:{self.web}",
-            "DATA_DIR": str(folder / "data"),
-            **settings,
-        }
-
-    def run(self, *arguments: str) -> Process:
-        return Process(["./run.sh", *arguments], env=self.env, log=self.folder / "run.log")
-
-    def ports_are_free(self) -> bool:
-        for port in (self.proxy, self.manage, self.web):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return False
-        return True
 
 
 @pytest.fixture
@@ -50,22 +21,10 @@ def installation(tmp_path: Path, upstream: DemoUpstream) -> Installation:
     return Installation(tmp_path, UPSTREAM_URL=upstream.url)
 
 
-@contextlib.contextmanager
-def started(installation: Installation, *arguments: str, until: str = "is up") -> Iterator[Process]:
-    process = installation.run(*arguments)
-    with running(process):
-        process.wait_for_output(until)
-        yield process
-
-
 def shell(command: str) -> str:
     """Run what was printed, in a shell, as a reader would."""
     done = subprocess.run(["/bin/bash", "-c", command], capture_output=True, text=True, timeout=DEADLINE, check=True)
     return done.stdout
-
-
-def children(process: Process) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
 def test_the_first_start_makes_everything_and_prints_a_curl_line_that_works(installation: Installation) -> None:
@@ -102,7 +61,7 @@ def test_a_signal_to_the_whole_group_ends_everything(installation: Installation,
 @pytest.mark.parametrize("which", [0, 1])
 def test_when_one_process_dies_the_other_is_stopped(installation: Installation, which: int) -> None:
     with started(installation) as process:
-        os.kill(children(process)[which], signal.SIGKILL)
+        os.kill(children(process.pid)[which], signal.SIGKILL)
         assert process.wait() == 1
         assert "ended with status -9; stopping" in process.output()
     assert installation.ports_are_free()
@@ -112,10 +71,7 @@ def test_a_killed_supervisor_takes_its_processes_along(installation: Installatio
     with started(installation) as process:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    deadline = time.monotonic() + DEADLINE
-    while not installation.ports_are_free():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # nobody tells of the end of another's child
+    installation.wait_until_nothing_runs()
 
 
 def test_the_same_port_twice_is_a_bad_setting(installation: Installation) -> None:
@@ -123,33 +79,6 @@ def test_the_same_port_twice_is_a_bad_setting(installation: Installation) -> Non
     process = installation.run()
     assert process.wait() == 2
     assert "must differ" in process.output()
-
-
-@pytest.mark.parametrize("name", ["PROXY_LISTEN", "MANAGE_LISTEN"])
-def test_a_port_in_use_is_named(installation: Installation, name: str) -> None:
-    port = {"PROXY_LISTEN": installation.proxy, "MANAGE_LISTEN": installation.manage}[name]
-    with socket.create_server(("127.0.0.1", port)):
-        process = installation.run()
-        assert process.wait() == 1
-    assert f"{name}=127.0.0.1:{port}" in process.output()
-    assert "Traceback" not in process.output()
-
-
-def test_bad_settings_are_all_named(tmp_path: Path) -> None:
-    process = Installation(tmp_path, UPSTREAM_URL="ftp://x", LOG_LEVEL="loud", ENCRYPTION_KEY="c2hvcnQ=").run()
-    assert process.wait() == 2
-    for name in ("UPSTREAM_URL", "LOG_LEVEL", "ENCRYPTION_KEY"):
-        assert name in process.output()
-    assert "c2hvcnQ=" not in process.output()
-
-
-def test_another_encryption_key_ends_the_start(installation: Installation) -> None:
-    with started(installation):
-        pass
-    installation.env["ENCRYPTION_KEY"] = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
-    process = installation.run()
-    assert process.wait() == 1
-    assert "ENCRYPTION_KEY does not open this store" in process.output()
 
 
 def test_the_demo_prints_snippets_that_work_as_they_stand(tmp_path: Path) -> None:

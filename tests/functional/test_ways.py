@@ -1,15 +1,13 @@
 """Starting with mitmproxy's own tools: also without `--mode`, and never without the addon."""
 
-import os
 import signal
 import socket
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 from support.gateway import Gateway, bearer
-from support.processes import ROOT, Process, free_port, running, tool
+from support.processes import Process, free_port, running, tool
 from support.upstreams import DemoUpstream, RawUpstream, answer_all
 
 
@@ -70,29 +68,6 @@ def test_an_upstream_elsewhere_by_mode_gets_the_key_and_no_prefix(tmp_path: Path
         gateway.stop()
     assert response.status_code == 200
     assert other.received().startswith(b"GET /v1/x ")
-
-
-def test_a_script_that_is_broken_or_deleted_while_it_runs_changes_nothing(
-    tmp_path: Path, upstream: DemoUpstream
-) -> None:
-    script = ROOT / "addon" / f"proxy_{os.getpid()}.py"  # beside the real one, which stays as it is
-    script.write_text((ROOT / "addon" / "proxy.py").read_text())
-    gateway = Gateway(tmp_path, upstream.url)
-    port = free_port()
-    mode = f"reverse:{upstream.url}@127.0.0.1:{port}"
-    command = [tool("mitmdump"), "-s", str(script), "--mode", mode]
-    process = Process(command, env=gateway.env, log=tmp_path / "proxy.log")
-    try:
-        with running(process):
-            process.wait_for_port(port)
-            for change in (lambda: script.write_text("this is no Python"), script.unlink):
-                change()
-                time.sleep(
-                    2.5
-                )  # more than two rounds of the watcher, would it still run; nothing tells that it does not
-                assert httpx.get(f"http://127.0.0.1:{port}/v1/models").status_code == 401
-    finally:
-        script.unlink(missing_ok=True)
 
 
 def test_a_drain_lets_a_stream_end_and_takes_no_more_connections(tmp_path: Path, upstream: DemoUpstream) -> None:

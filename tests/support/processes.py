@@ -89,10 +89,10 @@ class Process:
             time.sleep(0.02)  # nothing tells when another process listens
         raise AssertionError(f"no answer on {port}:\n{self.output()}")
 
-    def wait_for_output(self, text: str) -> str:
-        """Wait until `text` is in the output, and return the output."""
+    def wait_for_output(self, text: str, times: int = 1) -> str:
+        """Wait until `text` is in the output so many times, and return the output."""
         deadline = time.monotonic() + DEADLINE
-        while text not in (output := self.output()):
+        while (output := self.output()).count(text) < times:
             if time.monotonic() > deadline or not self.is_running():
                 raise AssertionError(f"{text!r} did not come:\n{output}")
             time.sleep(0.02)  # a file tells nobody when it grows

@@ -6,7 +6,7 @@ import contextlib
 import click
 
 from manage_api.cli.demo_upstream.app import DEFAULT_CHUNK_DELAY, LOOPBACK, serve
-from store.lifecycle import STOP_SIGNALS, ignore_stop_signals, stop_with_supervisor
+from store.lifecycle import STOP_SIGNALS, begin, ignore_stop_signals
 
 
 @click.command()
@@ -21,7 +21,7 @@ from store.lifecycle import STOP_SIGNALS, ignore_stop_signals, stop_with_supervi
 )
 def main(port: int, api_key: str, chunk_delay: float) -> None:
     """Serve an OpenAI-compatible demo API on 127.0.0.1 until SIGTERM or SIGINT."""
-    stop_with_supervisor()
+    begin()
     asyncio.run(_serve_until_signalled(port, api_key, chunk_delay))
 
 

@@ -1,0 +1,41 @@
+"""Stops the whole program at every moment of its start, and with a process that does not listen to signals."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from support.installation import Installation, children, started
+from support.processes import DEADLINE, running, tool
+
+STEP = 0.05
+MOMENTS = 40
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_stop_at_any_moment_of_the_start_is_clean(tmp_path: Path, number: signal.Signals) -> None:
+    # Before the program has read itself, a signal ends it as it ends any program; Ctrl-C may even be lost in an import.
+    installation = Installation(tmp_path, UPSTREAM_URL="http://127.0.0.1:9")
+    for moment in range(MOMENTS):
+        process = installation.start([tool("llm-proxy"), "start"])
+        with running(process):
+            while not children(process.pid):
+                time.sleep(0.001)
+            time.sleep(moment * STEP)  # the moment is the point
+            os.killpg(process.pid, number)
+            os.killpg(process.pid, number)
+            assert process.wait() == 0, (moment, process.output())
+        installation.wait_until_nothing_runs()
+        assert "Traceback" not in process.output()
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_process_that_hears_nothing_is_killed(tmp_path: Path, which: int) -> None:
+    installation = Installation(tmp_path, UPSTREAM_URL="http://127.0.0.1:9", DRAIN_TIMEOUT="1")
+    with started(installation) as process:
+        os.kill(children(process.pid)[which], signal.SIGSTOP)
+        process.signal(signal.SIGTERM)
+        assert process.wait(2 * DEADLINE) == 1
+        assert "which did not end" in process.output()
+    installation.wait_until_nothing_runs()
