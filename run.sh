@@ -17,22 +17,26 @@ find_python() {
     exit 1
 }
 
+# installed NAME: whether that is so, by the pyproject.toml of today.
+installed() {
+    cmp -s pyproject.toml ".venv/installed-$1.toml"
+}
+
 # install NAME REQUIREMENT: again whenever pyproject.toml has changed since.
 install() {
-    local stamp=".venv/installed-$1.toml"
-    cmp -s pyproject.toml "$stamp" && return
+    installed "$1" && return
     if ! .venv/bin/python -c '' 2>/dev/null; then
         python=$(find_python)
         "$python" -m venv --clear .venv
     fi
     echo "Installing what LLM Proxy needs into .venv ..." >&2
     .venv/bin/python -m pip install -qq --disable-pip-version-check --editable "$2"
-    cp pyproject.toml "$stamp"
+    cp pyproject.toml ".venv/installed-$1.toml"
 }
 
 case "${1:-start}" in
     setup) install test '.[test]' ;;
     test)  install test '.[test]'; exec .venv/bin/python -m pytest "${@:2}" ;;
     soak)  install soak '.[soak]'; exec .venv/bin/python -m pytest -n 0 --timeout 3600 tests/soak "${@:2}" ;;
-    *)     install run .; exec .venv/bin/llm-proxy "${@:-start}" ;;
+    *)     installed test || install run .; exec .venv/bin/llm-proxy "${@:-start}" ;;
 esac

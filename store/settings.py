@@ -4,6 +4,7 @@ A setting comes from the environment, then from a file `.env` in the working dir
 """
 
 import logging
+import re
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
@@ -14,6 +15,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from store.crypto import KeyRing
 from store.database import sqlite_path
 from store.errors import StartupError
+
+_NAME = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
+_MAX_NAME = 253
 
 type Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -29,7 +33,7 @@ class Listen(NamedTuple):
         """Read `host:port` or `[IPv6]:port`. Raises ValueError."""
         parts = urlsplit(f"//{text}")
         whole = _is_plain(text) and parts.netloc == text and parts.username is None
-        if not whole or not parts.hostname or not parts.port:
+        if not whole or not parts.port or parts.hostname is None or not _is_host(parts.hostname):
             raise ValueError("must be host:port, such as 127.0.0.1:8080 or [::1]:8080")
         return cls(parts.hostname, parts.port)
 
@@ -52,13 +56,20 @@ class Upstream(NamedTuple):
         Raises ValueError.
         """
         parts = urlsplit(url)
-        if not _is_plain(url) or parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+        if not _is_plain(url) or parts.scheme not in {"http", "https"} or parts.port == 0:
             raise ValueError("must be a URL such as https://api.openai.com")
+        if parts.hostname is None or not _is_host(parts.hostname):
+            raise ValueError("must be a URL with a host's name or address, such as https://api.openai.com")
         if parts.username is not None or parts.query or parts.fragment:
             raise ValueError("must have no user, query or fragment; the key belongs to a project")
         port = parts.port or (443 if parts.scheme == "https" else 80)
         prefix = parts.path.rstrip("/").removesuffix("/v1")
         return cls(parts.scheme, parts.hostname, port, prefix)
+
+
+def _is_host(name: str) -> bool:
+    """Tell whether this can be a host: an IPv6 address, as `urlsplit` takes it, or a name that a resolver takes."""
+    return ":" in name or (len(name) <= _MAX_NAME and _NAME.fullmatch(name) is not None)
 
 
 def _is_plain(text: str) -> bool:

@@ -23,9 +23,6 @@ PROXY = python("-m", "addon")
 PROXY_WITH_MITMWEB = python("-m", "addon", "--web")
 MANAGEMENT = python("-m", "manage_api")
 
-TOO_LONG = ".".join(["name"] * 60)
-"""A name that the resolver refuses without asking anybody."""
-
 type Break = Callable[[Installation], object]
 
 
@@ -146,7 +143,7 @@ FAULTS = {
     "a low port": Fault("PROXY_LISTEN=127.0.0.1:81", setting("PROXY_LISTEN", "127.0.0.1:81"), without_rights(RUN)),
     "an address of others": Fault("MANAGE_LISTEN=192.0.2.1", setting("MANAGE_LISTEN", "192.0.2.1:8081")),
     "an IPv6 address of others": Fault("[2001:db8::1]:8080", setting("PROXY_LISTEN", "[2001:db8::1]:8080")),
-    "an unknown name": Fault("MANAGE_LISTEN", setting("MANAGE_LISTEN", f"{TOO_LONG}:1"), MANAGEMENT),
+    "an unknown name": Fault("MANAGE_LISTEN", setting("MANAGE_LISTEN", "[fe80::1%nowhere]:1"), MANAGEMENT),
     "mitmproxy's options broken": Fault("config.yaml", mitmproxys("config.yaml", b"a: [b"), PROXY),
     "mitmproxy's options of a wrong type": Fault(
         "for connection_strategy", mitmproxys("config.yaml", b"connection_strategy: 5"), PROXY
