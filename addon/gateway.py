@@ -17,7 +17,7 @@ from mitmproxy.exceptions import OptionsError
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
-from addon import access_log, answers, authentication, edge, streaming, wire
+from addon import access_log, annotations, answers, authentication, edge, streaming, wire
 from addon.exchange import Destination, Exchange, Exchanges, Grant
 from addon.seams import closing, listening, log_records, next_layer, upstream_codec
 from addon.seams.client_codec import MALFORMED
@@ -185,6 +185,7 @@ class Gateway:
         admitted = await self._admission.admit(token)
         exchange.token_id, exchange.project_id = admitted.token_id, admitted.project_id
         exchange.grant = Grant(destination, admitted.api_key, upstream.prefix)
+        annotations.write(flow, admitted)
 
     def _end(self, flow: http.HTTPFlow) -> None:
         exchange = self._exchanges.close(flow.id)

@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from store.bootstrap import Store
 from store.crypto import DecryptionError, Vault
@@ -35,7 +35,15 @@ class Admitted:
 
     token_id: str
     project_id: str
+    project_name: str
     api_key: str = field(repr=False)
+
+
+class _Claim(NamedTuple):
+    """How a request names its token: by the HMAC of its value, or (a replay) by its public id."""
+
+    column: Literal["lookup", "id"]
+    value: str
 
 
 class _Row(NamedTuple):
@@ -47,6 +55,7 @@ class _Row(NamedTuple):
     request_count: int
     max_requests: int
     project_id: str
+    project_name: str
     project_is_active: bool
     sealed_api_key: bytes
 
@@ -67,39 +76,46 @@ class Admission:
         """
         if not is_token_value(token_value):
             raise InvalidToken
-        return await self._writer.submit(self._vault.lookup(token_value))
+        return await self._writer.submit(_Claim("lookup", self._vault.lookup(token_value)))
+
+    async def admit_again(self, token_id: str) -> Admitted:
+        """Count one more request of a token that is known by its public id, as for a replay. Raises as `admit` does."""
+        return await self._writer.submit(_Claim("id", token_id))
 
     def close(self) -> None:
         """Finish what waits and stop."""
         self._writer.close()
 
-    def _decide(self, lookups: Sequence[str]) -> list[Admitted | GatewayError]:
+    def _decide(self, claims: Sequence[_Claim]) -> list[Admitted | GatewayError]:
         """Decide on requests in the order of their arrival, and write the counts of the admitted ones."""
         now = self._database.now()
-        batch = _Batch(self._vault, self._rows(lookups), now)
-        outcomes = [batch.decide(lookup) for lookup in lookups]
+        batch = _Batch(self._vault, self._rows(claims), now)
+        outcomes = [batch.decide(claim) for claim in claims]
         for token_id, count in batch.counts.items():
             self._database.execute(_COUNT, (count, now, token_id))
         return outcomes
 
-    def _rows(self, lookups: Sequence[str]) -> dict[str, _Row]:
-        distinct = sorted(set(lookups))
-        rows = self._database.execute(_select(len(distinct)), distinct)
-        return {lookup: _Row(*columns) for lookup, *columns in rows}
+    def _rows(self, claims: Sequence[_Claim]) -> dict[_Claim, _Row]:
+        found = {}
+        for column in sorted({claim.column for claim in claims}):
+            values = sorted({claim.value for claim in claims if claim.column == column})
+            rows = self._database.execute(_select(column, len(values)), values)
+            found.update({_Claim(column, value): _Row(*columns) for value, *columns in rows})
+        return found
 
 
 class _Batch:
     """The state of a batch while it is decided: each admission changes what the next of the same token may do."""
 
-    def __init__(self, vault: Vault, rows: Mapping[str, _Row], now: int) -> None:
+    def __init__(self, vault: Vault, rows: Mapping[_Claim, _Row], now: int) -> None:
         self.counts: Counter[str] = Counter()
         self._vault = vault
         self._rows = rows
         self._now = now
         self._api_keys: dict[str, str] = {}
 
-    def decide(self, lookup: str) -> Admitted | GatewayError:
-        row = self._rows.get(lookup)
+    def decide(self, claim: _Claim) -> Admitted | GatewayError:
+        row = self._rows.get(claim)
         if row is None:
             return InvalidToken()
         refusal = self._refusal(row)
@@ -112,7 +128,7 @@ class _Batch:
             _log.error("%s Replace it: PATCH the project's api_key.", fault)
             return GatewayError(fault)
         self.counts[row.token_id] += 1
-        return Admitted(row.token_id, row.project_id, api_key)
+        return Admitted(row.token_id, row.project_id, row.project_name, api_key)
 
     def _refusal(self, row: _Row) -> GatewayError | None:
         if not row.is_active:
@@ -132,10 +148,10 @@ class _Batch:
 
 
 @functools.cache
-def _select(number: int) -> str:
+def _select(column: str, number: int) -> str:
     places = ", ".join("?" * number)
     return (
-        "SELECT t.lookup, t.id, t.is_active, t.expires_at, t.request_count, t.max_requests,"  # noqa: S608 - places only
-        " p.id, p.is_active, p.sealed_api_key"
-        f" FROM token t JOIN project p ON p.id = t.project_id WHERE t.lookup IN ({places})"
+        f"SELECT t.{column}, t.id, t.is_active, t.expires_at, t.request_count, t.max_requests,"  # noqa: S608 - no data
+        " p.id, p.name, p.is_active, p.sealed_api_key"
+        f" FROM token t JOIN project p ON p.id = t.project_id WHERE t.{column} IN ({places})"
     )

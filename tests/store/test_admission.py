@@ -52,7 +52,8 @@ def count_of(store: Store, token: TokenRecord) -> int:
 def test_an_admitted_request_is_counted_and_gets_its_projects_key(store: Store, admission: Admission) -> None:
     token, before = make_token(store), clock.now()
     (admitted,) = admit(admission, token.value)
-    assert admitted == Admitted(token.id, token.project_id, API_KEY)
+    project = Projects(store).get(token.project_id)
+    assert admitted == Admitted(token.id, project.id, project.name, API_KEY)
     after = Tokens(store).get(token.id)
     assert after.request_count == 1
     assert after.last_used_at is not None
@@ -183,6 +184,24 @@ def test_the_limit_is_exact_among_hundreds_at_once(store: Store, admission: Admi
     told = Counter(outcomes(admission, *values))
     assert told == {Admitted: 400, RateLimitExceeded: 200}
     assert (count_of(store, limited), count_of(store, free)) == (100, 300)
+
+
+def test_a_token_is_admitted_again_by_its_public_id_and_counted_alike(store: Store, admission: Admission) -> None:
+    token = make_token(store, max_requests=3)
+
+    async def replays() -> list[Admitted | BaseException]:
+        again = admission.admit_again
+        calls = [
+            admission.admit(token.value),
+            *(again(id_) for id_ in (token.id, token.id, token.id, token.value, "x")),
+        ]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    first, *others = asyncio.run(replays())
+    assert isinstance(first, Admitted)
+    assert others[:2] == [first, first]
+    assert [type(other) for other in others[2:]] == [RateLimitExceeded, InvalidToken, InvalidToken]
+    assert count_of(store, token) == 3
 
 
 def test_requests_of_one_batch_are_decided_in_the_order_of_arrival(store: Store, admission: Admission) -> None:
