@@ -1,10 +1,11 @@
 """The edge: what a request must look like before anybody asks who sent it. Only the upstream's /v1 is reachable."""
 
+import re
 from urllib.parse import unquote_to_bytes
 
 from mitmproxy import http
 
-from store.errors import InvalidRequest, MethodNotAllowed, NotFound
+from store.errors import HeadersTooLarge, InvalidRequest, MethodNotAllowed, NotFound, RequestTooLarge
 
 HEALTH_PATH = b"/health"
 API_ROOT = b"/v1/"
@@ -12,10 +13,20 @@ API_ROOT = b"/v1/"
 _API_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 _HEALTH_METHODS = ("GET", "HEAD")
 
+MAX_HEADERS = 64 * 1024
+"""Bytes of a request's names and values of headers."""
+
+# What RFC 9110, section 5.5, takes out of values; a line end in one would begin another header.
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
 
 def check(request: http.Request) -> None:
-    """Refuse what is malformed, elsewhere, or no method of ours. Raises InvalidRequest, NotFound, MethodNotAllowed."""
+    """Refuse what is malformed, elsewhere, or no method of ours.
+
+    Raises InvalidRequest, HeadersTooLarge, NotFound or MethodNotAllowed.
+    """
     _check_target(request)
+    _check_headers(request.headers)
     path = path_of(request)
     if path == HEALTH_PATH:
         _check_method(request, _HEALTH_METHODS)
@@ -23,6 +34,13 @@ def check(request: http.Request) -> None:
         _check_method(request, _API_METHODS)
     else:
         raise NotFound("There is nothing at this path; the API is at /v1/.")
+
+
+def check_length(request: http.Request, most: int) -> None:
+    """Refuse a body that says to be longer than `most` bytes. Raises RequestTooLarge."""
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > most:
+        raise RequestTooLarge
 
 
 def path_of(request: http.Request) -> bytes:
@@ -47,6 +65,16 @@ def _check_target(request: http.Request) -> None:
     names = {segment.partition(b";")[0] for segment in segments}
     if b"\\" in decoded or names & {b"", b".", b".."}:
         raise InvalidRequest("The path must not hold empty segments, '.', '..' or backslashes, encoded or not.")
+
+
+def _check_headers(headers: http.Headers) -> None:
+    fields = headers.fields
+    if sum(len(name) + len(value) for name, value in fields) > MAX_HEADERS:
+        raise HeadersTooLarge
+    if any(_CONTROL.search(value) for _, value in fields):
+        raise InvalidRequest("A header's value must hold no line ends or other control characters.")
+    if headers.get("transfer-encoding", "chunked").lower() != "chunked":
+        raise InvalidRequest("Send the body with a Content-Length, or with 'Transfer-Encoding: chunked'.")
 
 
 def _check_method(request: http.Request, allowed: tuple[str, ...]) -> None:

@@ -41,6 +41,8 @@ class Exchange:
     grant: Grant | None = None
     sent: float = 0.0
     """When the request went upstream; 0 before."""
+    body_size: int = 0
+    """Bytes of the request's body that have come so far."""
     refusal: GatewayError | None = None
     """What to answer instead of going on."""
 
@@ -51,6 +53,7 @@ class Exchanges:
     def __init__(self) -> None:
         self._by_flow: dict[str, Exchange] = {}
         self._none_left = asyncio.Event()
+        self.are_ending = False
 
     def open(self, flow_id: str, client_id: str) -> Exchange:
         """Start an exchange on a client's connection."""
@@ -75,8 +78,9 @@ class Exchanges:
         for flow_id in [flow_id for flow_id, exchange in self._by_flow.items() if exchange.client_id == client_id]:
             self.close(flow_id)
 
-    async def wait_until_none(self) -> None:
-        """Return once no exchange is under way."""
+    async def drain(self) -> None:
+        """Return once no exchange is under way; connections close with their answers from now on."""
+        self.are_ending = True
         while self._by_flow:
             self._none_left.clear()
             await self._none_left.wait()

@@ -6,6 +6,7 @@ guarded, and what the guard catches becomes an answer; and a flow without a gran
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeGuard
@@ -19,7 +20,8 @@ from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
 from addon import access_log, annotations, answers, authentication, edge, streaming, wire
 from addon.exchange import Destination, Exchange, Exchanges, Grant
-from addon.seams import closing, listening, log_records, next_layer, upstream_codec
+from addon.seams import closing, listening, log_records, next_layer, replay, upstream_codec
+from addon.seams.answering_layer import LONGEST_TICK
 from addon.seams.client_codec import MALFORMED
 from store.admission import Admission
 from store.errors import DestinationRefused, GatewayError, InvalidRequest, ServiceUnavailable
@@ -74,7 +76,8 @@ class Gateway:
         log_records.redact_wire_bytes()
         closing.install()
         upstream_codec.install()
-        ctx.options.update(**_OPTIONS)
+        replay.install(self._exchanges, self._settings)
+        ctx.options.update(**_OPTIONS, tcp_timeout=math.ceil(self._settings.idle_timeout + LONGEST_TICK))
         if not ctx.options.has_changed("confdir"):
             ctx.options.update(confdir=str(self._settings.mitmproxy_dir))
         if not ctx.options.has_changed("mode"):
@@ -83,7 +86,7 @@ class Gateway:
         if not all(map(_is_served, modes)):
             _log.error("The gateway runs in reverse mode only: --mode reverse:https://…@host:port")  # ends mitmproxy
         self._upstreams = dict(self._pinned(mode) for mode in modes if _is_served(mode))
-        listening.drain_on_signals(ctx.master, self._exchanges.wait_until_none, self._settings.drain_timeout)
+        listening.drain_on_signals(ctx.master, self._exchanges.drain, self._settings.drain_timeout)
 
     def configure(self, updated: set[str]) -> None:
         """Refuse options that would undo a promise, once the gateway runs."""
@@ -115,11 +118,12 @@ class Gateway:
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Mask the credentials, check the edge, read the token; admit what will be streamed."""
         credentials = authentication.take(flow.request)
-        exchange = self._exchanges.open(flow.id, flow.client_conn.id)
+        exchange = self._exchanges.open(flow.id, "" if flow.is_replay else flow.client_conn.id)
         if flow.error:  # mitmproxy is about to reject it, and calls `error` next
             exchange.refusal = InvalidRequest(MALFORMED)
             return
         edge.check(flow.request)
+        edge.check_length(flow.request, self._settings.max_body)
         if edge.is_health(flow.request):
             return
         exchange.token = credentials.token()
@@ -161,14 +165,17 @@ class Gateway:
         self._end(flow)
 
     def error(self, flow: http.HTTPFlow) -> None:
-        """End the exchange: the client hung up, or the upstream failed."""
+        """End the exchange: the client hung up, the upstream failed, or the request was refused before its end."""
+        exchange = self._exchanges.get(flow.id)
+        if exchange and exchange.refusal and flow.error:
+            flow.error.msg = exchange.refusal.message
         self._end(flow)
 
     def refuse(self, flow: http.HTTPFlow, error: GatewayError) -> None:
-        """Answer with an error instead of going on; a large or endless body is not waited for."""
+        """Answer with an error instead of going on; what is still to come of the request is not waited for."""
         exchange = self._exchanges.get(flow.id) or self._exchanges.open(flow.id, flow.client_conn.id)
         exchange.refusal, exchange.grant, exchange.token = error, None, None
-        at_once = streaming.is_streamed_upload(flow.request) or exchange.sent
+        at_once = exchange.sent or (flow.request.timestamp_end is None and streaming.has_body(flow.request))
         flow.request.stream = False
         flow.response = answers.error(error, exchange.request_id, flow.request.method)
         if at_once:
@@ -182,7 +189,10 @@ class Gateway:
         if upstream is None:
             raise DestinationRefused
         token, exchange.token = exchange.token or "", None  # of no use any more, whatever the answer
-        admitted = await self._admission.admit(token)
+        if flow.is_replay and token == authentication.MASK:
+            admitted = await self._admission.admit_again(annotations.read(flow).token_id or "")
+        else:
+            admitted = await self._admission.admit(token)
         exchange.token_id, exchange.project_id = admitted.token_id, admitted.project_id
         exchange.grant = Grant(destination, admitted.api_key, upstream.prefix)
         annotations.write(flow, admitted)

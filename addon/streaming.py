@@ -15,6 +15,11 @@ def is_streamed_upload(request: http.Request) -> bool:
     return not length.isdecimal() or int(length) > LARGE
 
 
+def has_body(request: http.Request) -> bool:
+    """Tell whether a request has a body, or may have one, by its headers."""
+    return request.headers.get("content-length", "0") != "0" or is_streamed_upload(request)
+
+
 def is_streamed_answer(response: http.Response) -> bool:
     """Tell whether an answer is an event stream, large, or of unknown length."""
     if response.headers.get("content-type", "").lower().startswith("text/event-stream"):

@@ -59,13 +59,18 @@ def keyed_request(request: http.Request, grant: Grant) -> http.Request:
     return keyed
 
 
-def client_response(response: http.Response) -> http.Response:
-    """Return the copy of an answer that goes to the client; the answer itself where nothing has to go."""
+def client_response(response: http.Response, *, closes: bool) -> http.Response:
+    """Return the copy of an answer that goes to the client; the answer itself where nothing changes.
+
+    `closes`: the connection ends with it, and the client (of HTTP/1) is told so.
+    """
     upgraded = response.status_code == _SWITCHING_PROTOCOLS
     dropped = _hop_by_hop(response.headers, upgraded=upgraded)
     fields = response.data.headers.fields
     kept = tuple(field for field in fields if field[0].lower() not in dropped)
-    if len(kept) == len(fields):
+    if closes and not upgraded:
+        kept = (*kept, (b"Connection", b"close"))
+    if kept == fields:
         return response
     passed = copy.copy(response)
     passed.data = copy.copy(response.data)

@@ -10,6 +10,7 @@
       DestinationRefused            403 destination_refused
       NotFound                      404 not_found
       MethodNotAllowed              405 method_not_allowed
+      RequestTimeout                408 request_timeout
       RequestTooLarge               413 request_too_large
       UnsupportedMediaType          415 unsupported_media_type
       RateLimitExceeded             429 rate_limit_exceeded
@@ -151,6 +152,14 @@ class MethodNotAllowed(GatewayError):
     def __init__(self, allowed: str) -> None:
         super().__init__(f"The method is not allowed here; allowed: {allowed}.")
         self.headers = {"Allow": allowed}
+
+
+class RequestTimeout(GatewayError):
+    """The client began a request and did not go on with it."""
+
+    status = 408
+    code = "request_timeout"
+    text = "The request did not arrive in time."
 
 
 class RequestTooLarge(GatewayError):

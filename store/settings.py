@@ -134,8 +134,13 @@ class Settings(BaseSettings):
     )
     connect_timeout: Seconds = Field(default=10, description="Seconds for a connection to the upstream, TLS included.")
     first_byte_timeout: Seconds = Field(default=600, description="Seconds from the request to the upstream's headers.")
+    idle_timeout: Seconds = Field(
+        default=600,
+        description="Seconds without a byte of a body, of a request or an answer; or on a connection without either.",
+    )
     store_timeout: Seconds = Field(default=2, description="Seconds that a request waits for the store.")
     drain_timeout: Seconds = Field(default=30, description="Seconds that requests under way get to end at a stop.")
+    max_body: int = Field(default=1024**3, gt=0, description="Bytes that a request's body may have.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="`debug`, `info`, `warning` or `error`; the log goes to stderr."
     )

@@ -1,8 +1,10 @@
 """The parts that lean on mitmproxy's private interfaces, which is why its version is pinned.
 
-    keyed_layer   the HTTP layer that sends the key on a copy, pins the destination and answers failures in JSON
-    client_codec  answers malformed HTTP/1 in JSON
+    keyed_layer   the HTTP layer that sends the key on a copy, and to the pinned destination only
+    answering_layer  its base: answers failures in JSON, and gives up what takes too long (deadlines)
+    client_codec  refuses malformed HTTP/1, in JSON (chunks: malformed bodies)
     upstream_codec  passes over interim answers
+    replay        has mitmproxy's replays pass the keyed layer too
     closing       closes the connections that mitmproxy forgets
     next_layer    puts the keyed layer where mitmproxy would put its own
     chain         puts the addon before all others, so that none sees what it has not masked yet

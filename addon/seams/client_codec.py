@@ -1,30 +1,95 @@
-"""Answers in JSON, not with mitmproxy's HTML page, where a client's bytes are no HTTP/1."""
+"""The HTTP/1 of clients: refuses in JSON what mitmproxy would take, trip over, or answer with an HTML page.
 
+A refusal here ends the connection: where the next request begins on it, nobody can tell for sure (RFC 9112, section
+9.3). Until the client hangs up, or some time is over, its side is read on: a socket that is closed over unread bytes
+resets, and the answer may be lost.
+"""
+
+from h11._readers import ChunkedReader
+from mitmproxy import http
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
-from mitmproxy.proxy.layers.http import Http1Server
+from mitmproxy.proxy.layers.http import Http1Server, ReceiveHttp, RequestHeaders
 
 from addon import answers
 from addon.exchange import Exchange
-from store.errors import InvalidRequest
+from addon.seams.chunks import Chunks
+from store.errors import GatewayError, HeadersTooLarge, InvalidRequest
 
 MALFORMED = "The request is malformed HTTP."
+
+MAX_HEADERS = 64 * 1024
+"""Bytes of a request's line and headers."""
+
+MAX_AHEAD = 1024 * 1024
+"""Bytes that a client may send of further requests, while one is under way."""
+
+_VERSIONS = frozenset({"HTTP/1.0", "HTTP/1.1"})
 
 
 class ClientCodec(Http1Server):
     """The codec of a client's HTTP/1 connection."""
 
+    def is_in_headers(self) -> bool:
+        """Tell whether a request has begun whose headers have not ended."""
+        return bool(self.buf) and self.state == self.read_headers
+
+    def is_done(self) -> bool:
+        """Tell whether no more requests are read."""
+        return self.state == self.done
+
+    def refuse(self, error: GatewayError) -> layer.CommandGenerator[None]:
+        """Answer outside of any request, and read no more of them."""
+        self.state = self.done
+        response = answers.error(error, Exchange().request_id, "GET")
+        response.headers["connection"] = "close"
+        yield commands.SendData(self.conn, http1.assemble_response(response))
+        yield commands.CloseTcpConnection(self.conn, half_close=True)
+
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        """Read a request's headers. All that this step itself ever sends is the answer to malformed ones."""
+        """Read a request's headers; refuse malformed and endless ones."""
+        while bytes(self.buf).startswith((b"\r\n", b"\n")):
+            self.buf.maybe_extract_lines()  # blank lines before a request mean nothing (RFC 9112, section 2.2)
+        before, refused = len(self.buf), False
         for command in super().read_headers(event):
-            if isinstance(command, commands.SendData):
-                yield commands.SendData(self.conn, _malformed())
+            if isinstance(command, commands.SendData):  # all that this step itself ever sends is an error
+                refused = True
+                yield from self.refuse(InvalidRequest(MALFORMED))
+            elif isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders) and not refused:
+                fault = _fault(command.event.request, before - len(self.buf))
+                if fault is not None:
+                    yield from self.refuse(fault)
+                    return
+                yield command
+            elif not (refused and isinstance(command, commands.CloseConnection)):
+                yield command
+        if self.is_in_headers() and len(self.buf) > MAX_HEADERS:
+            yield from self.refuse(HeadersTooLarge())
+
+    def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Read a request's body. Of a malformed one the stream is told, which can still be answered."""
+        if type(self.body_reader) is ChunkedReader:
+            self.body_reader = Chunks(of_answer=False)
+        for command in super().read_body(event):
+            if isinstance(command, commands.CloseConnection) and isinstance(event, events.DataReceived):
+                self.state = self.done
             else:
                 yield command
 
+    def wait(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Wait for the answer; hang up on a client that goes on sending meanwhile."""
+        if isinstance(event, events.DataReceived) and len(self.buf) > MAX_AHEAD:
+            yield commands.CloseConnection(self.conn)
+        yield from super().wait(event)
 
-def _malformed() -> bytes:
-    response = answers.error(InvalidRequest(MALFORMED), Exchange().request_id, "GET")
-    response.headers["connection"] = "close"
-    raw: bytes = http1.assemble_response(response)
-    return raw
+
+def _fault(request: http.Request, size: int) -> GatewayError | None:
+    """Return what is wrong with a request whose headers came in `size` bytes, before mitmproxy mends it."""
+    hosts = len(request.headers.get_all("host"))
+    if size > MAX_HEADERS:
+        return HeadersTooLarge()
+    if request.http_version not in _VERSIONS:
+        return InvalidRequest("This connection speaks HTTP/1.1.")
+    if hosts > 1 or (hosts == 0 and request.http_version == "HTTP/1.1"):
+        return InvalidRequest("Send one Host header.")
+    return None

@@ -6,10 +6,11 @@ from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer, modes
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from addon.exchange import Exchanges
-from addon.seams.keyed_layer import KeyedLayer, Timeouts
+from addon.seams.answering_layer import Limits
+from addon.seams.keyed_layer import KeyedLayer
 
 
-def put_keyed_layer(asked: layer.NextLayer, exchanges: Exchanges, timeouts: Timeouts) -> None:
+def put_keyed_layer(asked: layer.NextLayer, exchanges: Exchanges, limits: Limits) -> None:
     """Decide what handles a client connection: TLS towards either side where it is spoken, then the keyed layer.
 
     Replaces mitmproxy's decision where that came first. Connections of other modes are closed before this.
@@ -24,5 +25,5 @@ def put_keyed_layer(asked: layer.NextLayer, exchanges: Exchanges, timeouts: Time
         stack /= ServerTLSLayer(context)
     if starts_like_tls_record(asked.data_client()):
         stack /= ClientTLSLayer(context)
-    stack /= KeyedLayer(context, exchanges, timeouts)
+    stack /= KeyedLayer(context, exchanges, limits)
     asked.layer = stack[0]

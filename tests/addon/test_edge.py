@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 from support.requests import make_request
 
 from addon import edge
-from store.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound
+from store.errors import (
+    GatewayError,
+    HeadersTooLarge,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    RequestTooLarge,
+)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +81,44 @@ def test_everything_else_is_not_found(path: str) -> None:
 def test_a_malformed_target_is_invalid(path: str | bytes) -> None:
     with pytest.raises(InvalidRequest):
         edge.check(make_request(path=path))
+
+
+@pytest.mark.parametrize("value", [b"a\r\nX: b", b"a\r\n b", b"a\nb", b"a\rb", b"a\0b", b"\x1b[31m", b"\x7f"])
+def test_a_control_character_in_a_header_is_invalid(value: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        edge.check(make_request(("X-Header", value)))
+
+
+@pytest.mark.parametrize("value", [b"a\tb", b"caf\xc3\xa9", b"\xff", b""])
+def test_other_bytes_in_a_header_pass(value: bytes) -> None:
+    edge.check(make_request(("X-Header", value)))
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "identity", "chunked, chunked", "xchunked", "", "deflate,chunked"])
+def test_another_transfer_coding_is_invalid(coding: str) -> None:
+    with pytest.raises(InvalidRequest):
+        edge.check(make_request(("Transfer-Encoding", coding)))
+
+
+def test_chunked_in_any_case_passes() -> None:
+    edge.check(make_request(("transfer-encoding", "CHUNKED")))
+
+
+def test_headers_may_have_a_size_and_no_more() -> None:
+    headers = [("X", "x" * 1023)] * 64
+    edge.check(make_request(*headers))
+    with pytest.raises(HeadersTooLarge):
+        edge.check(make_request(*headers, ("X", "")))
+
+
+@pytest.mark.parametrize(("length", "fits"), [("1000", True), ("1001", False), ("9" * 400, False), ("nonsense", True)])
+def test_a_length_beyond_the_most_is_too_large(length: str, fits: bool) -> None:
+    request = make_request(("Content-Length", length))
+    if fits:
+        edge.check_length(request, 1000)
+    else:
+        with pytest.raises(RequestTooLarge):
+            edge.check_length(request, 1000)
 
 
 def test_a_whole_url_as_target_is_invalid() -> None:

@@ -33,10 +33,10 @@ def test_each_exchange_has_an_id_of_its_own() -> None:
 def test_waiting_ends_with_the_last_exchange() -> None:
     async def main() -> None:
         exchanges = Exchanges()
-        await asyncio.wait_for(exchanges.wait_until_none(), 1)
+        await asyncio.wait_for(exchanges.drain(), 1)
         exchanges.open("one", "client")
         exchanges.open("two", "client")
-        waiting = asyncio.create_task(exchanges.wait_until_none())
+        waiting = asyncio.create_task(exchanges.drain())
         await asyncio.sleep(0)
         exchanges.close("one")
         await asyncio.sleep(0)

@@ -52,6 +52,7 @@ class Bench:
         """Give a request to the hooks, up to where mitmproxy would go on to the upstream, or answer."""
         http_flow = self.flow(*headers, token=token, **request)
         await self.gateway.requestheaders(http_flow)
+        http_flow.request.timestamp_end = 1.0
         if not http_flow.error:
             await self.gateway.request(http_flow)
         return http_flow
@@ -59,6 +60,7 @@ class Bench:
     def flow(self, *headers: tuple[str, str], token: str | None = None, **request: Any) -> http.HTTPFlow:
         authorization = [] if token is None else [("Authorization", f"Bearer {token}")]
         http_flow = tflow.tflow(req=make_request(*authorization, *headers, **request))
+        http_flow.request.timestamp_end = None
         http_flow.request.host, http_flow.request.port, http_flow.request.scheme = "upstream", 1234, "http"
         return http_flow
 

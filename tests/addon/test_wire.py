@@ -84,7 +84,9 @@ def test_headers_that_frame_and_route_cannot_be_named_away() -> None:
 
 def test_a_connection_header_in_no_encoding_is_of_one_hop_too() -> None:
     assert sent(("Connection", b"\xff, X-Hop"), ("X-Hop", "1"))[:-1] == []
-    passed = wire.client_response(make_response(("Connection", b"\xff, X-Hop"), ("X-Hop", "1"), ("X", "2")))
+    passed = wire.client_response(
+        make_response(("Connection", b"\xff, X-Hop"), ("X-Hop", "1"), ("X", "2")), closes=False
+    )
     assert passed.headers.fields == ((b"X", b"2"),)
 
 
@@ -118,19 +120,19 @@ def test_an_upgrade_to_something_else_is_none() -> None:
 
 def test_an_answer_without_headers_of_its_hop_is_passed_as_it_is() -> None:
     response = make_response(("Content-Type", "text/plain"), ("Set-Cookie", "a=b"))
-    assert wire.client_response(response) is response
+    assert wire.client_response(response, closes=False) is response
 
 
 def test_headers_of_the_upstreams_hop_do_not_reach_the_client() -> None:
     response = make_response(("Connection", "close, X-Hop"), ("X-Hop", "1"), ("Keep-Alive", "5"), ("X-End", "2"))
-    passed = wire.client_response(response)
+    passed = wire.client_response(response, closes=False)
     assert passed.headers.fields == ((b"X-End", b"2"),)
     assert len(response.headers.fields) == 4
 
 
 def test_the_answer_to_an_upgrade_keeps_it() -> None:
     response = make_response(("Connection", "Upgrade"), ("Upgrade", "websocket"), status=101)
-    assert wire.client_response(response).headers.fields == response.headers.fields
+    assert wire.client_response(response, closes=False).headers.fields == response.headers.fields
 
 
 NAMES = st.one_of(
@@ -158,7 +160,7 @@ def test_what_goes_upstream_is_what_came_less_what_must_not_pass(headers: list[F
 
 @given(FIELDS)
 def test_what_goes_to_the_client_is_what_came_less_what_must_not_pass(headers: list[Field]) -> None:
-    out = list(wire.client_response(make_response(*headers)).headers.fields)
+    out = list(wire.client_response(make_response(*headers), closes=False).headers.fields)
     remaining = iter(headers)
     assert all(field in remaining for field in out)
     assert not {b"connection", b"te"} & {name.lower() for name, _ in out}

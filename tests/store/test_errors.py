@@ -19,6 +19,7 @@ TABLE: list[Row] = [
     (errors.DestinationRefused, 403, "destination_refused", ""),
     (errors.NotFound, 404, "not_found", "invalid_request_error"),
     (errors.MethodNotAllowed, 405, "method_not_allowed", "invalid_request_error"),
+    (errors.RequestTimeout, 408, "request_timeout", "invalid_request_error"),
     (errors.RequestTooLarge, 413, "request_too_large", "invalid_request_error"),
     (errors.UnsupportedMediaType, 415, "unsupported_media_type", "invalid_request_error"),
     (errors.RateLimitExceeded, 429, "rate_limit_exceeded", "rate_limit_error"),

@@ -1,9 +1,13 @@
 """The gateway in this process: a real mitmproxy master on a free port, driven by the test's own event loop."""
 
 import asyncio
+import atexit
 import contextlib
+import functools
+import json
 import logging
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ from support.processes import DEADLINE
 from support.stores import make_settings, make_token, opened
 
 CLOSE = "Connection: close\r\n"
+CHUNKED = "Transfer-Encoding: chunked\r\n" + CLOSE
 
 
 class _Watch:
@@ -108,6 +113,14 @@ class Proxy:
         return await asyncio.wait_for(self.ended.get(), DEADLINE)
 
 
+@functools.cache
+def _authority() -> str:
+    """Return a folder with mitmproxy's CA, made once a process: that takes longer than most tests."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
 @contextlib.asynccontextmanager
 async def running(
     folder: Path, upstream_url: str, options: dict[str, Any] | None = None, **values: Any
@@ -120,7 +133,7 @@ async def running(
         watch = _Watch()
         chain.add_first(master, gateway)
         master.addons.add(watch)
-        master.options.update(confdir=str(settings.mitmproxy_dir), mode=[f"reverse:{upstream_url}@127.0.0.1:0"])
+        master.options.update(confdir=_authority(), mode=[f"reverse:{upstream_url}@127.0.0.1:0"])
         master.options.update(**(options or {}))
         proxy = Proxy(master, gateway, store, make_token(store), watch)
         logging.getLogger().addHandler(proxy.errors)
@@ -151,3 +164,18 @@ def head_and_body(answer: bytes) -> tuple[int, dict[str, str], bytes]:
     status, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     return int(status.split()[1]), headers, body
+
+
+def run(main: Coroutine[object, object, None]) -> None:
+    """Run a test's coroutine, for a limited time."""
+    asyncio.run(asyncio.wait_for(main, 2 * DEADLINE))
+
+
+def assert_json_error(answer: bytes, status: int, code: str) -> dict[str, str]:
+    """Check that an answer is the gateway's own, and return its headers."""
+    told, headers, body = head_and_body(answer)
+    assert told == status, answer
+    assert headers["content-type"] == "application/json"
+    assert json.loads(body)["code"] == code
+    assert headers["x-llm-proxy-request-id"]
+    return headers

@@ -1,0 +1,135 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mitmproxy import http
+from support.inprocess import Proxy, run, running
+from support.stores import API_KEY, UNKNOWN_TOKEN
+from support.upstreams import OK, Conversation, RawUpstream, answer_all
+
+from store.tokens import Tokens
+
+type Edit = Callable[[http.HTTPFlow], None]
+
+
+def nothing(_: http.HTTPFlow) -> None:
+    """Leave a flow as it is."""
+
+
+async def replayed(proxy: Proxy, edit: Edit = nothing, *, body: str = "") -> http.HTTPFlow:
+    """Send a request, edit its flow as an operator does, and replay it."""
+    await proxy.ask(proxy.request("POST /v1/x", body=body))
+    flow = await proxy.end_of_flow()
+    edit(flow)
+    proxy.master.commands.call("replay.client", [flow])
+    return await proxy.end_of_flow()
+
+
+def count(proxy: Proxy) -> int:
+    return Tokens(proxy.store).get(proxy.token.id).request_count
+
+
+def status(flow: http.HTTPFlow) -> int | None:
+    return flow.response.status_code if flow.response else None
+
+
+@pytest.mark.parametrize("body", ["", "hello"])
+def test_a_replay_is_admitted_and_counted_by_the_same_token(tmp_path: Path, body: str) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            upstream.answer = answer
+            async with running(tmp_path, upstream.url) as proxy:
+                flow = await replayed(proxy, body=body)
+                assert (status(flow), count(proxy)) == (200, 2)
+                assert flow.request.headers["authorization"] == "Bearer ***"
+                assert API_KEY not in repr(flow.get_state())
+                assert len(proxy.exchanges) == 0
+            first, second = (conversation.received for conversation in upstream.conversations)
+            assert first == second
+            assert f"Bearer {API_KEY}\r\n".encode() in second
+
+    def answer(conversation: Conversation) -> None:
+        conversation.read_head()
+        conversation.read_body(len(body))
+        conversation.send(OK)
+
+    run(main())
+
+
+def test_a_replay_of_a_token_that_is_no_longer_good_is_refused(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+                flow = await replayed(proxy, lambda _: Tokens(proxy.store).revoke(proxy.token.id))
+                assert (status(flow), count(proxy)) == (401, 1)
+            assert len(upstream.conversations) == 1
+
+    run(main())
+
+
+def test_a_token_that_was_written_into_the_flow_is_used_instead(tmp_path: Path) -> None:
+    def unknown(flow: http.HTTPFlow) -> None:
+        flow.request.headers["authorization"] = f"Bearer {UNKNOWN_TOKEN}"
+
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+                flow = await replayed(proxy, unknown)
+                assert (status(flow), count(proxy)) == (401, 1)
+
+    run(main())
+
+
+def test_a_flow_that_was_never_admitted_is_refused_again(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+                flow = await replayed(proxy, lambda flow: flow.metadata.clear())
+                assert (status(flow), count(proxy)) == (401, 1)
+            assert len(upstream.conversations) == 1
+
+    run(main())
+
+
+def set_host(flow: http.HTTPFlow, port: int) -> None:
+    flow.request.host, flow.request.port = "localhost", port
+
+
+def set_port(flow: http.HTTPFlow, port: int) -> None:
+    flow.request.port = port
+
+
+def set_scheme(flow: http.HTTPFlow, _: int) -> None:
+    flow.request.scheme = "https"
+
+
+@pytest.mark.parametrize("edit", [set_host, set_port, set_scheme])
+def test_a_replay_to_elsewhere_is_refused_without_a_connection(
+    tmp_path: Path, edit: Callable[[http.HTTPFlow, int], None]
+) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream, RawUpstream(answer_all()) as attacker:
+            async with running(tmp_path, upstream.url) as proxy:
+                flow = await replayed(proxy, lambda flow: edit(flow, attacker.port))
+                assert (status(flow), count(proxy)) == (403, 1)
+                assert len(proxy.exchanges) == 0
+            assert (len(upstream.conversations), attacker.conversations) == (1, [])
+
+    run(main())
+
+
+def test_a_replay_that_the_upstream_does_not_answer_ends(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+
+            def silence(_: http.HTTPFlow) -> None:
+                upstream.answer = Conversation.wait_until_closed
+
+            async with running(tmp_path, upstream.url, first_byte_timeout=0.1) as proxy:
+                flow = await replayed(proxy, silence)
+                assert flow.error is not None
+                assert "in time" in flow.error.msg
+                assert count(proxy) == 2
+                assert len(proxy.exchanges) == 0
+
+    run(main())
