@@ -10,7 +10,7 @@ from playhouse.migrations import Runner
 from pydantic import SecretStr
 
 from store import keyfiles
-from store.crypto import DecryptionError, KeyRing, Vault, new_key
+from store.crypto import DecryptionError, KeyRing, Place, Vault, new_key
 from store.database import Database
 from store.errors import GatewayError, StartupError, StoreLocked
 from store.models import Secret
@@ -110,8 +110,8 @@ def _unlock(database: Database, settings: Settings) -> Vault:
 
 def _opened(ring: KeyRing, sealed: Mapping[str, bytes]) -> Vault:
     try:
-        ring.decrypt(sealed[_CHECK], _place(_CHECK))
-        return Vault(ring, ring.decrypt(sealed[_LOOKUP_KEY], _place(_LOOKUP_KEY)))
+        ring.decrypt(sealed[_CHECK], Place.SECRET.of(_CHECK))
+        return Vault(ring, ring.decrypt(sealed[_LOOKUP_KEY], Place.SECRET.of(_LOOKUP_KEY)))
     except DecryptionError:
         raise StartupError(
             "ENCRYPTION_KEY does not open this store. Set the key that it was made with, or add it to the ring."
@@ -124,7 +124,7 @@ def _found(database: Database, ring: KeyRing) -> Vault:
     lookup_key = secrets.token_bytes(_LOOKUP_KEY_SIZE)
     with database.write():
         for name, plaintext in ((_CHECK, b"llm-proxy"), (_LOOKUP_KEY, lookup_key)):
-            Secret.create(name=name, sealed=ring.encrypt(plaintext, _place(name)))
+            Secret.create(name=name, sealed=ring.encrypt(plaintext, Place.SECRET.of(name)))
     return Vault(ring, lookup_key)
 
 
@@ -147,7 +147,3 @@ def _parse_file(text: str) -> KeyRing:
         return KeyRing.parse(text)
     except ValueError as error:
         raise StartupError(f"The file {ENCRYPTION_KEY_FILE} in DATA_DIR is damaged: {error}") from None
-
-
-def _place(name: str) -> str:
-    return f"secret:sealed:{name}"

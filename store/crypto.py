@@ -9,6 +9,7 @@ another row it does not decrypt.
 """
 
 import base64
+import enum
 import hmac
 import os
 from collections.abc import Sequence
@@ -20,7 +21,19 @@ KEY_SIZE = 32
 _VERSION = b"\x01"
 _KEY_ID_SIZE = 4
 _NONCE_SIZE = 12
-_HEADER_SIZE = len(_VERSION) + _KEY_ID_SIZE
+HEADER_SIZE = len(_VERSION) + _KEY_ID_SIZE
+
+
+class Place(enum.StrEnum):
+    """The columns that hold ciphertexts; a row's place is one of these with its id."""
+
+    API_KEY = "project:api_key"
+    TOKEN = "token:value"  # noqa: S105 - a column
+    SECRET = "secret:sealed"  # noqa: S105 - a column
+
+    def of(self, row_id: str) -> str:
+        """Return the place of one row."""
+        return f"{self}:{row_id}"
 
 
 class DecryptionError(Exception):
@@ -44,21 +57,31 @@ class KeyRing:
         """Read ENCRYPTION_KEY: one or more keys in base64, separated by commas. Raises ValueError."""
         return cls([_parse_key(part.strip()) for part in text.split(",")])
 
+    @property
+    def first_header(self) -> bytes:
+        """What each ciphertext of the first key begins with: HEADER_SIZE bytes."""
+        return _VERSION + self._first
+
+    @property
+    def has_others(self) -> bool:
+        """Whether there are keys besides the first."""
+        return len(self._ciphers) > 1
+
     def encrypt(self, plaintext: bytes, place: str) -> bytes:
         """Encrypt with the first key, bound to `place`."""
-        header = _VERSION + self._first
+        header = self.first_header
         nonce = os.urandom(_NONCE_SIZE)
         sealed = self._ciphers[self._first].encrypt(nonce, plaintext, header + place.encode())
         return header + nonce + sealed
 
     def decrypt(self, sealed: bytes, place: str) -> bytes:
         """Decrypt what was encrypted for `place` with any key of the ring. Raises DecryptionError."""
-        header, nonce = sealed[:_HEADER_SIZE], sealed[_HEADER_SIZE : _HEADER_SIZE + _NONCE_SIZE]
+        header, nonce = sealed[:HEADER_SIZE], sealed[HEADER_SIZE : HEADER_SIZE + _NONCE_SIZE]
         cipher = self._ciphers.get(header[len(_VERSION) :])
         if header[: len(_VERSION)] != _VERSION or cipher is None:
             raise DecryptionError("The key that encrypted this is not in ENCRYPTION_KEY.")
         try:
-            return cipher.decrypt(nonce, sealed[_HEADER_SIZE + _NONCE_SIZE :], header + place.encode())
+            return cipher.decrypt(nonce, sealed[HEADER_SIZE + _NONCE_SIZE :], header + place.encode())
         except (InvalidTag, ValueError):
             raise DecryptionError("The ciphertext is damaged or belongs to another row.") from None
 
@@ -67,7 +90,7 @@ class Vault:
     """The store's secrets: upstream keys, token values, and the HMAC by which a token is found."""
 
     def __init__(self, ring: KeyRing, lookup_key: bytes) -> None:
-        self._ring = ring
+        self.ring = ring
         self._lookup_key = lookup_key
 
     def lookup(self, token_value: str) -> str:
@@ -76,19 +99,23 @@ class Vault:
 
     def seal_api_key(self, project_id: str, api_key: str) -> bytes:
         """Encrypt a project's upstream key."""
-        return self._ring.encrypt(api_key.encode(), f"project:api_key:{project_id}")
+        return self.ring.encrypt(api_key.encode(), Place.API_KEY.of(project_id))
 
     def open_api_key(self, project_id: str, sealed: bytes) -> str:
         """Decrypt a project's upstream key. Raises DecryptionError."""
-        return self._ring.decrypt(sealed, f"project:api_key:{project_id}").decode()
+        return self.ring.decrypt(sealed, Place.API_KEY.of(project_id)).decode()
 
     def seal_token(self, token_id: str, value: str) -> bytes:
         """Encrypt a token's value, so that it can be listed again."""
-        return self._ring.encrypt(value.encode(), f"token:value:{token_id}")
+        return self.ring.encrypt(value.encode(), Place.TOKEN.of(token_id))
 
     def open_token(self, token_id: str, sealed: bytes) -> str:
         """Decrypt a token's value. Raises DecryptionError."""
-        return self._ring.decrypt(sealed, f"token:value:{token_id}").decode()
+        return self.ring.decrypt(sealed, Place.TOKEN.of(token_id)).decode()
+
+    def reseal(self, place: Place, row_id: str, sealed: bytes) -> bytes:
+        """Encrypt with the ring's first key what any key of it decrypts. Raises DecryptionError."""
+        return self.ring.encrypt(self.ring.decrypt(sealed, place.of(row_id)), place.of(row_id))
 
 
 def _parse_key(text: str) -> bytes:

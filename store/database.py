@@ -49,6 +49,11 @@ class Database:
         """Run one statement of ours with `?` for its parameters and return its rows."""
         return list(self.engine.execute_sql(sql, parameters))
 
+    def update(self, sql: str, parameters: Sequence[object]) -> int:
+        """Run one writing statement of ours and return how many rows it changed."""
+        changed: int = self.engine.execute_sql(sql, parameters).rowcount
+        return changed
+
     @contextlib.contextmanager
     def read(self) -> Iterator[None]:
         """Translate the faults of the reading inside. Raises StoreUnavailable."""

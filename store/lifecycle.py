@@ -83,6 +83,14 @@ def allow_many_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
+def note_stop_signals() -> Callable[[], bool]:
+    """Return what tells whether a stop signal has come since; from now on none ends the process by itself."""
+    came: list[int] = []
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda number, _frame: came.append(number))
+    return lambda: bool(came)
+
+
 def ignore_stop_signals(loop: asyncio.AbstractEventLoop | None = None) -> None:
     """Ignore further signals: the process is ending, and one more must not change how.
 

@@ -7,9 +7,9 @@ from functools import partial
 
 import click
 
-from manage_api.cli import demo, processes, supervisor
+from manage_api.cli import demo, processes, rotation, supervisor
 from store.bootstrap import management_token, open_store
-from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, or_exit
+from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, note_stop_signals, or_exit
 from store.settings import Listen, Settings
 from store.version import __version__
 
@@ -45,6 +45,13 @@ def run_demo() -> None:
     settings = or_exit(Settings.load, BAD_SETTINGS)
     _require_free_ports({"PROXY_LISTEN": settings.proxy, "MANAGE_LISTEN": settings.manage})
     sys.exit(asyncio.run(demo.run(settings)))
+
+
+@main.command()
+def rotate() -> None:
+    """Encrypt the store anew with the first key of ENCRYPTION_KEY."""
+    stopped = note_stop_signals()
+    sys.exit(rotation.run(or_exit(Settings.load, BAD_SETTINGS), stopped))
 
 
 def _serve(settings: Settings, proxy: processes.Command, listens: dict[str, Listen]) -> None:

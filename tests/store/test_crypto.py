@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.crypto import KEY_SIZE, DecryptionError, KeyRing, Vault, new_key
+from store.crypto import HEADER_SIZE, KEY_SIZE, DecryptionError, KeyRing, Place, Vault, new_key
 
 ONE, OTHER = os.urandom(KEY_SIZE), os.urandom(KEY_SIZE)
 RING = KeyRing([ONE])
@@ -97,3 +97,28 @@ def test_a_key_opens_for_its_project_alone_and_a_token_is_no_key() -> None:
     with pytest.raises(DecryptionError):
         vault.open_token("p1", sealed)
     assert vault.open_token("t1", vault.seal_token("t1", "value")) == "value"
+
+
+def test_resealed_it_needs_the_first_key_alone_and_stays_at_its_place() -> None:
+    old, both, new = Vault(RING, ONE), Vault(KeyRing([OTHER, ONE]), ONE), Vault(KeyRing([OTHER]), ONE)
+    sealed = both.reseal(Place.TOKEN, "t1", old.seal_token("t1", "value"))
+    assert new.open_token("t1", sealed) == "value"
+    with pytest.raises(DecryptionError):
+        old.open_token("t1", sealed)
+    with pytest.raises(DecryptionError):
+        both.reseal(Place.TOKEN, "t2", sealed)
+    with pytest.raises(DecryptionError):
+        new.reseal(Place.TOKEN, "t1", old.seal_token("t1", "value"))
+
+
+def test_a_ciphertext_begins_with_the_header_of_its_key() -> None:
+    both = KeyRing([OTHER, ONE])
+    assert both.encrypt(b"x", "p").startswith(both.first_header)
+    assert both.first_header == KeyRing([OTHER]).first_header != RING.first_header
+    assert len(both.first_header) == HEADER_SIZE
+
+
+def test_a_ring_knows_whether_it_has_other_keys() -> None:
+    assert KeyRing([OTHER, ONE]).has_others
+    assert not KeyRing([ONE]).has_others
+    assert not KeyRing([ONE, ONE]).has_others

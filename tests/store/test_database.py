@@ -81,3 +81,11 @@ def test_a_missing_table_is_a_fault_when_reading_too(store: Store) -> None:
         store.database.execute("DROP TABLE project", ())
     with pytest.raises(StoreUnavailable):
         Projects(store).list()
+
+
+def test_an_update_tells_how_many_rows_it_changed(store: Store) -> None:
+    for name in ("One", "Two"):
+        Projects(store).create(name, API_KEY)
+    rename = "UPDATE project SET name = ? WHERE name <> ?"
+    with store.database.write():
+        assert [store.database.update(rename, ["Two", "Two"]) for _ in range(2)] == [1, 0]

@@ -1,0 +1,68 @@
+"""`llm-proxy rotate`: what it says, and how it ends. The work is `store.rotation`'s."""
+
+from collections.abc import Callable
+
+import click
+
+from store.bootstrap import ENCRYPTION_KEY_FILE, open_store
+from store.errors import StoreLocked, StoreUnavailable
+from store.lifecycle import CANNOT_START, or_exit
+from store.rotation import Rotation
+from store.settings import Settings
+
+_INCOMPLETE = 1
+
+
+def run(settings: Settings, stopped: Callable[[], bool]) -> int:
+    """Encrypt the store anew until everything is under the ring's first key, or until `stopped` returns True.
+
+    Returns the exit status: 0 when everything is. Ends the process where the store cannot be opened.
+    """
+    store = or_exit(lambda: open_store(settings), CANNOT_START)
+    rotation = Rotation(store)
+    fault = _rotate(rotation, stopped, settings.store_timeout)
+    store.database.close()
+    if fault is not None:
+        click.echo(f"{fault} {_done(rotation)} The ring opens the store as before: rotate again.", err=True)
+        return _INCOMPLETE
+    click.echo(_done(rotation) if rotation.resealed.total() else "There was nothing to do.")
+    if rotation.unreadable:
+        click.echo(_unreadable(rotation), err=True)
+        return _INCOMPLETE
+    click.echo(_needless(settings) if store.vault.ring.has_others else "Everything is under the only key of the ring.")
+    return 0
+
+
+def _rotate(rotation: Rotation, stopped: Callable[[], bool], timeout: float) -> str | None:
+    """Do all batches. Returns what ended it early, or None."""
+    try:
+        for _ in rotation.batches():
+            if stopped():
+                return "Stopped by a signal."
+    except StoreLocked:
+        return f"Another process has locked the store for longer than STORE_TIMEOUT ({timeout:g} s)."
+    except StoreUnavailable as error:
+        return f"The store does not answer: {error.__cause__}."
+    return None
+
+
+def _done(rotation: Rotation) -> str:
+    done = rotation.resealed
+    counts = f"keys of projects {done['project']}, tokens {done['token']}, secrets of the store {done['secret']}"
+    return f"Encrypted anew with the first key of the ring: {counts}."
+
+
+def _unreadable(rotation: Rotation) -> str:
+    rows = [f"{row.table} {row.row_id}: {row.reason}" for row in rotation.unreadable]
+    return "\n".join(
+        [
+            *rows,
+            f"No key of the ring decrypts these {len(rows)}; they stay as they are. All else is under the first.",
+            "PATCH the api_key of such a project. Such a token is admitted as before, but its value is not shown.",
+        ]
+    )
+
+
+def _needless(settings: Settings) -> str:
+    where = "ENCRYPTION_KEY" if settings.encryption_key else settings.data_dir.absolute() / ENCRYPTION_KEY_FILE
+    return f"Nothing in the store needs the other keys of the ring: take them out of {where} and restart."

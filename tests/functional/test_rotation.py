@@ -1,0 +1,181 @@
+"""`llm-proxy rotate` beside the real processes: no request fails, no PATCH is undone, and the old key can go."""
+
+import contextlib
+import itertools
+import os
+import signal
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import pytest
+from support.gateway import Gateway, bearer
+from support.installation import Installation
+from support.processes import DEADLINE, ROOT, Process, python, tool
+from support.stores import API_KEY, make_many_tokens, make_settings, opened
+from support.upstreams import KEY, DemoUpstream
+
+from store.crypto import KeyRing, new_key
+from store.projects import Projects
+
+OLD, NEW = new_key(), new_key()
+TOKENS = 3000
+CLIENTS = 4
+ROTATE = [tool("llm-proxy"), "rotate"]
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoUpstream]:
+    with DemoUpstream.start(tmp_path_factory.mktemp("upstream")) as upstream:
+        yield upstream
+
+
+def make_store(folder: Path, **settings: str) -> list[tuple[str, str]]:
+    """Make a store with TOKENS tokens in one project."""
+    with opened(make_settings(folder, **settings)) as store:
+        return make_many_tokens(store, Projects(store).create("Old", KEY).id, TOKENS)
+
+
+class Load:
+    """Clients that send requests, and operators that replace the keys of projects, until the end of the block."""
+
+    def __init__(self, gateway: Gateway, tokens: Sequence[dict[str, Any]], projects: Sequence[str]) -> None:
+        self.answers: Counter[tuple[str, int]] = Counter()
+        self.last_keys: dict[str, str] = {}
+        self._gateway = gateway
+        self._done = threading.Event()
+        self._threads = [
+            *(threading.Thread(target=self._send, args=(token,)) for token in tokens),
+            *(threading.Thread(target=self._patch, args=(project_id,)) for project_id in projects),
+        ]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _send(self, token: dict[str, Any]) -> None:
+        with httpx.Client(base_url=self._gateway.url, headers=bearer(token), timeout=30) as client:
+            while not self._done.is_set():
+                self.answers[token["id"], client.get("/v1/models").status_code] += 1
+
+    def _patch(self, project_id: str) -> None:
+        for number in itertools.count():
+            if self._done.is_set():
+                return
+            key = f"{API_KEY}-{number}"
+            self._gateway.manage("PATCH", f"/manage/projects/{project_id}", {"api_key": key}).raise_for_status()
+            self.last_keys[project_id] = key
+
+
+def test_requests_and_patches_go_on_and_the_old_key_can_go(tmp_path: Path, upstream: DemoUpstream) -> None:
+    old_tokens = make_store(tmp_path, encryption_key=OLD)
+    with Gateway.start(tmp_path, upstream.url, ENCRYPTION_KEY=f"{NEW},{OLD}") as gateway:
+        upstream.clear()
+        used = [gateway.token(token_id) for token_id, _ in old_tokens[:CLIENTS]]
+        patched = [gateway.make_token() for _ in range(2)]
+        with Load(gateway, used, [token["project_id"] for token in patched]) as load:
+            rotation = Process(ROTATE, env=gateway.env, log=tmp_path / "rotate.log")
+            assert rotation.wait(60) == 0, rotation.output()
+        assert f"tokens {TOKENS}, secrets of the store 2" in rotation.output()
+        assert "Nothing in the store needs the other keys of the ring" in rotation.output()
+        assert {status for _, status in load.answers} == {200}
+        assert len(load.answers) == CLIENTS
+        assert upstream.count() == load.answers.total()
+        listed = gateway.manage("GET", "/manage/tokens").json()
+        gateway.stop()
+
+        gateway.env["ENCRYPTION_KEY"] = NEW
+        gateway.start_management()
+        proxy = gateway.start_proxy()
+        assert gateway.manage("GET", "/manage/tokens").json() == listed
+        assert {(token["id"], token["token"]) for token in listed} >= set(old_tokens)
+        counts = {token["id"]: token["request_count"] for token in listed if token["request_count"]}
+        assert counts == {token_id: count for (token_id, _), count in load.answers.items()}
+        assert httpx.get(f"{proxy.url}/v1/models", headers=bearer(used[0])).status_code == 200
+        for token in patched:
+            upstream.clear()
+            assert httpx.get(f"{proxy.url}/v1/models", headers=bearer(token)).status_code == 401  # the upstream's own
+            assert f"Bearer {load.last_keys[token['project_id']]}" in str(upstream.requests())
+
+    env = {**gateway.env, "ENCRYPTION_KEY": OLD}
+    late = Process(python("-m", "manage_api"), env=env, log=tmp_path / "late.log")
+    assert late.wait() == 1
+    assert "ENCRYPTION_KEY does not open this store" in late.output()
+
+
+def test_the_steps_for_several_machines_fail_no_request(tmp_path: Path, upstream: DemoUpstream) -> None:
+    with Gateway.start(tmp_path, upstream.url, ENCRYPTION_KEY=OLD) as gateway:
+        token = gateway.make_token()
+        for ring in (f"{OLD},{NEW}", f"{NEW},{OLD}"):
+            restart_one_by_one(gateway, ring, token)
+        rotation = Process(ROTATE, env=gateway.env, log=tmp_path / "rotate.log")
+        assert rotation.wait() == 0
+        check(gateway, token)
+        restart_one_by_one(gateway, NEW, token)
+
+
+def restart_one_by_one(gateway: Gateway, ring: str, token: dict[str, Any]) -> None:
+    """Give a ring to each process, and check what they do together in between."""
+    gateway.env["ENCRYPTION_KEY"] = ring
+    gateway.proxies[-1].process.stop()
+    gateway.start_proxy()
+    check(gateway, token)
+    assert gateway.management is not None
+    gateway.management.stop()
+    gateway.start_management()
+    check(gateway, token)
+
+
+def check(gateway: Gateway, token: dict[str, Any]) -> None:
+    """Write with the ring of one process, and let the other read both that and what was there."""
+    path = f"/manage/projects/{token['project_id']}"
+    for known in (token, gateway.make_token()):
+        httpx.get(f"{gateway.proxies[-1].url}/v1/models", headers=bearer(known)).raise_for_status()
+    gateway.manage("PATCH", path, {"api_key": KEY}).raise_for_status()
+    httpx.get(f"{gateway.proxies[-1].url}/v1/models", headers=bearer(token)).raise_for_status()
+    assert gateway.token(token["id"])["token"] == token["token"]
+
+
+def count_done(data: Path, header: bytes) -> int:
+    with contextlib.closing(sqlite3.connect(data / "llm-proxy.db")) as connection:
+        count: int
+        ((count,),) = connection.execute("SELECT count(*) FROM token WHERE substr(sealed_value, 1, 5) = ?", [header])
+        return count
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_between_two_batches_and_it_can_be_run_again(tmp_path: Path, number: signal.Signals) -> None:
+    installation = Installation(tmp_path)
+    make_store(tmp_path)
+    file = installation.data / "encryption_key"
+    file.write_text(f"{NEW},{file.read_text()}")
+    header = KeyRing.parse(NEW).first_header
+    process = installation.start(ROTATE)
+    deadline = time.monotonic() + DEADLINE
+    while not count_done(installation.data, header):
+        assert time.monotonic() < deadline
+    os.killpg(process.pid, number)
+    os.killpg(process.pid, number)
+    assert process.wait() == 1
+    done = count_done(installation.data, header)
+    assert 0 < done < TOKENS
+    assert process.output().startswith("Stopped by a signal. Encrypted anew with the first key of the ring: ")
+    assert f"tokens {done}, " in process.output()
+    process.log.unlink()
+
+    again = installation.start([str(ROOT / "run.sh"), "rotate"])
+    assert again.wait() == 0
+    assert f"tokens {TOKENS - done}, secrets of the store 2." in again.output()
+    assert f"take them out of {file} and restart" in again.output()
+    assert count_done(installation.data, header) == TOKENS
