@@ -15,7 +15,7 @@ from addon.conversation.summary import Summary
 from addon.conversation.usage import Usage
 from addon.web import content_coding
 
-MAX_READ = 4 * 1024 * 1024
+MAX_READ = 2 * 1024 * 1024
 """Bytes of a body that are looked at."""
 
 _OURS = "llm_proxy_comment"
@@ -29,8 +29,8 @@ def write(flow: http.HTTPFlow) -> None:
     admitted = annotations.read(flow)
     if admitted.token_id is None:
         return
-    words = [f"project={_word(admitted.project_name or '')}", f"token={admitted.token_id}", *_spent(flow), *_cut(flow)]
-    ours = " ".join(words)
+    project, token = f"project={_word(admitted.project_name or '')}", f"token={admitted.token_id}"
+    ours = " ".join([project, *_spent(flow), *_cut(flow), token])  # the column shows the start
     theirs = flow.comment.removeprefix(flow.metadata.get(_OURS, "")).removeprefix(_SEPARATOR)
     flow.comment = f"{ours}{_SEPARATOR}{theirs}" if theirs else ours
     flow.metadata[_OURS] = ours

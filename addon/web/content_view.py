@@ -1,5 +1,7 @@
 """The view that mitmweb takes for conversations. What is none is shown as mitmproxy would show it without this view."""
 
+import re
+
 from mitmproxy import contentviews, http
 from mitmproxy.contentviews import Metadata
 
@@ -10,11 +12,13 @@ from addon.conversation.layout import size
 from addon.conversation.rendering import Endpoint
 from addon.web import content_coding
 
-MAX_SHOWN = 4 * 1024 * 1024
+MAX_SHOWN = 2 * 1024 * 1024
 """Bytes of a body that are looked at: what a view does holds up the requests under way."""
 
 _ABOVE_JSON = 2
 _NOT_AT_ALL = -1
+_EMPTY_LINE = re.compile("^(?=\n)", re.MULTILINE)
+"""mitmweb gives a line no height that has nothing in it."""
 _EVENT_STREAM = "text/event-stream"
 
 
@@ -37,7 +41,9 @@ class ConversationContentview(contentviews.Contentview):
         passed = annotations.passed(metadata.flow, side) if isinstance(metadata.flow, http.HTTPFlow) else None
         cut = passed is not None or len(data) > MAX_SHOWN
         text = _text(endpoint, side, data[:MAX_SHOWN], metadata, cut=cut)
-        return _as_without(data, metadata) if text is None else _notice(len(message.raw_content or b""), passed) + text
+        if text is None:
+            return _as_without(data, metadata)
+        return _EMPTY_LINE.sub(" ", _notice(len(message.raw_content or b""), passed) + text)
 
 
 def _text(endpoint: Endpoint, side: Side, data: bytes, metadata: Metadata, *, cut: bool) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 from support.gateway import Gateway, bearer
-from support.processes import DEADLINE, Process, free_port, python, running
+from support.processes import DEADLINE
 from support.upstreams import DemoUpstream
 from websockets.sync.client import connect
 
@@ -22,13 +22,13 @@ ASKED = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello
 STREAMED = {**ASKED, "stream": True, "stream_options": {"include_usage": True}}
 CONVERSATION = """\
 chat completion · gpt-4o-mini
-
+{blank}
 ── assistant, finish: stop ──
 This is the demo upstream, no model was asked. You said: Hello!
-
+{blank}
 ── usage ──
 2 in, 12 out
-"""
+""".format(blank=" ")
 
 
 class Web:
@@ -59,7 +59,7 @@ class Web:
         return shown
 
     def comment(self, rest: str) -> str:
-        return f'project="My Search" token={self.token["id"]} {rest}'
+        return f'project="My Search" {rest} token={self.token["id"]}'
 
 
 @pytest.fixture(scope="module")
@@ -156,17 +156,12 @@ def test_the_columns_show_the_comment(web: Web) -> None:
 
 def test_the_columns_of_config_yaml_are_obeyed(tmp_path: Path, upstream: DemoUpstream) -> None:
     gateway = Gateway(tmp_path, upstream.url)
-    port, web_port = free_port(), free_port()
-    env = {**gateway.env, "PROXY_LISTEN": f"127.0.0.1:{port}", "WEB_LISTEN": f"127.0.0.1:{web_port}"}
     (gateway.data / "mitmproxy").mkdir(parents=True)
     (gateway.data / "mitmproxy" / "config.yaml").write_text(f"web_columns: [path]\nweb_password: {PASSWORD}\n")
-    with running(Process(python("-m", "addon", "--web"), env=env, log=tmp_path / "proxy.log")) as process:
-        process.wait_for_port(port)
-        options = httpx.get(f"http://127.0.0.1:{web_port}/options", headers={"Authorization": f"Bearer {PASSWORD}"})
-        assert options.json()["web_columns"]["value"] == ["path"]
-        assert (
-            "Conversation".lower()
-            in httpx.get(f"http://127.0.0.1:{web_port}/state", headers={"Authorization": f"Bearer {PASSWORD}"}).json()[
-                "contentViews"
-            ]
-        )
+    try:
+        web_url = gateway.start_proxy("launcher --web").web_url
+        headers = {"Authorization": f"Bearer {PASSWORD}"}
+        assert httpx.get(f"{web_url}/options", headers=headers).json()["web_columns"]["value"] == ["path"]
+        assert "conversation" in httpx.get(f"{web_url}/state", headers=headers).json()["contentViews"]
+    finally:
+        gateway.stop()

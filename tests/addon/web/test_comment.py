@@ -11,13 +11,13 @@ from support.flows import EVENT_STREAM, TOKEN_ID, admitted_flow, answer
 from addon import annotations
 from addon.web import comment
 
-START = f"project=Search token={TOKEN_ID}"
+START, END = "project=Search", f"token={TOKEN_ID}"
 
 
 def test_an_admitted_request_says_whose_it_is_and_what_is_asked() -> None:
     flow = admitted_flow({"model": "gpt-4o"})
     comment.write(flow)
-    assert flow.comment == f"{START} model=gpt-4o"
+    assert flow.comment == f"{START} model=gpt-4o {END}"
 
 
 def test_an_answer_says_which_model_it_was_and_what_it_took() -> None:
@@ -25,7 +25,7 @@ def test_an_answer_says_which_model_it_was_and_what_it_took() -> None:
     comment.write(flow)
     answer(flow, {"model": "gpt-4o-2024", "usage": {"prompt_tokens": 12, "completion_tokens": 34}})
     comment.write(flow)
-    assert flow.comment == f"{START} model=gpt-4o-2024 usage=in:12,out:34"
+    assert flow.comment == f"{START} model=gpt-4o-2024 usage=in:12,out:34 {END}"
     assert flowfilter.match("~comment project=Search", flow)
     assert flowfilter.match(f"~comment token={TOKEN_ID}", flow)
     assert flowfilter.match("~comment model=gpt-4o.*out:34", flow)
@@ -40,13 +40,13 @@ def test_a_stream_says_it_too(coding: str) -> None:
     coded = gzip.compress(data) if coding == "gzip" else data
     answer(flow, coded, EVENT_STREAM, ("Content-Encoding", coding))
     comment.write(flow)
-    assert flow.comment == f"{START} model=gpt-4o-2024 usage=in:1,out:2"
+    assert flow.comment == f"{START} model=gpt-4o-2024 usage=in:1,out:2 {END}"
 
 
 def test_a_websocket_names_its_model_in_its_path() -> None:
     flow = admitted_flow(path="/v1/realtime?model=gpt-realtime")
     comment.write(flow)
-    assert flow.comment == f"{START} model=gpt-realtime"
+    assert flow.comment == f"{START} model=gpt-realtime {END}"
 
 
 @pytest.mark.parametrize("content", [b"\x00", b"", b"[]", b'{"model": 1}'])
@@ -55,7 +55,7 @@ def test_an_answer_that_tells_nothing_leaves_what_was_asked(content: bytes) -> N
     for headers in ([EVENT_STREAM], [("Content-Type", "image/png")], [EVENT_STREAM, ("Content-Encoding", "br")], []):
         answer(flow, content, *headers)
         comment.write(flow)
-        assert flow.comment == f"{START} model=gpt-4o"
+        assert flow.comment == f"{START} model=gpt-4o {END}"
 
 
 def test_a_truncated_body_is_told() -> None:
@@ -63,7 +63,7 @@ def test_a_truncated_body_is_told() -> None:
     annotations.note_passed(flow, "request", 5)
     annotations.note_passed(flow, "response", 6)
     comment.write(flow)
-    assert flow.comment == f"{START} truncated=request,response"
+    assert flow.comment == f"{START} truncated=request,response {END}"
 
 
 def test_a_refused_request_gets_no_comment() -> None:
@@ -78,11 +78,11 @@ def test_what_an_operator_wrote_stays_after_ours(added: str) -> None:
     flow = admitted_flow({"model": "gpt-4o"})
     flow.comment = added
     comment.write(flow)
-    assert flow.comment == f"{START} model=gpt-4o | {added}"
+    assert flow.comment == f"{START} model=gpt-4o {END} | {added}"
     answer(flow, {"usage": {"prompt_tokens": 1}})
     comment.write(flow)
     comment.write(flow)
-    assert flow.comment == f"{START} model=gpt-4o usage=in:1 | {added}"
+    assert flow.comment == f"{START} model=gpt-4o usage=in:1 {END} | {added}"
 
 
 def test_what_an_operator_makes_of_ours_stays_too() -> None:
@@ -90,10 +90,10 @@ def test_what_an_operator_makes_of_ours_stays_too() -> None:
     comment.write(flow)
     flow.comment += " and mine"
     comment.write(flow)
-    assert flow.comment == f"{START} model=gpt-4o |  and mine"
+    assert flow.comment == f"{START} model=gpt-4o {END} |  and mine"
     flow.comment = "only mine"
     comment.write(flow)
-    assert flow.comment == f"{START} model=gpt-4o | only mine"
+    assert flow.comment == f"{START} model=gpt-4o {END} | only mine"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_what_an_operator_makes_of_ours_stays_too() -> None:
 def test_names_are_one_word_each(name: str, word: str) -> None:
     flow = admitted_flow({"model": name}, project=name)
     comment.write(flow)
-    assert flow.comment == f"project={word} token={TOKEN_ID}" + (f" model={word}" if name else "")
+    assert flow.comment == f"project={word}" + (f" model={word} " if name else " ") + END
 
 
 @given(st.text(), st.text())

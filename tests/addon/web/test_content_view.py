@@ -24,8 +24,8 @@ STREAMED = "".join(
     f"data: {json.dumps({'model': 'm', 'choices': [{'index': 0, 'delta': {'content': word}}]})}\n\n"
     for word in ["H", "i", "."]
 ).encode()
-ASKED_TEXT = "chat completion · m\n\n── user ──\nHello!\n"
-ANSWERED_TEXT = "chat completion · m\n\n── assistant ──\nHi.\n"
+ASKED_TEXT = "chat completion · m\n \n── user ──\nHello!\n"
+ANSWERED_TEXT = "chat completion · m\n \n── assistant ──\nHi.\n"
 
 
 def shown(flow: http.HTTPFlow, side: Side, view: str = "auto") -> contentviews.ContentviewResult:
@@ -93,7 +93,7 @@ def test_a_truncated_copy_says_so() -> None:
     flow.request.raw_content = json.dumps(ASKED).encode()[:-7]
     annotations.note_passed(flow, "request", 3_400_000)
     result = shown(flow, "request").text
-    assert result == "[Only the first 60 bytes of 3.4 MB were kept: WEB_BODY_COPY]\n\n" + ASKED_TEXT.replace("lo!", "")
+    assert result == "[Only the first 60 bytes of 3.4 MB were kept: WEB_BODY_COPY]\n \n" + ASKED_TEXT.replace("lo!", "")
 
 
 @pytest.mark.parametrize(

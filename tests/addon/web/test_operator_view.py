@@ -55,13 +55,13 @@ def test_streamed_bodies_are_on_the_flow_at_their_end(tmp_path: Path) -> None:
     send(flow.request, b'{"model"', b': "m"}', b"")
     bench.addon.request(flow)
     assert flow.request.raw_content == b'{"model": "m"}'
-    assert flow.comment == f"project=Search token={TOKEN_ID} model=m"
+    assert flow.comment == f"project=Search model=m token={TOKEN_ID}"
     bench.answer(flow)
     send(flow.response, b'data: {"model": "m2", "usage": {"prompt_tokens": 1}}\n', b"\n", b"")
     bench.addon.response(flow)
     assert flow.response is not None
     assert flow.response.raw_content == b'data: {"model": "m2", "usage": {"prompt_tokens": 1}}\n\n'
-    assert flow.comment == f"project=Search token={TOKEN_ID} model=m2 usage=in:1"
+    assert flow.comment == f"project=Search model=m2 usage=in:1 token={TOKEN_ID}"
     assert (flow.request.stream, flow.response.stream) == (True, True)
     assert not annotations.is_truncated(flow)
 
@@ -91,7 +91,7 @@ def test_bodies_that_break_off_are_marked(tmp_path: Path) -> None:
     assert flow.response is not None
     assert (flow.request.raw_content, flow.response.raw_content) == (b"ab", b"data: x\n\n")
     assert (annotations.passed(flow, "request"), annotations.passed(flow, "response")) == (2, 9)
-    assert flow.comment.endswith(" truncated=request,response")
+    assert " truncated=request,response " in flow.comment
 
 
 def test_bodies_longer_than_the_copy_are_marked(tmp_path: Path) -> None:
