@@ -8,8 +8,11 @@
     responseheaders  add the request ids and the upstream's duration; stream what is no small document
     response, error  (or websocket_end) forget the exchange and its grant; one line in the log
 
+`web/` looks on where mitmproxy is mitmweb: comments, copies of streamed bodies, and conversations as text
+(`conversation/`). `websocket_frames.py` bounds what mitmproxy keeps of a WebSocket; `sse.py` decodes event streams.
+
 `exchange.py` is what is known of a request under way, `streaming.py` which bodies are not read whole; `startup.py`
-makes the addon for `__main__.py` (which run.sh starts) and for `proxy.py` (`mitmdump -s`).
+makes the addons for `__main__.py` (which run.sh starts) and for `proxy.py` (`mitmdump -s`).
 
 Whatever goes wrong on the way becomes an answer (`answers.py`), and without a grant nothing leaves. The package
 imports `store`, never `manage_api`. `seams/` holds what leans on mitmproxy's private parts.

@@ -10,8 +10,8 @@ from mitmproxy import options
 from mitmproxy.tools.dump import DumpMaster
 from mitmproxy.tools.web.master import WebMaster
 
-from addon.seams import chain, listening, own_files
-from addon.startup import make_gateway
+from addon.seams import listening, own_files
+from addon.startup import add_gateway
 from store.errors import StartupError
 from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, or_exit
 from store.settings import Settings
@@ -28,14 +28,14 @@ def main(*, web: bool) -> None:
 
 async def _serve(settings: Settings) -> None:
     master = DumpMaster(options.Options(), with_termlog=False, with_dumper=False)
-    _add_gateway(master, settings)
+    _prepare(master, settings)
     await master.run()
 
 
 async def _serve_web(settings: Settings) -> None:
     master = WebMaster(options.Options(), with_termlog=False)
     master.options.update(web_open_browser=False)
-    _add_gateway(master, settings)
+    _prepare(master, settings)
     print(f"mitmweb: {master.web_url}", flush=True)
     try:
         await master.run()
@@ -43,8 +43,8 @@ async def _serve_web(settings: Settings) -> None:
         raise StartupError(f"Cannot listen on {settings.web} (WEB_LISTEN): {error.__cause__}.") from error
 
 
-def _add_gateway(master: DumpMaster | WebMaster, settings: Settings) -> None:
-    chain.add_first(master, make_gateway(settings))
+def _prepare(master: DumpMaster | WebMaster, settings: Settings) -> None:
+    add_gateway(master, settings)
     own_files.use(master, settings.mitmproxy_dir)
     master.options.update(mode=[listening.reverse_mode(settings)])
 

@@ -19,12 +19,11 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 if ctx.master.addons.get("gateway") is None:  # it is there when mitmproxy runs this file again, which was touched
     try:
-        from addon.seams import chain
-        from addon.startup import make_gateway
+        from addon.startup import add_gateway
         from store.lifecycle import BAD_SETTINGS, or_exit
         from store.settings import Settings
 
-        chain.add_first(ctx.master, make_gateway(or_exit(Settings.load, BAD_SETTINGS)))
+        add_gateway(ctx.master, or_exit(Settings.load, BAD_SETTINGS))
     except SystemExit as end:
         os._exit(int(end.code or 1))
     except BaseException:

@@ -1,7 +1,11 @@
-"""Makes the addon from the settings, for whichever tool starts it; ends the process with a message if that fails."""
+"""Makes the addons from the settings, for whichever tool starts them; ends the process with a message if that fails."""
+
+from mitmproxy.master import Master
 
 from addon.gateway import Gateway
-from addon.seams import log_records
+from addon.seams import chain, flow_list, log_records
+from addon.web.operator_view import OperatorView
+from addon.websocket_frames import WebSocketFrames
 from store import logs
 from store.admission import Admission
 from store.bootstrap import open_store
@@ -9,10 +13,13 @@ from store.lifecycle import CANNOT_START, allow_many_open_files, or_exit
 from store.settings import Settings
 
 
-def make_gateway(settings: Settings) -> Gateway:
-    """Set up the process and its log and open the store, or exit with 1 and what is wrong."""
+def add_gateway(master: Master, settings: Settings) -> None:
+    """Set up the process and its log, open the store and put the addons first; or exit with 1 and what is wrong."""
     allow_many_open_files()
     logs.configure(settings.log_threshold, settings.log_format)
     log_records.remove_terminal_handler()
     log_records.quieten(settings.log_threshold)
-    return Gateway(settings, or_exit(lambda: Admission(open_store(settings)), CANNOT_START))
+    gateway = Gateway(settings, or_exit(lambda: Admission(open_store(settings)), CANNOT_START))
+    flows = flow_list.of(master)
+    for_operators = [] if flows is None else [OperatorView(settings, flows)]
+    chain.add_first(master, gateway, WebSocketFrames(), *for_operators)

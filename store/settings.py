@@ -117,6 +117,12 @@ class Settings(BaseSettings):
     web_listen: Annotated[str, _checked(Listen)] = Field(
         default="127.0.0.1:8082", description="mitmweb's port (`./run.sh web`)."
     )
+    web_flows: Annotated[int, Field(ge=1)] = Field(
+        default=1000, description="Requests that mitmweb keeps, beside those under way."
+    )
+    web_body_copy: Annotated[int, Field(ge=0)] = Field(
+        default=1024 * 1024, description="Bytes that mitmweb keeps of a streamed body, each way; `0` for none."
+    )
     data_dir: Path = Field(
         default=Path("data"),
         description="The folder for the database, the secrets made at the first start and mitmproxy's files.",

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
     "store": {"addon", "manage_api", "mitmproxy", "flask", "werkzeug", "waitress", "tests"},
     "addon": {"manage_api", "flask", "werkzeug", "waitress", "tests"},
+    "addon/conversation": {"manage_api", "flask", "werkzeug", "waitress", "tests", "mitmproxy", "store"},
     "manage_api": {"addon", "mitmproxy", "tests"},
 }
 

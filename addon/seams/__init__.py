@@ -7,7 +7,8 @@
     replay        has mitmproxy's replays pass the keyed layer too
     closing       closes the connections that mitmproxy forgets
     next_layer    puts the keyed layer where mitmproxy would put its own
-    chain         puts the addon before all others, so that none sees what it has not masked yet
+    chain         puts our addons before all others, so that none sees what is not masked yet
+    flow_list     takes the oldest flows out of mitmweb's list
     own_files     reads mitmproxy's config.yaml and CA, and tells what is wrong with them
     listening     opens the port once the addon is there, and closes it to drain
     log_records   keeps what was on the wire out of the log, and mitmproxy's own log handler from doubling ours

@@ -51,6 +51,8 @@ def test_every_fault_is_reported_at_once_and_without_values(monkeypatch: pytest.
         "CONNECT_TIMEOUT": "inf",
         "FIRST_BYTE_TIMEOUT": "nan",
         "DRAIN_TIMEOUT": secret,
+        "WEB_FLOWS": "0",
+        "WEB_BODY_COPY": "-1",
         "LOG_LEVEL": secret,
     }
     for name, value in faults.items():

@@ -12,7 +12,7 @@ from support.upstreams import KEY
 
 MANAGEMENT_TOKEN = "management-token-of-the-tests"
 
-type Way = Literal["launcher", "mitmdump", "mitmweb"]
+type Way = Literal["launcher", "launcher --web", "mitmdump", "mitmweb"]
 WAYS: tuple[Way, ...] = ("launcher", "mitmdump", "mitmweb")
 
 
@@ -128,6 +128,8 @@ def bearer(token: dict[str, Any]) -> dict[str, str]:
 def _command(way: Way, upstream_url: str, port: int, web_port: int) -> Sequence[str]:
     if way == "launcher":
         return python("-m", "addon")
+    if way == "launcher --web":
+        return python("-m", "addon", "--web")
     # A free port from the start: plain `mitmdump -s` opens 8080 before it loads a script.
     mode = ["--mode", f"reverse:{upstream_url}@127.0.0.1:{port}", "-s", "addon/proxy.py"]
     if way == "mitmdump":

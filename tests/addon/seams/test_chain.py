@@ -31,3 +31,14 @@ def test_the_addon_is_asked_before_all_others() -> None:
         return calls
 
     assert asyncio.run(main()) == ["ours", "other"]
+
+
+def test_several_addons_are_asked_in_their_order() -> None:
+    async def main() -> list[str]:
+        calls: list[str] = []
+        master = DumpMaster(Options(), with_termlog=False, with_dumper=False)
+        chain.add_first(master, Recorder("first", calls), Recorder("second", calls))
+        await master.addons.handle_lifecycle(HttpRequestHeadersHook(tflow.tflow()))
+        return calls
+
+    assert asyncio.run(main()) == ["first", "second"]

@@ -1,0 +1,29 @@
+"""mitmweb's list of flows, which forgets none by itself."""
+
+import itertools
+
+from mitmproxy import flow as mitmproxy_flow
+from mitmproxy.addons.view import View
+from mitmproxy.master import Master
+
+type FlowList = View
+
+
+def of(master: Master) -> FlowList | None:
+    """Return the list that a tool of mitmproxy's keeps; mitmdump and the launcher without --web keep none."""
+    view = master.addons.get("view")
+    return view if isinstance(view, View) else None
+
+
+def make_room(flows: FlowList, limit: int) -> None:
+    """Take out the oldest flows until one more makes no more than `limit`. Those that are still running stay."""
+    surplus = flows.store_count() + 1 - limit
+    if surplus > 0:
+        ended = (flow for flow in flows._store.values() if not _is_running(flow))  # noqa: SLF001 - `resolve` copies it
+        for flow in list(itertools.islice(ended, surplus)):
+            flows.remove([flow])
+
+
+def _is_running(flow: mitmproxy_flow.Flow) -> bool:
+    """Tell whether a flow is under way. One whose client hangs up at the wrong moment is `live` for ever."""
+    return flow.live and (flow.client_conn.timestamp_end is None or flow.is_replay == "request")

@@ -1,0 +1,123 @@
+import gzip
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mitmproxy import flowfilter
+from mitmproxy.test import tflow
+from support.flows import EVENT_STREAM, TOKEN_ID, admitted_flow, answer
+
+from addon import annotations
+from addon.web import comment
+
+START, END = "project=Search", f"token={TOKEN_ID}"
+
+
+def test_an_admitted_request_says_whose_it_is_and_what_is_asked() -> None:
+    flow = admitted_flow({"model": "gpt-4o"})
+    comment.write(flow)
+    assert flow.comment == f"{START} model=gpt-4o {END}"
+
+
+def test_an_answer_says_which_model_it_was_and_what_it_took() -> None:
+    flow = admitted_flow({"model": "gpt-4o"})
+    comment.write(flow)
+    answer(flow, {"model": "gpt-4o-2024", "usage": {"prompt_tokens": 12, "completion_tokens": 34}})
+    comment.write(flow)
+    assert flow.comment == f"{START} model=gpt-4o-2024 usage=in:12,out:34 {END}"
+    assert flowfilter.match("~comment project=Search", flow)
+    assert flowfilter.match(f"~comment token={TOKEN_ID}", flow)
+    assert flowfilter.match("~comment model=gpt-4o.*out:34", flow)
+    assert not flowfilter.match("~comment model=gpt-3", flow)
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+def test_a_stream_says_it_too(coding: str) -> None:
+    flow = admitted_flow({"model": "gpt-4o"}, path="/v1/responses")
+    response = {"model": "gpt-4o-2024", "usage": {"input_tokens": 1, "output_tokens": 2}}
+    data = f"data: {json.dumps({'response': response})}\n\n".encode()
+    coded = gzip.compress(data) if coding == "gzip" else data
+    answer(flow, coded, EVENT_STREAM, ("Content-Encoding", coding))
+    comment.write(flow)
+    assert flow.comment == f"{START} model=gpt-4o-2024 usage=in:1,out:2 {END}"
+
+
+def test_a_websocket_names_its_model_in_its_path() -> None:
+    flow = admitted_flow(path="/v1/realtime?model=gpt-realtime")
+    comment.write(flow)
+    assert flow.comment == f"{START} model=gpt-realtime {END}"
+
+
+@pytest.mark.parametrize("content", [b"\x00", b"", b"[]", b'{"model": 1}'])
+def test_an_answer_that_tells_nothing_leaves_what_was_asked(content: bytes) -> None:
+    flow = admitted_flow({"model": "gpt-4o"})
+    for headers in ([EVENT_STREAM], [("Content-Type", "image/png")], [EVENT_STREAM, ("Content-Encoding", "br")], []):
+        answer(flow, content, *headers)
+        comment.write(flow)
+        assert flow.comment == f"{START} model=gpt-4o {END}"
+
+
+def test_a_truncated_body_is_told() -> None:
+    flow = admitted_flow()
+    annotations.note_passed(flow, "request", 5)
+    annotations.note_passed(flow, "response", 6)
+    comment.write(flow)
+    assert flow.comment == f"{START} truncated=request,response {END}"
+
+
+def test_a_refused_request_gets_no_comment() -> None:
+    flow = tflow.tflow(resp=True)
+    flow.comment = "mine"
+    comment.write(flow)
+    assert flow.comment == "mine"
+
+
+@pytest.mark.parametrize("added", ["look at this", "project=Search token=x"])
+def test_what_an_operator_wrote_stays_after_ours(added: str) -> None:
+    flow = admitted_flow({"model": "gpt-4o"})
+    flow.comment = added
+    comment.write(flow)
+    assert flow.comment == f"{START} model=gpt-4o {END} | {added}"
+    answer(flow, {"usage": {"prompt_tokens": 1}})
+    comment.write(flow)
+    comment.write(flow)
+    assert flow.comment == f"{START} model=gpt-4o usage=in:1 {END} | {added}"
+
+
+def test_what_an_operator_makes_of_ours_stays_too() -> None:
+    flow = admitted_flow({"model": "gpt-4o"})
+    comment.write(flow)
+    flow.comment += " and mine"
+    comment.write(flow)
+    assert flow.comment == f"{START} model=gpt-4o {END} |  and mine"
+    flow.comment = "only mine"
+    comment.write(flow)
+    assert flow.comment == f"{START} model=gpt-4o {END} | only mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("Search", "Search"),
+        ("My Search", '"My Search"'),
+        ('a "b" \\', r'"a \"b\" \\"'),
+        ("", '""'),
+        ("Suche-für/alle", "Suche-für/alle"),
+        ("x" * 200, '"' + "x" * 100 + '…"'),
+        ("a\nb\x1b[31m\u202e\u2028", '"a\ufffdb\ufffd[31m\ufffd\ufffd"'),
+    ],
+)
+def test_names_are_one_word_each(name: str, word: str) -> None:
+    flow = admitted_flow({"model": name}, project=name)
+    comment.write(flow)
+    assert flow.comment == f"project={word}" + (f" model={word} " if name else " ") + END
+
+
+@given(st.text(), st.text())
+def test_no_name_brings_a_control_character_or_more_words(project: str, model: str) -> None:
+    flow = admitted_flow({"model": model}, project=project)
+    comment.write(flow)
+    assert flow.comment.isprintable()
+    assert flow.comment.count("token=") - project.count("token=") - model.count("token=") <= 1
+    flow.comment.encode()
