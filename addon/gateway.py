@@ -122,8 +122,11 @@ class Gateway:
         if flow.error:  # mitmproxy is about to reject it, and calls `error` next
             exchange.refusal = InvalidRequest(MALFORMED)
             return
+        if annotations.is_truncated(flow):
+            raise InvalidRequest("This flow holds only the first part of its request's body, and cannot be replayed.")
         edge.check(flow.request)
         edge.check_length(flow.request, self._settings.max_body)
+        flow.request.stream = False  # a replay may have been streamed the first time
         if edge.is_health(flow.request):
             return
         exchange.token = credentials.token()
