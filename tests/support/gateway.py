@@ -67,6 +67,10 @@ class Gateway:
         process.wait_for_port(port)
         return self.proxies[-1]
 
+    def use(self, process: Process, port: int) -> None:
+        """Take a proxy that was started in a way of the test's own."""
+        self.proxies.append(Proxy(process, port, 0))
+
     def stop(self) -> None:
         with contextlib.ExitStack() as stopping:  # all of them, whatever one of them does
             for process in [self.management, *(proxy.process for proxy in self.proxies)]:

@@ -1,0 +1,57 @@
+"""A canary key and a canary token, in every place where a secret could come to light: the key is found at the one
+right upstream and nowhere else, the token in what the client sent and nowhere else.
+
+`tests/soak/test_canary_without.py` takes each protection out, and sees that this finds it.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import canary
+from support.canary import KEY, MARK, Run, forms
+from support.upstreams import DemoUpstream
+
+SHOWN_IN_MITMWEB = {
+    *("polls", "updates", "flows/dump", "file saved.har"),
+    *("export curl", "export httpie", "export raw", "export raw_request"),
+    *("file exported.curl", "file exported.httpie", "file exported.raw", "file exported.raw_request"),
+}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoUpstream]:
+    with DemoUpstream.start(tmp_path_factory.mktemp("demo"), key=KEY) as demo:
+        yield demo
+
+
+def check(run: Run, shown: set[str]) -> None:
+    """Check that all the places were looked at, and that none of them has a secret; but the upstream has the key."""
+    print({where: f"{count} pieces, {size} bytes" for where, (count, size) in run.net.sizes().items()})
+    assert shown <= run.net.holding(MARK.encode())
+    assert run.net.holding(*forms(KEY)) == set()
+    assert run.net.holding(*forms(run.token)) == set()
+    assert f"Bearer {KEY}\r\n".encode() in run.received
+    assert run.token.encode() not in run.received
+
+
+def test_in_mitmweb(tmp_path: Path, demo: DemoUpstream) -> None:
+    run = canary.run_in_mitmweb(tmp_path, demo)
+    check(run, SHOWN_IN_MITMWEB)
+    assert run.elsewhere == b""
+    assert run.told == {
+        "replayed": 200,
+        "counted": 2,
+        "replayed elsewhere": 403,
+        "edited": 200,
+        "led away": 403,
+        "wire in the log": 400,
+    }
+
+
+def test_in_mitmdump_before_a_tls_upstream(tmp_path: Path, demo: DemoUpstream) -> None:
+    check(canary.run_in_mitmdump(tmp_path, demo), {"file mitmdump.log", "file flows", "file dumped.har"})
+
+
+def test_in_the_launcher(tmp_path: Path, demo: DemoUpstream) -> None:
+    check(canary.run_in_launcher(tmp_path, demo), set())

@@ -1,0 +1,84 @@
+"""The canary test finds what it looks for: with a protection taken out, a secret comes to light, and is found."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import canary
+from support.canary import KEY, Run, forms
+from support.processes import ROOT
+from support.upstreams import DemoUpstream
+
+type Change = tuple[str, str, str]
+"""A file, what stands in it, and what stands there without the protection."""
+
+WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
+    "the mask over the token": (
+        canary.run_in_mitmweb,
+        [("addon/authentication.py", "(name, _masked(value) if", "(name, value if")],
+    ),
+    "the mask over a subprotocol": (
+        canary.run_in_mitmweb,
+        [("addon/authentication.py", "wire.KEY_SUBPROTOCOL + MASK if wire.is_key_subprotocol(name) else name", "name")],
+    ),
+    "a copy for the key": (
+        canary.run_in_mitmweb,
+        [("addon/wire.py", "keyed = copy.copy(request)\n    keyed.data = copy.copy(request.data)", "keyed = request")],
+    ),
+    "the pin": (
+        canary.run_in_mitmweb,
+        [
+            ("addon/gateway.py", "self._upstreams.get(destination)", "next(iter(self._upstreams.values()))"),
+            ("addon/seams/keyed_layer.py", "return DestinationRefused()", "pass"),
+        ],
+    ),
+    "the way of replays through the keyed layer": (
+        canary.run_in_mitmweb,
+        [("addon/gateway.py", "        replay.install(self._exchanges, self._settings)\n", "")],
+    ),
+    "the redaction of the log": (
+        canary.run_in_mitmweb,
+        [("addon/seams/log_records.py", '_QUOTED_BYTES.sub("<bytes>", text)', "text")],
+    ),
+    "the ban on wire bytes, and their redaction": (
+        canary.run_in_mitmdump,
+        [
+            ("addon/gateway.py", '    "proxy_debug": False,', "    # nothing:"),
+            ("addon/seams/log_records.py", '_QUOTED_BYTES.sub("<bytes>", text)', "text"),
+        ],
+    ),
+    "the silence of hpack": (
+        canary.run_in_launcher,
+        [("addon/seams/log_records.py", '    logging.getLogger("hpack").setLevel(logging.WARNING)\n', "")],
+    ),
+}
+
+
+def copy_without(folder: Path, changes: list[Change]) -> Path:
+    """Copy the packages and change their files; return where the copy is."""
+    for package in ("addon", "store"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, old, new in changes:
+        text = (folder / name).read_text()
+        assert old in text, f"{name} has changed: say anew how it is without"
+        (folder / name).write_text(text.replace(old, new))
+    return folder
+
+
+@pytest.mark.parametrize("protection", WITHOUT)
+def test_a_protection_that_is_missing_is_found(tmp_path: Path, protection: str) -> None:
+    run, changes = WITHOUT[protection]
+    copy = copy_without(tmp_path / "copy", changes)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with DemoUpstream.start(tmp_path, key=KEY) as demo:
+        done = run(folder, demo, {"PYTHONPATH": str(copy), "PYTHONSAFEPATH": "1"})
+    found = {"key": done.net.holding(*forms(KEY)), "token": done.net.holding(*forms(done.token))}
+    print(f"without {protection}: {found}, elsewhere {len(done.elsewhere)} bytes, {done.told}")
+    if protection == "the pin":
+        assert KEY.encode() in done.elsewhere
+    elif protection == "the way of replays through the keyed layer":
+        assert done.told["replayed"] != 200  # it has no key
+    else:
+        assert found["key"] or found["token"]
