@@ -1,6 +1,8 @@
-"""Gateways that several tests share: each test makes its own tokens."""
+"""Gateways that several tests share, each started once, when it is first asked for. Each test makes its own tokens."""
 
-from collections.abc import Iterator
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 
 import pytest
 from support.gateway import WAYS, Gateway, Way
@@ -10,7 +12,7 @@ from support.upstreams import DemoUpstream, RawUpstream, answer_all
 
 @pytest.fixture(scope="session")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoUpstream]:
-    """The demo upstream, for tests that clear or count nothing."""
+    """The demo upstream. Who counts its requests clears them first."""
     with DemoUpstream.start(tmp_path_factory.mktemp("upstream")) as upstream:
         yield upstream
 
@@ -23,15 +25,36 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 
 @pytest.fixture(scope="session")
-def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, way: Way) -> Iterator[Gateway]:
-    """A gateway before the demo upstream, started in each of the three ways."""
-    with Gateway.start(tmp_path_factory.mktemp(way), upstream.url, way=way) as gateway:
-        yield gateway
+def gateways(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream) -> Iterator[Callable[[Way], Gateway]]:
+    with contextlib.ExitStack() as stack:
+        yield functools.cache(
+            lambda way: stack.enter_context(
+                Gateway.start(tmp_path_factory.mktemp(way), upstream.url, way=way, proxies=2)
+            )
+        )
+
+
+@pytest.fixture
+def gateway(gateways: Callable[[Way], Gateway], way: Way) -> Gateway:
+    """A gateway with two proxies before the demo upstream, started in each of the three ways."""
+    return gateways(way)
 
 
 @pytest.fixture(scope="session")
-def relay(tmp_path_factory: pytest.TempPathFactory, way: Way) -> Iterator[Relay]:
+def relays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Way], Relay]]:
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def started(way: Way) -> Relay:
+            upstream = stack.enter_context(RawUpstream(answer_all()))
+            return Relay(
+                stack.enter_context(Gateway.start(tmp_path_factory.mktemp(way), upstream.url, way=way)), upstream
+            )
+
+        yield started
+
+
+@pytest.fixture
+def relay(relays: Callable[[Way], Relay], way: Way) -> Relay:
     """A gateway before a raw upstream, started in each of the three ways."""
-    folder = tmp_path_factory.mktemp(way)
-    with RawUpstream(answer_all()) as upstream, Gateway.start(folder, upstream.url, way=way) as gateway:
-        yield Relay(gateway, upstream)
+    return relays(way)

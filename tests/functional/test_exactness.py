@@ -3,31 +3,18 @@ In each way to start."""
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from support.gateway import Gateway, Proxy, Way, bearer
 from support.upstreams import DemoUpstream
 
 CONNECTIONS = 20
 REQUESTS = 200
 LIMIT = 100
-
-
-@pytest.fixture(scope="module")
-def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoUpstream]:
-    with DemoUpstream.start(tmp_path_factory.mktemp("upstream")) as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, way: Way) -> Iterator[Gateway]:
-    with Gateway.start(tmp_path_factory.mktemp(way), upstream.url, way=way, proxies=2) as gateway:
-        yield gateway
 
 
 def send_all(proxies: Sequence[Proxy], token: dict[str, Any]) -> Counter[int]:

@@ -2,21 +2,13 @@
 just used, in another process; in each way to start."""
 
 import sqlite3
-from collections.abc import Iterator
 from typing import Any, Self
 
 import httpx
-import pytest
-from support.gateway import Gateway, Way, bearer
+from support.gateway import Gateway, bearer
 from support.upstreams import KEY, DemoUpstream
 
 OTHER_KEY = "sk-the-key-that-replaces-it"
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, way: Way) -> Iterator[Gateway]:
-    with Gateway.start(tmp_path_factory.mktemp(way), upstream.url, way=way, proxies=2) as gateway:
-        yield gateway
 
 
 class Clients:

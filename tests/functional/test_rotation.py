@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,12 +27,6 @@ OLD, NEW = new_key(), new_key()
 TOKENS = 3000
 CLIENTS = 4
 ROTATE = [tool("llm-proxy"), "rotate"]
-
-
-@pytest.fixture(scope="module")
-def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoUpstream]:
-    with DemoUpstream.start(tmp_path_factory.mktemp("upstream")) as upstream:
-        yield upstream
 
 
 def make_store(folder: Path, **settings: str) -> list[tuple[str, str]]:

@@ -133,6 +133,20 @@ class Traffic:
         self._over_http2()
         self._failures()
 
+        self._manage()
+
+    def _manage(self) -> None:
+        """Name the token to the management API, by its value and in the wrong place."""
+        path = f"/manage/tokens/{self._token['token']}"
+        self._gateway.manage("GET", path).raise_for_status()
+        for refused in (
+            self._gateway.manage("PATCH", path, {"max_requests": "wrong"}),
+            self._gateway.manage("GET", f"/manage/projects/{self._token['token']}"),
+            self._gateway.manage("GET", "/manage/projects", token=self._token["token"]),
+        ):
+            assert refused.is_error
+            self._note(refused)
+
     def _note(self, response: httpx.Response) -> None:
         self._net.add("answers", str(response.headers), response.content)
 
