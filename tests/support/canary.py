@@ -33,7 +33,7 @@ STREAMED = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
 SLOWLY = {"X-Demo-Words": "25", "X-Demo-Chunk-Delay": "0.02"}
 NO_CHANGES: Mapping[str, object] = {}
 NO_SETTINGS: Mapping[str, str] = {}
-QUICKLY = {"FIRST_BYTE_TIMEOUT": "1"}
+QUICKLY = {"CONNECT_TIMEOUT": "1", "FIRST_BYTE_TIMEOUT": "1"}
 
 
 class Front(RawUpstream):
