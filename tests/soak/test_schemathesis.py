@@ -68,6 +68,7 @@ def run(gateway: Gateway, seed: int) -> dict[str, Any]:
 def test_schemathesis_finds_nothing(request: pytest.FixtureRequest, store: str, seed: int) -> None:
     gateway: Gateway = request.getfixturevalue(store)
     report = run(gateway, seed)
+    print(f"{store} {seed}: {report['test_cases']}, {report['operations']}, {sorted(report['phases'])}")
     assert (report["complete"], report["failures"], report["errors"]) == (True, [], [])
     assert report["operations"]["tested"] == report["operations"]["selected"] == 12
     assert {name: phase["status"] for name, phase in report["phases"].items()} == dict.fromkeys(
