@@ -27,4 +27,7 @@ class ClientHttp2(Http2Server):
     def _handle_event(self, event: events.Event) -> Commands:
         yield from super()._handle_event(event)
         if isinstance(event, ResponseEndOfMessage | ResponseProtocolError) and self.is_closed(event.stream_id):
-            self.streams.pop(event.stream_id, None)
+            # A copy: mitmproxy may be going through the other one, to tell all of them that the client is gone.
+            self.streams = {
+                stream_id: state for stream_id, state in self.streams.items() if stream_id != event.stream_id
+            }

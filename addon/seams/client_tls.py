@@ -1,4 +1,4 @@
-"""TLS with clients: a handshake has to end in time."""
+"""TLS with clients: a handshake has to end in time, and what comes after one that failed has no taker."""
 
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
@@ -24,5 +24,5 @@ class ClientTls(ClientTLSLayer):
         if isinstance(event, events.Wakeup) and event.command is self._timer:
             if self.tunnel_state is TunnelState.ESTABLISHING:
                 yield commands.CloseConnection(self.context.client)
-        else:
+        elif not (isinstance(event, events.DataReceived) and self.tunnel_state is TunnelState.CLOSED):
             yield from super()._handle_event(event)

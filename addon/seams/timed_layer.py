@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from mitmproxy.connection import ConnectionState
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import HttpLayer, HTTPMode
@@ -52,6 +53,8 @@ class TimedLayer(HttpLayer):
             yield from self._wake_at(min(ends))
 
     def _wake_at(self, end: float) -> Commands:
+        if self.context.client.state is ConnectionState.CLOSED:
+            return  # nobody waits any more, and nobody would cancel the timer
         for planned in self._timers.values():
             if planned <= end:
                 return  # that one looks what comes next

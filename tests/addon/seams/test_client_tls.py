@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,16 @@ def test_a_handshake_that_dribbles_in_is_given_up(tmp_path: Path) -> None:
             dribbling = asyncio.create_task(dribble(writer))
             assert await asyncio.wait_for(reader.read(), DEADLINE) == b""
             dribbling.cancel()
+
+    run(main())
+
+
+def test_what_comes_after_a_handshake_that_failed_is_dropped(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, "http://127.0.0.1:9") as proxy, proxy.connection() as (reader, writer):
+            writer.write(BEGUN[:5] + bytes(100_000) * 4)
+            with contextlib.suppress(ConnectionError):
+                await asyncio.wait_for(reader.read(), DEADLINE)
 
     run(main())
 
