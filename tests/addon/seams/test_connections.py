@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 
+import pytest
 from support.http2 import Http2Client
 from support.inprocess import HoldConnections, assert_json_error, run, running
 from support.processes import DEADLINE
@@ -34,13 +35,15 @@ def test_as_many_connections_are_opened_as_a_client_of_http2_has_requests(tmp_pa
     run(main())
 
 
-def test_an_attempt_that_is_given_up_before_it_has_begun_is_answered(tmp_path: Path) -> None:
+@pytest.mark.parametrize("hook", ["server_connect", "server_connected"])
+def test_an_attempt_that_is_given_up_while_a_hook_runs_is_answered(tmp_path: Path, hook: str) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url, connect_timeout=0.2) as proxy:
-                proxy.master.addons.add(HoldConnections())
+                hold = HoldConnections()
+                proxy.master.addons.add(type("Hold", (), {hook: staticmethod(hold.server_connect)})())
                 assert_json_error(await proxy.ask(proxy.request()), 503, "service_unavailable")
                 assert len(proxy.exchanges) == 0
-            assert upstream.conversations == []
+            assert upstream.received() == b""
 
     run(main())
