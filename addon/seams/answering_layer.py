@@ -168,7 +168,8 @@ class AnsweringLayer(TimedLayer):
     def register_connection(self, command: RegisterHttpConnection) -> Commands:
         """Take note that a connection is usable, or has failed."""
         self._connecting.stop(command.connection)
-        yield from super().register_connection(command)
+        if command.connection in self.waiting_for_establishment:  # nobody is, once it was given up
+            yield from super().register_connection(command)
 
     def _forget_closed_connections(self) -> None:
         """Make room, and the next attempt a new one: mitmproxy would keep the closed, and repeat the old error."""
@@ -383,7 +384,9 @@ class AnsweringLayer(TimedLayer):
         yield from codec.refuse(RequestTimeout())
 
     def _give_up_connecting(self, connection: Connection) -> Commands:
+        """Tell those who wait for a connection at once; the attempt itself may take a while to end."""
         yield commands.CloseConnection(connection)
+        yield from self.register_connection(RegisterHttpConnection(connection, "no connection in time"))
 
     def _give_up_unanswered(self, stream_id: int) -> Commands:
         stream = self.streams.get(stream_id)
