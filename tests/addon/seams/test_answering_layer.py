@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import logging
 import threading
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from support.inprocess import (
     running,
 )
 from support.processes import DEADLINE, free_port
-from support.stores import API_KEY
+from support.stores import API_KEY, foreign_lock
 from support.upstreams import OK, Conversation, RawUpstream, answer_all
 
 from addon.seams import answering_layer
@@ -576,6 +577,45 @@ def test_nothing_grows_on_a_connection_that_stays(tmp_path: Path, answer: bytes,
         assert len(proxy.handler.wakeup_timer) <= 3  # one for TLS
         codec = layer.connections[layer.context.client]
         assert len(getattr(codec, "streams", {})) <= 1
+
+    run(main())
+
+
+def test_a_client_that_leaves_while_its_request_is_admitted_is_accounted_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "addon.access_log")
+
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+                with foreign_lock(proxy.store):
+                    async with proxy.connection() as (_, writer):
+                        writer.write(proxy.request(headers="").encode())
+                        while not proxy.exchanges:
+                            await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.1)  # it is gone, and the store still waits
+                await proxy.end_of_flow()
+                assert Tokens(proxy.store).get(proxy.token.id).request_count == 1
+                assert len(proxy.exchanges) == 0
+            (line,) = [record for record in caplog.records if record.name == "addon.access_log"]
+            assert vars(line)["token_id"] == proxy.token.id
+
+    run(main())
+
+
+def test_an_operator_sees_why_a_request_failed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, f"http://127.0.0.1:{free_port()}") as proxy:
+            await proxy.ask(proxy.request())
+            error = (await proxy.end_of_flow()).error
+            assert error is not None
+            assert error.msg.startswith("Service temporarily unavailable (")
+            assert "Connect call failed" in error.msg
+            await proxy.ask("GET /v2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello")
+            error = (await proxy.end_of_flow()).error
+            assert error is not None
+            assert error.msg == "There is nothing at this path; the API is at /v1/."
 
     run(main())
 
