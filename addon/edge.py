@@ -14,7 +14,7 @@ _API_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 _HEALTH_METHODS = ("GET", "HEAD")
 
 MAX_HEADERS = 64 * 1024
-"""Bytes of a request's names and values of headers."""
+"""Bytes of a request's names and values of headers, and of its target."""
 
 # What RFC 9110, section 5.5, takes out of values; a line end in one would begin another header.
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -57,6 +57,8 @@ def _check_target(request: http.Request) -> None:
     if request.data.authority and not (request.is_http2 or request.is_http3):
         raise InvalidRequest("Send the path alone as the request target, not a whole URL.")
     target = request.data.path
+    if len(target) > MAX_HEADERS:
+        raise HeadersTooLarge
     if not target.startswith(b"/") or b"#" in target or any(byte <= 0x20 or byte == 0x7F for byte in target):  # noqa: PLR2004
         raise InvalidRequest("The request target must be a path, without blanks, control characters and '#'.")
     decoded = unquote_to_bytes(path_of(request))

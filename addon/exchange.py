@@ -73,10 +73,15 @@ class Exchanges:
             self._none_left.set()
         return exchange
 
-    def close_all_of(self, client_id: str) -> None:
-        """End the exchanges of a client's connection that are still open."""
-        for flow_id in [flow_id for flow_id, exchange in self._by_flow.items() if exchange.client_id == client_id]:
-            self.close(flow_id)
+    def close_all_of(self, client_id: str, *, sent: bool = False) -> None:
+        """End the exchanges of a client's connection that are still open; with `sent` those that went upstream only."""
+        for flow_id, exchange in list(self._by_flow.items()):
+            if exchange.client_id == client_id and (exchange.sent or not sent):
+                self.close(flow_id)
+
+    def has_any_of(self, client_id: str) -> bool:
+        """Tell whether exchanges of a client's connection are still open."""
+        return any(exchange.client_id == client_id for exchange in self._by_flow.values())
 
     async def drain(self) -> None:
         """Return once no exchange is under way; connections close with their answers from now on."""

@@ -20,8 +20,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
 from addon import access_log, annotations, answers, authentication, edge, streaming, wire
 from addon.exchange import Destination, Exchange, Exchanges, Grant
-from addon.seams import closing, listening, log_records, next_layer, replay, upstream_codec
-from addon.seams.answering_layer import LONGEST_TICK
+from addon.seams import connections, kills, listening, log_records, next_layer, replay, upstream_codec
 from addon.seams.client_codec import MALFORMED
 from store.admission import Admission
 from store.errors import DestinationRefused, GatewayError, InvalidRequest, ServiceUnavailable
@@ -74,10 +73,11 @@ class Gateway:
     def running(self) -> None:
         """Open the port in reverse mode, if mitmproxy was not started in it, and fix where requests may go."""
         log_records.redact_wire_bytes()
-        closing.install()
+        connections.install()
+        kills.install()
         upstream_codec.install()
         replay.install(self._exchanges, self._settings)
-        ctx.options.update(**_OPTIONS, tcp_timeout=math.ceil(self._settings.idle_timeout + LONGEST_TICK))
+        ctx.options.update(**_OPTIONS, tcp_timeout=self._last_resort())
         if not ctx.options.has_changed("confdir"):
             ctx.options.update(confdir=str(self._settings.mitmproxy_dir))
         if not ctx.options.has_changed("mode"):
@@ -111,8 +111,13 @@ class Gateway:
         next_layer.put_keyed_layer(asked, self._exchanges, self._settings)
 
     def client_disconnected(self, client: connection.Client) -> None:
-        """End what mitmproxy did not: a client that leaves at the wrong moment gets neither `response` nor `error`."""
-        self._exchanges.close_all_of(client.id)
+        """End what mitmproxy does not: a client that leaves at the wrong moment gets neither `response` nor `error`.
+
+        What waits for the store or for a connection gets `error` after that, and is accounted for there.
+        """
+        self._exchanges.close_all_of(client.id, sent=True)
+        if self._exchanges.has_any_of(client.id):
+            ctx.master.event_loop.call_later(self._longest_wait(), self._exchanges.close_all_of, client.id)
 
     @_guarded
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
@@ -171,7 +176,7 @@ class Gateway:
         """End the exchange: the client hung up, the upstream failed, or the request was refused before its end."""
         exchange = self._exchanges.get(flow.id)
         if exchange and exchange.refusal and flow.error:
-            flow.error.msg = exchange.refusal.message
+            flow.error.msg = _reason(exchange.refusal, flow.error.msg)
         self._end(flow)
 
     def refuse(self, flow: http.HTTPFlow, error: GatewayError) -> None:
@@ -200,6 +205,14 @@ class Gateway:
         exchange.grant = Grant(destination, admitted.api_key, upstream.prefix)
         annotations.write(flow, admitted)
 
+    def _longest_wait(self) -> float:
+        """Return the seconds after which a request has gone upstream, or never will."""
+        return self._settings.store_timeout + self._settings.connect_timeout + 1
+
+    def _last_resort(self) -> int:
+        """Return after how many seconds of silence mitmproxy hangs up: later than the keyed layer, which answers."""
+        return math.ceil(max(self._settings.idle_timeout, self._settings.first_byte_timeout)) + 1
+
     def _end(self, flow: http.HTTPFlow) -> None:
         exchange = self._exchanges.close(flow.id)
         if exchange is not None:
@@ -212,6 +225,13 @@ class Gateway:
         if upstream[:3] == self._settings.upstream[:3]:
             upstream = self._settings.upstream
         return Destination(host, port, mode.scheme == "https"), upstream
+
+
+def _reason(refusal: GatewayError, cause: str) -> str:
+    """Say to an operator why a request was refused: what its client is told, and what mitmproxy knows besides."""
+    if cause in {mitmproxy_flow.Error.KILLED_MESSAGE, refusal.message}:
+        return refusal.message
+    return f"{refusal.message} ({log_records.without_bytes(cause)})"
 
 
 def _is_served(mode: ProxyMode) -> TypeGuard[ReverseMode]:

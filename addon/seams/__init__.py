@@ -1,11 +1,16 @@
 """The parts that lean on mitmproxy's private interfaces, which is why its version is pinned.
 
     keyed_layer   the HTTP layer that sends the key on a copy, and to the pinned destination only
-    answering_layer  its base: answers failures in JSON, and gives up what takes too long (deadlines)
+    answering_layer  its base: answers failures in JSON, and decides what is given up when
+    timed_layer   the base of that: has an eye on the time (deadlines)
+    backpressure  reads no more from a peer than is taken
     client_codec  refuses malformed HTTP/1, in JSON (chunks: malformed bodies)
+    client_http2  leaves headers of HTTP/2 that are too large to the edge
+    client_tls    gives up handshakes that do not end
     upstream_codec  passes over interim answers
     replay        has mitmproxy's replays pass the keyed layer too
-    closing       closes the connections that mitmproxy forgets
+    connections   closes the connections that mitmproxy forgets, and tells of each attempt to open one
+    kills         ends intercepted flows that an operator kills
     next_layer    puts the keyed layer where mitmproxy would put its own
     chain         puts our addons before all others, so that none sees what is not masked yet
     flow_list     takes the oldest flows out of mitmweb's list

@@ -8,6 +8,7 @@ A layer turns events (data came, a hook ended) into commands (send this, open th
   does not go on with its request.
 - A body that turns out to be too large, or malformed, is refused while it comes.
 - A client that is answered before its request has ended gets some time to read that.
+- What comes faster than it is taken is not read (backpressure).
 """
 
 import logging
@@ -21,9 +22,6 @@ from mitmproxy.proxy.layers.http import (
     ErrorCode,
     GetHttpConnection,
     GetHttpConnectionCompleted,
-    Http2Server,
-    HttpLayer,
-    HTTPMode,
     HttpRequestHeadersHook,
     HttpStream,
     RegisterHttpConnection,
@@ -41,8 +39,11 @@ from mitmproxy.proxy.layers.http import (
 
 from addon import answers
 from addon.exchange import Exchange, Exchanges
+from addon.seams import backpressure
+from addon.seams.backpressure import Backlog
 from addon.seams.client_codec import MALFORMED, ClientCodec
-from addon.seams.deadlines import Deadlines
+from addon.seams.client_http2 import ClientHttp2
+from addon.seams.timed_layer import Commands, TimedLayer
 from store.errors import (
     GatewayError,
     InvalidRequest,
@@ -52,18 +53,13 @@ from store.errors import (
     UpstreamTimeout,
 )
 
-type Commands = layer.CommandGenerator[None]
-
 _log = logging.getLogger(__name__)
 
 HEADERS_TIMEOUT = 30
 """Seconds from the first byte of a request to the end of its headers."""
 
-LINGER = 5
+LINGER = 30
 """Seconds for which the rest of a request is read and dropped, once it has been answered."""
-
-LONGEST_TICK = 2.5
-"""Seconds between two looks at the deadlines, at most; less where a timeout is short."""
 
 _CONTINUE = 100
 """The status of mitmproxy's own word to a client that waits with its body; the answer is still to come."""
@@ -101,32 +97,29 @@ class Limits(Protocol):
         """Bytes that a request's body may have."""
 
 
-class AnsweringLayer(HttpLayer):
+class AnsweringLayer(TimedLayer):
     """See the module's text."""
 
     def __init__(self, context: Context, exchanges: Exchanges, limits: Limits) -> None:
-        super().__init__(context, HTTPMode.transparent)
+        super().__init__(context)
         self._exchanges = exchanges
         self._max_body = limits.max_body
         self._of_stream: dict[int, Exchange] = {}
         self._body_sizes: dict[int, int] = {}
         self._refused_early: dict[int, GatewayError] = {}
         self._answered: set[int] = set()
+        self._backlog = Backlog(context.client)
+        self._stalled: dict[int, Connection] = {}
         self._lingers = False
-        self._tick: commands.RequestWakeup | None = None
-        shortest = min(limits.connect_timeout, limits.first_byte_timeout, limits.idle_timeout, HEADERS_TIMEOUT, LINGER)
-        self._longest_tick = min(LONGEST_TICK, shortest / 4)
-        self._in_headers: Deadlines[Connection] = Deadlines(HEADERS_TIMEOUT)
-        self._connecting: Deadlines[Connection] = Deadlines(limits.connect_timeout)
-        self._unanswered: Deadlines[int] = Deadlines(limits.first_byte_timeout)
-        self._going_on: Deadlines[int] = Deadlines(limits.idle_timeout)
-        self._unread: Deadlines[int | None] = Deadlines(LINGER)
+        self._last_use = 0.0
+        self._in_headers = self._limit(HEADERS_TIMEOUT, self._refuse_headers)
+        self._connecting = self._limit(limits.connect_timeout, self._give_up_connecting)
+        self._unanswered = self._limit(limits.first_byte_timeout, self._give_up_unanswered)
+        self._going_on = self._limit(limits.idle_timeout, self._give_up_idle)
+        self._unused = self._limit(limits.idle_timeout, self._close_unused)
+        self._unread = self._limit(LINGER, self._drop_unread)
 
     def _handle_event(self, event: events.Event) -> Commands:
-        if isinstance(event, events.Start):
-            self._put_codec()
-        if self._lingers and isinstance(event, events.ConnectionEvent) and event.connection is self.context.client:
-            return  # it has been answered; what it still sends has no taker
         try:
             for command in self._commands(event):
                 yield command
@@ -138,17 +131,23 @@ class AnsweringLayer(HttpLayer):
             yield commands.CloseConnection(self.context.client)
 
     def _commands(self, event: events.Event) -> Commands:
-        if isinstance(event, events.Wakeup) and event.command is self._tick:
-            self._tick = None
-            yield from self._give_up_late()
-        else:
-            yield from super()._handle_event(event)
-            yield from self._watch_headers(event)
+        if isinstance(event, events.ConnectionEvent) and not self._is_awaited(event.connection):
+            return
+        if isinstance(event, events.Start):
+            self._put_codec()
+            yield from self._wait_for(self._unused, self.context.client)
+        yield from super()._handle_event(event)
+        yield from self._watch_client()
+
+    def _is_awaited(self, connection: Connection) -> bool:
+        if connection is self.context.client:
+            return not self._lingers  # it has been answered; what it still sends has no taker
+        return connection in self.connections  # another has taken its place
 
     def _put_codec(self) -> None:
         """Choose how to speak with the client. A replay has put a codec of its own here already."""
         context = self.context.fork()
-        codec = Http2Server(context) if self.context.client.alpn == b"h2" else ClientCodec(context)
+        codec = ClientHttp2(context) if self.context.client.alpn == b"h2" else ClientCodec(context)
         self.connections.setdefault(self.context.client, codec)
 
     def event_to_child(self, child: layer.Layer | HttpStream, event: events.Event) -> Commands:
@@ -160,6 +159,7 @@ class AnsweringLayer(HttpLayer):
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> Commands:
         """Connect to the upstream, for a limited time."""
+        self._forget_closed_connections()
         yield from super().get_connection(event, reuse=reuse)
         for connection in self.waiting_for_establishment:
             if connection not in self._connecting:
@@ -168,19 +168,46 @@ class AnsweringLayer(HttpLayer):
     def register_connection(self, command: RegisterHttpConnection) -> Commands:
         """Take note that a connection is usable, or has failed."""
         self._connecting.stop(command.connection)
-        yield from super().register_connection(command)
+        if command.connection in self.waiting_for_establishment:  # nobody is, once it was given up
+            yield from super().register_connection(command)
+
+    def _forget_closed_connections(self) -> None:
+        """Make room, and the next attempt a new one: mitmproxy would keep the closed, and repeat the old error."""
+        used = {stream.flow.server_conn for stream in self.streams.values() if hasattr(stream, "flow")}
+        kept = used | self.waiting_for_establishment.keys() | {self.context.client}
+        for connection in [known for known in self.connections if known not in kept and not known.connected]:
+            del self.connections[connection]
 
     # Towards the hooks.
 
     def _event_to_stream(self, stream: HttpStream, event: events.Event) -> Commands:
         if (yield from self._stops(stream, event)):
             return
-        if isinstance(event, events.HookCompleted) and isinstance(event.command, HttpRequestHeadersHook):
-            self._take_over(stream)
+        if isinstance(event, events.CommandCompleted):
+            event = self._completed(stream, event)
         self._note_failure(stream.stream_id, event)
         yield from super().event_to_child(stream, event)
         if stream.stream_id not in self.streams:
             self._forget(stream.stream_id)
+        else:
+            self._count_waiting(stream, event)
+
+    def _completed(self, stream: HttpStream, event: events.CommandCompleted) -> events.CommandCompleted:
+        """Keep the exchange that the first hook opens; give no connection to a request that was refused meanwhile."""
+        if isinstance(event.command, HttpRequestHeadersHook):
+            self._take_over(stream)
+        elif isinstance(event, GetHttpConnectionCompleted) and event.reply[1] is None:
+            exchange = self._of_stream.get(stream.stream_id)
+            if exchange is not None and exchange.refusal is not None:
+                return GetHttpConnectionCompleted(event.command, (None, exchange.refusal.message))
+        return event
+
+    def _count_waiting(self, stream: HttpStream, event: events.Event) -> None:
+        """Count what waits before a stream that itself waits for a hook, or for a connection."""
+        if stream._paused is None:  # noqa: SLF001 - it has no other way to tell
+            self._backlog.clear(stream.stream_id)
+        elif isinstance(event, RequestData):
+            self._backlog.add(stream.stream_id, len(event.data))
 
     def _stops(self, stream: HttpStream, event: events.Event) -> layer.CommandGenerator[bool]:
         """Watch how a request and its answer come along; tell whether an event must go no further."""
@@ -191,14 +218,16 @@ class AnsweringLayer(HttpLayer):
             case RequestData():
                 yield from self._wait_for(self._going_on, stream.stream_id)
                 return (yield from self._is_refused(stream, len(event.data)))
-            case RequestEndOfMessage() | ResponseEndOfMessage():
+            case RequestEndOfMessage() if stream.stream_id not in self._answered:
+                self._going_on.stop(stream.stream_id)  # the upstream's turn
+            case ResponseEndOfMessage():
                 self._going_on.stop(stream.stream_id)
             case RequestTrailers():
                 yield from self._refuse(stream, InvalidRequest("Send the request without trailers."))
                 return True
             case ResponseTrailers():
                 return True  # HTTP/1 has no place for them here, and any recipient may drop them
-            case RequestProtocolError(code=ErrorCode.GENERIC_CLIENT_ERROR) if self._can_answer(stream.stream_id):
+            case RequestProtocolError(code=ErrorCode.GENERIC_CLIENT_ERROR) if self._can_be_malformed(stream.stream_id):
                 yield from self._refuse(stream, InvalidRequest(MALFORMED))
                 return True
         return False
@@ -247,6 +276,8 @@ class AnsweringLayer(HttpLayer):
 
     def _event_to_codec(self, codec: layer.Layer, event: events.Event) -> Commands:
         match event:
+            case RequestData() | RequestEndOfMessage() if event.stream_id not in self.streams:
+                return  # it has been answered, and the upstream told to forget it
             case RequestEndOfMessage():
                 yield from super().event_to_child(codec, event)
                 yield from self._await_answer(event.stream_id)
@@ -254,6 +285,9 @@ class AnsweringLayer(HttpLayer):
                 if event.response.status_code != _CONTINUE:
                     self._answered.add(event.stream_id)
                 yield from super().event_to_child(codec, event)
+            case ResponseData() if isinstance(codec, ClientHttp2):
+                yield from super().event_to_child(codec, event)
+                self._stall(codec, event.stream_id)
             case ResponseEndOfMessage():
                 self._forget(event.stream_id)
                 yield from super().event_to_child(codec, event)
@@ -261,6 +295,20 @@ class AnsweringLayer(HttpLayer):
                 yield from self._fail(codec, event)
             case _:
                 yield from super().event_to_child(codec, event)
+
+    def _stall(self, codec: ClientHttp2, stream_id: int) -> None:
+        """Read no more from an upstream while the client does not take what came of its answer.
+
+        An upstream's HTTP/2 connection is read on: it carries the answers to other requests too.
+        """
+        stream = self.streams.get(stream_id)
+        if stream is not None and codec.is_full(stream_id) and stream.flow.server_conn.alpn != b"h2":
+            self._stalled[stream_id] = stream.flow.server_conn
+            backpressure.hold(stream.flow.server_conn)
+
+    def _go_on(self, codec: ClientHttp2) -> None:
+        for stream_id in [stalled for stalled in self._stalled if not codec.is_full(stalled)]:
+            backpressure.release(self._stalled.pop(stream_id))
 
     def _await_answer(self, stream_id: int) -> Commands:
         stream = self.streams.get(stream_id)
@@ -270,15 +318,24 @@ class AnsweringLayer(HttpLayer):
     def _fail(self, codec: layer.Layer, event: ResponseProtocolError) -> Commands:
         """Answer in place of an upstream that failed, unless its answer has begun; then only cutting it is honest."""
         stream, exchange = self.streams.get(event.stream_id), self._of_stream.get(event.stream_id)
+        if stream is None:
+            return  # it has been answered
         cause = _cause(exchange, event.code) if exchange and self._can_answer(event.stream_id) else None
-        if cause is None or stream is None:
-            self._forget(event.stream_id)
-            yield from super().event_to_child(codec, event)
-        else:
+        if cause is not None:
             yield from self._answer(codec, stream, cause, close=_breaks_framing(codec, event.code))
+            return
+        yield from self._hang_up_on_upstream(stream)
+        self._forget(event.stream_id)
+        if stream.flow.websocket is None:
+            self.streams.pop(event.stream_id, None)
+        yield from super().event_to_child(codec, event)
 
     def _can_answer(self, stream_id: int) -> bool:
         return stream_id not in self._answered and bool(self.context.client.state & ConnectionState.CAN_WRITE)
+
+    def _can_be_malformed(self, stream_id: int) -> bool:
+        """Tell whether a client's error is one of HTTP/1; over HTTP/2 it is a hang-up, for whatever reason."""
+        return self._can_answer(stream_id) and isinstance(self.connections[self.context.client], ClientCodec)
 
     def _answer(self, codec: layer.Layer, stream: HttpStream, cause: GatewayError, *, close: bool) -> Commands:
         stream_id, exchange = stream.stream_id, self._of_stream[stream.stream_id]
@@ -300,8 +357,8 @@ class AnsweringLayer(HttpLayer):
             yield from self._wait_for(self._unread, stream_id)
 
     def _hang_up_on_upstream(self, stream: HttpStream) -> Commands:
-        upstream = self.connections.get(stream.flow.server_conn)
-        if upstream is not None and self._of_stream[stream.stream_id].sent:
+        upstream, exchange = self.connections.get(stream.flow.server_conn), self._of_stream.get(stream.stream_id)
+        if upstream is not None and exchange is not None and exchange.sent:
             gone = RequestProtocolError(stream.stream_id, "answered by the gateway", ErrorCode.CANCEL)
             yield from super().event_to_child(upstream, gone)
 
@@ -312,51 +369,29 @@ class AnsweringLayer(HttpLayer):
         self._lingers = True
         yield from self._wait_for(self._unread, None)
 
-    def _watch_headers(self, event: events.Event) -> Commands:
+    def _watch_client(self) -> Commands:
         codec = self.connections.get(self.context.client)
-        if not isinstance(event, events.DataReceived) or not isinstance(codec, ClientCodec):
-            return
-        if not codec.is_in_headers():
-            self._in_headers.stop(codec.conn)
-        elif codec.conn not in self._in_headers:
-            yield from self._wait_for(self._in_headers, codec.conn)
+        if isinstance(codec, ClientHttp2):
+            if self._stalled:
+                self._go_on(codec)
+        elif isinstance(codec, ClientCodec):
+            if not codec.is_in_headers():
+                self._in_headers.stop(codec)
+            elif codec not in self._in_headers:
+                yield from self._wait_for(self._in_headers, codec)
 
-    def _wait_for[Key](self, deadlines: Deadlines[Key], key: Key) -> Commands:
-        deadlines.start(key)
-        yield from self._keep_ticking()
+    def _refuse_headers(self, codec: ClientCodec) -> Commands:
+        yield from codec.refuse(RequestTimeout())
 
-    def _keep_ticking(self) -> Commands:
-        """Look at the deadlines now and then: one timer a connection, not one a request."""
-        if self._tick is not None:
-            return
-        watched = (self._in_headers, self._connecting, self._unanswered, self._going_on, self._unread)
-        ends = [end for deadlines in watched if (end := deadlines.next_end()) is not None]
-        if ends:
-            self._tick = commands.RequestWakeup(min(self._longest_tick, max(0.0, min(ends) - time.monotonic()) + 0.01))
-            yield self._tick
+    def _give_up_connecting(self, connection: Connection) -> Commands:
+        """Tell those who wait for a connection at once; the attempt itself may take a while to end."""
+        yield commands.CloseConnection(connection)
+        yield from self.register_connection(RegisterHttpConnection(connection, "no connection in time"))
 
-    def _give_up_late(self) -> Commands:
-        for connection in self._connecting.take_late():
-            yield commands.CloseConnection(connection)
-        for _ in self._in_headers.take_late():
-            yield from self._refuse_headers()
-        for stream_id in self._unanswered.take_late():
-            yield from self._refuse_late(stream_id, UpstreamTimeout())
-        for stream_id in self._going_on.take_late():
-            yield from self._give_up_idle(stream_id)
-        for unread in self._unread.take_late():
-            yield from self._drop_unread(unread)
-        yield from self._keep_ticking()
-
-    def _refuse_headers(self) -> Commands:
-        codec = self.connections[self.context.client]
-        if isinstance(codec, ClientCodec) and codec.is_in_headers():
-            yield from codec.refuse(RequestTimeout())
-
-    def _refuse_late(self, stream_id: int, cause: GatewayError) -> Commands:
+    def _give_up_unanswered(self, stream_id: int) -> Commands:
         stream = self.streams.get(stream_id)
         if stream is not None:
-            yield from self._refuse(stream, cause)
+            yield from self._refuse(stream, UpstreamTimeout())
 
     def _give_up_idle(self, stream_id: int) -> Commands:
         """End a body that does not go on: a request's, an answer's, or what is said over a WebSocket."""
@@ -366,26 +401,38 @@ class AnsweringLayer(HttpLayer):
         elif stream is not None:
             yield from self._refuse(stream, UpstreamTimeout() if stream.flow.response else RequestTimeout())
 
+    def _close_unused(self, client: Connection) -> Commands:
+        """Close a connection without requests, whatever else comes over it: HTTP/2 has more to say than requests."""
+        if self.streams:
+            yield from self._wait_for(self._unused, client)
+        elif self._last_use:
+            since, self._last_use = self._last_use, 0.0
+            yield from self._wait_for(self._unused, client, since)
+        else:
+            yield commands.CloseConnection(client)
+
     def _drop_unread(self, stream_id: int | None) -> Commands:
         """Hang up on a client that was answered, and is still not done with that request."""
         codec = self.connections[self.context.client]
         if stream_id is None or (isinstance(codec, ClientCodec) and codec.stream_id == stream_id):
             yield commands.CloseConnection(self.context.client)
-        elif isinstance(codec, Http2Server):
+        elif isinstance(codec, ClientHttp2):
             yield from super().event_to_child(codec, ResponseProtocolError(stream_id, "answered", ErrorCode.CANCEL))
 
     def _forget(self, stream_id: int) -> None:
+        self._last_use = time.monotonic()
         self._of_stream.pop(stream_id, None)
         self._unanswered.stop(stream_id)
         self._going_on.stop(stream_id)
         self._body_sizes.pop(stream_id, None)
         self._refused_early.pop(stream_id, None)
         self._answered.discard(stream_id)
+        self._backlog.clear(stream_id)
 
 
 def _breaks_framing(codec: layer.Layer, code: ErrorCode) -> bool:
     """Tell whether nobody knows where the next request begins on a connection."""
-    return code in _MALFORMED or (isinstance(codec, ClientCodec) and codec.is_done())
+    return isinstance(codec, ClientCodec) and (code in _MALFORMED or codec.is_done())
 
 
 def _cause(exchange: Exchange, code: ErrorCode) -> GatewayError | None:

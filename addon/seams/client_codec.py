@@ -71,7 +71,8 @@ class ClientCodec(Http1Server):
         if type(self.body_reader) is ChunkedReader:
             self.body_reader = Chunks(of_answer=False)
         for command in super().read_body(event):
-            if isinstance(command, commands.CloseConnection) and isinstance(event, events.DataReceived):
+            is_close = isinstance(command, commands.CloseConnection) and isinstance(event, events.DataReceived)
+            if is_close and not self.request_done:
                 self.state = self.done
             else:
                 yield command

@@ -10,9 +10,10 @@ class Deadlines[Key]:
         self._seconds = seconds
         self._ends: dict[Key, float] = {}
 
-    def start(self, key: Key) -> None:
-        """Wait for this; from now on again, if it was waited for already."""
-        self._ends[key] = time.monotonic() + self._seconds
+    def start(self, key: Key, since: float | None = None) -> float:
+        """Wait for this, from now or from `since` on; anew if it was waited for already. Returns until when."""
+        end = self._ends[key] = (time.monotonic() if since is None else since) + self._seconds
+        return end
 
     def stop(self, key: Key) -> None:
         """Wait no more: it has happened, or does not matter any longer."""

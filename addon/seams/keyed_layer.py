@@ -9,7 +9,6 @@ import time
 from typing import cast
 
 from mitmproxy import http
-from mitmproxy.connection import Server
 from mitmproxy.net.http import url
 from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.layers.http import (
@@ -22,7 +21,9 @@ from mitmproxy.proxy.layers.http import (
 
 from addon import edge, wire
 from addon.exchange import Destination, Grant
-from addon.seams.answering_layer import AnsweringLayer, Commands
+from addon.seams.answering_layer import AnsweringLayer
+from addon.seams.client_codec import ClientCodec
+from addon.seams.timed_layer import Commands
 from store.errors import DestinationRefused, GatewayError
 
 
@@ -39,14 +40,13 @@ class KeyedLayer(AnsweringLayer):
             del self.command_sources[event]
             yield from self.event_to_child(stream, GetHttpConnectionCompleted(event, (None, refusal.message)))
             return
-        self._forget_failed_connections()
         yield from super().get_connection(event, reuse=reuse)
 
     def _event_to_codec(self, codec: layer.Layer, event: events.Event) -> Commands:
         if isinstance(event, RequestHeaders):
             event = self._keyed(event)
         elif isinstance(event, ResponseHeaders):
-            closes = self._exchanges.are_ending and codec is self.connections[self.context.client]
+            closes = self._exchanges.are_ending and isinstance(codec, ClientCodec)
             passed = wire.client_response(event.response, closes=closes)
             event = ResponseHeaders(event.stream_id, passed, event.end_stream)
         yield from super()._event_to_codec(codec, event)
@@ -57,13 +57,6 @@ class KeyedLayer(AnsweringLayer):
             raise RuntimeError("a request without a grant reached the wire")
         exchange.sent = time.monotonic()
         return RequestHeaders(event.stream_id, wire.keyed_request(event.request, exchange.grant), event.end_stream)
-
-    def _forget_failed_connections(self) -> None:
-        """Make the next attempt a new one; mitmproxy would repeat the old error for as long as the client stays."""
-        failed = [conn for conn in self.connections if isinstance(conn, Server) and conn.error]
-        for connection in failed:
-            if connection not in self.waiting_for_establishment:
-                del self.connections[connection]
 
 
 def _refusal(request: http.Request, grant: Grant | None, wanted: GetHttpConnection) -> GatewayError | None:

@@ -2,11 +2,12 @@
 
 from mitmproxy.net.tls import starts_like_tls_record
 from mitmproxy.proxy import layer, tunnel
-from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer, modes
+from mitmproxy.proxy.layers import ServerTLSLayer, modes
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from addon.exchange import Exchanges
 from addon.seams.answering_layer import Limits
+from addon.seams.client_tls import ClientTls
 from addon.seams.keyed_layer import KeyedLayer
 
 
@@ -24,6 +25,6 @@ def put_keyed_layer(asked: layer.NextLayer, exchanges: Exchanges, limits: Limits
     if spec.scheme == "https":
         stack /= ServerTLSLayer(context)
     if starts_like_tls_record(asked.data_client()):
-        stack /= ClientTLSLayer(context)
+        stack /= ClientTls(context)
     stack /= KeyedLayer(context, exchanges, limits)
     asked.layer = stack[0]

@@ -41,15 +41,39 @@ class Http2Client:
 
     def get(self, path: str, token: str) -> int:
         """Open a stream with a request, and return its id."""
+        return self.begin("GET", path, token, end_stream=True)
+
+    def begin(self, method: str, path: str, token: str, *headers: tuple[str, str], end_stream: bool = False) -> int:
+        """Open a stream with the headers of a request, whatever they are, and return its id."""
+        self._h2.config.validate_outbound_headers = self._h2.config.normalize_outbound_headers = False
         stream_id = self._h2.get_next_available_stream_id()
-        headers = [(":method", "GET"), (":scheme", "https"), (":authority", "proxy"), (":path", path)]
-        self._h2.send_headers(stream_id, [*headers, ("authorization", f"Bearer {token}")], end_stream=True)
+        pseudo = [(":method", method), (":scheme", "https"), (":authority", "proxy"), (":path", path)]
+        fields = [*pseudo, ("authorization", f"Bearer {token}"), *headers]
+        self._h2.send_headers(stream_id, fields, end_stream=end_stream)
         self._flush()
         return stream_id
+
+    def send(self, stream_id: int, data: bytes) -> None:
+        """Send a piece of a request's body that fits into a frame."""
+        self._h2.send_data(stream_id, data)
+        self._flush()
+
+    def end_with_trailers(self, stream_id: int) -> None:
+        self._h2.send_headers(stream_id, [("x-trailer", "1")], end_stream=True)
+        self._flush()
+
+    def ping(self) -> None:
+        self._h2.ping(b"8 bytes.")
+        self._flush()
 
     def reset(self, stream_id: int) -> None:
         self._h2.reset_stream(stream_id)
         self._flush()
+
+    async def end(self) -> None:
+        """Read until the proxy hangs up."""
+        while await asyncio.wait_for(self._reader.read(65536), DEADLINE):
+            pass
 
     async def status(self, stream_id: int) -> int:
         """Wait for the end of a stream's answer and return its status."""
@@ -60,6 +84,8 @@ class Http2Client:
             for event in self._h2.receive_data(data):
                 if isinstance(event, h2.events.ResponseReceived):
                     self._statuses[event.stream_id] = int(dict(event.headers)[b":status"])
+                elif isinstance(event, h2.events.DataReceived):
+                    self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 elif isinstance(event, h2.events.StreamEnded):
                     self._ended.add(event.stream_id)
             self._flush()

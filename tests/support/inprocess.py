@@ -14,10 +14,12 @@ from typing import Any
 from mitmproxy import http
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.options import Options
+from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.tools.dump import DumpMaster
 
 from addon.gateway import Gateway
 from addon.seams import chain, listening
+from addon.seams.keyed_layer import KeyedLayer
 from store.admission import Admission
 from store.bootstrap import Store
 from store.tokens import TokenRecord
@@ -47,6 +49,18 @@ class _Watch:
 
     def error(self, flow: http.HTTPFlow) -> None:
         self.ended.put_nowait(flow)
+
+
+class HoldConnections:
+    """An addon that holds up every connection to the upstream until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.held = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def server_connect(self, _: object) -> None:
+        self.held.set()
+        await self.go_on.wait()
 
 
 class _Errors(logging.Handler):
@@ -108,6 +122,21 @@ class Proxy:
             f"{line} HTTP/1.1\r\nHost: proxy\r\nAuthorization: Bearer {self.token.value}\r\n"
             f"{f'Content-Length: {len(body)}\r\n' if body else ''}{headers}\r\n{body}"
         )
+
+    @property
+    def handler(self) -> ConnectionHandler:
+        """What handles the only connection of a client that is open."""
+        proxyserver = self.master.addons.get("proxyserver")
+        assert isinstance(proxyserver, Proxyserver)
+        (handler,) = proxyserver.connections.values()
+        return handler
+
+    @property
+    def layer(self) -> KeyedLayer:
+        """The keyed layer of that connection."""
+        layer = self.handler.layer.context.layers[-1]
+        assert isinstance(layer, KeyedLayer)
+        return layer
 
     async def end_of_flow(self) -> http.HTTPFlow:
         return await asyncio.wait_for(self.ended.get(), DEADLINE)

@@ -1,13 +1,24 @@
 import asyncio
 import contextlib
+import logging
 import threading
 from pathlib import Path
 
 import pytest
 from support.http2 import Http2Client
-from support.inprocess import CHUNKED, CLOSE, assert_json_error, head_and_body, read_answer, run, running
+from support.inprocess import (
+    CHUNKED,
+    CLOSE,
+    HoldConnections,
+    Proxy,
+    assert_json_error,
+    head_and_body,
+    read_answer,
+    run,
+    running,
+)
 from support.processes import DEADLINE, free_port
-from support.stores import API_KEY
+from support.stores import API_KEY, foreign_lock
 from support.upstreams import OK, Conversation, RawUpstream, answer_all
 
 from addon.seams import answering_layer
@@ -446,6 +457,181 @@ def test_a_client_that_never_ends_its_refused_request_is_hung_up_on(
     run(main())
 
 
+def test_an_answered_upload_is_read_to_its_end_and_closed_at_once(tmp_path: Path) -> None:
+    """The client sends all of it before it reads, and reads to the end: LINGER is not waited for."""
+
+    async def main() -> None:
+        async with running(tmp_path, "http://127.0.0.1:9") as proxy:
+            upload = b"POST /v1/x HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 20000000\r\n\r\n"
+            async with proxy.connection() as (reader, writer):
+                writer.write(upload + bytes(20_000_000))
+                await writer.drain()
+                assert_json_error(await asyncio.wait_for(reader.read(), 3), 401, "invalid_token")
+
+    run(main())
+
+
+def test_a_request_that_is_refused_while_it_connects_goes_no_further(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url, max_body=1000) as proxy, proxy.connection() as (reader, writer):
+                hold = HoldConnections()
+                proxy.master.addons.add(hold)
+                writer.write(proxy.request("POST /v1/x", headers="Transfer-Encoding: chunked\r\n").encode())
+                await asyncio.wait_for(hold.held.wait(), DEADLINE)
+                writer.write(b"3e9\r\n" + bytes(1001) + b"\r\n0\r\n\r\n")
+                await asyncio.sleep(0.1)
+                hold.go_on.set()
+                assert_json_error(await read_answer(reader), 413, "request_too_large")
+                writer.write(proxy.request(headers="").encode())
+                assert (await read_answer(reader)).startswith(b"HTTP/1.1 200 ")
+            assert b"POST" not in upstream.received()
+
+    run(main())
+
+
+def test_an_answer_over_http2_that_does_not_go_on_ends_the_upstreams_work(tmp_path: Path) -> None:
+    def answer(conversation: Conversation) -> None:
+        conversation.read_head()
+        conversation.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nabc")
+        conversation.wait_until_closed()
+
+    async def main() -> None:
+        with RawUpstream(answer) as upstream:
+            async with (
+                running(tmp_path, upstream.url, idle_timeout=0.2) as proxy,
+                Http2Client.connect(proxy.port) as cl,
+            ):
+                cl.get("/v1/x", proxy.token.value)
+                await proxy.end_of_flow()
+                assert await asyncio.to_thread(upstream.conversations[0].closed.wait, DEADLINE)
+                assert proxy.layer.streams == {}
+                assert len(proxy.exchanges) == 0
+
+    run(main())
+
+
+def test_trailers_over_http2_leave_the_upstreams_request_without_an_end(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(Conversation.wait_until_closed) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                stream = client.begin("POST", "/v1/x", proxy.token.value)
+                client.send(stream, b"abc")
+                while b"abc" not in upstream.received():
+                    await asyncio.sleep(0)
+                client.end_with_trailers(stream)
+                assert await client.status(stream) == 400
+                assert await asyncio.to_thread(upstream.conversations[0].closed.wait, DEADLINE)
+                assert upstream.received().endswith(b"abc")
+
+    run(main())
+
+
+@pytest.mark.parametrize("version", ["1.1", "2"])
+def test_a_connection_without_requests_is_closed_whatever_else_comes(tmp_path: Path, version: str) -> None:
+    async def ping(client: Http2Client) -> None:
+        while True:
+            client.ping()
+            await asyncio.sleep(0.05)
+
+    async def main() -> None:
+        async with running(tmp_path, "http://127.0.0.1:9", idle_timeout=0.3) as proxy:
+            if version == "2":
+                async with Http2Client.connect(proxy.port) as client:
+                    assert await client.status(client.get("/v2", proxy.token.value)) == 404
+                    pinging = asyncio.create_task(ping(client))
+                    await client.end()
+                    pinging.cancel()
+            else:
+                async with proxy.connection() as (reader, writer):
+                    writer.write(proxy.request("GET /v2", headers="").encode())
+                    await read_answer(reader)
+                    assert await asyncio.wait_for(reader.read(), DEADLINE) == b""
+
+    run(main())
+
+
+@pytest.mark.parametrize("answer", [OK, OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")])
+@pytest.mark.parametrize("version", ["1.1", "2"])
+def test_nothing_grows_on_a_connection_that_stays(tmp_path: Path, answer: bytes, version: str) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all(answer)) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+                if version == "2":
+                    async with Http2Client.connect(proxy.port) as client:
+                        for _ in range(50):
+                            assert await client.status(client.get("/v1/x", proxy.token.value)) == 200
+                        assert_nothing_grew(proxy)
+                else:
+                    async with proxy.connection() as (reader, writer):
+                        for _ in range(50):
+                            writer.write(proxy.request(headers="").encode())
+                            await read_answer(reader)
+                        assert_nothing_grew(proxy)
+
+    def assert_nothing_grew(proxy: Proxy) -> None:
+        layer = proxy.layer
+        held = {name: len(value) for name, value in vars(layer).items() if isinstance(value, dict | set | list)}
+        grown = {name: size for name, size in held.items() if size > 2 and name != "_limited"}
+        assert grown == {}
+        assert len(proxy.handler.wakeup_timer) <= 3  # one for TLS
+        codec = layer.connections[layer.context.client]
+        assert len(getattr(codec, "streams", {})) <= 1
+
+    run(main())
+
+
+def test_a_client_that_leaves_while_its_request_is_admitted_is_accounted_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "addon.access_log")
+
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+                with foreign_lock(proxy.store):
+                    async with proxy.connection() as (_, writer):
+                        writer.write(proxy.request(headers="").encode())
+                        while not proxy.exchanges:
+                            await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.1)  # it is gone, and the store still waits
+                await proxy.end_of_flow()
+                assert Tokens(proxy.store).get(proxy.token.id).request_count == 1
+                assert len(proxy.exchanges) == 0
+            (line,) = [record for record in caplog.records if record.name == "addon.access_log"]
+            assert vars(line)["token_id"] == proxy.token.id
+
+    run(main())
+
+
+def test_an_operator_sees_why_a_request_failed(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, f"http://127.0.0.1:{free_port()}") as proxy:
+            await proxy.ask(proxy.request())
+            error = (await proxy.end_of_flow()).error
+            assert error is not None
+            assert error.msg.startswith("Service temporarily unavailable (")
+            assert "Connect call failed" in error.msg
+            await proxy.ask("GET /v2 HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello")
+            error = (await proxy.end_of_flow()).error
+            assert error is not None
+            assert error.msg == "There is nothing at this path; the API is at /v1/."
+
+    run(main())
+
+
+def test_headers_that_were_sent_ahead_are_watched_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering_layer, "HEADERS_TIMEOUT", 0.1)
+
+    async def main() -> None:
+        async with running(tmp_path, "http://127.0.0.1:9") as proxy, proxy.connection() as (reader, writer):
+            writer.write(proxy.request("GET /health", headers="").encode() + b"GET /v1/mod")
+            assert (await read_answer(reader)).startswith(b"HTTP/1.1 200 ")
+            assert_json_error(await reader.read(), 408, "request_timeout")
+
+    run(main())
+
+
 def test_a_client_that_floods_the_connection_while_it_waits_is_hung_up_on(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(Conversation.wait_until_closed) as upstream:
@@ -480,18 +666,6 @@ def test_answers_close_their_connections_while_the_gateway_drains(tmp_path: Path
                 await drained
 
     run(main())
-
-
-class HoldConnections:
-    """Holds up every connection to the upstream until it is told to go on."""
-
-    def __init__(self) -> None:
-        self.held = asyncio.Event()
-        self.go_on = asyncio.Event()
-
-    async def server_connect(self, _: object) -> None:
-        self.held.set()
-        await self.go_on.wait()
 
 
 def test_a_stream_that_is_reset_while_it_connects_harms_no_other(tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from mitmproxy.connection import Client
 from mitmproxy.options import Options
 from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers import ClientTLSLayer, ServerTLSLayer, modes
+from mitmproxy.proxy.layers import ServerTLSLayer, modes
 from mitmproxy.proxy.layers.http import HttpLayer
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons
 
 from addon.exchange import Exchanges
+from addon.seams.client_tls import ClientTls
 from addon.seams.keyed_layer import KeyedLayer
 from addon.seams.next_layer import put_keyed_layer
 from store.settings import Settings
@@ -40,9 +41,9 @@ def ask(mode: str, data: bytes) -> layer.NextLayer:
     ("scheme", "data", "expected"),
     [
         ("http", PLAIN, [KeyedLayer]),
-        ("http", TLS, [ClientTLSLayer, KeyedLayer]),
+        ("http", TLS, [ClientTls, KeyedLayer]),
         ("https", PLAIN, [ServerTLSLayer, KeyedLayer]),
-        ("https", TLS, [ServerTLSLayer, ClientTLSLayer, KeyedLayer]),
+        ("https", TLS, [ServerTLSLayer, ClientTls, KeyedLayer]),
     ],
 )
 @pytest.mark.parametrize("order", ["alone", "before mitmproxy's", "after mitmproxy's"])

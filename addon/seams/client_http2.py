@@ -1,0 +1,33 @@
+"""The HTTP/2 of clients: leaves headers that are too large to the edge, and forgets what has ended."""
+
+from mitmproxy.proxy import events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import Http2Server, ResponseEndOfMessage, ResponseProtocolError
+
+from addon.seams.timed_layer import Commands
+
+MOST_DECODED = 256 * 1024
+"""Bytes of a request's headers, counted as in RFC 9113, section 6.5.2; with more, the whole connection ends.
+
+That is more than a request may have, so that one which is too large gets an answer and harms no other.
+"""
+
+
+class ClientHttp2(Http2Server):
+    """The codec of a client's HTTP/2 connection."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.h2_conn.decoder.max_header_list_size = MOST_DECODED
+
+    def is_full(self, stream_id: int) -> bool:
+        """Tell whether something is kept back that the client has not allowed to be sent yet."""
+        return stream_id in self.h2_conn.stream_buffers
+
+    def _handle_event(self, event: events.Event) -> Commands:
+        yield from super()._handle_event(event)
+        if isinstance(event, ResponseEndOfMessage | ResponseProtocolError) and self.is_closed(event.stream_id):
+            # A copy: mitmproxy may be going through the other one, to tell all of them that the client is gone.
+            self.streams = {
+                stream_id: state for stream_id, state in self.streams.items() if stream_id != event.stream_id
+            }

@@ -1,0 +1,49 @@
+import asyncio
+import contextlib
+from pathlib import Path
+
+import pytest
+from support.http2 import Http2Client
+from support.inprocess import HoldConnections, assert_json_error, run, running
+from support.processes import DEADLINE
+from support.upstreams import Conversation, RawUpstream, answer_all
+
+
+def test_a_client_that_sends_more_than_was_wanted_is_closed_too(tmp_path: Path) -> None:
+    """More than one read's worth comes while the first is refused."""
+
+    async def test() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, proxy.connection() as (reader, writer):
+                writer.write(b"GET nonsense HTTP/1.1\r\n\r\n" + b"A" * 66_000)
+                assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+                with contextlib.suppress(ConnectionResetError):
+                    await asyncio.wait_for(reader.read(), DEADLINE)
+
+    asyncio.run(test())
+
+
+def test_as_many_connections_are_opened_as_a_client_of_http2_has_requests(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(Conversation.wait_until_closed) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                for _ in range(20):
+                    client.get("/v1/slow", proxy.token.value)
+                while len(upstream.conversations) < 20:
+                    await asyncio.sleep(0.01)
+
+    run(main())
+
+
+@pytest.mark.parametrize("hook", ["server_connect", "server_connected"])
+def test_an_attempt_that_is_given_up_while_a_hook_runs_is_answered(tmp_path: Path, hook: str) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url, connect_timeout=0.2) as proxy:
+                hold = HoldConnections()
+                proxy.master.addons.add(type("Hold", (), {hook: staticmethod(hold.server_connect)})())
+                assert_json_error(await proxy.ask(proxy.request()), 503, "service_unavailable")
+                assert len(proxy.exchanges) == 0
+            assert upstream.received() == b""
+
+    run(main())
