@@ -3,7 +3,9 @@
     keyed_layer   the HTTP layer that sends the key on a copy, and to the pinned destination only
     answering_layer  its base: answers failures in JSON, and gives up what takes too long (deadlines)
     client_codec  refuses malformed HTTP/1, in JSON (chunks: malformed bodies)
-    upstream_codec  passes over interim answers
+    http2_codec   refuses requests over HTTP/2 that announce a body and have none
+    upstream_codec  passes over interim answers, refuses ambiguous ones, frames bodies that came over HTTP/2
+    persistence   knows the last message of a connection, for both codecs of HTTP/1
     replay        has mitmproxy's replays pass the keyed layer too
     closing       closes the connections that mitmproxy forgets
     next_layer    puts the keyed layer where mitmproxy would put its own

@@ -43,6 +43,7 @@ from addon import answers
 from addon.exchange import Exchange, Exchanges
 from addon.seams.client_codec import MALFORMED, ClientCodec
 from addon.seams.deadlines import Deadlines
+from addon.seams.http2_codec import Http2ClientCodec
 from store.errors import (
     GatewayError,
     InvalidRequest,
@@ -148,7 +149,7 @@ class AnsweringLayer(HttpLayer):
     def _put_codec(self) -> None:
         """Choose how to speak with the client. A replay has put a codec of its own here already."""
         context = self.context.fork()
-        codec = Http2Server(context) if self.context.client.alpn == b"h2" else ClientCodec(context)
+        codec = Http2ClientCodec(context) if self.context.client.alpn == b"h2" else ClientCodec(context)
         self.connections.setdefault(self.context.client, codec)
 
     def event_to_child(self, child: layer.Layer | HttpStream, event: events.Event) -> Commands:
@@ -385,7 +386,7 @@ class AnsweringLayer(HttpLayer):
 
 def _breaks_framing(codec: layer.Layer, code: ErrorCode) -> bool:
     """Tell whether nobody knows where the next request begins on a connection."""
-    return code in _MALFORMED or (isinstance(codec, ClientCodec) and codec.is_done())
+    return isinstance(codec, ClientCodec) and (code in _MALFORMED or codec.is_done())
 
 
 def _cause(exchange: Exchange, code: ErrorCode) -> GatewayError | None:

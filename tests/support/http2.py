@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import functools
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Self
 
 import h2.config
@@ -13,25 +14,36 @@ import h2.events
 from support.processes import DEADLINE
 
 
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
 class Http2Client:
     """One connection. Not concurrent: whoever waits for an answer reads for all streams."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        # What the test sends is sent as it is.
+        config = h2.config.H2Configuration(
+            client_side=True, validate_outbound_headers=False, normalize_outbound_headers=False
+        )
+        self._h2 = h2.connection.H2Connection(config)
         self._h2.initiate_connection()
         self._flush()
         self._statuses: dict[int, int] = {}
+        self._headers: dict[int, dict[str, str]] = {}
         self._ended: set[int] = set()
+        self._reset: set[int] = set()
 
     @classmethod
     @contextlib.asynccontextmanager
     async def connect(cls, port: int) -> AsyncIterator[Self]:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.set_alpn_protocols(["h2"])
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=_tls())
         try:
             yield cls(reader, writer)
         finally:
@@ -41,9 +53,15 @@ class Http2Client:
 
     def get(self, path: str, token: str) -> int:
         """Open a stream with a request, and return its id."""
-        stream_id = self._h2.get_next_available_stream_id()
         headers = [(":method", "GET"), (":scheme", "https"), (":authority", "proxy"), (":path", path)]
-        self._h2.send_headers(stream_id, [*headers, ("authorization", f"Bearer {token}")], end_stream=True)
+        return self.send([*headers, ("authorization", f"Bearer {token}")])
+
+    def send(self, headers: Sequence[tuple[str | bytes, str | bytes]], *pieces: bytes) -> int:
+        """Open a stream with these headers, end it after the pieces of a body, and return its id."""
+        stream_id = self._h2.get_next_available_stream_id()
+        self._h2.send_headers(stream_id, headers, end_stream=not pieces)
+        for number, piece in enumerate(pieces, 1):
+            self._h2.send_data(stream_id, piece, end_stream=number == len(pieces))
         self._flush()
         return stream_id
 
@@ -53,17 +71,31 @@ class Http2Client:
 
     async def status(self, stream_id: int) -> int:
         """Wait for the end of a stream's answer and return its status."""
-        while stream_id not in self._ended:
+        await self._read_until(stream_id)
+        return self._statuses[stream_id]
+
+    async def answer(self, stream_id: int) -> dict[str, str] | None:
+        """Wait for the end of a stream's answer and return its headers; None where it was reset."""
+        await self._read_until(stream_id)
+        return self._headers.get(stream_id)
+
+    async def _read_until(self, stream_id: int) -> None:
+        while stream_id not in self._ended | self._reset:
             data = await asyncio.wait_for(self._reader.read(65536), DEADLINE)
             if not data:
                 raise ConnectionError("the proxy hung up")
             for event in self._h2.receive_data(data):
                 if isinstance(event, h2.events.ResponseReceived):
                     self._statuses[event.stream_id] = int(dict(event.headers)[b":status"])
+                    fields = [(name.decode(), value.decode("latin-1")) for name, value in event.headers]
+                    self._headers[event.stream_id] = dict(fields)
                 elif isinstance(event, h2.events.StreamEnded):
                     self._ended.add(event.stream_id)
+                elif isinstance(event, h2.events.StreamReset):
+                    self._reset.add(event.stream_id)
+                elif isinstance(event, h2.events.ConnectionTerminated):
+                    raise ConnectionError("the proxy ended the connection")
             self._flush()
-        return self._statuses[stream_id]
 
     def _flush(self) -> None:
         self._writer.write(self._h2.data_to_send())
