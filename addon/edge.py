@@ -5,7 +5,7 @@ from urllib.parse import unquote_to_bytes
 
 from mitmproxy import http
 
-from store.errors import HeadersTooLarge, InvalidRequest, MethodNotAllowed, NotFound, RequestTooLarge
+from store.errors import ExpectationFailed, HeadersTooLarge, InvalidRequest, MethodNotAllowed, NotFound, RequestTooLarge
 
 HEALTH_PATH = b"/health"
 API_ROOT = b"/v1/"
@@ -16,6 +16,9 @@ _HEALTH_METHODS = ("GET", "HEAD")
 MAX_HEADERS = 64 * 1024
 """Bytes of a request's names and values of headers, and of its target."""
 
+_CONTINUE = "100-continue"
+"""The one expectation there is. Upstreams read others as it, or as none, and wait for the body or do not."""
+
 # What RFC 9110, section 5.5, takes out of values; a line end in one would begin another header.
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -23,7 +26,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 def check(request: http.Request) -> None:
     """Refuse what is malformed, elsewhere, or no method of ours.
 
-    Raises InvalidRequest, HeadersTooLarge, NotFound or MethodNotAllowed.
+    Raises InvalidRequest, ExpectationFailed, HeadersTooLarge, NotFound or MethodNotAllowed.
     """
     _check_target(request)
     _check_headers(request.headers)
@@ -59,8 +62,8 @@ def _check_target(request: http.Request) -> None:
     target = request.data.path
     if len(target) > MAX_HEADERS:
         raise HeadersTooLarge
-    if not target.startswith(b"/") or b"#" in target or any(byte <= 0x20 or byte == 0x7F for byte in target):  # noqa: PLR2004
-        raise InvalidRequest("The request target must be a path, without blanks, control characters and '#'.")
+    if not target.startswith(b"/") or b"#" in target or any(byte <= 0x20 or byte >= 0x7F for byte in target):  # noqa: PLR2004
+        raise InvalidRequest("The request target must be a path in ASCII, without blanks, control characters and '#'.")
     decoded = unquote_to_bytes(path_of(request))
     segments = decoded.removesuffix(b"/").split(b"/")[1:]
     # Some servers take ';' for the start of a segment's parameters, and so "..;" for "..".
@@ -75,6 +78,8 @@ def _check_headers(headers: http.Headers) -> None:
         raise HeadersTooLarge
     if any(_CONTROL.search(value) for _, value in fields):
         raise InvalidRequest("A header's value must hold no line ends or other control characters.")
+    if headers.get("expect", _CONTINUE).lower() != _CONTINUE:
+        raise ExpectationFailed
     if headers.get("transfer-encoding", "chunked").lower() != "chunked":
         raise InvalidRequest("Send the body with a Content-Length, or with 'Transfer-Encoding: chunked'.")
 

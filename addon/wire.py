@@ -14,6 +14,7 @@ from addon.exchange import Grant
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 
 _SWITCHING_PROTOCOLS = 101
+_NOT_MODIFIED = 304
 _FINAL = range(200, 1000)
 _VERSIONS = frozenset({"HTTP/1.0", "HTTP/1.1", "HTTP/2.0"})
 
@@ -29,6 +30,7 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
+_OF_NO_BODY = frozenset({b"transfer-encoding"})  # mitmproxy would end the body that there is none of
 _OF_AN_UPGRADE = frozenset({b"connection", b"upgrade"})
 _OF_THE_CLIENT = frozenset(
     {
@@ -66,6 +68,8 @@ def client_response(response: http.Response, *, closes: bool) -> http.Response:
     """
     upgraded = response.status_code == _SWITCHING_PROTOCOLS
     dropped = _hop_by_hop(response.headers, upgraded=upgraded)
+    if response.status_code == _NOT_MODIFIED:
+        dropped |= _OF_NO_BODY
     fields = response.data.headers.fields
     kept = tuple(field for field in fields if field[0].lower() not in dropped)
     if closes and not upgraded:

@@ -13,6 +13,7 @@
       RequestTimeout                408 request_timeout
       RequestTooLarge               413 request_too_large
       UnsupportedMediaType          415 unsupported_media_type
+      ExpectationFailed             417 expectation_failed
       RateLimitExceeded             429 rate_limit_exceeded
       HeadersTooLarge               431 headers_too_large
       TransferEncodingUnknown       501 transfer_encoding_unknown
@@ -176,6 +177,14 @@ class UnsupportedMediaType(GatewayError):
     status = 415
     code = "unsupported_media_type"
     text = "Send the body as JSON in plain UTF-8, with 'Content-Type: application/json'."
+
+
+class ExpectationFailed(GatewayError):
+    """The client expects something that nobody defines."""
+
+    status = 417
+    code = "expectation_failed"
+    text = "Send 'Expect: 100-continue', or no Expect header."
 
 
 class RateLimitExceeded(GatewayError):

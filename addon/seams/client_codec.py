@@ -5,6 +5,8 @@ A refusal here ends the connection: where the next request begins on it, nobody 
 resets, and the answer may be lost.
 """
 
+import re
+
 from h11._readers import ChunkedReader
 from mitmproxy import http
 from mitmproxy.net.http import http1
@@ -14,6 +16,7 @@ from mitmproxy.proxy.layers.http import Http1Server, ReceiveHttp, RequestHeaders
 from addon import answers
 from addon.exchange import Exchange
 from addon.seams.chunks import Chunks
+from addon.seams.persistence import Persistence
 from store.errors import GatewayError, HeadersTooLarge, InvalidRequest
 
 MALFORMED = "The request is malformed HTTP."
@@ -26,8 +29,21 @@ MAX_AHEAD = 1024 * 1024
 
 _VERSIONS = frozenset({"HTTP/1.0", "HTTP/1.1"})
 
+_BLANK_LINES = re.compile(rb"(?:\r\n)*")
+_END_OF_HEAD = re.compile(rb"\n\r?\n")  # as mitmproxy finds it
 
-class ClientCodec(Http1Server):
+# A request's line and headers as RFC 9112 writes them. mitmproxy also takes a lone LF for a line end, other white space
+# (vertical tabs, lone CRs, ...) for blanks, and joins folded lines: whoever stands before the proxy may read another
+# request there, with another length.
+_HEAD = re.compile(
+    rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n(?:[!-~\x80-\xff][\t -~\x80-\xff]*\r\n)*\r\n"
+)
+
+# RFC 3986, section 3.2; a name may be empty.
+_HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?", re.ASCII)
+
+
+class ClientCodec(Persistence, Http1Server):
     """The codec of a client's HTTP/1 connection."""
 
     def is_in_headers(self) -> bool:
@@ -48,8 +64,9 @@ class ClientCodec(Http1Server):
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         """Read a request's headers; refuse malformed and endless ones."""
-        while bytes(self.buf).startswith((b"\r\n", b"\n")):
-            self.buf.maybe_extract_lines()  # blank lines before a request mean nothing (RFC 9112, section 2.2)
+        if isinstance(event, events.DataReceived) and not self._is_well_formed():
+            yield from self.refuse(InvalidRequest(MALFORMED))
+            return
         before, refused = len(self.buf), False
         for command in super().read_headers(event):
             if isinstance(command, commands.SendData):  # all that this step itself ever sends is an error
@@ -60,16 +77,28 @@ class ClientCodec(Http1Server):
                 if fault is not None:
                     yield from self.refuse(fault)
                     return
+                if command.event.request.http_version == "HTTP/1.0":
+                    command.event.request.headers.pop("expect", None)  # that client knows no 100 Continue
                 yield command
             elif not (refused and isinstance(command, commands.CloseConnection)):
                 yield command
         if self.is_in_headers() and len(self.buf) > MAX_HEADERS:
             yield from self.refuse(HeadersTooLarge())
 
+    def _is_well_formed(self) -> bool:
+        """Look at what has come of a request, without the blank lines before it, which mean nothing (section 2.2)."""
+        came = bytes(self.buf)
+        blank = _BLANK_LINES.match(came)
+        if blank and blank.end():
+            self.buf.maybe_extract_at_most(blank.end())
+            came = came[blank.end() :]
+        end = _END_OF_HEAD.search(came)
+        return not came.startswith(b"\n") and (end is None or _HEAD.fullmatch(came, 0, end.end()) is not None)
+
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Read a request's body. Of a malformed one the stream is told, which can still be answered."""
         if type(self.body_reader) is ChunkedReader:
-            self.body_reader = Chunks(of_answer=False)
+            self.body_reader = Chunks(of_answer=False)  # type: ignore[assignment]  # it is called alike
         for command in super().read_body(event):
             is_close = isinstance(command, commands.CloseConnection) and isinstance(event, events.DataReceived)
             if is_close and not self.request_done:
@@ -86,11 +115,11 @@ class ClientCodec(Http1Server):
 
 def _fault(request: http.Request, size: int) -> GatewayError | None:
     """Return what is wrong with a request whose headers came in `size` bytes, before mitmproxy mends it."""
-    hosts = len(request.headers.get_all("host"))
+    hosts = request.headers.get_all("host")
     if size > MAX_HEADERS:
         return HeadersTooLarge()
     if request.http_version not in _VERSIONS:
         return InvalidRequest("This connection speaks HTTP/1.1.")
-    if hosts > 1 or (hosts == 0 and request.http_version == "HTTP/1.1"):
-        return InvalidRequest("Send one Host header.")
+    if len(hosts) > 1 or (not hosts and request.http_version == "HTTP/1.1") or not all(map(_HOST.fullmatch, hosts)):
+        return InvalidRequest("Send one Host header, with a host and no more than a port.")
     return None

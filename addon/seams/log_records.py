@@ -1,7 +1,8 @@
 """Keeps secrets out of mitmproxy's log messages, and its own log handler from doubling ours.
 
-Some of mitmproxy's messages quote what a peer sent, as the `repr` of bytes: a request that breaks off in its headers is
-logged with its token. The quotes are replaced in the record, before any handler (mitmweb's event log is one) sees it.
+Some of mitmproxy's messages quote what a peer sent, as the `repr` of bytes or in hexadecimal: a request that breaks off
+in its headers is logged with its token. The quotes are replaced in the record, before any handler (mitmweb's event log
+is one) sees it.
 """
 
 import logging
@@ -9,7 +10,7 @@ import re
 
 from mitmproxy.addons.termlog import TermLogHandler
 
-_QUOTED_BYTES = re.compile(r"""\bb(['"]).*\1""", re.DOTALL)
+_QUOTED_BYTES = re.compile(r"""\bb(['"]).*\1|\b[0-9a-f]{32,}\b""", re.DOTALL)
 _TALKERS = ("mitmproxy.proxy.server", "mitmproxy.addons.clientplayback")
 
 
@@ -22,7 +23,7 @@ def _redact(record: logging.LogRecord) -> bool:
 
 
 def without_bytes(text: str) -> str:
-    """Replace the `repr` of bytes in a text: what a peer sent, perhaps with a token or a key in it."""
+    """Replace in a text what a peer sent, perhaps with a token or a key in it: the `repr` of bytes, hexadecimal."""
     return _QUOTED_BYTES.sub("<bytes>", text)
 
 

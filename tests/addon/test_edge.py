@@ -7,6 +7,7 @@ from support.requests import make_request
 
 from addon import edge
 from store.errors import (
+    ExpectationFailed,
     GatewayError,
     HeadersTooLarge,
     InvalidRequest,
@@ -31,7 +32,6 @@ from store.errors import (
         "/v1/a.b/.c",
         "/v1/caf%C3%A9",
         "/v1/%252e%252e/x",
-        b"/v1/caf\xc3\xa9",
         "/health",
         "/health?verbose",
     ],
@@ -199,3 +199,27 @@ def test_nothing_outside_the_api_and_no_decoded_dots_pass(target: bytes) -> None
     assert not {b".", b".."} & set(segments)
     assert b"" not in segments[1:-1]
     assert not any(byte <= 0x20 or byte in {0x23, 0x7F} for byte in target)
+
+
+@pytest.mark.parametrize("value", ["100-continue", "100-Continue", "100-CONTINUE"])
+def test_the_one_expectation_passes(value: str) -> None:
+    edge.check(make_request(("Expect", value)))
+
+
+@pytest.mark.parametrize(
+    "value", ["", "100", "y 100-continue", "100-continue, y", "100-continue;q=1", '"100-continue"']
+)
+def test_any_other_expectation_fails(value: str) -> None:
+    with pytest.raises(ExpectationFailed):
+        edge.check(make_request(("Expect", value)))
+
+
+def test_two_expectations_fail() -> None:
+    with pytest.raises(ExpectationFailed):
+        edge.check(make_request(("Expect", "100-continue"), ("Expect", "100-continue")))
+
+
+@pytest.mark.parametrize("path", [b"/v1/\xc3\xa9", b"/v1/a\xa0b", b"/v1/a\x85", b"/v1/a?\xff"])
+def test_a_target_is_ascii(path: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        edge.check(make_request(path=path))

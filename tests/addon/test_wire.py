@@ -196,3 +196,12 @@ def test_what_is_an_answer(status: int, version: str, upgrade: bool, is_one: boo
     response = make_response(status=status)
     response.http_version = version
     assert wire.is_answer(response, make_request(*(UPGRADE if upgrade else []))) == is_one
+
+
+@pytest.mark.parametrize(("status", "kept"), [(304, False), (200, True)])
+def test_an_answer_that_never_has_a_body_tells_of_no_chunks(status: int, kept: bool) -> None:
+    response = make_response(("Transfer-Encoding", "chunked"), ("ETag", "x"), status=status)
+    passed = wire.client_response(response, closes=False)
+    assert ("transfer-encoding" in passed.headers) == kept
+    assert passed.headers["etag"] == "x"
+    assert "transfer-encoding" in response.headers

@@ -107,10 +107,10 @@ class Net:
 
 
 def forms(secret: str) -> list[bytes]:
-    """Return the forms in which a secret is looked for: itself, either half, and in base64 at every offset."""
+    """Return the forms in which a secret is looked for: itself, either half, hexadecimal, base64 at every offset."""
     raw, half = secret.encode(), len(secret) // 2
     in_base64 = (base64.b64encode(bytes(offset) + raw)[4:-4] for offset in range(3))
-    return [raw, raw[:half] if len(raw[:half]) > 12 else raw, raw[half:], *in_base64]
+    return [raw, raw[:half] if len(raw[:half]) > 12 else raw, raw[half:], raw.hex().encode(), *in_base64]
 
 
 class Traffic:
@@ -203,6 +203,7 @@ class Traffic:
             f"{start}Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX-Trailer: {self._token['token']}\r\n\r\n",
             f"{start}X: {'x' * 70_000}\r\n\r\n",
             start.replace("HTTP/1.1", "HTTP/3.0") + "\r\n",
+            f"\x16\x03\x01\x00\x7f\x01\x00\x00\x7b\x03\x03{self._token['token'] * 4}",  # as TLS
         ):
             with socket.create_connection(("127.0.0.1", self._gateway.port), timeout=DEADLINE) as sock:
                 sock.sendall(broken.encode())

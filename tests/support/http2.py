@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import functools
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Self
 
 import h2.config
@@ -13,25 +14,36 @@ import h2.events
 from support.processes import DEADLINE
 
 
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
 class Http2Client:
     """One connection. Not concurrent: whoever waits for an answer reads for all streams."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        # What the test sends is sent as it is.
+        config = h2.config.H2Configuration(
+            client_side=True, validate_outbound_headers=False, normalize_outbound_headers=False
+        )
+        self._h2 = h2.connection.H2Connection(config)
         self._h2.initiate_connection()
         self._flush()
         self._statuses: dict[int, int] = {}
+        self._headers: dict[int, dict[str, str]] = {}
         self._ended: set[int] = set()
+        self._reset: set[int] = set()
 
     @classmethod
     @contextlib.asynccontextmanager
     async def connect(cls, port: int) -> AsyncIterator[Self]:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.set_alpn_protocols(["h2"])
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=_tls())
         try:
             yield cls(reader, writer)
         finally:
@@ -45,11 +57,21 @@ class Http2Client:
 
     def begin(self, method: str, path: str, token: str, *headers: tuple[str, str], end_stream: bool = False) -> int:
         """Open a stream with the headers of a request, whatever they are, and return its id."""
-        self._h2.config.validate_outbound_headers = self._h2.config.normalize_outbound_headers = False
-        stream_id = self._h2.get_next_available_stream_id()
         pseudo = [(":method", method), (":scheme", "https"), (":authority", "proxy"), (":path", path)]
-        fields = [*pseudo, ("authorization", f"Bearer {token}"), *headers]
-        self._h2.send_headers(stream_id, fields, end_stream=end_stream)
+        return self.open([*pseudo, ("authorization", f"Bearer {token}"), *headers], end_stream=end_stream)
+
+    def request(self, headers: Sequence[tuple[str | bytes, str | bytes]], *pieces: bytes) -> int:
+        """Send a whole request, and return the id of its stream."""
+        stream_id = self.open(headers, end_stream=not pieces)
+        for number, piece in enumerate(pieces, 1):
+            self._h2.send_data(stream_id, piece, end_stream=number == len(pieces))
+        self._flush()
+        return stream_id
+
+    def open(self, headers: Sequence[tuple[str | bytes, str | bytes]], *, end_stream: bool) -> int:
+        """Open a stream with these headers, and return its id."""
+        stream_id = self._h2.get_next_available_stream_id()
+        self._h2.send_headers(stream_id, headers, end_stream=end_stream)
         self._flush()
         return stream_id
 
@@ -77,19 +99,33 @@ class Http2Client:
 
     async def status(self, stream_id: int) -> int:
         """Wait for the end of a stream's answer and return its status."""
-        while stream_id not in self._ended:
+        await self._read_until(stream_id)
+        return self._statuses[stream_id]
+
+    async def answer(self, stream_id: int) -> dict[str, str] | None:
+        """Wait for the end of a stream's answer and return its headers; None where it was reset."""
+        await self._read_until(stream_id)
+        return self._headers.get(stream_id)
+
+    async def _read_until(self, stream_id: int) -> None:
+        while stream_id not in self._ended | self._reset:
             data = await asyncio.wait_for(self._reader.read(65536), DEADLINE)
             if not data:
                 raise ConnectionError("the proxy hung up")
             for event in self._h2.receive_data(data):
                 if isinstance(event, h2.events.ResponseReceived):
                     self._statuses[event.stream_id] = int(dict(event.headers)[b":status"])
+                    fields = [(name.decode(), value.decode("latin-1")) for name, value in event.headers]
+                    self._headers[event.stream_id] = dict(fields)
                 elif isinstance(event, h2.events.DataReceived):
                     self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 elif isinstance(event, h2.events.StreamEnded):
                     self._ended.add(event.stream_id)
+                elif isinstance(event, h2.events.StreamReset):
+                    self._reset.add(event.stream_id)
+                elif isinstance(event, h2.events.ConnectionTerminated):
+                    raise ConnectionError("the proxy ended the connection")
             self._flush()
-        return self._statuses[stream_id]
 
     def _flush(self) -> None:
         self._writer.write(self._h2.data_to_send())

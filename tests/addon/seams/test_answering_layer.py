@@ -522,7 +522,7 @@ def test_trailers_over_http2_leave_the_upstreams_request_without_an_end(tmp_path
                 client.end_with_trailers(stream)
                 assert await client.status(stream) == 400
                 assert await asyncio.to_thread(upstream.conversations[0].closed.wait, DEADLINE)
-                assert upstream.received().endswith(b"abc")
+                assert upstream.received().endswith(b"\r\n3\r\nabc\r\n")
 
     run(main())
 

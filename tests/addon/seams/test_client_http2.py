@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 from support.http2 import Http2Client
-from support.inprocess import run, running
+from support.inprocess import Proxy, run, running
 from support.processes import DEADLINE
+from support.strict_upstream import StrictUpstream
 from support.upstreams import OK, Conversation, RawUpstream
+
+from store.tokens import Tokens
 
 
 @pytest.mark.parametrize(
@@ -35,5 +38,50 @@ def test_a_request_that_is_refused_harms_no_other(
                 go_on.set()
                 assert await client.status(good) == 200
                 assert len(proxy.exchanges) == 0
+
+    run(main())
+
+
+def headers(proxy: Proxy, *more: tuple[str, str], method: str = "POST") -> list[tuple[str, str]]:
+    pseudo = [(":method", method), (":scheme", "https"), (":authority", "proxy"), (":path", "/v1/x")]
+    return [*pseudo, ("authorization", f"Bearer {proxy.token.value}"), *more]
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "HEAD"])
+def test_a_length_without_a_body_is_reset_and_not_counted(tmp_path: Path, method: str) -> None:
+    async def main() -> None:
+        with StrictUpstream() as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                stream = client.request(headers(proxy, ("content-length", "5"), method=method))
+                assert await client.answer(stream) is None
+                assert upstream.conversations == []
+                assert Tokens(proxy.store).get(proxy.token.id).request_count == 0
+                assert await client.status(client.get("/v1/models", proxy.token.value)) == 200
+
+    run(main())
+
+
+@pytest.mark.parametrize("pieces", [(b"",), (b"hello",), (b"GET /v1/models", b" HTTP/1.1\r\n\r\n")])
+def test_a_body_without_a_length_is_sent_in_chunks(tmp_path: Path, pieces: tuple[bytes, ...]) -> None:
+    async def main() -> None:
+        with StrictUpstream() as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                assert await client.status(client.request(headers(proxy), *pieces)) == 200
+            (request,) = upstream.seen
+            assert request.body == b"".join(pieces)
+            assert request.values("transfer-encoding") == ["chunked"]
+            assert upstream.malformed == []
+
+    run(main())
+
+
+def test_a_malformed_request_leaves_the_others_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        with StrictUpstream() as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                bad = client.request(headers(proxy, ("content-length", "05")), b"hello")
+                good = client.get("/v1/models", proxy.token.value)
+                assert await client.status(bad) == 400
+                assert await client.status(good) == 200
 
     run(main())

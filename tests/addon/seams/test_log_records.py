@@ -32,7 +32,9 @@ def test_what_a_peer_sent_is_replaced_before_any_handler(caplog: pytest.LogCaptu
     log_records.redact_wire_bytes()  # again is no fault
     TALKER.warning("Client closed connection before completing request headers: %r", quoted)
     TALKER.warning(f"Unexpected data: {quoted!r} and {quoted!r} more")
+    TALKER.warning(f"Cannot parse ClientHello: {quoted.hex()}")
     assert TOKEN not in caplog.text
+    assert TOKEN.encode().hex() not in caplog.text
     assert "Unexpected data: <bytes> more" in caplog.text
 
 
