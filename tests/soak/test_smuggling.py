@@ -1,0 +1,28 @@
+"""Every case of request smuggling: some three thousand."""
+
+from collections.abc import Iterator
+
+import pytest
+from support import smuggling
+from support.desync import all_cases
+from support.desync_http2 import http2_cases
+from support.smuggling import Target, check_case, check_http2_case
+
+CASES = {f"{case.kind}: {case.name}": case for case in all_cases()}
+HTTP2_CASES = {case.name: case for case in http2_cases()}
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    with smuggling.target(tmp_path_factory.mktemp("smuggling")) as target:
+        yield target
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_client_smuggles_nothing(target: Target, name: str) -> None:
+    check_case(target, CASES[name])
+
+
+@pytest.mark.parametrize("name", HTTP2_CASES)
+def test_a_client_of_http2_smuggles_nothing(target: Target, name: str) -> None:
+    check_http2_case(target, HTTP2_CASES[name])
