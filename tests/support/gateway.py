@@ -1,6 +1,7 @@
 """The gateway under test: the real processes on a data folder of their own."""
 
 import contextlib
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -45,26 +46,35 @@ class Gateway:
         """Run a management API and `proxies` proxies until the block ends."""
         gateway = cls(folder, upstream_url, **settings)
         try:
-            gateway.start_management()
-            for _ in range(proxies):
-                gateway.start_proxy(way)
+            management = gateway._spawn_management()
+            for proxy in [gateway._spawn_proxy(way) for _ in range(proxies)]:
+                proxy.process.wait_for_port(proxy.port)
+            management.wait_for_port(gateway.manage_port)
             yield gateway
         finally:
             gateway.stop()
 
     def start_management(self) -> Process:
-        self.management = Process(python("-m", "manage_api"), env=self.env, log=self.folder / "management.log")
-        self.management.wait_for_port(self.manage_port)
-        return self.management
+        management = self._spawn_management()
+        management.wait_for_port(self.manage_port)
+        return management
 
     def start_proxy(self, way: Way = "launcher") -> "Proxy":
+        proxy = self._spawn_proxy(way)
+        proxy.process.wait_for_port(proxy.port)
+        return proxy
+
+    def _spawn_management(self) -> Process:
+        self.management = Process(python("-m", "manage_api"), env=self.env, log=self.folder / "management.log")
+        return self.management
+
+    def _spawn_proxy(self, way: Way) -> "Proxy":
         number, port, web_port = len(self.proxies), free_port(), free_port()
         env = {**self.env, "PROXY_LISTEN": f"127.0.0.1:{port}", "WEB_LISTEN": f"127.0.0.1:{web_port}"}
         process = Process(
             _command(way, self.env["UPSTREAM_URL"], port, web_port), env=env, log=self.folder / f"proxy{number}.log"
         )
         self.proxies.append(Proxy(process, port, web_port))
-        process.wait_for_port(port)
         return self.proxies[-1]
 
     def use(self, process: Process, port: int) -> None:
@@ -75,7 +85,8 @@ class Gateway:
         with contextlib.ExitStack() as stopping:  # all of them, whatever one of them does
             for process in [self.management, *(proxy.process for proxy in self.proxies)]:
                 if process is not None and process.is_running():
-                    stopping.callback(process.stop)
+                    process.signal(signal.SIGTERM)
+                    stopping.callback(process.wait_stopped)
 
     @property
     def port(self) -> int:

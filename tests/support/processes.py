@@ -66,6 +66,10 @@ class Process:
         """End it as an operator does, and return its exit status. One that does not end is killed, and is a failure."""
         if self.is_running():
             self.signal(signal.SIGTERM)
+        return self.wait_stopped(timeout)
+
+    def wait_stopped(self, timeout: float = DEADLINE) -> int:
+        """Wait for the end that it was told, and return its exit status, as `stop` does."""
         try:
             return self.wait(timeout)
         except subprocess.TimeoutExpired:
