@@ -20,7 +20,7 @@ DEADLINE = 20.0
 # from those of another worker of the same run.
 _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _ports = itertools.cycle(range(12_000 + 4_000 * (_worker % 5), 16_000 + 4_000 * (_worker % 5)))
-for _ in range(os.getpid() % 4_000):
+for _ in range(os.getpid() * 97 % 4_000):
     next(_ports)  # two runs at once begin apart
 
 
