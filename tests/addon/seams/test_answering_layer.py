@@ -20,6 +20,9 @@ from support.inprocess import (
 from support.processes import DEADLINE, free_port
 from support.stores import API_KEY, foreign_lock
 from support.upstreams import OK, Conversation, RawUpstream, answer_all
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+from websockets.utils import accept_key
 
 from addon.seams import answering_layer
 from store.tokens import Tokens
@@ -687,5 +690,43 @@ def test_a_stream_that_is_reset_while_it_connects_harms_no_other(tmp_path: Path)
                     assert await client.status(other) == 200
                     assert await client.status(client.get("/v1/last", proxy.token.value)) == 200
                     assert len(proxy.exchanges) == 0
+
+    run(main())
+
+
+def accept_websocket(conversation: Conversation) -> None:
+    head = conversation.read_head().decode("latin-1").lower().splitlines()
+    key = next(
+        line.partition(":")[2].strip()
+        for line in conversation.received.decode("latin-1").splitlines()
+        if line.lower().startswith("sec-websocket-key:")
+    )
+    assert "upgrade: websocket" in head
+    conversation.send(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept_key(key).encode() + b"\r\n\r\n"
+    )
+    conversation.wait_until_closed()
+
+
+def test_a_websocket_that_one_side_keeps_busy_is_not_cut_and_an_idle_one_is(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(accept_websocket) as upstream:
+            async with (
+                running(tmp_path, upstream.url, idle_timeout=0.3) as proxy,
+                connect(
+                    f"ws://127.0.0.1:{proxy.port}/v1/realtime",
+                    additional_headers={"Authorization": f"Bearer {proxy.token.value}"},
+                    ping_interval=None,
+                ) as websocket,
+            ):
+                for _ in range(10):
+                    await websocket.send("busy")
+                    await asyncio.sleep(0.1)  # three times the timeout in all
+                assert not upstream.conversations[0].closed.is_set()
+                with pytest.raises(ConnectionClosed):
+                    await asyncio.wait_for(websocket.recv(), DEADLINE)
+                assert await asyncio.to_thread(upstream.conversations[0].closed.wait, DEADLINE)
+                assert len(proxy.exchanges) == 0
 
     run(main())
