@@ -350,18 +350,18 @@ def test_a_body_that_does_not_go_on_is_given_up(tmp_path: Path, headers: str) ->
 def test_a_body_that_is_slow_but_goes_on_is_not_given_up(tmp_path: Path) -> None:
     def answer(conversation: Conversation) -> None:
         conversation.read_head()
-        conversation.read_body(10)
+        conversation.read_body(15)
         conversation.send(OK)
 
     async def main() -> None:
         with RawUpstream(answer) as upstream:
             async with (
-                running(tmp_path, upstream.url, idle_timeout=0.2) as proxy,
+                running(tmp_path, upstream.url, idle_timeout=1) as proxy,
                 proxy.connection() as (reader, writer),
             ):
-                writer.write(proxy.request("POST /v1/x", headers="Content-Length: 10\r\n").encode())
-                for _ in range(10):
-                    await asyncio.sleep(0.05)
+                writer.write(proxy.request("POST /v1/x", headers="Content-Length: 15\r\n").encode())
+                for _ in range(15):
+                    await asyncio.sleep(0.1)
                     writer.write(b"x")
                 assert (await read_answer(reader)).startswith(b"HTTP/1.1 200 ")
 
@@ -713,16 +713,16 @@ def test_a_websocket_that_one_side_keeps_busy_is_not_cut_and_an_idle_one_is(tmp_
     async def main() -> None:
         with RawUpstream(accept_websocket) as upstream:
             async with (
-                running(tmp_path, upstream.url, idle_timeout=0.3) as proxy,
+                running(tmp_path, upstream.url, idle_timeout=1) as proxy,
                 connect(
                     f"ws://127.0.0.1:{proxy.port}/v1/realtime",
                     additional_headers={"Authorization": f"Bearer {proxy.token.value}"},
                     ping_interval=None,
                 ) as websocket,
             ):
-                for _ in range(10):
+                for _ in range(15):
                     await websocket.send("busy")
-                    await asyncio.sleep(0.1)  # three times the timeout in all
+                    await asyncio.sleep(0.1)  # longer than the timeout in all
                 assert not upstream.conversations[0].closed.is_set()
                 with pytest.raises(ConnectionClosed):
                     await asyncio.wait_for(websocket.recv(), DEADLINE)
