@@ -14,7 +14,7 @@ _API_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 _HEALTH_METHODS = ("GET", "HEAD")
 
 MAX_HEADERS = 64 * 1024
-"""Bytes of a request's names and values of headers, and of its target."""
+"""Bytes of a request's headers, and of its target."""
 
 _CONTINUE = "100-continue"
 """The one expectation there is. Upstreams read others as it, or as none, and wait for the body or do not."""

@@ -41,8 +41,6 @@ class Exchange:
     grant: Grant | None = None
     sent: float = 0.0
     """When the request went upstream; 0 before."""
-    body_size: int = 0
-    """Bytes of the request's body that have come so far."""
     refusal: GatewayError | None = None
     """What to answer instead of going on."""
 

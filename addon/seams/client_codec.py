@@ -14,15 +14,13 @@ from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import Http1Server, ReceiveHttp, RequestHeaders
 
 from addon import answers
+from addon.edge import MAX_HEADERS
 from addon.exchange import Exchange
 from addon.seams.chunks import Chunks
 from addon.seams.persistence import Persistence
 from store.errors import GatewayError, HeadersTooLarge, InvalidRequest
 
 MALFORMED = "The request is malformed HTTP."
-
-MAX_HEADERS = 64 * 1024
-"""Bytes of a request's line and headers."""
 
 MAX_AHEAD = 1024 * 1024
 """Bytes that a client may send of further requests, while one is under way."""
