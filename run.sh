@@ -38,5 +38,5 @@ case "${1:-start}" in
     setup) install test '.[test]' ;;
     test)  install test '.[test]'; exec .venv/bin/python -m pytest "${@:2}" ;;
     soak)  install soak '.[soak]'; exec .venv/bin/python -m pytest -n 0 --timeout 3600 -o testpaths=tests/soak "${@:2}" ;;
-    *)     installed test || install run .; exec .venv/bin/llm-proxy "${@:-start}" ;;
+    *)     installed test || install run '.[estimates]'; exec .venv/bin/llm-proxy "${@:-start}" ;;
 esac

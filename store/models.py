@@ -4,7 +4,17 @@ Ids are UUIDs as text; times are microseconds (see `clock`). The models are boun
 opened.
 """
 
-from peewee import BigIntegerField, BlobField, BooleanField, CharField, ForeignKeyField, Model, TextField
+from peewee import (
+    BigIntegerField,
+    BlobField,
+    BooleanField,
+    CharField,
+    CompositeKey,
+    ForeignKeyField,
+    IntegerField,
+    Model,
+    TextField,
+)
 
 UUID_LENGTH = 36
 HMAC_LENGTH = 64
@@ -31,6 +41,7 @@ class Token(Model):
     sealed_value = BlobField()
     is_active = BooleanField()
     request_count = BigIntegerField()
+    opening_count = BigIntegerField(default=0)  # of those requests, the ones that are older than the ledger
     max_requests = BigIntegerField()
     created_at = BigIntegerField()
     expires_at = BigIntegerField()
@@ -44,4 +55,127 @@ class Secret(Model):
     sealed = BlobField()
 
 
-MODELS: tuple[type[Model], ...] = (Project, Token, Secret)
+class Request(Model):
+    """A row of the ledger: one admitted request. Until it is settled all from `settled_at` on is NULL.
+
+    It refers to its token and project by their ids alone, as it outlives them. `cost` is in `usage.COST_UNIT`s.
+    """
+
+    id = CharField(max_length=UUID_LENGTH, primary_key=True)
+    instance_id = CharField(max_length=UUID_LENGTH)
+    started_at = BigIntegerField()
+    project_id = CharField(max_length=UUID_LENGTH)
+    token_id = CharField(max_length=UUID_LENGTH)
+    method = TextField()
+    path = TextField()
+    endpoint = TextField()
+    settled_at = BigIntegerField(null=True)
+    usage_source = TextField(null=True)
+    upstream_request_id = TextField(null=True)
+    model_asked = TextField(null=True)
+    model = TextField(null=True)
+    status = IntegerField(null=True)
+    streamed = BooleanField(null=True)
+    duration_ms = BigIntegerField(null=True)
+    first_byte_ms = BigIntegerField(null=True)
+    request_bytes = BigIntegerField(null=True)
+    response_bytes = BigIntegerField(null=True)
+    input_tokens = BigIntegerField(null=True)
+    cached_input_tokens = BigIntegerField(null=True)
+    output_tokens = BigIntegerField(null=True)
+    reasoning_tokens = BigIntegerField(null=True)
+    input_audio_tokens = BigIntegerField(null=True)
+    output_audio_tokens = BigIntegerField(null=True)
+    cost = BigIntegerField(null=True)
+    price = TextField(null=True)
+
+
+class Sums(Model):
+    """What the settled requests of an hour or a day (from `start` on) add up to. An unknown model is the empty text.
+
+    A request of unknown usage is in `requests` alone. `unpriced` are those with a usage, but without a cost.
+    """
+
+    start = BigIntegerField()
+    project_id = CharField(max_length=UUID_LENGTH)
+    token_id = CharField(max_length=UUID_LENGTH)
+    model = TextField()
+    endpoint = TextField()
+    requests = BigIntegerField()
+    observed = BigIntegerField()
+    estimated = BigIntegerField()
+    unpriced = BigIntegerField()
+    request_bytes = BigIntegerField()
+    response_bytes = BigIntegerField()
+    input_tokens = BigIntegerField()
+    cached_input_tokens = BigIntegerField()
+    output_tokens = BigIntegerField()
+    reasoning_tokens = BigIntegerField()
+    input_audio_tokens = BigIntegerField()
+    output_audio_tokens = BigIntegerField()
+    cost = BigIntegerField()
+
+    class Meta:
+        """What both tables share."""
+
+        primary_key = CompositeKey("start", "project_id", "token_id", "model", "endpoint")
+
+
+class HourlyUsage(Sums):
+    """Sums of an hour; kept as long as the rows of the ledger."""
+
+    class Meta:
+        """The table's name."""
+
+        table_name = "hourly_usage"
+
+
+class DailyUsage(Sums):
+    """Sums of a day (UTC); kept for ever."""
+
+    class Meta:
+        """The table's name."""
+
+        table_name = "daily_usage"
+
+
+class Instance(Model):
+    """A process that admits requests. While it is alive `beats` goes up."""
+
+    id = CharField(max_length=UUID_LENGTH, primary_key=True)
+    beats = BigIntegerField()
+
+
+class Price(Model):
+    """A price of the operator's own, in JSON (see `prices`). Empty texts stand for any project and any model."""
+
+    id = CharField(max_length=UUID_LENGTH, primary_key=True)
+    project_id = CharField(max_length=UUID_LENGTH)
+    model = TextField()
+    rates = TextField()
+    updated_at = BigIntegerField()
+
+
+class FormerProject(Model):
+    """The name of a deleted project, for reports."""
+
+    id = CharField(max_length=UUID_LENGTH, primary_key=True)
+    name = TextField()
+
+    class Meta:
+        """The table's name."""
+
+        table_name = "former_project"
+
+
+MODELS: tuple[type[Model], ...] = (
+    Project,
+    Token,
+    Secret,
+    Request,
+    HourlyUsage,
+    DailyUsage,
+    Instance,
+    Price,
+    FormerProject,
+)
