@@ -1,0 +1,99 @@
+"""HTTP's content codings, decoded as the bytes come and in small steps: a small body can become a huge one."""
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+
+import brotli
+import zstandard
+
+STEP = 1024 * 1024
+"""Bytes that one step of decoding gives at most."""
+
+_GZIP_OR_ZLIB = zlib.MAX_WBITS + 32
+_GZIP_START = b"\x1f"
+_MAX_WINDOW = 8 * 1024 * 1024
+"""Bytes; what a decoder of zstd has to take (RFC 9659)."""
+_BROTLI_LIMIT = STEP // 4
+"""Bytes; its decoder rounds up, to the next of the blocks that it takes."""
+_ZSTD_SLICE = 32
+"""Bytes of zstd that decode to no more than a step: its decoder takes no bound, and four bytes make 128 KiB at most."""
+
+type _Steps = Callable[[bytes], Iterator[bytes]]
+
+
+class ContentDecoder:
+    """Decodes one body. Raises ValueError for a coding that is not known."""
+
+    def __init__(self, coding: str) -> None:
+        self._coding = coding.strip().lower() or "identity"
+        if self._coding not in _CODINGS:
+            raise ValueError(f"unknown content coding {self._coding}")
+        self._steps = _CODINGS[self._coding]()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what these bytes decode to, at most STEP bytes at once. Raises ValueError for anything else."""
+        try:
+            yield from self._steps(data)
+        except (zlib.error, brotli.error, zstandard.ZstdError) as error:
+            raise ValueError(f"no {self._coding}: {error}") from error
+
+
+def _identity() -> _Steps:
+    def steps(data: bytes) -> Iterator[bytes]:
+        yield data
+
+    return steps
+
+
+def _zlib() -> _Steps:
+    """Decode gzip, which may have several members, or zlib; what follows them is left out."""
+    member = zlib.decompressobj(_GZIP_OR_ZLIB)
+
+    def steps(data: bytes) -> Iterator[bytes]:
+        nonlocal member
+        if member.eof and data.startswith(_GZIP_START):
+            member = zlib.decompressobj(_GZIP_OR_ZLIB)
+        while not member.eof:
+            piece = member.decompress(data, STEP)
+            yield piece
+            data = member.unconsumed_tail
+            if member.unused_data.startswith(_GZIP_START):
+                data = member.unused_data
+                member = zlib.decompressobj(_GZIP_OR_ZLIB)
+            elif not data and len(piece) < STEP:
+                return
+
+    return steps
+
+
+def _brotli() -> _Steps:
+    decompressor = brotli.Decompressor()
+
+    def steps(data: bytes) -> Iterator[bytes]:
+        while not decompressor.is_finished():
+            yield decompressor.process(data, output_buffer_limit=_BROTLI_LIMIT)
+            if decompressor.can_accept_more_data():
+                return
+            data = b""
+
+    return steps
+
+
+def _zstd() -> _Steps:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj(read_across_frames=True)
+
+    def steps(data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), _ZSTD_SLICE):
+            yield decompressor.decompress(data[start : start + _ZSTD_SLICE])
+
+    return steps
+
+
+_CODINGS: Mapping[str, Callable[[], _Steps]] = {
+    "identity": _identity,
+    "gzip": _zlib,
+    "x-gzip": _zlib,
+    "deflate": _zlib,
+    "br": _brotli,
+    "zstd": _zstd,
+}
