@@ -8,6 +8,9 @@
     responseheaders  add the request ids and the upstream's duration; stream what is no small document
     response, error  (or websocket_end) forget the exchange and its grant; one line in the log
 
+`metering/` reads the usage from a copy of the bytes of a request and its answer, however they are coded
+(`content_coding.py`).
+
 `web/` looks on where mitmproxy is mitmweb: comments, copies of streamed bodies, and conversations as text
 (`conversation/`). `websocket_frames.py` bounds what mitmproxy keeps of a WebSocket; `sse.py` decodes event streams.
 

@@ -13,6 +13,7 @@ FORBIDDEN = {
     "store": {"addon", "manage_api", "mitmproxy", "flask", "werkzeug", "waitress", "tests"},
     "addon": {"manage_api", "flask", "werkzeug", "waitress", "tests"},
     "addon/conversation": {"manage_api", "flask", "werkzeug", "waitress", "tests", "mitmproxy", "store"},
+    "addon/metering": {"manage_api", "flask", "werkzeug", "waitress", "tests", "mitmproxy"},
     "manage_api": {"addon", "mitmproxy", "tests"},
 }
 
@@ -36,6 +37,11 @@ def test_a_package_imports_nothing_that_it_must_not_know(package: str) -> None:
     for path in modules(package):
         packages = {name.partition(".")[0] for name in imported(path)}
         assert not packages & FORBIDDEN[package], path
+
+
+def test_metering_knows_nothing_of_the_store_but_what_a_usage_is() -> None:
+    for path in modules("addon/metering"):
+        assert not {name for name in imported(path) if name.startswith("store") and name != "store.usage"}, path
 
 
 def test_no_module_of_the_addon_is_named_like_one_of_the_standard_library() -> None:

@@ -1,0 +1,213 @@
+"""What the gateway feeds with a copy of a request and of its answer, and asks what was used."""
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Concatenate
+
+from addon.conversation.fields import Fields, fields, text
+from addon.metering.body import EVENT_STREAM, FORM, Body, is_json, media_type
+from addon.metering.event_stream import EventStream
+from addon.metering.excerpt import EDGE, Excerpt, fields_of, model_in_form
+from addon.metering.names import model_name, tier_name
+from addon.metering.question import Question, joined, texts_of
+from addon.metering.session import Session
+from addon.metering.transcript import MARKS, MAX_RAW
+from addon.metering.usage import units_of
+from store.usage import Consumption, Metered, Source
+
+_log = logging.getLogger(__name__)
+
+_SPEECH = "/v1/audio/speech"
+_BY_CHARACTER = "tts-1"
+"""How the names begin of the models of speech that are paid by the character."""
+_OK = range(200, 300)
+_UNKNOWN = Metered()
+_NO_QUESTION: Question | None = None
+
+
+def _guarded[**P, T](
+    default: T,
+) -> Callable[[Callable[Concatenate["Meter", P], T]], Callable[Concatenate["Meter", P], T]]:
+    """Let a fault of a method end the reading: what raises in a stream hangs the client."""
+
+    def guard(method: Callable[Concatenate["Meter", P], T]) -> Callable[Concatenate["Meter", P], T]:
+        @functools.wraps(method)
+        def guarded(self: "Meter", /, *args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return method(self, *args, **kwargs)
+            except Exception as error:
+                _log.error("usage could not be read: %s", type(error).__name__)  # no traceback: it may quote
+                self.stop()
+                return default
+
+        return guarded
+
+    return guard
+
+
+class Meter:
+    """Reads along one request and its answer. None of its methods raises.
+
+    It holds 128 KiB of each body at most; where tokens can be counted 1 MiB of the request, and of the answer 1 MiB of
+    events and 4 MiB of text until a usage is told; besides that an event that is on its way, of 4 MiB at most.
+    """
+
+    def __init__(self, endpoint: str, query_model: str | None) -> None:
+        """Take the endpoint's path, with names in braces for ids, and the model that a WebSocket's address names."""
+        self.request_bytes = 0
+        """Bytes of the body that came, or of the client's messages."""
+        self.response_bytes = 0
+        self._endpoint = endpoint
+        self._query_model = model_name(query_model)
+        self._most = MAX_RAW if endpoint in MARKS else EDGE
+        self._status = 0
+        self._request_type = ""
+        self._request = Excerpt(self._most)
+        self._request_body: Body | None = None
+        self._model_asked: tuple[int, str | None] = (0, self._query_model)
+        self._document: Excerpt | None = None
+        self._events: EventStream | None = None
+        self._answer_body: Body | None = None
+        self._has_ended = False
+        self._session: Session | None = None
+
+    @_guarded(None)
+    def begin_request(self, content_type: str, content_coding: str) -> None:
+        """Take a request's headers; an empty text for one that is not there."""
+        self._request_type = content_type
+        if is_json(content_type) or media_type(content_type) == FORM:
+            self._request_body = Body(content_coding, self._request.feed)
+
+    @_guarded(None)
+    def feed_request(self, data: bytes) -> None:
+        """Take the next bytes of a request's body, as they are on the wire."""
+        self.request_bytes += len(data)
+        if self._request_body is not None:
+            self._request_body.feed(data)
+
+    @_guarded(None)
+    def begin_answer(self, status: int, content_type: str, content_coding: str) -> None:
+        """Take an answer's status and headers."""
+        self._status = status
+        if "{" in self._endpoint:
+            return  # what it tells about is one that was made before, and was counted then
+        if media_type(content_type) == EVENT_STREAM:
+            self._events = EventStream(self._endpoint)
+            self._answer_body = Body(content_coding, self._events.feed)
+        elif is_json(content_type):
+            self._document = Excerpt(self._most)
+            self._answer_body = Body(content_coding, self._document.feed)
+
+    @_guarded(None)
+    def feed_answer(self, data: bytes) -> None:
+        """Take the next bytes of an answer's body, as they are on the wire."""
+        self.response_bytes += len(data)
+        if self._answer_body is not None:
+            self._answer_body.feed(data)
+
+    def end_answer(self) -> None:
+        """Take that the answer came whole; one that was cut has no end."""
+        self._has_ended = True
+
+    @_guarded(None)
+    def begin_socket(self) -> None:
+        """Take that the answer is a 101: a WebSocket."""
+        self._session = Session(self._endpoint, self._query_model)
+
+    @_guarded(None)
+    def feed_message(self, content: bytes, *, from_client: bool, is_text: bool) -> None:
+        """Take the next message of a WebSocket."""
+        if from_client:
+            self.request_bytes += len(content)
+        else:
+            self.response_bytes += len(content)
+        if self._session is not None and is_text:
+            self._session.take(content, from_client=from_client)
+
+    @_guarded(_UNKNOWN)
+    def read(self) -> Metered:
+        """Return what is known by now, without counting anything. It may be asked at any time, and again."""
+        if self._session is not None:
+            return self._session.metered()
+        asked = self._asked()
+        told = self._told_by_events(asked) or self._told_by_document(asked) or self._characters(asked)
+        return told or Metered(model_asked=asked)
+
+    @_guarded(_NO_QUESTION)
+    def open_question(self) -> Question | None:
+        """Return what is to be counted when all is over; None where there is nothing, or a usage is known."""
+        if self._session is not None:
+            return self._session.question()
+        if self._endpoint not in MARKS or self._status not in _OK or self.read().source is not Source.UNKNOWN:
+            return None
+        return self._question_of_events() or self._question_of_document()
+
+    def stop(self) -> None:
+        """Read no further, and forget what was read."""
+        self._request_body = self._answer_body = self._session = self._document = self._events = None
+
+    def _asked(self) -> str | None:
+        """Return the model that the request names. It is looked for again only when more of the request has come."""
+        if self._model_asked[0] != self.request_bytes:
+            self._model_asked = (self.request_bytes, self._asked_in_body() or self._query_model)
+        return self._model_asked[1]
+
+    def _asked_in_body(self) -> str | None:
+        if is_json(self._request_type):
+            return model_name(fields_of(self._request).get("model"))
+        return model_name(model_in_form(self._request, self._request_type))
+
+    def _told_by_events(self, asked: str | None) -> Metered | None:
+        consumption = None if self._events is None else self._events.consumption(asked)
+        if self._events is None or consumption is None:
+            return None
+        is_last = self._events.is_finished or self._has_ended
+        return Metered(Source.OBSERVED if is_last else Source.ESTIMATED, (consumption,), asked)
+
+    def _told_by_document(self, asked: str | None) -> Metered | None:
+        answer = self._answer_fields()
+        units = units_of(fields(answer, "usage"))
+        if units is None:
+            return None
+        model, tier = model_name(answer.get("model")) or asked, tier_name(answer.get("service_tier"))
+        return Metered(Source.OBSERVED, (Consumption(model, units, tier),), asked)
+
+    def _answer_fields(self) -> Fields:
+        return {} if self._document is None else fields_of(self._document)
+
+    def _characters(self, asked: str | None) -> Metered | None:
+        """Return what speech costs that is paid by the characters of its text."""
+        if self._endpoint != _SPEECH or self._status not in _OK or asked is None or not asked.startswith(_BY_CHARACTER):
+            return None
+        characters = len(text(fields_of(self._request), "input"))
+        return Metered(Source.ESTIMATED, (Consumption(asked, {"input_characters": characters}),), asked)
+
+    def _question_of_events(self) -> Question | None:
+        events = self._events
+        if events is None or events.transcript is None or events.transcript.is_empty():
+            return None
+        said = events.transcript.said
+        return Question(
+            self._endpoint,
+            events.model or self._asked(),
+            events.service_tier,
+            self._asked(),
+            self._countable_request(),
+            joined(events.transcript.events),
+            texts_of(said),
+            said.beyond,
+        )
+
+    def _question_of_document(self) -> Question | None:
+        answer = None if self._document is None else self._document.whole()
+        if not answer:
+            return None
+        told = self._answer_fields()
+        model, tier = model_name(told.get("model")) or self._asked(), tier_name(told.get("service_tier"))
+        return Question(self._endpoint, model, tier, self._asked(), self._countable_request(), answer)
+
+    def _countable_request(self) -> bytes:
+        """Return the request's JSON, where all of it is kept."""
+        is_readable = self._request_body is not None and self._request_body.is_readable
+        return (self._request.whole() or b"") if is_readable and is_json(self._request_type) else b""

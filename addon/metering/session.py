@@ -1,0 +1,116 @@
+"""A WebSocket: Realtime, or Responses. Each response of it tells its usage, and the sums of each model are kept."""
+
+from addon.conversation.fields import Fields, fields, parse, text
+from addon.metering.names import model_name, tier_name
+from addon.metering.question import Question, joined, texts_of
+from addon.metering.transcript import MARKS, MAX_RAW, Transcript
+from addon.metering.usage import total, units_of
+from store.usage import Consumption, Metered, Source, Units
+
+_MAX_MODELS = 32
+"""Models whose sums are kept; of further ones nothing is."""
+_MAX_UNDER_WAY = 256
+"""Responses whose end is waited for."""
+_CREATED = "response.created"
+_DONE = {"response.done", "response.completed", "response.incomplete", "response.failed", "response.cancelled"}
+_TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
+_SESSIONS = {"session.created", "session.updated", "transcription_session.created", "transcription_session.updated"}
+_ASKED = "response.create"
+_MARKS = (b'"usage"', b"response.created", b"session.created", b"session.updated")
+"""What stands in the messages that are parsed, seldom in others: deltas, the most of them by far, are not."""
+
+
+class Session:
+    """Reads the messages of one WebSocket."""
+
+    def __init__(self, endpoint: str, query_model: str | None) -> None:
+        self.model_asked = query_model
+        self._endpoint = endpoint
+        self._model = query_model
+        self._transcription_model: str | None = None
+        self._sums: dict[tuple[str | None, str | None], Units] = {}
+        self._under_way: set[str] = set()
+        self._is_partial = False
+        """Whether something was used that is not in the sums."""
+        self._request = b""
+        self._transcript = self._new_transcript()
+
+    def take(self, content: bytes, *, from_client: bool) -> None:
+        """Take the next message, a text."""
+        if from_client:
+            if _ASKED.encode() in content:
+                self._take_request(content)
+        elif any(mark in content for mark in _MARKS):
+            self._take_event(parse(content))
+        if self._transcript is not None and not from_client:
+            self._transcript.take(content)
+
+    def metered(self) -> Metered:
+        """Return the sums so far: a part of the truth where a response is under way, or told no usage."""
+        consumptions = tuple(Consumption(model, units, tier) for (model, tier), units in self._sums.items())
+        if not consumptions:
+            return Metered(model_asked=self.model_asked)
+        is_partial = self._is_partial or bool(self._under_way)
+        return Metered(Source.ESTIMATED if is_partial else Source.OBSERVED, consumptions, self.model_asked)
+
+    def question(self) -> Question | None:
+        """Return what the only response said, where it was cut; None where sums are known, or nothing was said."""
+        transcript = self._transcript
+        if self._sums or transcript is None or transcript.is_empty():
+            return None
+        return Question(
+            self._endpoint,
+            self._model or self.model_asked,
+            model_asked=self.model_asked,
+            request=self._request,
+            events=joined(transcript.events),
+            texts=texts_of(transcript.said),
+            beyond=transcript.said.beyond,
+        )
+
+    def _new_transcript(self) -> Transcript | None:
+        return Transcript(self._endpoint) if self._endpoint in MARKS else None
+
+    def _take_request(self, content: bytes) -> None:
+        message = parse(content)
+        if text(message, "type") == _ASKED:
+            model = model_name(message.get("model")) or model_name(fields(message, "response").get("model"))
+            self.model_asked = self.model_asked or model
+            self._request = content if len(content) <= MAX_RAW else b""
+
+    def _take_event(self, event: Fields) -> None:
+        kind, response = text(event, "type"), fields(event, "response")
+        if kind in _SESSIONS:
+            self._take_session(fields(event, "session"))
+        elif kind == _CREATED:
+            self._begin(response)
+        elif kind in _DONE:
+            self._end(response)
+        elif kind == _TRANSCRIBED and self._transcription_model is not None:
+            self._add(self._transcription_model, None, units_of(fields(event, "usage")))
+        elif kind == _TRANSCRIBED:
+            self._is_partial = True
+
+    def _take_session(self, session: Fields) -> None:
+        self._model = model_name(session.get("model")) or self._model
+        transcription = fields(fields(fields(session, "audio"), "input"), "transcription")
+        told = transcription or fields(session, "input_audio_transcription")
+        self._transcription_model = model_name(told.get("model"))
+
+    def _begin(self, response: Fields) -> None:
+        if len(self._under_way) < _MAX_UNDER_WAY:
+            self._under_way.add(text(response, "id"))
+        self._model = model_name(response.get("model")) or self._model
+
+    def _end(self, response: Fields) -> None:
+        self._under_way.discard(text(response, "id"))
+        model = model_name(response.get("model")) or self._model or self.model_asked
+        self._add(model, tier_name(response.get("service_tier")), units_of(fields(response, "usage")))
+        self._transcript = self._new_transcript()
+
+    def _add(self, model: str | None, tier: str | None, units: Units | None) -> None:
+        place = (model, tier)
+        if units is None or (place not in self._sums and len(self._sums) >= _MAX_MODELS):
+            self._is_partial = True
+        else:
+            self._sums[place] = total(self._sums.get(place, {}), units)

@@ -1,0 +1,90 @@
+"""The usage objects of OpenAI's API, in the units of genai-prices."""
+
+import math
+from collections.abc import Mapping
+
+from store.usage import MAX_COUNT, Units
+
+type _Path = tuple[str, ...]
+
+_CHAT_INPUT, _CHAT_OUTPUT = "prompt_tokens_details", "completion_tokens_details"
+_INPUT, _OUTPUT = "input_tokens_details", "output_tokens_details"
+"""Of responses and images."""
+_REALTIME_INPUT, _REALTIME_OUTPUT = "input_token_details", "output_token_details"
+"""Of Realtime and transcriptions."""
+_CACHED = (_REALTIME_INPUT, "cached_tokens_details")
+
+_PATHS: Mapping[str, tuple[_Path, ...]] = {
+    "input_tokens": (("prompt_tokens",), ("input_tokens",)),
+    "output_tokens": (("completion_tokens",), ("output_tokens",)),
+    "cache_read_tokens": (
+        (_CHAT_INPUT, "cached_tokens"),
+        (_INPUT, "cached_tokens"),
+        (_REALTIME_INPUT, "cached_tokens"),
+    ),
+    "cache_write_tokens": ((_CHAT_INPUT, "cache_write_tokens"), (_INPUT, "cache_write_tokens")),
+    "output_reasoning_tokens": ((_CHAT_OUTPUT, "reasoning_tokens"), (_OUTPUT, "reasoning_tokens")),
+    "input_text_tokens": ((_INPUT, "text_tokens"), (_REALTIME_INPUT, "text_tokens")),
+    "input_audio_tokens": ((_CHAT_INPUT, "audio_tokens"), (_REALTIME_INPUT, "audio_tokens")),
+    "input_image_tokens": ((_INPUT, "image_tokens"), (_REALTIME_INPUT, "image_tokens")),
+    "output_text_tokens": ((_OUTPUT, "text_tokens"), (_REALTIME_OUTPUT, "text_tokens")),
+    "output_audio_tokens": ((_CHAT_OUTPUT, "audio_tokens"), (_REALTIME_OUTPUT, "audio_tokens")),
+    "output_image_tokens": ((_OUTPUT, "image_tokens"),),
+    "cache_text_read_tokens": ((*_CACHED, "text_tokens"),),
+    "cache_audio_read_tokens": ((*_CACHED, "audio_tokens"),),
+    "cache_image_read_tokens": ((*_CACHED, "image_tokens"),),
+}
+"""Where each unit stands, in the words of each API. Input and output are totals, the others parts of them."""
+
+_SECONDS = "seconds"
+_AUDIO_SECONDS = "audio_seconds"
+
+
+def units_of(usage: Mapping[str, object]) -> Units | None:
+    """Return the units that a usage object tells, or None where it tells none.
+
+    A number that is none, negative or above MAX_COUNT counts as not told. Seconds of audio are rounded up.
+    """
+    told = {unit: _first_count(usage, paths) for unit, paths in _PATHS.items()}
+    units = {unit: count for unit, count in told.items() if count is not None}
+    seconds = _rounded_up(usage.get(_SECONDS))
+    if seconds is not None:
+        units[_AUDIO_SECONDS] = seconds
+    return units or None
+
+
+def total(one: Units, other: Units) -> Units:
+    """Return the sum of two consumptions; no unit exceeds MAX_COUNT."""
+    return {unit: min(one.get(unit, 0) + other.get(unit, 0), MAX_COUNT) for unit in {**one, **other}}
+
+
+def _first_count(usage: Mapping[str, object], paths: tuple[_Path, ...]) -> int | None:
+    for path in paths:
+        found = _count(_at(usage, path))
+        if found is not None:
+            return found
+    return None
+
+
+def _at(usage: Mapping[str, object], path: _Path) -> object:
+    *steps, last = path
+    for step in steps:
+        inner = usage.get(step)
+        if not isinstance(inner, dict):
+            return None
+        usage = inner
+    return usage.get(last)
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= MAX_COUNT else None
+
+
+def _rounded_up(value: object) -> int | None:
+    if isinstance(value, float) and math.isfinite(value) and value >= 0:
+        return _count(math.ceil(value))
+    return _count(value)

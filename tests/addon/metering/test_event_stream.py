@@ -1,0 +1,98 @@
+import pytest
+from support.events import chat, chunk, delta, response, sse
+from support.usages import CHAT, IMAGE, RESPONSE, SPEECH, TRANSCRIPTION
+
+from addon.metering.event_stream import EventStream
+from addon.metering.usage import units_of
+from store.usage import Consumption
+
+CHAT_ENDPOINT, RESPONSES, IMAGES = "/v1/chat/completions", "/v1/responses", "/v1/images/generations"
+MODEL = "gpt-4o-2024-08-06"
+CHAT_USED = Consumption(MODEL, units_of(CHAT) or {})
+
+
+def read(data: bytes, endpoint: str = CHAT_ENDPOINT, step: int = 10**6) -> EventStream:
+    stream = EventStream(endpoint)
+    for start in range(0, len(data), step):
+        stream.feed(data[start : start + step])
+    return stream
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+@pytest.mark.parametrize("step", [1, 2, 3, 10**6])
+def test_a_chats_last_chunk_tells_its_usage(step: int, end: str) -> None:
+    data = chat("Hello", " line\u2028separator", usage=CHAT).replace(b"\n", end.encode())
+    stream = read(data, step=step)
+    assert (stream.consumption(None), stream.is_finished, stream.transcript) == (CHAT_USED, True, None)
+
+
+def test_every_cut_in_two_gives_the_same() -> None:
+    data = chat("Hello", usage=CHAT)
+    for place in range(len(data)):
+        stream = EventStream(CHAT_ENDPOINT)
+        stream.feed(data[:place])
+        stream.feed(data[place:])
+        assert stream.consumption(None) == CHAT_USED
+
+
+def test_a_chat_that_was_not_asked_tells_none() -> None:
+    stream = read(chat("Hello"))
+    assert (stream.consumption("gpt-4o"), stream.is_finished, stream.model) == (None, True, MODEL)
+    assert stream.transcript is not None
+
+
+@pytest.mark.parametrize("kind", ["completed", "incomplete", "failed"])
+def test_a_response_tells_its_usage_at_its_end(kind: str) -> None:
+    events = [response("created"), delta("Hi"), response(kind, usage=RESPONSE, service_tier="flex")]
+    stream = read(sse(*events), RESPONSES)
+    assert stream.consumption(None) == Consumption("gpt-4.1-2025-04-14", units_of(RESPONSE) or {}, "flex")
+    assert stream.is_finished
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "kind", "usage"),
+    [
+        (IMAGES, "image_generation.completed", IMAGE),
+        ("/v1/images/edits", "image_edit.completed", IMAGE),
+        ("/v1/audio/transcriptions", "transcript.text.done", TRANSCRIPTION),
+        ("/v1/audio/speech", "speech.audio.done", SPEECH),
+    ],
+)
+def test_other_streams_tell_it_at_their_end(endpoint: str, kind: str, usage: dict[str, object]) -> None:
+    stream = read(sse({"type": "some.delta", "delta": "x"}, {"type": kind, "usage": usage}), endpoint)
+    assert stream.consumption("asked") == Consumption("asked", units_of(usage) or {})
+    assert stream.is_finished
+
+
+def test_the_last_of_several_usages_holds() -> None:
+    running = [chunk("a", usage={**CHAT, "completion_tokens": count}) for count in (1, 2, 3)]
+    stream = read(sse(*running))
+    assert stream.consumption(None) == Consumption(MODEL, {**CHAT_USED.units, "output_tokens": 3})
+    assert not stream.is_finished
+    stream.feed(sse(chunk(finish="stop", usage=CHAT)))
+    assert stream.consumption(None) == CHAT_USED
+    assert stream.is_finished
+
+
+def test_a_text_that_looks_like_a_usage_is_none() -> None:
+    stream = read(chat('"usage": {"prompt_tokens": 5}', 'x"usage":{'))
+    assert stream.consumption(None) is None
+
+
+def test_a_usage_in_another_place_is_none() -> None:
+    stream = read(sse(chunk("x", choices=[{"usage": CHAT}], other={"usage": CHAT})))
+    assert stream.consumption(None) is None
+
+
+def test_the_model_is_looked_for_in_the_first_events() -> None:
+    first = {"choices": [], "model": "", "prompt_filter_results": []}
+    assert read(sse(first, ": comment", "no JSON", chunk("x"))).model == MODEL
+    assert read(sse(*["no JSON"] * 8, chunk("x"))).model is None
+
+
+def test_an_event_beyond_the_bound_is_left_out() -> None:
+    huge = response("completed", usage=RESPONSE, output="x" * (4 * 1024 * 1024))
+    stream = read(sse(response("created"), delta("Hi"), huge), RESPONSES)
+    assert stream.consumption(None) is None
+    assert stream.transcript is not None
+    assert not stream.transcript.is_empty()

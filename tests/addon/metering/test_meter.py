@@ -1,0 +1,359 @@
+import gzip
+import json
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+from support.events import chat, chunk, delta, response, sse
+from support.usages import CHAT, EMBEDDING, IMAGE, REALTIME, RESPONSE, TRANSCRIPTION, WHISPER
+
+from addon.metering import body as body_module
+from addon.metering import event_stream
+from addon.metering import meter as meter_module
+from addon.metering.meter import Meter
+from addon.metering.question import separated
+from addon.metering.usage import units_of
+from store.usage import Consumption, Metered, Source
+
+CHAT_ENDPOINT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
+SPEECH, TRANSCRIPTIONS = "/v1/audio/speech", "/v1/audio/transcriptions"
+JSON, EVENTS = "application/json", "text/event-stream; charset=utf-8"
+ASKED = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
+TOLD = "gpt-4o-2024-08-06"
+CHAT_UNITS = units_of(CHAT) or {}
+ANSWER = {"model": TOLD, "choices": [{"index": 0, "message": {"content": "Hello"}}], "usage": CHAT}
+OBSERVED = Metered(Source.OBSERVED, (Consumption(TOLD, CHAT_UNITS),), "gpt-4o")
+
+
+def asked(endpoint: str = CHAT_ENDPOINT, request: object = ASKED) -> Meter:
+    meter = Meter(endpoint, None)
+    meter.begin_request(JSON, "")
+    meter.feed_request(json.dumps(request).encode())
+    return meter
+
+
+def answered(
+    meter: Meter,
+    data: object,
+    content_type: str = JSON,
+    *,
+    coding: str = "",
+    status: int = 200,
+    step: int = 10**7,
+    cut: bool = False,
+) -> Meter:
+    meter.begin_answer(status, content_type, coding)
+    body = data if isinstance(data, bytes) else json.dumps(data).encode()
+    for start in range(0, len(body), step):
+        meter.feed_answer(body[start : start + step])
+    if not cut:
+        meter.end_answer()
+    return meter
+
+
+def test_a_document_tells_its_usage() -> None:
+    meter = answered(asked(), ANSWER)
+    assert meter.read() == OBSERVED
+    assert meter.open_question() is None
+    assert meter.request_bytes == len(json.dumps(ASKED))
+    assert meter.response_bytes == len(json.dumps(ANSWER))
+
+
+CODINGS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstandard.compress}
+
+
+@pytest.mark.parametrize("step", [1, 3, 10**7])
+@pytest.mark.parametrize("coding", CODINGS)
+def test_a_compressed_answer_tells_it_in_any_cut(coding: str, step: int) -> None:
+    encode = CODINGS[coding]
+    assert answered(asked(), encode(json.dumps(ANSWER).encode()), coding=coding, step=step).read() == OBSERVED
+    assert answered(asked(), encode(chat("Hi", usage=CHAT)), EVENTS, coding=coding, step=step).read() == OBSERVED
+
+
+@pytest.mark.parametrize("step", [1, 10**7])
+def test_a_stream_tells_its_usage(step: int) -> None:
+    meter = answered(asked(), chat("Hello", " there", usage=CHAT), EVENTS, step=step)
+    assert meter.read() == OBSERVED
+    assert meter.open_question() is None
+
+
+def test_it_may_be_read_at_any_time() -> None:
+    meter = Meter(CHAT_ENDPOINT, None)
+    readings = [meter.read()]
+    meter.begin_request(JSON, "")
+    data = json.dumps(ASKED).encode()
+    for start in range(0, len(data), 10):
+        meter.feed_request(data[start : start + 10])
+        readings.append(meter.read())
+    assert readings == [*[Metered()] * 4, *[Metered(model_asked="gpt-4o")] * (len(readings) - 4)]
+    meter.begin_answer(200, EVENTS, "")
+    for event in (chunk("Hello"), {**chunk(), "choices": [], "usage": CHAT}):
+        assert meter.read() == Metered(model_asked="gpt-4o")
+        meter.feed_answer(sse(event))
+    assert meter.read() == meter.read() == OBSERVED
+
+
+def test_a_large_document_tells_it() -> None:
+    vectors = {"data": [{"embedding": [0.1234] * 50_000}], "model": "text-embedding-3-small", "usage": EMBEDDING}
+    meter = answered(asked(EMBEDDINGS, {"model": "m", "input": "x"}), vectors, step=10_000)
+    assert meter.read().consumptions == (Consumption("text-embedding-3-small", {"input_tokens": 8}),)
+
+
+def test_the_model_of_a_large_request_is_known() -> None:
+    long = [{"role": "user", "content": "x" * 2_000_000}]
+    assert asked(request={"model": "m", "messages": long}).read().model_asked == "m"
+    assert asked(request={"messages": long, "model": "m"}).read().model_asked == "m"
+
+
+def test_a_request_that_is_compressed_is_read() -> None:
+    meter = Meter(CHAT_ENDPOINT, None)
+    meter.begin_request("application/json; charset=utf-8", "gzip")
+    meter.feed_request(gzip.compress(json.dumps(ASKED).encode()))
+    assert meter.read().model_asked == "gpt-4o"
+
+
+@pytest.mark.parametrize(("usage", "model"), [(TRANSCRIPTION, "gpt-4o-transcribe"), (WHISPER, "whisper-1")])
+def test_a_form_names_the_model_of_a_transcription(usage: dict[str, Any], model: str) -> None:
+    meter = Meter(TRANSCRIPTIONS, None)
+    meter.begin_request("multipart/form-data; boundary=x", "")
+    meter.feed_request(
+        b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + bytes(500_000) + b"\r\n"
+        b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\n' + model.encode() + b"\r\n--x--\r\n"
+    )
+    answered(meter, {"text": "Hi", "usage": usage})
+    assert meter.read() == Metered(Source.OBSERVED, (Consumption(model, units_of(usage) or {}),), model)
+
+
+def test_images_are_counted_for_the_model_asked() -> None:
+    meter = answered(
+        asked("/v1/images/generations", {"model": "gpt-image-1"}),
+        {"data": [{"b64_json": "A" * 300_000}], "usage": IMAGE},
+    )
+    assert meter.read().consumptions == (Consumption("gpt-image-1", units_of(IMAGE) or {}),)
+
+
+@pytest.mark.parametrize("endpoint", ["/v1/responses/{response_id}", "/v1/chat/completions/{completion_id}"])
+def test_what_was_used_before_is_not_counted_again(endpoint: str) -> None:
+    assert answered(Meter(endpoint, None), {"model": "m", "usage": RESPONSE}).read() == Metered()
+    assert answered(Meter(endpoint, None), sse(response("completed", usage=RESPONSE)), EVENTS).read() == Metered()
+
+
+@pytest.mark.parametrize("status", [400, 429, 500])
+def test_an_error_uses_nothing(status: int) -> None:
+    meter = answered(asked(), {"error": {"message": "No."}}, status=status)
+    assert meter.read() == Metered(model_asked="gpt-4o")
+    assert meter.open_question() is None
+
+
+def test_a_document_without_usage_can_be_counted() -> None:
+    question = answered(asked(), {**ANSWER, "usage": None, "service_tier": "flex"}).open_question()
+    assert question is not None
+    assert (question.endpoint, question.model, question.service_tier) == (CHAT_ENDPOINT, TOLD, "flex")
+    assert json.loads(question.request) == ASKED
+    assert json.loads(question.events)["choices"] == ANSWER["choices"]
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_stream_without_usage_can_be_counted(cut: bool) -> None:
+    data = chat("Hello", " there")[: -40 if cut else None]
+    meter = answered(asked(), data, EVENTS, cut=cut)
+    assert meter.read() == Metered(model_asked="gpt-4o")
+    question = meter.open_question()
+    assert question is not None
+    assert (question.model, question.model_asked) == (TOLD, "gpt-4o")
+    said = [json.loads(event)["choices"][0]["delta"].get("content") for event in separated(question.events)]
+    assert said[:2] == ["Hello", " there"]
+
+
+def test_a_response_that_was_cut_can_be_counted() -> None:
+    meter = asked(RESPONSES, {"model": "gpt-4.1", "input": "Hi"})
+    answered(meter, sse(response("created"), delta("Hello")), EVENTS, cut=True)
+    question = meter.open_question()
+    assert question is not None
+    assert question.model == "gpt-4.1-2025-04-14"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "content_type", "data"),
+    [
+        (CHAT_ENDPOINT, EVENTS, b""),
+        (CHAT_ENDPOINT, EVENTS, b": comment\n\ndata: [DONE]\n\n"),
+        (CHAT_ENDPOINT, JSON, b""),
+        (CHAT_ENDPOINT, "text/html", b"<html>"),
+        (EMBEDDINGS, JSON, b'{"data": []}'),
+        ("/v1/images/generations", EVENTS, sse(chunk("Hi"))),
+    ],
+)
+def test_where_nothing_was_said_nothing_is_counted(endpoint: str, content_type: str, data: bytes) -> None:
+    assert answered(asked(endpoint), data, content_type).open_question() is None
+
+
+def test_a_large_request_is_left_out_of_the_question() -> None:
+    large = {"model": "m", "messages": [{"role": "user", "content": "x" * 2_000_000}]}
+    question = answered(asked(request=large), chat("Hi"), EVENTS).open_question()
+    assert question is not None
+    assert question.request == b""
+    assert question.model_asked == "m"
+
+
+RUNNING = sse(chunk("Hello", usage={**CHAT, "completion_tokens": 1}), chunk(" there", usage=CHAT))
+
+
+@pytest.mark.parametrize(
+    ("end", "cut", "source"),
+    [
+        (b"", True, Source.ESTIMATED),
+        (b"", False, Source.OBSERVED),
+        (b"data: [DONE]\n\n", True, Source.OBSERVED),
+        (sse(chunk(finish="stop", usage=CHAT)), True, Source.OBSERVED),
+        (sse({**chunk(), "choices": [], "usage": CHAT}), True, Source.OBSERVED),
+    ],
+)
+def test_an_interim_usage_of_a_stream_that_was_cut_is_a_part(end: bytes, cut: bool, source: Source) -> None:
+    meter = answered(asked(), RUNNING + end, EVENTS, cut=cut)
+    assert meter.read() == Metered(source, (Consumption(TOLD, CHAT_UNITS),), "gpt-4o")
+    assert meter.open_question() is None
+
+
+def test_a_corrupt_stream_is_read_as_far_as_it_goes() -> None:
+    coder = zstandard.ZstdCompressor().compressobj()
+    data = coder.compress(chat("Hello", usage=None)) + coder.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+    meter = answered(asked(), data + b"\xff" * 100 + data, EVENTS, coding="zstd", cut=True)
+    assert meter.read() == Metered(model_asked="gpt-4o")
+    assert meter.open_question() is not None
+
+
+@pytest.mark.parametrize("coding", ["new", "gzip, br", "\ud800"])
+def test_an_unknown_coding_is_not_read(coding: str) -> None:
+    meter = answered(asked(), ANSWER, coding=coding)
+    assert meter.read() == Metered(model_asked="gpt-4o")
+    assert meter.open_question() is None
+
+
+def test_a_body_that_decodes_without_end_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_module, "MAX_DECODED", 10_000)
+    filler = b": comment\n\n" * 2000
+    meter = answered(asked(), gzip.compress(filler + chat("Hi", usage=CHAT)), EVENTS, coding="gzip")
+    assert meter.read().source is Source.UNKNOWN
+
+
+@pytest.mark.parametrize("model", ["tts-1", "tts-1-hd"])
+def test_speech_by_the_character_is_known_from_the_request(model: str) -> None:
+    meter = asked(SPEECH, {"model": model, "input": "Grüße!", "voice": "alloy"})
+    assert meter.read() == Metered(model_asked=model)
+    answered(meter, b"ID3", "audio/mpeg")
+    assert meter.read() == Metered(Source.ESTIMATED, (Consumption(model, {"input_characters": 6}),), model)
+    assert meter.open_question() is None
+
+
+def test_other_speech_is_unknown() -> None:
+    meter = answered(asked(SPEECH, {"model": "gpt-4o-mini-tts", "input": "Hi"}), b"ID3", "audio/mpeg")
+    assert meter.read() == Metered(model_asked="gpt-4o-mini-tts")
+
+
+def test_a_websocket_is_read() -> None:
+    meter = Meter("/v1/realtime", "gpt-realtime")
+    meter.begin_socket()
+    messages = [
+        {"type": "response.created", "response": {"id": "1"}},
+        {"type": "response.done", "response": {"id": "1", "usage": REALTIME}},
+    ]
+    for message in messages:
+        meter.feed_message(json.dumps(message).encode(), from_client=False, is_text=True)
+    meter.feed_message(b"12345", from_client=True, is_text=True)
+    meter.feed_message(b"\x00" * 10, from_client=False, is_text=False)
+    assert meter.read() == Metered(
+        Source.OBSERVED, (Consumption("gpt-realtime", units_of(REALTIME) or {}),), "gpt-realtime"
+    )
+    assert meter.open_question() is None
+    assert (meter.request_bytes, meter.response_bytes) == (5, 10 + sum(len(json.dumps(one)) for one in messages))
+
+
+def test_a_fault_ends_the_reading_and_raises_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(event_stream, "parse", fail)
+    meter = answered(asked(), chat("Hi", usage=CHAT), EVENTS)
+    assert meter.read() == Metered(model_asked="gpt-4o")
+    assert meter.open_question() is None
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_long_stream_takes_constant_memory() -> None:
+    meter = asked()
+    meter.begin_answer(200, EVENTS, "")
+    data = sse(*[chunk(f" word{number}") for number in range(100)])
+    tracemalloc.start()
+    try:
+        for _ in range(200):
+            meter.feed_answer(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert meter.response_bytes == 200 * len(data) > 3_000_000
+    assert peak < 2_000_000
+
+
+def fail_the_test(*_: object) -> None:
+    raise AssertionError
+
+
+ENDPOINTS = st.sampled_from([CHAT_ENDPOINT, RESPONSES, EMBEDDINGS, SPEECH, TRANSCRIPTIONS, "/v1/realtime", "other"])
+TYPES = st.sampled_from([JSON, EVENTS, "multipart/form-data; boundary=x", "audio/mpeg", "", ";", "\ud800"])
+NOISE = st.lists(
+    st.binary(max_size=30)
+    | st.sampled_from(
+        [
+            b'data: {"usage":{',
+            b'"prompt_tokens":5}}',
+            b"\n\n",
+            b'{"model":',
+            b'"m",',
+            b'"choices":[{',
+            b"}]}",
+            b"--x\r\n",
+        ]
+    ),
+    max_size=12,
+)
+
+
+@given(
+    ENDPOINTS,
+    TYPES,
+    TYPES,
+    st.sampled_from(["", "gzip", "br", "zstd", "deflate", "x"]),
+    st.sampled_from([0, 101, 200, 500]),
+    NOISE,
+)
+def test_no_bytes_raise(endpoint: str, sent: str, got: str, coding: str, status: int, chunks: list[bytes]) -> None:
+    with patch.object(meter_module, "_log", error=fail_the_test):
+        play(endpoint, sent, got, coding, status, chunks)
+
+
+def play(endpoint: str, sent: str, got: str, coding: str, status: int, chunks: list[bytes]) -> None:
+    meter = Meter(endpoint, "m")
+    meter.begin_request(sent, coding)
+    for noise in chunks:
+        meter.feed_request(noise)
+    meter.begin_answer(status, got, coding)
+    for noise in chunks:
+        meter.feed_answer(noise)
+        meter.read()
+    if status == 101:
+        meter.begin_socket()
+        for noise in chunks:
+            meter.feed_message(noise, from_client=False, is_text=True)
+            meter.feed_message(noise, from_client=True, is_text=True)
+    meter.end_answer()
+    assert isinstance(meter.read(), Metered)
+    meter.open_question()

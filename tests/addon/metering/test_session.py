@@ -1,0 +1,170 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.events import delta, response
+from support.usages import REALTIME, RESPONSE, TRANSCRIPTION, WHISPER
+
+from addon.metering.session import Session
+from addon.metering.usage import total, units_of
+from store.usage import Consumption, Metered, Source
+
+REALTIME_UNITS = units_of(REALTIME) or {}
+RESPONSE_UNITS = units_of(RESPONSE) or {}
+GPT_41 = "gpt-4.1-2025-04-14"
+
+
+class Played:
+    """A session into which messages are fed."""
+
+    def __init__(self, endpoint: str = "/v1/realtime", query_model: str | None = "gpt-realtime") -> None:
+        self.session = Session(endpoint, query_model)
+
+    def server(self, *events: object) -> "Played":
+        for event in events:
+            self.session.take(json.dumps(event).encode(), from_client=False)
+        return self
+
+    def client(self, *events: object) -> "Played":
+        for event in events:
+            self.session.take(json.dumps(event).encode(), from_client=True)
+        return self
+
+    def metered(self) -> Metered:
+        return self.session.metered()
+
+
+def responses() -> Played:
+    return Played("/v1/responses", None)
+
+
+def session_event(kind: str = "session.created", **session: Any) -> dict[str, Any]:
+    return {"type": kind, "session": {"type": "realtime", "model": "gpt-realtime-2025-08-28", **session}}
+
+
+def created(name: str = "resp_1") -> dict[str, Any]:
+    return {"type": "response.created", "response": {"id": name, "usage": None}}
+
+
+def done(name: str = "resp_1", usage: object = REALTIME) -> dict[str, Any]:
+    return {"type": "response.done", "response": {"id": name, "status": "completed", "usage": usage}}
+
+
+def test_a_realtime_session_sums_its_responses() -> None:
+    played = Played().server(session_event(), created("a"), done("a"), created("b"), done("b"))
+    used = Consumption("gpt-realtime-2025-08-28", total(REALTIME_UNITS, REALTIME_UNITS))
+    assert played.metered() == Metered(Source.OBSERVED, (used,), "gpt-realtime")
+
+
+def test_the_address_names_the_model_until_the_session_does() -> None:
+    assert Played().server(created(), done()).metered().consumptions[0].model == "gpt-realtime"
+
+
+def test_the_model_may_change() -> None:
+    played = Played().server(session_event(), done("a"), session_event("session.updated", model="gpt-realtime-mini"))
+    models = [used.model for used in played.server(done("b")).metered().consumptions]
+    assert models == ["gpt-realtime-2025-08-28", "gpt-realtime-mini"]
+
+
+@pytest.mark.parametrize("told", [None, {}, {"total_tokens": 5}])
+def test_a_response_that_tells_none_makes_the_sums_a_part(told: object) -> None:
+    played = Played().server(created("a"), done("a"), created("b"), done("b", told))
+    assert played.metered().source is Source.ESTIMATED
+    assert played.metered().consumptions[0].units == REALTIME_UNITS
+
+
+def test_a_response_under_way_makes_the_sums_a_part() -> None:
+    played = Played().server(created("a"), done("a"), created("b"))
+    assert played.metered().source is Source.ESTIMATED
+    assert played.server(done("b")).metered().source is Source.OBSERVED
+
+
+def test_nothing_told_is_unknown() -> None:
+    assert Played().server(session_event(), created()).metered() == Metered(model_asked="gpt-realtime")
+
+
+@pytest.mark.parametrize(
+    "session",
+    [
+        {"audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}},
+        {"input_audio_transcription": {"model": "gpt-4o-transcribe"}},
+    ],
+)
+@pytest.mark.parametrize("usage", [TRANSCRIPTION, WHISPER])
+def test_what_was_heard_is_counted_for_its_model(session: dict[str, Any], usage: dict[str, Any]) -> None:
+    heard = {"type": "conversation.item.input_audio_transcription.completed", "transcript": "Hi", "usage": usage}
+    played = Played().server(session_event(**session), heard, done())
+    assert played.metered().source is Source.OBSERVED
+    assert played.metered().consumptions == (
+        Consumption("gpt-4o-transcribe", units_of(usage) or {}),
+        Consumption("gpt-realtime-2025-08-28", REALTIME_UNITS),
+    )
+
+
+def test_what_was_heard_by_an_unnamed_model_is_left_out() -> None:
+    heard = {"type": "conversation.item.input_audio_transcription.completed", "usage": TRANSCRIPTION}
+    played = Played().server(session_event(), heard)
+    assert played.metered().source is Source.UNKNOWN
+    assert played.server(done()).metered().source is Source.ESTIMATED
+
+
+@pytest.mark.parametrize("kind", ["completed", "incomplete", "failed"])
+def test_responses_over_a_websocket_name_their_model_and_tier(kind: str) -> None:
+    played = responses().client({"type": "response.create", "model": "gpt-4.1", "input": "Hi"})
+    played.server(response("created"), delta("Hi"), response(kind, usage=RESPONSE, service_tier="priority"))
+    used = Consumption(GPT_41, RESPONSE_UNITS, "priority")
+    assert played.metered() == Metered(Source.OBSERVED, (used,), "gpt-4.1")
+    assert played.session.question() is None
+
+
+def test_a_response_that_was_cut_can_be_counted() -> None:
+    request = {"type": "response.create", "model": "gpt-4.1", "input": "Hi"}
+    question = responses().client(request).server(response("created"), delta("Hello")).session.question()
+    assert question is not None
+    assert (question.endpoint, question.model, question.model_asked) == ("/v1/responses", GPT_41, "gpt-4.1")
+    assert json.loads(question.request) == request
+    assert json.loads(question.events) == delta("Hello")
+
+
+def test_nothing_is_to_be_counted_of_realtime_or_where_sums_are_known() -> None:
+    assert Played().server(created(), delta("Hello")).session.question() is None
+    played = responses().server(response("created"), response("completed", usage=RESPONSE), response("created", id="b"))
+    assert played.server(delta("Hello")).session.question() is None
+    assert played.metered().source is Source.ESTIMATED
+
+
+def test_a_usage_that_stands_elsewhere_is_none() -> None:
+    played = Played().server({"type": "other", "usage": REALTIME}, {"type": "other", "response": {"usage": REALTIME}})
+    assert played.client(done()).metered().source is Source.UNKNOWN
+
+
+def test_models_without_number_do_not_grow_the_sums() -> None:
+    played = Played()
+    for number in range(100):
+        played.server(response("completed", id="", model=f"m{number}", usage=RESPONSE), created(f"resp_{number}"))
+    assert len(played.metered().consumptions) == 32
+    assert played.metered().source is Source.ESTIMATED
+
+
+TYPES = ["response.done", "response.created", "session.created", "response.create"]
+VALUES = st.none() | st.integers() | st.just("x") | st.just([1]) | st.just({"usage": 1, "model": 2, "id": []})
+
+
+@given(
+    st.dictionaries(st.sampled_from(["session", "response", "usage", "model", "id"]), VALUES), st.sampled_from(TYPES)
+)
+def test_no_message_raises(event: dict[str, object], kind: str) -> None:
+    for played in (Played(), responses()):
+        played.server({**event, "type": kind}).client({**event, "type": kind})
+        played.metered()
+        played.session.question()
+
+
+@given(st.sampled_from(TYPES), st.binary())
+def test_no_bytes_raise(kind: str, noise: bytes) -> None:
+    session = Session("/v1/responses", None)
+    for from_client in (True, False):
+        session.take(kind.encode() + noise, from_client=from_client)
+    session.metered()
