@@ -43,15 +43,15 @@ class UsageFilter:
     endpoint: str | None = None
 
 
-_KEYS: dict[Dimension, dict[str, str]] = {
-    Dimension.DAY: {"day": f"start / {DAY} * {DAY}"},
-    Dimension.HOUR: {"hour": f"start / {HOUR} * {HOUR}"},
-    Dimension.PROJECT: {"project_id": "project_id"},
-    Dimension.TOKEN: {"project_id": "project_id", "token_id": "token_id"},
-    Dimension.MODEL: {"model": "model"},
-    Dimension.ENDPOINT: {"endpoint": "endpoint"},
+_KEYS: dict[Dimension, Sequence[str]] = {
+    Dimension.DAY: ["day"],
+    Dimension.HOUR: ["hour"],
+    Dimension.PROJECT: ["project_id"],
+    Dimension.TOKEN: ["project_id", "token_id"],
+    Dimension.MODEL: ["model"],
+    Dimension.ENDPOINT: ["endpoint"],
 }
-"""The fields of a group, and their SQL. A token has one project, so that both together make no more groups."""
+"""The columns of each; a token has one project, so that both together make no more groups."""
 
 _ADDED = [name for name in UsageSums._fields if name != "cost"]
 _SUMS = ", ".join(
@@ -72,7 +72,8 @@ def _source(kind: Source) -> str:
 
 _AS_SUMS = ", ".join(
     [
-        "started_at AS start, project_id, token_id, COALESCE(model, '') AS model, endpoint, 1 AS requests",
+        f"started_at AS start, started_at / {DAY} * {DAY} AS day, started_at / {HOUR} * {HOUR} AS hour",
+        "project_id, token_id, COALESCE(model, '') AS model, endpoint, 1 AS requests",
         "CASE WHEN settled_at IS NULL THEN 1 ELSE 0 END AS in_flight",
         _source(Source.OBSERVED),
         _source(Source.ESTIMATED),
@@ -82,9 +83,12 @@ _AS_SUMS = ", ".join(
 )
 """A row of the ledger as if it was the sum of itself."""
 
+# A sum's own start is its day or hour as it is, not computed: SQLite groups by that in the order of the primary key.
 _FROM: dict[str, str] = {
-    Table.DAYS: f"(SELECT *, 0 AS in_flight FROM {Table.DAYS})",  # noqa: S608 - no data
-    Table.HOURS: f"(SELECT *, 0 AS in_flight FROM {Table.HOURS})",  # noqa: S608 - no data
+    Table.DAYS: f"(SELECT *, start AS day, 0 AS in_flight FROM {Table.DAYS})",  # noqa: S608 - no data
+    Table.HOURS: (
+        f"(SELECT *, start / {DAY} * {DAY} AS day, start AS hour, 0 AS in_flight FROM {Table.HOURS})"  # noqa: S608
+    ),
     Table.ROWS: f"(SELECT {_AS_SUMS} FROM {Table.ROWS} WHERE settled_at IS NOT NULL)",  # noqa: S608 - no data
     _OPEN: _OPEN,
 }
@@ -97,9 +101,9 @@ _WITH_OPEN = (
 )
 
 
-def keys(by: Sequence[Dimension]) -> dict[str, str]:
-    """Return the fields of a group and their SQL, in an order of their own."""
-    return {name: sql for dimension, keys in _KEYS.items() if dimension in by for name, sql in keys.items()}
+def keys(by: Sequence[Dimension]) -> Sequence[str]:
+    """Return the columns that a report is grouped by, in an order of their own."""
+    return list(dict.fromkeys(column for dimension in _KEYS if dimension in by for column in _KEYS[dimension]))
 
 
 def statement(by: Sequence[Dimension], about: UsageFilter, stretches: Sequence[Stretch]) -> tuple[str, list[object]]:
@@ -107,6 +111,7 @@ def statement(by: Sequence[Dimension], about: UsageFilter, stretches: Sequence[S
 
     Returns SQL that wants one parameter more: how many rows there may be.
     """
+    columns = keys(by)
     selects, parameters = [], []
     for table, begins, ends in (*stretches, (_OPEN, about.start, about.end)):
         conditions, values = where(
@@ -119,10 +124,9 @@ def statement(by: Sequence[Dimension], about: UsageFilter, stretches: Sequence[S
                 "endpoint = ?": given(about.endpoint),
             }
         )
-        fields = [*keys(by).values()]
-        grouping = f" GROUP BY {', '.join(fields)}" if fields else ""
+        grouping = f" GROUP BY {', '.join(columns)}" if columns else ""
         selects.append(
-            f"SELECT {', '.join([*fields, _SUMS])} FROM {_FROM[table]} AS part WHERE {conditions}{grouping}"  # noqa: S608
+            f"SELECT {', '.join([*columns, _SUMS])} FROM {_FROM[table]} AS part WHERE {conditions}{grouping}"  # noqa: S608
         )
         parameters += values
     return f"{_WITH_OPEN}{' UNION ALL '.join(selects)} LIMIT ?", parameters
