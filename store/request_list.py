@@ -5,8 +5,8 @@ far back a page is, changes nothing.
 """
 
 import base64
-import binascii
 import json
+import re
 import struct
 import uuid
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple, Self
 
 from store.bootstrap import Store
+from store.database import Row
 from store.errors import InvalidRequest
 from store.sql import given, where
 
@@ -22,6 +23,8 @@ MAX_LIMIT = 1000
 
 OPEN: Literal["open"] = "open"
 """Stands among the sources of usage for requests that are still running."""
+
+_CURSOR = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
 class Cursor(NamedTuple):
@@ -38,11 +41,9 @@ class Cursor(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a cursor. Raises InvalidRequest."""
-        try:
-            packed = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
-            started_at, request_id = struct.unpack(">q16s", packed)
-        except (ValueError, binascii.Error, struct.error):
-            raise InvalidRequest("The cursor is invalid: send the one of the page before, unchanged.") from None
+        if _CURSOR.fullmatch(text) is None:
+            raise InvalidRequest("The cursor is invalid: send the one of the page before, unchanged.")
+        started_at, request_id = struct.unpack(">q16s", base64.urlsafe_b64decode(text))
         return cls(started_at, str(uuid.UUID(bytes=request_id)))
 
 
@@ -93,6 +94,13 @@ class RequestRecord:
     price: str | None
     usage_source: str | None
 
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """Read a row of these columns; SQLite has no booleans."""
+        columns = dict(zip(_COLUMNS, row, strict=True))
+        streamed = columns.pop("streamed")
+        return cls(**columns, streamed=None if streamed is None else bool(streamed))
+
     @property
     def price_used(self) -> dict[str, object] | None:
         """What the cost was computed with."""
@@ -107,7 +115,8 @@ class Page:
     next_cursor: Cursor | None
 
 
-_COLUMNS = ", ".join(field.name for field in fields(RequestRecord))
+_COLUMNS = [field.name for field in fields(RequestRecord)]
+_SELECTED = ", ".join(_COLUMNS)
 
 
 class RequestList:
@@ -136,15 +145,15 @@ class RequestList:
             rows = self._database.execute(
                 f"{sql} WHERE {conditions} ORDER BY started_at DESC, id DESC LIMIT ?", [*parameters, limit + 1]
             )
-        records = [RequestRecord(*row) for row in rows[:limit]]
+        records = [RequestRecord.of(row) for row in rows[:limit]]
         last = records[-1] if len(rows) > limit else None
         return Page(records, None if last is None else Cursor(last.started_at, last.id))
 
 
-_ROWS = f"SELECT {_COLUMNS} FROM request"  # noqa: S608 - no data
+_ROWS = f"SELECT {_SELECTED} FROM request"  # noqa: S608 - no data
 
 # The few that are open have an index of their own; asked for with the others' conditions it would not be used.
 _OPEN_ROWS = (
-    f"WITH open_request AS MATERIALIZED (SELECT {_COLUMNS} FROM request WHERE settled_at IS NULL)"  # noqa: S608
-    f" SELECT {_COLUMNS} FROM open_request"
+    f"WITH open_request AS MATERIALIZED (SELECT {_SELECTED} FROM request WHERE settled_at IS NULL)"  # noqa: S608
+    f" SELECT {_SELECTED} FROM open_request"
 )
