@@ -79,4 +79,5 @@ class OwnPrices:
 
 
 def _json(rates: Rates) -> str:
-    return json.dumps({name: decimal_text(rates[name].quantize(_SMALLEST)) for name in RATES if name in rates})
+    """Write rates that are not negative; even zero has a sign, which is taken off."""
+    return json.dumps({name: decimal_text(abs(rates[name].quantize(_SMALLEST))) for name in RATES if name in rates})

@@ -79,3 +79,8 @@ def _add(table: type[Sums], row: Mapping[str, Any], unit: int) -> None:
         conflict_target=[getattr(table, name) for name in _KEY],
         update={name: getattr(table, name) + number for name, number in sums.items()},
     ).execute()
+
+
+def without_usage(shown: Any) -> dict[str, Any]:
+    """Return a project or a token as it is shown anywhere else than alone."""
+    return {name: value for name, value in shown.items() if name != "usage"}
