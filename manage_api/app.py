@@ -9,10 +9,13 @@ from manage_api import (
     docs,
     errors,
     health,
+    prices,
     projects,
     request_ids,
+    requests,
     strict_json,
     tokens,
+    usage,
 )
 from store.bootstrap import Store
 
@@ -30,6 +33,9 @@ def create_app(store: Store, management_token: str) -> flask.Flask:
     errors.register(app)
     app.register_blueprint(projects.blueprint(store))
     app.register_blueprint(tokens.blueprint(store))
+    app.register_blueprint(usage.blueprint(store))
+    app.register_blueprint(requests.blueprint(store))
+    app.register_blueprint(prices.blueprint(store))
     app.register_blueprint(health.blueprint())
     app.register_blueprint(docs.blueprint())
     return app

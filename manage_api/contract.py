@@ -3,6 +3,7 @@
 The messages too: they quote the descriptions in openapi.yaml, and never what was sent.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from openapi_core.validation.request.exceptions import (
 from openapi_core.validation.schemas.exceptions import InvalidSchemaValue
 
 from manage_api.auth import is_management
+from store.clock import from_rfc3339
 from store.errors import GatewayError, InvalidRequest, RequestTooLarge, UnsupportedMediaType
 
 OPENAPI = Path(__file__).with_name("openapi.yaml")
@@ -36,11 +38,7 @@ def register(app: flask.Flask) -> None:
 
     Raises RequestTooLarge, UnsupportedMediaType or InvalidRequest. What has no operation is left to Flask.
     """
-    config = Config(
-        extra_media_type_deserializers={"application/json": _parsed_by_flask},
-        extra_format_validators={"uuid": _is_uuid},
-    )
-    contract = OpenAPI.from_file_path(str(OPENAPI), config=config)
+    contract = _contract()
 
     def check() -> None:
         if not is_management(flask.request.path):
@@ -51,6 +49,16 @@ def register(app: flask.Flask) -> None:
             _validate(contract, flask.request)
 
     app.before_request(check)
+
+
+@functools.cache
+def _contract() -> OpenAPI:
+    """Read openapi.yaml: once a process, as it takes longer than all the rest of an application."""
+    config = Config(
+        extra_media_type_deserializers={"application/json": _parsed_by_flask},
+        extra_format_validators={"uuid": _is_uuid, "date": _is_time, "date-time": _is_time},
+    )
+    return OpenAPI.from_file_path(str(OPENAPI), config=config)
 
 
 class _Request:
@@ -82,19 +90,30 @@ def _is_uuid(value: object) -> bool:
     return not isinstance(value, str) or _UUID.fullmatch(value) is not None
 
 
+def _is_time(value: object) -> bool:
+    """Tell whether a text is a time, or a day, as queries have them."""
+    try:
+        if isinstance(value, str):
+            from_rfc3339(value)
+    except ValueError:
+        return False
+    return True
+
+
 def _validate(contract: OpenAPI, request: flask.Request) -> None:
     try:
         contract.validate_request(_Request(request))
     except ParameterValidationError as error:
-        text = _parameter_description(contract, error.name)
+        text = _parameter_description(contract, request.path, error.name)
         raise InvalidRequest(f"The query parameter '{error.name}' is invalid: {text}") from None
     except RequestBodyValidationError as error:
         raise _body_error(error) from None
 
 
-def _parameter_description(contract: OpenAPI, name: str) -> str:
-    for parameter in (contract.spec / "components" / "parameters").read_value().values():
-        if (parameter["in"], parameter["name"]) == ("query", name):
+def _parameter_description(contract: OpenAPI, path: str, name: str) -> str:
+    """Return what openapi.yaml says about a parameter of a query; only GET has them."""
+    for parameter in contract.spec / "paths" / path / "get" / "parameters":
+        if parameter["name"] == name:
             return str(parameter["description"])
     return ""
 

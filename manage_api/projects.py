@@ -4,11 +4,13 @@ import uuid
 
 import flask
 
-from manage_api import answers
+from manage_api import answers, ledger_answers
 from manage_api.answers import JSONObject
 from store.bootstrap import Store
 from store.projects import ProjectChanges, Projects
 from store.tokens import Tokens
+from store.usage_report import UsageReports
+from store.usage_statement import UsageFilter
 
 
 def blueprint(store: Store) -> flask.Blueprint:
@@ -16,6 +18,7 @@ def blueprint(store: Store) -> flask.Blueprint:
     routes = flask.Blueprint("projects", __name__, url_prefix="/manage/projects")
     projects = Projects(store)
     tokens = Tokens(store)
+    reports = UsageReports(store)
 
     @routes.get("")
     def list_projects() -> list[JSONObject]:
@@ -28,7 +31,9 @@ def blueprint(store: Store) -> flask.Blueprint:
 
     @routes.get("/<uuid:project_id>")
     def get_project(project_id: uuid.UUID) -> JSONObject:
-        return answers.project(projects.get(str(project_id)))
+        record = projects.get(str(project_id))
+        usage = reports.totals(UsageFilter(project_id=record.id))
+        return {**answers.project(record), "usage": ledger_answers.usage_sums(usage)}
 
     @routes.patch("/<uuid:project_id>")
     def update_project(project_id: uuid.UUID) -> JSONObject:

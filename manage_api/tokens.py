@@ -4,30 +4,33 @@ import uuid
 
 import flask
 
-from manage_api import answers
+from manage_api import answers, ledger_answers
 from manage_api.answers import JSONObject
+from manage_api.query import canonical, identifier, parameter
 from store.bootstrap import Store
 from store.errors import InvalidRequest
 from store.tokens import DEFAULT_EXPIRES_IN_DAYS, TokenChanges, Tokens
+from store.usage_report import UsageReports
+from store.usage_statement import UsageFilter
 
 
 def blueprint(store: Store) -> flask.Blueprint:
     """Make the resource; requests have been checked against openapi.yaml when they get here."""
     routes = flask.Blueprint("tokens", __name__, url_prefix="/manage/tokens")
     tokens = Tokens(store)
+    reports = UsageReports(store)
 
     @routes.get("")
     def list_tokens() -> list[JSONObject]:
-        project_id = _parameter("projectId")
-        active_only = _flag(_parameter("activeOnly") or "false")
-        records = tokens.list(project_id and _canonical(project_id), active_only=active_only)
+        active_only = _flag(parameter("activeOnly") or "false")
+        records = tokens.list(identifier("projectId"), active_only=active_only)
         return [answers.token(record) for record in records]
 
     @routes.post("")
     def create_token() -> tuple[JSONObject, int]:
         body = flask.request.get_json()
         record = tokens.create(
-            _canonical(body["project_id"]),
+            canonical(body["project_id"]),
             body.get("expires_in_days", DEFAULT_EXPIRES_IN_DAYS),
             body.get("max_requests", 0),
         )
@@ -35,7 +38,9 @@ def blueprint(store: Store) -> flask.Blueprint:
 
     @routes.get("/<uuid:token_id>")
     def get_token(token_id: uuid.UUID) -> JSONObject:
-        return answers.token(tokens.get(str(token_id)))
+        record = tokens.get(str(token_id))
+        usage = reports.totals(UsageFilter(token_id=record.id))
+        return {**answers.token(record), "usage": ledger_answers.usage_sums(usage)}
 
     @routes.patch("/<uuid:token_id>")
     def update_token(token_id: uuid.UUID) -> JSONObject:
@@ -55,21 +60,8 @@ def blueprint(store: Store) -> flask.Blueprint:
     return routes
 
 
-def _parameter(name: str) -> str | None:
-    """Return a parameter of the query. Raises InvalidRequest for a repeated one: nobody knows which is meant."""
-    values = flask.request.args.getlist(name)
-    if len(values) > 1:
-        raise InvalidRequest(f"The query parameter '{name}' is given more than once.")
-    return values[0] if values else None
-
-
 def _flag(text: str) -> bool:
     """Read a boolean of the query: openapi-core takes yes, no, 1 and 0 too. Raises InvalidRequest."""
     if text.lower() not in {"true", "false"}:
         raise InvalidRequest("The query parameter 'activeOnly' is invalid: true or false.")
     return text.lower() == "true"
-
-
-def _canonical(text: str) -> str:
-    """Write a UUID as the store does: in lower case."""
-    return str(uuid.UUID(text))

@@ -61,6 +61,12 @@ class Database:
             yield
 
     @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read what is inside as of one moment, beside those who write. Raises StoreUnavailable."""
+        with self._translated_faults(), self.engine.atomic("DEFERRED"):
+            yield
+
+    @contextlib.contextmanager
     def write(self, patience: float | None = None) -> Iterator[None]:
         """Run what is inside as the only writing transaction; it is durable when this returns.
 

@@ -7,7 +7,7 @@ from typing import Self, TypedDict
 from store import clock
 from store.bootstrap import Store
 from store.errors import NotFound
-from store.models import Project
+from store.models import FormerProject, Price, Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,11 @@ class Projects:
         return self.get(project_id)
 
     def delete(self, project_id: str) -> None:
-        """Remove a project and its tokens. Raises NotFound."""
+        """Remove a project, its tokens and its own prices; its name is kept for reports. Raises NotFound."""
         with self._database.write():
             row = Project.get_or_none(Project.id == project_id)
             if row is None:
                 raise NotFound("There is no such project.")
             row.delete_instance()
+            Price.delete().where(Price.project_id == project_id).execute()
+            FormerProject.create(id=project_id, name=row.name)

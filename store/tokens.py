@@ -18,7 +18,6 @@ from store.errors import InvalidRequest, NotFound, ProjectInactive
 from store.models import Project, Token
 
 DEFAULT_EXPIRES_IN_DAYS = 30
-_DAY = 24 * 60 * 60 * clock.SECOND
 
 UNREADABLE = str(uuid.UUID(int=0))
 """Stands for a value that cannot be decrypted: the form of a token, and no token (the nil UUID of RFC 9562)."""
@@ -116,6 +115,12 @@ class Tokens:
         with self._database.read():
             return self._records([self._row(token_id)])[0]
 
+    def public_id(self, token_id: str) -> str:
+        """Return the id of a token that is named by its id or its value; what names none is returned as it is."""
+        with self._database.read():
+            row = self._found(token_id)
+        return token_id if row is None else row.id
+
     def update(self, token_id: str, changes: TokenChanges) -> TokenRecord:
         """Write the named columns and return the token; with no changes nothing is written. Raises NotFound.
 
@@ -143,10 +148,13 @@ class Tokens:
         return RevokedTokens(revoked, total - revoked)
 
     def _row(self, token_id: str) -> Token:
-        row = Token.get_or_none((Token.id == token_id) | (Token.lookup == self._vault.lookup(token_id)))
+        row = self._found(token_id)
         if row is None:
             raise NotFound("There is no such token.")
         return row
+
+    def _found(self, token_id: str) -> Token | None:
+        return Token.get_or_none((Token.id == token_id) | (Token.lookup == self._vault.lookup(token_id)))
 
     def _records(self, rows: Iterable[Token]) -> Sequence[TokenRecord]:
         """Read rows. One that is damaged, or whose key is gone, is shown without its value: the others go on."""
@@ -186,7 +194,7 @@ def _expiry(now: int, days: int) -> int:
     """Return when a token of `days` days ends: on a whole second, so that it ends when the API says it does."""
     if days == 0:
         return clock.NEVER
-    expiry = (now // clock.SECOND) * clock.SECOND + days * _DAY
+    expiry = (now // clock.SECOND) * clock.SECOND + days * clock.DAY
     if expiry >= clock.NEVER:
         raise InvalidRequest("expires_in_days reaches beyond the year 9999; use 0 for a token that never expires.")
     return expiry

@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from flask.testing import FlaskClient
+from support.ledger import without_usage
 
 from store.bootstrap import Store
 from store.models import Token
@@ -77,7 +78,7 @@ def test_inactive_project(client: FlaskClient, project_id: str) -> None:
 @pytest.mark.parametrize("name", ["id", "token"])
 def test_get_by_id_and_by_value(client: FlaskClient, token: dict[str, object], name: str) -> None:
     answer = client.get(f"/manage/tokens/{token[name]}")
-    assert (answer.status_code, answer.json) == (200, token)
+    assert (answer.status_code, without_usage(answer.json)) == (200, token)
 
 
 @pytest.mark.parametrize("name", ["id", "token"])
@@ -102,7 +103,7 @@ def test_update_of_nothing(client: FlaskClient, token: dict[str, object]) -> Non
 def test_revoke_twice(client: FlaskClient, token: dict[str, object], name: str) -> None:
     path = f"/manage/tokens/{token[name]}"
     assert [client.delete(path).status_code for _ in range(2)] == [204, 204]
-    assert client.get(path).json == {**token, "is_active": False}
+    assert without_usage(client.get(path).json) == {**token, "is_active": False}
 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
@@ -116,7 +117,7 @@ def test_used_token(client: FlaskClient, store: Store, token: dict[str, object])
     with store.database.write():
         used.execute()
     shown = client.get(f"/manage/tokens/{token['id']}").json
-    assert shown == {**token, "request_count": 3, "last_used_at": "2023-11-14T22:13:20Z"}
+    assert without_usage(shown) == {**token, "request_count": 3, "last_used_at": "2023-11-14T22:13:20Z"}
 
 
 def test_list_is_newest_first(client: FlaskClient, project_id: str) -> None:

@@ -1,3 +1,5 @@
+import contextlib
+import sqlite3
 import threading
 import time
 
@@ -89,3 +91,19 @@ def test_an_update_tells_how_many_rows_it_changed(store: Store) -> None:
     rename = "UPDATE project SET name = ? WHERE name <> ?"
     with store.database.write():
         assert [store.database.update(rename, ["Two", "Two"]) for _ in range(2)] == [1, 0]
+
+
+def test_a_snapshot_stays_as_it_was_while_others_write(store: Store) -> None:
+    Projects(store).create("Before", API_KEY)
+    with store.database.snapshot():
+        assert names(store) == ["Before"]
+        with contextlib.closing(sqlite3.connect(store.database.path)) as other, other:
+            other.execute("DELETE FROM project")
+        assert names(store) == ["Before"]
+    assert names(store) == []
+
+
+def test_a_fault_in_a_snapshot_is_translated(store: Store) -> None:
+    with pytest.raises(StoreUnavailable), store.database.snapshot():
+        store.database.execute("SELECT * FROM missing", ())
+    assert names(store) == []

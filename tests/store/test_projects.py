@@ -4,7 +4,7 @@ from support.stores import API_KEY, make_token, set_columns
 from store import clock
 from store.bootstrap import Store
 from store.errors import NotFound
-from store.models import Project
+from store.models import FormerProject, Project
 from store.projects import Projects
 from store.tokens import Tokens
 
@@ -82,3 +82,9 @@ def test_deleting_a_project_deletes_its_tokens_and_no_others(store: Store, proje
         projects.get(gone.project_id)
     with pytest.raises(NotFound):
         Tokens(store).get(gone.id)
+
+
+def test_the_name_of_a_deleted_project_is_kept(projects: Projects) -> None:
+    project = projects.create("One", API_KEY)
+    projects.delete(project.id)
+    assert [(row.id, row.name) for row in FormerProject.select()] == [(project.id, "One")]

@@ -196,3 +196,10 @@ def test_no_file_of_the_data_folder_holds_a_value_or_a_key(settings: Settings) -
         assert token.value.encode() not in content, name
         assert token.value.replace("-", "").encode() not in content, name
         assert API_KEY.encode() not in content, name
+
+
+def test_a_token_is_named_by_its_id_or_its_value(store: Store) -> None:
+    token = make_token(store)
+    tokens = Tokens(store)
+    assert tokens.public_id(token.value) == tokens.public_id(token.id) == token.id
+    assert tokens.public_id(UNKNOWN_TOKEN) == UNKNOWN_TOKEN

@@ -1,0 +1,103 @@
+"""How what is read from the ledger looks outside, as the schemas of openapi.yaml have it."""
+
+from collections.abc import Mapping, Sequence
+
+from manage_api.answers import JSONObject
+from store.clock import to_date, to_rfc3339, to_rfc3339_exact
+from store.money import decimal_text, usd
+from store.prices import PriceRecord
+from store.request_list import RequestRecord
+from store.usage import COLUMNS
+from store.usage_report import UsageGroup, UsageReport
+from store.usage_statement import Dimension
+from store.usage_sums import UsageSums
+
+_GROUP_FIELDS: Mapping[Dimension, Sequence[str]] = {
+    Dimension.DAY: ["day"],
+    Dimension.HOUR: ["hour"],
+    Dimension.PROJECT: ["project_id", "project_name"],
+    Dimension.TOKEN: ["project_id", "project_name", "token_id"],
+    Dimension.MODEL: ["model"],
+    Dimension.ENDPOINT: ["endpoint"],
+}
+
+SUMS_FIELDS = (
+    *("requests", "in_flight", "observed", "estimated", "unknown", "unpriced"),
+    *COLUMNS,
+    *("request_bytes", "response_bytes", "cost_usd"),
+)
+"""The fields of the schema `UsageSums`."""
+
+
+def group_fields(by: Sequence[Dimension]) -> Sequence[str]:
+    """Return the fields that tell one group from another."""
+    return list(dict.fromkeys(name for dimension in by for name in _GROUP_FIELDS[dimension]))
+
+
+def usage_report(report: UsageReport, by: Sequence[Dimension]) -> JSONObject:
+    """Return the schema `UsageReport`."""
+    return {
+        "from": None if report.start is None else to_rfc3339_exact(report.start),
+        "to": None if report.end is None else to_rfc3339_exact(report.end),
+        "group_by": list(by),
+        "totals": usage_sums(report.totals),
+        "groups": [usage_group(group, by) for group in report.groups],
+    }
+
+
+def usage_sums(sums: UsageSums) -> JSONObject:
+    """Return the schema `UsageSums`."""
+    cost = sums.cost_usd
+    fields = {**sums._asdict(), "unknown": sums.unknown, "cost_usd": None if cost is None else decimal_text(cost)}
+    return {name: fields[name] for name in SUMS_FIELDS}
+
+
+def usage_group(group: UsageGroup, by: Sequence[Dimension]) -> JSONObject:
+    """Return the schema `UsageGroup`: what the report is grouped by, and the sums."""
+    keys = {
+        "day": None if group.day is None else to_date(group.day),
+        "hour": None if group.hour is None else to_rfc3339(group.hour),
+        "project_id": group.project_id,
+        "project_name": group.project_name,
+        "token_id": group.token_id,
+        "model": group.model,
+        "endpoint": group.endpoint,
+    }
+    return {**{name: keys[name] for name in group_fields(by)}, **usage_sums(group.sums)}
+
+
+def ledger_row(record: RequestRecord) -> JSONObject:
+    """Return the schema `LedgerRow`."""
+    return {
+        "id": record.id,
+        "upstream_request_id": record.upstream_request_id,
+        "started_at": to_rfc3339_exact(record.started_at),
+        "project_id": record.project_id,
+        "token_id": record.token_id,
+        "method": record.method,
+        "path": record.path,
+        "endpoint": record.endpoint,
+        "model_asked": record.model_asked,
+        "model": record.model,
+        "status": record.status,
+        "streamed": record.streamed,
+        "duration_ms": record.duration_ms,
+        "time_to_first_byte_ms": record.first_byte_ms,
+        "request_bytes": record.request_bytes,
+        "response_bytes": record.response_bytes,
+        **{name: getattr(record, name) for name in COLUMNS},
+        "cost_usd": None if record.cost is None else decimal_text(usd(record.cost)),
+        "price": record.price_used,
+        "usage_source": record.usage_source,
+    }
+
+
+def price(record: PriceRecord) -> JSONObject:
+    """Return the schema `Price`."""
+    return {
+        "id": record.id,
+        "project_id": record.project_id,
+        "model": record.model,
+        "rates": {name: decimal_text(rate) for name, rate in record.rates.items()},
+        "updated_at": to_rfc3339(record.updated_at),
+    }

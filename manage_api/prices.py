@@ -1,0 +1,41 @@
+"""`/manage/prices`: the operator's own prices, over HTTP."""
+
+import uuid
+from decimal import Decimal
+
+import flask
+
+from manage_api import answers, ledger_answers
+from manage_api.answers import JSONObject
+from manage_api.query import canonical
+from store.bootstrap import Store
+from store.prices import OwnPrices
+
+
+def blueprint(store: Store) -> flask.Blueprint:
+    """Make the resource; requests have been checked against openapi.yaml when they get here."""
+    routes = flask.Blueprint("prices", __name__, url_prefix="/manage/prices")
+    prices = OwnPrices(store)
+
+    @routes.get("")
+    def list_prices() -> list[JSONObject]:
+        return [ledger_answers.price(record) for record in prices.list()]
+
+    @routes.put("")
+    def set_price() -> JSONObject:
+        body = flask.request.get_json()
+        project_id = body.get("project_id")
+        record = prices.set(
+            # A number becomes the shortest decimal that stands for it, which is what was sent.
+            {name: Decimal(str(rate)) for name, rate in body["rates"].items()},
+            project_id=None if project_id is None else canonical(project_id),
+            model=body.get("model"),
+        )
+        return ledger_answers.price(record)
+
+    @routes.delete("/<uuid:price_id>")
+    def delete_price(price_id: uuid.UUID) -> flask.Response:
+        prices.delete(str(price_id))
+        return answers.nothing()
+
+    return routes

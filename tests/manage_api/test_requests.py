@@ -1,0 +1,147 @@
+import json
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from support.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, settle_request
+
+from store.bootstrap import Store
+from store.usage import Source
+
+COLUMNS = {
+    "usage_source": Source.OBSERVED,
+    "upstream_request_id": "req_1",
+    "model_asked": "gpt-4o",
+    "model": "gpt-4o-2024-08-06",
+    "streamed": True,
+    "duration_ms": 900,
+    "request_bytes": 100,
+    "input_tokens": 10,
+    "output_tokens": 3,
+}
+
+
+def page(client: FlaskClient, query: str = "") -> Any:
+    answer = client.get(f"/manage/requests{query}")
+    assert answer.status_code == 200, answer.text
+    return answer.json
+
+
+def test_none(client: FlaskClient) -> None:
+    assert page(client) == {"data": [], "next_cursor": None}
+
+
+def test_a_row(client: FlaskClient, store: Store) -> None:
+    row = settle_request(
+        store, started_at=NOON + 5, first_byte_ms=200, cost=43_500_000, price='{"input": "2.5"}', **COLUMNS
+    )
+    assert page(client)["data"] == [
+        {
+            "id": row["id"],
+            "upstream_request_id": "req_1",
+            "started_at": "2024-10-04T12:00:00.000005Z",
+            "project_id": PROJECT_ID,
+            "token_id": TOKEN_ID,
+            "method": "POST",
+            "path": "/v1/chat/completions",
+            "endpoint": "/v1/chat/completions",
+            "model_asked": "gpt-4o",
+            "model": "gpt-4o-2024-08-06",
+            "status": 200,
+            "streamed": True,
+            "duration_ms": 900,
+            "time_to_first_byte_ms": 200,
+            "request_bytes": 100,
+            "response_bytes": None,
+            "input_tokens": 10,
+            "cached_input_tokens": None,
+            "output_tokens": 3,
+            "reasoning_tokens": None,
+            "input_audio_tokens": None,
+            "output_audio_tokens": None,
+            "cost_usd": "0.0000435",
+            "price": {"input": "2.5"},
+            "usage_source": "observed",
+        }
+    ]
+
+
+def test_a_running_request(client: FlaskClient, store: Store) -> None:
+    open_request(store)
+    (row,) = page(client)["data"]
+    assert (row["usage_source"], row["status"], row["streamed"], row["cost_usd"], row["price"]) == (None,) * 5
+
+
+def test_pages_as_json_and_as_json_lines(client: FlaskClient, store: Store) -> None:
+    ids = [settle_request(store, started_at=NOON - number)["id"] for number in range(5)]
+    found, query = [], "?limit=2"
+    while query:
+        body = page(client, query)
+        lines = client.get(f"/manage/requests{query}&format=jsonl")
+        assert lines.headers["Content-Type"] == "application/jsonl"
+        assert [json.loads(line) for line in lines.text.splitlines()] == body["data"]
+        assert lines.headers.get("X-LLM-Proxy-Next-Cursor") == body["next_cursor"]
+        found += [row["id"] for row in body["data"]]
+        query = body["next_cursor"] and f"?limit=2&cursor={body['next_cursor']}"
+    assert found == ids
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("status=429", "estimated"),
+        ("usageSource=observed", "observed"),
+        ("usageSource=open", "open"),
+        ("model=gpt-4o", "observed"),
+        ("endpoint=/v1/models&limit=1000", "unknown"),
+        (f"projectId={PROJECT_ID}&tokenId={TOKEN_ID}&limit=1", "estimated"),
+        ("from=2024-10-04T12:00:01Z&limit=001", "estimated"),
+        ("to=2024-10-04T12:00:00Z", "unknown"),
+    ],
+)
+def test_filters(client: FlaskClient, store: Store, query: str, names: str) -> None:
+    rows = {
+        "observed": settle_request(store, **COLUMNS),
+        "estimated": settle_request(store, usage_source=Source.ESTIMATED, status=429, started_at=NOON + 2_000_000),
+        "unknown": settle_request(store, endpoint="/v1/models", started_at=NOON - 5),
+        "open": open_request(store),
+    }
+    assert [row["id"] for row in page(client, f"?{query}")["data"]] == [rows[names]["id"]]
+
+
+def test_a_token_is_named_by_its_value_too(client: FlaskClient, store: Store, token: dict[str, str]) -> None:
+    row = settle_request(store, token_id=token["id"])
+    assert [found["id"] for found in page(client, f"?tokenId={token['token']}")["data"]] == [row["id"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("limit=0", "from 1 to 1000"),
+        ("limit=1001", "from 1 to 1000"),
+        ("limit=1_0", "digits alone"),
+        ("limit=%2B1", "digits alone"),
+        ("limit=%D9%A1", "digits alone"),
+        ("limit=", "'limit' is invalid"),
+        ("limit=x", "from 1 to 1000"),
+        ("limit=" + "9" * 5000, "from 1 to 1000"),
+        ("status=99", "from 100 to 599"),
+        ("usageSource=running", "observed"),
+        ("cursor=x", "next_cursor of the page before"),
+        ("cursor=" + "A" * 31 + "%0A", "next_cursor of the page before"),
+        ("cursor=" + "A" * 31 + "%3D", "next_cursor of the page before"),
+        ("format=csv", "json or jsonl"),
+        ("limit=1&limit=2", "more than once"),
+        ("cursor=" + "A" * 32 + "&cursor=" + "A" * 32, "more than once"),
+    ],
+)
+def test_a_bad_query_is_refused(client: FlaskClient, query: str, message: str) -> None:
+    answer = client.get(f"/manage/requests?{query}")
+    assert answer.status_code == 400
+    assert answer.json is not None
+    assert message in answer.json["message"]
+
+
+@pytest.mark.parametrize("cursor", ["A" * 32, "_" * 32, "f" + "-" * 31])
+def test_every_cursor_of_the_right_form_is_taken(client: FlaskClient, cursor: str) -> None:
+    assert page(client, f"?cursor={cursor}")["data"] == []

@@ -1,0 +1,182 @@
+import csv
+import io
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from support.ledger import NOON, PROJECT_ID, TOKEN_ID, forget, open_request, settle_request
+
+from store.bootstrap import Store
+from store.clock import DAY, HOUR
+from store.usage import Source
+
+UNKNOWN = "3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23"
+COUNTS = ["requests", "in_flight", "observed", "estimated", "unknown", "unpriced"]
+TOKENS = ["input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens"]
+SPOKEN = ["input_audio_tokens", "output_audio_tokens"]
+NOTHING: dict[str, object] = {
+    **dict.fromkeys([*COUNTS, *TOKENS, *SPOKEN, "request_bytes", "response_bytes"], 0),
+    "cost_usd": None,
+}
+
+
+def report(client: FlaskClient, query: str = "") -> Any:
+    answer = client.get(f"/manage/usage{query}")
+    assert answer.status_code == 200, answer.text
+    return answer.json
+
+
+@pytest.fixture
+def used(store: Store, token: dict[str, str]) -> dict[str, str]:
+    """A token with a request of known cost, an unknown one and one that is running; and one of another token."""
+    mine = {"project_id": token["project_id"], "token_id": token["id"]}
+    known = {"usage_source": Source.OBSERVED, "model": "gpt-4o", "input_tokens": 10, "output_tokens": 3}
+    settle_request(store, **mine, **known, cost=43_500_000)
+    settle_request(store, **mine, started_at=NOON + DAY)
+    open_request(store, **mine)
+    settle_request(store, endpoint="/v1/embeddings", usage_source=Source.ESTIMATED, model="other", input_tokens=5)
+    return token
+
+
+SUMS = {**NOTHING, "requests": 3, "in_flight": 1, "observed": 1, "unknown": 1}
+SUMS |= {"input_tokens": 10, "output_tokens": 3, "cost_usd": "0.0000435"}
+
+
+def test_nothing(client: FlaskClient) -> None:
+    assert report(client) == {"from": None, "to": None, "group_by": [], "totals": NOTHING, "groups": [NOTHING]}
+    assert report(client, "?groupBy=model") == {
+        "from": None,
+        "to": None,
+        "group_by": ["model"],
+        "totals": NOTHING,
+        "groups": [],
+    }
+
+
+def test_groups(client: FlaskClient, used: dict[str, str]) -> None:
+    body = report(client, "?groupBy=token,model,day")
+    assert body["group_by"] == ["token", "model", "day"]
+    assert list(body["groups"][0]) == ["project_id", "project_name", "token_id", "model", "day", *NOTHING]
+    assert body["groups"][0] == {
+        **NOTHING,
+        "project_id": used["project_id"],
+        "project_name": "One",
+        "token_id": used["id"],
+        "model": "gpt-4o",
+        "day": "2024-10-04",
+        "requests": 1,
+        "observed": 1,
+        "input_tokens": 10,
+        "output_tokens": 3,
+        "cost_usd": "0.0000435",
+    }
+    assert [(group["model"], group["project_name"], group["day"]) for group in body["groups"]] == [
+        ("gpt-4o", "One", "2024-10-04"),
+        ("other", None, "2024-10-04"),
+        (None, "One", "2024-10-04"),
+        (None, "One", "2024-10-05"),
+    ]
+    assert body["totals"]["requests"] == 4
+
+
+def test_groups_by_hour(client: FlaskClient, used: dict[str, str]) -> None:
+    hours = [group["hour"] for group in report(client, f"?groupBy=hour&tokenId={used['id']}")["groups"]]
+    assert hours == ["2024-10-04T12:00:00Z", "2024-10-05T12:00:00Z"]
+
+
+@pytest.mark.parametrize("name", ["id", "token"])
+def test_a_token_is_named_by_its_id_or_its_value(client: FlaskClient, used: dict[str, str], name: str) -> None:
+    for text in (used[name], used[name].upper()):
+        assert report(client, f"?tokenId={text}")["totals"] == SUMS
+
+
+@pytest.mark.parametrize(
+    ("query", "requests"),
+    [
+        ("projectId=" + PROJECT_ID, 1),
+        ("tokenId=" + TOKEN_ID, 1),
+        ("tokenId=" + UNKNOWN, 0),
+        ("model=gpt-4o", 1),
+        ("endpoint=/v1/embeddings", 1),
+        ("from=2024-10-05", 1),
+        ("to=2024-10-05", 3),
+        ("from=2024-10-04T12:00:00Z&to=2024-10-04T12:00:00.000001Z", 3),
+        ("from=2024-10-04T14:00:00%2B02:00&to=2024-10-04T10:00:01-02:00", 3),
+        ("from=2024-10-06&to=2024-10-01", 0),
+        ("from=2024-10-04&model=gpt-4o&endpoint=/v1/chat/completions", 1),
+    ],
+)
+@pytest.mark.usefixtures("used")
+def test_filters(client: FlaskClient, query: str, requests: int) -> None:
+    assert report(client, f"?{query}")["totals"]["requests"] == requests
+
+
+def test_the_time_is_the_one_that_was_added_up(client: FlaskClient, store: Store) -> None:
+    settle_request(store)
+    asked = "?from=2024-10-04T12:00:00%2B00:00&to=2024-10-05"
+    body = report(client, asked)
+    assert (body["from"], body["to"]) == ("2024-10-04T12:00:00.000000Z", "2024-10-05T00:00:00.000000Z")
+    forget(store, NOON + HOUR)
+    assert report(client, asked)["from"] == "2024-10-04T00:00:00.000000Z"
+
+
+@pytest.mark.usefixtures("used")
+def test_csv(client: FlaskClient) -> None:
+    answer = client.get("/manage/usage?groupBy=project,model&format=csv")
+    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+    header, first, *others = csv.reader(io.StringIO(answer.text, newline=""))
+    assert header == ["project_id", "project_name", "model", *NOTHING]
+    assert dict(zip(header, first, strict=True))["cost_usd"] == "0.0000435"
+    assert len(others) == 2
+    assert others[-1][-1] == ""
+
+
+def test_csv_of_nothing_has_its_header(client: FlaskClient) -> None:
+    assert client.get("/manage/usage?groupBy=day&format=csv").text == f"day,{','.join(NOTHING)}\r\n"
+
+
+def test_csv_of_a_name_that_is_a_formula(client: FlaskClient, store: Store, project_id: str) -> None:
+    client.patch(f"/manage/projects/{project_id}", json={"name": "=1+1"})
+    settle_request(store, project_id=project_id)
+    assert ",'=1+1," in client.get("/manage/usage?groupBy=project&format=csv").text
+    assert report(client, "?groupBy=project")["groups"][0]["project_name"] == "=1+1"
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("groupBy=", "Any of project, token"),
+        ("groupBy=colour", "Any of project, token"),
+        ("groupBy=model,model", "Any of project, token"),
+        ("groupBy=model,", "Any of project, token"),
+        ("groupBy=model&groupBy=day", "more than once"),
+        ("from=yesterday", "A time of RFC 3339"),
+        ("from=2024-02-30", "A time of RFC 3339"),
+        ("to=", "'to' is invalid"),
+        ("to=2024-10-04T00:00:00+01:00", "its + is %2B in a query"),
+        ("from=2024-10-04&from=2024-10-05", "more than once"),
+        ("projectId=x", "A project's id"),
+        ("tokenId=x", "A token's id"),
+        ("model=", "'model' is invalid"),
+        ("model=%00", "without NUL"),
+        ("model=" + "x" * 256, "1 to 255"),
+        ("endpoint=a&endpoint=b", "more than once"),
+        ("format=jsonl", "json or csv"),
+    ],
+)
+def test_a_bad_query_is_refused(client: FlaskClient, query: str, message: str) -> None:
+    answer = client.get(f"/manage/usage?{query}")
+    assert answer.status_code == 400
+    assert answer.json is not None
+    assert message in answer.json["message"]
+
+
+def test_only_the_operator_may_know(anyone: FlaskClient) -> None:
+    for path in ("/manage/usage", "/manage/requests", "/manage/prices"):
+        assert anyone.get(path).status_code == 401
+
+
+def test_a_token_and_a_project_are_shown_with_their_usage(client: FlaskClient, used: dict[str, str]) -> None:
+    for path in (f"/manage/tokens/{used['id']}", f"/manage/projects/{used['project_id']}"):
+        assert client.get(path).json["usage"] == SUMS  # type: ignore[index]
+        assert "usage" not in client.patch(path, json={}).json  # type: ignore[operator]
