@@ -29,7 +29,7 @@ def _fields(flow: http.HTTPFlow, exchange: Exchange) -> dict[str, object]:
         "status": refusal.status if refusal else response.status_code if response else None,
         "code": refusal.code if refusal else None,
         "error": without_bytes(flow.error.msg) if flow.error else None,
-        "token_id": exchange.token_id,
-        "project_id": exchange.project_id,
+        "token_id": exchange.opened.token_id if exchange.opened else None,
+        "project_id": exchange.opened.project_id if exchange.opened else None,
         "duration_ms": round((time.monotonic() - exchange.started) * 1000),
     }

@@ -8,10 +8,12 @@ from typing import Literal, NamedTuple
 from mitmproxy import http
 
 from store.admission import Admitted
+from store.usage import Metered
 
 _TOKEN_ID = "llm_proxy_token_id"  # noqa: S105 - a field's name
 _PROJECT_ID = "llm_proxy_project_id"
 _PROJECT_NAME = "llm_proxy_project_name"
+_USED = "llm_proxy_used"
 _PASSED = {"request": "llm_proxy_request_passed", "response": "llm_proxy_response_passed"}
 
 type Side = Literal["request", "response"]
@@ -26,16 +28,35 @@ class Annotations(NamedTuple):
     project_name: str | None
 
 
+class Used(NamedTuple):
+    """The model that answered, and tokens; None is unknown."""
+
+    model: str | None
+    input: int | None
+    output: int | None
+
+
 def write(flow: http.HTTPFlow, admitted: Admitted) -> None:
     """Note on a flow under which token it was admitted."""
-    flow.metadata[_TOKEN_ID] = admitted.token_id
-    flow.metadata[_PROJECT_ID] = admitted.project_id
+    flow.metadata[_TOKEN_ID] = admitted.opened.token_id
+    flow.metadata[_PROJECT_ID] = admitted.opened.project_id
     flow.metadata[_PROJECT_NAME] = admitted.project_name
 
 
 def read(flow: http.HTTPFlow) -> Annotations:
     """Return what was noted on a flow."""
     return Annotations(*(flow.metadata.get(name) for name in (_TOKEN_ID, _PROJECT_ID, _PROJECT_NAME)))
+
+
+def note_used(flow: http.HTTPFlow, metered: Metered) -> None:
+    """Note on a flow which model answered, and what the upstream told that it took."""
+    units = metered.units
+    flow.metadata[_USED] = [metered.model, units.get("input_tokens"), units.get("output_tokens")]
+
+
+def used(flow: http.HTTPFlow) -> Used:
+    """Return which model answered, and what it took, as far as that is known."""
+    return Used(*flow.metadata.get(_USED, (None, None, None)))
 
 
 def note_passed(flow: http.HTTPFlow, side: Side, passed: int | None) -> None:

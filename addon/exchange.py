@@ -2,11 +2,20 @@
 
 import asyncio
 import time
-import uuid
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import NamedTuple
 
+from mitmproxy import http
+
+from addon import streaming
+from addon.metering.meter import Meter
 from store.errors import GatewayError
+from store.ids import new_request_id
+from store.ledger import Opened
+
+MAX_ID = 128
+"""Characters of an upstream's request id that are kept."""
 
 
 class Destination(NamedTuple):
@@ -31,18 +40,65 @@ class Exchange:
     """One request and its answer. Times are seconds of the monotonic clock."""
 
     client_id: str = ""
-    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    request_id: str = field(default_factory=new_request_id)
     started: float = field(default_factory=time.monotonic)
     token: str | None = field(default=None, repr=False)
     """The token's value, until it is admitted."""
-    token_id: str | None = None
-    """The token's public id, once it is admitted."""
-    project_id: str | None = None
+    opened: Opened | None = None
+    """Its row in the ledger, once it is admitted."""
+    meter: Meter | None = None
+    """What reads along, once it is admitted."""
     grant: Grant | None = None
+    upstream: str = ""
+    """The origin that it is granted for."""
     sent: float = 0.0
     """When the request went upstream; 0 before."""
+    answered: float = 0.0
+    """When the headers of the upstream's answer came; 0 before."""
+    status: int | None = None
+    """The answer's, once it has begun."""
+    streamed: bool = False
+    upstream_request_id: str | None = None
     refusal: GatewayError | None = None
     """What to answer instead of going on."""
+
+    def begin_metering(self, opened: Opened, request: http.Request) -> None:
+        """Read along from now on, as the request has been admitted."""
+        self.opened = opened
+        self.meter = Meter(opened.endpoint, request.query.get("model"))
+        self.meter.begin_request(*_kind(request))
+
+    def watch_request(self, data: bytes) -> None:
+        """Show a piece of the request's body to the meter."""
+        if self.meter:
+            self.meter.feed_request(data)
+
+    def watch_answer(self, data: bytes) -> None:
+        """Show a piece of the answer's body to the meter."""
+        if self.meter:
+            self.meter.feed_answer(data)
+
+    def begin_answer(self, response: http.Response) -> None:
+        """Take note that the headers of the upstream's answer have come."""
+        self.answered = time.monotonic()
+        self.status = response.status_code
+        self.streamed = streaming.is_streamed_answer(response)
+        self.upstream_request_id = response.headers.get("x-request-id", "")[:MAX_ID] or None
+        if self.meter and response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            self.meter.begin_socket()
+        elif self.meter:
+            self.meter.begin_answer(response.status_code, *_kind(response))
+
+    def end_answer(self, response: http.Response) -> None:
+        """Take note that the answer has come whole; show it to the meter now, unless it was streamed."""
+        if self.meter:
+            if not self.streamed:
+                self.meter.feed_answer(response.raw_content or b"")
+            self.meter.end_answer()
+
+
+def _kind(message: http.Message) -> tuple[str, str]:
+    return message.headers.get("content-type", ""), message.headers.get("content-encoding", "")
 
 
 class Exchanges:
@@ -71,15 +127,17 @@ class Exchanges:
             self._none_left.set()
         return exchange
 
-    def close_all_of(self, client_id: str, *, sent: bool = False) -> None:
-        """End the exchanges of a client's connection that are still open; with `sent` those that went upstream only."""
-        for flow_id, exchange in list(self._by_flow.items()):
-            if exchange.client_id == client_id and (exchange.sent or not sent):
-                self.close(flow_id)
+    def of(self, client_id: str) -> list[str]:
+        """Return the flows whose exchanges are under way on a client's connection."""
+        return [flow_id for flow_id, exchange in self._by_flow.items() if exchange.client_id == client_id]
 
-    def has_any_of(self, client_id: str) -> bool:
-        """Tell whether exchanges of a client's connection are still open."""
-        return any(exchange.client_id == client_id for exchange in self._by_flow.values())
+    def was_sent(self, flow_id: str) -> bool:
+        """Tell whether a request under way has gone upstream."""
+        return self._by_flow[flow_id].sent > 0
+
+    def all(self) -> list[str]:
+        """Return the flows whose exchanges are under way."""
+        return [*self._by_flow]
 
     async def drain(self) -> None:
         """Return once no exchange is under way; connections close with their answers from now on."""

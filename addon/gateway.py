@@ -4,11 +4,12 @@ A hook that fails must not let anything through: mitmproxy would log the excepti
 guarded, and what the guard catches becomes an answer; and a flow without a grant gets no connection.
 """
 
+import asyncio
+import contextlib
 import functools
 import logging
 import math
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeGuard
 
 from mitmproxy import connection, ctx, http
@@ -19,11 +20,16 @@ from mitmproxy.proxy import layer
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
 from addon import access_log, annotations, answers, authentication, edge, streaming, wire
+from addon.endpoints import endpoint_of
 from addon.exchange import Destination, Exchange, Exchanges, Grant
 from addon.seams import connections, kills, listening, log_records, next_layer, replay, upstream_codec
 from addon.seams.client_codec import MALFORMED
+from addon.settling import Settling
+from addon.tap import Tap
 from store.admission import Admission
 from store.errors import DestinationRefused, GatewayError, InvalidRequest, ServiceUnavailable
+from store.ledger import Opening
+from store.logs import mask_tokens
 from store.settings import Settings, Upstream
 
 _log = logging.getLogger(__name__)
@@ -36,6 +42,12 @@ _OPTIONS = {
     "rawtcp": False,
     "validate_inbound_headers": True,
 }
+
+MAX_PATH = 2048
+"""Characters of a path that the ledger keeps."""
+
+LAST_COUNTS = 5.0
+"""Seconds that the last requests of a process get to be counted offline."""
 
 type _Hook = Callable[["Gateway", http.HTTPFlow], Awaitable[None]]
 
@@ -62,6 +74,7 @@ class Gateway:
     def __init__(self, settings: Settings, admission: Admission) -> None:
         self._settings = settings
         self._admission = admission
+        self._settling = Settling(admission)
         self._exchanges = Exchanges()
         self._upstreams: dict[Destination, Upstream] = {}
 
@@ -86,7 +99,7 @@ class Gateway:
         if not all(map(_is_served, modes)):
             _log.error("The gateway runs in reverse mode only: --mode reverse:https://…@host:port")  # ends mitmproxy
         self._upstreams = dict(self._pinned(mode) for mode in modes if _is_served(mode))
-        listening.drain_on_signals(ctx.master, self._exchanges.drain, self._settings.drain_timeout)
+        listening.drain_on_signals(ctx.master, self._exchanges.drain, self._account, self._settings.drain_timeout)
 
     def configure(self, updated: set[str]) -> None:
         """Refuse options that would undo a promise, once the gateway runs."""
@@ -98,6 +111,8 @@ class Gateway:
 
     def done(self) -> None:
         """End the process along with the addon: without it mitmproxy would forward everything."""
+        self._end_all(self._exchanges.all())
+        self._settling.close()
         self._admission.close()
         ctx.master.shutdown()
 
@@ -115,9 +130,10 @@ class Gateway:
 
         What waits for the store or for a connection gets `error` after that, and is accounted for there.
         """
-        self._exchanges.close_all_of(client.id, sent=True)
-        if self._exchanges.has_any_of(client.id):
-            ctx.master.event_loop.call_later(self._longest_wait(), self._exchanges.close_all_of, client.id)
+        left = self._exchanges.of(client.id)
+        self._end_all([flow_id for flow_id in left if self._exchanges.was_sent(flow_id)])
+        if self._exchanges.of(client.id):
+            ctx.master.event_loop.call_later(self._longest_wait(), self._end_all, left)
 
     @_guarded
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
@@ -137,7 +153,7 @@ class Gateway:
         exchange.token = credentials.token()
         if streaming.is_streamed_upload(flow.request):
             await self._admit(flow, exchange)
-            flow.request.stream = True
+            flow.request.stream = Tap(exchange.watch_request)
 
     @_guarded
     async def request(self, flow: http.HTTPFlow) -> None:
@@ -149,6 +165,7 @@ class Gateway:
             flow.response = answers.health(exchange.request_id, flow.request.method)
         else:
             await self._admit(flow, exchange)
+            exchange.watch_request(flow.request.raw_content or b"")
 
     @_guarded
     async def responseheaders(self, flow: http.HTTPFlow) -> None:
@@ -159,14 +176,25 @@ class Gateway:
             return  # the gateway's own answer
         if not wire.is_answer(response, flow.request):
             raise ServiceUnavailable
+        exchange.begin_answer(response)
         answers.add_request_ids(response.headers, exchange.request_id)
-        response.headers[answers.REMOTE_DURATION] = str(round((time.monotonic() - exchange.sent) * 1000))
-        response.stream = streaming.is_streamed_answer(response)
+        response.headers[answers.REMOTE_DURATION] = str(round((exchange.answered - exchange.sent) * 1000))
+        response.stream = Tap(exchange.watch_answer) if exchange.streamed else False
 
     def response(self, flow: http.HTTPFlow) -> None:
         """End the exchange: the answer is complete. A WebSocket begins here instead."""
+        exchange = self._exchanges.get(flow.id)
+        if exchange and exchange.answered and flow.response:
+            exchange.end_answer(flow.response)
         if flow.websocket is None:
             self._end(flow)
+
+    def websocket_message(self, flow: http.HTTPFlow) -> None:
+        """Read along what is said over a WebSocket."""
+        exchange = self._exchanges.get(flow.id)
+        if exchange and exchange.meter and flow.websocket:
+            message = flow.websocket.messages[-1]
+            exchange.meter.feed_message(message.content, from_client=message.from_client, is_text=message.is_text)
 
     def websocket_end(self, flow: http.HTTPFlow) -> None:
         """End the exchange: the WebSocket is closed."""
@@ -191,18 +219,19 @@ class Gateway:
             flow.error = mitmproxy_flow.Error(mitmproxy_flow.Error.KILLED_MESSAGE)
 
     async def _admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
-        """Have the store decide and count, and keep the grant. Raises what refuses the request."""
+        """Have the store decide and count, keep the grant, and begin to meter. Raises what refuses the request."""
         destination = Destination(flow.request.host, flow.request.port, flow.request.scheme == "https")
         upstream = self._upstreams.get(destination)
         if upstream is None:
             raise DestinationRefused
         token, exchange.token = exchange.token or "", None  # of no use any more, whatever the answer
+        opening = _opening(flow.request, exchange.request_id)
         if flow.is_replay and token == authentication.MASK:
-            admitted = await self._admission.admit_again(annotations.read(flow).token_id or "")
+            admitted = await self._admission.admit_again(annotations.read(flow).token_id or "", opening)
         else:
-            admitted = await self._admission.admit(token)
-        exchange.token_id, exchange.project_id = admitted.token_id, admitted.project_id
-        exchange.grant = Grant(destination, admitted.api_key, upstream.prefix)
+            admitted = await self._admission.admit(token, opening)
+        exchange.grant, exchange.upstream = Grant(destination, admitted.api_key, upstream.prefix), upstream.origin
+        exchange.begin_metering(admitted.opened, flow.request)
         annotations.write(flow, admitted)
 
     def _longest_wait(self) -> float:
@@ -217,6 +246,20 @@ class Gateway:
         exchange = self._exchanges.close(flow.id)
         if exchange is not None:
             access_log.write(flow, exchange)
+            annotations.note_used(flow, self._settling.settle(exchange))
+
+    def _end_all(self, flow_ids: Sequence[str]) -> None:
+        """End exchanges whose flows get no hook any more."""
+        for flow_id in flow_ids:
+            exchange = self._exchanges.close(flow_id)
+            if exchange is not None:
+                self._settling.settle(exchange)
+
+    async def _account(self) -> None:
+        """Account for what is cut by the end of the process, and wait for what is counted offline, for a while."""
+        self._end_all(self._exchanges.all())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._settling.drain(), LAST_COUNTS)
 
     def _pinned(self, mode: ReverseMode) -> tuple[Destination, Upstream]:
         """Return where a mode leads, twice. UPSTREAM_URL's path prefix holds for UPSTREAM_URL's own origin."""
@@ -225,6 +268,11 @@ class Gateway:
         if upstream[:3] == self._settings.upstream[:3]:
             upstream = self._settings.upstream
         return Destination(host, port, mode.scheme == "https"), upstream
+
+
+def _opening(request: http.Request, request_id: str) -> Opening:
+    path = edge.path_of(request).decode("ascii")  # the edge lets nothing else in
+    return Opening(request_id, request.method, mask_tokens(path)[:MAX_PATH], endpoint_of(path))
 
 
 def _reason(refusal: GatewayError, cause: str) -> str:

@@ -9,8 +9,20 @@ from addon.websocket_frames import WebSocketFrames
 from store import logs
 from store.admission import Admission
 from store.bootstrap import open_store
+from store.housekeeping import Housekeeping
 from store.lifecycle import CANNOT_START, allow_many_open_files, or_exit
 from store.settings import Settings
+
+
+class Upkeep:
+    """The addon that stops the housekeeping, before the gateway's own end: a process that has ended must not beat."""
+
+    def __init__(self, housekeeping: Housekeeping) -> None:
+        self._housekeeping = housekeeping
+
+    def done(self) -> None:
+        """Stop it."""
+        self._housekeeping.close()
 
 
 def add_gateway(master: Master, settings: Settings) -> None:
@@ -19,7 +31,10 @@ def add_gateway(master: Master, settings: Settings) -> None:
     logs.configure(settings.log_threshold, settings.log_format)
     log_records.remove_terminal_handler()
     log_records.quieten(settings.log_threshold)
-    gateway = Gateway(settings, or_exit(lambda: Admission(open_store(settings)), CANNOT_START))
+    store = or_exit(lambda: open_store(settings), CANNOT_START)
+    admission = Admission(store)
+    gateway = Gateway(settings, admission)
+    upkeep = Upkeep(Housekeeping(store, settings.ledger_days, admission.instance_id))
     flows = flow_list.of(master)
     for_operators = [] if flows is None else [OperatorView(settings, flows)]
-    chain.add_first(master, gateway, WebSocketFrames(), *for_operators)
+    chain.add_first(master, upkeep, gateway, WebSocketFrames(), *for_operators)

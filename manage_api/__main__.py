@@ -4,6 +4,7 @@ from manage_api.app import create_app
 from manage_api.server import serve
 from store import logs
 from store.bootstrap import management_token, open_store
+from store.housekeeping import Housekeeping
 from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, or_exit
 from store.settings import Settings
 
@@ -17,7 +18,12 @@ def main() -> None:
 
 
 def _serve(settings: Settings) -> None:
-    serve(create_app(open_store(settings), management_token(settings)), settings.manage)
+    store, token = open_store(settings), management_token(settings)
+    housekeeping = Housekeeping(store, settings.ledger_days)
+    try:
+        serve(create_app(store, token), settings.manage)
+    finally:
+        housekeeping.close()
 
 
 if __name__ == "__main__":

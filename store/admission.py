@@ -1,16 +1,20 @@
-"""Admission: may this token make one more request, now? And if so, count it.
+"""Admission: may this token make one more request, now? And if so, count it, and open its row in the ledger.
 
 Decided in the store for each request, in one transaction that locks, reads, decides and counts: a limit is never
 exceeded and a revoke is obeyed at once, by every process on the store. Nothing about a token is cached.
+
+How a request ended goes the same way, through the same writer: it is written along with the admissions that follow.
 """
 
 import functools
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from store import instances
 from store.bootstrap import Store
 from store.crypto import DecryptionError, Vault
 from store.errors import (
@@ -22,6 +26,7 @@ from store.errors import (
     TokenInactive,
 )
 from store.group_commit import GroupCommit
+from store.ledger import Ledger, Opened, Opening, Settlement
 from store.tokens import is_token_value
 
 _log = logging.getLogger(__name__)
@@ -33,17 +38,23 @@ _COUNT = "UPDATE token SET request_count = request_count + ?, last_used_at = ? W
 class Admitted:
     """An admitted request: it is counted, and may use this key once."""
 
-    token_id: str
-    project_id: str
+    opened: Opened
     project_name: str
     api_key: str = field(repr=False)
 
 
-class _Claim(NamedTuple):
+class _Name(NamedTuple):
     """How a request names its token: by the HMAC of its value, or (a replay) by its public id."""
 
     column: Literal["lookup", "id"]
     value: str
+
+
+class _Claim(NamedTuple):
+    """A request that wants to be admitted."""
+
+    name: _Name
+    opening: Opening
 
 
 class _Row(NamedTuple):
@@ -61,14 +72,16 @@ class _Row(NamedTuple):
 
 
 class Admission:
-    """Admits requests by their token."""
+    """Admits requests by their token, and settles them, for one process: it has an instance of its own in the store."""
 
     def __init__(self, store: Store) -> None:
+        self.instance_id = instances.new_id()
         self._database = store.database
         self._vault = store.vault
-        self._writer = GroupCommit(store.database, self._decide)
+        self._ledger = Ledger(store.database)
+        self._writer = GroupCommit(store.database, self._decide, self._ledger.settle, self._settle_unheard)
 
-    async def admit(self, token_value: str) -> Admitted:
+    async def admit(self, token_value: str, opening: Opening) -> Admitted:
         """Count one request of a token and return what it may use; durable when this returns.
 
         Raises InvalidToken, TokenInactive, TokenExpired, ProjectInactive, RateLimitExceeded, StoreUnavailable, or
@@ -76,46 +89,60 @@ class Admission:
         """
         if not is_token_value(token_value):
             raise InvalidToken
-        return await self._writer.submit(_Claim("lookup", self._vault.lookup(token_value)))
+        return await self._writer.submit(_Claim(_Name("lookup", self._vault.lookup(token_value)), opening))
 
-    async def admit_again(self, token_id: str) -> Admitted:
+    async def admit_again(self, token_id: str, opening: Opening) -> Admitted:
         """Count one more request of a token that is known by its public id, as for a replay. Raises as `admit` does."""
-        return await self._writer.submit(_Claim("id", token_id))
+        return await self._writer.submit(_Claim(_Name("id", token_id), opening))
+
+    def settle(self, settlement: Settlement) -> None:
+        """Have the end of an admitted request written; returns at once, and raises nothing.
+
+        While the store fails it is kept and tried again. What is left open in the end is settled as unknown.
+        """
+        self._writer.leave(settlement)
 
     def close(self) -> None:
-        """Finish what waits and stop."""
+        """Finish what waits and stop; settle what nobody has settled."""
         self._writer.close()
+        instances.end(self._database, self._ledger, self.instance_id)
+
+    def _settle_unheard(self, admitted: Admitted) -> None:
+        """Settle a request that went away while it was admitted."""
+        self.settle(Settlement(admitted.opened))
 
     def _decide(self, claims: Sequence[_Claim]) -> list[Admitted | GatewayError]:
-        """Decide on requests in the order of their arrival, and write the counts of the admitted ones."""
+        """Decide on requests in the order of their arrival; count the admitted ones, and open their rows."""
         now = self._database.now()
-        batch = _Batch(self._vault, self._rows(claims), now)
+        batch = _Batch(self._vault, self._rows({claim.name for claim in claims}), now)
         outcomes = [batch.decide(claim) for claim in claims]
         for token_id, count in batch.counts.items():
             self._database.execute(_COUNT, (count, now, token_id))
+        self._ledger.open(self.instance_id, batch.opened)
         return outcomes
 
-    def _rows(self, claims: Sequence[_Claim]) -> dict[_Claim, _Row]:
+    def _rows(self, names: AbstractSet[_Name]) -> dict[_Name, _Row]:
         found = {}
-        for column in sorted({claim.column for claim in claims}):
-            values = sorted({claim.value for claim in claims if claim.column == column})
+        for column in sorted({name.column for name in names}):
+            values = sorted(name.value for name in names if name.column == column)
             rows = self._database.execute(_select(column, len(values)), values)
-            found.update({_Claim(column, value): _Row(*columns) for value, *columns in rows})
+            found.update({_Name(column, value): _Row(*columns) for value, *columns in rows})
         return found
 
 
 class _Batch:
     """The state of a batch while it is decided: each admission changes what the next of the same token may do."""
 
-    def __init__(self, vault: Vault, rows: Mapping[_Claim, _Row], now: int) -> None:
+    def __init__(self, vault: Vault, rows: Mapping[_Name, _Row], now: int) -> None:
         self.counts: Counter[str] = Counter()
+        self.opened: list[tuple[Opening, Opened]] = []
         self._vault = vault
         self._rows = rows
         self._now = now
         self._api_keys: dict[str, str] = {}
 
     def decide(self, claim: _Claim) -> Admitted | GatewayError:
-        row = self._rows.get(claim)
+        row = self._rows.get(claim.name)
         if row is None:
             return InvalidToken()
         refusal = self._refusal(row)
@@ -128,7 +155,10 @@ class _Batch:
             _log.error("%s Replace it: PATCH the project's api_key.", fault)
             return GatewayError(fault)
         self.counts[row.token_id] += 1
-        return Admitted(row.token_id, row.project_id, row.project_name, api_key)
+        opening = claim.opening
+        opened = Opened(opening.request_id, self._now, row.project_id, row.token_id, opening.endpoint)
+        self.opened.append((opening, opened))
+        return Admitted(opened, row.project_name, api_key)
 
     def _refusal(self, row: _Row) -> GatewayError | None:
         if not row.is_active:

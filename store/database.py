@@ -77,6 +77,17 @@ class Database:
             yield
 
     @contextlib.contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Run what is inside as a part of the writing transaction around it, which an exception undoes alone."""
+        with self.engine.savepoint():
+            yield
+
+    def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """Run one writing statement of ours for each row of parameters."""
+        for row in rows:
+            self.engine.execute_sql(sql, row)
+
+    @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Keep out every other process that asks for the same, until this ends: for migrations."""
         with self.path.with_name(self.path.name + ".lock").open("a") as lock:

@@ -1,14 +1,19 @@
 """One writer thread a process, which commits what waits in one transaction.
 
-A commit costs far more than a count, so requests that arrive together share one. The event loop only enqueues and
-awaits; it never waits on the database.
+A commit costs far more than a count, so what arrives together shares one. There are two kinds of work:
 
-The promise to a caller: an answer comes within `timeout` seconds, and after StoreUnavailable nothing of the item was
-or will be written. To keep it, an item is claimed exactly once, by the writer or by its deadline, and the writer
-drops late items before it decides.
+- **Items** are awaited. The promise to a caller: an answer comes within `timeout` seconds, and after StoreUnavailable
+  nothing of the item was or will be written. To keep it, an item is claimed exactly once, by the writer or by its
+  deadline, and the writer drops late items before it decides.
+- **Notes** are left, and nobody waits for them. They go along with the items that come next, or alone when none come
+  for a moment; while the store fails they are kept, and tried again.
+
+The event loop only enqueues and awaits; it never waits on the database.
 """
 
 import asyncio
+import collections
+import itertools
 import logging
 import queue
 import threading
@@ -22,7 +27,16 @@ CAPACITY = 2048
 """Items that may wait. More would not be served in time; they are refused at once."""
 
 BATCH = 256
-"""Items in one transaction at most."""
+"""Items, and as many notes, in one transaction at most."""
+
+MAX_NOTES = 20_000
+"""Notes that are kept while the store fails; of more the oldest are dropped, which a line in the log tells."""
+
+NOTE_DELAY = 0.1
+"""Seconds that notes wait for items to go along with."""
+
+RETRY_DELAY = 0.5
+"""Seconds until notes are tried again, alone, after the store failed."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,17 +66,40 @@ class _Ticket[Item, Result]:
             self.future.set_result(outcome)
 
 
-class GroupCommit[Item, Result]:
+class _Note[Note]:
+    """A note on its way."""
+
+    __slots__ = ("note",)
+
+    def __init__(self, note: Note) -> None:
+        self.note = note
+
+
+class GroupCommit[Item, Result, Note]:
     """Runs `decide` on batches of items, in the order of arrival, each batch in one writing transaction.
 
-    `decide` runs in the writer thread and returns one result, or the error to raise, for each item.
+    `decide` returns one result, or the error to raise, for each item; `record` writes notes, in the same transaction.
+    Both run in the writer thread. `unheard` is called, in the event loop, with the result of an item whose caller
+    was cancelled when it was too late to take the item back.
     """
 
-    def __init__(self, database: Database, decide: Callable[[Sequence[Item]], Sequence[Result | GatewayError]]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        decide: Callable[[Sequence[Item]], Sequence[Result | GatewayError]],
+        record: Callable[[Sequence[Note]], None],
+        unheard: Callable[[Result], None],
+    ) -> None:
         self._database = database
         self._decide = decide
-        self._queue: queue.SimpleQueue[_Ticket[Item, Result] | None] = queue.SimpleQueue()
+        self._record = record
+        self._unheard = unheard
+        self._queue: queue.SimpleQueue[_Ticket[Item, Result] | _Note[Note] | None] = queue.SimpleQueue()
         self._waiting = 0
+        self._notes: collections.deque[Note] = collections.deque()
+        self._notes_due = 0.0
+        self._dropped = 0
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
 
@@ -77,59 +114,116 @@ class GroupCommit[Item, Result]:
         self._waiting += 1
         self._queue.put(ticket)
         try:
-            return await ticket.future
+            return await asyncio.shield(ticket.future)
+        except asyncio.CancelledError:
+            if not ticket.claim():
+                ticket.future.add_done_callback(self._tell_unheard)
+            raise
         finally:
             self._waiting -= 1
             timer.cancel()
-            ticket.claim()  # a caller that went away (cancelled) is not counted, where that is still possible
+
+    def leave(self, note: Note) -> None:
+        """Have a note written; from any thread, at once and without an answer."""
+        self._queue.put(_Note(note))
 
     def close(self) -> None:
-        """Commit what waits, then end the writer thread."""
+        """Commit what waits, then end the writer thread. Notes get `timeout` seconds, if the store fails."""
         self._queue.put(None)
         self._thread.join()
 
-    def _run(self) -> None:
-        while True:
-            first = self._queue.get()
-            if first is None:
-                self._database.close()
-                return
-            batch = self._collect(first)
-            if batch:
-                self._commit(batch)
+    def _tell_unheard(self, future: asyncio.Future[Result]) -> None:
+        if future.exception() is None:
+            self._unheard(future.result())
 
-    def _collect(self, first: _Ticket[Item, Result]) -> list[_Ticket[Item, Result]]:
-        """Claim `first` and what else waits, without waiting for more."""
-        batch = [first] if first.claim() else []
-        while len(batch) < BATCH:
+    def _run(self) -> None:
+        while not self._closing:
+            self._commit(self._collect())
+        self._finish_notes()
+        self._database.close()
+
+    def _collect(self) -> list[_Ticket[Item, Result]]:
+        """Claim the items that wait, and take in the notes. Waits for the first item, or until notes have to go."""
+        batch: list[_Ticket[Item, Result]] = []
+        while len(batch) < BATCH and not self._closing:
             try:
-                ticket = self._queue.get_nowait()
+                work = self._next(wait=not batch)
             except queue.Empty:
                 break
-            if ticket is None:
-                self._queue.put(None)  # the end; first finish this batch
-                break
-            if ticket.claim():
-                batch.append(ticket)
+            if work is None:
+                self._closing = True
+            elif isinstance(work, _Note):
+                self._take_in(work.note)
+            elif work.claim():
+                batch.append(work)
         return batch
 
+    def _next(self, *, wait: bool) -> _Ticket[Item, Result] | _Note[Note] | None:
+        if not wait:
+            return self._queue.get_nowait()
+        return self._queue.get(timeout=max(0.0, self._notes_due - time.monotonic()) if self._notes else None)
+
+    def _take_in(self, note: Note) -> None:
+        if not self._notes:
+            self._notes_due = time.monotonic() + NOTE_DELAY
+        elif len(self._notes) >= MAX_NOTES:
+            self._notes.popleft()
+            self._dropped += 1
+        self._notes.append(note)
+
     def _commit(self, batch: list[_Ticket[Item, Result]]) -> None:
-        outcomes: Sequence[Result | GatewayError]
-        while batch := self._drop_late(batch):
+        """Write a batch with the notes that wait, or notes alone; answer the batch, whatever happens."""
+        outcomes: Sequence[Result | GatewayError] = []
+        notes = list(itertools.islice(self._notes, BATCH))
+        alone = not batch
+        while (batch := self._drop_late(batch)) or (alone and notes):
             try:
                 with self._database.write(patience=LOCK_SLICE):
                     batch = self._drop_late(batch)
-                    outcomes = self._decide([ticket.item for ticket in batch])
+                    outcomes = self._decide([ticket.item for ticket in batch]) if batch else []
+                    if notes:
+                        self._record(notes)
             except StoreLocked:
+                if alone:
+                    self._postpone_notes()
+                    return
                 continue
             except StoreUnavailable as error:
                 _log.warning("the store does not answer: %s", error.__cause__)
                 outcomes = [StoreUnavailable() for _ in batch]
+                self._postpone_notes()
             except Exception:
                 _log.exception("a batch failed")
                 outcomes = [GatewayError() for _ in batch]
+                self._postpone_notes()
+            else:
+                self._forget(notes)
             _answer(batch, outcomes)
             return
+
+    def _postpone_notes(self) -> None:
+        self._notes_due = time.monotonic() + RETRY_DELAY
+
+    def _forget(self, written: Sequence[Note]) -> None:
+        for _ in written:
+            self._notes.popleft()
+        if self._dropped:
+            _log.error("notes were dropped while the store failed", extra={"notes": self._dropped})
+            self._dropped = 0
+
+    def _finish_notes(self) -> None:
+        """Write the last notes, also those that came meanwhile, unless the store fails for too long."""
+        deadline = time.monotonic() + self._database.timeout
+        while not self._queue.empty():
+            work = self._queue.get()
+            if isinstance(work, _Note):
+                self._take_in(work.note)
+        while self._notes and time.monotonic() < deadline:
+            self._commit([])
+            if self._notes_due > time.monotonic():
+                time.sleep(LOCK_SLICE)  # it failed
+        if self._notes:
+            _log.error("notes could not be written", extra={"notes": len(self._notes)})
 
     @staticmethod
     def _drop_late(batch: list[_Ticket[Item, Result]]) -> list[_Ticket[Item, Result]]:

@@ -17,9 +17,7 @@ from store.bootstrap import Store
 from store.errors import NotFound
 from store.models import Price, Project
 from store.money import decimal_text
-
-RATES = ("input", "cached_input", "output", "input_audio", "output_audio")
-"""What is priced."""
+from store.pricing import RATES
 
 _SMALLEST = Decimal("0.000001")
 

@@ -18,6 +18,7 @@ from store.errors import StartupError
 
 _NAME = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 _MAX_NAME = 253
+_PORTS = {"http": 80, "https": 443}
 
 type Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -49,6 +50,13 @@ class Upstream(NamedTuple):
     port: int
     prefix: str
 
+    @property
+    def origin(self) -> str:
+        """The URL without `/v1`, as it is usually written."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{host}{port}{self.prefix}"
+
     @classmethod
     def parse(cls, url: str) -> Self:
         """Read an http or https URL. A path of it goes before `/v1`; one that ends in `/v1` replaces it.
@@ -62,7 +70,7 @@ class Upstream(NamedTuple):
             raise ValueError("must be a URL with a host's name or address, such as https://api.openai.com")
         if parts.username is not None or parts.query or parts.fragment:
             raise ValueError("must have no user, query or fragment; the key belongs to a project")
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        port = parts.port or _PORTS[parts.scheme]
         prefix = parts.path.rstrip("/").removesuffix("/v1")
         return cls(parts.scheme, parts.hostname, port, prefix)
 
@@ -137,6 +145,9 @@ class Settings(BaseSettings):
         default=None,
         description="Base64 of 32 bytes; several, separated by commas: the first encrypts, all decrypt. "
         "Default: made at the first start, kept in `DATA_DIR`.",
+    )
+    ledger_days: Annotated[int, Field(ge=1, le=36500)] = Field(
+        default=30, description="Days that the ledger keeps each request; the sums of a day stay for ever."
     )
     connect_timeout: Seconds = Field(default=10, description="Seconds for a connection to the upstream, TLS included.")
     first_byte_timeout: Seconds = Field(default=600, description="Seconds from the request to the upstream's headers.")

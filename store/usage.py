@@ -1,5 +1,6 @@
 """What is known of the tokens that a request took, and how it is known."""
 
+from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
@@ -52,3 +53,13 @@ class Metered(NamedTuple):
     source: Source = Source.UNKNOWN
     consumptions: tuple[Consumption, ...] = ()
     model_asked: str | None = None
+    model: str | None = None
+    """The one that answered, the last one of several."""
+
+    @property
+    def units(self) -> Units:
+        """What the models were used for, added up."""
+        total: Counter[str] = Counter()
+        for used in self.consumptions:
+            total.update(used.units)
+        return total

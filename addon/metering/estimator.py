@@ -57,7 +57,7 @@ class Estimator:
         if not units:
             return None
         consumption = Consumption(question.model, units, question.service_tier)
-        return Metered(Source.ESTIMATED, (consumption,), question.model_asked)
+        return Metered(Source.ESTIMATED, (consumption,), question.model_asked, question.model)
 
     def close(self) -> None:
         """End the process; what still waits is answered with None."""

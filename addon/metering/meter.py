@@ -132,7 +132,7 @@ class Meter:
             return self._session.metered()
         asked = self._asked()
         told = self._told_by_events(asked) or self._told_by_document(asked) or self._characters(asked)
-        return told or Metered(model_asked=asked)
+        return told or Metered(model_asked=asked, model=self._model_answered())
 
     @_guarded(_NO_QUESTION)
     def open_question(self) -> Question | None:
@@ -163,7 +163,7 @@ class Meter:
         if self._events is None or consumption is None:
             return None
         is_last = self._events.is_finished or self._has_ended
-        return Metered(Source.OBSERVED if is_last else Source.ESTIMATED, (consumption,), asked)
+        return Metered(Source.OBSERVED if is_last else Source.ESTIMATED, (consumption,), asked, consumption.model)
 
     def _told_by_document(self, asked: str | None) -> Metered | None:
         answer = self._answer_fields()
@@ -171,7 +171,13 @@ class Meter:
         if units is None:
             return None
         model, tier = model_name(answer.get("model")) or asked, tier_name(answer.get("service_tier"))
-        return Metered(Source.OBSERVED, (Consumption(model, units, tier),), asked)
+        return Metered(Source.OBSERVED, (Consumption(model, units, tier),), asked, model)
+
+    def _model_answered(self) -> str | None:
+        """Return the model that a success names: errors repeat what callers make up."""
+        if self._status not in _OK:
+            return None
+        return self._events.model if self._events else model_name(self._answer_fields().get("model"))
 
     def _answer_fields(self) -> Fields:
         return {} if self._document is None else fields_of(self._document)
@@ -181,7 +187,7 @@ class Meter:
         if self._endpoint != _SPEECH or self._status not in _OK or asked is None or not asked.startswith(_BY_CHARACTER):
             return None
         characters = len(text(fields_of(self._request), "input"))
-        return Metered(Source.ESTIMATED, (Consumption(asked, {"input_characters": characters}),), asked)
+        return Metered(Source.ESTIMATED, (Consumption(asked, {"input_characters": characters}),), asked, asked)
 
     def _question_of_events(self) -> Question | None:
         events = self._events

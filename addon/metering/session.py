@@ -49,9 +49,10 @@ class Session:
         """Return the sums so far: a part of the truth where a response is under way, or told no usage."""
         consumptions = tuple(Consumption(model, units, tier) for (model, tier), units in self._sums.items())
         if not consumptions:
-            return Metered(model_asked=self.model_asked)
+            return Metered(model_asked=self.model_asked, model=self._model)
         is_partial = self._is_partial or bool(self._under_way)
-        return Metered(Source.ESTIMATED if is_partial else Source.OBSERVED, consumptions, self.model_asked)
+        source = Source.ESTIMATED if is_partial else Source.OBSERVED
+        return Metered(source, consumptions, self.model_asked, consumptions[-1].model)
 
     def question(self) -> Question | None:
         """Return what the only response said, where it was cut; None where sums are known, or nothing was said."""

@@ -36,10 +36,13 @@ def stop(master: Master) -> asyncio.Task[bool]:
     return spawn(_proxyserver(master).servers.update([]))
 
 
-def drain_on_signals(master: Master, drained: Callable[[], Awaitable[None]], timeout: float) -> None:
+def drain_on_signals(
+    master: Master, drained: Callable[[], Awaitable[None]], finish: Callable[[], Awaitable[None]], timeout: float
+) -> None:
     """On SIGTERM, SIGINT and SIGHUP stop listening, let requests under way end, then shut down.
 
-    `drained` returns once there are none; after `timeout` seconds they are cut. Signals may come more than once.
+    `drained` returns once there are none; after `timeout` seconds they are cut. `finish` is what comes after that.
+    Signals may come more than once.
     """
     draining = asyncio.Event()
 
@@ -49,6 +52,7 @@ def drain_on_signals(master: Master, drained: Callable[[], Awaitable[None]], tim
             await asyncio.wait_for(drained(), timeout)
         except TimeoutError:
             _log.warning("cut the requests that did not end in %g seconds", timeout)
+        await finish()
         ignore_stop_signals(master.event_loop)
         master.shutdown()
 

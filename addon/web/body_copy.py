@@ -2,9 +2,11 @@
 
 from mitmproxy import http
 
+from addon.tap import Tap
+
 
 class BodyCopy:
-    """A stream callable of mitmproxy's: returns each piece of a body as it came, and keeps the first `limit` bytes."""
+    """Keeps the first `limit` bytes of a body, as a watcher of its tap."""
 
     __slots__ = ("_kept", "_limit", "passed")
 
@@ -14,13 +16,12 @@ class BodyCopy:
         self._limit = limit
         self._kept = bytearray()
 
-    def __call__(self, data: bytes) -> bytes:
-        """Take note of a piece. It is called with none at the body's end, but not where a connection breaks."""
+    def __call__(self, data: bytes) -> None:
+        """Take note of a piece."""
         missing = self._limit - self.passed
         if missing > 0:
             self._kept += data[:missing]
         self.passed += len(data)
-        return data
 
     @property
     def kept(self) -> bytes:
@@ -29,9 +30,15 @@ class BodyCopy:
 
 
 def begin(message: http.Message, limit: int) -> None:
-    """Keep a copy of a body from now on, if it is streamed just as it comes."""
-    if message.stream is True and limit:
-        message.stream = BodyCopy(limit)
+    """Keep a copy of a body from now on, if it is streamed."""
+    if isinstance(message.stream, Tap) and limit:
+        message.stream.watchers.append(BodyCopy(limit))
+
+
+def of(message: http.Message) -> BodyCopy | None:
+    """Return the copy of a body that is kept."""
+    watchers = message.stream.watchers if isinstance(message.stream, Tap) else []
+    return next((watcher for watcher in watchers if isinstance(watcher, BodyCopy)), None)
 
 
 def put_on(message: http.Message, *, ended: bool) -> int | None:
@@ -39,8 +46,8 @@ def put_on(message: http.Message, *, ended: bool) -> int | None:
 
     Before a body has `ended` the copy goes on. mitmproxy has sent what it streams, and looks at it no more.
     """
-    copy = message.stream
-    if not isinstance(copy, BodyCopy):
+    copy = of(message)
+    if copy is None:
         return None
     kept = message.raw_content = copy.kept
     if ended:

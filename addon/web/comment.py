@@ -3,16 +3,14 @@
 Names come from operators and callers: what is no plain word is quoted, and no control character gets in.
 """
 
+import contextlib
 import json
 import re
 
 from mitmproxy import http
 
 from addon import annotations
-from addon.conversation import summary
-from addon.conversation.fields import shortened
-from addon.conversation.summary import Summary
-from addon.conversation.usage import Usage
+from addon.conversation import fields
 from addon.web import content_coding
 
 MAX_READ = 2 * 1024 * 1024
@@ -37,10 +35,10 @@ def write(flow: http.HTTPFlow) -> None:
 
 
 def _spent(flow: http.HTTPFlow) -> list[str]:
-    answered = _summary(flow.response)
-    model = answered.model or _summary(flow.request).model or flow.request.query.get("model", "")
-    words = [f"model={_word(model)}"] if model else []
-    return [*words, f"usage={_usage(answered.usage)}"] if answered.usage else words
+    used = annotations.used(flow)
+    model = used.model or _model_asked(flow.request)
+    told = [f"{name}:{tokens}" for name, tokens in (("in", used.input), ("out", used.output)) if tokens is not None]
+    return [*([f"model={_word(model)}"] if model else []), *([f"usage={','.join(told)}"] if told else [])]
 
 
 def _cut(flow: http.HTTPFlow) -> list[str]:
@@ -48,23 +46,15 @@ def _cut(flow: http.HTTPFlow) -> list[str]:
     return [f"truncated={','.join(sides)}"] if sides else []
 
 
-def _summary(message: http.Message | None) -> Summary:
-    kind = message.headers.get("content-type", "").lower() if message else ""
-    is_stream = kind.startswith("text/event-stream")
-    if message is None or not (is_stream or "json" in kind):
-        return summary.NOTHING
-    try:
-        return summary.summary_of(content_coding.decoded_start(message, MAX_READ), is_stream=is_stream)
-    except ValueError:
-        return summary.NOTHING
-
-
-def _usage(usage: Usage) -> str:
-    told = {"in": usage.input, "out": usage.output}
-    return ",".join(f"{name}:{tokens}" for name, tokens in told.items() if tokens is not None)
+def _model_asked(request: http.Request) -> str:
+    if "json" in request.headers.get("content-type", "").lower():
+        with contextlib.suppress(ValueError):
+            body = fields.parse(content_coding.decoded_start(request, MAX_READ), cut=True)
+            return fields.text(body, "model") or request.query.get("model", "")
+    return request.query.get("model", "")
 
 
 def _word(name: str) -> str:
     printable = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
-    short = shortened(printable, _LONG_NAME)
+    short = fields.shortened(printable, _LONG_NAME)
     return short if _PLAIN.fullmatch(short) else json.dumps(short, ensure_ascii=False)

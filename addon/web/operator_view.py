@@ -63,5 +63,5 @@ class OperatorView:
 
 def _put_copy(flow: http.HTTPFlow, side: Side, *, ended: bool) -> None:
     message = flow.request if side == "request" else flow.response
-    if message is not None and isinstance(message.stream, body_copy.BodyCopy):
+    if message is not None and body_copy.of(message):
         annotations.note_passed(flow, side, body_copy.put_on(message, ended=ended))

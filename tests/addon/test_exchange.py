@@ -51,9 +51,10 @@ def test_waiting_ends_with_the_last_exchange() -> None:
     asyncio.run(main())
 
 
-def test_a_client_that_is_gone_ends_its_own_exchanges_only() -> None:
+def test_the_exchanges_of_a_client_are_known() -> None:
     exchanges = Exchanges()
     for flow, client in (("one", "gone"), ("two", "here"), ("three", "gone")):
-        exchanges.open(flow, client)
-    exchanges.close_all_of("gone")
-    assert [exchanges.get(flow) is None for flow in ("one", "two", "three")] == [True, False, True]
+        exchanges.open(flow, client).sent = float(flow == "three")
+    assert exchanges.of("gone") == ["one", "three"]
+    assert exchanges.all() == ["one", "two", "three"]
+    assert [exchanges.was_sent(flow) for flow in exchanges.all()] == [False, False, True]

@@ -17,6 +17,7 @@ from support.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_settings, 
 
 from addon import answers
 from addon.gateway import Gateway
+from addon.tap import Tap
 from store.admission import Admission
 from store.bootstrap import Store
 from store.projects import Projects
@@ -98,7 +99,9 @@ def test_an_admitted_request_holds_a_grant_and_no_secret(settings: Settings, sto
         assert exchange.grant is not None
         assert exchange.grant.destination == ("upstream", 1234, False)
         assert (exchange.grant.api_key, exchange.grant.path_prefix) == (API_KEY, "/base")
-        assert (exchange.token, exchange.token_id, exchange.project_id) == (None, token.id, token.project_id)
+        assert exchange.token is None
+        assert exchange.opened is not None
+        assert (exchange.opened.token_id, exchange.opened.project_id) == (token.id, token.project_id)
         state = repr(http_flow.get_state())
         assert token.value not in state
         assert API_KEY not in state
@@ -209,7 +212,7 @@ def test_a_streamed_upload_is_admitted_once_and_before_its_body(
     async def test(bench: Bench) -> None:
         http_flow = bench.flow(("Transfer-Encoding", "chunked"), token=token.value, method="POST")
         await bench.gateway.requestheaders(http_flow)
-        assert http_flow.request.stream is True
+        assert isinstance(http_flow.request.stream, Tap)
         assert bench.exchanges.get(http_flow.id).grant is not None  # type: ignore[union-attr]
         await bench.gateway.request(http_flow)
         assert http_flow.response is None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.processes import DEADLINE, ROOT, clean_environment
-from support.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_settings, make_token, opened, set_columns
+from support.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_settings, make_token, opened, opening, set_columns
 
 from store import clock
 from store.admission import Admission, Admitted
@@ -36,7 +36,7 @@ def admission(store: Store) -> Iterator[Admission]:
 
 def admit(admission: Admission, *values: str) -> list[Admitted | BaseException]:
     async def all_at_once() -> list[Admitted | BaseException]:
-        return await asyncio.gather(*map(admission.admit, values), return_exceptions=True)
+        return await asyncio.gather(*(admission.admit(value, opening()) for value in values), return_exceptions=True)
 
     return asyncio.run(all_at_once())
 
@@ -53,8 +53,11 @@ def test_an_admitted_request_is_counted_and_gets_its_projects_key(store: Store, 
     token, before = make_token(store), clock.now()
     (admitted,) = admit(admission, token.value)
     project = Projects(store).get(token.project_id)
-    assert admitted == Admitted(token.id, project.id, project.name, API_KEY)
+    assert isinstance(admitted, Admitted)
+    assert (admitted.project_name, admitted.api_key) == (project.name, API_KEY)
+    assert (admitted.opened.token_id, admitted.opened.project_id) == (token.id, project.id)
     after = Tokens(store).get(token.id)
+    assert after.last_used_at == admitted.opened.started_at
     assert after.request_count == 1
     assert after.last_used_at is not None
     assert before <= after.last_used_at <= clock.now()
@@ -192,14 +195,14 @@ def test_a_token_is_admitted_again_by_its_public_id_and_counted_alike(store: Sto
     async def replays() -> list[Admitted | BaseException]:
         again = admission.admit_again
         calls = [
-            admission.admit(token.value),
-            *(again(id_) for id_ in (token.id, token.id, token.id, token.value, "x")),
+            admission.admit(token.value, opening()),
+            *(again(id_, opening()) for id_ in (token.id, token.id, token.id, token.value, "x")),
         ]
         return await asyncio.gather(*calls, return_exceptions=True)
 
     first, *others = asyncio.run(replays())
     assert isinstance(first, Admitted)
-    assert others[:2] == [first, first]
+    assert [isinstance(other, Admitted) and other.api_key for other in others[:2]] == [first.api_key] * 2
     assert [type(other) for other in others[2:]] == [RateLimitExceeded, InvalidToken, InvalidToken]
     assert count_of(store, token) == 3
 
@@ -225,13 +228,16 @@ ADMIT = """
 import asyncio, collections, json, sys
 from store.admission import Admission
 from store.bootstrap import open_store
+from store.ids import new_request_id
+from store.ledger import Opening
 from store.settings import Settings
 store = open_store(Settings.load())
 admission = Admission(store)
 print("ready", flush=True)
 token, number = sys.stdin.readline().split()
 async def main():
-    return await asyncio.gather(*(admission.admit(token) for _ in range(int(number))), return_exceptions=True)
+    openings = [Opening(new_request_id(), "GET", "/v1/models", "/v1/models") for _ in range(int(number))]
+    return await asyncio.gather(*(admission.admit(token, opening) for opening in openings), return_exceptions=True)
 print(json.dumps(collections.Counter(type(outcome).__name__ for outcome in asyncio.run(main()))))
 admission.close()
 store.database.close()

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.processes import wait_until
 from support.stores import foreign_lock, make_settings, opened
 
+from store import group_commit
 from store.bootstrap import Store
+from store.database import LOCK_SLICE
 from store.errors import GatewayError, RateLimitExceeded, StoreUnavailable
-from store.group_commit import BATCH, CAPACITY, GroupCommit
+from store.group_commit import BATCH, CAPACITY, NOTE_DELAY, GroupCommit
 
 PATIENT = 30.0  # seconds, where a test is not about time: a busy machine changes nothing
 TIMEOUT = 0.4
@@ -20,7 +23,7 @@ LATITUDE = 2.0  # for a busy machine; the lock itself is held for as long as the
 
 in_time = pytest.mark.parametrize("store", [TIMEOUT], indirect=True)
 
-type Counter = GroupCommit[str, int]
+type Counter = GroupCommit[str, int, str]
 
 
 @pytest.fixture
@@ -41,11 +44,18 @@ class Writer:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.batches: list[int] = []
+        self.noted: list[int] = []
         self.deciding = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
         self.failure: Exception | None = None
-        self.commit: Counter = GroupCommit(store.database, self.decide)
+        self.unheard: list[int] = []
+        self.commit: Counter = GroupCommit(store.database, self.decide, self.record, self.unheard.append)
+
+    def record(self, notes: Sequence[str]) -> None:
+        self.noted.append(len(notes))
+        for note in notes:
+            self.store.database.execute("INSERT INTO counted VALUES (?)", [note])
 
     def decide(self, items: Sequence[str]) -> Sequence[int | GatewayError]:
         self.batches.append(len(items))
@@ -326,3 +336,103 @@ def _require_agreement(items: list[str], results: dict[str, int | BaseException]
         elif name not in cancelled:
             assert isinstance(result, StoreUnavailable | RateLimitExceeded)
             assert item not in items
+
+
+def noted(store: Store) -> list[str]:
+    return [item for item in counted(store) if item.startswith("note")]
+
+
+def test_notes_go_along_with_the_items_that_come_next(store: Store, writer: Writer) -> None:
+    async def submit() -> None:
+        for number in range(3):
+            writer.commit.leave(f"note {number}")
+            await writer.commit.submit("item")
+
+    asyncio.run(submit())
+    assert noted(store) == ["note 0", "note 1", "note 2"]
+    assert len(writer.noted) == len(writer.batches) == 3
+
+
+def test_notes_go_together_when_no_items_come(store: Store, writer: Writer) -> None:
+    notes = [f"note {number}" for number in range(BATCH)]
+    for note in notes:
+        writer.commit.leave(note)
+    wait_until(lambda: len(noted(store)) == BATCH)
+    assert noted(store) == notes
+    assert len(writer.noted) <= 2
+    assert writer.batches == []
+
+
+def test_notes_are_kept_while_the_store_is_locked(store: Store, writer: Writer) -> None:
+    with foreign_lock(store):
+        writer.commit.leave("note kept")
+        time.sleep(NOTE_DELAY + 2 * LOCK_SLICE)  # it is tried meanwhile, and nothing else tells
+    wait_until(lambda: noted(store) == ["note kept"])
+
+
+def test_notes_that_cannot_be_recorded_hold_up_no_item_for_ever(store: Store, writer: Writer) -> None:
+    with store.database.write():
+        store.database.execute("ALTER TABLE counted RENAME TO elsewhere", ())
+    writer.commit.leave("note kept")
+    (result,) = asyncio.run(gather(writer, ["refused"]))
+    assert isinstance(result, GatewayError)
+    with store.database.write():
+        store.database.execute("ALTER TABLE elsewhere RENAME TO counted", ())
+    assert asyncio.run(gather(writer, ["next"])) == [1]
+    assert counted(store) == ["next", "note kept"]
+
+
+def test_of_too_many_notes_the_oldest_are_dropped_and_the_log_tells(
+    store: Store, writer: Writer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(group_commit, "MAX_NOTES", 3)
+    writer.go_on.clear()
+
+    async def submit() -> None:
+        first = asyncio.create_task(writer.commit.submit("first"))
+        await asyncio.to_thread(writer.deciding.wait, 5)
+        for number in range(5):
+            writer.commit.leave(f"note {number}")
+        second = asyncio.create_task(writer.commit.submit("second"))
+        await asyncio.sleep(0)
+        writer.go_on.set()
+        await asyncio.gather(first, second)
+
+    asyncio.run(submit())
+    assert noted(store) == ["note 2", "note 3", "note 4"]
+    assert [vars(record)["notes"] for record in caplog.records] == [2]
+
+
+def test_closing_writes_the_notes_that_wait(store: Store) -> None:
+    writer = Writer(store)
+    notes = [f"note {number}" for number in range(3 * BATCH)]
+    for note in notes:
+        writer.commit.leave(note)
+    writer.commit.close()
+    assert noted(store) == notes
+
+
+@in_time
+def test_closing_gives_notes_up_when_the_store_fails_for_too_long(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = Writer(store)
+    with foreign_lock(store):
+        writer.commit.leave("note lost")
+        writer.commit.close()
+    assert noted(store) == []
+    assert [vars(record)["notes"] for record in caplog.records] == [1]
+
+
+def test_a_result_that_nobody_hears_is_handed_over(writer: Writer) -> None:
+    async def submit() -> None:
+        writer.go_on.clear()
+        gone = asyncio.create_task(writer.commit.submit("gone"))
+        await asyncio.to_thread(writer.deciding.wait, 5)
+        gone.cancel()
+        await asyncio.wait({gone})
+        writer.go_on.set()
+        await writer.commit.submit("last")
+
+    asyncio.run(submit())
+    assert writer.unheard == [1]

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import peewee
 import pytest
-from support.stores import API_KEY, foreign_lock, make_many_tokens, make_settings, make_token, opened, set_columns
+from support.stores import (
+    API_KEY,
+    foreign_lock,
+    make_many_tokens,
+    make_settings,
+    make_token,
+    opened,
+    opening,
+    set_columns,
+)
 
 from store import rotation
 from store.admission import Admission
@@ -77,7 +86,7 @@ def headers(store: Store) -> set[bytes]:
 def admit(store: Store, value: str) -> str:
     admission = Admission(store)
     try:
-        return asyncio.run(admission.admit(value)).api_key
+        return asyncio.run(admission.admit(value, opening())).api_key
     finally:
         admission.close()
 

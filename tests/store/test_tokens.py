@@ -3,7 +3,7 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
-from support.stores import API_KEY, UNKNOWN_TOKEN, make_token, opened, set_columns
+from support.stores import API_KEY, UNKNOWN_TOKEN, make_token, opened, opening, set_columns
 
 from store import clock
 from store.admission import Admission
@@ -144,7 +144,7 @@ def test_an_update_does_not_undo_counts_of_the_same_time(store: Store, tokens: T
     token, requests = make_token(store), 200
 
     async def count(admission: Admission) -> None:
-        admits = [asyncio.create_task(admission.admit(token.value)) for _ in range(requests)]
+        admits = [asyncio.create_task(admission.admit(token.value, opening())) for _ in range(requests)]
         for number in range(20):
             tokens.update(token.id, {"max_requests": 1000 + number})
             await asyncio.sleep(0)

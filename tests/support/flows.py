@@ -7,6 +7,7 @@ from mitmproxy.test import tflow
 
 from addon import annotations
 from store.admission import Admitted
+from store.ledger import Opened
 from support.requests import make_request, make_response
 
 JSON = ("Content-Type", "application/json")
@@ -20,7 +21,7 @@ def admitted_flow(
     """Return a flow that was admitted, with a request of JSON."""
     flow = tflow.tflow(req=make_request(JSON, path=path, method="POST"))
     flow.request.raw_content = json.dumps(body).encode()
-    annotations.write(flow, Admitted(token_id, "1", project, "sk-never-shown"))
+    annotations.write(flow, Admitted(Opened("0", 0, "1", token_id, path), project, "sk-never-shown"))
     return flow
 
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +22,15 @@ _worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 _ports = itertools.cycle(range(12_000 + 4_000 * (_worker % 5), 16_000 + 4_000 * (_worker % 5)))
 for _ in range(os.getpid() * 97 % 4_000):
     next(_ports)  # two runs at once begin apart
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what nothing tells of when it happens."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.005)
 
 
 def free_port() -> int:

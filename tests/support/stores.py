@@ -9,6 +9,8 @@ from typing import Any
 
 from store import clock
 from store.bootstrap import Store, open_store
+from store.ids import new_request_id
+from store.ledger import Opening
 from store.projects import Projects
 from store.settings import Settings
 from store.tokens import TokenRecord, Tokens
@@ -67,6 +69,11 @@ def set_columns(store: Store, table: str, row_id: str, **columns: object) -> Non
     names = ", ".join(f"{name} = ?" for name in columns)
     with store.database.write():
         store.database.execute(f"UPDATE {table} SET {names} WHERE id = ?", [*columns.values(), row_id])  # noqa: S608
+
+
+def opening(path: str = "/v1/chat/completions") -> Opening:
+    """Describe a new request to the ledger."""
+    return Opening(new_request_id(), "POST", path, path)
 
 
 @contextlib.contextmanager

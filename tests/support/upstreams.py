@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import threading
 import time
@@ -84,6 +85,18 @@ class Conversation:
         while len(self.received) < start + length:
             self.read_more()
         return self.received[start:]
+
+    def read_message(self) -> tuple[bytes, bytes]:
+        """Read the next request, which tells its length, and forget it. Returns its head and its body."""
+        while b"\r\n\r\n" not in self.received:
+            self.read_more()
+        head, _, _ = self.received.partition(b"\r\n\r\n")
+        found = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+        end = len(head) + 4 + (int(found[1]) if found else 0)
+        while len(self.received) < end:
+            self.read_more()
+        message, self.received = self.received[:end], self.received[end:]
+        return head, message[len(head) + 4 :]
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)

@@ -21,7 +21,7 @@ def question(text: bytes = b"Hello there") -> Question:
 
 def estimate(tokens: int) -> Metered:
     used = Consumption("gpt-4o-2024-08-06", {"output_tokens": tokens}, "flex")
-    return Metered(Source.ESTIMATED, (used,), "gpt-4o")
+    return Metered(Source.ESTIMATED, (used,), "gpt-4o", used.model)
 
 
 @pytest.fixture
@@ -33,16 +33,15 @@ def estimator() -> Iterator[Estimator]:
 
 def helpers() -> list[int]:
     """Return the processes that this one has started and that run."""
-    tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
-    return [int(pid) for task in tasks for pid in (task / "children").read_text().split() if is_running(int(pid))]
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and is_helper(entry)]
 
 
-def is_running(pid: int) -> bool:
+def is_helper(process: Path) -> bool:
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
+        status, command = (process / "status").read_text(), (process / "cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return "tokenizer" in Path(f"/proc/{pid}/cmdline").read_text() and "State:\tZ" not in status
+    return f"\nPPid:\t{os.getpid()}\n" in status and "State:\tZ" not in status and "addon.metering.tokenizer" in command
 
 
 def the_helper() -> int:

@@ -27,7 +27,7 @@ ASKED = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
 TOLD = "gpt-4o-2024-08-06"
 CHAT_UNITS = units_of(CHAT) or {}
 ANSWER = {"model": TOLD, "choices": [{"index": 0, "message": {"content": "Hello"}}], "usage": CHAT}
-OBSERVED = Metered(Source.OBSERVED, (Consumption(TOLD, CHAT_UNITS),), "gpt-4o")
+OBSERVED = Metered(Source.OBSERVED, (Consumption(TOLD, CHAT_UNITS),), "gpt-4o", TOLD)
 
 
 def asked(endpoint: str = CHAT_ENDPOINT, request: object = ASKED) -> Meter:
@@ -92,8 +92,8 @@ def test_it_may_be_read_at_any_time() -> None:
         readings.append(meter.read())
     assert readings == [*[Metered()] * 4, *[Metered(model_asked="gpt-4o")] * (len(readings) - 4)]
     meter.begin_answer(200, EVENTS, "")
-    for event in (chunk("Hello"), {**chunk(), "choices": [], "usage": CHAT}):
-        assert meter.read() == Metered(model_asked="gpt-4o")
+    for event, model in ((chunk("Hello"), None), ({**chunk(), "choices": [], "usage": CHAT}, TOLD)):
+        assert meter.read() == Metered(model_asked="gpt-4o", model=model)
         meter.feed_answer(sse(event))
     assert meter.read() == meter.read() == OBSERVED
 
@@ -126,7 +126,7 @@ def test_a_form_names_the_model_of_a_transcription(usage: dict[str, Any], model:
         b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\n' + model.encode() + b"\r\n--x--\r\n"
     )
     answered(meter, {"text": "Hi", "usage": usage})
-    assert meter.read() == Metered(Source.OBSERVED, (Consumption(model, units_of(usage) or {}),), model)
+    assert meter.read() == Metered(Source.OBSERVED, (Consumption(model, units_of(usage) or {}),), model, model)
 
 
 def test_images_are_counted_for_the_model_asked() -> None:
@@ -162,7 +162,7 @@ def test_a_document_without_usage_can_be_counted() -> None:
 def test_a_stream_without_usage_can_be_counted(cut: bool) -> None:
     data = chat("Hello", " there")[: -40 if cut else None]
     meter = answered(asked(), data, EVENTS, cut=cut)
-    assert meter.read() == Metered(model_asked="gpt-4o")
+    assert meter.read() == Metered(model_asked="gpt-4o", model=TOLD)
     question = meter.open_question()
     assert question is not None
     assert (question.model, question.model_asked) == (TOLD, "gpt-4o")
@@ -216,7 +216,7 @@ RUNNING = sse(chunk("Hello", usage={**CHAT, "completion_tokens": 1}), chunk(" th
 )
 def test_an_interim_usage_of_a_stream_that_was_cut_is_a_part(end: bytes, cut: bool, source: Source) -> None:
     meter = answered(asked(), RUNNING + end, EVENTS, cut=cut)
-    assert meter.read() == Metered(source, (Consumption(TOLD, CHAT_UNITS),), "gpt-4o")
+    assert meter.read() == Metered(source, (Consumption(TOLD, CHAT_UNITS),), "gpt-4o", TOLD)
     assert meter.open_question() is None
 
 
@@ -224,7 +224,7 @@ def test_a_corrupt_stream_is_read_as_far_as_it_goes() -> None:
     coder = zstandard.ZstdCompressor().compressobj()
     data = coder.compress(chat("Hello", usage=None)) + coder.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
     meter = answered(asked(), data + b"\xff" * 100 + data, EVENTS, coding="zstd", cut=True)
-    assert meter.read() == Metered(model_asked="gpt-4o")
+    assert meter.read() == Metered(model_asked="gpt-4o", model=TOLD)
     assert meter.open_question() is not None
 
 
@@ -247,7 +247,7 @@ def test_speech_by_the_character_is_known_from_the_request(model: str) -> None:
     meter = asked(SPEECH, {"model": model, "input": "Grüße!", "voice": "alloy"})
     assert meter.read() == Metered(model_asked=model)
     answered(meter, b"ID3", "audio/mpeg")
-    assert meter.read() == Metered(Source.ESTIMATED, (Consumption(model, {"input_characters": 6}),), model)
+    assert meter.read() == Metered(Source.ESTIMATED, (Consumption(model, {"input_characters": 6}),), model, model)
     assert meter.open_question() is None
 
 
@@ -268,7 +268,7 @@ def test_a_websocket_is_read() -> None:
     meter.feed_message(b"12345", from_client=True, is_text=True)
     meter.feed_message(b"\x00" * 10, from_client=False, is_text=False)
     assert meter.read() == Metered(
-        Source.OBSERVED, (Consumption("gpt-realtime", units_of(REALTIME) or {}),), "gpt-realtime"
+        Source.OBSERVED, (Consumption("gpt-realtime", units_of(REALTIME) or {}),), "gpt-realtime", "gpt-realtime"
     )
     assert meter.open_question() is None
     assert (meter.request_bytes, meter.response_bytes) == (5, 10 + sum(len(json.dumps(one)) for one in messages))

@@ -55,7 +55,7 @@ def done(name: str = "resp_1", usage: object = REALTIME) -> dict[str, Any]:
 def test_a_realtime_session_sums_its_responses() -> None:
     played = Played().server(session_event(), created("a"), done("a"), created("b"), done("b"))
     used = Consumption("gpt-realtime-2025-08-28", total(REALTIME_UNITS, REALTIME_UNITS))
-    assert played.metered() == Metered(Source.OBSERVED, (used,), "gpt-realtime")
+    assert played.metered() == Metered(Source.OBSERVED, (used,), "gpt-realtime", used.model)
 
 
 def test_the_address_names_the_model_until_the_session_does() -> None:
@@ -82,7 +82,8 @@ def test_a_response_under_way_makes_the_sums_a_part() -> None:
 
 
 def test_nothing_told_is_unknown() -> None:
-    assert Played().server(session_event(), created()).metered() == Metered(model_asked="gpt-realtime")
+    told = Played().server(session_event(), created()).metered()
+    assert told == Metered(model_asked="gpt-realtime", model="gpt-realtime-2025-08-28")
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_responses_over_a_websocket_name_their_model_and_tier(kind: str) -> None
     played = responses().client({"type": "response.create", "model": "gpt-4.1", "input": "Hi"})
     played.server(response("created"), delta("Hi"), response(kind, usage=RESPONSE, service_tier="priority"))
     used = Consumption(GPT_41, RESPONSE_UNITS, "priority")
-    assert played.metered() == Metered(Source.OBSERVED, (used,), "gpt-4.1")
+    assert played.metered() == Metered(Source.OBSERVED, (used,), "gpt-4.1", used.model)
     assert played.session.question() is None
 
 

@@ -14,6 +14,7 @@ from support.stores import make_settings
 
 from addon import annotations
 from addon.seams import chain
+from addon.tap import Tap
 from addon.web.operator_view import COLUMNS, OperatorView
 
 
@@ -28,7 +29,7 @@ class Bench:
         flow = admitted_flow({"model": "m"})
         if streamed:
             flow.request.raw_content = None
-        flow.request.stream = streamed
+        flow.request.stream = Tap() if streamed else False
         self.addon.requestheaders(flow)
         self.flows.requestheaders(flow)
         return flow
@@ -37,7 +38,7 @@ class Bench:
         flow.response = http.Response.make(
             200, b"{}", [(name.encode(), value.encode()) for name, value in [EVENT_STREAM]]
         )
-        flow.response.stream = streamed
+        flow.response.stream = Tap() if streamed else False
         self.addon.responseheaders(flow)
         if streamed:
             flow.response.raw_content = None
@@ -57,11 +58,10 @@ def test_streamed_bodies_are_on_the_flow_at_their_end(tmp_path: Path) -> None:
     assert flow.request.raw_content == b'{"model": "m"}'
     assert flow.comment == f"project=Search model=m token={TOKEN_ID}"
     bench.answer(flow)
-    send(flow.response, b'data: {"model": "m2", "usage": {"prompt_tokens": 1}}\n', b"\n", b"")
+    send(flow.response, b"data: {}\n", b"\n", b"")
     bench.addon.response(flow)
     assert flow.response is not None
-    assert flow.response.raw_content == b'data: {"model": "m2", "usage": {"prompt_tokens": 1}}\n\n'
-    assert flow.comment == f"project=Search model=m2 usage=in:1 token={TOKEN_ID}"
+    assert flow.response.raw_content == b"data: {}\n\n"
     assert (flow.request.stream, flow.response.stream) == (True, True)
     assert not annotations.is_truncated(flow)
 
@@ -113,9 +113,10 @@ def test_bodies_longer_than_the_copy_are_marked(tmp_path: Path) -> None:
 def test_no_copies_when_they_are_off(tmp_path: Path) -> None:
     bench = Bench(tmp_path, web_body_copy=0)
     flow = bench.begin()
-    assert flow.request.stream is True
+    send(flow.request, b"ab", b"")
     bench.addon.request(flow)
     bench.answer(flow)
+    send(flow.response, b"ab", b"")
     bench.addon.response(flow)
     assert flow.response is not None
     assert (flow.request.raw_content, flow.response.raw_content) == (None, None)

@@ -1,0 +1,79 @@
+"""The end of a request's account: what was read of it goes to the ledger, counted offline first where that is due.
+
+Everything that ends an exchange comes here, once. Nothing here raises, or waits on the store.
+"""
+
+import asyncio
+import time
+
+from addon.exchange import Exchange
+from addon.metering.estimator import Estimator
+from addon.metering.meter import Meter
+from addon.metering.question import Question
+from store.admission import Admission
+from store.ledger import Outcome, Settlement
+from store.usage import Metered
+
+
+class Settling:
+    """Settles exchanges, for one process."""
+
+    def __init__(self, admission: Admission) -> None:
+        self._admission = admission
+        self._estimator = Estimator()
+        self._estimates: dict[asyncio.Task[None], Settlement] = {}
+
+    def settle(self, exchange: Exchange) -> Metered:
+        """Settle an exchange that has ended, unless it never was admitted. Returns what its answer told."""
+        if exchange.opened is None or exchange.meter is None:
+            return Metered()
+        metered = exchange.meter.read()
+        settlement = Settlement(exchange.opened, _outcome(exchange, exchange.meter), metered)
+        question, exchange.meter = exchange.meter.open_question(), None  # its flow may stay in mitmweb for long
+        if question is None:
+            self._admission.settle(settlement)
+            return metered
+        task = asyncio.create_task(self._estimate(settlement, question))
+        self._estimates[task] = settlement
+        task.add_done_callback(self._estimates.pop)
+        return metered
+
+    async def drain(self) -> None:
+        """Return once nothing is being counted any more."""
+        while self._estimates:
+            await asyncio.wait(self._estimates)
+
+    def close(self) -> None:
+        """Settle without an estimate what is still being counted."""
+        for task, settlement in self._estimates.items():
+            task.cancel()
+            self._admission.settle(settlement)
+        self._estimator.close()
+
+    async def _estimate(self, settlement: Settlement, question: Question) -> None:
+        metered = await self._estimator.answer(question)
+        self._admission.settle(settlement if metered is None else settlement._replace(metered=metered))
+
+
+def _outcome(exchange: Exchange, meter: Meter) -> Outcome:
+    return Outcome(
+        status=_status(exchange),
+        streamed=exchange.streamed,
+        duration_ms=_milliseconds(exchange.started, time.monotonic()),
+        first_byte_ms=_milliseconds(exchange.started, exchange.answered) if exchange.answered else None,
+        request_bytes=meter.request_bytes,
+        response_bytes=meter.response_bytes,
+        upstream_request_id=exchange.upstream_request_id,
+        upstream=exchange.upstream,
+    )
+
+
+def _status(exchange: Exchange) -> int | None:
+    """Return the status that the client saw: of an answer that is read whole first, it sees nothing if that fails."""
+    if exchange.refusal is not None and not exchange.streamed:
+        return exchange.refusal.status
+    return exchange.status
+
+
+def _milliseconds(start: float, end: float) -> int:
+    return round((end - start) * 1000)

@@ -1,0 +1,83 @@
+"""What each process does beside its work, in a thread of its own.
+
+It shows that it is alive, settles what dead processes have left, and deletes what has been kept for long enough. Each
+step is one small transaction, so that no request waits for long; while the store fails, it is tried again later.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from store import instances
+from store.bootstrap import Store
+from store.clock import DAY
+from store.errors import GatewayError
+from store.instances import BEAT, CHUNK, Watch
+from store.ledger import Ledger
+
+_DELETE_ROWS = (
+    "DELETE FROM request WHERE id IN (SELECT id FROM request"
+    " WHERE started_at < ? AND settled_at IS NOT NULL ORDER BY started_at, id LIMIT ?)"
+)
+_DELETE_HOUR = "DELETE FROM hourly_usage WHERE start = (SELECT MIN(start) FROM hourly_usage WHERE start < ?)"
+
+PAUSE = 0.05
+"""Seconds between two transactions that delete, in which others write."""
+
+CLEANING = 600.0
+"""Seconds from one look for what can be deleted to the next."""
+
+_log = logging.getLogger(__name__)
+
+
+class Housekeeping:
+    """The thread. `instance_id` is the process's own, if it admits requests; `ledger_days` says how long rows stay."""
+
+    def __init__(self, store: Store, ledger_days: int, instance_id: str | None = None) -> None:
+        self._database = store.database
+        self._ledger = Ledger(store.database)
+        self._ledger_days = ledger_days
+        self._instance_id = instance_id
+        self._watch = Watch(store.database)
+        self._next_cleaning = 0.0
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop, after the transaction that is under way."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(BEAT):
+            try:
+                self._turn()
+            except GatewayError as error:
+                self._watch.look_away()
+                _log.warning("the store does not answer: %s", error.__cause__)
+            except Exception:
+                _log.exception("housekeeping failed")
+        self._database.close()
+
+    def _turn(self) -> None:
+        if self._instance_id is not None:
+            instances.beat(self._database, self._instance_id)
+        for instance_id in self._watch.gone():
+            settled = instances.settle_left(self._database, self._ledger, instance_id)
+            _log.warning("settled what a process had left", extra={"instance_id": instance_id, "requests": settled})
+        if time.monotonic() >= self._next_cleaning:
+            self._next_cleaning = time.monotonic() + CLEANING
+            self._clean()
+
+    def _clean(self) -> None:
+        """Delete the rows and the hourly sums of days that are over for long enough; the daily sums stay."""
+        limit = self._database.now() // DAY * DAY - self._ledger_days * DAY
+        for statement, parameters in ((_DELETE_ROWS, (limit, CHUNK)), (_DELETE_HOUR, (limit,))):
+            while self._delete(statement, parameters) and not self._stopped.wait(PAUSE):
+                pass
+
+    def _delete(self, statement: str, parameters: Sequence[object]) -> int:
+        with self._database.write():
+            return self._database.update(statement, parameters)

@@ -1,0 +1,167 @@
+"""The ledger: a row for each admitted request, opened with its count and settled once, with what became of it.
+
+All of it happens inside the transactions of others (`admission`, `housekeeping`), so that a count has its row, and a
+settled row is in the sums of its hour and day, or neither is. Sums are by the time of the admission.
+"""
+
+import functools
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import peewee
+
+from store import sums
+from store.database import Database
+from store.pricing import Charge, Pricing
+from store.sums import Addend
+from store.usage import COLUMNS, Metered, Source
+
+_log = logging.getLogger(__name__)
+
+_OPENED = ("id", "instance_id", "started_at", "project_id", "token_id", "method", "path", "endpoint")
+_SETTLED = (
+    *("settled_at", "usage_source", "upstream_request_id", "model_asked", "model", "status", "streamed"),
+    *("duration_ms", "first_byte_ms", "request_bytes", "response_bytes", *COLUMNS, "cost", "price"),
+)
+_UPDATE = f"UPDATE request SET {', '.join(f'{name} = ?' for name in _SETTLED)} WHERE id = ?"  # noqa: S608 - no data
+_SETTLE = f"{_UPDATE} AND settled_at IS NULL"
+_CORRECT = f"{_UPDATE} AND duration_ms IS NULL"
+
+
+class Opening(NamedTuple):
+    """What is known of a request when it is admitted. The endpoint is its path without ids."""
+
+    request_id: str
+    method: str
+    path: str
+    endpoint: str
+
+
+class Opened(NamedTuple):
+    """A row that was opened: what settling it takes. `started_at` is in microseconds."""
+
+    request_id: str
+    started_at: int
+    project_id: str
+    token_id: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a request, beside its usage; None is unknown. Times are milliseconds since its arrival."""
+
+    status: int | None = None
+    streamed: bool | None = None
+    duration_ms: int | None = None
+    first_byte_ms: int | None = None
+    request_bytes: int | None = None
+    response_bytes: int | None = None
+    upstream_request_id: str | None = None
+    upstream: str | None = None
+    """The origin of whoever answered, which says whose prices hold."""
+
+
+class Settlement(NamedTuple):
+    """The end of a request."""
+
+    opened: Opened
+    outcome: Outcome = Outcome()
+    metered: Metered = Metered()
+
+
+class Ledger:
+    """Opens and settles rows. One for each thread that does."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._pricing = Pricing(database)
+
+    def open(self, instance_id: str, rows: Sequence[tuple[Opening, Opened]]) -> None:
+        """Add the rows of requests that a process admits; inside the transaction that counts them."""
+        if not rows:
+            return
+        values = [
+            value
+            for opening, opened in rows
+            for value in (
+                *(opened.request_id, instance_id, opened.started_at, opened.project_id, opened.token_id),
+                *(opening.method, opening.path, opening.endpoint),
+            )
+        ]
+        self._database.execute(_open(len(rows)), values)
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        """Settle rows, each once; inside a writing transaction.
+
+        A row that another process has settled, as it took this one for dead, is corrected. What cannot be written as
+        it is, is settled as unknown: it must hold up nobody else.
+        """
+        try:
+            with self._database.savepoint():
+                self._settle(settlements)
+        except peewee.OperationalError:
+            raise  # the database's fault, not a settlement's
+        except Exception:
+            _log.exception("requests are settled without their usage", extra={"requests": len(settlements)})
+            self._settle([Settlement(settlement.opened) for settlement in settlements])
+
+    def _settle(self, settlements: Sequence[Settlement]) -> None:
+        now = self._database.now()
+        if any(settlement.metered.consumptions for settlement in settlements):
+            self._pricing.refresh()
+        addends = [addend for settlement in settlements for addend in self._write(settlement, now)]
+        sums.add(self._database, addends)
+
+    def _write(self, settlement: Settlement, now: int) -> list[Addend]:
+        """Write a row, and return what that adds to the sums."""
+        columns, addend = self._entry(settlement)
+        values = (now, *columns, settlement.opened.request_id)
+        if self._database.update(_SETTLE, values):
+            return [addend]
+        if settlement.outcome.duration_ms is not None and self._database.update(_CORRECT, values):
+            _, unknown = self._entry(Settlement(settlement.opened))
+            return [addend, unknown.taken_back()]
+        return []
+
+    def _entry(self, settlement: Settlement) -> tuple[tuple[object, ...], Addend]:
+        """Return the columns of a settled row, after its time, and what it adds to the sums."""
+        opened, outcome, metered = settlement
+        units, charge = metered.units, self._charge(settlement)
+        model = metered.model or (metered.model_asked if metered.consumptions else None)
+        tokens = [units.get(unit) for unit in COLUMNS.values()]
+        columns = (
+            *(str(metered.source), outcome.upstream_request_id, metered.model_asked, model),
+            *(outcome.status, outcome.streamed, outcome.duration_ms, outcome.first_byte_ms),
+            *(outcome.request_bytes, outcome.response_bytes, *tokens),
+            *((charge.cost, json.dumps(charge.prices)) if charge else (None, None)),
+        )
+        amounts = [
+            *(1, metered.source is Source.OBSERVED, metered.source is Source.ESTIMATED),
+            charge is None and metered.source is not Source.UNKNOWN,
+            *(outcome.request_bytes, outcome.response_bytes, *tokens, charge.cost if charge else 0),
+        ]
+        key = (opened.project_id, opened.token_id, model or "", opened.endpoint)
+        return columns, Addend(opened.started_at, key, [int(amount or 0) for amount in amounts])
+
+    def _charge(self, settlement: Settlement) -> Charge | None:
+        """Return what all models cost together, or None where nobody knows that of one of them."""
+        opened, outcome, metered = settlement
+        charges = [
+            self._pricing.charge(opened.project_id, outcome.upstream, used, metered.model_asked, opened.started_at)
+            for used in metered.consumptions
+        ]
+        known = [charge for charge in charges if charge is not None]
+        if not known or len(known) < len(charges):
+            return None
+        prices = {model: price for charge in known for model, price in charge.prices.items()}
+        return Charge(sum(charge.cost for charge in known), prices)
+
+
+@functools.cache
+def _open(number: int) -> str:
+    row = f"({', '.join('?' * len(_OPENED))})"
+    return f"INSERT INTO request ({', '.join(_OPENED)}) VALUES {', '.join([row] * number)}"  # noqa: S608 - no data

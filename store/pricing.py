@@ -1,0 +1,156 @@
+"""What a usage costs: by the operator's own prices, else by those of genai-prices, which need no network.
+
+Money is exact: Decimals while it is calculated, whole `COST_UNIT`s when it is kept. What has no price has no cost.
+"""
+
+import functools
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+from store import clock
+from store.database import Database
+from store.usage import COST_UNIT, Consumption, Units
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, ModelPrice, Provider
+
+ANY = ""
+"""In the place of a project or a model: all of them."""
+
+RATES: Mapping[str, str] = {
+    "input": "input_mtok",
+    "cached_input": "cache_read_mtok",
+    "output": "output_mtok",
+    "input_audio": "input_audio_mtok",
+    "output_audio": "output_audio_mtok",
+}
+"""The rates of an own price, in USD for a million tokens, and what genai-prices calls them."""
+
+_MAX_COST = 2**63 - 1
+_OWN = "own price"
+
+
+class Charge(NamedTuple):
+    """A cost in COST_UNITs, and for each model the price that it comes from.
+
+    A price is rates in USD, under genai-prices' names, and `from`: whose they are.
+    """
+
+    cost: int
+    prices: Mapping[str, Mapping[str, str]]
+
+
+class Pricing:
+    """Knows what models cost. Not for several threads at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._own: dict[tuple[str, str], Mapping[str, str]] = {}
+        self._own_version: object = None
+
+    def refresh(self) -> None:
+        """Take note of the operator's own prices as they are in this transaction."""
+        ((*version,),) = self._database.execute("SELECT COUNT(*), MAX(updated_at) FROM price", ())
+        if version != self._own_version:
+            rows = self._database.execute("SELECT project_id, model, rates FROM price", ())
+            self._own = {(project_id, model): json.loads(rates) for project_id, model, rates in rows}
+            self._own_version = version
+
+    def charge(
+        self, project_id: str, upstream: str | None, used: Consumption, model_asked: str | None, at: int
+    ) -> Charge | None:
+        """Return what a project owes for a usage of an upstream (its origin) at a time, or None if nobody knows."""
+        if not _is_whole(used.units):
+            return None
+        own = self._own_price(project_id, [model for model in (used.model, model_asked) if model])
+        moment = datetime.fromtimestamp(at / clock.SECOND, UTC)
+        try:
+            return _charge(own, used, upstream or "", moment, model_asked)
+        except (ValueError, ArithmeticError):  # units that contradict each other
+            return None
+
+    def _own_price(self, project_id: str, models: list[str]) -> Mapping[str, str] | None:
+        places = [*((project_id, model) for model in models), (project_id, ANY), *((ANY, model) for model in models)]
+        return next((self._own[place] for place in places if place in self._own), None)
+
+
+def _is_whole(units: Units) -> bool:
+    """Tell whether a usage is known in full: what went in costs too, so an output alone has no price."""
+    return "input_tokens" in units or (bool(units) and not any(unit.endswith("_tokens") for unit in units))
+
+
+def _charge(
+    own: Mapping[str, str] | None, used: Consumption, upstream: str, moment: datetime, model_asked: str | None
+) -> Charge | None:
+    from genai_prices import Usage  # noqa: PLC0415 - it takes a moment, and 20 MB: only where something has a price
+
+    usage = Usage(**used.units)
+    if own is not None:
+        price, origin = _model_price(tuple(sorted(own.items()))), _OWN
+        total = price.calc_price(usage)["total_price"]
+    else:
+        found = _find(used.model or model_asked or "", upstream)
+        if found is None:
+            return None
+        provider, model = found
+        context = {"service_tier": used.service_tier} if used.service_tier else None
+        calculated = model.calc_price(usage, provider, genai_request_timestamp=moment, price_context=context)
+        price, total, origin = calculated.model_price, calculated.total_price, _library()
+    cost = round(total * COST_UNIT)
+    if not 0 <= cost <= _MAX_COST:
+        return None
+    return Charge(cost, {used.model or model_asked or "": {"from": origin, **_rates(price, used.units)}})
+
+
+@functools.lru_cache(maxsize=256)
+def _model_price(rates: tuple[tuple[str, str], ...]) -> "ModelPrice":
+    """Return an own price as genai-prices has them.
+
+    Input and output cost nothing where nothing is said of them, and audio from the cache what all else from it does.
+    """
+    from genai_prices.types import ModelPrice  # noqa: PLC0415 - as above
+
+    named = {RATES[name]: Decimal(rate) for name, rate in rates}
+    if {"cache_read_mtok", "input_audio_mtok"} <= named.keys():
+        named["cache_audio_read_mtok"] = named["cache_read_mtok"]
+    return ModelPrice(**{"input_mtok": Decimal(0), "output_mtok": Decimal(0), **named})
+
+
+@functools.lru_cache(maxsize=1024)
+def _find(model: str, upstream: str) -> "tuple[Provider, ModelInfo] | None":
+    """Find a model among those of the upstream's provider; behind an unknown upstream, by its name alone."""
+    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - as above
+
+    snapshot = get_snapshot()
+    for names in ((None, None, upstream), (model, None, None), (None, "openai", None)):
+        try:
+            provider = snapshot.find_provider(*names)
+        except LookupError:
+            continue
+        found = provider.find_model(model, all_providers=snapshot.providers)
+        return None if found is None else (provider, found)
+    return None
+
+
+@functools.cache
+def _library() -> str:
+    return f"genai-prices {importlib.metadata.version('genai-prices')}"
+
+
+def _rates(price: "ModelPrice", units: Units) -> dict[str, str]:
+    """Return the rates that hold for these units; those of other units, such as searches, say nothing here."""
+    from genai_prices.types import TieredPrices  # noqa: PLC0415 - as above
+
+    rates = {}
+    for name, rate in vars(price).items():
+        if rate is None or name.endswith("_kcount"):
+            continue
+        if isinstance(rate, TieredPrices):
+            reached = [tier.price for tier in rate.tiers if units.get("input_tokens", 0) > tier.start]
+            rate = reached[-1] if reached else rate.base  # noqa: PLW2901 - the one that holds
+        rates[name] = format(rate, "f")
+    return rates

@@ -1,0 +1,62 @@
+"""The sums of the ledger by hour and by day: they grow with each row that is settled, in the same transaction."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
+
+from store.clock import DAY, HOUR
+from store.database import Database
+
+TABLES: Mapping[str, int] = {"hourly_usage": HOUR, "daily_usage": DAY}
+"""The tables, and the microseconds that each of their rows sums up."""
+
+KEY = ("start", "project_id", "token_id", "model", "endpoint")
+AMOUNTS = (
+    "requests",
+    "observed",
+    "estimated",
+    "unpriced",
+    "request_bytes",
+    "response_bytes",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "input_audio_tokens",
+    "output_audio_tokens",
+    "cost",
+)
+"""What is summed up: the columns of `models.Sums` beside its key."""
+
+
+class Addend(NamedTuple):
+    """What one row adds: when its request began (microseconds), the rest of the key, and the amounts."""
+
+    started_at: int
+    key: tuple[str, str, str, str]
+    amounts: Sequence[int]
+
+    def taken_back(self) -> Self:
+        """Return what undoes this one."""
+        return self._replace(amounts=[-amount for amount in self.amounts])
+
+
+def add(database: Database, addends: Sequence[Addend]) -> None:
+    """Add to the sums; inside a writing transaction. Rows are taken in the order of their keys, as all writers do."""
+    for table, width in TABLES.items():
+        sums: dict[tuple[int, str, str, str, str], list[int]] = {}
+        for addend in addends:
+            key = (addend.started_at // width * width, *addend.key)
+            sums[key] = [*map(sum, zip(sums[key], addend.amounts, strict=True))] if key in sums else [*addend.amounts]
+        for key in sorted(sums):
+            database.execute(_upsert(table), (*key, *sums[key]))
+
+
+@functools.cache
+def _upsert(table: str) -> str:
+    names, places = ", ".join((*KEY, *AMOUNTS)), ", ".join("?" * (len(KEY) + len(AMOUNTS)))
+    more = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in AMOUNTS)
+    return (
+        f"INSERT INTO {table} ({names}) VALUES ({places})"  # noqa: S608 - no data
+        f" ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {more}"
+    )

@@ -1,0 +1,20 @@
+import itertools
+import time
+import uuid
+
+from store.ids import new_request_id
+
+
+def test_an_id_is_a_uuid_of_version_7_that_tells_its_time() -> None:
+    before = time.time_ns() // 1_000_000
+    request_id = new_request_id()
+    parsed = uuid.UUID(request_id)
+    assert str(parsed) == request_id
+    assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
+    assert before <= parsed.int >> 80 <= time.time_ns() // 1_000_000
+
+
+def test_ids_differ_and_sort_by_their_millisecond() -> None:
+    ids = [new_request_id() for _ in range(2000)]
+    assert len(set(ids)) == len(ids)
+    assert all(first[:13] <= second[:13] for first, second in itertools.pairwise(ids))

@@ -1,0 +1,222 @@
+import json
+import logging
+import random
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from support.stores import opening
+
+from store import clock, sums
+from store.bootstrap import Store
+from store.ledger import Ledger, Opened, Outcome, Settlement
+from store.usage import COLUMNS, Consumption, Metered, Source
+
+PROJECT, TOKEN, INSTANCE = "project", "token", "instance"
+UNITS = {"input_tokens": 1000, "cache_read_tokens": 600, "output_tokens": 300, "output_reasoning_tokens": 128}
+METERED = Metered(Source.OBSERVED, (Consumption("gpt-4o-mini", UNITS),), "gpt-4o-mini", "gpt-4o-mini-2024-07-18")
+OUTCOME = Outcome(
+    status=200,
+    streamed=True,
+    duration_ms=1500,
+    first_byte_ms=400,
+    request_bytes=120,
+    response_bytes=4567,
+    upstream_request_id="req_1",
+    upstream="https://api.openai.com",
+)
+
+
+@pytest.fixture
+def ledger(store: Store) -> Ledger:
+    return Ledger(store.database)
+
+
+def open_row(store: Store, ledger: Ledger, *, at: int | None = None, token_id: str = TOKEN) -> Opened:
+    told = opening()
+    row = Opened(told.request_id, clock.now() if at is None else at, PROJECT, token_id, told.endpoint)
+    with store.database.write():
+        ledger.open(INSTANCE, [(told, row)])
+    return row
+
+
+def settle(store: Store, ledger: Ledger, *settlements: Settlement) -> None:
+    with store.database.write():
+        ledger.settle(settlements)
+
+
+def rows(store: Store, table: str = "request") -> list[Mapping[str, Any]]:
+    connection = sqlite3.connect(store.database.path)
+    connection.row_factory = sqlite3.Row
+    try:
+        return [dict(row) for row in connection.execute(f"SELECT * FROM {table}")]  # noqa: S608
+    finally:
+        connection.close()
+
+
+def test_an_open_row_holds_what_is_known_at_the_admission(store: Store, ledger: Ledger) -> None:
+    opened = open_row(store, ledger)
+    (row,) = rows(store)
+    known = {name: value for name, value in row.items() if value is not None}
+    assert known == {
+        "id": opened.request_id,
+        "instance_id": INSTANCE,
+        "started_at": opened.started_at,
+        "method": "POST",
+        "project_id": PROJECT,
+        "token_id": TOKEN,
+        "path": "/v1/chat/completions",
+        "endpoint": opened.endpoint,
+    }
+
+
+def test_a_settled_row_holds_what_became_of_it_and_its_price(store: Store, ledger: Ledger) -> None:
+    opened = open_row(store, ledger)
+    before = clock.now()
+    settle(store, ledger, Settlement(opened, OUTCOME, METERED))
+    (row,) = rows(store)
+    assert before <= row["settled_at"] <= clock.now()
+    expected: dict[str, object] = {
+        "status": 200,
+        "streamed": 1,
+        "duration_ms": 1500,
+        "first_byte_ms": 400,
+        "request_bytes": 120,
+        "response_bytes": 4567,
+        "upstream_request_id": "req_1",
+        "usage_source": "observed",
+        "model_asked": "gpt-4o-mini",
+        "model": "gpt-4o-mini-2024-07-18",
+        "input_tokens": 1000,
+        "cached_input_tokens": 600,
+        "output_tokens": 300,
+        "reasoning_tokens": 128,
+        "input_audio_tokens": None,
+        "output_audio_tokens": None,
+        "cost": 285_000_000,  # 400 x 0.15 + 600 x 0.075 + 300 x 0.6 USD for a million
+    }
+    assert {name: row[name] for name in expected} == expected
+    assert json.loads(row["price"])["gpt-4o-mini"]["cache_read_mtok"] == "0.075"
+
+
+@pytest.mark.parametrize("table", sums.TABLES)
+def test_sums_grow_with_each_settled_row_by_the_time_of_its_admission(store: Store, ledger: Ledger, table: str) -> None:
+    width = sums.TABLES[table]
+    at = [7 * width, 8 * width - 1, 8 * width, 8 * width + 1]
+    settlements = [Settlement(open_row(store, ledger, at=moment), OUTCOME, METERED) for moment in at]
+    settle(store, ledger, *settlements[:3])
+    settle(store, ledger, settlements[3])
+    first, second = rows(store, table)
+    assert (first["start"], second["start"]) == (7 * width, 8 * width)
+    for row in (first, second):
+        assert {name: row[name] for name in sums.AMOUNTS} == {
+            "requests": 2,
+            "observed": 2,
+            "estimated": 0,
+            "unpriced": 0,
+            "request_bytes": 240,
+            "response_bytes": 9134,
+            "input_tokens": 2000,
+            "cached_input_tokens": 1200,
+            "output_tokens": 600,
+            "reasoning_tokens": 256,
+            "input_audio_tokens": 0,
+            "output_audio_tokens": 0,
+            "cost": 570_000_000,
+        }
+        assert (row["project_id"], row["token_id"], row["model"]) == (PROJECT, TOKEN, "gpt-4o-mini-2024-07-18")
+
+
+def test_a_request_without_a_known_usage_or_price_says_so(store: Store, ledger: Ledger) -> None:
+    nothing, unpriced = open_row(store, ledger), open_row(store, ledger)
+    used = Metered(Source.ESTIMATED, (Consumption("homegrown", {"output_tokens": 5}),), "homegrown", "homegrown")
+    settle(store, ledger, Settlement(nothing), Settlement(unpriced, OUTCOME, used))
+    first, second = rows(store)
+    assert {first[name] for name in (*COLUMNS, "cost", "price", "model", "status")} == {None}
+    assert first["usage_source"] == "unknown"
+    assert (second["usage_source"], second["output_tokens"], second["cost"]) == ("estimated", 5, None)
+    totals = {row["model"]: (row["requests"], row["estimated"], row["unpriced"]) for row in rows(store, "daily_usage")}
+    assert totals == {"": (1, 0, 0), "homegrown": (1, 1, 1)}
+
+
+def test_several_models_of_one_request_add_up_and_cost_nothing_known_if_one_is_unknown(
+    store: Store, ledger: Ledger
+) -> None:
+    known = (Consumption("gpt-4o-mini", {"input_tokens": 10, "output_tokens": 1}), METERED.consumptions[0])
+    unknown = Consumption("homegrown", {"input_tokens": 1, "output_tokens": 1})
+    both, one = open_row(store, ledger), open_row(store, ledger)
+    settle(store, ledger, Settlement(both, OUTCOME, Metered(Source.OBSERVED, known)))
+    settle(store, ledger, Settlement(one, OUTCOME, Metered(Source.OBSERVED, (*known, unknown))))
+    first, second = rows(store)
+    assert (first["input_tokens"], first["output_tokens"]) == (1010, 301)
+    assert first["cost"] == 285_000_000 + 10 * 150_000 + 600_000
+    assert (second["input_tokens"], second["cost"]) == (1011, None)
+
+
+def test_a_row_is_settled_once(store: Store, ledger: Ledger) -> None:
+    opened = open_row(store, ledger)
+    settle(store, ledger, Settlement(opened, OUTCOME, METERED), Settlement(opened, OUTCOME, METERED))
+    once = rows(store), rows(store, "hourly_usage")
+    settle(store, ledger, Settlement(opened, OUTCOME, METERED), Settlement(opened))
+    assert (rows(store), rows(store, "hourly_usage")) == once
+    assert once[1][0]["requests"] == 1
+
+
+def test_who_was_taken_for_dead_corrects_what_others_have_settled(store: Store, ledger: Ledger) -> None:
+    opened = open_row(store, ledger)
+    settle(store, ledger, Settlement(opened))
+    settle(store, ledger, Settlement(opened))
+    settle(store, ledger, Settlement(opened, OUTCOME, METERED))
+    settle(store, ledger, Settlement(opened, OUTCOME, METERED))
+    (row,) = rows(store)
+    assert (row["usage_source"], row["input_tokens"]) == ("observed", 1000)
+    for table in sums.TABLES:
+        counts = {row["model"]: (row["requests"], row["observed"]) for row in rows(store, table)}
+        assert counts == {"": (0, 0), "gpt-4o-mini-2024-07-18": (1, 1)}
+
+
+def test_a_row_that_is_not_there_adds_nothing(store: Store, ledger: Ledger) -> None:
+    settle(store, ledger, Settlement(Opened("gone", 0, PROJECT, TOKEN, "/v1/models"), OUTCOME, METERED))
+    assert rows(store) == rows(store, "daily_usage") == []
+
+
+def test_what_cannot_be_written_is_settled_as_unknown_and_logged(
+    store: Store, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = [open_row(store, ledger), open_row(store, ledger)]
+    impossible = METERED._replace(model="\ud800")
+    settle(store, ledger, Settlement(opened[0], OUTCOME, METERED), Settlement(opened[1], OUTCOME, impossible))
+    assert [row["usage_source"] for row in rows(store)] == ["unknown", "unknown"]
+    assert sum(row["requests"] for row in rows(store, "daily_usage")) == 2
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_sums_are_those_of_the_rows(store: Store, ledger: Ledger) -> None:
+    """Whatever is settled, in whatever batches: the sums are the rows, added up."""
+    chance = random.Random(5)  # noqa: S311
+    settlements = [
+        Settlement(
+            open_row(store, ledger, at=chance.randrange(3 * clock.DAY), token_id=chance.choice("ab")),
+            OUTCOME,
+            chance.choice([METERED, Metered(), METERED._replace(source=Source.ESTIMATED, model="other")]),
+        )
+        for _ in range(120)
+    ]
+    while settlements:
+        number = chance.randrange(1, 30)
+        settle(store, ledger, *settlements[:number])
+        del settlements[:number]
+    for table, width in sums.TABLES.items():
+        expected: dict[tuple[object, ...], list[int]] = {}
+        for row in rows(store):
+            key = (row["started_at"] // width * width, row["token_id"], row["model"] or "")
+            amounts = [1, row["input_tokens"] or 0, row["cost"] or 0, row["usage_source"] == "estimated"]
+            expected[key] = [*map(sum, zip(expected.get(key, [0] * 4), amounts, strict=True))]
+        found = {
+            (row["start"], row["token_id"], row["model"]): [
+                row[name] for name in ("requests", "input_tokens", "cost", "estimated")
+            ]
+            for row in rows(store, table)
+        }
+        assert found == expected
