@@ -48,6 +48,7 @@ def test_each_request_of_any_kind_has_the_row_that_the_upstream_would_write(
     assert len(found) == len(load.sent) == gateway.token(token["id"])["request_count"] == REQUESTS
     sources = compare(found, upstream, load.sent)
     assert sources.total() == REQUESTS
+    assert "left" not in sources
     assert {one.kind for one in load.sent} == {*KINDS}
     totals = gateway.manage("GET", f"/manage/usage?tokenId={token['id']}").raise_for_status().json()["totals"]
     assert {name: totals[name] for name in sources} == dict(sources)

@@ -41,6 +41,7 @@ def test_the_ledger_is_what_the_upstream_knows(tmp_path: Path) -> None:
             f"the upstream answered {len(upstream.answered)}\nended, and equal to the upstream: {dict(sources)}\n"
             f"rows: {dict(Counter(row['usage_source'] for row in rows))}, counted {sum(counted.values())}"
         )
+        assert sources["left"] <= KILLS * CLIENTS
         assert Counter(row["token_id"] for row in rows) == Counter(counted)
         assert len(upstream.answered) <= len(rows) <= len(upstream.answered) + load.refused
         for grouping in ("token", "day,model", "hour,endpoint", "project"):
