@@ -4,18 +4,20 @@
 
 Both proxies stand before the same upstream and get the same load, in turn, several times. CPU is what the proxy's
 process itself used (/proc/<pid>/stat), latency what a client on a kept-alive connection saw. Full duty on our side:
-SQLite, a limited token, counted durably.
+SQLite, a limited token, counted durably, with a row in the ledger and the usage of a chat completion. Two more are the
+gateway with a duty taken out (`less.py`), to see what it costs.
 """
 
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,8 +27,35 @@ from support.gateway import Gateway, bearer
 from support.processes import Process, clean_environment, free_port, python, tool
 
 BODY = b'{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello!"}]}'
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 300\r\n\r\n" + b"{" + b" " * 298 + b"}"
+COMPLETION = json.dumps(
+    {
+        "id": "chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT",
+        "object": "chat.completion",
+        "created": 1741569952,
+        "model": "gpt-4o-mini-2024-07-18",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hello! How can I assist you today?", "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+        ],
+        "usage": {
+            "prompt_tokens": 19,
+            "completion_tokens": 10,
+            "total_tokens": 29,
+            "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+        },
+        "service_tier": "default",
+    }
+).encode()
+ANSWER = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(COMPLETION) + COMPLETION
+)
 WARM_UP = 300
+LESS = ("metering", "ledger")
 
 
 class Upstream(asyncio.Protocol):
@@ -82,7 +111,7 @@ async def load(proxy: Contestant, connections: int, requests: int) -> tuple[list
             answer = await reader.readuntil(b"\r\n\r\n")
             if not answer.startswith(b"HTTP/1.1 200"):
                 raise RuntimeError(answer.decode())
-            await reader.readexactly(300)
+            await reader.readexactly(len(COMPLETION))
             latencies.append(time.perf_counter() - start)
         writer.close()
 
@@ -111,6 +140,16 @@ def bare_mitmdump(folder: Path, upstream: int) -> Iterator[tuple[int, int]]:
         process.stop()
 
 
+def start_without(gateway: Gateway, duty: str) -> None:
+    """Start a proxy that lacks a duty, on the gateway's store."""
+    port = free_port()
+    command = python(str(Path(__file__).with_name("less.py")), duty)
+    env = {**gateway.env, "PROXY_LISTEN": f"127.0.0.1:{port}"}
+    process = Process(command, env=env, log=gateway.folder / f"without-{duty}.log")
+    process.wait_for_port(port)
+    gateway.use(process, port)
+
+
 def head(authorization: str) -> bytes:
     """Return a request's line and headers."""
     return (
@@ -119,18 +158,17 @@ def head(authorization: str) -> bytes:
     ).encode()
 
 
-def compare(bare: Contestant, gateway: Contestant, connections: int, rounds: int, requests: int) -> None:
-    """Measure both in turn and print a table of medians."""
-    contestants = (bare, gateway)
+def compare(contestants: Sequence[Contestant], connections: int, rounds: int, requests: int) -> None:
+    """Measure all in turn and print a table of medians, with the CPU of each against that of the first."""
     for contestant in contestants:
         asyncio.run(load(contestant, connections, WARM_UP))
     for _ in range(rounds):
         for contestant in contestants:
             contestant.measure(connections, requests)
     for contestant in contestants:
-        print(f"{connections:>11} {contestant.name:15} {contestant.medians()}")
-    ratio = statistics.median(ours / theirs for ours, theirs in zip(gateway.cpu_ms, bare.cpu_ms, strict=True))
-    print(f"{connections:>11} {'CPU ratio':15} {ratio:8.2f}")
+        pairs = zip(contestant.cpu_ms, contestants[0].cpu_ms, strict=True)
+        ratio = statistics.median(ours / theirs for ours, theirs in pairs)
+        print(f"{connections:>11} {contestant.name:17} {contestant.medians()} {ratio:9.2f}")
 
 
 def run(folder: Path, rounds: int, requests: int) -> None:
@@ -141,12 +179,16 @@ def run(folder: Path, rounds: int, requests: int) -> None:
     gateway_run = Gateway.start(folder, f"http://127.0.0.1:{upstream}", LOG_LEVEL="warning")
     with bare_mitmdump(folder, upstream) as (bare_pid, bare_port), gateway_run as gateway:
         token = gateway.make_token(max_requests=10**9)
-        print(f"{'connections':>11} {'':15} {'CPU ms':>8} {'p50 ms':>8} {'p99 ms':>8} {'req/s':>8}")
+        for duty in LESS:
+            start_without(gateway, duty)
+        print(f"{'connections':>11} {'':17} {'CPU ms':>8} {'p50 ms':>8} {'p99 ms':>8} {'req/s':>8} {'CPU ratio':>9}")
         for connections in (1, 32):
             bare = Contestant("bare mitmdump", bare_pid, bare_port, head("Bearer none"))
-            pid, port = gateway.proxies[0].process.pid, gateway.port
-            ours = Contestant("gateway", pid, port, head(bearer(token)["Authorization"]))
-            compare(bare, ours, connections, rounds, requests)
+            ours = [
+                Contestant(name, proxy.process.pid, proxy.port, head(bearer(token)["Authorization"]))
+                for name, proxy in zip(["gateway", *(f"without {duty}" for duty in LESS)], gateway.proxies, strict=True)
+            ]
+            compare([bare, *ours], connections, rounds, requests)
     serving.kill()
 
 

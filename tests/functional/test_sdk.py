@@ -7,7 +7,9 @@ from typing import Any
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
+from openai.types.realtime import RealtimeResponseUsage
 from support.gateway import Gateway
+from support.processes import wait_until
 
 MODEL = "gpt-4o-mini"
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Tell me a story"}]
@@ -25,17 +27,41 @@ def client(gateway: Gateway, token: dict[str, Any]) -> Iterator[openai.OpenAI]:
         yield client
 
 
+def spent(gateway: Gateway, token: dict[str, Any]) -> tuple[object, ...]:
+    """Return what the ledger says of the only request of a token, once it is settled."""
+
+    def rows() -> list[dict[str, Any]]:
+        found = gateway.manage("GET", f"/manage/requests?tokenId={token['id']}").raise_for_status()
+        return list(found.json()["data"])
+
+    wait_until(lambda: all(row["usage_source"] for row in rows()))
+    (row,) = rows()
+    return row["usage_source"], row["model"], row["input_tokens"], row["output_tokens"]
+
+
 def test_chat(client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]) -> None:
     completion = client.chat.completions.create(model=MODEL, messages=MESSAGES)
     assert completion.choices[0].message.content == ANSWER
-    assert completion.usage is not None
-    assert completion.usage.total_tokens > 0
+    told = completion.usage
+    assert told is not None
+    assert spent(gateway, token) == ("observed", MODEL, told.prompt_tokens, told.completion_tokens)
     assert gateway.token(token["id"])["request_count"] == 1
 
 
-def test_streamed_chat(client: openai.OpenAI) -> None:
+def test_streamed_chat(client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]) -> None:
     stream = client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == ANSWER
+    # By the model's own tokenizer, as the client did not ask for the usage: 4 for "Tell me a story", 7 around it.
+    assert spent(gateway, token) == ("estimated", MODEL, 11, 18)
+
+
+def test_streamed_chat_with_usage(client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]) -> None:
+    stream = client.chat.completions.create(
+        model=MODEL, messages=MESSAGES, stream=True, stream_options={"include_usage": True}
+    )
+    *_, told = [chunk.usage for chunk in stream]
+    assert told is not None
+    assert spent(gateway, token) == ("observed", MODEL, told.prompt_tokens, told.completion_tokens)
 
 
 def test_streamed_chat_async(gateway: Gateway, token: dict[str, Any]) -> None:
@@ -48,21 +74,30 @@ def test_streamed_chat_async(gateway: Gateway, token: dict[str, Any]) -> None:
     assert asyncio.run(read()) == ANSWER
 
 
-def test_responses(client: openai.OpenAI) -> None:
-    assert client.responses.create(model=MODEL, input="Tell me a story").output_text == ANSWER
+def test_responses(client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]) -> None:
+    response = client.responses.create(model=MODEL, input="Tell me a story")
+    assert response.output_text == ANSWER
+    assert response.usage is not None
+    expected = ("observed", MODEL, response.usage.input_tokens, response.usage.output_tokens)
+    assert spent(gateway, token) == expected
 
 
-def test_streamed_responses(client: openai.OpenAI) -> None:
+def test_streamed_responses(client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]) -> None:
     with client.responses.stream(model=MODEL, input="Tell me a story") as stream:
         events = [event.type for event in stream]
-        assert stream.get_final_response().output_text == ANSWER
+        response = stream.get_final_response()
+    assert response.output_text == ANSWER
     assert events[0] == "response.created"
     assert events[-1] == "response.completed"
+    assert response.usage is not None
+    expected = ("observed", MODEL, response.usage.input_tokens, response.usage.output_tokens)
+    assert spent(gateway, token) == expected
 
 
-def test_embeddings(client: openai.OpenAI) -> None:
+def test_embeddings(client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]) -> None:
     created = client.embeddings.create(model="text-embedding-3-small", input=["one", "two"])
     assert [embedding.index for embedding in created.data] == [0, 1]
+    assert spent(gateway, token) == ("observed", "text-embedding-3-small", created.usage.prompt_tokens, None)
 
 
 def test_models(client: openai.OpenAI) -> None:
@@ -78,22 +113,29 @@ def test_files(client: openai.OpenAI) -> None:
 
 
 def test_realtime_over_a_websocket(gateway: Gateway, token: dict[str, Any]) -> None:
-    async def converse() -> list[str]:
+    async def converse(number: int) -> tuple[list[str], list[RealtimeResponseUsage | None]]:
         base_url, websocket_url = f"{gateway.url}/v1", f"ws://127.0.0.1:{gateway.port}/v1"
         client = openai.AsyncOpenAI(base_url=base_url, websocket_base_url=websocket_url, api_key=token["token"])
         events: list[str] = []
+        told: list[RealtimeResponseUsage | None] = []
         async with client, client.realtime.connect(model="gpt-realtime") as connection:
             await connection.response.create()
             async for event in connection:
                 events.append(event.type)
                 if event.type == "response.done":
-                    break
-        return events
+                    told.append(event.response.usage)
+                    if len(told) == number:
+                        break
+                    await connection.response.create()
+        return events, told
 
-    events = asyncio.run(converse())
+    events, told = asyncio.run(converse(3))
     assert events[0] == "session.created"
     assert "response.output_text.delta" in events
     assert gateway.token(token["id"])["request_count"] == 1
+    used = [(usage.input_tokens or 0, usage.output_tokens or 0) for usage in told if usage]
+    assert len(used) == 3
+    assert spent(gateway, token) == ("observed", "gpt-realtime", *map(sum, zip(*used, strict=True)))
 
 
 def test_a_wrong_token_is_the_sdks_own_error(gateway: Gateway) -> None:
