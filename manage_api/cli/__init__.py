@@ -3,14 +3,19 @@
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import click
 
-from manage_api.cli import demo, processes, rotation, supervisor
+from manage_api.cli import demo, options, processes, reading, requests, rotation, supervisor, usage
 from store.bootstrap import management_token, open_store
 from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, note_stop_signals, or_exit
+from store.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter
 from store.settings import Listen, Settings
+from store.usage import Source
+from store.usage_statement import Dimension, UsageFilter
 from store.version import __version__
 
 
@@ -52,6 +57,30 @@ def rotate() -> None:
     """Encrypt the store anew with the first key of ENCRYPTION_KEY."""
     stopped = note_stop_signals()
     sys.exit(rotation.run(or_exit(Settings.load, BAD_SETTINGS), stopped))
+
+
+@main.command(name="usage")
+@options.by
+@options.filters
+@click.option("--format", "form", type=click.Choice(usage.FORMATS), default="table", show_default=True)
+def report_usage(by: Sequence[Dimension], form: str, **about: Any) -> None:
+    """Show what was used and what it cost."""
+    settings = or_exit(Settings.load, BAD_SETTINGS)
+    sys.exit(reading.run(settings, lambda store: usage.read(store, by, UsageFilter(**about), form)))
+
+
+@main.command(name="requests")
+@options.filters
+@click.option("--status", type=click.IntRange(100, 599), help="Answered with this status.")
+@click.option(
+    "--usage", "source", type=click.Choice([*(source.value for source in Source), OPEN]), help="How the usage is known."
+)
+@click.option("--limit", type=click.IntRange(1, MAX_LIMIT), default=DEFAULT_LIMIT, show_default=True)
+@click.option("--format", "form", type=click.Choice(requests.FORMATS), default="table", show_default=True)
+def list_requests(limit: int, form: str, **about: Any) -> None:
+    """List the newest requests."""
+    settings = or_exit(Settings.load, BAD_SETTINGS)
+    sys.exit(reading.run(settings, lambda store: requests.read(store, RequestFilter(**about), limit, form)))
 
 
 def _serve(settings: Settings, proxy: processes.Command, listens: dict[str, Listen]) -> None:

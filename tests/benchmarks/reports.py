@@ -40,8 +40,6 @@ ENDPOINTS = ["/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/mod
 TOKEN = str(uuid.UUID(int=7))
 PROJECT = str(uuid.UUID(int=7 % PROJECTS))
 
-PRICE = '{"source": "built-in", "input": "0.15"}'
-
 _SUMS = ("request_bytes", "response_bytes", *COLUMNS, "cost")
 _KEY = "project_id, token_id, COALESCE(model, ''), endpoint"
 
@@ -54,7 +52,7 @@ def rows(number: int) -> Iterator[tuple[object, ...]]:
         token = min(int(generator.expovariate(0.02)), TOKENS - 1)
         source = generator.choices(["observed", "estimated", "unknown"], [90, 8, 2])[0]
         begun = (
-            f"{started_at // 1000:012x}-{generator.getrandbits(92):023x}",
+            str(uuid.UUID(int=started_at // 1000 << 80 | generator.getrandbits(80))),
             str(uuid.UUID(int=1)),
             started_at,
             str(uuid.UUID(int=token % PROJECTS)),

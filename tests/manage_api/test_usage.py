@@ -180,3 +180,9 @@ def test_a_token_and_a_project_are_shown_with_their_usage(client: FlaskClient, u
     for path in (f"/manage/tokens/{used['id']}", f"/manage/projects/{used['project_id']}"):
         assert client.get(path).json["usage"] == SUMS  # type: ignore[index]
         assert "usage" not in client.patch(path, json={}).json  # type: ignore[operator]
+
+
+def test_head_works_where_get_does(client: FlaskClient) -> None:
+    for path in ("/manage/usage?groupBy=model", "/manage/usage?format=csv", "/manage/requests", "/manage/prices"):
+        assert client.head(path).status_code == 200
+    assert client.head("/manage/usage?groupBy=colour").status_code == 400

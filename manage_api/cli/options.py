@@ -1,0 +1,64 @@
+"""What the commands that read the ledger are asked on the command line: times, ids, groups."""
+
+import uuid
+from collections.abc import Callable, Sequence
+
+import click
+
+from store.clock import from_rfc3339
+from store.usage_statement import Dimension
+
+type Command = Callable[..., None]
+type Callback[T] = Callable[[click.Context, click.Parameter, str | None], T | None]
+
+
+def _read[T](read: Callable[[str], T], expected: str) -> Callback[T]:
+    """Make what reads an option by `read`; where that raises ValueError, `expected` is told, and not the text."""
+
+    def convert(_context: click.Context, _parameter: click.Parameter, text: str | None) -> T | None:
+        try:
+            return None if text is None else read(text)
+        except ValueError:
+            raise click.BadParameter(f"expected {expected}.") from None
+
+    return convert
+
+
+def _dimensions(text: str) -> Sequence[Dimension]:
+    return list(dict.fromkeys(Dimension(name) for name in text.split(",")))
+
+
+_NAMES = f"any of {', '.join(Dimension)}, separated by commas"
+
+_groups = _read(_dimensions, _NAMES)
+_time = _read(from_rfc3339, "a time such as 2026-11-25T14:00:00Z, or a date such as 2026-11-25")
+_id = _read(lambda text: str(uuid.UUID(text)), "an id (a UUID)")
+
+_FILTERS = (
+    click.option("--from", "start", metavar="TIME", callback=_time, help="Begun then or later: RFC 3339, or a date."),
+    click.option("--to", "end", metavar="TIME", callback=_time, help="Begun before that."),
+    click.option("--project", "project_id", metavar="ID", callback=_id, help="Of the project with this id."),
+    click.option("--token", "token_id", metavar="ID", callback=_id, help="Of the token with this id, or this value."),
+    click.option("--model", help="Of this model."),
+    click.option("--endpoint", help="Of an endpoint, such as /v1/chat/completions."),
+)
+
+
+def filters(command: Command) -> Command:
+    """Add the options that all commands have which read the ledger."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
+
+
+def by(command: Command) -> Command:
+    """Add the option that tells the groups of a report."""
+    option = click.option(
+        "--by",
+        metavar="GROUPS",
+        callback=_groups,
+        default="project,model",
+        show_default=True,
+        help=f"Groups: {_NAMES}.",
+    )
+    return option(command)

@@ -1,0 +1,42 @@
+"""Tables for people: columns in line, numbers to the right, amounts of money with six decimals."""
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+
+UNKNOWN = "-"
+
+
+def write(columns: Mapping[str, str], objects: Iterable[Mapping[str, object]]) -> str:
+    """Write the fields that `columns` names, each under its title; what is None becomes a dash."""
+    rows = [[each[name] for name in columns] for each in objects]
+    texts = [list(columns.values()), *([_text(value) for value in row] for row in rows)]
+    widths = [max(_width(text) for text in column) for column in zip(*texts, strict=True)]
+    numeric = [all(isinstance(row[index], int | Decimal | None) for row in rows) for index in range(len(columns))]
+    return "".join(_line(line, widths, numeric) for line in texts)
+
+
+def _line(texts: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:
+    cells = []
+    for text, width, right in zip(texts, widths, numeric, strict=True):
+        blanks = " " * (width - _width(text))
+        cells.append(blanks + text if right else text + blanks)
+    return "  ".join(cells).rstrip() + "\n"
+
+
+def _text(value: object) -> str:
+    """Write a cell on one line, without anything that a terminal would obey."""
+    match value:
+        case None:
+            return UNKNOWN
+        case int():
+            return f"{value:,}"
+        case Decimal():
+            return f"{value:,.6f}"
+    return "".join(character if character.isprintable() else "\ufffd" for character in str(value))
+
+
+def _width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)

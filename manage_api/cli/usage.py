@@ -1,0 +1,72 @@
+"""`llm-proxy usage`: the report of `/manage/usage`, straight from the store."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from manage_api import ledger_answers
+from manage_api.answers import JSONObject
+from manage_api.cli import table
+from manage_api.usage import as_csv
+from store.bootstrap import Store
+from store.tokens import Tokens
+from store.usage_report import UsageGroup, UsageReport, UsageReports
+from store.usage_statement import Dimension, UsageFilter
+from store.usage_sums import UsageSums
+
+FORMATS = ("table", "csv", "json")
+
+_KEYS: Mapping[Dimension, Sequence[str]] = {
+    Dimension.DAY: ["day"],
+    Dimension.HOUR: ["hour"],
+    Dimension.PROJECT: ["project"],
+    Dimension.TOKEN: ["project", "token"],
+    Dimension.MODEL: ["model"],
+    Dimension.ENDPOINT: ["endpoint"],
+}
+_ALWAYS = ("requests", "input_tokens", "output_tokens", "cost_usd")
+_SUMS = {
+    "requests": "requests",
+    "in_flight": "running",
+    "estimated": "estimated",
+    "unknown": "unknown",
+    "unpriced": "unpriced",
+    "input_tokens": "input",
+    "cached_input_tokens": "cached",
+    "output_tokens": "output",
+    "reasoning_tokens": "reasoning",
+    "input_audio_tokens": "spoken input",
+    "output_audio_tokens": "spoken output",
+    "cost_usd": "cost (USD)",
+}
+
+
+def read(store: Store, by: Sequence[Dimension], about: UsageFilter, form: str) -> str:
+    """Return the report as one of FORMATS. Raises InvalidRequest, StoreUnavailable."""
+    if about.token_id is not None:
+        about = replace(about, token_id=Tokens(store).public_id(about.token_id))
+    report = UsageReports(store).report(by, about)
+    if form == "csv":
+        return as_csv(report, by)
+    if form == "json":
+        return json.dumps(ledger_answers.usage_report(report, by), ensure_ascii=False, indent=2) + "\n"
+    return _as_table(report, by)
+
+
+def _as_table(report: UsageReport, by: Sequence[Dimension]) -> str:
+    """Write a table for people, with the totals below; sums that are 0 throughout are left out."""
+    totals = _sums(report.totals)
+    keys = list(dict.fromkeys(key for dimension in by for key in _KEYS[dimension]))
+    sums = {name: title for name, title in _SUMS.items() if name in _ALWAYS or totals[name]}
+    rows = [_row(group, by) for group in report.groups] if by else []
+    total = {**dict.fromkeys(keys, ""), **dict.fromkeys(keys[:1], "total"), **totals}
+    return table.write({**{key: key for key in keys}, **sums}, [*rows, total])
+
+
+def _row(group: UsageGroup, by: Sequence[Dimension]) -> JSONObject:
+    names = {"project": group.project_name or group.project_id, "token": group.token_id}
+    return {**ledger_answers.usage_group(group, by), **names, **_sums(group.sums)}
+
+
+def _sums(sums: UsageSums) -> JSONObject:
+    return {**ledger_answers.usage_sums(sums), "cost_usd": sums.cost_usd}

@@ -1,0 +1,158 @@
+"""`llm-proxy usage` and `llm-proxy requests`."""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from support.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, settle_request
+from support.stores import make_settings, make_token, opened
+
+from manage_api.cli import main, reading
+from store import usage_report
+from store.bootstrap import Store
+from store.clock import DAY
+from store.settings import Settings
+from store.usage import Source
+
+KNOWN = {"usage_source": Source.OBSERVED, "model": "gpt-4o", "input_tokens": 1000, "output_tokens": 30}
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("manage_api.cli.begin", lambda: None)  # it is about processes, not about commands
+    with opened(make_settings(tmp_path)) as store:
+        yield store
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def test_usage_as_a_table(store: Store) -> None:
+    token = make_token(store)
+    settle_request(store, project_id=token.project_id, token_id=token.id, **KNOWN, cost=43_500_000)
+    open_request(store)
+    result = run("usage")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == (
+        "project                               model   requests  running  input  output  cost (USD)\n"
+        "Tests                                 gpt-4o         1        0  1,000      30    0.000044\n"
+        f"{PROJECT_ID}  -              1        1      0       0           -\n"
+        "total                                                2        1  1,000      30    0.000044\n"
+    )
+    assert "unpriced" not in result.stdout
+
+
+def test_usage_of_nothing(store: Store) -> None:
+    assert store
+    assert run("usage", "--by", "token,day").stdout == (
+        "project  token  day  requests  input  output  cost (USD)\n"
+        "total                       0      0       0           -\n"
+    )
+
+
+def test_usage_as_json_and_csv(store: Store) -> None:
+    settle_request(store, **KNOWN, cost=43_500_000)
+    settle_request(store, started_at=NOON + DAY)
+    body = json.loads(run("usage", "--by", "day", "--format", "json").stdout)
+    assert [(group["day"], group["cost_usd"]) for group in body["groups"]] == [
+        ("2024-10-04", "0.0000435"),
+        ("2024-10-05", None),
+    ]
+    lines = run("usage", "--by", "day", "--format", "csv").stdout_bytes.split(b"\r\n")
+    assert lines[0].startswith(b"day,requests,")
+    assert [line[:13] for line in lines[1:]] == [b"2024-10-04,1,", b"2024-10-05,1,", b""]
+
+
+def test_usage_is_filtered(store: Store) -> None:
+    token = make_token(store)
+    settle_request(store, project_id=token.project_id, token_id=token.id)
+    settle_request(store, **KNOWN, started_at=NOON + DAY, endpoint="/v1/embeddings")
+    for filters in (
+        ("--token", token.value),
+        ("--token", token.id.upper()),
+        ("--project", PROJECT_ID),
+        ("--model", "gpt-4o"),
+        ("--endpoint", "/v1/embeddings"),
+        ("--from", "2024-10-05"),
+        ("--to", "2024-10-04T23:00:00-01:00"),
+    ):
+        result = run("usage", *filters, "--format", "json")
+        assert json.loads(result.stdout)["totals"]["requests"] == 1, filters
+
+
+def test_requests_as_a_table_and_as_json_lines(store: Store) -> None:
+    settled = settle_request(store, **KNOWN, duration_ms=1900, cost=43_500_000)
+    running = open_request(store, started_at=NOON + DAY, endpoint="/v1/models")
+    titles, first, second = run("requests").stdout.splitlines()
+    assert " ".join(titles.split()) == "started status ms endpoint model input output cost (USD) usage token request"
+    assert first.split() == [
+        *("2024-10-05T12:00:00Z", "-", "-", "/v1/models", "-", "-", "-", "-", "open", TOKEN_ID, running["id"])
+    ]
+    assert second.split() == [
+        *("2024-10-04T12:00:00Z", "200", "1,900", "/v1/chat/completions", "gpt-4o", "1,000", "30", "0.000044"),
+        *("observed", TOKEN_ID, settled["id"]),
+    ]
+    (line,) = run("requests", "--limit", "1", "--format", "jsonl").stdout.splitlines()
+    assert json.loads(line)["id"] == running["id"]
+
+
+def test_requests_are_filtered(store: Store) -> None:
+    token = make_token(store)
+    settle_request(store, **KNOWN, token_id=token.id, status=429)
+    settle_request(store, started_at=NOON - 1)
+    open_request(store)
+    for filters in (("--usage", "open"), ("--usage", "observed"), ("--status", "429"), ("--token", token.value)):
+        assert len(run("requests", *filters, "--format", "jsonl").stdout.splitlines()) == 1, filters
+    assert run("requests", "--to", "2024-10-04", "--format", "jsonl").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["usage", "--by", "colour"], "any of day, hour, project"),
+        (["usage", "--by", ""], "any of day, hour, project"),
+        (["usage", "--from", "yesterday"], "a date such as"),
+        (["usage", "--token", "secret-by-mistake"], "an id (a UUID)"),
+        (["usage", "--format", "jsonl"], "'table', 'csv', 'json'"),
+        (["requests", "--limit", "1001"], "1<=x<=1000"),
+        (["requests", "--usage", "OBSERVED"], "'observed', 'estimated', 'unknown', 'open'"),
+    ],
+)
+def test_a_bad_option_is_told(store: Store, arguments: list[str], message: str) -> None:
+    assert store
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "secret" not in result.stderr
+
+
+def test_a_report_that_is_too_large_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    settle_request(store)
+    monkeypatch.setattr(usage_report, "MAX_GROUPS", 0)
+    result = run("usage")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "The report has more than 0 groups: group by less, or for a shorter time.\n"
+
+
+def test_a_fault_of_the_store_is_told(store: Store) -> None:
+    connection = sqlite3.connect(store.database.path)
+    connection.execute("DROP TABLE request")
+    connection.close()
+    result = run("requests")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "The store does not answer: no such table: request.\n"
+
+
+def test_a_store_that_cannot_be_opened_ends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data").write_text("no folder")
+    with pytest.raises(SystemExit) as ended:
+        reading.run(make_settings(tmp_path), lambda _: "")
+    assert ended.value.code == 1
+    assert "Cannot use DATA_DIR" in capsys.readouterr().err

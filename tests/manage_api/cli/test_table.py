@@ -1,0 +1,28 @@
+from decimal import Decimal
+
+from manage_api.cli import table
+
+
+def test_columns_are_in_line_and_numbers_to_the_right() -> None:
+    objects: list[dict[str, object]] = [
+        {"name": "Search", "requests": 1234, "cost": Decimal("0.00004350")},
+        {"name": None, "requests": 5, "cost": None},
+    ]
+    assert table.write({"name": "project", "requests": "requests", "cost": "cost (USD)"}, objects) == (
+        "project  requests  cost (USD)\nSearch      1,234    0.000044\n-               5           -\n"
+    )
+
+
+def test_a_table_of_nothing_is_its_titles() -> None:
+    assert table.write({"a": "one", "b": "two"}, []) == "one  two\n"
+
+
+def test_what_a_terminal_would_obey_is_not_written() -> None:
+    text = table.write({"a": "a"}, [{"a": "x\x1b[2J\ny\u202e"}])
+    assert text == "a\nx\ufffd[2J\ufffdy\ufffd\n"
+
+
+def test_wide_characters_take_two_columns() -> None:
+    assert table.write({"a": "a", "b": "b"}, [{"a": "検索", "b": "x"}, {"a": "e\u0301", "b": "y"}]) == (
+        "a     b\n検索  x\ne\u0301     y\n"
+    )
