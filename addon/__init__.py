@@ -3,13 +3,15 @@
     next_layer       put the keyed layer (`seams/keyed_layer.py`) where mitmproxy would put its HTTP layer
     requestheaders   mask the credentials on the flow (`authentication.py`), check the edge (`edge.py`),
                      read the token; large and endless uploads are admitted here, as they are streamed
-    request          admit: the store decides and counts, then a grant for one destination is kept for this flow
+    request          admit: the store decides, counts and opens a row in the ledger, then a grant for one destination
+                     is kept for this flow, and its meter begins to read along
     (upstream)       the keyed layer sends the grant's key on a copy (`wire.py`), to that destination only
-    responseheaders  add the request ids and the upstream's duration; stream what is no small document
-    response, error  (or websocket_end) forget the exchange and its grant; one line in the log
+    responseheaders  add the request ids and the upstream's duration; stream what is no small document, with a `tap.py`
+    response, error  (or websocket_end) forget the exchange and its grant; one line in the log; settle its row
+                     (`settling.py`), with what was read of its usage
 
 `metering/` reads the usage from a copy of the bytes of a request and its answer, however they are coded
-(`content_coding.py`).
+(`content_coding.py`), and counts what told none, in a process of its own. `endpoints.py` takes the ids out of paths.
 
 `web/` looks on where mitmproxy is mitmweb: comments, copies of streamed bodies, and conversations as text
 (`conversation/`). `websocket_frames.py` bounds what mitmproxy keeps of a WebSocket; `sse.py` decodes event streams.

@@ -40,7 +40,7 @@ def check_error_response(response: httpx.Response, status: int, code: str, text:
 
 
 def check_request_ids(response: httpx.Response) -> None:
-    assert uuid.UUID(response.headers["x-llm-proxy-request-id"]).version == 4
+    assert uuid.UUID(response.headers["x-llm-proxy-request-id"]).version == 7
     assert response.headers["x-request-id"]
     assert "x-llm-proxy-remote-duration-ms" not in response.headers
 
