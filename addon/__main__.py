@@ -7,8 +7,8 @@ import asyncio
 
 import click
 from mitmproxy import options
+from mitmproxy.master import Master
 from mitmproxy.tools.dump import DumpMaster
-from mitmproxy.tools.web.master import WebMaster
 
 from addon.seams import listening, own_files
 from addon.startup import add_gateway
@@ -33,6 +33,8 @@ async def _serve(settings: Settings) -> None:
 
 
 async def _serve_web(settings: Settings) -> None:
+    from mitmproxy.tools.web.master import WebMaster  # noqa: PLC0415 - a tenth of a second, for nothing without --web
+
     master = WebMaster(options.Options(), with_termlog=False)
     master.options.update(web_open_browser=False)
     _prepare(master, settings)
@@ -43,7 +45,7 @@ async def _serve_web(settings: Settings) -> None:
         raise StartupError(f"Cannot listen on {settings.web} (WEB_LISTEN): {error.__cause__}.") from error
 
 
-def _prepare(master: DumpMaster | WebMaster, settings: Settings) -> None:
+def _prepare(master: Master, settings: Settings) -> None:
     add_gateway(master, settings)
     own_files.use(master, settings.mitmproxy_dir)
     master.options.update(mode=[listening.reverse_mode(settings)])

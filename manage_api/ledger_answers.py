@@ -46,10 +46,10 @@ def usage_report(report: UsageReport, by: Sequence[Dimension]) -> JSONObject:
 
 
 def usage_sums(sums: UsageSums) -> JSONObject:
-    """Return the schema `UsageSums`."""
-    cost = sums.cost_usd
+    """Return the schema `UsageSums`. Where nothing is known of any request, tokens are None, not 0."""
+    cost, is_known = sums.cost_usd, sums.observed or sums.estimated or not sums.requests
     fields = {**sums._asdict(), "unknown": sums.unknown, "cost_usd": None if cost is None else decimal_text(cost)}
-    return {name: fields[name] for name in SUMS_FIELDS}
+    return {name: fields[name] if is_known or name not in COLUMNS else None for name in SUMS_FIELDS}
 
 
 def usage_group(group: UsageGroup, by: Sequence[Dimension]) -> JSONObject:

@@ -79,6 +79,14 @@ def test_groups(client: FlaskClient, used: dict[str, str]) -> None:
     assert body["totals"]["requests"] == 4
 
 
+def test_tokens_of_which_nothing_is_known_are_null_and_not_0(client: FlaskClient, store: Store) -> None:
+    settle_request(store)
+    open_request(store)
+    totals = report(client)["totals"]
+    assert (totals["requests"], totals["unknown"], totals["in_flight"]) == (2, 1, 1)
+    assert {totals[name] for name in [*TOKENS, *SPOKEN, "cost_usd"]} == {None}
+
+
 def test_groups_by_hour(client: FlaskClient, used: dict[str, str]) -> None:
     hours = [group["hour"] for group in report(client, f"?groupBy=hour&tokenId={used['id']}")["groups"]]
     assert hours == ["2024-10-04T12:00:00Z", "2024-10-05T12:00:00Z"]

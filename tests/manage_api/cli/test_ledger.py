@@ -43,7 +43,7 @@ def test_usage_as_a_table(store: Store) -> None:
     assert result.stdout == (
         "project                               model   requests  running  input  output  cost (USD)\n"
         "Tests                                 gpt-4o         1        0  1,000      30    0.000044\n"
-        f"{PROJECT_ID}  -              1        1      0       0           -\n"
+        f"{PROJECT_ID}  -              1        1      -       -           -\n"
         "total                                                2        1  1,000      30    0.000044\n"
     )
     assert "unpriced" not in result.stdout
