@@ -8,6 +8,7 @@ from mitmproxy import http
 from addon import edge
 from addon.exchange import Exchange
 from addon.seams.log_records import without_bytes
+from store.tokens import masked
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ def _fields(flow: http.HTTPFlow, exchange: Exchange) -> dict[str, object]:
     return {
         "request_id": exchange.request_id,
         "method": flow.request.method,
-        "path": edge.path_of(flow.request).decode("latin-1").encode("unicode_escape").decode(),
+        "path": masked(edge.path_of(flow.request).decode("latin-1").encode("unicode_escape").decode()),
         "status": refusal.status if refusal else response.status_code if response else None,
         "code": refusal.code if refusal else None,
         "error": without_bytes(flow.error.msg) if flow.error else None,

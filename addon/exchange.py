@@ -1,6 +1,7 @@
 """What the gateway knows about a request under way: kept beside the flow, never on it, as flows are shown and saved."""
 
 import asyncio
+import re
 import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -14,8 +15,7 @@ from store.errors import GatewayError
 from store.ids import new_request_id
 from store.ledger import Opened
 
-MAX_ID = 128
-"""Characters of an upstream's request id that are kept."""
+_ID = re.compile(r"[!-~]{1,128}")
 
 
 class Destination(NamedTuple):
@@ -58,6 +58,8 @@ class Exchange:
     status: int | None = None
     """The answer's, once it has begun."""
     streamed: bool = False
+    ended: bool = False
+    """Whether the answer has come whole."""
     upstream_request_id: str | None = None
     refusal: GatewayError | None = None
     """What to answer instead of going on."""
@@ -67,6 +69,11 @@ class Exchange:
         self.opened = opened
         self.meter = Meter(opened.endpoint, request.query.get("model"))
         self.meter.begin_request(*_kind(request))
+
+    def _plain(self, request_id: str) -> str | None:
+        """Return an upstream's request id for the ledger; a header may hold anything, the key too."""
+        is_secret = self.grant is not None and self.grant.api_key in request_id
+        return request_id if _ID.fullmatch(request_id) and not is_secret else None
 
     def watch_request(self, data: bytes) -> None:
         """Show a piece of the request's body to the meter."""
@@ -83,7 +90,7 @@ class Exchange:
         self.answered = time.monotonic()
         self.status = response.status_code
         self.streamed = streaming.is_streamed_answer(response)
-        self.upstream_request_id = response.headers.get("x-request-id", "")[:MAX_ID] or None
+        self.upstream_request_id = self._plain(response.headers.get("x-request-id", ""))
         if self.meter and response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             self.meter.begin_socket()
         elif self.meter:
@@ -91,6 +98,7 @@ class Exchange:
 
     def end_answer(self, response: http.Response) -> None:
         """Take note that the answer has come whole; show it to the meter now, unless it was streamed."""
+        self.ended = True
         if self.meter:
             if not self.streamed:
                 self.meter.feed_answer(response.raw_content or b"")
@@ -127,13 +135,9 @@ class Exchanges:
             self._none_left.set()
         return exchange
 
-    def of(self, client_id: str) -> list[str]:
-        """Return the flows whose exchanges are under way on a client's connection."""
-        return [flow_id for flow_id, exchange in self._by_flow.items() if exchange.client_id == client_id]
-
-    def was_sent(self, flow_id: str) -> bool:
-        """Tell whether a request under way has gone upstream."""
-        return self._by_flow[flow_id].sent > 0
+    def of(self, client_id: str) -> dict[str, Exchange]:
+        """Return the exchanges under way on a client's connection, by their flows."""
+        return {flow_id: exchange for flow_id, exchange in self._by_flow.items() if exchange.client_id == client_id}
 
     def all(self) -> list[str]:
         """Return the flows whose exchanges are under way."""

@@ -28,8 +28,7 @@ from addon.settling import Settling
 from addon.tap import Tap
 from store.admission import Admission
 from store.errors import DestinationRefused, GatewayError, InvalidRequest, ServiceUnavailable
-from store.ledger import Opening
-from store.logs import mask_tokens
+from store.ledger import Opening, Settlement
 from store.settings import Settings, Upstream
 
 _log = logging.getLogger(__name__)
@@ -131,14 +130,17 @@ class Gateway:
         What waits for the store or for a connection gets `error` after that, and is accounted for there.
         """
         left = self._exchanges.of(client.id)
-        self._end_all([flow_id for flow_id in left if self._exchanges.was_sent(flow_id)])
+        self._end_all([flow_id for flow_id, exchange in left.items() if exchange.sent])
+        for exchange in self._exchanges.of(client.id).values():
+            exchange.refusal = exchange.refusal or ServiceUnavailable()  # nobody waits for it: it must not be sent
         if self._exchanges.of(client.id):
-            ctx.master.event_loop.call_later(self._longest_wait(), self._end_all, left)
+            ctx.master.event_loop.call_later(self._longest_wait(), self._end_all, list(left))
 
     @_guarded
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Mask the credentials, check the edge, read the token; admit what will be streamed."""
         credentials = authentication.take(flow.request)
+        self._end_all([flow.id])  # replayed again before its last replay has ended
         exchange = self._exchanges.open(flow.id, "" if flow.is_replay else flow.client_conn.id)
         if flow.error:  # mitmproxy is about to reject it, and calls `error` next
             exchange.refusal = InvalidRequest(MALFORMED)
@@ -230,6 +232,9 @@ class Gateway:
             admitted = await self._admission.admit_again(annotations.read(flow).token_id or "", opening)
         else:
             admitted = await self._admission.admit(token, opening)
+        if self._exchanges.get(flow.id) is not exchange:  # it was ended meanwhile, and would be settled by nobody
+            self._admission.settle(Settlement(admitted.opened))
+            raise ServiceUnavailable
         exchange.grant, exchange.upstream = Grant(destination, admitted.api_key, upstream.prefix), upstream.origin
         exchange.begin_metering(admitted.opened, flow.request)
         annotations.write(flow, admitted)
@@ -245,8 +250,8 @@ class Gateway:
     def _end(self, flow: http.HTTPFlow) -> None:
         exchange = self._exchanges.close(flow.id)
         if exchange is not None:
-            access_log.write(flow, exchange)
             annotations.note_used(flow, self._settling.settle(exchange))
+            access_log.write(flow, exchange)
 
     def _end_all(self, flow_ids: Sequence[str]) -> None:
         """End exchanges whose flows get no hook any more."""
@@ -272,7 +277,7 @@ class Gateway:
 
 def _opening(request: http.Request, request_id: str) -> Opening:
     path = edge.path_of(request).decode("ascii")  # the edge lets nothing else in
-    return Opening(request_id, request.method, mask_tokens(path)[:MAX_PATH], endpoint_of(path))
+    return Opening(request_id, request.method, path[:MAX_PATH], endpoint_of(path))
 
 
 def _reason(refusal: GatewayError, cause: str) -> str:

@@ -4,6 +4,7 @@ Everything that ends an exchange comes here, once. Nothing here raises, or waits
 """
 
 import asyncio
+import logging
 import time
 
 from addon.exchange import Exchange
@@ -13,6 +14,8 @@ from addon.metering.question import Question
 from store.admission import Admission
 from store.ledger import Outcome, Settlement
 from store.usage import Metered
+
+_log = logging.getLogger(__name__)
 
 
 class Settling:
@@ -25,18 +28,18 @@ class Settling:
 
     def settle(self, exchange: Exchange) -> Metered:
         """Settle an exchange that has ended, unless it never was admitted. Returns what its answer told."""
-        if exchange.opened is None or exchange.meter is None:
+        if exchange.opened is None:
             return Metered()
-        metered = exchange.meter.read()
-        settlement = Settlement(exchange.opened, _outcome(exchange, exchange.meter), metered)
-        question, exchange.meter = exchange.meter.open_question(), None  # its flow may stay in mitmweb for long
+        meter, exchange.meter = exchange.meter, None  # its flow may stay in mitmweb for long
+        settlement = Settlement(exchange.opened, _outcome(exchange, meter), meter.read() if meter else Metered())
+        question = meter.open_question() if meter else None
         if question is None:
             self._admission.settle(settlement)
-            return metered
+            return settlement.metered
         task = asyncio.create_task(self._estimate(settlement, question))
         self._estimates[task] = settlement
         task.add_done_callback(self._estimates.pop)
-        return metered
+        return settlement.metered
 
     async def drain(self) -> None:
         """Return once nothing is being counted any more."""
@@ -45,24 +48,28 @@ class Settling:
 
     def close(self) -> None:
         """Settle without an estimate what is still being counted."""
-        for task, settlement in self._estimates.items():
-            task.cancel()
-            self._admission.settle(settlement)
+        for settlement in self._estimates.values():
+            self._admission.settle(settlement)  # what its task says after that is too late
         self._estimator.close()
 
     async def _estimate(self, settlement: Settlement, question: Question) -> None:
-        metered = await self._estimator.answer(question)
-        self._admission.settle(settlement if metered is None else settlement._replace(metered=metered))
+        metered = None
+        try:
+            metered = await self._estimator.answer(question)
+        except Exception:
+            _log.exception("a usage is not estimated")
+        finally:
+            self._admission.settle(settlement if metered is None else settlement._replace(metered=metered))
 
 
-def _outcome(exchange: Exchange, meter: Meter) -> Outcome:
+def _outcome(exchange: Exchange, meter: Meter | None) -> Outcome:
     return Outcome(
         status=_status(exchange),
         streamed=exchange.streamed,
         duration_ms=_milliseconds(exchange.started, time.monotonic()),
         first_byte_ms=_milliseconds(exchange.started, exchange.answered) if exchange.answered else None,
-        request_bytes=meter.request_bytes,
-        response_bytes=meter.response_bytes,
+        request_bytes=meter.request_bytes if meter else None,
+        response_bytes=meter.response_bytes if meter and (exchange.streamed or exchange.ended) else None,
         upstream_request_id=exchange.upstream_request_id,
         upstream=exchange.upstream,
     )

@@ -98,6 +98,7 @@ class GroupCommit[Item, Result, Note]:
         self._waiting = 0
         self._notes: collections.deque[Note] = collections.deque()
         self._notes_due = 0.0
+        self._notes_failed = False
         self._dropped = 0
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -174,8 +175,8 @@ class GroupCommit[Item, Result, Note]:
     def _commit(self, batch: list[_Ticket[Item, Result]]) -> None:
         """Write a batch with the notes that wait, or notes alone; answer the batch, whatever happens."""
         outcomes: Sequence[Result | GatewayError] = []
-        notes = list(itertools.islice(self._notes, BATCH))
         alone = not batch
+        notes = [] if batch and self._notes_failed else list(itertools.islice(self._notes, BATCH))
         while (batch := self._drop_late(batch)) or (alone and notes):
             try:
                 with self._database.write(patience=LOCK_SLICE):
@@ -188,25 +189,27 @@ class GroupCommit[Item, Result, Note]:
                     self._postpone_notes()
                     return
                 continue
-            except StoreUnavailable as error:
-                _log.warning("the store does not answer: %s", error.__cause__)
-                outcomes = [StoreUnavailable() for _ in batch]
-                self._postpone_notes()
-            except Exception:
-                _log.exception("a batch failed")
-                outcomes = [GatewayError() for _ in batch]
-                self._postpone_notes()
+            except Exception as error:
+                outcomes = [_refusal(error) for _ in batch]
+                if notes:
+                    self._postpone_notes()
+                    notes = []
+                    if batch:
+                        continue  # it may be the notes that fail, and must not be
             else:
                 self._forget(notes)
             _answer(batch, outcomes)
             return
 
     def _postpone_notes(self) -> None:
+        """Try them again later, alone."""
+        self._notes_failed = True
         self._notes_due = time.monotonic() + RETRY_DELAY
 
     def _forget(self, written: Sequence[Note]) -> None:
         for _ in written:
             self._notes.popleft()
+            self._notes_failed = False
         if self._dropped:
             _log.error("notes were dropped while the store failed", extra={"notes": self._dropped})
             self._dropped = 0
@@ -233,6 +236,15 @@ class GroupCommit[Item, Result, Note]:
             return batch
         _answer(late, [StoreUnavailable() for _ in late])
         return [ticket for ticket in batch if ticket.deadline > now]
+
+
+def _refusal(error: Exception) -> GatewayError:
+    """Log why a batch failed, and return what its callers are told."""
+    if isinstance(error, StoreUnavailable):
+        _log.warning("the store does not answer: %s", error.__cause__)
+        return StoreUnavailable()
+    _log.error("a batch failed", exc_info=error)
+    return GatewayError()
 
 
 def _expire[Item, Result](ticket: _Ticket[Item, Result]) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from store import instances
+from store import instances, pricing
 from store.bootstrap import Store
 from store.clock import DAY
 from store.errors import GatewayError
@@ -53,6 +53,7 @@ class Housekeeping:
     def _run(self) -> None:
         while not self._stopped.wait(BEAT):
             try:
+                pricing.warm()
                 self._turn()
             except GatewayError as error:
                 self._watch.look_away()

@@ -18,6 +18,9 @@ BEAT = 5.0
 LEASE = 30.0
 """Seconds without a beat, watched all the time, after which a process is gone."""
 
+MAX_GAP = 3 * BEAT
+"""Seconds from one look to the next, beyond which nothing was watched: this process may itself have stood still."""
+
 CHUNK = 200
 """Rows that are settled, or deleted, in one transaction at most: requests wait meanwhile."""
 
@@ -73,10 +76,14 @@ class Watch:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._seen: dict[str, tuple[int | None, float]] = {}
+        self._last_look = 0.0
 
     def gone(self) -> list[str]:
         """Return the instances that have not beaten for LEASE, all the while watched. Raises StoreUnavailable."""
         now = time.monotonic()
+        if now - self._last_look > MAX_GAP:
+            self.look_away()
+        self._last_look = now
         with self._database.read():
             beats: dict[str, int | None] = dict.fromkeys(self._with_open_rows())
             beats.update(self._database.execute("SELECT id, beats FROM instance", ()))

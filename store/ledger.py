@@ -8,18 +8,28 @@ import functools
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import peewee
 
 from store import sums
+from store.clock import DAY
 from store.database import Database
 from store.pricing import Charge, Pricing
 from store.sums import Addend
+from store.tokens import masked
 from store.usage import COLUMNS, Metered, Source
 
 _log = logging.getLogger(__name__)
+
+MAX_MODELS = 200
+"""Models of a project in a day that have sums of their own: some upstreams repeat whatever name a caller makes up."""
+
+MAX_DAYS = 1000
+"""Days of projects that are kept in mind for that."""
+
+OTHER_MODELS = "{other}"
 
 _OPENED = ("id", "instance_id", "started_at", "project_id", "token_id", "method", "path", "endpoint")
 _SETTLED = (
@@ -79,6 +89,7 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._pricing = Pricing(database)
+        self._models: dict[tuple[int, str], set[str]] = {}
 
     def open(self, instance_id: str, rows: Sequence[tuple[Opening, Opened]]) -> None:
         """Add the rows of requests that a process admits; inside the transaction that counts them."""
@@ -89,7 +100,7 @@ class Ledger:
             for opening, opened in rows
             for value in (
                 *(opened.request_id, instance_id, opened.started_at, opened.project_id, opened.token_id),
-                *(opening.method, opening.path, opening.endpoint),
+                *(opening.method, masked(opening.path), opening.endpoint),
             )
         ]
         self._database.execute(_open(len(rows)), values)
@@ -98,16 +109,25 @@ class Ledger:
         """Settle rows, each once; inside a writing transaction.
 
         A row that another process has settled, as it took this one for dead, is corrected. What cannot be written as
-        it is, is settled as unknown: it must hold up nobody else.
+        it is, is settled without its usage: it must hold up nobody else.
         """
+        if not self._try(settlements):
+            for settlement in settlements:
+                if not self._try([settlement]):
+                    _log.error("a request is settled without its usage", extra={"request_id": settlement.opened[0]})
+                    self._settle([_without_texts(settlement)])
+
+    def _try(self, settlements: Sequence[Settlement]) -> bool:
+        """Settle rows, all or none; tell whether that was possible. Raises what is the database's fault."""
         try:
             with self._database.savepoint():
                 self._settle(settlements)
         except peewee.OperationalError:
-            raise  # the database's fault, not a settlement's
+            raise
         except Exception:
-            _log.exception("requests are settled without their usage", extra={"requests": len(settlements)})
-            self._settle([Settlement(settlement.opened) for settlement in settlements])
+            _log.exception("cannot settle as it is", extra={"requests": len(settlements)})
+            return False
+        return True
 
     def _settle(self, settlements: Sequence[Settlement]) -> None:
         now = self._database.now()
@@ -131,10 +151,11 @@ class Ledger:
         """Return the columns of a settled row, after its time, and what it adds to the sums."""
         opened, outcome, metered = settlement
         units, charge = metered.units, self._charge(settlement)
-        model = metered.model or (metered.model_asked if metered.consumptions else None)
+        asked, answered = _name(metered.model_asked), _name(metered.model)
+        model = answered or (asked if metered.consumptions else None)
         tokens = [units.get(unit) for unit in COLUMNS.values()]
         columns = (
-            *(str(metered.source), outcome.upstream_request_id, metered.model_asked, model),
+            *(str(metered.source), outcome.upstream_request_id, asked, model),
             *(outcome.status, outcome.streamed, outcome.duration_ms, outcome.first_byte_ms),
             *(outcome.request_bytes, outcome.response_bytes, *tokens),
             *((charge.cost, json.dumps(charge.prices)) if charge else (None, None)),
@@ -144,8 +165,19 @@ class Ledger:
             charge is None and metered.source is not Source.UNKNOWN,
             *(outcome.request_bytes, outcome.response_bytes, *tokens, charge.cost if charge else 0),
         ]
-        key = (opened.project_id, opened.token_id, model or "", opened.endpoint)
+        key = (opened.project_id, opened.token_id, self._summed_as(model or "", opened), opened.endpoint)
         return columns, Addend(opened.started_at, key, [int(amount or 0) for amount in amounts])
+
+    def _summed_as(self, model: str, opened: Opened) -> str:
+        """Return the model under which a row is summed up; of too many in a day, the further ones together."""
+        day = (opened.started_at // DAY, opened.project_id)
+        if len(self._models) > MAX_DAYS and day not in self._models:
+            self._models.clear()
+        models = self._models.setdefault(day, {""})
+        if model not in models and len(models) > MAX_MODELS:
+            return OTHER_MODELS
+        models.add(model)
+        return model
 
     def _charge(self, settlement: Settlement) -> Charge | None:
         """Return what all models cost together, or None where nobody knows that of one of them."""
@@ -159,6 +191,15 @@ class Ledger:
             return None
         prices = {model: price for charge in known for model, price in charge.prices.items()}
         return Charge(sum(charge.cost for charge in known), prices)
+
+
+def _name(model: str | None) -> str | None:
+    return model and masked(model)
+
+
+def _without_texts(settlement: Settlement) -> Settlement:
+    """Return what can always be written of a settlement: its numbers."""
+    return Settlement(settlement.opened, replace(settlement.outcome, upstream_request_id=None))
 
 
 @functools.cache

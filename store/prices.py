@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Self
 
+from peewee import fn
+
 from store import clock
 from store.bootstrap import Store
 from store.errors import NotFound
@@ -58,16 +60,21 @@ class OwnPrices:
 
         Rates are rounded to six decimals. Raises NotFound for an unknown project.
         """
-        columns = {"rates": _json(rates), "updated_at": clock.now()}
         key = {"project_id": project_id or "", "model": model or ""}
         with self._database.write():
             if project_id is not None and not Project.select().where(Project.id == project_id).exists():
                 raise NotFound("There is no such project.")
+            columns = {"rates": _json(rates), "updated_at": self._now()}
             Price.insert(id=str(uuid.uuid4()), **key, **columns).on_conflict(
                 conflict_target=[Price.project_id, Price.model], update=columns
             ).execute()
             row = Price.get(**key)
         return PriceRecord.of(row)
+
+    @staticmethod
+    def _now() -> int:
+        """Return a time that no other price has: those who keep prices in mind see by it that they have changed."""
+        return max(clock.now(), (Price.select(fn.MAX(Price.updated_at)).scalar() or 0) + 1)
 
     def delete(self, price_id: str) -> None:
         """Remove a price. Raises NotFound."""

@@ -6,6 +6,8 @@ Money is exact: Decimals while it is calculated, whole `COST_UNIT`s when it is k
 import functools
 import importlib.metadata
 import json
+import logging
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -30,8 +32,12 @@ RATES: Mapping[str, str] = {
 }
 """The rates of an own price, in USD for a million tokens, and what genai-prices calls them."""
 
-_MAX_COST = 2**63 - 1
+_MAX_COST = 2**53
+"""About 9,000 dollars for a request: no price that leads to more is to be believed."""
 _OWN = "own price"
+_DEFAULT_PROVIDER = "openai"
+
+_log = logging.getLogger(__name__)
 
 
 class Charge(NamedTuple):
@@ -49,7 +55,7 @@ class Pricing:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._own: dict[tuple[str, str], Mapping[str, str]] = {}
+        self._own: dict[tuple[str, str], ModelPrice] = {}
         self._own_version: object = None
 
     def refresh(self) -> None:
@@ -57,7 +63,8 @@ class Pricing:
         ((*version,),) = self._database.execute("SELECT COUNT(*), MAX(updated_at) FROM price", ())
         if version != self._own_version:
             rows = self._database.execute("SELECT project_id, model, rates FROM price", ())
-            self._own = {(project_id, model): json.loads(rates) for project_id, model, rates in rows}
+            read = {(project_id, model): _read(rates) for project_id, model, rates in rows}
+            self._own = {place: price for place, price in read.items() if price is not None}
             self._own_version = version
 
     def charge(
@@ -72,10 +79,18 @@ class Pricing:
             return _charge(own, used, upstream or "", moment, model_asked)
         except (ValueError, ArithmeticError):  # units that contradict each other
             return None
+        except Exception:
+            _log.exception("a usage has no cost")
+            return None
 
-    def _own_price(self, project_id: str, models: list[str]) -> Mapping[str, str] | None:
+    def _own_price(self, project_id: str, models: list[str]) -> "ModelPrice | None":
         places = [*((project_id, model) for model in models), (project_id, ANY), *((ANY, model) for model in models)]
         return next((self._own[place] for place in places if place in self._own), None)
+
+
+def warm() -> None:
+    """Load what prices take, so that the first request that has one does not wait for it."""
+    _find(ANY, ANY)
 
 
 def _is_whole(units: Units) -> bool:
@@ -84,14 +99,13 @@ def _is_whole(units: Units) -> bool:
 
 
 def _charge(
-    own: Mapping[str, str] | None, used: Consumption, upstream: str, moment: datetime, model_asked: str | None
+    own: "ModelPrice | None", used: Consumption, upstream: str, moment: datetime, model_asked: str | None
 ) -> Charge | None:
     from genai_prices import Usage  # noqa: PLC0415 - it takes a moment, and 20 MB: only where something has a price
 
     usage = Usage(**used.units)
     if own is not None:
-        price, origin = _model_price(tuple(sorted(own.items()))), _OWN
-        total = price.calc_price(usage)["total_price"]
+        price, origin, total = own, _OWN, own.calc_price(usage)["total_price"]
     else:
         found = _find(used.model or model_asked or "", upstream)
         if found is None:
@@ -106,15 +120,18 @@ def _charge(
     return Charge(cost, {used.model or model_asked or "": {"from": origin, **_rates(price, used.units)}})
 
 
-@functools.lru_cache(maxsize=256)
-def _model_price(rates: tuple[tuple[str, str], ...]) -> "ModelPrice":
-    """Return an own price as genai-prices has them.
+def _read(rates: str) -> "ModelPrice | None":
+    """Return an own price as genai-prices has them, or None where the row is damaged, or of a newer program.
 
     Input and output cost nothing where nothing is said of them, and audio from the cache what all else from it does.
     """
     from genai_prices.types import ModelPrice  # noqa: PLC0415 - as above
 
-    named = {RATES[name]: Decimal(rate) for name, rate in rates}
+    try:
+        named = {RATES[name]: Decimal(rate) for name, rate in json.loads(rates).items()}
+    except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError):
+        _log.error("an own price cannot be read, and does not count: set it again")
+        return None
     if {"cache_read_mtok", "input_audio_mtok"} <= named.keys():
         named["cache_audio_read_mtok"] = named["cache_read_mtok"]
     return ModelPrice(**{"input_mtok": Decimal(0), "output_mtok": Decimal(0), **named})
@@ -122,18 +139,19 @@ def _model_price(rates: tuple[tuple[str, str], ...]) -> "ModelPrice":
 
 @functools.lru_cache(maxsize=1024)
 def _find(model: str, upstream: str) -> "tuple[Provider, ModelInfo] | None":
-    """Find a model among those of the upstream's provider; behind an unknown upstream, by its name alone."""
+    """Find a model among those of the upstream's provider; behind an unknown upstream, by its name alone.
+
+    Names that nobody knows are looked for in the library's lists, as it remembers what it is asked for without bound.
+    """
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - as above
 
-    snapshot = get_snapshot()
-    for names in ((None, None, upstream), (model, None, None), (None, "openai", None)):
-        try:
-            provider = snapshot.find_provider(*names)
-        except LookupError:
-            continue
-        found = provider.find_model(model, all_providers=snapshot.providers)
-        return None if found is None else (provider, found)
-    return None
+    name, providers = model.lower(), get_snapshot().providers
+    here = [provider for provider in providers if re.match(provider.api_pattern, upstream)]
+    named = [provider for provider in providers if provider.model_match and provider.model_match.is_match(name)]
+    default = [provider for provider in providers if provider.id == _DEFAULT_PROVIDER]
+    provider = [*here, *named, *default][0]
+    found = provider.find_model(name, all_providers=providers)
+    return None if found is None else (provider, found)
 
 
 @functools.cache

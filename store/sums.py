@@ -28,6 +28,9 @@ AMOUNTS = (
 )
 """What is summed up: the columns of `models.Sums` beside its key."""
 
+MAX_SUM = 2**62
+"""Where sums end: SQLite would go on with fractions."""
+
 
 class Addend(NamedTuple):
     """What one row adds: when its request began (microseconds), the rest of the key, and the amounts."""
@@ -49,13 +52,25 @@ def add(database: Database, addends: Sequence[Addend]) -> None:
             key = (addend.started_at // width * width, *addend.key)
             sums[key] = [*map(sum, zip(sums[key], addend.amounts, strict=True))] if key in sums else [*addend.amounts]
         for key in sorted(sums):
-            database.execute(_upsert(table), (*key, *sums[key]))
+            database.execute(_upsert(table), (*key, *(min(amount, MAX_SUM) for amount in sums[key])))
+            if sums[key][0] < 0:
+                database.execute(_delete_empty(table), key)
+
+
+@functools.cache
+def _delete_empty(table: str) -> str:
+    conditions = " AND ".join(f"{name} = ?" for name in KEY)
+    return f"DELETE FROM {table} WHERE {conditions} AND requests = 0"  # noqa: S608 - no data
 
 
 @functools.cache
 def _upsert(table: str) -> str:
     names, places = ", ".join((*KEY, *AMOUNTS)), ", ".join("?" * (len(KEY) + len(AMOUNTS)))
-    more = ", ".join(f"{name} = {table}.{name} + excluded.{name}" for name in AMOUNTS)
+    more = ", ".join(
+        f"{name} = CASE WHEN {table}.{name} > {MAX_SUM} - excluded.{name} THEN {MAX_SUM}"
+        f" ELSE {table}.{name} + excluded.{name} END"
+        for name in AMOUNTS
+    )
     return (
         f"INSERT INTO {table} ({names}) VALUES ({places})"  # noqa: S608 - no data
         f" ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {more}"

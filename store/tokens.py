@@ -27,6 +27,16 @@ _LOG = logging.getLogger(__name__)
 _CANONICAL_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
+_SECRET = re.compile(
+    r"[0-9a-f]{8}-?[0-9a-f]{4}-?4[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12}|sk-[\w-]{8,}", re.IGNORECASE
+)
+
+
+def masked(text: str) -> str:
+    """Replace what looks like a token or a key: callers put them where none belongs."""
+    return _SECRET.sub("***", text)
+
+
 def is_token_value(text: str) -> bool:
     """Tell whether `text` has the form of a token's value: a canonical, lower-case UUIDv4."""
     return _CANONICAL_UUID4.fullmatch(text) is not None

@@ -14,8 +14,8 @@ type Units = Mapping[str, int]
 COST_UNIT = 1_000_000_000_000
 """In how many parts a US dollar is counted: a price of up to six decimals for a million tokens is exact."""
 
-MAX_COUNT = 2**53 - 1
-"""No unit is counted higher: what every reader of JSON takes as an exact number."""
+MAX_COUNT = 2**40
+"""No unit of a request is counted higher: no upstream that tells more is to be believed, and sums have an end too."""
 
 COLUMNS: Mapping[str, str] = {
     "input_tokens": "input_tokens",

@@ -12,14 +12,16 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow
 from mitmproxy.websocket import WebSocketData
+from support.processes import wait_until
 from support.requests import UPGRADE, make_request, make_response
 from support.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_settings, make_token, opened, set_columns
 
-from addon import answers
+from addon import access_log, answers
 from addon.gateway import Gateway
 from addon.tap import Tap
 from store.admission import Admission
 from store.bootstrap import Store
+from store.models import Request
 from store.projects import Projects
 from store.settings import Settings
 from store.tokens import TokenRecord, Tokens
@@ -317,6 +319,75 @@ def test_an_exchange_ends_once_and_is_logged_once(
     shown = repr(vars(lines[0]))
     assert token.id in shown
     assert not any(secret in shown for secret in (token.value, API_KEY, "key=secret"))
+
+
+def sources(store: Store) -> list[str | None]:
+    with store.database.read():
+        return [row.usage_source for row in Request.select().order_by(Request.id)]
+
+
+def test_a_log_that_fails_leaves_no_request_open(
+    settings: Settings, store: Store, token: TokenRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space left")
+
+    async def test(bench: Bench) -> None:
+        http_flow = await bench.send(token=token.value)
+        monkeypatch.setattr(access_log, "write", fail)
+        with pytest.raises(OSError, match="no space"):
+            bench.gateway.error(http_flow)
+        wait_until(lambda: sources(store) == ["unknown"])
+
+    run(settings, store, test)
+
+
+def test_a_request_that_was_ended_while_the_store_decided_is_settled_and_not_sent(
+    settings: Settings, store: Store, token: TokenRecord
+) -> None:
+    async def test(bench: Bench) -> None:
+        http_flow = bench.flow(token=token.value)
+        await bench.gateway.requestheaders(http_flow)
+        http_flow.request.timestamp_end = 1.0
+        deciding = asyncio.ensure_future(bench.gateway.request(http_flow))
+        await asyncio.sleep(0)
+        await bench.gateway._account()  # noqa: SLF001
+        await deciding
+        assert code_of(http_flow) == "service_unavailable"
+        wait_until(lambda: sources(store) == ["unknown"])
+
+    run(settings, store, test)
+
+
+def test_a_flow_that_is_replayed_before_its_last_replay_has_ended_has_two_rows(
+    settings: Settings, store: Store, token: TokenRecord
+) -> None:
+    async def test(bench: Bench) -> None:
+        http_flow = await bench.send(token=token.value)
+        http_flow.request.headers["Authorization"] = f"Bearer {token.value}"
+        await bench.gateway.requestheaders(http_flow)
+        await bench.gateway.request(http_flow)
+        wait_until(lambda: sources(store) == ["unknown", None])
+
+    run(settings, store, test)
+
+
+def test_a_client_that_is_gone_before_its_request_was_sent_has_it_refused(
+    settings: Settings, store: Store, token: TokenRecord
+) -> None:
+    async def test(bench: Bench) -> None:
+        waiting, sent = [await bench.send(token=token.value) for _ in range(2)]
+        for http_flow in (waiting, sent):
+            bench.exchanges.get(http_flow.id).client_id = "gone"  # type: ignore[union-attr]
+        bench.exchanges.get(sent.id).sent = 1.0  # type: ignore[union-attr]
+        client = tflow.tclient_conn()
+        client.id = "gone"
+        bench.gateway.client_disconnected(client)
+        assert bench.exchanges.get(sent.id) is None
+        assert bench.exchanges.get(waiting.id).refusal is not None  # type: ignore[union-attr]
+        wait_until(lambda: sources(store) == [None, "unknown"])
+
+    run(settings, store, test)
 
 
 def test_a_websocket_ends_with_its_close_and_not_with_its_handshake(

@@ -45,6 +45,7 @@ class Writer:
         self.store = store
         self.batches: list[int] = []
         self.noted: list[int] = []
+        self.fails_to_record = False
         self.deciding = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
@@ -53,6 +54,8 @@ class Writer:
         self.commit: Counter = GroupCommit(store.database, self.decide, self.record, self.unheard.append)
 
     def record(self, notes: Sequence[str]) -> None:
+        if self.fails_to_record:
+            self.store.database.execute("INSERT INTO elsewhere VALUES (1)", ())
         self.noted.append(len(notes))
         for note in notes:
             self.store.database.execute("INSERT INTO counted VALUES (?)", [note])
@@ -379,7 +382,17 @@ def test_notes_that_cannot_be_recorded_hold_up_no_item_for_ever(store: Store, wr
     with store.database.write():
         store.database.execute("ALTER TABLE elsewhere RENAME TO counted", ())
     assert asyncio.run(gather(writer, ["next"])) == [1]
-    assert counted(store) == ["next", "note kept"]
+    wait_until(lambda: counted(store) == ["next", "note kept"])
+
+
+def test_notes_that_fail_alone_cost_no_item_its_answer(store: Store, writer: Writer) -> None:
+    writer.fails_to_record = True
+    writer.commit.leave("note kept")
+    for _ in range(3):
+        assert asyncio.run(gather(writer, ["item"])) == [1]
+    writer.fails_to_record = False
+    wait_until(lambda: noted(store) == ["note kept"])
+    assert counted(store) == ["item", "item", "item", "note kept"]
 
 
 def test_of_too_many_notes_the_oldest_are_dropped_and_the_log_tells(

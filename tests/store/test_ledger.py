@@ -3,14 +3,16 @@ import logging
 import random
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from support.stores import opening
 
-from store import clock, sums
+from store import clock, sums, usage
 from store.bootstrap import Store
-from store.ledger import Ledger, Opened, Outcome, Settlement
+from store.ledger import MAX_MODELS, OTHER_MODELS, Ledger, Opened, Outcome, Settlement
+from store.models import Price
 from store.usage import COLUMNS, Consumption, Metered, Source
 
 PROJECT, TOKEN, INSTANCE = "project", "token", "instance"
@@ -154,6 +156,17 @@ def test_several_models_of_one_request_add_up_and_cost_nothing_known_if_one_is_u
     assert (second["input_tokens"], second["cost"]) == (1011, None)
 
 
+def test_models_that_are_made_up_have_no_sums_without_end(store: Store, ledger: Ledger) -> None:
+    number = MAX_MODELS + 20
+    made_up = [METERED._replace(model=f"made-up-{index}") for index in range(number)]
+    settle(store, ledger, *(Settlement(open_row(store, ledger, at=7), OUTCOME, metered) for metered in made_up))
+    settle(store, ledger, Settlement(open_row(store, ledger, at=7), OUTCOME, made_up[0]))
+    requests = {row["model"]: row["requests"] for row in rows(store, "daily_usage")}
+    assert len(requests) == MAX_MODELS + 1
+    assert (requests["made-up-0"], requests[OTHER_MODELS], sum(requests.values())) == (2, 20, number + 1)
+    assert len({row["model"] for row in rows(store)}) == number
+
+
 def test_a_row_is_settled_once(store: Store, ledger: Ledger) -> None:
     opened = open_row(store, ledger)
     settle(store, ledger, Settlement(opened, OUTCOME, METERED), Settlement(opened, OUTCOME, METERED))
@@ -173,7 +186,7 @@ def test_who_was_taken_for_dead_corrects_what_others_have_settled(store: Store, 
     assert (row["usage_source"], row["input_tokens"]) == ("observed", 1000)
     for table in sums.TABLES:
         counts = {row["model"]: (row["requests"], row["observed"]) for row in rows(store, table)}
-        assert counts == {"": (0, 0), "gpt-4o-mini-2024-07-18": (1, 1)}
+        assert counts == {"gpt-4o-mini-2024-07-18": (1, 1)}
 
 
 def test_a_row_that_is_not_there_adds_nothing(store: Store, ledger: Ledger) -> None:
@@ -181,15 +194,39 @@ def test_a_row_that_is_not_there_adds_nothing(store: Store, ledger: Ledger) -> N
     assert rows(store) == rows(store, "daily_usage") == []
 
 
-def test_what_cannot_be_written_is_settled_as_unknown_and_logged(
-    store: Store, ledger: Ledger, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("outcome", "metered"),
+    [
+        (OUTCOME, METERED._replace(model="\ud800")),
+        (replace(OUTCOME, upstream_request_id="\ud800"), METERED),
+        (OUTCOME, METERED._replace(consumptions=(Consumption("own", {"input_tokens": 2**70}),))),
+    ],
+)
+def test_what_cannot_be_written_is_settled_without_its_usage_and_disturbs_no_other(
+    store: Store, ledger: Ledger, caplog: pytest.LogCaptureFixture, outcome: Outcome, metered: Metered
 ) -> None:
-    opened = [open_row(store, ledger), open_row(store, ledger)]
-    impossible = METERED._replace(model="\ud800")
-    settle(store, ledger, Settlement(opened[0], OUTCOME, METERED), Settlement(opened[1], OUTCOME, impossible))
-    assert [row["usage_source"] for row in rows(store)] == ["unknown", "unknown"]
-    assert sum(row["requests"] for row in rows(store, "daily_usage")) == 2
-    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    opened = [open_row(store, ledger) for _ in range(3)]
+    ends = [(OUTCOME, METERED), (outcome, metered), (OUTCOME, METERED)]
+    settle(store, ledger, *(Settlement(row, *end) for row, end in zip(opened, ends, strict=True)))
+    assert [row["usage_source"] for row in rows(store)] == ["observed", "unknown", "observed"]
+    assert {row["status"] for row in rows(store)} == {200}
+    assert sum(row["requests"] for row in rows(store, "daily_usage")) == 3
+    assert {record.levelno for record in caplog.records} == {logging.ERROR}
+
+
+def test_sums_end_where_the_databases_numbers_do(store: Store, ledger: Ledger) -> None:
+    with store.database.write():
+        Price.create(id="1", project_id=PROJECT, model="", rates='{"input": "0.008"}', updated_at=1)
+    used = Metered(Source.OBSERVED, (Consumption("own", {"input_tokens": usage.MAX_COUNT, "output_tokens": 0}),))
+    first, second, third = (Settlement(open_row(store, ledger, at=7), OUTCOME, used) for _ in range(3))
+    settle(store, ledger, first)
+    assert rows(store, "daily_usage")[0]["cost"] == 8_000 * usage.MAX_COUNT
+    with store.database.write():
+        store.database.execute("UPDATE daily_usage SET cost = ?", (2**62 - 10,))
+    settle(store, ledger, second, third)
+    (day,), (hour,) = rows(store, "daily_usage"), rows(store, "hourly_usage")
+    assert (day["cost"], day["input_tokens"]) == (2**62, 3 * usage.MAX_COUNT)
+    assert hour["cost"] == 3 * 8_000 * usage.MAX_COUNT
 
 
 def test_sums_are_those_of_the_rows(store: Store, ledger: Ledger) -> None:

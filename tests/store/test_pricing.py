@@ -5,10 +5,12 @@ from decimal import Decimal
 
 import genai_prices
 import pytest
+from genai_prices.data_snapshot import get_snapshot
 
 from store import clock
 from store.bootstrap import Store
 from store.models import Price
+from store.prices import OwnPrices
 from store.pricing import ANY, Pricing
 from store.usage import COST_UNIT, Consumption
 
@@ -148,7 +150,36 @@ def test_an_own_price_is_exact_and_covers_what_it_does_not_name(store: Store, pr
 
 def test_a_cost_beyond_all_bounds_is_none(store: Store, pricing: Pricing) -> None:
     add_price(store, ANY, "dear", input="999999")
-    assert cost(pricing, Consumption("dear", {"input_tokens": 2**53 - 1, "output_tokens": 0})) is None
+    assert cost(pricing, Consumption("dear", {"input_tokens": 2**40, "output_tokens": 0})) is None
+
+
+@pytest.mark.parametrize("rates", ["", "nonsense", "[1]", '{"new": "1"}', '{"input": "x"}', '{"input": null}'])
+def test_an_own_price_that_cannot_be_read_does_not_count(
+    store: Store, pricing: Pricing, rates: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_price(store, ANY, "gpt-4o", input="4")
+    add_price(store, "project", "gpt-4o")
+    with store.database.write():
+        Price.update(rates=rates).where(Price.project_id == "project").execute()
+    assert cost(pricing, Consumption("gpt-4o", {"input_tokens": 1_000_000, "output_tokens": 0})) == 4
+    assert "set it again" in caplog.text
+
+
+def test_a_price_that_is_replaced_while_the_clock_stands_still_is_noted(
+    store: Store, pricing: Pricing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "now", lambda: NOW)
+    used, own = Consumption("own", {"input_tokens": 1_000_000, "output_tokens": 0}), OwnPrices(store)
+    for rate in (500, 7, 8):
+        own.set({"input": Decimal(rate)}, model="own")
+        assert cost(pricing, used) == rate
+
+
+def test_unknown_models_are_not_kept_in_mind_without_bound(pricing: Pricing) -> None:
+    for number in range(3000):
+        assert cost(pricing, Consumption(f"unknown-{number}", CHAT), upstream="http://127.0.0.1:1") is None
+    snapshot = get_snapshot()
+    assert len(snapshot._provider_misses) + len(snapshot._lookup_cache) + len(snapshot._provider_cache) < 100  # noqa: SLF001
 
 
 def test_the_price_of_the_time_holds(pricing: Pricing) -> None:

@@ -11,7 +11,7 @@ from store.bootstrap import Store
 from store.errors import InvalidRequest, NotFound, ProjectInactive
 from store.projects import Projects
 from store.settings import Settings
-from store.tokens import Tokens, is_token_value
+from store.tokens import Tokens, is_token_value, masked
 
 DAY = 24 * 3600 * clock.SECOND
 
@@ -47,6 +47,20 @@ def admission_of(store: Store) -> Iterator[Admission]:
 )
 def test_anything_but_a_canonical_uuid4_is_no_token_value(text: str) -> None:
     assert not is_token_value(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/v1/projects/8f14e45f-ceea-4672-9c6d-4cf0d7a1b5e1", "/v1/projects/***"),
+        ("/v1/x=8F14E45FCEEA46729C6D4CF0D7A1B5E1/y", "/v1/x=***/y"),
+        ("/v1/Bearer%20sk-proj-abc_DEF-0123456789", "/v1/Bearer%20***"),
+        ("/v1/files/file-abc123", "/v1/files/file-abc123"),
+        ("gpt-4o-mini-2024-07-18", "gpt-4o-mini-2024-07-18"),
+    ],
+)
+def test_what_looks_like_a_secret_is_masked(text: str, shown: str) -> None:
+    assert masked(text) == shown
 
 
 def test_a_new_token_has_the_defaults(store: Store, tokens: Tokens) -> None:

@@ -1,0 +1,170 @@
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.requests import make_request, make_response
+from support.stores import make_settings, make_token, opened, opening
+
+from addon.exchange import Exchange
+from addon.metering.estimator import Estimator
+from addon.metering.question import Question
+from addon.settling import Settling
+from store.admission import Admission
+from store.bootstrap import Store
+from store.errors import ServiceUnavailable
+from store.models import Request
+from store.usage import Consumption, Metered, Source
+
+JSON = ("Content-Type", "application/json")
+EVENTS = ("Content-Type", "text/event-stream")
+SAID = b'data: {"model": "gpt-4o", "choices": [{"index": 0, "delta": {"content": "Hello"}}]}\n\n'
+ESTIMATE = Metered(Source.ESTIMATED, (Consumption("gpt-4o", {"input_tokens": 3, "output_tokens": 1}),))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with opened(make_settings(tmp_path)) as store:
+        yield store
+
+
+@pytest.fixture
+def admission(store: Store) -> Iterator[Admission]:
+    admission = Admission(store)
+    yield admission
+    admission.close()
+
+
+@pytest.fixture
+def settling(admission: Admission) -> Iterator[Settling]:
+    settling = Settling(admission)
+    yield settling
+    settling.close()
+
+
+async def admitted(store: Store, admission: Admission) -> Exchange:
+    exchange = Exchange()
+    token = make_token(store)
+    row = (await admission.admit(token.value, opening())).opened
+    exchange.begin_metering(row, make_request(JSON, method="POST", path="/v1/chat/completions"))
+    exchange.watch_request(b'{"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}')
+    return exchange
+
+
+async def streamed(store: Store, admission: Admission) -> Exchange:
+    """Return an exchange whose answer told no usage."""
+    exchange = await admitted(store, admission)
+    exchange.begin_answer(make_response(EVENTS))
+    exchange.watch_answer(SAID)
+    return exchange
+
+
+def only_row(store: Store, admission: Admission) -> Request:
+    admission.close()
+    with store.database.read():
+        (row,) = Request.select()
+    return row
+
+
+def test_what_was_never_admitted_is_not_settled(settling: Settling) -> None:
+    assert settling.settle(Exchange()) == Metered()
+
+
+def test_what_the_upstream_told_is_written(store: Store, admission: Admission, settling: Settling) -> None:
+    async def main() -> None:
+        exchange = await admitted(store, admission)
+        response = make_response(JSON, ("X-Request-ID", "req_1"), ("Content-Length", "9"))
+        exchange.begin_answer(response)
+        response.raw_content = b'{"usage": {"prompt_tokens": 7, "completion_tokens": 2}}'
+        exchange.end_answer(response)
+        told = settling.settle(exchange)
+        assert told.units == {"input_tokens": 7, "output_tokens": 2}
+        assert exchange.meter is None
+
+    asyncio.run(main())
+    row = only_row(store, admission)
+    assert (row.usage_source, row.input_tokens, row.status, row.upstream_request_id) == ("observed", 7, 200, "req_1")
+    assert row.response_bytes == 55
+
+
+@pytest.mark.parametrize("request_id", [b"", b"a b", b"a\xffb", b"x" * 200])
+def test_a_request_id_that_is_none_is_not_kept(
+    store: Store, admission: Admission, settling: Settling, request_id: bytes
+) -> None:
+    async def main() -> None:
+        exchange = await admitted(store, admission)
+        response = make_response(JSON)
+        response.headers.fields += ((b"X-Request-ID", request_id),)
+        exchange.begin_answer(response)
+        settling.settle(exchange)
+
+    asyncio.run(main())
+    assert only_row(store, admission).upstream_request_id is None
+
+
+def test_what_told_nothing_is_counted(
+    store: Store, admission: Admission, settling: Settling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(_: Estimator, question: Question) -> Metered:
+        assert question.model == "gpt-4o"
+        return ESTIMATE
+
+    monkeypatch.setattr(Estimator, "answer", answer)
+
+    async def main() -> None:
+        assert settling.settle(await streamed(store, admission)).source is Source.UNKNOWN
+        await settling.drain()
+
+    asyncio.run(main())
+    row = only_row(store, admission)
+    assert (row.usage_source, row.input_tokens, row.output_tokens, row.streamed) == ("estimated", 3, 1, True)
+    assert row.response_bytes == len(SAID)
+
+
+def test_an_estimate_that_fails_leaves_the_usage_unknown(
+    store: Store, admission: Admission, settling: Settling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(_: Estimator, question: Question) -> Metered:
+        raise RuntimeError(question.endpoint)
+
+    monkeypatch.setattr(Estimator, "answer", answer)
+
+    async def main() -> None:
+        settling.settle(await streamed(store, admission))
+        await settling.drain()
+
+    asyncio.run(main())
+    row = only_row(store, admission)
+    assert (row.usage_source, row.status, row.output_tokens) == ("unknown", 200, None)
+
+
+def test_what_is_being_counted_at_the_end_is_settled_without(
+    store: Store, admission: Admission, settling: Settling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(_: Estimator, question: Question) -> Metered:
+        await asyncio.Event().wait()
+        raise AssertionError(question)
+
+    monkeypatch.setattr(Estimator, "answer", answer)
+
+    async def main() -> None:
+        settling.settle(await streamed(store, admission))
+        await asyncio.sleep(0)
+        settling.close()
+
+    asyncio.run(main())
+    assert only_row(store, admission).usage_source == "unknown"
+
+
+def test_the_status_is_the_one_that_the_client_saw(store: Store, admission: Admission, settling: Settling) -> None:
+    """An answer that is read whole before it is passed on is seen by nobody when it breaks off."""
+
+    async def main() -> None:
+        exchange = await admitted(store, admission)
+        exchange.begin_answer(make_response(JSON, ("Content-Length", "900")))
+        exchange.refusal = ServiceUnavailable()
+        settling.settle(exchange)
+
+    asyncio.run(main())
+    row = only_row(store, admission)
+    assert (row.status, row.response_bytes, row.streamed) == (503, None, False)
