@@ -11,6 +11,10 @@ STEP = 1024 * 1024
 
 _GZIP_OR_ZLIB = zlib.MAX_WBITS + 32
 _GZIP_START = b"\x1f"
+_ZLIB_SLICE = 64 * 1024
+"""Bytes that its decoder is given at once: it copies what it has not taken, after each step and each member."""
+_MAX_MEMBERS = 1000
+"""Members of one body: twenty bytes are an empty one, and each takes a decoder of its own."""
 _MAX_WINDOW = 8 * 1024 * 1024
 """Bytes; what a decoder of zstd has to take (RFC 9659)."""
 _BROTLI_LIMIT = STEP // 4
@@ -48,20 +52,31 @@ def _identity() -> _Steps:
 def _zlib() -> _Steps:
     """Decode gzip, which may have several members, or zlib; what follows them is left out."""
     member = zlib.decompressobj(_GZIP_OR_ZLIB)
+    members = 1
 
-    def steps(data: bytes) -> Iterator[bytes]:
-        nonlocal member
+    def begin() -> None:
+        nonlocal member, members
+        members += 1
+        if members > _MAX_MEMBERS:
+            raise zlib.error("too many members")
+        member = zlib.decompressobj(_GZIP_OR_ZLIB)
+
+    def slice_steps(data: bytes) -> Iterator[bytes]:
         if member.eof and data.startswith(_GZIP_START):
-            member = zlib.decompressobj(_GZIP_OR_ZLIB)
+            begin()
         while not member.eof:
             piece = member.decompress(data, STEP)
             yield piece
             data = member.unconsumed_tail
             if member.unused_data.startswith(_GZIP_START):
                 data = member.unused_data
-                member = zlib.decompressobj(_GZIP_OR_ZLIB)
+                begin()
             elif not data and len(piece) < STEP:
                 return
+
+    def steps(data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), _ZLIB_SLICE):
+            yield from slice_steps(data[start : start + _ZLIB_SLICE])
 
     return steps
 

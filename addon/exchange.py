@@ -67,7 +67,7 @@ class Exchange:
     def begin_metering(self, opened: Opened, request: http.Request) -> None:
         """Read along from now on, as the request has been admitted."""
         self.opened = opened
-        self.meter = Meter(opened.endpoint, request.query.get("model"))
+        self.meter = Meter(request.method, opened.endpoint, request.query.get("model"))
         self.meter.begin_request(*_kind(request))
 
     def _plain(self, request_id: str) -> str | None:

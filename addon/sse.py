@@ -34,7 +34,7 @@ class Decoder:
         self._max_event = max_event
         self._start: bytes | None = b""
         self._after_cr = False
-        self._partial: list[bytes] = []
+        self._partial = bytearray()
         self._data: list[bytes] = []
         self._type = b""
         self._size = 0
@@ -76,7 +76,8 @@ class Decoder:
         return start.removeprefix(_BOM)
 
     def _complete(self, line: bytes) -> bytes:
-        whole = b"".join([*self._partial, line])
+        self._partial += line
+        whole = bytes(self._partial)
         self._partial.clear()
         return whole
 
@@ -96,9 +97,9 @@ class Decoder:
         self._size += len(rest)
         if self._is_too_large():
             self._data.clear()
-            self._partial = [_COMMENT]
+            self._partial[:] = _COMMENT
         else:
-            self._partial.append(rest)
+            self._partial += rest
 
     def _begin(self) -> None:
         self.skipped += self._is_too_large()

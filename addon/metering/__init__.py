@@ -2,7 +2,8 @@
 
     meter        reads along one request and its answer; what the gateway feeds
     body         a body as it comes, decoded
-    excerpt      what is kept of a JSON document or a form, and the fields that can be read in it
+    excerpt      what is kept of a JSON document or a form
+    outline      the fields that can be read in it, or in an event
     event_stream the events of an answer
     session      the messages of a WebSocket
     usage        the usage objects of the API as units of genai-prices

@@ -5,8 +5,14 @@ from collections.abc import Callable
 
 from addon.content_coding import ContentDecoder
 
+ALLOWANCE = 8 * 1024 * 1024
+"""Bytes to which any compressed body is decoded; beyond what its own size allows it is read no further."""
+GROWTH = 40
+"""To how many times its size an answer may be decoded beside: JSON and event streams become 5 to 20 times as large."""
 MAX_DECODED = 256 * 1024 * 1024
-"""Bytes to which a compressed body is decoded; then it is read no further."""
+"""Bytes to which the largest body is decoded."""
+_LINE = 32
+"""Bytes that a line counts for beside its own: an event stream of nothing but lines takes longest to read."""
 
 EVENT_STREAM = "text/event-stream"
 FORM = "multipart/form-data"
@@ -14,12 +20,14 @@ _JSON = re.compile(r"application/(?:[\w.-]+\+)?json")
 
 
 class Body:
-    """Decodes one body and gives it to `sink`. What cannot be decoded is read no further."""
+    """Decodes one body and gives it to `sink`. What cannot be decoded, or becomes too large, is read no further."""
 
-    def __init__(self, coding: str, sink: Callable[[bytes], None]) -> None:
+    def __init__(self, coding: str, sink: Callable[[bytes], None], growth: int = GROWTH) -> None:
         self._sink = sink
         self._decoder: ContentDecoder | None = None
-        self._room = MAX_DECODED
+        self._growth = growth
+        self._came = 0
+        self._decoded = 0
         self._is_plain = coding.strip().lower() in {"", "identity"}
         self.is_readable = True
         """Whether all that came so far could be read."""
@@ -40,10 +48,12 @@ class Body:
             self._stop()
 
     def _decode(self, decoder: ContentDecoder, data: bytes) -> None:
+        self._came += len(data)
+        most = min(ALLOWANCE + self._growth * self._came, MAX_DECODED)
         try:
             for piece in decoder.feed(data):
-                self._room -= len(piece)
-                if self._room < 0:
+                self._decoded += len(piece) + _LINE * (piece.count(b"\n") + piece.count(b"\r"))
+                if self._decoded > most:
                     self._stop()
                     return
                 if piece:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -28,6 +29,7 @@ _log = logging.getLogger(__name__)
 
 _ROOT = Path(__file__).parents[2]
 """Where the package `addon` is."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
 """The environment has secrets; the process gets nothing else of it."""
 
@@ -36,7 +38,7 @@ class Estimator:
     """Counts tokens in a helper process, started at the first question, ended when idle or with this process."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "estimator")
+        self._thread = ThreadPoolExecutor(1, "estimator", _block_signals)
         """Talks to the process: one question after the other, in order."""
         self._helper: subprocess.Popen[bytes] | None = None
         self._idle: asyncio.TimerHandle | None = None
@@ -120,6 +122,14 @@ class Estimator:
             with contextlib.suppress(OSError):  # what was not sent yet
                 _pipe(helper.stdin).close()
             helper.wait()
+
+
+def _block_signals() -> None:
+    """Have the process that this thread starts hold back signals to all from its first moment, until it ignores them.
+
+    Other threads of this process take them.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
 def _start() -> subprocess.Popen[bytes]:

@@ -1,22 +1,20 @@
-"""What is kept of a body that may be of any size, and the fields that can be read in it."""
+"""What is kept of a body that may be of any size, and the model that a form names."""
 
 import re
-from collections.abc import Iterator
-
-from addon.conversation.fields import Fields, parse
 
 EDGE = 64 * 1024
 """Bytes of the start and of the end that are kept, and that a body may have to be parsed as a whole."""
 
-_TRIES = 16
-"""How often a name is looked for from the end: each try parses up to EDGE bytes."""
-_KEYS = (b'"usage"', b'"model"', b'"service_tier"')
+_BOM = b"\xef\xbb\xbf"
 _MODEL_IN_FORM = re.compile(rb'[;\s]name="?model"?\s*(?:;|\r\n|$)', re.IGNORECASE)
 _BOUNDARY = re.compile(r'boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))', re.IGNORECASE)
 
 
 class Excerpt:
-    """All of a body up to `most` bytes (at least EDGE); of a larger one the first and the last EDGE bytes."""
+    """All of a body up to `most` bytes (at least EDGE); of a larger one the first and the last EDGE bytes.
+
+    Its BOM, if it has one, is kept but not shown: no JSON begins with it.
+    """
 
     __slots__ = ("_end", "_most", "_start", "size")
 
@@ -41,28 +39,15 @@ class Excerpt:
 
     def whole(self) -> bytes | None:
         """Return the whole body, or None where it is not kept."""
-        return bytes(self._start) if self._end is None else None
+        return bytes(self._start).removeprefix(_BOM) if self._end is None else None
 
     def start(self) -> bytes:
         """Return the first bytes, at most EDGE."""
-        return bytes(self._start[:EDGE])
+        return bytes(self._start[:EDGE]).removeprefix(_BOM)
 
     def end(self) -> bytes:
         """Return the last bytes, at most EDGE."""
         return bytes((self._start if self._end is None else self._end)[-EDGE:])
-
-
-def fields_of(document: Excerpt) -> Fields:
-    """Return the top-level fields of a JSON object: all of a small one, of a large one what the excerpt tells.
-
-    Of a large one that is `usage`, `model` and `service_tier` near its end, and what stands whole at its start.
-    """
-    if document.size <= EDGE:
-        return parse(document.start()) or _first_fields(document.start())
-    last = _last_fields(document.end())
-    if {"usage", "model"} <= last.keys():
-        return last  # the start of a list of vectors takes 2 ms
-    return {**_first_fields(document.start()), **last}
 
 
 def model_in_form(form: Excerpt, content_type: str) -> str | None:
@@ -77,34 +62,3 @@ def model_in_form(form: Excerpt, content_type: str) -> str | None:
             if _MODEL_IN_FORM.search(head):
                 return value.removesuffix(b"\r\n").decode(errors="replace")
     return None
-
-
-def _first_fields(start: bytes) -> Fields:
-    """Return the fields that stand whole at the start of an object; the last one may be cut."""
-    found = parse(start, cut=True)
-    if found:
-        found.popitem()
-    return found
-
-
-def _last_fields(end: bytes) -> Fields:
-    """Return the fields from one of _KEYS on, where all that follows it shows that it is a key of the outermost object.
-
-    Only then what follows, with a brace before it, is an object. In a text the name's quotation marks are escaped.
-    """
-    found: Fields = {}
-    for key in _KEYS:
-        rests = (parse(b"{" + end[place:]) for place in _places(key, end))
-        found = {**next(filter(None, rests), {}), **found}
-    return found
-
-
-def _places(key: bytes, end: bytes) -> Iterator[int]:
-    """Yield where a key stands, from the last to the first."""
-    place = len(end)
-    for _ in range(_TRIES):
-        place = end.rfind(key, 0, place)
-        if place < 0:
-            return
-        if not end.endswith(b"\\", 0, place):
-            yield place

@@ -5,11 +5,12 @@ import logging
 from collections.abc import Callable
 from typing import Concatenate
 
-from addon.conversation.fields import Fields, fields, text
+from addon.conversation.fields import Fields, fields, parse, text
 from addon.metering.body import EVENT_STREAM, FORM, Body, is_json, media_type
 from addon.metering.event_stream import EventStream
-from addon.metering.excerpt import EDGE, Excerpt, fields_of, model_in_form
+from addon.metering.excerpt import EDGE, Excerpt, model_in_form
 from addon.metering.names import model_name, tier_name
+from addon.metering.outline import fields_of
 from addon.metering.question import Question, joined, texts_of
 from addon.metering.session import Session
 from addon.metering.transcript import MARKS, MAX_RAW
@@ -22,6 +23,9 @@ _SPEECH = "/v1/audio/speech"
 _BY_CHARACTER = "tts-1"
 """How the names begin of the models of speech that are paid by the character."""
 _OK = range(200, 300)
+_RE_READING = {"GET", "HEAD", "DELETE"}
+_RE_READ = ("/cancel", "/completions/{id}", "/runs/{id}")
+"""How the endpoints end where a POST gives what was made before, with what it used then."""
 _UNKNOWN = Metered()
 _NO_QUESTION: Question | None = None
 
@@ -49,24 +53,27 @@ def _guarded[**P, T](
 class Meter:
     """Reads along one request and its answer. None of its methods raises.
 
-    It holds 128 KiB of each body at most; where tokens can be counted 1 MiB of the request, and of the answer 1 MiB of
-    events and 4 MiB of text until a usage is told; besides that an event that is on its way, of 4 MiB at most.
+    It holds 128 KiB of each body at most; where something can be counted 1 MiB of the request, and where tokens can be
+    of the answer 1 MiB of events and 4 MiB of text until a usage is told; besides that two events of 4 MiB at most: one
+    that is on its way, and the last one that has a usage.
     """
 
-    def __init__(self, endpoint: str, query_model: str | None) -> None:
+    def __init__(self, method: str, endpoint: str, query_model: str | None) -> None:
         """Take the endpoint's path, with names in braces for ids, and the model that a WebSocket's address names."""
         self.request_bytes = 0
         """Bytes of the body that came, or of the client's messages."""
         self.response_bytes = 0
         self._endpoint = endpoint
+        self._re_reads = method in _RE_READING or endpoint.endswith(_RE_READ)
         self._query_model = model_name(query_model)
-        self._most = MAX_RAW if endpoint in MARKS else EDGE
+        self._most = MAX_RAW if endpoint in {*MARKS, _SPEECH} else EDGE
         self._status = 0
         self._request_type = ""
         self._request = Excerpt(self._most)
         self._request_body: Body | None = None
         self._model_asked: tuple[int, str | None] = (0, self._query_model)
         self._document: Excerpt | None = None
+        self._answered: tuple[tuple[int, bool], Fields] | None = None
         self._events: EventStream | None = None
         self._answer_body: Body | None = None
         self._has_ended = False
@@ -77,7 +84,7 @@ class Meter:
         """Take a request's headers; an empty text for one that is not there."""
         self._request_type = content_type
         if is_json(content_type) or media_type(content_type) == FORM:
-            self._request_body = Body(content_coding, self._request.feed)
+            self._request_body = Body(content_coding, self._request.feed, growth=0)
 
     @_guarded(None)
     def feed_request(self, data: bytes) -> None:
@@ -90,8 +97,8 @@ class Meter:
     def begin_answer(self, status: int, content_type: str, content_coding: str) -> None:
         """Take an answer's status and headers."""
         self._status = status
-        if "{" in self._endpoint:
-            return  # what it tells about is one that was made before, and was counted then
+        if self._re_reads or status not in _OK:
+            return  # it tells what was used before and counted then, or nothing was
         if media_type(content_type) == EVENT_STREAM:
             self._events = EventStream(self._endpoint)
             self._answer_body = Body(content_coding, self._events.feed)
@@ -139,7 +146,7 @@ class Meter:
         """Return what is to be counted when all is over; None where there is nothing, or a usage is known."""
         if self._session is not None:
             return self._session.question()
-        if self._endpoint not in MARKS or self._status not in _OK or self.read().source is not Source.UNKNOWN:
+        if self._endpoint not in MARKS or self.read().source is not Source.UNKNOWN:
             return None
         return self._question_of_events() or self._question_of_document()
 
@@ -155,18 +162,18 @@ class Meter:
 
     def _asked_in_body(self) -> str | None:
         if is_json(self._request_type):
-            return model_name(fields_of(self._request).get("model"))
+            return model_name(fields_of(self._request, is_whole=self._is_readable(self._request_body)).get("model"))
         return model_name(model_in_form(self._request, self._request_type))
 
     def _told_by_events(self, asked: str | None) -> Metered | None:
         consumption = None if self._events is None else self._events.consumption(asked)
         if self._events is None or consumption is None:
             return None
-        is_last = self._events.is_finished or self._has_ended
+        is_last = (self._events.is_finished or self._has_all()) and not self._events.is_partial
         return Metered(Source.OBSERVED if is_last else Source.ESTIMATED, (consumption,), asked, consumption.model)
 
     def _told_by_document(self, asked: str | None) -> Metered | None:
-        answer = self._answer_fields()
+        answer = self._answer_fields() if self._has_all() else {}
         units = units_of(fields(answer, "usage"))
         if units is None:
             return None
@@ -174,19 +181,32 @@ class Meter:
         return Metered(Source.OBSERVED, (Consumption(model, units, tier),), asked, model)
 
     def _model_answered(self) -> str | None:
-        """Return the model that a success names: errors repeat what callers make up."""
-        if self._status not in _OK:
-            return None
         return self._events.model if self._events else model_name(self._answer_fields().get("model"))
 
+    def _has_all(self) -> bool:
+        """Tell whether the answer came whole and all of it was read."""
+        return self._has_ended and self._is_readable(self._answer_body)
+
+    @staticmethod
+    def _is_readable(body: Body | None) -> bool:
+        return body is not None and body.is_readable
+
     def _answer_fields(self) -> Fields:
-        return {} if self._document is None else fields_of(self._document)
+        """Return the answer's fields. They are looked for again only when more of it has come."""
+        if self._document is None:
+            return {}
+        came = (self.response_bytes, self._has_all())
+        if self._answered is None or self._answered[0] != came:
+            self._answered = (came, fields_of(self._document, is_whole=came[1]))
+        return self._answered[1]
 
     def _characters(self, asked: str | None) -> Metered | None:
-        """Return what speech costs that is paid by the characters of its text."""
+        """Return what speech costs that is paid by the characters of its text; None where not all of that is known."""
         if self._endpoint != _SPEECH or self._status not in _OK or asked is None or not asked.startswith(_BY_CHARACTER):
             return None
-        characters = len(text(fields_of(self._request), "input"))
+        characters = len(text(parse(self._countable_request()), "input"))
+        if not characters:
+            return None
         return Metered(Source.ESTIMATED, (Consumption(asked, {"input_characters": characters}),), asked, asked)
 
     def _question_of_events(self) -> Question | None:
@@ -202,7 +222,7 @@ class Meter:
             self._countable_request(),
             joined(events.transcript.events),
             texts_of(said),
-            said.beyond,
+            events.transcript.beyond,
         )
 
     def _question_of_document(self) -> Question | None:
@@ -215,5 +235,5 @@ class Meter:
 
     def _countable_request(self) -> bytes:
         """Return the request's JSON, where all of it is kept."""
-        is_readable = self._request_body is not None and self._request_body.is_readable
+        is_readable = self._is_readable(self._request_body)
         return (self._request.whole() or b"") if is_readable and is_json(self._request_type) else b""

@@ -39,6 +39,11 @@ class Said:
         """Whether the answer says that it will be made later."""
         self._kept = 0
 
+    @property
+    def size(self) -> int:
+        """Bytes that were said."""
+        return self._kept + self.beyond
+
     def take(self, event: Fields) -> None:
         """Add what a chunk, an event, or an answer that came as a whole says."""
         if "choices" in event:

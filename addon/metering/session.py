@@ -1,7 +1,8 @@
 """A WebSocket: Realtime, or Responses. Each response of it tells its usage, and the sums of each model are kept."""
 
-from addon.conversation.fields import Fields, fields, parse, text
+from addon.conversation.fields import Fields, fields, text
 from addon.metering.names import model_name, tier_name
+from addon.metering.outline import fields_of_event
 from addon.metering.question import Question, joined, texts_of
 from addon.metering.transcript import MARKS, MAX_RAW, Transcript
 from addon.metering.usage import total, units_of
@@ -10,13 +11,16 @@ from store.usage import Consumption, Metered, Source, Units
 _MAX_MODELS = 32
 """Models whose sums are kept; of further ones nothing is."""
 _MAX_UNDER_WAY = 256
-"""Responses whose end is waited for."""
+"""Responses whose beginning is waited for, and as many whose end is."""
+_MAX_ID = 64
+"""Characters of an id that are kept."""
 _CREATED = "response.created"
 _DONE = {"response.done", "response.completed", "response.incomplete", "response.failed", "response.cancelled"}
 _TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
 _SESSIONS = {"session.created", "session.updated", "transcription_session.created", "transcription_session.updated"}
 _ASKED = "response.create"
-_MARKS = (b'"usage"', b"response.created", b"session.created", b"session.updated")
+_REFUSED = "error"
+_MARKS = (b'"usage"', b"response.created", b"session.created", b"session.updated", b'"error"')
 """What stands in the messages that are parsed, seldom in others: deltas, the most of them by far, are not."""
 
 
@@ -29,6 +33,8 @@ class Session:
         self._model = query_model
         self._transcription_model: str | None = None
         self._sums: dict[tuple[str | None, str | None], Units] = {}
+        self._asked: list[str] = []
+        """The client's own ids, or none, of the responses that it asked for and that have not begun."""
         self._under_way: set[str] = set()
         self._is_partial = False
         """Whether something was used that is not in the sums."""
@@ -41,7 +47,7 @@ class Session:
             if _ASKED.encode() in content:
                 self._take_request(content)
         elif any(mark in content for mark in _MARKS):
-            self._take_event(parse(content))
+            self._take_event(fields_of_event(content))
         if self._transcript is not None and not from_client:
             self._transcript.take(content)
 
@@ -50,7 +56,7 @@ class Session:
         consumptions = tuple(Consumption(model, units, tier) for (model, tier), units in self._sums.items())
         if not consumptions:
             return Metered(model_asked=self.model_asked, model=self._model)
-        is_partial = self._is_partial or bool(self._under_way)
+        is_partial = self._is_partial or bool(self._under_way or self._asked)
         source = Source.ESTIMATED if is_partial else Source.OBSERVED
         return Metered(source, consumptions, self.model_asked, consumptions[-1].model)
 
@@ -66,27 +72,33 @@ class Session:
             request=self._request,
             events=joined(transcript.events),
             texts=texts_of(transcript.said),
-            beyond=transcript.said.beyond,
+            beyond=transcript.beyond,
         )
 
     def _new_transcript(self) -> Transcript | None:
         return Transcript(self._endpoint) if self._endpoint in MARKS else None
 
     def _take_request(self, content: bytes) -> None:
-        message = parse(content)
+        message = fields_of_event(content)
         if text(message, "type") == _ASKED:
+            if len(self._asked) < _MAX_UNDER_WAY:
+                self._asked.append(_id(message, "event_id"))
             model = model_name(message.get("model")) or model_name(fields(message, "response").get("model"))
             self.model_asked = self.model_asked or model
             self._request = content if len(content) <= MAX_RAW else b""
 
     def _take_event(self, event: Fields) -> None:
         kind, response = text(event, "type"), fields(event, "response")
-        if kind in _SESSIONS:
+        if not event:
+            self._is_partial = True  # no JSON, or too large and of an unusual form
+        elif kind in _SESSIONS:
             self._take_session(fields(event, "session"))
         elif kind == _CREATED:
             self._begin(response)
         elif kind in _DONE:
             self._end(response)
+        elif kind == _REFUSED:
+            self._forget(_id(fields(event, "error"), "event_id"))
         elif kind == _TRANSCRIBED and self._transcription_model is not None:
             self._add(self._transcription_model, None, units_of(fields(event, "usage")))
         elif kind == _TRANSCRIBED:
@@ -98,13 +110,18 @@ class Session:
         told = transcription or fields(session, "input_audio_transcription")
         self._transcription_model = model_name(told.get("model"))
 
+    def _forget(self, refused: str) -> None:
+        if refused in self._asked:
+            self._asked.remove(refused)
+
     def _begin(self, response: Fields) -> None:
+        del self._asked[:1]
         if len(self._under_way) < _MAX_UNDER_WAY:
-            self._under_way.add(text(response, "id"))
+            self._under_way.add(_id(response, "id"))
         self._model = model_name(response.get("model")) or self._model
 
     def _end(self, response: Fields) -> None:
-        self._under_way.discard(text(response, "id"))
+        self._under_way.discard(_id(response, "id"))
         model = model_name(response.get("model")) or self._model or self.model_asked
         self._add(model, tier_name(response.get("service_tier")), units_of(fields(response, "usage")))
         self._transcript = self._new_transcript()
@@ -115,3 +132,7 @@ class Session:
             self._is_partial = True
         else:
             self._sums[place] = total(self._sums.get(place, {}), units)
+
+
+def _id(holder: Fields, name: str) -> str:
+    return text(holder, name)[:_MAX_ID]

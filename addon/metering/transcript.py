@@ -8,6 +8,8 @@ from addon.metering.said import Said
 
 MAX_RAW = 1024 * 1024
 """Bytes of events that are kept as they are. Of a longer answer the oldest are parsed one by one, for their text."""
+MAX_PARSED = 4 * 1024 * 1024
+"""Bytes of events that are parsed so: 20,000 chunks of a chat. Of further ones as much is text as of these."""
 
 _OBJECT_SIZE = 64
 """Bytes that Python takes for an event beside its own, about."""
@@ -29,6 +31,14 @@ class Transcript:
         self.said = Said()
         self._marks = MARKS[endpoint]
         self._size = 0
+        self._parsed = 0
+        self._unparsed = 0
+
+    @property
+    def beyond(self) -> int:
+        """Bytes that were said, about, and that are kept nowhere."""
+        share = self.said.size / max(self._parsed, 1)
+        return self.said.beyond + round(share * self._unparsed)
 
     def take(self, event: bytes) -> None:
         """Take the data of the next event."""
@@ -39,8 +49,15 @@ class Transcript:
         while self._size > MAX_RAW:
             oldest = self.events.popleft()
             self._size -= len(oldest) + _OBJECT_SIZE
-            self.said.take(parse(oldest))
+            self._pass_on(oldest)
 
     def is_empty(self) -> bool:
         """Tell whether nothing was said."""
         return not self.events and not self.said.texts
+
+    def _pass_on(self, event: bytes) -> None:
+        if self._unparsed or self._parsed + len(event) > MAX_PARSED:
+            self._unparsed += len(event)
+        else:
+            self._parsed += len(event)
+            self.said.take(parse(event))

@@ -1,4 +1,4 @@
-"""The usage objects of OpenAI's API, in the units of genai-prices."""
+"""The usage objects of OpenAI's API and of Anthropic's, in the units of genai-prices."""
 
 import math
 from collections.abc import Mapping
@@ -13,6 +13,10 @@ _INPUT, _OUTPUT = "input_tokens_details", "output_tokens_details"
 _REALTIME_INPUT, _REALTIME_OUTPUT = "input_token_details", "output_token_details"
 """Of Realtime and transcriptions."""
 _CACHED = (_REALTIME_INPUT, "cached_tokens_details")
+_CACHE_READ, _CACHE_WRITTEN = "cache_read_input_tokens", "cache_creation_input_tokens"
+"""Of Anthropic's messages, whose `input_tokens` are those beside."""
+_TOTAL_NAMES = {"prompt_tokens", _INPUT, _REALTIME_INPUT}
+"""What shows that the input is a total: some gateways tell the names of both."""
 
 _PATHS: Mapping[str, tuple[_Path, ...]] = {
     "input_tokens": (("prompt_tokens",), ("input_tokens",)),
@@ -21,8 +25,13 @@ _PATHS: Mapping[str, tuple[_Path, ...]] = {
         (_CHAT_INPUT, "cached_tokens"),
         (_INPUT, "cached_tokens"),
         (_REALTIME_INPUT, "cached_tokens"),
+        (_CACHE_READ,),
     ),
-    "cache_write_tokens": ((_CHAT_INPUT, "cache_write_tokens"), (_INPUT, "cache_write_tokens")),
+    "cache_write_tokens": (
+        (_CHAT_INPUT, "cache_write_tokens"),
+        (_INPUT, "cache_write_tokens"),
+        (_CACHE_WRITTEN,),
+    ),
     "output_reasoning_tokens": ((_CHAT_OUTPUT, "reasoning_tokens"), (_OUTPUT, "reasoning_tokens")),
     "input_text_tokens": ((_INPUT, "text_tokens"), (_REALTIME_INPUT, "text_tokens")),
     "input_audio_tokens": ((_CHAT_INPUT, "audio_tokens"), (_REALTIME_INPUT, "audio_tokens")),
@@ -47,10 +56,19 @@ def units_of(usage: Mapping[str, object]) -> Units | None:
     """
     told = {unit: _first_count(usage, paths) for unit, paths in _PATHS.items()}
     units = {unit: count for unit, count in told.items() if count is not None}
+    if not _TOTAL_NAMES & usage.keys():
+        _add_cached(units)
     seconds = _rounded_up(usage.get(_SECONDS))
     if seconds is not None:
         units[_AUDIO_SECONDS] = seconds
     return units or None
+
+
+def _add_cached(units: dict[str, int]) -> None:
+    """Make Anthropic's `input_tokens`, where they are told, a total."""
+    parts = units.get("cache_read_tokens", 0) + units.get("cache_write_tokens", 0)
+    if "input_tokens" in units:
+        units["input_tokens"] = min(units["input_tokens"] + parts, MAX_COUNT)
 
 
 def total(one: Units, other: Units) -> Units:

@@ -1,5 +1,6 @@
 import functools
 import gzip
+import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterable
@@ -85,3 +86,12 @@ def test_bytes_that_broke_are_decoded_or_raise(coding: str, chunks: list[bytes],
         decoded(coding, [COMPRESS[coding](BODY)[:intact], *chunks])
     except ValueError as error:
         assert str(error).startswith(f"no {coding}: ")  # noqa: PT017 - it may also be decoded
+
+
+@pytest.mark.parametrize("length", [20, 10**7])
+def test_members_without_end_raise(length: int) -> None:
+    several = gzip.compress(b"") * 50_000
+    start = time.process_time()
+    with pytest.raises(ValueError, match="too many members"):
+        decoded("gzip", in_chunks(several, length))
+    assert time.process_time() - start < 0.5  # 0.02 on an idle machine

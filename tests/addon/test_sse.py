@@ -115,3 +115,17 @@ def test_a_megabyte_in_small_chunks_takes_milliseconds() -> None:
     for _ in range(2**20 // len(chunk)):
         decoder.feed(chunk)
     assert time.process_time() - start < 0.5  # 0.02 on an idle machine
+
+
+def test_a_line_in_small_pieces_takes_its_size() -> None:
+    decoder, piece = Decoder(), bytearray(b"xy")
+    decoder.feed(b"data: ")
+    tracemalloc.start()
+    try:
+        for _ in range(50_000):
+            decoder.feed(bytes(piece))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 150_000
+    assert decoder.feed(b"\n\n") == [Event(b"message", b"xy" * 50_000)]

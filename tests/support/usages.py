@@ -1,4 +1,4 @@
-"""Usage objects as the reference of OpenAI's API publishes them."""
+"""Usage objects as the references of OpenAI's API and of Anthropic's publish them."""
 
 CHAT = {
     "prompt_tokens": 19,
@@ -85,3 +85,12 @@ REALTIME = {
     },
     "output_token_details": {"text_tokens": 30, "audio_tokens": 91},
 }
+MESSAGE_START = {"input_tokens": 25, "output_tokens": 1}
+MESSAGE_DELTA = {"output_tokens": 15}
+MESSAGE_CACHED = {
+    "cache_creation_input_tokens": 0,
+    "cache_read_input_tokens": 188086,
+    "input_tokens": 21,
+    "output_tokens": 393,
+}
+MESSAGE_WRITTEN = {**MESSAGE_CACHED, "cache_creation_input_tokens": 188086, "cache_read_input_tokens": 0}

@@ -174,3 +174,14 @@ def test_the_process_gets_no_secret(estimator: Estimator, monkeypatch: pytest.Mo
     environment = Path(f"/proc/{the_helper()}/environ").read_bytes()
     assert b"PYTHONPATH" in environment
     assert b"ENCRYPTION_KEY" not in environment
+
+
+def test_a_process_that_has_just_been_started_takes_no_signal_to_all(estimator: Estimator) -> None:
+    async def ask() -> None:
+        waiting = asyncio.ensure_future(estimator.answer(question()))
+        await until(lambda: helpers() != [])
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(the_helper(), number)
+        assert await waiting == estimate(2)
+
+    asyncio.run(ask())

@@ -1,15 +1,11 @@
-import json
-import time
 import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addon.metering.excerpt import EDGE, Excerpt, fields_of, model_in_form
+from addon.metering.excerpt import EDGE, Excerpt, model_in_form
 
-USAGE = {"prompt_tokens": 5}
-LONG = [0.12345] * 20_000
 FORM_TYPE = "multipart/form-data; boundary=----x; charset=utf-8"
 
 
@@ -18,10 +14,6 @@ def excerpt(data: bytes, most: int = EDGE, step: int = 10_000) -> Excerpt:
     for start in range(0, len(data), step):
         kept.feed(data[start : start + step])
     return kept
-
-
-def read(document: object) -> dict[str, object]:
-    return fields_of(excerpt(json.dumps(document).encode()))
 
 
 def form(*fields: tuple[str, bytes]) -> bytes:
@@ -55,79 +47,14 @@ def test_a_long_body_takes_no_more_than_its_edges(step: int) -> None:
     assert held < 6 * EDGE
 
 
-def test_all_fields_of_a_small_document_are_told() -> None:
-    document = {"usage": USAGE, "model": "m", "other": [1]}
-    assert read(document) == document
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        {"data": LONG, "model": "m", "usage": USAGE, "service_tier": "flex", "user": None},
-        {"model": "m", "service_tier": "flex", "usage": USAGE, "data": LONG},
-        {"model": "m", "data": LONG, "usage": USAGE, "data2": LONG[:1000], "service_tier": "flex"},
-        {"data": LONG, "service_tier": "flex", "data2": [{"model": "n"}] * 20, "usage": USAGE, "model": "m", "a": {}},
-    ],
-)
-def test_of_a_large_document_the_fields_near_its_edges_are_told(document: dict[str, object]) -> None:
-    found = read(document)
-    assert {name: found[name] for name in ("usage", "model", "service_tier")} == {
-        "usage": USAGE,
-        "model": "m",
-        "service_tier": "flex",
-    }
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        {"data": LONG, "last": {"usage": USAGE}},
-        {"data": LONG, "last": [{"usage": USAGE}]},
-        {"data": LONG, "last": {"usage": USAGE, "more": 1}, "other": 1},
-        {"data": LONG, "text": json.dumps({"usage": USAGE})},
-        {"data": LONG, 'x"usage': USAGE},
-        [*LONG, {"usage": USAGE}],
-    ],
-)
-def test_a_usage_that_is_not_the_documents_own_is_not_taken(document: object) -> None:
-    assert "usage" not in read(document)
-
-
-def test_of_two_usages_the_documents_own_is_taken() -> None:
-    inner = {"usage": {"prompt_tokens": 99}}
-    assert read({"data": LONG, "usage": USAGE, "last": [inner] * 10})["usage"] == USAGE
-
-
-def test_white_space_and_an_end_of_line_do_no_harm() -> None:
-    data = json.dumps({"data": LONG, "usage": USAGE}, indent=1).replace(":", " : ").encode() + b"\n"
-    assert fields_of(excerpt(data))["usage"] == USAGE
-
-
-@pytest.mark.parametrize("most", [EDGE, 100 * EDGE])
-def test_a_large_document_that_was_cut_tells_its_start_alone(most: int) -> None:
-    data = json.dumps({"model": "m", "data": LONG, "usage": USAGE}).encode()[:-1]
-    assert fields_of(excerpt(data, most)) == {"model": "m"}
-
-
-def test_the_field_in_which_a_document_was_cut_is_not_told() -> None:
-    whole = json.dumps({"model": "gpt-4o", "usage": {"prompt_tokens": 1234, "completion_tokens": 5678}}).encode()
-    for length in range(len(whole)):
-        found = fields_of(excerpt(whole[:length]))
-        assert found in ({}, {"model": "gpt-4o"})
+def test_a_mark_of_the_byte_order_is_not_shown() -> None:
+    kept = excerpt(b"\xef\xbb\xbf{}", step=1)
+    assert (kept.whole(), kept.start()) == (b"{}", b"{}")
 
 
 @given(st.binary(max_size=100))
 def test_no_bytes_raise(data: bytes) -> None:
-    fields_of(excerpt(data))
-    fields_of(excerpt(bytes(EDGE) + data))
     model_in_form(excerpt(data), FORM_TYPE)
-
-
-def test_a_document_made_to_be_slow_is_read_fast() -> None:
-    body = excerpt(b'{"usage":' * 30_000)
-    start = time.process_time()
-    fields_of(body)
-    assert time.process_time() - start < 0.2
 
 
 @pytest.mark.parametrize(

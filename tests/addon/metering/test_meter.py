@@ -10,7 +10,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 from support.events import chat, chunk, delta, response, sse
-from support.usages import CHAT, EMBEDDING, IMAGE, REALTIME, RESPONSE, TRANSCRIPTION, WHISPER
+from support.usages import CHAT, EMBEDDING, IMAGE, MESSAGE_CACHED, REALTIME, RESPONSE, TRANSCRIPTION, WHISPER
 
 from addon.metering import body as body_module
 from addon.metering import event_stream
@@ -31,7 +31,7 @@ OBSERVED = Metered(Source.OBSERVED, (Consumption(TOLD, CHAT_UNITS),), "gpt-4o", 
 
 
 def asked(endpoint: str = CHAT_ENDPOINT, request: object = ASKED) -> Meter:
-    meter = Meter(endpoint, None)
+    meter = Meter("POST", endpoint, None)
     meter.begin_request(JSON, "")
     meter.feed_request(json.dumps(request).encode())
     return meter
@@ -83,7 +83,7 @@ def test_a_stream_tells_its_usage(step: int) -> None:
 
 
 def test_it_may_be_read_at_any_time() -> None:
-    meter = Meter(CHAT_ENDPOINT, None)
+    meter = Meter("POST", CHAT_ENDPOINT, None)
     readings = [meter.read()]
     meter.begin_request(JSON, "")
     data = json.dumps(ASKED).encode()
@@ -111,15 +111,24 @@ def test_the_model_of_a_large_request_is_known() -> None:
 
 
 def test_a_request_that_is_compressed_is_read() -> None:
-    meter = Meter(CHAT_ENDPOINT, None)
+    meter = Meter("POST", CHAT_ENDPOINT, None)
     meter.begin_request("application/json; charset=utf-8", "gzip")
     meter.feed_request(gzip.compress(json.dumps(ASKED).encode()))
     assert meter.read().model_asked == "gpt-4o"
 
 
+def test_a_request_that_was_compressed_is_read_up_to_a_bound() -> None:
+    meter = Meter("POST", CHAT_ENDPOINT, None)
+    meter.begin_request(JSON, "gzip")
+    lines = [f"{number} and so on and so forth" for number in range(300_000)]
+    data = gzip.compress(json.dumps({"messages": lines, "last": {"model": "no"}, "model": "m"}).encode(), 1)
+    meter.feed_request(data)
+    assert meter.read().model_asked is None
+
+
 @pytest.mark.parametrize(("usage", "model"), [(TRANSCRIPTION, "gpt-4o-transcribe"), (WHISPER, "whisper-1")])
 def test_a_form_names_the_model_of_a_transcription(usage: dict[str, Any], model: str) -> None:
-    meter = Meter(TRANSCRIPTIONS, None)
+    meter = Meter("POST", TRANSCRIPTIONS, None)
     meter.begin_request("multipart/form-data; boundary=x", "")
     meter.feed_request(
         b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + bytes(500_000) + b"\r\n"
@@ -137,17 +146,73 @@ def test_images_are_counted_for_the_model_asked() -> None:
     assert meter.read().consumptions == (Consumption("gpt-image-1", units_of(IMAGE) or {}),)
 
 
-@pytest.mark.parametrize("endpoint", ["/v1/responses/{response_id}", "/v1/chat/completions/{completion_id}"])
-def test_what_was_used_before_is_not_counted_again(endpoint: str) -> None:
-    assert answered(Meter(endpoint, None), {"model": "m", "usage": RESPONSE}).read() == Metered()
-    assert answered(Meter(endpoint, None), sse(response("completed", usage=RESPONSE)), EVENTS).read() == Metered()
+@pytest.mark.parametrize(
+    ("method", "endpoint"),
+    [
+        ("GET", "/v1/responses/{id}"),
+        ("GET", "/v1/chat/completions"),
+        ("HEAD", "/v1/responses/{id}"),
+        ("DELETE", "/v1/responses/{id}"),
+        ("POST", "/v1/responses/{id}/cancel"),
+        ("POST", "/v1/chat/completions/{id}"),
+        ("POST", "/v1/threads/{id}/runs/{id}"),
+    ],
+)
+def test_what_was_used_before_is_not_counted_again(method: str, endpoint: str) -> None:
+    assert answered(Meter(method, endpoint, None), {"model": "m", "usage": RESPONSE}).read() == Metered()
+    assert (
+        answered(Meter(method, endpoint, None), sse(response("completed", usage=RESPONSE)), EVENTS).read() == Metered()
+    )
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["/v1/threads/{id}/runs", "/v1/threads/{id}/runs/{id}/submit_tool_outputs", "/v1/responses/{id}", "/v1/{other}"],
+)
+def test_an_endpoint_that_is_not_known_tells_its_usage(endpoint: str) -> None:
+    assert answered(asked(endpoint), ANSWER).read() == OBSERVED
+    assert answered(asked(endpoint), chat("Hello", usage=CHAT), EVENTS).read() == OBSERVED
+
+
+def test_a_message_of_anthropics_tells_its_usage() -> None:
+    meter = answered(asked("/v1/{other}"), {"type": "message", "model": "claude", "usage": MESSAGE_CACHED})
+    assert meter.read().consumptions == (Consumption("claude", units_of(MESSAGE_CACHED) or {}),)
 
 
 @pytest.mark.parametrize("status", [400, 429, 500])
 def test_an_error_uses_nothing(status: int) -> None:
-    meter = answered(asked(), {"error": {"message": "No."}}, status=status)
-    assert meter.read() == Metered(model_asked="gpt-4o")
-    assert meter.open_question() is None
+    answers = (({"error": {"message": "No."}}, JSON), (ANSWER, JSON), (chat("Hello", usage=CHAT), EVENTS))
+    for answer, content_type in answers:
+        meter = answered(asked(), answer, content_type, status=status)
+        assert meter.read() == Metered(model_asked="gpt-4o")
+        assert meter.open_question() is None
+
+
+@pytest.mark.parametrize("filler", [{}, {"data": "x" * 100_000}])
+def test_a_document_that_was_cut_tells_none(filler: dict[str, str]) -> None:
+    data = json.dumps({**filler, **ANSWER, "last": {"usage": CHAT}}).encode()[:-1]
+    meter = answered(asked(), data, cut=True)
+    assert meter.read().source is Source.UNKNOWN
+    assert meter.open_question() is not None
+
+
+def test_a_document_that_decodes_without_end_tells_none() -> None:
+    data = gzip.compress(json.dumps({**ANSWER, "last": " " * 20_000_000}).encode())
+    assert answered(asked(), data, coding="gzip").read().source is Source.UNKNOWN
+
+
+def test_half_of_a_surrogate_pair_and_a_mark_of_the_byte_order_do_no_harm() -> None:
+    answer = json.dumps({"model": TOLD, "choices": [{"message": {"content": "\ud83d"}}], "usage": CHAT}).encode()
+    assert answered(asked(), answer).read() == OBSERVED
+    bom = b"\xef\xbb\xbf"
+    meter = Meter("POST", CHAT_ENDPOINT, None)
+    meter.begin_request(JSON, "")
+    meter.feed_request(bom + json.dumps(ASKED).encode())
+    assert answered(meter, bom + answer).read() == OBSERVED
+    question = answered(meter, bom + json.dumps({**ANSWER, "usage": None}).encode()).open_question()
+    assert question is not None
+    assert json.loads(question.request) == ASKED
+    assert json.loads(question.events)["model"] == TOLD
 
 
 def test_a_document_without_usage_can_be_counted() -> None:
@@ -251,13 +316,24 @@ def test_speech_by_the_character_is_known_from_the_request(model: str) -> None:
     assert meter.open_question() is None
 
 
+def test_long_speech_is_known() -> None:
+    meter = answered(asked(SPEECH, {"model": "tts-1", "input": "x" * 500_000}), b"ID3", "audio/mpeg")
+    assert meter.read().consumptions == (Consumption("tts-1", {"input_characters": 500_000}),)
+
+
+@pytest.mark.parametrize("told", ["", None, 7, "x" * 2_000_000, "\ud83d"])
+def test_speech_whose_text_could_not_be_read_is_unknown(told: object) -> None:
+    meter = answered(asked(SPEECH, {"model": "tts-1", "input": told}), b"ID3", "audio/mpeg")
+    assert meter.read() == Metered(model_asked="tts-1")
+
+
 def test_other_speech_is_unknown() -> None:
     meter = answered(asked(SPEECH, {"model": "gpt-4o-mini-tts", "input": "Hi"}), b"ID3", "audio/mpeg")
     assert meter.read() == Metered(model_asked="gpt-4o-mini-tts")
 
 
 def test_a_websocket_is_read() -> None:
-    meter = Meter("/v1/realtime", "gpt-realtime")
+    meter = Meter("GET", "/v1/realtime", "gpt-realtime")
     meter.begin_socket()
     messages = [
         {"type": "response.created", "response": {"id": "1"}},
@@ -280,7 +356,7 @@ def test_a_fault_ends_the_reading_and_raises_nothing(
     def fail(_: object) -> None:
         raise RuntimeError("a secret")
 
-    monkeypatch.setattr(event_stream, "parse", fail)
+    monkeypatch.setattr(event_stream, "fields_of_event", fail)
     meter = answered(asked(), chat("Hi", usage=CHAT), EVENTS)
     assert meter.read() == Metered(model_asked="gpt-4o")
     assert meter.open_question() is None
@@ -328,6 +404,7 @@ NOISE = st.lists(
 
 
 @given(
+    st.sampled_from(["GET", "POST"]),
     ENDPOINTS,
     TYPES,
     TYPES,
@@ -335,13 +412,15 @@ NOISE = st.lists(
     st.sampled_from([0, 101, 200, 500]),
     NOISE,
 )
-def test_no_bytes_raise(endpoint: str, sent: str, got: str, coding: str, status: int, chunks: list[bytes]) -> None:
+def test_no_bytes_raise(
+    method: str, endpoint: str, sent: str, got: str, coding: str, status: int, chunks: list[bytes]
+) -> None:
     with patch.object(meter_module, "_log", error=fail_the_test):
-        play(endpoint, sent, got, coding, status, chunks)
+        play(method, endpoint, sent, got, coding, status, chunks)
 
 
-def play(endpoint: str, sent: str, got: str, coding: str, status: int, chunks: list[bytes]) -> None:
-    meter = Meter(endpoint, "m")
+def play(method: str, endpoint: str, sent: str, got: str, coding: str, status: int, chunks: list[bytes]) -> None:
+    meter = Meter(method, endpoint, "m")
     meter.begin_request(sent, coding)
     for noise in chunks:
         meter.feed_request(noise)

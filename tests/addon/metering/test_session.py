@@ -1,4 +1,6 @@
 import json
+import time
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -169,3 +171,67 @@ def test_no_bytes_raise(kind: str, noise: bytes) -> None:
     for from_client in (True, False):
         session.take(kind.encode() + noise, from_client=from_client)
     session.metered()
+
+
+def test_a_response_that_was_asked_for_and_has_not_begun_makes_the_sums_a_part() -> None:
+    played = responses().client({"type": "response.create"}).server(response("created"))
+    played.server(response("completed", usage=RESPONSE))
+    assert played.metered().source is Source.OBSERVED
+    assert played.client({"type": "response.create"}).metered().source is Source.ESTIMATED
+    played.server(response("created", id="b"), response("completed", id="b", usage=RESPONSE))
+    assert played.metered().source is Source.OBSERVED
+
+
+@pytest.mark.parametrize(
+    ("asked", "refused", "source"),
+    [
+        ({}, {"event_id": None}, Source.OBSERVED),
+        ({"event_id": "a"}, {"event_id": "a"}, Source.OBSERVED),
+        ({"event_id": "a"}, {"event_id": "other"}, Source.ESTIMATED),
+    ],
+)
+def test_one_that_was_refused_will_not_begin(asked: dict[str, str], refused: dict[str, str], source: Source) -> None:
+    played = Played().server(done()).client({"type": "response.create", **asked})
+    assert played.server({"type": "error", "error": {"code": "x", **refused}}).metered().source is source
+
+
+def test_a_response_that_nobody_asked_for_is_no_answer_to_another() -> None:
+    assert Played().server(created("a"), done("a"), created("b"), done("b")).metered().source is Source.OBSERVED
+
+
+@pytest.mark.parametrize("kind", ["response.create", "conversation.item.create"])
+def test_a_huge_message_of_the_client_is_read_fast(kind: str) -> None:
+    session = Session("/v1/realtime", "gpt-realtime")
+    content = b'{"type":"%s","note":"response.create","x":[' % kind.encode() + b"[]," * 3_000_000 + b"[]]}"
+    start = time.process_time()
+    session.take(content, from_client=True)
+    assert time.process_time() - start < 0.1  # 0.01 on an idle machine; 1 where it is parsed
+    session.take(json.dumps(done()).encode(), from_client=False)
+    source = Source.ESTIMATED if kind == "response.create" else Source.OBSERVED
+    assert session.metered().source is source
+
+
+def test_the_usage_of_a_large_response_is_told() -> None:
+    large = {"type": "response.done", "response": {"id": "a", "output": "x" * 2_000_000, "usage": REALTIME}}
+    assert Played().server(created("a"), large).metered() == Metered(
+        Source.OBSERVED, (Consumption("gpt-realtime", REALTIME_UNITS),), "gpt-realtime", "gpt-realtime"
+    )
+
+
+def test_a_large_event_that_cannot_be_read_makes_the_sums_a_part() -> None:
+    session = Played().server(done()).session
+    session.take(b'["usage",' + b"0," * 1_000_000 + b"0]", from_client=False)
+    assert session.metered().source is Source.ESTIMATED
+
+
+def test_ids_of_any_length_take_little() -> None:
+    played = Played()
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            long = f"{number}{'x' * 10_000}"
+            played.server(created(long)).client({"type": "response.create", "event_id": long})
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 200_000

@@ -1,6 +1,7 @@
 import json
 import tracemalloc
 
+import pytest
 from support.events import chunk, delta, response
 
 from addon.metering import transcript as transcript_module
@@ -47,3 +48,21 @@ def test_an_event_that_alone_is_too_large_is_parsed() -> None:
     transcript.take(json.dumps(chunk("x" * 2 * transcript_module.MAX_RAW)).encode())
     assert not transcript.events
     assert len(transcript.said.texts["0"]) == 2 * MAX_RAW
+
+
+def test_of_a_very_long_answer_the_rest_is_taken_to_be_like_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transcript_module, "MAX_RAW", 10_000)
+    monkeypatch.setattr(transcript_module, "MAX_PARSED", 100_000)
+    transcript = Transcript("/v1/chat/completions")
+    for number in range(10_000, 12_000):
+        transcript.take(json.dumps(chunk(f"{number},")).encode())
+    kept = sum(map(len, transcript.said.texts.values())) + 6 * len(transcript.events)
+    assert 1500 < kept < 6000
+    assert kept + transcript.beyond == 2000 * 6
+
+
+def test_an_event_made_to_be_slow_is_not_parsed() -> None:
+    transcript = Transcript("/v1/responses")
+    transcript.take(b'{"x.delta":[' + b"[]," * 1_500_000 + b"[]]}")
+    assert transcript.is_empty()
+    assert transcript.beyond == 0

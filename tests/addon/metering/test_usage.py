@@ -93,3 +93,29 @@ JSON = st.recursive(
 @given(st.dictionaries(st.sampled_from([*usages.CHAT, *usages.REALTIME, "seconds", "cached_tokens"]), JSON))
 def test_any_object_is_read(usage: dict[str, object]) -> None:
     assert all(0 <= count <= MAX_COUNT for count in (units_of(usage) or {}).values())
+
+
+@pytest.mark.parametrize("usage", [usages.MESSAGE_CACHED, usages.MESSAGE_WRITTEN])
+def test_a_message_of_anthropics_has_units_and_price_as_genai_prices_says(usage: dict[str, Any]) -> None:
+    answer = {"model": "claude-sonnet-4-5", "usage": usage}
+    theirs = get_snapshot().extract_usage(answer, provider_id="anthropic")
+    units = units_of(usage)
+    assert units is not None
+    assert units["input_tokens"] == 188086 + 21
+    price = calc_price(Usage(**units), model_ref="claude-sonnet-4-5", provider_id="anthropic")
+    assert price.total_price == theirs.calc_price().total_price > 0
+
+
+def test_names_of_anthropics_beside_those_of_openais_change_no_total() -> None:
+    told = {"cache_read_input_tokens": 80, "cache_creation_input_tokens": 0}
+    units = {"input_tokens": 100, "output_tokens": 5, "cache_read_tokens": 80, "cache_write_tokens": 0}
+    assert units_of({"prompt_tokens": 100, "completion_tokens": 5, **told}) == units
+    details = {"input_tokens_details": {"cached_tokens": 80}}
+    assert units_of({"input_tokens": 100, "output_tokens": 5, **details, **told}) == units
+
+
+def test_a_total_of_parts_stays_in_bounds() -> None:
+    assert units_of({"input_tokens": MAX_COUNT, "cache_read_input_tokens": 1}) == {
+        "input_tokens": MAX_COUNT,
+        "cache_read_tokens": 1,
+    }

@@ -1,0 +1,78 @@
+"""What a compressed body may become."""
+
+import functools
+import gzip
+import json
+import time
+from collections.abc import Callable
+
+import brotli
+import pytest
+import zstandard
+from support.events import chunk, sse
+
+from addon.metering.body import ALLOWANCE, GROWTH, Body
+from addon.metering.event_stream import EventStream
+
+MIB = 1024 * 1024
+CODINGS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "br": functools.partial(brotli.compress, quality=1),
+    "zstd": zstandard.compress,
+}
+
+
+def read(coding: str, data: bytes, growth: int = GROWTH, step: int = 64 * 1024) -> tuple[int, bool]:
+    """Return how many bytes came out, and whether that is all."""
+    lengths: list[int] = []
+    body = Body(coding, lambda piece: lengths.append(len(piece)), growth)
+    for start in range(0, len(data), step):
+        body.feed(data[start : start + step])
+    return sum(lengths), body.is_readable
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_a_small_body_becomes_no_huge_one(coding: str) -> None:
+    coded = CODINGS[coding](bytes(30 * MIB))
+    for growth in (0, GROWTH):
+        size, is_readable = read(coding, coded, growth)
+        assert ALLOWANCE - MIB < size <= ALLOWANCE + growth * len(coded)
+        assert not is_readable
+
+
+def test_a_stream_as_they_are_is_read_whole() -> None:
+    block = b"".join(sse(chunk(f" {number**3}", id=f"chatcmpl-{number**2}")) for number in range(5000))
+    data = block * (2 * ALLOWANCE // len(block))
+    coded = gzip.compress(data, 6)
+    assert read("gzip", coded) == (len(data), True)
+    assert not read("gzip", coded, growth=0)[1]
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"\n",
+        b"\r",
+        b":\n",
+        b'data: {"usage":{"prompt_tokens":1},"model":"m"}\n\n',
+        b'data: {"usage":{},"x":[' + b"[]," * 1_300_000 + b"[]]}\n\n",
+        b'data: {"delta":[' + b"[]," * 1_300_000 + b"[]]}\n\n",
+    ],
+    ids=["lf", "cr", "comments", "usages", "nested", "nested texts"],
+)
+def test_a_small_stream_made_to_be_slow_is_soon_left(stream: bytes) -> None:
+    coded = brotli.compress(stream * (32 * MIB // len(stream)), quality=5)
+    events = EventStream("/v1/chat/completions")
+    body = Body("br", events.feed)
+    start = time.process_time()
+    body.feed(coded)
+    events.consumption(None)
+    assert time.process_time() - start < 1.5  # 0.3 on an idle machine; without a bound some seconds
+    assert not body.is_readable
+
+
+def test_a_request_that_was_compressed_costs_little() -> None:
+    coded = brotli.compress(json.dumps({"a": " " * 100 * MIB}).encode(), quality=1)
+    start = time.process_time()
+    assert read("br", coded, 0)[0] <= ALLOWANCE
+    assert time.process_time() - start < 0.1  # 0.01 on an idle machine
