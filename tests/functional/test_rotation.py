@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
-import pytest
 from support.gateway import Gateway, bearer
 from support.installation import Installation
 from support.processes import DEADLINE, ROOT, Process, python, tool
@@ -108,39 +107,6 @@ def test_requests_and_patches_go_on_and_the_old_key_can_go(tmp_path: Path, upstr
     assert "ENCRYPTION_KEY does not open this store" in late.output()
 
 
-def test_the_steps_for_several_machines_fail_no_request(tmp_path: Path, upstream: DemoUpstream) -> None:
-    with Gateway.start(tmp_path, upstream.url, ENCRYPTION_KEY=OLD) as gateway:
-        token = gateway.make_token()
-        for ring in (f"{OLD},{NEW}", f"{NEW},{OLD}"):
-            restart_one_by_one(gateway, ring, token)
-        rotation = Process(ROTATE, env=gateway.env, log=tmp_path / "rotate.log")
-        assert rotation.wait() == 0
-        check(gateway, token)
-        restart_one_by_one(gateway, NEW, token)
-
-
-def restart_one_by_one(gateway: Gateway, ring: str, token: dict[str, Any]) -> None:
-    """Give a ring to each process, and check what they do together in between."""
-    gateway.env["ENCRYPTION_KEY"] = ring
-    gateway.proxies[-1].process.stop()
-    gateway.start_proxy()
-    check(gateway, token)
-    assert gateway.management is not None
-    gateway.management.stop()
-    gateway.start_management()
-    check(gateway, token)
-
-
-def check(gateway: Gateway, token: dict[str, Any]) -> None:
-    """Write with the ring of one process, and let the other read both that and what was there."""
-    path = f"/manage/projects/{token['project_id']}"
-    for known in (token, gateway.make_token()):
-        httpx.get(f"{gateway.proxies[-1].url}/v1/models", headers=bearer(known)).raise_for_status()
-    gateway.manage("PATCH", path, {"api_key": KEY}).raise_for_status()
-    httpx.get(f"{gateway.proxies[-1].url}/v1/models", headers=bearer(token)).raise_for_status()
-    assert gateway.token(token["id"])["token"] == token["token"]
-
-
 def count_done(data: Path, header: bytes) -> int:
     with contextlib.closing(sqlite3.connect(data / "llm-proxy.db")) as connection:
         count: int
@@ -148,8 +114,7 @@ def count_done(data: Path, header: bytes) -> int:
         return count
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_it_between_two_batches_and_it_can_be_run_again(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_it_between_two_batches_and_it_can_be_run_again(tmp_path: Path) -> None:
     installation = Installation(tmp_path)
     make_store(tmp_path)
     file = installation.data / "encryption_key"
@@ -159,8 +124,8 @@ def test_a_signal_ends_it_between_two_batches_and_it_can_be_run_again(tmp_path: 
     deadline = time.monotonic() + DEADLINE
     while not count_done(installation.data, header):
         assert time.monotonic() < deadline
-    os.killpg(process.pid, number)
-    os.killpg(process.pid, number)
+    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
     assert process.wait() == 1
     done = count_done(installation.data, header)
     assert 0 < done < TOKENS
