@@ -19,6 +19,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from enum import Enum, auto
 
 from store.database import LOCK_SLICE, Database
 from store.errors import GatewayError, StoreLocked, StoreUnavailable
@@ -66,13 +67,11 @@ class _Ticket[Item, Result]:
             self.future.set_result(outcome)
 
 
-class _Note[Note]:
-    """A note on its way."""
+class _Signal(Enum):
+    """What else the writer is told."""
 
-    __slots__ = ("note",)
-
-    def __init__(self, note: Note) -> None:
-        self.note = note
+    WAKE = auto()
+    END = auto()
 
 
 class GroupCommit[Item, Result, Note]:
@@ -94,11 +93,15 @@ class GroupCommit[Item, Result, Note]:
         self._decide = decide
         self._record = record
         self._unheard = unheard
-        self._queue: queue.SimpleQueue[_Ticket[Item, Result] | _Note[Note] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Ticket[Item, Result] | _Signal] = queue.SimpleQueue()
         self._waiting = 0
+        self._left: collections.deque[Note] = collections.deque()
+        """Notes that the writer has not taken in yet."""
+        self._waker: asyncio.AbstractEventLoop | None = None
+        """The event loop that will wake the writer for the notes that are left."""
         self._notes: collections.deque[Note] = collections.deque()
-        self._notes_due = 0.0
         self._notes_failed = False
+        self._notes_due = 0.0
         self._dropped = 0
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
@@ -125,13 +128,24 @@ class GroupCommit[Item, Result, Note]:
             timer.cancel()
 
     def leave(self, note: Note) -> None:
-        """Have a note written; from any thread, at once and without an answer."""
-        self._queue.put(_Note(note))
+        """Have a note written; called in an event loop, returns at once.
+
+        It is written with the next items, or after NOTE_DELAY: to wake the writer for each would cost more than that.
+        """
+        self._left.append(note)
+        loop = asyncio.get_running_loop()
+        if self._waker is not loop:
+            self._waker = loop
+            loop.call_later(NOTE_DELAY, self._wake)
 
     def close(self) -> None:
         """Commit what waits, then end the writer thread. Notes get `timeout` seconds, if the store fails."""
-        self._queue.put(None)
+        self._queue.put(_Signal.END)
         self._thread.join()
+
+    def _wake(self) -> None:
+        self._waker = None
+        self._queue.put(_Signal.WAKE)
 
     def _tell_unheard(self, future: asyncio.Future[Result]) -> None:
         if future.exception() is None:
@@ -146,37 +160,40 @@ class GroupCommit[Item, Result, Note]:
     def _collect(self) -> list[_Ticket[Item, Result]]:
         """Claim the items that wait, and take in the notes. Waits for the first item, or until notes have to go."""
         batch: list[_Ticket[Item, Result]] = []
+        wait = True
         while len(batch) < BATCH and not self._closing:
             try:
-                work = self._next(wait=not batch)
+                work = self._next(wait=wait)
             except queue.Empty:
                 break
-            if work is None:
+            wait = False
+            if work is _Signal.END:
                 self._closing = True
-            elif isinstance(work, _Note):
-                self._take_in(work.note)
-            elif work.claim():
+            elif isinstance(work, _Ticket) and work.claim():
                 batch.append(work)
+        self._take_in_notes()
         return batch
 
-    def _next(self, *, wait: bool) -> _Ticket[Item, Result] | _Note[Note] | None:
+    def _next(self, *, wait: bool) -> _Ticket[Item, Result] | _Signal:
         if not wait:
             return self._queue.get_nowait()
-        return self._queue.get(timeout=max(0.0, self._notes_due - time.monotonic()) if self._notes else None)
-
-    def _take_in(self, note: Note) -> None:
         if not self._notes:
-            self._notes_due = time.monotonic() + NOTE_DELAY
-        elif len(self._notes) >= MAX_NOTES:
-            self._notes.popleft()
-            self._dropped += 1
-        self._notes.append(note)
+            return self._queue.get()
+        return self._queue.get(timeout=max(0.0, self._notes_due - time.monotonic()))
+
+    def _take_in_notes(self) -> None:
+        while self._left:
+            if len(self._notes) >= MAX_NOTES:
+                self._notes.popleft()
+                self._dropped += 1
+            self._notes.append(self._left.popleft())
 
     def _commit(self, batch: list[_Ticket[Item, Result]]) -> None:
         """Write a batch with the notes that wait, or notes alone; answer the batch, whatever happens."""
         outcomes: Sequence[Result | GatewayError] = []
         alone = not batch
-        notes = [] if batch and self._notes_failed else list(itertools.islice(self._notes, BATCH))
+        held = self._notes_failed and (batch or time.monotonic() < self._notes_due)
+        notes = [] if held else list(itertools.islice(self._notes, BATCH))
         while (batch := self._drop_late(batch)) or (alone and notes):
             try:
                 with self._database.write(patience=LOCK_SLICE):
@@ -217,14 +234,12 @@ class GroupCommit[Item, Result, Note]:
     def _finish_notes(self) -> None:
         """Write the last notes, also those that came meanwhile, unless the store fails for too long."""
         deadline = time.monotonic() + self._database.timeout
-        while not self._queue.empty():
-            work = self._queue.get()
-            if isinstance(work, _Note):
-                self._take_in(work.note)
+        self._take_in_notes()
         while self._notes and time.monotonic() < deadline:
+            self._notes_due = 0.0
             self._commit([])
-            if self._notes_due > time.monotonic():
-                time.sleep(LOCK_SLICE)  # it failed
+            if self._notes_failed:
+                time.sleep(LOCK_SLICE)
         if self._notes:
             _log.error("notes could not be written", extra={"notes": len(self._notes)})
 

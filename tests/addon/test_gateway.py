@@ -12,7 +12,7 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow
 from mitmproxy.websocket import WebSocketData
-from support.processes import wait_until
+from support.processes import DEADLINE
 from support.requests import UPGRADE, make_request, make_response
 from support.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_settings, make_token, opened, set_columns
 
@@ -326,6 +326,13 @@ def sources(store: Store) -> list[str | None]:
         return [row.usage_source for row in Request.select().order_by(Request.id)]
 
 
+async def ledger_says(store: Store, expected: list[str | None]) -> None:
+    """Wait until the rows have these sources, in an event loop that goes on."""
+    async with asyncio.timeout(DEADLINE):
+        while sources(store) != expected:
+            await asyncio.sleep(0.01)
+
+
 def test_a_log_that_fails_leaves_no_request_open(
     settings: Settings, store: Store, token: TokenRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,7 +344,7 @@ def test_a_log_that_fails_leaves_no_request_open(
         monkeypatch.setattr(access_log, "write", fail)
         with pytest.raises(OSError, match="no space"):
             bench.gateway.error(http_flow)
-        wait_until(lambda: sources(store) == ["unknown"])
+        await ledger_says(store, ["unknown"])
 
     run(settings, store, test)
 
@@ -354,7 +361,7 @@ def test_a_request_that_was_ended_while_the_store_decided_is_settled_and_not_sen
         await bench.gateway._account()  # noqa: SLF001
         await deciding
         assert code_of(http_flow) == "service_unavailable"
-        wait_until(lambda: sources(store) == ["unknown"])
+        await ledger_says(store, ["unknown"])
 
     run(settings, store, test)
 
@@ -367,7 +374,7 @@ def test_a_flow_that_is_replayed_before_its_last_replay_has_ended_has_two_rows(
         http_flow.request.headers["Authorization"] = f"Bearer {token.value}"
         await bench.gateway.requestheaders(http_flow)
         await bench.gateway.request(http_flow)
-        wait_until(lambda: sources(store) == ["unknown", None])
+        await ledger_says(store, ["unknown", None])
 
     run(settings, store, test)
 
@@ -385,7 +392,7 @@ def test_a_client_that_is_gone_before_its_request_was_sent_has_it_refused(
         bench.gateway.client_disconnected(client)
         assert bench.exchanges.get(sent.id) is None
         assert bench.exchanges.get(waiting.id).refusal is not None  # type: ignore[union-attr]
-        wait_until(lambda: sources(store) == [None, "unknown"])
+        await ledger_says(store, [None, "unknown"])
 
     run(settings, store, test)
 

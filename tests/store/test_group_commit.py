@@ -13,7 +13,6 @@ from support.stores import foreign_lock, make_settings, opened
 
 from store import group_commit
 from store.bootstrap import Store
-from store.database import LOCK_SLICE
 from store.errors import GatewayError, RateLimitExceeded, StoreUnavailable
 from store.group_commit import BATCH, CAPACITY, NOTE_DELAY, GroupCommit
 
@@ -341,6 +340,17 @@ def _require_agreement(items: list[str], results: dict[str, int | BaseException]
             assert item not in items
 
 
+def leave(writer: Writer, *notes: str) -> None:
+    """Leave notes, with no item to go along with, until the writer has had its chance."""
+
+    async def in_a_loop() -> None:
+        for note in notes:
+            writer.commit.leave(note)
+        await asyncio.sleep(1.5 * NOTE_DELAY)
+
+    asyncio.run(in_a_loop())
+
+
 def noted(store: Store) -> list[str]:
     return [item for item in counted(store) if item.startswith("note")]
 
@@ -358,8 +368,7 @@ def test_notes_go_along_with_the_items_that_come_next(store: Store, writer: Writ
 
 def test_notes_go_together_when_no_items_come(store: Store, writer: Writer) -> None:
     notes = [f"note {number}" for number in range(BATCH)]
-    for note in notes:
-        writer.commit.leave(note)
+    leave(writer, *notes)
     wait_until(lambda: len(noted(store)) == BATCH)
     assert noted(store) == notes
     assert len(writer.noted) <= 2
@@ -368,15 +377,14 @@ def test_notes_go_together_when_no_items_come(store: Store, writer: Writer) -> N
 
 def test_notes_are_kept_while_the_store_is_locked(store: Store, writer: Writer) -> None:
     with foreign_lock(store):
-        writer.commit.leave("note kept")
-        time.sleep(NOTE_DELAY + 2 * LOCK_SLICE)  # it is tried meanwhile, and nothing else tells
+        leave(writer, "note kept")
     wait_until(lambda: noted(store) == ["note kept"])
 
 
 def test_notes_that_cannot_be_recorded_hold_up_no_item_for_ever(store: Store, writer: Writer) -> None:
     with store.database.write():
         store.database.execute("ALTER TABLE counted RENAME TO elsewhere", ())
-    writer.commit.leave("note kept")
+    leave(writer, "note kept")
     (result,) = asyncio.run(gather(writer, ["refused"]))
     assert isinstance(result, GatewayError)
     with store.database.write():
@@ -387,7 +395,7 @@ def test_notes_that_cannot_be_recorded_hold_up_no_item_for_ever(store: Store, wr
 
 def test_notes_that_fail_alone_cost_no_item_its_answer(store: Store, writer: Writer) -> None:
     writer.fails_to_record = True
-    writer.commit.leave("note kept")
+    leave(writer, "note kept")
     for _ in range(3):
         assert asyncio.run(gather(writer, ["item"])) == [1]
     writer.fails_to_record = False
@@ -419,8 +427,7 @@ def test_of_too_many_notes_the_oldest_are_dropped_and_the_log_tells(
 def test_closing_writes_the_notes_that_wait(store: Store) -> None:
     writer = Writer(store)
     notes = [f"note {number}" for number in range(3 * BATCH)]
-    for note in notes:
-        writer.commit.leave(note)
+    leave(writer, *notes)
     writer.commit.close()
     assert noted(store) == notes
 
@@ -431,7 +438,7 @@ def test_closing_gives_notes_up_when_the_store_fails_for_too_long(
 ) -> None:
     writer = Writer(store)
     with foreign_lock(store):
-        writer.commit.leave("note lost")
+        leave(writer, "note lost")
         writer.commit.close()
     assert noted(store) == []
     assert [vars(record)["notes"] for record in caplog.records] == [1]
