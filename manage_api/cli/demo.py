@@ -93,7 +93,7 @@ stream = client.chat.completions.create(
 for chunk in stream:
     print(chunk.choices[0].delta.content or "", end="", flush=True)
 
-How often it was used:
+How often it was used, and what it cost:
 
 curl http://{settings.manage}/manage/tokens/{token} -H "Authorization: Bearer {management_token}"
 """
