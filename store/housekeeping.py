@@ -67,7 +67,8 @@ class Housekeeping:
             instances.beat(self._database, self._instance_id)
         for instance_id in self._watch.gone():
             settled = instances.settle_left(self._database, self._ledger, instance_id)
-            _log.warning("settled what a process had left", extra={"instance_id": instance_id, "requests": settled})
+            level = logging.WARNING if settled else logging.DEBUG
+            _log.log(level, "a process is gone", extra={"instance_id": instance_id, "requests_left": settled})
         if time.monotonic() >= self._next_cleaning:
             self._next_cleaning = time.monotonic() + CLEANING
             self._clean()

@@ -189,7 +189,7 @@ class Ledger:
         known = [charge for charge in charges if charge is not None]
         if not known or len(known) < len(charges):
             return None
-        prices = {model: price for charge in known for model, price in charge.prices.items()}
+        prices = {masked(model): price for charge in known for model, price in charge.prices.items()}
         return Charge(sum(charge.cost for charge in known), prices)
 
 

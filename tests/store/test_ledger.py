@@ -11,7 +11,7 @@ from support.stores import opening
 
 from store import clock, sums, usage
 from store.bootstrap import Store
-from store.ledger import MAX_MODELS, OTHER_MODELS, Ledger, Opened, Outcome, Settlement
+from store.ledger import MAX_MODELS, OTHER_MODELS, Ledger, Opened, Opening, Outcome, Settlement
 from store.models import Price
 from store.usage import COLUMNS, Consumption, Metered, Source
 
@@ -165,6 +165,21 @@ def test_models_that_are_made_up_have_no_sums_without_end(store: Store, ledger: 
     assert len(requests) == MAX_MODELS + 1
     assert (requests["made-up-0"], requests[OTHER_MODELS], sum(requests.values())) == (2, 20, number + 1)
     assert len({row["model"] for row in rows(store)}) == number
+
+
+def test_what_looks_like_a_token_or_a_key_is_masked_wherever_it_stands(store: Store, ledger: Ledger) -> None:
+    token, key = "6fd5ce84-0efa-4d8d-9dbd-8de4ab5e8b1b", "sk-proj-0123456789abcdef"
+    told = Opening("1", "GET", f"/v1/models/{token}", "/v1/models/{id}")
+    opened = Opened("1", 7, PROJECT, TOKEN, told.endpoint)
+    with store.database.write():
+        Price.create(id="1", project_id=PROJECT, model="", rates='{"input": "1"}', updated_at=1)
+        ledger.open(INSTANCE, [(told, opened)])
+    used = (Consumption(key, {"input_tokens": 1, "output_tokens": 1}),)
+    settle(store, ledger, Settlement(opened, OUTCOME, Metered(Source.OBSERVED, used, token, key)))
+    written = repr([rows(store, table) for table in ("request", *sums.TABLES)])
+    assert rows(store)[0]["cost"] is not None
+    assert token not in written
+    assert key not in written
 
 
 def test_a_row_is_settled_once(store: Store, ledger: Ledger) -> None:
