@@ -237,6 +237,7 @@ def test_a_caller_that_goes_away_in_its_turn_harms_nobody(store: Store, writer: 
 
     asyncio.run(submit())
     assert counted(store) == ["gone", "last"]  # it was being counted already
+    assert writer.unheard == [1]
 
 
 def test_closing_commits_what_waits_and_refuses_what_comes_after(store: Store) -> None:
@@ -442,17 +443,3 @@ def test_closing_gives_notes_up_when_the_store_fails_for_too_long(
         writer.commit.close()
     assert noted(store) == []
     assert [vars(record)["notes"] for record in caplog.records] == [1]
-
-
-def test_a_result_that_nobody_hears_is_handed_over(writer: Writer) -> None:
-    async def submit() -> None:
-        writer.go_on.clear()
-        gone = asyncio.create_task(writer.commit.submit("gone"))
-        await asyncio.to_thread(writer.deciding.wait, 5)
-        gone.cancel()
-        await asyncio.wait({gone})
-        writer.go_on.set()
-        await writer.commit.submit("last")
-
-    asyncio.run(submit())
-    assert writer.unheard == [1]
