@@ -70,11 +70,6 @@ class Exchange:
         self.meter = Meter(request.method, opened.endpoint, request.query.get("model"))
         self.meter.begin_request(*_kind(request))
 
-    def _plain(self, request_id: str) -> str | None:
-        """Return an upstream's request id for the ledger; a header may hold anything, the key too."""
-        is_secret = self.grant is not None and self.grant.api_key in request_id
-        return request_id if _ID.fullmatch(request_id) and not is_secret else None
-
     def watch_request(self, data: bytes) -> None:
         """Show a piece of the request's body to the meter."""
         if self.meter:
@@ -103,6 +98,11 @@ class Exchange:
             if not self.streamed:
                 self.meter.feed_answer(response.raw_content or b"")
             self.meter.end_answer()
+
+    def _plain(self, request_id: str) -> str | None:
+        """Return an upstream's request id for the ledger; a header may hold anything, the key too."""
+        is_secret = self.grant is not None and self.grant.api_key in request_id
+        return request_id if _ID.fullmatch(request_id) and not is_secret else None
 
 
 def _kind(message: http.Message) -> tuple[str, str]:

@@ -129,12 +129,13 @@ class Gateway:
 
         What waits for the store or for a connection gets `error` after that, and is accounted for there.
         """
-        left = self._exchanges.of(client.id)
-        self._end_all([flow_id for flow_id, exchange in left.items() if exchange.sent])
-        for exchange in self._exchanges.of(client.id).values():
+        exchanges = self._exchanges.of(client.id)
+        unsent = {flow_id: exchange for flow_id, exchange in exchanges.items() if not exchange.sent}
+        self._end_all([flow_id for flow_id in exchanges if flow_id not in unsent])
+        for exchange in unsent.values():
             exchange.refusal = exchange.refusal or ServiceUnavailable()  # nobody waits for it: it must not be sent
-        if self._exchanges.of(client.id):
-            ctx.master.event_loop.call_later(self._longest_wait(), self._end_all, list(left))
+        if unsent:
+            ctx.master.event_loop.call_later(self._longest_wait(), self._end_all, list(unsent))
 
     @_guarded
     async def requestheaders(self, flow: http.HTTPFlow) -> None:

@@ -13,7 +13,7 @@ from addon.metering.meter import Meter
 from addon.metering.question import Question
 from store.admission import Admission
 from store.ledger import Outcome, Settlement
-from store.usage import Metered
+from store.usage import Metered, Source
 
 _log = logging.getLogger(__name__)
 
@@ -31,15 +31,16 @@ class Settling:
         if exchange.opened is None:
             return Metered()
         meter, exchange.meter = exchange.meter, None  # its flow may stay in mitmweb for long
-        settlement = Settlement(exchange.opened, _outcome(exchange, meter), meter.read() if meter else Metered())
-        question = meter.open_question() if meter else None
+        metered = meter.read() if meter else Metered()
+        settlement = Settlement(exchange.opened, _outcome(exchange, meter), metered)
+        question = meter.open_question() if meter and metered.source is Source.UNKNOWN else None
         if question is None:
             self._admission.settle(settlement)
-            return settlement.metered
+            return metered
         task = asyncio.create_task(self._estimate(settlement, question))
         self._estimates[task] = settlement
         task.add_done_callback(self._estimates.pop)
-        return settlement.metered
+        return metered
 
     async def drain(self) -> None:
         """Return once nothing is being counted any more."""

@@ -82,11 +82,6 @@ class Database:
         with self.engine.savepoint():
             yield
 
-    def execute_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
-        """Run one writing statement of ours for each row of parameters."""
-        for row in rows:
-            self.engine.execute_sql(sql, row)
-
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Keep out every other process that asks for the same, until this ends: for migrations."""

@@ -53,7 +53,6 @@ class Housekeeping:
     def _run(self) -> None:
         while not self._stopped.wait(BEAT):
             try:
-                pricing.warm()
                 self._turn()
             except GatewayError as error:
                 self._watch.look_away()
@@ -64,6 +63,7 @@ class Housekeeping:
 
     def _turn(self) -> None:
         if self._instance_id is not None:
+            pricing.warm()  # what dead processes left has no price: only who admits requests needs any
             instances.beat(self._database, self._instance_id)
         for instance_id in self._watch.gone():
             settled = instances.settle_left(self._database, self._ledger, instance_id)

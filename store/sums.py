@@ -5,27 +5,15 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 from store.clock import DAY, HOUR
+from store.coverage import Table
 from store.database import Database
+from store.usage import COLUMNS
 
-TABLES: Mapping[str, int] = {"hourly_usage": HOUR, "daily_usage": DAY}
+TABLES: Mapping[Table, int] = {Table.HOURS: HOUR, Table.DAYS: DAY}
 """The tables, and the microseconds that each of their rows sums up."""
 
 KEY = ("start", "project_id", "token_id", "model", "endpoint")
-AMOUNTS = (
-    "requests",
-    "observed",
-    "estimated",
-    "unpriced",
-    "request_bytes",
-    "response_bytes",
-    "input_tokens",
-    "cached_input_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "input_audio_tokens",
-    "output_audio_tokens",
-    "cost",
-)
+AMOUNTS = ("requests", "observed", "estimated", "unpriced", "request_bytes", "response_bytes", *COLUMNS, "cost")
 """What is summed up: the columns of `models.Sums` beside its key."""
 
 MAX_SUM = 2**62

@@ -66,7 +66,7 @@ class Meter:
         self._endpoint = endpoint
         self._re_reads = method in _RE_READING or endpoint.endswith(_RE_READ)
         self._query_model = model_name(query_model)
-        self._most = MAX_RAW if endpoint in {*MARKS, _SPEECH} else EDGE
+        self._most = MAX_RAW if endpoint in MARKS or endpoint == _SPEECH else EDGE
         self._status = 0
         self._request_type = ""
         self._request = Excerpt(self._most)

@@ -11,6 +11,7 @@ from support.stores import opening
 
 from store import clock, sums, usage
 from store.bootstrap import Store
+from store.coverage import Table
 from store.ledger import MAX_MODELS, OTHER_MODELS, Ledger, Opened, Opening, Outcome, Settlement
 from store.models import Price
 from store.usage import COLUMNS, Consumption, Metered, Source
@@ -103,7 +104,9 @@ def test_a_settled_row_holds_what_became_of_it_and_its_price(store: Store, ledge
 
 
 @pytest.mark.parametrize("table", sums.TABLES)
-def test_sums_grow_with_each_settled_row_by_the_time_of_its_admission(store: Store, ledger: Ledger, table: str) -> None:
+def test_sums_grow_with_each_settled_row_by_the_time_of_its_admission(
+    store: Store, ledger: Ledger, table: Table
+) -> None:
     width = sums.TABLES[table]
     at = [7 * width, 8 * width - 1, 8 * width, 8 * width + 1]
     settlements = [Settlement(open_row(store, ledger, at=moment), OUTCOME, METERED) for moment in at]
