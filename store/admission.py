@@ -14,9 +14,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from store import instances
+from store import instances, withdrawals
 from store.bootstrap import Store
 from store.crypto import DecryptionError, Vault
+from store.database import Statement
 from store.errors import (
     GatewayError,
     InvalidToken,
@@ -28,10 +29,9 @@ from store.errors import (
 from store.group_commit import GroupCommit
 from store.ledger import Ledger, Opened, Opening, Settlement
 from store.tokens import is_token_value
+from store.withdrawals import Withdrawal
 
 _log = logging.getLogger(__name__)
-
-_COUNT = "UPDATE token SET request_count = request_count + ?, last_used_at = ? WHERE id = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,9 @@ class _Row(NamedTuple):
     sealed_api_key: bytes
 
 
+type _Writer = GroupCommit[_Claim | None, Admitted | None, Settlement | Withdrawal]
+
+
 class Admission:
     """Admits requests by their token, and settles them, for one process: it has an instance of its own in the store."""
 
@@ -79,7 +82,9 @@ class Admission:
         self._database = store.database
         self._vault = store.vault
         self._ledger = Ledger(store.database)
-        self._writer = GroupCommit(store.database, self._decide, self._ledger.settle, self._settle_unheard)
+        self._writer: _Writer = GroupCommit(
+            store.database, self._decide, self._record, self._settle_unheard, _withdrawals
+        )
 
     async def admit(self, token_value: str, opening: Opening) -> Admitted:
         """Count one request of a token and return what it may use; durable when this returns.
@@ -89,11 +94,15 @@ class Admission:
         """
         if not is_token_value(token_value):
             raise InvalidToken
-        return await self._writer.submit(_Claim(_Name("lookup", self._vault.lookup(token_value)), opening))
+        return await self._admit(_Name("lookup", self._vault.lookup(token_value)), opening)
 
     async def admit_again(self, token_id: str, opening: Opening) -> Admitted:
         """Count one more request of a token that is known by its public id, as for a replay. Raises as `admit` does."""
-        return await self._writer.submit(_Claim(_Name("id", token_id), opening))
+        return await self._admit(_Name("id", token_id), opening)
+
+    async def check(self) -> None:
+        """Find out whether requests could be admitted now, the way they are. Raises StoreUnavailable."""
+        await self._writer.submit(None)
 
     def settle(self, settlement: Settlement) -> None:
         """Have the end of an admitted request written; returns at once, and raises nothing.
@@ -107,27 +116,52 @@ class Admission:
         self._writer.close()
         instances.end(self._database, self._ledger, self.instance_id)
 
-    def _settle_unheard(self, admitted: Admitted) -> None:
-        """Settle a request that went away while it was admitted."""
-        self.settle(Settlement(admitted.opened))
+    async def _admit(self, name: _Name, opening: Opening) -> Admitted:
+        admitted = await self._writer.submit(_Claim(name, opening))
+        if admitted is None:
+            raise GatewayError
+        return admitted
 
-    def _decide(self, claims: Sequence[_Claim]) -> list[Admitted | GatewayError]:
+    def _settle_unheard(self, admitted: Admitted | None) -> None:
+        """Settle a request that went away while it was admitted."""
+        if admitted:
+            self.settle(Settlement(admitted.opened))
+
+    def _record(self, notes: Sequence[Settlement | Withdrawal]) -> None:
+        self._ledger.settle([note for note in notes if isinstance(note, Settlement)])
+        withdrawals.withdraw(self._database, [note for note in notes if isinstance(note, Withdrawal)])
+
+    def _decide(self, items: Sequence[_Claim | None]) -> list[Admitted | GatewayError | None]:
         """Decide on requests in the order of their arrival; count the admitted ones, and open their rows."""
-        now = self._database.now()
-        batch = _Batch(self._vault, self._rows({claim.name for claim in claims}), now)
-        outcomes = [batch.decide(claim) for claim in claims]
-        for token_id, count in batch.counts.items():
-            self._database.execute(_COUNT, (count, now, token_id))
-        self._ledger.open(self.instance_id, batch.opened)
+        claims = [item for item in items if item]
+        if not claims:
+            return [None for _ in items]
+        now, rows = self._locked_rows({claim.name for claim in claims})
+        batch = _Batch(self._vault, rows, now)
+        outcomes = [batch.decide(item) if item else None for item in items]
+        if batch.counts:
+            counts = [value for count in sorted(batch.counts.items()) for value in count]
+            self._database.run(_count(len(batch.counts)), [*counts, now])
+            self._ledger.open(self.instance_id, batch.opened)
         return outcomes
 
-    def _rows(self, names: AbstractSet[_Name]) -> dict[_Name, _Row]:
+    def _locked_rows(self, names: AbstractSet[_Name]) -> tuple[int, dict[_Name, _Row]]:
+        """Read the tokens that are asked for, with the time: projects are locked first, then tokens, as by all.
+
+        A token that is made meanwhile is nobody's yet: its value is told after that.
+        """
+        lookups = sorted(name.value for name in names if name.column == "lookup")
+        ids = sorted(name.value for name in names if name.column == "id")
+        projects, tokens, select = _statements(len(lookups), len(ids))
+        values = [*lookups, *ids]
+        now, rows = self._database.read_locked(
+            [Statement(projects, values), Statement(tokens, values)], Statement(select, values)
+        )
         found = {}
-        for column in sorted({name.column for name in names}):
-            values = sorted(name.value for name in names if name.column == column)
-            rows = self._database.execute(_select(column, len(values)), values)
-            found.update({_Name(column, value): _Row(*columns) for value, *columns in rows})
-        return found
+        for lookup, *columns in rows:
+            row = _Row(*columns)
+            found[_Name("lookup", lookup)] = found[_Name("id", row.token_id)] = row
+        return now, found
 
 
 class _Batch:
@@ -177,11 +211,34 @@ class _Batch:
         return self._api_keys[row.project_id]
 
 
+def _withdrawals(admitted: Admitted | None) -> list[Withdrawal]:
+    return [Withdrawal(admitted.opened.request_id, admitted.opened.token_id)] if admitted else []
+
+
 @functools.cache
-def _select(column: str, number: int) -> str:
-    places = ", ".join("?" * number)
+def _statements(lookups: int, ids: int) -> tuple[str, str, str]:
+    """Write what locks projects, what locks tokens, and what reads both, for so many tokens named in either way."""
+    named = " OR ".join(
+        f"token.{column} IN ({', '.join('?' * number)})"
+        for column, number in (("lookup", lookups), ("id", ids))
+        if number
+    )
     return (
-        f"SELECT t.{column}, t.id, t.is_active, t.expires_at, t.request_count, t.max_requests,"  # noqa: S608 - no data
-        " p.id, p.name, p.is_active, p.sealed_api_key"
-        f" FROM token t JOIN project p ON p.id = t.project_id WHERE t.{column} IN ({places})"
+        f"SELECT id FROM project WHERE id IN (SELECT project_id FROM token WHERE {named}) ORDER BY id",  # noqa: S608
+        f"SELECT id FROM token WHERE {named} ORDER BY id",  # noqa: S608 - no data
+        (
+            "SELECT lookup, token.id, token.is_active, expires_at, request_count, max_requests,"  # noqa: S608 - no data
+            " project.id, name, project.is_active, sealed_api_key"
+            f" FROM token JOIN project ON project.id = token.project_id WHERE {named}"
+        ),
+    )
+
+
+@functools.cache
+def _count(number: int) -> str:
+    places = ", ".join(["(?, ?)"] * number)
+    return (
+        f"WITH admitted (id, number) AS (VALUES {places})"  # noqa: S608 - no data
+        " UPDATE token SET request_count = request_count + admitted.number, last_used_at = ?"
+        " FROM admitted WHERE token.id = admitted.id"
     )

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from store import keyfiles
 from store.crypto import DecryptionError, KeyRing, Place, Vault, new_key
-from store.database import Database
+from store.database import Database, open_database, without_password
 from store.errors import GatewayError, StartupError, StoreLocked
 from store.models import Secret
 from store.settings import Settings, bearer_text
@@ -40,18 +40,20 @@ def open_store(settings: Settings) -> Store:
     """
     try:
         prepare_folder(settings.data_dir)
-        database = Database(settings.store_url, settings.store_timeout)
+        database = open_database(settings.store_url, settings.store_timeout)
         with contextlib.ExitStack() as on_failure:
             on_failure.callback(database.close)
             with database.exclusive():
-                _migrate(database)
+                prepare_database(database)
                 vault = _unlock(database, settings)
             _require_writable(database)
             on_failure.pop_all()
     except OSError as error:
         raise _unusable(error) from error
     except GatewayError as error:
-        raise StartupError(f"Cannot open the store {settings.store_url}: {error.__cause__}") from error
+        raise StartupError(
+            f"Cannot open the store {without_password(settings.store_url)}: {error.__cause__}"
+        ) from error
     return Store(database, vault)
 
 
@@ -84,7 +86,8 @@ def management_token(settings: Settings) -> str:
         raise StartupError(f"The file {file.name} in DATA_DIR {error}. Remove it to get a new token.") from None
 
 
-def _migrate(database: Database) -> None:
+def prepare_database(database: Database) -> None:
+    """Bring the schema up to date. Raises StartupError for one that is newer than this code, StoreUnavailable."""
     runner = Runner(database.engine, str(Path(__file__).with_name("migrations")))
     with database.read():
         unknown = [migration.name for migration in runner.status() if migration.path is None]
@@ -97,7 +100,7 @@ def _migrate(database: Database) -> None:
 def _require_writable(database: Database) -> None:
     """Fail for a read-only store: it would open, be read, and then refuse every request."""
     with contextlib.suppress(StoreLocked), database.write(patience=0):  # a lock of somebody else's is no fault
-        database.execute("DELETE FROM secret WHERE 1 = 0", ())  # BEGIN alone succeeds
+        database.run("DELETE FROM secret WHERE 1 = 0")  # BEGIN alone succeeds
 
 
 def _unlock(database: Database, settings: Settings) -> Vault:

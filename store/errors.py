@@ -20,6 +20,8 @@
       ServiceUnavailable            503 service_unavailable    (the upstream)
       StoreUnavailable              503 store_unavailable
         StoreLocked                 503 store_unavailable      (somebody else is writing: worth another try)
+        StoreUnreachable            503 store_unavailable      (no connection to it: worth another try in a moment)
+        OutcomeUnknown              503 store_unavailable      (nobody can tell whether it was written)
       UpstreamTimeout               504 upstream_timeout
     StartupError                    ends a process before it serves anything
 
@@ -230,6 +232,16 @@ class StoreUnavailable(GatewayError):
 
 class StoreLocked(StoreUnavailable):
     """Somebody else is writing to the store; nothing is wrong with it."""
+
+
+class StoreUnreachable(StoreUnavailable):
+    """There is no connection to the store, or it broke; another one may work."""
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """The store did not say whether it wrote, and could not be asked in time."""
+
+    text = "The gateway's store stopped answering in the middle of the change. See whether it was made, then try again."
 
 
 class UpstreamTimeout(GatewayError):

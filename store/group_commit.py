@@ -3,8 +3,8 @@
 A commit costs far more than a count, so what arrives together shares one. There are two kinds of work:
 
 - **Items** are awaited. The promise to a caller: an answer comes within `timeout` seconds, and after StoreUnavailable
-  nothing of the item was or will be written. To keep it, an item is claimed exactly once, by the writer or by its
-  deadline, and the writer drops late items before it decides.
+  nothing of the item was written, or it is taken back. Where the store is not reached, or others are in the way, an
+  item is tried again until its deadline.
 - **Notes** are left, and nobody waits for them. They go along with the items that come next, or alone when none come
   for a moment; while the store fails they are kept, and tried again.
 
@@ -16,13 +16,15 @@ import collections
 import itertools
 import logging
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
-from store.database import LOCK_SLICE, Database
-from store.errors import GatewayError, StoreLocked, StoreUnavailable
+from store.database import Database
+from store.errors import GatewayError, OutcomeUnknown, StoreLocked, StoreUnavailable, StoreUnreachable
+from store.ticket import Ticket
 
 CAPACITY = 2048
 """Items that may wait. More would not be served in time; they are refused at once."""
@@ -36,35 +38,17 @@ MAX_NOTES = 20_000
 NOTE_DELAY = 0.1
 """Seconds that notes wait for items to go along with."""
 
+NOTE_PATIENCE = 0.05
+"""Seconds that notes alone wait for a lock: items may come meanwhile."""
+
 RETRY_DELAY = 0.5
 """Seconds until notes are tried again, alone, after the store failed."""
 
+FIRST_PAUSE = 0.02
+LONGEST_PAUSE = 0.5
+"""Seconds until a store that was not reached is tried again: up to the first at first, then twice as long each time."""
+
 _log = logging.getLogger(__name__)
-
-
-class _Ticket[Item, Result]:
-    """An item on its way, and the future of its result."""
-
-    __slots__ = ("_claim", "deadline", "future", "item")
-
-    def __init__(self, item: Item, deadline: float, future: asyncio.Future[Result]) -> None:
-        self.item = item
-        self.deadline = deadline
-        self.future = future
-        self._claim = threading.Lock()
-
-    def claim(self) -> bool:
-        """Return True to the first caller only."""
-        return self._claim.acquire(blocking=False)
-
-    def settle(self, outcome: Result | GatewayError) -> None:
-        """Wake the caller, in its event loop."""
-        if self.future.done():
-            return
-        if isinstance(outcome, GatewayError):
-            self.future.set_exception(outcome)
-        else:
-            self.future.set_result(outcome)
 
 
 class _Signal(Enum):
@@ -79,7 +63,8 @@ class GroupCommit[Item, Result, Note]:
 
     `decide` returns one result, or the error to raise, for each item; `record` writes notes, in the same transaction.
     Both run in the writer thread. `unheard` is called, in the event loop, with the result of an item whose caller
-    was cancelled when it was too late to take the item back.
+    was cancelled when it was too late to take the item back. `withdraw` makes the notes that take back a result whose
+    caller was told StoreUnavailable, as nobody knew in time whether it was written.
     """
 
     def __init__(
@@ -88,12 +73,14 @@ class GroupCommit[Item, Result, Note]:
         decide: Callable[[Sequence[Item]], Sequence[Result | GatewayError]],
         record: Callable[[Sequence[Note]], None],
         unheard: Callable[[Result], None],
+        withdraw: Callable[[Result], Sequence[Note]],
     ) -> None:
         self._database = database
         self._decide = decide
         self._record = record
         self._unheard = unheard
-        self._queue: queue.SimpleQueue[_Ticket[Item, Result] | _Signal] = queue.SimpleQueue()
+        self._withdraw = withdraw
+        self._queue: queue.SimpleQueue[Ticket[Item, Result] | _Signal] = queue.SimpleQueue()
         self._waiting = 0
         self._left: collections.deque[Note] = collections.deque()
         """Notes that the writer has not taken in yet."""
@@ -103,6 +90,8 @@ class GroupCommit[Item, Result, Note]:
         self._notes_failed = False
         self._notes_due = 0.0
         self._dropped = 0
+        self._pause = 0.0
+        """Seconds until the store is tried again; 0 while it is reached."""
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
@@ -113,14 +102,14 @@ class GroupCommit[Item, Result, Note]:
             raise StoreUnavailable
         loop = asyncio.get_running_loop()
         deadline = time.monotonic() + self._database.timeout
-        ticket: _Ticket[Item, Result] = _Ticket(item, deadline, loop.create_future())
+        ticket: Ticket[Item, Result] = Ticket(item, deadline, loop.create_future())
         timer = loop.call_later(self._database.timeout, _expire, ticket)
         self._waiting += 1
         self._queue.put(ticket)
         try:
             return await asyncio.shield(ticket.future)
         except asyncio.CancelledError:
-            if not ticket.claim():
+            if not ticket.leave():
                 ticket.future.add_done_callback(self._tell_unheard)
             raise
         finally:
@@ -153,13 +142,16 @@ class GroupCommit[Item, Result, Note]:
 
     def _run(self) -> None:
         while not self._closing:
-            self._commit(self._collect())
+            batch = self._collect()
+            if batch and self._notes_failed and time.monotonic() >= self._notes_due:
+                self._commit([])
+            self._commit(batch)
         self._finish_notes()
         self._database.close()
 
-    def _collect(self) -> list[_Ticket[Item, Result]]:
-        """Claim the items that wait, and take in the notes. Waits for the first item, or until notes have to go."""
-        batch: list[_Ticket[Item, Result]] = []
+    def _collect(self) -> list[Ticket[Item, Result]]:
+        """Return the items that wait, and take in the notes. Waits for the first item, or until notes have to go."""
+        batch: list[Ticket[Item, Result]] = []
         wait = True
         while len(batch) < BATCH and not self._closing:
             try:
@@ -169,12 +161,12 @@ class GroupCommit[Item, Result, Note]:
             wait = False
             if work is _Signal.END:
                 self._closing = True
-            elif isinstance(work, _Ticket) and work.claim():
+            elif isinstance(work, Ticket):
                 batch.append(work)
         self._take_in_notes()
         return batch
 
-    def _next(self, *, wait: bool) -> _Ticket[Item, Result] | _Signal:
+    def _next(self, *, wait: bool) -> Ticket[Item, Result] | _Signal:
         if not wait:
             return self._queue.get_nowait()
         if not self._notes:
@@ -188,48 +180,84 @@ class GroupCommit[Item, Result, Note]:
                 self._dropped += 1
             self._notes.append(self._left.popleft())
 
-    def _commit(self, batch: list[_Ticket[Item, Result]]) -> None:
+    def _commit(self, batch: list[Ticket[Item, Result]]) -> None:
         """Write a batch with the notes that wait, or notes alone; answer the batch, whatever happens."""
-        outcomes: Sequence[Result | GatewayError] = []
         alone = not batch
         held = self._notes_failed and (batch or time.monotonic() < self._notes_due)
         notes = [] if held else list(itertools.islice(self._notes, BATCH))
-        while (batch := self._drop_late(batch)) or (alone and notes):
+        while (batch := _still_waiting(batch)) or (alone and notes):
             try:
-                with self._database.write(patience=LOCK_SLICE):
-                    batch = self._drop_late(batch)
-                    outcomes = self._decide([ticket.item for ticket in batch]) if batch else []
-                    if notes:
-                        self._record(notes)
-            except StoreLocked:
-                if alone:
-                    self._postpone_notes()
-                    return
-                continue
+                taken, outcomes = self._attempt(batch, notes)
             except Exception as error:
-                outcomes = [_refusal(error) for _ in batch]
-                if notes:
+                if isinstance(error, StoreUnreachable):
+                    self._wait_for_store(error, batch)
+                elif not isinstance(error, StoreLocked) and not notes:
+                    _refuse(batch, _refusal(error))
+                if notes and not (batch and isinstance(error, StoreLocked)):
                     self._postpone_notes()
-                    notes = []
-                    if batch:
-                        continue  # it may be the notes that fail, and must not be
+                    notes = []  # it may be they that fail, and must not be
             else:
-                self._forget(notes)
-            _answer(batch, outcomes)
-            return
+                self._note_success(notes)
+                self._take_back(self._finish(taken, outcomes))
+                return
+
+    def _attempt(
+        self, batch: Sequence[Ticket[Item, Result]], notes: Sequence[Note]
+    ) -> tuple[Sequence[Ticket[Item, Result]], Sequence[Result | GatewayError]]:
+        """Write once; return what was taken of the batch, and its outcomes.
+
+        Raises what `Database.write` does; then who still waits can be tried again.
+        """
+        taken: list[Ticket[Item, Result]] = []
+        outcomes: Sequence[Result | GatewayError] = []
+
+        def doubt() -> None:
+            for ticket in taken:
+                ticket.doubt()
+
+        deadline = min((ticket.deadline for ticket in batch), default=None)
+        patience = None if batch else NOTE_PATIENCE
+        try:
+            with self._database.write(deadline=deadline, patience=patience, pipelined=True, in_doubt=doubt):
+                taken += [ticket for ticket in batch if ticket.take()]
+                outcomes = self._decide([ticket.item for ticket in taken]) if taken else []
+                if notes:
+                    self._record(notes)
+        except OutcomeUnknown:
+            self._finish(taken, [_refused(outcome) for outcome in outcomes])
+            self._take_back(outcomes)
+            raise
+        except BaseException:
+            for ticket in taken:
+                ticket.put_back()
+            raise
+        return taken, outcomes
 
     def _postpone_notes(self) -> None:
         """Try them again later, alone."""
         self._notes_failed = True
         self._notes_due = time.monotonic() + RETRY_DELAY
 
-    def _forget(self, written: Sequence[Note]) -> None:
+    def _note_success(self, written: Sequence[Note]) -> None:
+        """Forget the notes that are written, and that there ever was a fault."""
+        if self._pause:
+            self._pause = 0.0
+            _log.warning("the store is reached again")
         for _ in written:
             self._notes.popleft()
             self._notes_failed = False
         if self._dropped:
             _log.error("notes were dropped while the store failed", extra={"notes": self._dropped})
             self._dropped = 0
+
+    def _wait_for_store(self, error: StoreUnreachable, batch: Sequence[Ticket[Item, Result]]) -> None:
+        """Sleep until the store is worth another try, each process for a time of its own: not all at once."""
+        if not self._pause:
+            _log.warning("the store is not reached: %s", error.__cause__)
+        self._pause = min(2 * self._pause or FIRST_PAUSE, LONGEST_PAUSE)
+        if batch:
+            left = min(ticket.deadline for ticket in batch) - time.monotonic()
+            time.sleep(max(0.0, min(random.uniform(0.0, self._pause), left)))  # noqa: S311 - no secret
 
     def _finish_notes(self) -> None:
         """Write the last notes, also those that came meanwhile, unless the store fails for too long."""
@@ -239,18 +267,37 @@ class GroupCommit[Item, Result, Note]:
             self._notes_due = 0.0
             self._commit([])
             if self._notes_failed:
-                time.sleep(LOCK_SLICE)
+                time.sleep(NOTE_PATIENCE)
         if self._notes:
             _log.error("notes could not be written", extra={"notes": len(self._notes)})
 
-    @staticmethod
-    def _drop_late(batch: list[_Ticket[Item, Result]]) -> list[_Ticket[Item, Result]]:
-        now = time.monotonic()
-        late = [ticket for ticket in batch if ticket.deadline <= now]
-        if not late:
-            return batch
-        _answer(late, [StoreUnavailable() for _ in late])
-        return [ticket for ticket in batch if ticket.deadline > now]
+    def _finish(
+        self, tickets: Sequence[Ticket[Item, Result]], outcomes: Sequence[Result | GatewayError]
+    ) -> list[Result | GatewayError]:
+        """Answer those who have not been answered yet; return the outcomes of the others."""
+        is_first = [ticket.finish() for ticket in tickets]
+        _answer(list(itertools.compress(tickets, is_first)), list(itertools.compress(outcomes, is_first)))
+        return [outcome for outcome, first in zip(outcomes, is_first, strict=True) if not first]
+
+    def _take_back(self, outcomes: Sequence[Result | GatewayError]) -> None:
+        """Note to take back what was written for callers who were refused; alone, as it locks what others lock."""
+        for outcome in outcomes:
+            if not isinstance(outcome, GatewayError):
+                self._notes.extend(self._withdraw(outcome))
+                self._postpone_notes()
+
+
+def _still_waiting[Item, Result](batch: list[Ticket[Item, Result]]) -> list[Ticket[Item, Result]]:
+    """Return the items whose time is not over; refuse the others, unless that is done."""
+    now = time.monotonic()
+    late = [ticket for ticket in batch if ticket.deadline <= now]
+    _refuse(late, StoreUnavailable())
+    return [ticket for ticket in batch if ticket.is_waiting]
+
+
+def _refused[Result](outcome: Result | GatewayError) -> GatewayError:
+    """Return what a caller is told when nobody knows whether its outcome was written."""
+    return outcome if isinstance(outcome, GatewayError) else StoreUnavailable()
 
 
 def _refusal(error: Exception) -> GatewayError:
@@ -262,12 +309,17 @@ def _refusal(error: Exception) -> GatewayError:
     return GatewayError()
 
 
-def _expire[Item, Result](ticket: _Ticket[Item, Result]) -> None:
-    if ticket.claim():
+def _expire[Item, Result](ticket: Ticket[Item, Result]) -> None:
+    if ticket.end():
         ticket.settle(StoreUnavailable())
 
 
-def _answer[Item, Result](batch: Sequence[_Ticket[Item, Result]], outcomes: Sequence[Result | GatewayError]) -> None:
+def _refuse[Item, Result](tickets: Sequence[Ticket[Item, Result]], error: GatewayError) -> None:
+    ended = [ticket for ticket in tickets if ticket.end()]
+    _answer(ended, [error] * len(ended))
+
+
+def _answer[Item, Result](batch: Sequence[Ticket[Item, Result]], outcomes: Sequence[Result | GatewayError]) -> None:
     """Wake all callers of a batch with one call into their event loop."""
     if not batch:
         return

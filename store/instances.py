@@ -49,8 +49,10 @@ def end(database: Database, ledger: Ledger, instance_id: str) -> None:
 def beat(database: Database, instance_id: str) -> None:
     """Show that a process is alive, also to those who took it for dead. Raises StoreUnavailable."""
     with database.write():
-        if not database.update("UPDATE instance SET beats = beats + 1 WHERE id = ?", (instance_id,)):
-            database.execute("INSERT INTO instance (id, beats) VALUES (?, 0)", (instance_id,))
+        database.run(
+            "INSERT INTO instance (id, beats) VALUES (?, 0) ON CONFLICT (id) DO UPDATE SET beats = instance.beats + 1",
+            (instance_id,),
+        )
 
 
 def settle_left(database: Database, ledger: Ledger, instance_id: str) -> int:
@@ -60,11 +62,11 @@ def settle_left(database: Database, ledger: Ledger, instance_id: str) -> int:
     """
     settled = 0
     while True:
-        with database.write():
+        with database.write(pipelined=True):
             rows = [Opened(*row) for row in database.execute(_LEFT, (instance_id, CHUNK))]
             ledger.settle([Settlement(row) for row in rows])
             if len(rows) < CHUNK:
-                database.execute("DELETE FROM instance WHERE id = ?", (instance_id,))
+                database.run("DELETE FROM instance WHERE id = ?", (instance_id,))
         settled += len(rows)
         if len(rows) < CHUNK:
             return settled

@@ -8,16 +8,16 @@ import functools
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
-
-import peewee
 
 from store import sums
 from store.clock import DAY
 from store.database import Database
+from store.errors import GatewayError
 from store.pricing import Charge, Pricing
 from store.sums import Addend
+from store.text import storable
 from store.tokens import masked
 from store.usage import COLUMNS, Metered, Source
 
@@ -32,13 +32,17 @@ MAX_DAYS = 1000
 OTHER_MODELS = "{other}"
 
 _OPENED = ("id", "instance_id", "started_at", "project_id", "token_id", "method", "path", "endpoint")
-_SETTLED = (
-    *("settled_at", "usage_source", "upstream_request_id", "model_asked", "model", "status", "streamed"),
-    *("duration_ms", "first_byte_ms", "request_bytes", "response_bytes", *COLUMNS, "cost", "price"),
-)
-_UPDATE = f"UPDATE request SET {', '.join(f'{name} = ?' for name in _SETTLED)} WHERE id = ?"  # noqa: S608 - no data
-_SETTLE = f"{_UPDATE} AND settled_at IS NULL"
-_CORRECT = f"{_UPDATE} AND duration_ms IS NULL"
+_SETTLED = {
+    **dict.fromkeys(("usage_source", "upstream_request_id", "model_asked", "model"), "TEXT"),
+    "status": "INTEGER",
+    "streamed": "BOOLEAN",
+    **dict.fromkeys(("duration_ms", "first_byte_ms", "request_bytes", "response_bytes", *COLUMNS, "cost"), "BIGINT"),
+    "price": "TEXT",
+}
+"""What is known of a request when it has ended, with the types: PostgreSQL does not see them by a NULL."""
+
+_UNSETTLED = "settled_at IS NULL"
+_SETTLED_BY_OTHERS = "duration_ms IS NULL"
 
 
 class Opening(NamedTuple):
@@ -83,6 +87,18 @@ class Settlement(NamedTuple):
     metered: Metered = Metered()
 
 
+class _Entry(NamedTuple):
+    """A settlement as it is written: its columns (those of _SETTLED), and what it adds to the sums."""
+
+    settlement: Settlement
+    columns: Sequence[object]
+    addend: Addend
+
+    @property
+    def request_id(self) -> str:
+        return self.settlement.opened.request_id
+
+
 class Ledger:
     """Opens and settles rows. One for each thread that does."""
 
@@ -100,10 +116,10 @@ class Ledger:
             for opening, opened in rows
             for value in (
                 *(opened.request_id, instance_id, opened.started_at, opened.project_id, opened.token_id),
-                *(opening.method, masked(opening.path), opening.endpoint),
+                *(opening.method, storable(masked(opening.path)), storable(opening.endpoint)),
             )
         ]
-        self._database.execute(_open(len(rows)), values)
+        self._database.run(_open(len(rows)), values)
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """Settle rows, each once; inside a writing transaction.
@@ -111,18 +127,18 @@ class Ledger:
         A row that another process has settled, as it took this one for dead, is corrected. What cannot be written as
         it is, is settled without its usage: it must hold up nobody else.
         """
-        if not self._try(settlements):
+        if settlements and not self._try(settlements):
             for settlement in settlements:
                 if not self._try([settlement]):
                     _log.error("a request is settled without its usage", extra={"request_id": settlement.opened[0]})
-                    self._settle([_without_texts(settlement)])
+                    self._settle([Settlement(settlement.opened, settlement.outcome)])
 
     def _try(self, settlements: Sequence[Settlement]) -> bool:
         """Settle rows, all or none; tell whether that was possible. Raises what is the database's fault."""
         try:
             with self._database.savepoint():
                 self._settle(settlements)
-        except peewee.OperationalError:
+        except GatewayError:
             raise
         except Exception:
             _log.exception("cannot settle as it is", extra={"requests": len(settlements)})
@@ -133,29 +149,39 @@ class Ledger:
         now = self._database.now()
         if any(settlement.metered.consumptions for settlement in settlements):
             self._pricing.refresh()
-        addends = [addend for settlement in settlements for addend in self._write(settlement, now)]
-        sums.add(self._database, addends)
+        firsts: dict[str, _Entry] = {}
+        again = []
+        for settlement in settlements:
+            entry = self._entry(settlement)
+            if firsts.setdefault(entry.request_id, entry) is not entry:
+                again.append(entry)
+        settled = self._write(_UNSETTLED, now, [firsts[request_id] for request_id in sorted(firsts)])
+        again += [entry for request_id, entry in firsts.items() if request_id not in settled]
+        addends = [firsts[request_id].addend for request_id in settled]
+        sums.add(self._database, [*addends, *(addend for entry in again for addend in self._correct(entry, now))])
 
-    def _write(self, settlement: Settlement, now: int) -> list[Addend]:
-        """Write a row, and return what that adds to the sums."""
-        columns, addend = self._entry(settlement)
-        values = (now, *columns, settlement.opened.request_id)
-        if self._database.update(_SETTLE, values):
-            return [addend]
-        if settlement.outcome.duration_ms is not None and self._database.update(_CORRECT, values):
-            _, unknown = self._entry(Settlement(settlement.opened))
-            return [addend, unknown.taken_back()]
-        return []
+    def _write(self, condition: str, now: int, entries: Sequence[_Entry]) -> set[str]:
+        """Write the ends of rows that a condition leaves, and return the ids of those."""
+        values = [value for entry in entries for value in (entry.request_id, *entry.columns)]
+        rows = self._database.execute(_update(len(entries), condition), [*values, now])
+        return {request_id for (request_id,) in rows}
 
-    def _entry(self, settlement: Settlement) -> tuple[tuple[object, ...], Addend]:
-        """Return the columns of a settled row, after its time, and what it adds to the sums."""
+    def _correct(self, entry: _Entry, now: int) -> list[Addend]:
+        """Write over what others have settled, who took this process for dead; return what that adds to the sums."""
+        settlement = entry.settlement
+        if settlement.outcome.duration_ms is None or not self._write(_SETTLED_BY_OTHERS, now, [entry]):
+            return []
+        return [entry.addend, self._entry(Settlement(settlement.opened)).addend.taken_back()]
+
+    def _entry(self, settlement: Settlement) -> _Entry:
+        """Return the columns of a settled row, and what it adds to the sums."""
         opened, outcome, metered = settlement
         units, charge = metered.units, self._charge(settlement)
         asked, answered = _name(metered.model_asked), _name(metered.model)
         model = answered or (asked if metered.consumptions else None)
         tokens = [units.get(unit) for unit in COLUMNS.values()]
         columns = (
-            *(str(metered.source), outcome.upstream_request_id, asked, model),
+            *(str(metered.source), _text(outcome.upstream_request_id), asked, model),
             *(outcome.status, outcome.streamed, outcome.duration_ms, outcome.first_byte_ms),
             *(outcome.request_bytes, outcome.response_bytes, *tokens),
             *((charge.cost, json.dumps(charge.prices)) if charge else (None, None)),
@@ -166,7 +192,7 @@ class Ledger:
             *(outcome.request_bytes, outcome.response_bytes, *tokens, charge.cost if charge else 0),
         ]
         key = (opened.project_id, opened.token_id, self._summed_as(model or "", opened), opened.endpoint)
-        return columns, Addend(opened.started_at, key, [int(amount or 0) for amount in amounts])
+        return _Entry(settlement, columns, Addend(opened.started_at, key, [int(amount or 0) for amount in amounts]))
 
     def _summed_as(self, model: str, opened: Opened) -> str:
         """Return the model under which a row is summed up; of too many in a day, the further ones together."""
@@ -193,16 +219,26 @@ class Ledger:
         return Charge(sum(charge.cost for charge in known), prices)
 
 
+def _text(text: str | None) -> str | None:
+    return text and storable(text)
+
+
 def _name(model: str | None) -> str | None:
-    return model and masked(model)
-
-
-def _without_texts(settlement: Settlement) -> Settlement:
-    """Return what can always be written of a settlement: its numbers."""
-    return Settlement(settlement.opened, replace(settlement.outcome, upstream_request_id=None))
+    return model and masked(storable(model))
 
 
 @functools.cache
 def _open(number: int) -> str:
     row = f"({', '.join('?' * len(_OPENED))})"
     return f"INSERT INTO request ({', '.join(_OPENED)}) VALUES {', '.join([row] * number)}"  # noqa: S608 - no data
+
+
+@functools.cache
+def _update(number: int, condition: str) -> str:
+    row = f"({', '.join('?' * (1 + len(_SETTLED)))})"
+    ended = ", ".join(f"{name} = CAST(ended.{name} AS {kind})" for name, kind in _SETTLED.items())
+    return (
+        f"WITH ended (id, {', '.join(_SETTLED)}) AS (VALUES {', '.join([row] * number)})"  # noqa: S608 - no data
+        f" UPDATE request SET settled_at = ?, {ended} FROM ended WHERE request.id = ended.id AND request.{condition}"
+        " RETURNING request.id"
+    )

@@ -4,6 +4,8 @@ Ids are UUIDs as text; times are microseconds (see `clock`). The models are boun
 opened.
 """
 
+from typing import Any
+
 from peewee import (
     BigIntegerField,
     BlobField,
@@ -16,14 +18,27 @@ from peewee import (
     TextField,
 )
 
+from store.text import storable
+
 UUID_LENGTH = 36
 HMAC_LENGTH = 64
+
+
+class IdField(CharField):
+    """An id. What no database takes as a text is as unknown as any other."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_length=UUID_LENGTH, **options)
+
+    def db_value(self, value: str | None) -> str | None:
+        """Return what can be asked for."""
+        return value and storable(value)
 
 
 class Project(Model):
     """A team's project: it owns one upstream key."""
 
-    id = CharField(max_length=UUID_LENGTH, primary_key=True)
+    id = IdField(primary_key=True)
     name = TextField()
     sealed_api_key = BlobField()
     is_active = BooleanField()
@@ -34,7 +49,7 @@ class Project(Model):
 class Token(Model):
     """A proxy token. `lookup` is the HMAC of its value, `sealed_value` its ciphertext."""
 
-    id = CharField(max_length=UUID_LENGTH, primary_key=True)
+    id = IdField(primary_key=True)
     project = ForeignKeyField(Project, on_delete="CASCADE")
     project_id: str  # the foreign key itself, read without a query
     lookup = CharField(max_length=HMAC_LENGTH, unique=True)
@@ -61,11 +76,11 @@ class Request(Model):
     It refers to its token and project by their ids alone, as it outlives them. `cost` is in `usage.COST_UNIT`s.
     """
 
-    id = CharField(max_length=UUID_LENGTH, primary_key=True)
-    instance_id = CharField(max_length=UUID_LENGTH)
+    id = IdField(primary_key=True)
+    instance_id = IdField()
     started_at = BigIntegerField()
-    project_id = CharField(max_length=UUID_LENGTH)
-    token_id = CharField(max_length=UUID_LENGTH)
+    project_id = IdField()
+    token_id = IdField()
     method = TextField()
     path = TextField()
     endpoint = TextField()
@@ -97,8 +112,8 @@ class Sums(Model):
     """
 
     start = BigIntegerField()
-    project_id = CharField(max_length=UUID_LENGTH)
-    token_id = CharField(max_length=UUID_LENGTH)
+    project_id = IdField()
+    token_id = IdField()
     model = TextField()
     endpoint = TextField()
     requests = BigIntegerField()
@@ -142,15 +157,15 @@ class DailyUsage(Sums):
 class Instance(Model):
     """A process that admits requests. While it is alive `beats` goes up."""
 
-    id = CharField(max_length=UUID_LENGTH, primary_key=True)
+    id = IdField(primary_key=True)
     beats = BigIntegerField()
 
 
 class Price(Model):
     """A price of the operator's own, in JSON (see `prices`). Empty texts stand for any project and any model."""
 
-    id = CharField(max_length=UUID_LENGTH, primary_key=True)
-    project_id = CharField(max_length=UUID_LENGTH)
+    id = IdField(primary_key=True)
+    project_id = IdField()
     model = TextField()
     rates = TextField()
     updated_at = BigIntegerField()
@@ -159,7 +174,7 @@ class Price(Model):
 class FormerProject(Model):
     """The name of a deleted project, for reports."""
 
-    id = CharField(max_length=UUID_LENGTH, primary_key=True)
+    id = IdField(primary_key=True)
     name = TextField()
 
     class Meta:

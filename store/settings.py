@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_va
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from store.crypto import KeyRing
-from store.database import sqlite_path
+from store.database import urls
 from store.errors import StartupError
 
 _NAME = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
@@ -93,10 +93,8 @@ def _checked(parse: type[Listen | Upstream | KeyRing]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _sqlite_url(value: str) -> str:
-    if value:
-        sqlite_path(value)
-    return value
+def _database_url(value: str) -> str:
+    return value and urls.check(value)
 
 
 def bearer_text(value: SecretStr) -> SecretStr:
@@ -135,8 +133,10 @@ class Settings(BaseSettings):
         default=Path("data"),
         description="The folder for the database, the secrets made at the first start and mitmproxy's files.",
     )
-    database_url: Annotated[str, AfterValidator(_sqlite_url)] = Field(
-        default="", description="`sqlite:///…`; default: `llm-proxy.db` in `DATA_DIR`."
+    database_url: Annotated[str, AfterValidator(_database_url)] = Field(
+        default="",
+        repr=False,  # it may hold a password
+        description="`sqlite:///…` or `postgresql://…`; default: `llm-proxy.db` in `DATA_DIR`.",
     )
     management_token: Annotated[SecretStr, AfterValidator(bearer_text)] | None = Field(
         default=None, description="Opens the management API; default: made at the first start, kept in `DATA_DIR`."

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from store.text import storable
+
 type Conditions = Mapping[str, Sequence[object] | None]
 """SQL with `?` for its parameters, and these; None leaves a condition out."""
 
@@ -14,4 +16,4 @@ def where(conditions: Conditions) -> tuple[str, list[object]]:
 
 def given(value: object) -> Sequence[object] | None:
     """Return the parameters of a condition on one value, where there is one."""
-    return None if value is None else (value,)
+    return None if value is None else (storable(value) if isinstance(value, str) else value,)

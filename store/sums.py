@@ -39,10 +39,11 @@ def add(database: Database, addends: Sequence[Addend]) -> None:
         for addend in addends:
             key = (addend.started_at // width * width, *addend.key)
             sums[key] = [*map(sum, zip(sums[key], addend.amounts, strict=True))] if key in sums else [*addend.amounts]
-        for key in sorted(sums):
-            database.execute(_upsert(table), (*key, *(min(amount, MAX_SUM) for amount in sums[key])))
-            if sums[key][0] < 0:
-                database.execute(_delete_empty(table), key)
+        values = [value for key in sorted(sums) for value in (*key, *(min(amount, MAX_SUM) for amount in sums[key]))]
+        if sums:
+            database.run(_upsert(table, len(sums)), values)
+        for key in sorted(key for key, amounts in sums.items() if amounts[0] < 0):
+            database.run(_delete_empty(table), key)
 
 
 @functools.cache
@@ -52,14 +53,15 @@ def _delete_empty(table: str) -> str:
 
 
 @functools.cache
-def _upsert(table: str) -> str:
-    names, places = ", ".join((*KEY, *AMOUNTS)), ", ".join("?" * (len(KEY) + len(AMOUNTS)))
+def _upsert(table: str, number: int) -> str:
+    names = ", ".join((*KEY, *AMOUNTS))
+    places = ", ".join([f"({', '.join('?' * (len(KEY) + len(AMOUNTS)))})"] * number)
     more = ", ".join(
         f"{name} = CASE WHEN {table}.{name} > {MAX_SUM} - excluded.{name} THEN {MAX_SUM}"
         f" ELSE {table}.{name} + excluded.{name} END"
         for name in AMOUNTS
     )
     return (
-        f"INSERT INTO {table} ({names}) VALUES ({places})"  # noqa: S608 - no data
+        f"INSERT INTO {table} ({names}) VALUES {places}"  # noqa: S608 - no data
         f" ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {more}"
     )

@@ -7,9 +7,7 @@ JSON, and does nothing else.
 """
 
 import argparse
-import contextlib
 import json
-import sqlite3
 import statistics
 import sys
 import tempfile
@@ -20,14 +18,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.gateway import Gateway
-from support.stores import make_many_tokens, make_settings, opened
+from support.stores import foreign_connection, make_many_tokens, make_settings, opened
 
 from store.bootstrap import Store
 
 
 def bare(store: Store) -> int:
     """Read, decrypt and write as JSON; return the number of rows."""
-    with contextlib.closing(sqlite3.connect(store.database.path)) as connection:
+    with foreign_connection(store) as connection:
         rows = connection.execute(
             "SELECT id, sealed_value, project_id, expires_at, is_active, request_count, max_requests, created_at,"
             " last_used_at FROM token ORDER BY created_at DESC, id"

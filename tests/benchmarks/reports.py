@@ -21,7 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.ledger import NOON
-from support.stores import make_settings, opened
+from support.stores import foreign_connection, make_settings, opened
 
 from store import usage_report
 from store.bootstrap import Store
@@ -84,7 +84,9 @@ def rows(number: int) -> Iterator[tuple[object, ...]]:
 
 def build(store: Store, number: int) -> None:
     """Fill an empty store: the rows, and the sums from them."""
-    with contextlib.closing(sqlite3.connect(store.database.path)) as connection, connection:
+    with foreign_connection(store) as connection:
+        assert isinstance(connection, sqlite3.Connection)
+        connection.execute("BEGIN")
         places = ", ".join("?" * 27)
         connection.executemany(f"INSERT INTO request VALUES ({places})", rows(number))  # noqa: S608 - no data
         for table, unit in (("hourly_usage", HOUR), ("daily_usage", DAY)):
@@ -95,6 +97,7 @@ def build(store: Store, number: int) -> None:
                 f" {', '.join(f'SUM(COALESCE({name}, 0))' for name in _SUMS)} FROM request"
                 f" WHERE settled_at IS NOT NULL GROUP BY start, {_KEY}"
             )
+        connection.execute("COMMIT")
 
 
 def best(read: Callable[[], object], rounds: int) -> float:

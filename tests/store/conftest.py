@@ -2,10 +2,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.postgresql import Server
 from support.stores import make_settings, opened
 
-from store.bootstrap import Store
+from store.bootstrap import Store, prepare_database
+from store.database import open_database
 from store.settings import Settings
+
+ENGINES = ("sqlite", "postgresql")
 
 
 @pytest.fixture(autouse=True)
@@ -15,9 +19,35 @@ def _no_settings_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def migrated(postgresql_server: Server) -> str:
+    """The name of a PostgreSQL database with all tables, and nothing in them: to be copied."""
+    url = postgresql_server.make_database()
+    database = open_database(url, 2)
+    prepare_database(database)
+    database.close()
+    return url.rpartition("/")[2]
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine."""
+    engine: str = request.param
+    return engine
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return make_settings(tmp_path)
+def database_url(engine: str, request: pytest.FixtureRequest) -> str:
+    """The DATABASE_URL of a new store; empty for SQLite's default, a database without secrets for PostgreSQL."""
+    if engine == "sqlite":
+        return ""
+    server: Server = request.getfixturevalue("postgresql_server")
+    return server.make_database(request.getfixturevalue("migrated"))
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str) -> Settings:
+    return make_settings(tmp_path, database_url=database_url)
 
 
 @pytest.fixture

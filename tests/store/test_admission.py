@@ -5,11 +5,10 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from support.processes import DEADLINE, ROOT, clean_environment
-from support.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_settings, make_token, opened, opening, set_columns
+from support.stores import API_KEY, UNKNOWN_TOKEN, changed, foreign_lock, make_token, opened, opening, set_columns
 
 from store import clock
 from store.admission import Admission, Admitted
@@ -24,6 +23,7 @@ from store.errors import (
     TokenInactive,
 )
 from store.projects import Projects
+from store.settings import Settings
 from store.tokens import TokenRecord, Tokens
 
 
@@ -212,8 +212,8 @@ def test_requests_of_one_batch_are_decided_in_the_order_of_arrival(store: Store,
     assert outcomes(admission, *[token.value] * 4) == [Admitted, Admitted, RateLimitExceeded, RateLimitExceeded]
 
 
-def test_a_locked_store_refuses_and_counts_nothing_afterwards(tmp_path: Path) -> None:
-    with opened(make_settings(tmp_path, store_timeout=0.2)) as store:
+def test_a_locked_store_refuses_and_counts_nothing_afterwards(settings: Settings) -> None:
+    with opened(changed(settings, store_timeout=0.2)) as store:
         token, admission = make_token(store), Admission(store)
         try:
             with foreign_lock(store):
@@ -245,8 +245,15 @@ store.database.close()
 
 
 @contextlib.contextmanager
-def admitting_processes(folder: Path, number: int) -> Iterator[list[subprocess.Popen[str]]]:
-    env = {**clean_environment(), "DATA_DIR": str(folder), "STORE_TIMEOUT": "10", "PYTHONPATH": str(ROOT)}
+def admitting_processes(settings: Settings, number: int) -> Iterator[list[subprocess.Popen[str]]]:
+    folder = settings.data_dir
+    env = {
+        **clean_environment(),
+        "DATA_DIR": str(folder),
+        "DATABASE_URL": settings.database_url,
+        "STORE_TIMEOUT": "10",
+        "PYTHONPATH": str(ROOT),
+    }
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", ADMIT], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder
@@ -261,9 +268,9 @@ def admitting_processes(folder: Path, number: int) -> Iterator[list[subprocess.P
                 process.kill()
 
 
-def test_the_limit_is_exact_over_several_processes(store: Store, settings_folder: Path) -> None:
+def test_the_limit_is_exact_over_several_processes(store: Store, settings: Settings) -> None:
     token, each = make_token(store, max_requests=500), 400
-    with admitting_processes(settings_folder, 2) as processes:
+    with admitting_processes(settings, 2) as processes:
         for process in processes:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
@@ -274,8 +281,3 @@ def test_the_limit_is_exact_over_several_processes(store: Store, settings_folder
         told = [Counter(json.loads(process.communicate(timeout=DEADLINE)[0])) for process in processes]
     assert sum(told, Counter()) == {"Admitted": 500, "RateLimitExceeded": 2 * each - 500}
     assert count_of(store, token) == 500
-
-
-@pytest.fixture
-def settings_folder(store: Store) -> Path:
-    return store.database.path.parent

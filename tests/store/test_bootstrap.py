@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.processes import DEADLINE, ROOT, clean_environment
-from support.stores import API_KEY, make_settings, opened
+from support.stores import API_KEY, make_settings, on_sqlite, opened, rows
 
 from store import bootstrap
 from store.bootstrap import ENCRYPTION_KEY_FILE, MANAGEMENT_TOKEN_FILE, open_store
@@ -29,6 +29,7 @@ store.database.close()
 """
 
 
+@on_sqlite
 def test_a_fresh_folder_becomes_a_store_for_its_owner_alone(settings: Settings) -> None:
     with opened(settings) as store:
         assert Projects(store).list() == []
@@ -125,14 +126,11 @@ def test_a_damaged_key_file_ends_the_start_and_stays(settings: Settings, content
 
 def test_a_newer_schema_is_refused(settings: Settings) -> None:
     with opened(settings) as store:
-        tables = [name for (name,) in store.database.execute("SELECT name FROM sqlite_master WHERE type='table'", ())]
-        (history,) = set(tables) - {model._meta.table_name for model in MODELS}  # noqa: SLF001
-        columns = [row[1] for row in store.database.execute(f"PRAGMA table_info({history})", ())]
-        known = dict(zip(columns, store.database.execute(f"SELECT * FROM {history}", ())[0], strict=True))  # noqa: S608
-        newer = {**known, "name": "9999_future"} | ({"id": 9999} if "id" in known else {})
+        (history,) = set(store.database.engine.get_tables()) - {model._meta.table_name for model in MODELS}  # noqa: SLF001
+        newer = {**rows(store, history)[0], "id": 9999, "name": "9999_future"}
         with store.database.write():
             places = ", ".join("?" * len(newer))
-            store.database.execute(
+            store.database.run(
                 f"INSERT INTO {history} ({', '.join(newer)}) VALUES ({places})",  # noqa: S608
                 list(newer.values()),
             )
@@ -146,6 +144,7 @@ def test_a_file_in_place_of_the_folder_ends_the_start(settings: Settings) -> Non
         open_store(settings)
 
 
+@on_sqlite
 def test_a_file_that_is_no_database_ends_the_start(settings: Settings) -> None:
     settings.data_dir.mkdir()
     (settings.data_dir / "llm-proxy.db").write_text("no database, but long enough to look like one" * 100)

@@ -1,13 +1,12 @@
-import contextlib
-import sqlite3
 import threading
 import time
 
 import pytest
-from support.stores import API_KEY, foreign_lock
+from support.stores import API_KEY, foreign_connection, foreign_lock, on_sqlite, rows
 
 from store.bootstrap import Store
 from store.errors import NotFound, StoreLocked, StoreUnavailable
+from store.models import FormerProject
 from store.projects import Projects
 
 
@@ -18,19 +17,19 @@ def names(store: Store) -> list[str]:
 def test_an_exception_inside_rolls_back_and_passes(store: Store) -> None:
     def write_and_fail() -> None:
         with store.database.write():
-            Projects(store).create("Never", API_KEY)
+            FormerProject.create(id="1", name="Never")
             raise NotFound("on purpose")
 
     with pytest.raises(NotFound, match="on purpose"):
         write_and_fail()
-    assert names(store) == []
+    assert rows(store, "former_project") == []
 
 
 def test_a_locked_store_is_given_up_in_time_and_works_at_once_afterwards(store: Store) -> None:
     with foreign_lock(store):
         started = time.monotonic()
         with pytest.raises(StoreLocked), store.database.write(patience=0.2):
-            pass
+            FormerProject.create(id="1", name="Never")
         assert 0.2 <= time.monotonic() - started < 0.5
     Projects(store).create("After", API_KEY)
     assert names(store) == ["After"]
@@ -67,6 +66,7 @@ def test_a_fault_is_translated_and_the_next_use_is_a_new_connection(store: Store
     assert store.database.engine.connection() is not before
 
 
+@on_sqlite
 def test_a_full_disk_writes_nothing_and_is_no_lasting_fault(store: Store) -> None:
     (pages,) = store.database.execute("PRAGMA page_count", ())[0]
     store.database.execute(f"PRAGMA max_page_count = {pages}", ())  # holds for this connection only
@@ -97,7 +97,7 @@ def test_a_snapshot_stays_as_it_was_while_others_write(store: Store) -> None:
     Projects(store).create("Before", API_KEY)
     with store.database.snapshot():
         assert names(store) == ["Before"]
-        with contextlib.closing(sqlite3.connect(store.database.path)) as other, other:
+        with foreign_connection(store) as other:
             other.execute("DELETE FROM project")
         assert names(store) == ["Before"]
     assert names(store) == []

@@ -29,6 +29,8 @@ TABLE: list[Row] = [
     (errors.ServiceUnavailable, 503, "service_unavailable", ""),
     (errors.StoreUnavailable, 503, "store_unavailable", ""),
     (errors.StoreLocked, 503, "store_unavailable", ""),
+    (errors.StoreUnreachable, 503, "store_unavailable", ""),
+    (errors.OutcomeUnknown, 503, "store_unavailable", ""),
     (errors.UpstreamTimeout, 504, "upstream_timeout", "server_error"),
 ]
 each = pytest.mark.parametrize("row", TABLE, ids=lambda row: row[0].__name__)

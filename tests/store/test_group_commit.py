@@ -3,18 +3,19 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from support.processes import wait_until
-from support.stores import foreign_lock, make_settings, opened
+from support.stores import changed, foreign_lock, make_settings, opened
 
 from store import group_commit
 from store.bootstrap import Store
 from store.errors import GatewayError, RateLimitExceeded, StoreUnavailable
 from store.group_commit import BATCH, CAPACITY, NOTE_DELAY, GroupCommit
+from store.settings import Settings
 
 PATIENT = 30.0  # seconds, where a test is not about time: a busy machine changes nothing
 TIMEOUT = 0.4
@@ -26,15 +27,23 @@ type Counter = GroupCommit[str, int, str]
 
 
 @pytest.fixture
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    with opened(make_settings(tmp_path, store_timeout=getattr(request, "param", PATIENT))) as store:
-        with store.database.write():
-            store.database.execute("CREATE TABLE counted (item TEXT)", ())
+def store(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Store]:
+    with opened(changed(settings, store_timeout=getattr(request, "param", PATIENT))) as store:
+        make_table(store)
         yield store
 
 
+def make_table(store: Store) -> None:
+    with store.database.write():
+        store.database.run("CREATE TABLE counted (item TEXT, number BIGINT)")
+
+
+def count(store: Store, item: str) -> None:
+    store.database.run("INSERT INTO counted SELECT CAST(? AS TEXT), COUNT(*) FROM counted", [item])
+
+
 def counted(store: Store) -> list[str]:
-    return [item for (item,) in store.database.execute("SELECT item FROM counted ORDER BY rowid", ())]
+    return [item for (item,) in store.database.execute("SELECT item FROM counted ORDER BY number", ())]
 
 
 class Writer:
@@ -50,14 +59,17 @@ class Writer:
         self.go_on.set()
         self.failure: Exception | None = None
         self.unheard: list[int] = []
-        self.commit: Counter = GroupCommit(store.database, self.decide, self.record, self.unheard.append)
+        self.commit: Counter = GroupCommit(store.database, self.decide, self.record, self.unheard.append, self.withdraw)
+
+    def withdraw(self, result: int) -> Sequence[str]:
+        return [f"withdrawn {result}"]
 
     def record(self, notes: Sequence[str]) -> None:
         if self.fails_to_record:
             self.store.database.execute("INSERT INTO elsewhere VALUES (1)", ())
         self.noted.append(len(notes))
         for note in notes:
-            self.store.database.execute("INSERT INTO counted VALUES (?)", [note])
+            count(self.store, note)
 
     def decide(self, items: Sequence[str]) -> Sequence[int | GatewayError]:
         self.batches.append(len(items))
@@ -68,7 +80,7 @@ class Writer:
             if item == "refused":
                 outcomes.append(RateLimitExceeded())
                 continue
-            self.store.database.execute("INSERT INTO counted VALUES (?)", [item])
+            count(self.store, item)
             outcomes.append(len(items))
         if self.failure is not None:
             raise self.failure
@@ -284,15 +296,14 @@ STEPS = st.lists(
 
 
 @given(steps=STEPS)
-@settings(
+@hypothesis_settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 def test_answers_and_counts_agree_in_any_interleaving(
     tmp_path_factory: pytest.TempPathFactory, steps: list[str | int]
 ) -> None:
     with opened(make_settings(tmp_path_factory.mktemp("store"), store_timeout=0.06)) as store:
-        with store.database.write():
-            store.database.execute("CREATE TABLE counted (item TEXT)", ())
+        make_table(store)
         writer = Writer(store)
         try:
             tasks, cancelled = asyncio.run(_interleave(store, writer, steps))

@@ -2,7 +2,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from support.stores import foreign_lock, make_settings, make_token, opened, opening
+from support.stores import changed, foreign_lock, make_token, opened, opening
 
 from store import instances
 from store.admission import Admission
@@ -10,6 +10,7 @@ from store.bootstrap import Store
 from store.instances import BEAT, CHUNK, LEASE, Watch
 from store.ledger import Ledger
 from store.models import Instance, Request
+from store.settings import Settings
 from store.usage import Source
 
 
@@ -129,9 +130,9 @@ def test_a_clean_end_leaves_nothing_open(store: Store) -> None:
 
 
 def test_an_end_while_the_store_is_locked_leaves_the_rest_to_others(
-    tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+    settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with opened(make_settings(tmp_path_factory.mktemp("store"), store_timeout=0.1)) as store:
+    with opened(changed(settings, store_timeout=0.1)) as store:
         admission = Admission(store)
         admit(store, admission)
         with foreign_lock(store):

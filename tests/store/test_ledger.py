@@ -1,13 +1,10 @@
 import json
 import logging
 import random
-import sqlite3
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from support.stores import opening
+from support.stores import opening, rows
 
 from store import clock, sums, usage
 from store.bootstrap import Store
@@ -49,18 +46,9 @@ def settle(store: Store, ledger: Ledger, *settlements: Settlement) -> None:
         ledger.settle(settlements)
 
 
-def rows(store: Store, table: str = "request") -> list[Mapping[str, Any]]:
-    connection = sqlite3.connect(store.database.path)
-    connection.row_factory = sqlite3.Row
-    try:
-        return [dict(row) for row in connection.execute(f"SELECT * FROM {table}")]  # noqa: S608
-    finally:
-        connection.close()
-
-
 def test_an_open_row_holds_what_is_known_at_the_admission(store: Store, ledger: Ledger) -> None:
     opened = open_row(store, ledger)
-    (row,) = rows(store)
+    (row,) = rows(store, "request")
     known = {name: value for name, value in row.items() if value is not None}
     assert known == {
         "id": opened.request_id,
@@ -78,7 +66,7 @@ def test_a_settled_row_holds_what_became_of_it_and_its_price(store: Store, ledge
     opened = open_row(store, ledger)
     before = clock.now()
     settle(store, ledger, Settlement(opened, OUTCOME, METERED))
-    (row,) = rows(store)
+    (row,) = rows(store, "request")
     assert before <= row["settled_at"] <= clock.now()
     expected: dict[str, object] = {
         "status": 200,
@@ -137,7 +125,7 @@ def test_a_request_without_a_known_usage_or_price_says_so(store: Store, ledger: 
     nothing, unpriced = open_row(store, ledger), open_row(store, ledger)
     used = Metered(Source.ESTIMATED, (Consumption("homegrown", {"output_tokens": 5}),), "homegrown", "homegrown")
     settle(store, ledger, Settlement(nothing), Settlement(unpriced, OUTCOME, used))
-    first, second = rows(store)
+    first, second = rows(store, "request")
     assert {first[name] for name in (*COLUMNS, "cost", "price", "model", "status")} == {None}
     assert first["usage_source"] == "unknown"
     assert (second["usage_source"], second["output_tokens"], second["cost"]) == ("estimated", 5, None)
@@ -153,7 +141,7 @@ def test_several_models_of_one_request_add_up_and_cost_nothing_known_if_one_is_u
     both, one = open_row(store, ledger), open_row(store, ledger)
     settle(store, ledger, Settlement(both, OUTCOME, Metered(Source.OBSERVED, known)))
     settle(store, ledger, Settlement(one, OUTCOME, Metered(Source.OBSERVED, (*known, unknown))))
-    first, second = rows(store)
+    first, second = rows(store, "request")
     assert (first["input_tokens"], first["output_tokens"]) == (1010, 301)
     assert first["cost"] == 285_000_000 + 10 * 150_000 + 600_000
     assert (second["input_tokens"], second["cost"]) == (1011, None)
@@ -167,7 +155,7 @@ def test_models_that_are_made_up_have_no_sums_without_end(store: Store, ledger: 
     requests = {row["model"]: row["requests"] for row in rows(store, "daily_usage")}
     assert len(requests) == MAX_MODELS + 1
     assert (requests["made-up-0"], requests[OTHER_MODELS], sum(requests.values())) == (2, 20, number + 1)
-    assert len({row["model"] for row in rows(store)}) == number
+    assert len({row["model"] for row in rows(store, "request")}) == number
 
 
 def test_what_looks_like_a_token_or_a_key_is_masked_wherever_it_stands(store: Store, ledger: Ledger) -> None:
@@ -180,7 +168,7 @@ def test_what_looks_like_a_token_or_a_key_is_masked_wherever_it_stands(store: St
     used = (Consumption(key, {"input_tokens": 1, "output_tokens": 1}),)
     settle(store, ledger, Settlement(opened, OUTCOME, Metered(Source.OBSERVED, used, token, key)))
     written = repr([rows(store, table) for table in ("request", *sums.TABLES)])
-    assert rows(store)[0]["cost"] is not None
+    assert rows(store, "request")[0]["cost"] is not None
     assert token not in written
     assert key not in written
 
@@ -188,9 +176,9 @@ def test_what_looks_like_a_token_or_a_key_is_masked_wherever_it_stands(store: St
 def test_a_row_is_settled_once(store: Store, ledger: Ledger) -> None:
     opened = open_row(store, ledger)
     settle(store, ledger, Settlement(opened, OUTCOME, METERED), Settlement(opened, OUTCOME, METERED))
-    once = rows(store), rows(store, "hourly_usage")
+    once = rows(store, "request"), rows(store, "hourly_usage")
     settle(store, ledger, Settlement(opened, OUTCOME, METERED), Settlement(opened))
-    assert (rows(store), rows(store, "hourly_usage")) == once
+    assert (rows(store, "request"), rows(store, "hourly_usage")) == once
     assert once[1][0]["requests"] == 1
 
 
@@ -200,7 +188,7 @@ def test_who_was_taken_for_dead_corrects_what_others_have_settled(store: Store, 
     settle(store, ledger, Settlement(opened))
     settle(store, ledger, Settlement(opened, OUTCOME, METERED))
     settle(store, ledger, Settlement(opened, OUTCOME, METERED))
-    (row,) = rows(store)
+    (row,) = rows(store, "request")
     assert (row["usage_source"], row["input_tokens"]) == ("observed", 1000)
     for table in sums.TABLES:
         counts = {row["model"]: (row["requests"], row["observed"]) for row in rows(store, table)}
@@ -209,25 +197,25 @@ def test_who_was_taken_for_dead_corrects_what_others_have_settled(store: Store, 
 
 def test_a_row_that_is_not_there_adds_nothing(store: Store, ledger: Ledger) -> None:
     settle(store, ledger, Settlement(Opened("gone", 0, PROJECT, TOKEN, "/v1/models"), OUTCOME, METERED))
-    assert rows(store) == rows(store, "daily_usage") == []
+    assert rows(store, "request") == rows(store, "daily_usage") == []
 
 
-@pytest.mark.parametrize(
-    ("outcome", "metered"),
-    [
-        (OUTCOME, METERED._replace(model="\ud800")),
-        (replace(OUTCOME, upstream_request_id="\ud800"), METERED),
-        (OUTCOME, METERED._replace(consumptions=(Consumption("own", {"input_tokens": 2**70}),))),
-    ],
-)
+def test_characters_that_no_text_can_hold_are_replaced(store: Store, ledger: Ledger) -> None:
+    outcome = replace(OUTCOME, upstream_request_id="req\0_1")
+    settle(store, ledger, Settlement(open_row(store, ledger), outcome, METERED._replace(model="gpt\ud800")))
+    (row,) = rows(store, "request")
+    assert (row["upstream_request_id"], row["model"], row["usage_source"]) == ("req\ufffd_1", "gpt\ufffd", "observed")
+
+
 def test_what_cannot_be_written_is_settled_without_its_usage_and_disturbs_no_other(
-    store: Store, ledger: Ledger, caplog: pytest.LogCaptureFixture, outcome: Outcome, metered: Metered
+    store: Store, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
+    metered = METERED._replace(consumptions=(Consumption("own", {"input_tokens": 2**70}),))
     opened = [open_row(store, ledger) for _ in range(3)]
-    ends = [(OUTCOME, METERED), (outcome, metered), (OUTCOME, METERED)]
+    ends = [(OUTCOME, METERED), (OUTCOME, metered), (OUTCOME, METERED)]
     settle(store, ledger, *(Settlement(row, *end) for row, end in zip(opened, ends, strict=True)))
-    assert [row["usage_source"] for row in rows(store)] == ["observed", "unknown", "observed"]
-    assert {row["status"] for row in rows(store)} == {200}
+    assert [row["usage_source"] for row in rows(store, "request")] == ["observed", "unknown", "observed"]
+    assert {row["status"] for row in rows(store, "request")} == {200}
     assert sum(row["requests"] for row in rows(store, "daily_usage")) == 3
     assert {record.levelno for record in caplog.records} == {logging.ERROR}
 
@@ -264,7 +252,7 @@ def test_sums_are_those_of_the_rows(store: Store, ledger: Ledger) -> None:
         del settlements[:number]
     for table, width in sums.TABLES.items():
         expected: dict[tuple[object, ...], list[int]] = {}
-        for row in rows(store):
+        for row in rows(store, "request"):
             key = (row["started_at"] // width * width, row["token_id"], row["model"] or "")
             amounts = [1, row["input_tokens"] or 0, row["cost"] or 0, row["usage_source"] == "estimated"]
             expected[key] = [*map(sum, zip(expected.get(key, [0] * 4), amounts, strict=True))]

@@ -1,6 +1,7 @@
 """Stores of older versions, with data in them, are upgraded by opening them."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import pytest
 from playhouse.migrations import Runner
@@ -10,25 +11,36 @@ from support.stores import opened, opening, set_columns
 from store import bootstrap
 from store.admission import Admission
 from store.bootstrap import Store
-from store.database import Database
+from store.database import open_database
 from store.models import Request
 from store.projects import Projects
 from store.settings import Settings
 from store.tokens import Tokens
 from store.usage import Source
 
+if TYPE_CHECKING:
+    from support.postgresql import Server
+
 KEY = "sk-upstream-key-of-the-unit-tests-0123456789"
-INDEXES = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = 'token' ORDER BY name"
+
+
+@pytest.fixture
+def database_url(engine: str, request: pytest.FixtureRequest) -> str:
+    """The URL of a database without tables."""
+    if engine == "sqlite":
+        return ""
+    server: Server = request.getfixturevalue("postgresql_server")
+    return server.make_database()
 
 
 def make_old_store(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> str:
     """Make a store as version 0.1's first migration has it, with a token that was used 5 times. Returns the token."""
     bootstrap.prepare_folder(settings.data_dir)
-    database = Database(settings.store_url, settings.store_timeout)
+    database = open_database(settings.store_url, settings.store_timeout)
     Runner(database.engine, str(ROOT / "store" / "migrations")).up("0001_initial")
     database.close()
     with monkeypatch.context() as patch:
-        patch.setattr(bootstrap, "_migrate", lambda _: None)
+        patch.setattr(bootstrap, "prepare_database", lambda _: None)
         with opened(settings) as store:
             return _fill(store)
 
@@ -39,7 +51,7 @@ def _fill(store: Store) -> str:
     with store.database.write():
         store.database.execute(
             "INSERT INTO token (id, project_id, lookup, sealed_value, is_active, request_count, max_requests,"
-            " created_at, expires_at) VALUES (?, ?, ?, ?, 1, 5, 7, 1, ?)",
+            " created_at, expires_at) VALUES (?, ?, ?, ?, TRUE, 5, 7, 1, ?)",
             (token_id, project.id, store.vault.lookup(value), store.vault.seal_token(token_id, value), 2**60),
         )
     return value
@@ -60,7 +72,10 @@ def test_what_was_counted_before_the_ledger_is_its_opening_balance(
             rows = list(Request.select())
         assert [row.usage_source for row in rows] == [Source.UNKNOWN]
         assert opening_count + len(rows) == request_count == 6
-        assert {name for (name,) in store.database.execute(INDEXES, ())} >= {"token_lookup", "token_project_id"}
+        assert {index.name for index in store.database.engine.get_indexes("token")} >= {
+            "token_lookup",
+            "token_project_id",
+        }
 
 
 def test_new_tokens_have_no_opening_balance(settings: Settings) -> None:

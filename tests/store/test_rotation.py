@@ -1,21 +1,21 @@
 import asyncio
 import contextlib
 import itertools
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import peewee
 import pytest
 from support.stores import (
     API_KEY,
+    changed,
+    foreign_connection,
     foreign_lock,
     make_many_tokens,
-    make_settings,
     make_token,
     opened,
     opening,
+    rows,
     set_columns,
 )
 
@@ -27,6 +27,7 @@ from store.errors import StartupError, StoreLocked, StoreUnavailable
 from store.models import MODELS
 from store.projects import Projects
 from store.rotation import BATCH, SEALED, Rotation, Unreadable
+from store.settings import Settings
 from store.tokens import UNREADABLE, Tokens
 
 OLD, NEW = new_key(), new_key()
@@ -39,17 +40,17 @@ def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.contextmanager
-def opened_with(folder: Path, *keys: str) -> Iterator[Store]:
-    with opened(make_settings(folder, encryption_key=",".join(keys), store_timeout=0.2)) as store:
+def opened_with(settings: Settings, *keys: str) -> Iterator[Store]:
+    with opened(changed(settings, encryption_key=",".join(keys), store_timeout=1)) as store:
         yield store
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(settings: Settings) -> Iterator[Store]:
     """A store that was made with the old key, opened with the new one first."""
-    with opened_with(tmp_path, OLD):
+    with opened_with(settings, OLD):
         pass
-    with opened_with(tmp_path, NEW, OLD) as store:
+    with opened_with(settings, NEW, OLD) as store:
         yield store
 
 
@@ -103,63 +104,63 @@ def test_every_column_of_ciphertexts_is_rotated() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, BATCH - 1, BATCH, BATCH + 1, 3 * BATCH])
-def test_everything_is_encrypted_anew_and_means_the_same(tmp_path: Path, store: Store, number: int) -> None:
+def test_everything_is_encrypted_anew_and_means_the_same(settings: Settings, store: Store, number: int) -> None:
     made = fill(store, number)
     listed = Tokens(store).list()
     done = rotate(store)
     assert done.resealed == Counter({"project": 1, "token": number, "secret": ALL_SECRETS})
     assert done.unreadable == []
     assert headers(store) == {KeyRing.parse(NEW).first_header}
-    with opened_with(tmp_path, NEW) as alone:
+    with opened_with(settings, NEW) as alone:
         assert Tokens(alone).list() == listed
         assert {(token.id, token.value) for token in Tokens(alone).list()} == set(made)
         assert {admit(alone, value) for _, value in made[:3]} <= {API_KEY}
     with pytest.raises(StartupError, match="ENCRYPTION_KEY does not open this store"):
-        open_store(make_settings(tmp_path, encryption_key=OLD))
+        open_store(changed(settings, encryption_key=OLD))
 
 
 def test_a_second_rotation_finds_nothing_to_do(store: Store) -> None:
     fill(store, 3)
     rotate(store)
-    before = list(store.database.engine.connection().iterdump())
+    before = [rows(store, column.table) for column in SEALED]
     assert rotate(store).resealed.total() == 0
-    assert list(store.database.engine.connection().iterdump()) == before
+    assert [rows(store, column.table) for column in SEALED] == before
 
 
-def test_a_ring_of_one_key_has_nothing_to_do(tmp_path: Path) -> None:
-    with opened_with(tmp_path, OLD) as store:
+def test_a_ring_of_one_key_has_nothing_to_do(settings: Settings) -> None:
+    with opened_with(settings, OLD) as store:
         make_token(store)
         assert rotate(store).resealed.total() == 0
         assert not store.vault.ring.has_others
 
 
-def test_rows_of_several_keys_all_come_under_the_first(tmp_path: Path, store: Store) -> None:
+def test_rows_of_several_keys_all_come_under_the_first(settings: Settings, store: Store) -> None:
     fill(store, 2)
     make_token(store)
     third = new_key()
-    with opened_with(tmp_path, third, OLD, NEW) as ring:
+    with opened_with(settings, third, OLD, NEW) as ring:
         assert rotate(ring).resealed == Counter({"project": 2, "token": 3, "secret": ALL_SECRETS})
         assert headers(ring) == {KeyRing.parse(third).first_header}
 
 
-def test_a_rotation_left_at_any_batch_can_be_taken_up_again(tmp_path: Path, store: Store) -> None:
+def test_a_rotation_left_at_any_batch_can_be_taken_up_again(settings: Settings, store: Store) -> None:
     made = fill(store, 3 * BATCH)
     listed = Tokens(store).list()
     for _ in range(5):  # the project, three batches of tokens, the secrets
         next(Rotation(store).batches())
         for ring in ((NEW, OLD), (OLD, NEW)):
-            with opened_with(tmp_path, *ring) as again:
+            with opened_with(settings, *ring) as again:
                 assert Tokens(again).list() == listed
     assert rotate(store).resealed.total() == 0
-    with opened_with(tmp_path, NEW) as alone:
+    with opened_with(settings, NEW) as alone:
         assert admit(alone, made[0][1]) == API_KEY
 
 
-def test_the_new_key_alone_opens_nothing_before_the_end(tmp_path: Path, store: Store) -> None:
+def test_the_new_key_alone_opens_nothing_before_the_end(settings: Settings, store: Store) -> None:
     fill(store, BATCH)
     for _ in itertools.islice(Rotation(store).batches(), 2):
         with pytest.raises(StartupError, match="ENCRYPTION_KEY does not open this store"):
-            open_store(make_settings(tmp_path, encryption_key=NEW))
+            open_store(changed(settings, encryption_key=NEW))
 
 
 def test_a_key_that_was_replaced_meanwhile_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,20 +252,30 @@ def test_a_locked_store_ends_it_and_keeps_what_is_done(store: Store) -> None:
     assert rotate(store).resealed == Counter({"token": BATCH, "secret": ALL_SECRETS})
 
 
-def test_a_batch_that_fails_is_not_written_and_not_counted(store: Store) -> None:
+FAULT = {
+    "sqlite": [
+        "CREATE TRIGGER fault BEFORE UPDATE ON token WHEN new.id = '{}' BEGIN SELECT raise(ABORT, 'no'); END",
+    ],
+    "postgresql": [
+        "CREATE FUNCTION fault() RETURNS trigger AS $$ BEGIN RAISE 'no'; END $$ LANGUAGE plpgsql",
+        "CREATE TRIGGER fault BEFORE UPDATE ON token FOR EACH ROW WHEN (new.id = '{}') EXECUTE FUNCTION fault()",
+    ],
+}
+
+
+def test_a_batch_that_fails_is_not_written_and_not_counted(store: Store, engine: str) -> None:
     made = fill(store, BATCH)
     last = max(token_id for token_id, _ in made)
-    with contextlib.closing(sqlite3.connect(store.database.path)) as connection, connection:
-        connection.execute(
-            f"CREATE TRIGGER fault BEFORE UPDATE ON token WHEN new.id = '{last}' BEGIN SELECT raise(ABORT, 'no'); END"
-        )
+    with foreign_connection(store) as connection:
+        for statement in FAULT[engine]:
+            connection.execute(statement.format(last))
     done = Rotation(store)
     with pytest.raises(StoreUnavailable):
         for _ in done.batches():
             pass
     assert done.resealed == Counter({"project": 1})
     with store.database.write():
-        store.database.execute("DROP TRIGGER fault", ())
+        store.database.run("DROP TRIGGER fault" + (" ON token" if engine == "postgresql" else ""))
     assert rotate(store).resealed == Counter({"token": BATCH, "secret": ALL_SECRETS})
 
 

@@ -3,7 +3,7 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
-from support.stores import API_KEY, UNKNOWN_TOKEN, make_token, opened, opening, set_columns
+from support.stores import API_KEY, UNKNOWN_TOKEN, make_token, on_sqlite, opened, opening, set_columns
 
 from store import clock
 from store.admission import Admission
@@ -198,6 +198,7 @@ def test_a_record_does_not_show_the_value(store: Store) -> None:
     assert token.id in repr(token)
 
 
+@on_sqlite
 def test_no_file_of_the_data_folder_holds_a_value_or_a_key(settings: Settings) -> None:
     with opened(settings) as store:
         token = make_token(store)

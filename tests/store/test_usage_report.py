@@ -5,7 +5,6 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,15 +71,17 @@ def random_row(generator: random.Random) -> dict[str, Any]:
     return columns
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Rows]]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Rows]]:
     """A store with random requests of some days, a tenth of which are running."""
     generator = random.Random(7)  # noqa: S311 - a test's
     rows = [random_row(generator) for _ in range(400)]
-    with opened(make_settings(tmp_path_factory.mktemp("ledger"))) as store, store.database.write():
+    url = "" if request.param == "sqlite" else request.getfixturevalue("postgresql_server").make_database()
+    settings = make_settings(tmp_path_factory.mktemp("ledger"), database_url=url)
+    with opened(settings) as store, store.database.write():
         for row in rows:
             (settle_request if "settled_at" in row else open_request)(store, **row)
-    with opened(make_settings(Path(store.database.path).parents[1])) as store:
+    with opened(settings) as store:
         yield store, rows
 
 

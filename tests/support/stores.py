@@ -1,14 +1,20 @@
 """Real stores in a folder of the test's own."""
 
 import contextlib
+import itertools
 import sqlite3
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
+import pytest
+
 from store import clock
 from store.bootstrap import Store, open_store
+from store.database.postgresql import PostgresqlDatabase
+from store.database.sqlite import SqliteDatabase
 from store.ids import new_request_id
 from store.ledger import Opening
 from store.projects import Projects
@@ -16,12 +22,21 @@ from store.settings import Settings
 from store.tokens import TokenRecord, Tokens
 
 API_KEY = "sk-upstream-key-of-the-unit-tests-0123456789"
+on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+on_postgresql = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+"""Where a test is about one engine."""
+
 UNKNOWN_TOKEN = "00000000-0000-4000-8000-000000000000"
 
 
 def make_settings(folder: Path, **values: Any) -> Settings:
     """Settings with DATA_DIR inside `folder`, without a `.env`."""
     return Settings(_env_file=None, **{"data_dir": folder / "data", **values})
+
+
+def changed(settings: Settings, **values: Any) -> Settings:
+    """Settings for the same folder and the same database, otherwise with these values."""
+    return make_settings(settings.data_dir.parent, database_url=settings.database_url, **values)
 
 
 @contextlib.contextmanager
@@ -52,16 +67,25 @@ def make_many_tokens(store: Store, project_id: str, number: int) -> list[tuple[s
             store.vault.seal_token(token_id, value),
             now + age,
             clock.NEVER,
+            True,
         )
         for age, (token_id, value) in enumerate(made)
     ]
-    with contextlib.closing(sqlite3.connect(store.database.path)) as connection, connection:
-        connection.executemany(
-            "INSERT INTO token (id, project_id, lookup, sealed_value, created_at, expires_at, is_active, request_count,"
-            " max_requests) VALUES (?, ?, ?, ?, ?, ?, 1, 0, 0)",
-            rows,
-        )
+    with store.database.write():
+        for chunk in itertools.batched(rows, 1000):
+            store.database.run(
+                "INSERT INTO token (id, project_id, lookup, sealed_value, created_at, expires_at, is_active,"  # noqa: S608
+                f" request_count, max_requests) VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, 0, 0)'] * len(chunk))}",
+                [value for row in chunk for value in row],
+            )
     return made
+
+
+def rows(store: Store, table: str) -> list[dict[str, Any]]:
+    """Read all rows of a table directly, in no order."""
+    cursor = store.database.engine.execute_sql(f"SELECT * FROM {table}")  # noqa: S608 - a table's name
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def set_columns(store: Store, table: str, row_id: str, **columns: object) -> None:
@@ -76,14 +100,30 @@ def opening(path: str = "/v1/chat/completions") -> Opening:
     return Opening(new_request_id(), "POST", path, path)
 
 
+type ForeignConnection = sqlite3.Connection | psycopg.Connection[Any]
+
+
 @contextlib.contextmanager
-def foreign_lock(store: Store) -> Iterator[sqlite3.Connection]:
-    """Hold the write lock on a connection that the program knows nothing about."""
-    connection = sqlite3.connect(store.database.path, isolation_level=None, check_same_thread=False)
-    try:
-        connection.execute("BEGIN IMMEDIATE")
+def foreign_connection(store: Store) -> Iterator[ForeignConnection]:
+    """Connect to the store's database past the program; each statement is a transaction, unless one is begun."""
+    connection: ForeignConnection
+    if isinstance(store.database, PostgresqlDatabase):
+        connection = psycopg.connect(store.database.url, autocommit=True)
+    else:
+        assert isinstance(store.database, SqliteDatabase)
+        connection = sqlite3.connect(store.database.path, isolation_level=None, check_same_thread=False)
+    with contextlib.closing(connection):
         yield connection
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        connection.close()
+
+
+@contextlib.contextmanager
+def foreign_lock(store: Store) -> Iterator[ForeignConnection]:
+    """Keep all others from writing; a COMMIT ends it before the block does."""
+    with foreign_connection(store) as connection:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("BEGIN IMMEDIATE")
+        else:
+            tables = ", ".join(store.database.engine.get_tables())
+            connection.execute("BEGIN")
+            connection.execute(f"LOCK TABLE {tables} IN EXCLUSIVE MODE".encode())
+        yield connection

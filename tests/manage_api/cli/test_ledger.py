@@ -1,14 +1,13 @@
 """`llm-proxy usage` and `llm-proxy requests`."""
 
 import json
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from support.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, settle_request
-from support.stores import make_settings, make_token, opened
+from support.stores import foreign_connection, make_settings, make_token, opened
 
 from manage_api.cli import main, reading
 from store import usage_report
@@ -142,9 +141,8 @@ def test_a_report_that_is_too_large_is_told(store: Store, monkeypatch: pytest.Mo
 
 
 def test_a_fault_of_the_store_is_told(store: Store) -> None:
-    connection = sqlite3.connect(store.database.path)
-    connection.execute("DROP TABLE request")
-    connection.close()
+    with foreign_connection(store) as connection:
+        connection.execute("DROP TABLE request")
     result = run("requests")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "The store does not answer: no such table: request.\n"

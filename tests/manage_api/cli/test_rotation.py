@@ -1,9 +1,17 @@
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.stores import API_KEY, foreign_lock, make_many_tokens, make_settings, make_token, opened, set_columns
+from support.stores import (
+    API_KEY,
+    foreign_connection,
+    foreign_lock,
+    make_many_tokens,
+    make_settings,
+    make_token,
+    opened,
+    set_columns,
+)
 
 from manage_api.cli.rotation import run
 from store import rotation
@@ -112,6 +120,5 @@ def test_a_ring_that_does_not_open_the_store_ends_it(
 
 
 def break_updates(store: Store) -> None:
-    connection = sqlite3.connect(store.database.path)
-    connection.execute("CREATE TRIGGER fault BEFORE UPDATE ON token BEGIN SELECT raise(ABORT, 'on purpose'); END")
-    connection.close()
+    with foreign_connection(store) as connection:
+        connection.execute("CREATE TRIGGER fault BEFORE UPDATE ON token BEGIN SELECT raise(ABORT, 'on purpose'); END")

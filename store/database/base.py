@@ -1,0 +1,111 @@
+"""What the store may expect of its database, whichever engine it is."""
+
+import abc
+import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+import peewee
+
+type Row = tuple[Any, ...]
+
+
+class Statement(NamedTuple):
+    """SQL of ours, with `?` for its parameters."""
+
+    sql: str
+    parameters: Sequence[object] = ()
+
+
+class Database(abc.ABC):
+    """One store's database. A process has one store, whose models are bound to it.
+
+    Each thread has a connection of its own, opened when it is first needed and dropped after a fault, so that the next
+    use makes a new one: recovery needs no restart.
+
+    `timeout` is how many seconds anybody waits for it, unless said otherwise.
+    """
+
+    engine: peewee.Database
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+
+    @abc.abstractmethod
+    def now(self) -> int:
+        """Return the time that decides on expiry, in microseconds."""
+
+    @abc.abstractmethod
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Run one statement of ours, with `?` for its parameters, and return its rows."""
+
+    @abc.abstractmethod
+    def update(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        """Run one writing statement of ours and return how many rows it changed."""
+
+    @abc.abstractmethod
+    def run(self, sql: str, parameters: Sequence[object] = ()) -> None:
+        """Run one writing statement of ours of which nobody asks anything.
+
+        In a pipelined transaction it may still be under way when this returns; if it fails, a later step does.
+        """
+
+    @abc.abstractmethod
+    def read_locked(self, locks: Sequence[Statement], select: Statement) -> tuple[int, list[Row]]:
+        """Keep all others from changing the rows that `locks` select, then read; inside a writing transaction.
+
+        Rows are locked in the order of the statements, and each one's own order. What `select` returns is read after
+        that, and so is the time that is returned along with it (as by `now`): both are as of a moment in which nobody
+        else can change them any more.
+        """
+
+    @abc.abstractmethod
+    def read(self) -> AbstractContextManager[None]:
+        """Translate the faults of the reading inside. Raises StoreUnavailable."""
+
+    @abc.abstractmethod
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Read what is inside as of one moment, beside those who write. Raises StoreUnavailable."""
+
+    @abc.abstractmethod
+    def write(
+        self,
+        *,
+        deadline: float | None = None,
+        patience: float | None = None,
+        pipelined: bool = False,
+        in_doubt: Callable[[], None] | None = None,
+    ) -> AbstractContextManager[None]:
+        """Run what is inside as one transaction, alone with the rows that it locks; it is durable when this returns.
+
+        It is over, or has failed, at `deadline` (monotonic; default: in `timeout` seconds), and waits `patience`
+        seconds for others at most (default: as long). In a `pipelined` one what is run need not be answered one by
+        one; only `execute`, `update`, `run`, `read_locked` and `savepoint` may be used in it, not the models.
+
+        `in_doubt` is called where only the store itself knows whether it was written, before it is asked: that may take
+        longer. Raises StoreLocked when others were in the way, StoreUnreachable without a connection, StoreUnavailable
+        on any other fault; then nothing was written. Raises OutcomeUnknown where that could not be found out. An
+        exception from inside rolls back, and passes.
+        """
+
+    @abc.abstractmethod
+    def savepoint(self) -> AbstractContextManager[None]:
+        """Run what is inside as a part of the writing transaction around it, which an exception undoes alone.
+
+        Raises what `write` does where the transaction itself cannot go on, and the exception from inside otherwise.
+        """
+
+    @abc.abstractmethod
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep out every other process that asks for the same, until this ends: for migrations."""
+
+    def check(self) -> None:
+        """Find out whether it takes a writing transaction now. Raises StoreUnavailable."""
+        with self.write():
+            pass
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        with contextlib.suppress(peewee.PeeweeException):
+            self.engine.close()

@@ -1,0 +1,273 @@
+"""PostgreSQL: many machines, and rows that are locked one by one.
+
+A network can fail in more ways than a file. Whatever is waited for has a limit. And when a connection breaks over a
+COMMIT, nobody is told anything before the server was asked what became of it.
+"""
+
+import contextlib
+import functools
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import peewee
+import psycopg
+
+from store.database.base import Database, Row, Statement
+from store.database.postgresql_attempt import Attempt, Status, Witness, roll_back
+from store.database.postgresql_connection import Connection, connect
+from store.errors import OutcomeUnknown, StartupError, StoreLocked, StoreUnavailable, StoreUnreachable
+from store.models import MODELS
+
+LEAST_VERSION = 15
+
+SNAPSHOT_TIMEOUT = 60.0
+"""Seconds that a report may take."""
+
+SHORTEST_ATTEMPT = 0.1
+"""Seconds that a transaction gets at least, however near the deadline is."""
+
+GRACE = 0.25
+"""Seconds after its own time-outs in which a server that is well says so."""
+
+LOOK_UP_PAUSE = 0.02
+"""Seconds from one question for an outcome to the next."""
+
+MIGRATION_LOCK = 0x6C6C6D70726F7879
+"""The advisory lock that migrations take: "llmproxy" in ASCII."""
+
+_log = logging.getLogger(__name__)
+
+_NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+
+_IN_THE_WAY = frozenset(
+    {
+        "55P03",  # lock_not_available
+        "40P01",  # deadlock_detected
+        "40001",  # serialization_failure
+        "57014",  # query_canceled, by its timeout
+    }
+)
+_LOST = ("08", "57")
+"""Classes of errors that end a connection."""
+
+_WRONG_SERVER = frozenset(
+    {
+        "25006",  # read_only_sql_transaction: it was the primary once
+        "25P03",  # idle_in_transaction_session_timeout: it ends the connection
+        "53300",  # too_many_connections
+    }
+)
+
+
+class _Engine(peewee.PostgresqlDatabase):
+    """peewee's engine, with connections of ours."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        super().__init__("postgresql", prefer_psycopg3=True)
+        self._open = functools.partial(connect, url, timeout)
+
+    def _connect(self) -> Connection:
+        return self._open()
+
+
+class PostgresqlDatabase(Database):
+    """The database of a `postgresql://` URL."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        super().__init__(timeout)
+        self.url = url
+        self.engine: peewee.Database = _Engine(url, timeout)
+        self.engine.bind(MODELS)
+        self._is_starting = False
+        """Whether this is a start, in which migrations take as long as they take."""
+
+    def now(self) -> int:
+        """Return the server's time: the clocks of machines differ."""
+        ((now,),) = self.execute(f"SELECT {_NOW}")
+        return int(now)
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Run a statement and return its rows."""
+        cursor = self._send(sql, parameters)
+        self._current().await_answers()
+        return cursor.fetchall() if cursor.description else []
+
+    def update(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        """Run a statement and return how many rows it changed."""
+        cursor = self._send(sql, parameters)
+        self._current().await_answers()
+        return cursor.rowcount
+
+    def run(self, sql: str, parameters: Sequence[object] = ()) -> None:
+        """Send a statement."""
+        self._send(sql, parameters)
+
+    def read_locked(self, locks: Sequence[Statement], select: Statement) -> tuple[int, list[Row]]:
+        """Lock rows against everything but a new row that refers to them, then read in a later statement.
+
+        A statement that waited for a lock may see other rows as they were before.
+        """
+        for lock in locks:
+            self.run(f"{lock.sql} FOR NO KEY UPDATE", lock.parameters)
+        now = self._send(f"SELECT {_NOW}", ())
+        rows = self.execute(*select)
+        ((moment,),) = now.fetchall()
+        return int(moment), rows
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[None]:
+        """Read without a transaction."""
+        with self._limited(self.timeout):
+            yield
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read in a transaction that only reads."""
+        with self._limited(SNAPSHOT_TIMEOUT) as connection:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                yield
+            finally:
+                roll_back(connection)
+
+    @contextlib.contextmanager
+    def write(
+        self,
+        *,
+        deadline: float | None = None,
+        patience: float | None = None,
+        pipelined: bool = False,
+        in_doubt: Callable[[], None] | None = None,
+    ) -> Iterator[None]:
+        """Write to the rows that are locked on the way."""
+        now = time.monotonic()
+        until = now + self.timeout if deadline is None else deadline
+        # The other half is for finding out what became of it.
+        limit = max((until - now) / 2, SHORTEST_ATTEMPT)
+        with self._limited(limit + GRACE) as connection:
+            attempt = Attempt(connection, limit, limit if patience is None else min(patience, limit))
+            try:
+                with attempt.running(pipelined=pipelined):
+                    yield
+            except psycopg.Error:
+                if not attempt.is_in_doubt:
+                    raise
+                if in_doubt:
+                    in_doubt()
+                if not self._was_committed(attempt.witness, until):
+                    raise
+
+    @contextlib.contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo a part alone, unless the connection is lost or others are in the way."""
+        connection = self._current()
+        connection.execute("SAVEPOINT part")
+        try:
+            yield
+            connection.await_answers()
+        except Exception as error:
+            fault = _translated(error)
+            if isinstance(fault, StoreLocked | StoreUnreachable):
+                raise fault from error
+            with contextlib.suppress(psycopg.Error):
+                connection.await_answers()  # what was sent after the fault is skipped up to here
+            connection.execute("ROLLBACK TO SAVEPOINT part")
+            raise
+        connection.execute("RELEASE SAVEPOINT part")
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold an advisory lock in a transaction of a connection of its own, which no pooler gives to others."""
+        with self._translated_faults(), connect(self.url, self.timeout) as guard, guard.transaction():
+            guard.execute("SELECT set_config('idle_in_transaction_session_timeout', '0', true)")
+            if not guard.execute("SELECT pg_try_advisory_xact_lock(%s)", [MIGRATION_LOCK]).fetchall()[0][0]:
+                _log.info("waiting for another process that prepares the store")
+                guard.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
+            _require_supported(guard)
+            self._is_starting = True
+            try:
+                yield
+            finally:
+                self._is_starting = False
+
+    @contextlib.contextmanager
+    def _limited(self, seconds: float) -> Iterator[Connection]:
+        """Use this thread's connection, or a new one; all answers have to come within some seconds."""
+        with self._translated_faults():
+            connection = self._current()
+            if connection.was_ended():
+                self.close()
+                connection = self._current()
+            connection.limit = math.inf if self._is_starting else time.monotonic() + seconds
+            try:
+                yield connection
+            finally:
+                connection.limit = math.inf
+
+    def _current(self) -> Connection:
+        connection: Connection = self.engine.connection()
+        return connection
+
+    def _send(self, sql: str, parameters: Sequence[object]) -> psycopg.Cursor[Row]:
+        return self._current().execute(_with_places(sql), parameters)
+
+    def _was_committed(self, witness: Witness, until: float) -> bool:
+        """Ask what became of a transaction, over new connections; end it, if it is still open.
+
+        Raises OutcomeUnknown where nobody knows, or not by `until`.
+        """
+        while True:
+            try:
+                self.close()
+                with self._limited(self.timeout) as connection:
+                    status = witness.status(connection)
+            except StoreUnavailable as error:
+                _log.warning("the outcome of a transaction is not known yet: %s", error.__cause__)
+                status = Status.IN_PROGRESS
+            if status is Status.UNKNOWN or (status is Status.IN_PROGRESS and time.monotonic() > until):
+                raise OutcomeUnknown
+            if status is not Status.IN_PROGRESS:
+                return status is Status.COMMITTED
+            time.sleep(LOOK_UP_PAUSE)
+
+    @contextlib.contextmanager
+    def _translated_faults(self) -> Iterator[None]:
+        try:
+            yield
+        except (psycopg.Error, peewee.PeeweeException, StoreUnavailable) as error:
+            fault = _translated(error)
+            if not isinstance(fault, StoreLocked):
+                self.close()
+            if fault is error:
+                raise
+            raise fault from error
+
+
+def _translated(error: Exception) -> Exception:
+    """Return what the store's users are told of an error; others' errors as they are."""
+    cause = getattr(error, "orig", error)  # peewee keeps the driver's error
+    if not isinstance(cause, psycopg.Error):
+        return StoreUnavailable() if isinstance(error, peewee.PeeweeException) else error
+    if cause.sqlstate in _IN_THE_WAY:
+        return StoreLocked()
+    lost = cause.sqlstate is None and isinstance(cause, psycopg.OperationalError)
+    if lost or (cause.sqlstate or "").startswith(_LOST) or cause.sqlstate in _WRONG_SERVER:
+        return StoreUnreachable()
+    return StoreUnavailable()
+
+
+def _require_supported(connection: Connection) -> None:
+    """Raise StartupError for a server that is too old, or that does not keep all characters."""
+    if connection.info.server_version // 10_000 < LEAST_VERSION:
+        raise StartupError(f"The store needs PostgreSQL {LEAST_VERSION} or newer.")
+    ((encoding,),) = connection.execute("SHOW server_encoding").fetchall()
+    if encoding != "UTF8":
+        raise StartupError(f"The store's database is in {encoding}: make one with ENCODING 'UTF8'.")
+
+
+@functools.lru_cache(maxsize=1024)
+def _with_places(sql: str) -> str:
+    """Write a statement of ours with the driver's signs for its parameters."""
+    return sql.replace("%", "%%").replace("?", "%s")

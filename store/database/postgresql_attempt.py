@@ -1,0 +1,105 @@
+"""One transaction of PostgreSQL, and by what it is known when its connection is gone."""
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from store.database.postgresql_connection import Connection
+from store.errors import StoreUnavailable
+
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
+
+# Local to the transaction: behind a pooler the next one has another connection, and this one another user.
+_SET = (
+    "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true),"
+    " set_config('idle_in_transaction_session_timeout', %s, true),"
+    " CAST(pg_current_xact_id() AS TEXT), pg_backend_pid(), pg_postmaster_start_time()"
+)
+
+# After a failover another transaction may have the number: the one that had it was lost.
+_STATUS = "SELECT pg_xact_status(CAST(CAST(%s AS TEXT) AS xid8)) WHERE pg_postmaster_start_time() = %s"
+
+_END = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE pid = %s AND backend_xid = CAST(CAST(CAST(%s AS TEXT) AS xid8) AS xid)"
+)
+
+
+class Status(StrEnum):
+    """What has become of a transaction, as `pg_xact_status` has it."""
+
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+    IN_PROGRESS = "in progress"
+    UNKNOWN = "unknown"
+
+
+class Witness(NamedTuple):
+    """What a transaction is known by."""
+
+    xid: str
+    backend: int
+    server_start: Any
+
+    def status(self, connection: Connection) -> Status:
+        """Ask what has become of it. One that is still open is told to end: its locks hold up others."""
+        rows = connection.execute(_STATUS, [self.xid, self.server_start]).fetchall()
+        status = Status(rows[0][0] or Status.UNKNOWN) if rows else Status.UNKNOWN
+        if status is Status.IN_PROGRESS:
+            connection.execute(_END, [self.backend, self.xid])
+        return status
+
+
+class Attempt:
+    """A transaction that has `limit` seconds, `patience` of them for each lock."""
+
+    def __init__(self, connection: Connection, limit: float, patience: float) -> None:
+        self._connection = connection
+        self._limits = [_milliseconds(seconds) for seconds in (patience, limit, limit)]
+        self._witness: Witness | None = None
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether its COMMIT was sent, and the connection then lost."""
+        return self._witness is not None and self._connection.closed
+
+    @property
+    def witness(self) -> Witness:
+        """What it is known by, once its COMMIT was sent."""
+        if self._witness is None:
+            raise RuntimeError("not committing yet")
+        return self._witness
+
+    @contextlib.contextmanager
+    def running(self, *, pipelined: bool) -> Iterator[None]:
+        """Begin, and commit at the end; an exception from inside rolls back. Raises psycopg.Error."""
+        mode: AbstractContextManager[None] = self._connection.pipelined() if pipelined else contextlib.nullcontext()
+        try:
+            with mode:
+                self._connection.execute(_BEGIN)
+                begun = self._connection.execute(_SET, self._limits)
+                yield
+                *_, xid, backend, server_start = begun.fetchall()[0]
+                self._witness = Witness(xid, backend, server_start)
+                end = self._connection.execute("COMMIT")
+        except BaseException:
+            roll_back(self._connection)
+            raise
+        if end.statusmessage != "COMMIT":
+            raise StoreUnavailable  # somebody has swallowed the error of a statement inside
+
+
+def roll_back(connection: Connection) -> None:
+    """Undo the transaction that is open, if one is, as far as the connection lets us."""
+    if not connection.closed and connection.info.transaction_status is not TransactionStatus.IDLE:
+        with contextlib.suppress(psycopg.Error):
+            connection.execute("ROLLBACK")
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(max(1, round(seconds * 1000)))  # 0 is for ever

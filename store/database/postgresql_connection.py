@@ -1,0 +1,92 @@
+"""A connection to PostgreSQL that never waits for longer than it may, whatever has become of the network."""
+
+import contextlib
+import math
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Generator, Iterator
+from typing import Any, override
+
+import psycopg
+from psycopg import conninfo
+from psycopg.abc import RV, PQGen
+
+INTERVAL = 0.02
+"""Seconds between two looks at the clock, while nothing comes from the server."""
+
+SHORTEST_CONNECT = 2
+"""Seconds that the library gives a connection at least."""
+
+_MAX_NAME = 63
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that is closed when an answer does not come in time. `limit` is a time of the monotonic clock."""
+
+    limit = math.inf
+    _open_pipeline: psycopg.Pipeline | None = None
+
+    @contextlib.contextmanager
+    def pipelined(self) -> Iterator[None]:
+        """Send what is executed inside without waiting for each answer; all have come when this ends."""
+        with self.pipeline() as pipeline:
+            self._open_pipeline = pipeline
+            try:
+                yield
+            finally:
+                self._open_pipeline = None
+
+    def await_answers(self) -> None:
+        """Wait for all that was sent. Raises what failed of it."""
+        if self._open_pipeline is not None:
+            self._open_pipeline.sync()
+
+    def was_ended(self) -> bool:
+        """Tell whether the server has ended it, as far as can be seen without asking: then there is an end to read."""
+        return self.closed or bool(select.select([self.fileno()], [], [], 0)[0])
+
+    @override
+    def wait(self, gen: PQGen[RV], *_: Any, **__: Any) -> RV:
+        """Wait for the server until `limit`. Raises OperationalError."""
+        return super().wait(self._limited(gen), INTERVAL)
+
+    def _limited(self, gen: PQGen[RV]) -> Generator[Any, Any, RV]:
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and time.monotonic() >= self.limit:
+                    self.close()
+                    raise psycopg.OperationalError("the server did not answer in time")
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            value: RV = end.value
+            return value
+
+
+def connect(url: str, timeout: float) -> Connection:
+    """Connect to the first host of a URL that takes writes; what the URL does not say is said here.
+
+    Each host gets `timeout` seconds. Statements are not prepared: a pooler may give each transaction another server.
+    Raises psycopg.Error.
+    """
+    options: dict[str, Any] = {
+        "connect_timeout": max(SHORTEST_CONNECT, math.ceil(timeout)),
+        "target_session_attrs": "read-write",
+        "fallback_application_name": _name(),
+        "client_encoding": "utf8",
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
+    said = conninfo.conninfo_to_dict(url)
+    missing = {name: value for name, value in options.items() if name not in said}
+    return Connection.connect(url, autocommit=True, prepare_threshold=None, **missing)
+
+
+def _name() -> str:
+    """Return what tells this thread's connection from others in `pg_stat_activity`."""
+    return f"llm-proxy {socket.gethostname()}:{os.getpid()} {threading.current_thread().name}"[:_MAX_NAME]

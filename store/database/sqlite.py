@@ -1,0 +1,141 @@
+"""SQLite: one file, one machine, and one writer at a time."""
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import peewee
+
+from store import clock
+from store.database.base import Database, Row, Statement
+from store.database.urls import sqlite_path
+from store.errors import StoreLocked, StoreUnavailable
+from store.models import MODELS
+
+LOCK_SLICE = 0.05
+"""Seconds for which SQLite itself waits for a lock. Longer waits are slices of it, with a look at the deadline."""
+
+
+class SqliteDatabase(Database):
+    """The database in the file of a `sqlite:///` URL. Writing transactions have all of it to themselves."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        super().__init__(timeout)
+        self.path = sqlite_path(url)
+        self.engine: peewee.Database = peewee.SqliteDatabase(
+            str(self.path),
+            # Read-then-write under a deferred transaction fails whatever the patience, so each one is IMMEDIATE.
+            lock_type="IMMEDIATE",
+            timeout=LOCK_SLICE,
+            pragmas={"journal_mode": "wal", "synchronous": "normal", "foreign_keys": 1},
+        )
+        self.engine.bind(MODELS)
+
+    def now(self) -> int:
+        """Return the machine's time, as all that use the file are on it."""
+        return clock.now()
+
+    def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Run a statement and return its rows."""
+        return list(self.engine.execute_sql(sql, parameters))
+
+    def update(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        """Run a statement and return how many rows it changed."""
+        changed: int = self.engine.execute_sql(sql, parameters).rowcount
+        return changed
+
+    def run(self, sql: str, parameters: Sequence[object] = ()) -> None:
+        """Run a statement."""
+        self.engine.execute_sql(sql, parameters)
+
+    def read_locked(self, locks: Sequence[Statement], select: Statement) -> tuple[int, list[Row]]:  # noqa: ARG002
+        """Read: all rows are locked already."""
+        return self.now(), self.execute(*select)
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[None]:
+        """Read without a transaction."""
+        with self._translated_faults():
+            yield
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Read in a transaction that only reads."""
+        with self._translated_faults(), self.engine.atomic("DEFERRED"):
+            yield
+
+    @contextlib.contextmanager
+    def write(
+        self,
+        *,
+        deadline: float | None = None,
+        patience: float | None = None,
+        pipelined: bool = False,  # noqa: ARG002 - a file has no round trips
+        in_doubt: Callable[[], None] | None = None,  # noqa: ARG002 - nor doubts
+    ) -> Iterator[None]:
+        """Wait for the lock on all of it, then write. The outcome is always known."""
+        now = time.monotonic()
+        until = now + self.timeout if deadline is None else deadline
+        with self._translated_faults(), self._begun(until if patience is None else min(until, now + patience)):
+            yield
+
+    @contextlib.contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Undo a part alone."""
+        try:
+            with self.engine.savepoint():
+                yield
+        except peewee.OperationalError as error:
+            raise _translated(error) from error
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold a lock file beside the database."""
+        with self.path.with_name(self.path.name + ".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    @contextlib.contextmanager
+    def _begun(self, deadline: float) -> Iterator[None]:
+        transaction = self._begin(deadline)
+        try:
+            yield
+        except BaseException as error:
+            transaction.__exit__(type(error), error, error.__traceback__)
+            raise
+        transaction.__exit__(None, None, None)
+
+    def _begin(self, deadline: float) -> Any:
+        while True:
+            transaction = self.engine.atomic()
+            try:
+                transaction.__enter__()
+            except peewee.OperationalError as error:
+                if not _is_locked(error) or time.monotonic() >= deadline:
+                    raise
+            else:
+                return transaction
+
+    @contextlib.contextmanager
+    def _translated_faults(self) -> Iterator[None]:
+        try:
+            yield
+        except (peewee.PeeweeException, StoreUnavailable) as error:
+            fault = _translated(error)
+            if not isinstance(fault, StoreLocked):
+                self.close()
+            if fault is error:
+                raise
+            raise fault from error
+
+
+def _translated(error: peewee.PeeweeException | StoreUnavailable) -> StoreUnavailable:
+    if isinstance(error, StoreUnavailable):
+        return error
+    return StoreLocked() if _is_locked(error) else StoreUnavailable()
+
+
+def _is_locked(error: Exception) -> bool:
+    return isinstance(error, peewee.OperationalError) and "locked" in str(error)
