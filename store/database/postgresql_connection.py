@@ -7,7 +7,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, override
 
 import psycopg
@@ -27,6 +27,8 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that is closed when an answer does not come in time. `limit` is a time of the monotonic clock."""
 
     limit = math.inf
+    began_at: Callable[[], int] | None = None
+    """Tells when the writing transaction began that is open, in microseconds."""
     _open_pipeline: psycopg.Pipeline | None = None
 
     @contextlib.contextmanager

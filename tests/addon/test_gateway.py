@@ -14,7 +14,7 @@ from mitmproxy.test import taddons, tflow
 from mitmproxy.websocket import WebSocketData
 from support.processes import DEADLINE
 from support.requests import UPGRADE, make_request, make_response
-from support.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_settings, make_token, opened, set_columns
+from support.stores import API_KEY, UNKNOWN_TOKEN, changed, foreign_lock, make_settings, make_token, opened, set_columns
 
 from addon import access_log, answers
 from addon.gateway import Gateway
@@ -208,6 +208,23 @@ def test_health_needs_no_token_and_no_store(settings: Settings, store: Store) ->
     run(settings, store, test)
 
 
+def test_ready_says_whether_the_store_answers(settings: Settings) -> None:
+    async def test(bench: Bench) -> None:
+        assert await told(bench) == (200, "ready")
+        with foreign_lock(store):
+            assert await told(bench) == (503, None)
+        assert await told(bench) == (200, "ready")
+
+    async def told(bench: Bench) -> tuple[int, str | None]:
+        http_flow = await bench.send(path="/ready")
+        assert http_flow.response is not None
+        return http_flow.response.status_code, json.loads(http_flow.response.text or "").get("status")
+
+    impatient = changed(settings, store_timeout=0.2)
+    with opened(impatient) as store:
+        run(impatient, store, test)
+
+
 def test_a_streamed_upload_is_admitted_once_and_before_its_body(
     settings: Settings, store: Store, token: TokenRecord
 ) -> None:
@@ -246,7 +263,7 @@ def test_a_hook_that_raises_is_answered_and_leaves_no_grant(
 ) -> None:
     step = {
         "requestheaders": "edge.check",
-        "request": "edge.is_health",
+        "request": "edge.is_own",
         "responseheaders": "streaming.is_streamed_answer",
     }
 
