@@ -38,7 +38,7 @@ class Memory:
 
 
 class Gauge:
-    """Tells how much went into a socket, and when the socket has been full for a second."""
+    """Tells how much went into a socket, and when the socket has been full for half a second."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sent = 0
@@ -46,7 +46,7 @@ class Gauge:
         self._sock = sock
 
     def send_blocks(self, block: bytes) -> None:
-        self._sock.settimeout(1)
+        self._sock.settimeout(0.5)
         for _ in range(BLOCKS):
             rest = memoryview(block)
             while rest:
