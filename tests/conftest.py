@@ -1,10 +1,34 @@
-"""What all tests share: an order that keeps both workers busy to the end, and certificates that are read once."""
+"""What all tests share: how the workers divide them, and certificates that are read once."""
 
 import functools
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
+
+SHARING = frozenset(
+    f"tests/functional/test_{name}.py"
+    for name in (
+        *("answers", "damaged_rows", "exactness", "faithful", "large_bodies", "obeyed_at_once", "only_v1", "sdk"),
+        *("streaming", "tokens"),
+    )
+)
+"""The files whose tests share the gateways of functional/conftest.py. One that is missing here only costs time."""
+
+
+class _SharingTogether(LoadFileScheduling):  # type: ignore[misc] # it has no types
+    """Gives each file to one worker as a whole; and so all that share gateways, which start once then."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "shared gateways" if file in SHARING else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFileScheduling:
+    return _SharingTogether(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -82,11 +82,19 @@ class Gateway:
         self.proxies.append(Proxy(process, port, 0))
 
     def stop(self) -> None:
+        self.tell_to_stop()
         with contextlib.ExitStack() as stopping:  # all of them, whatever one of them does
-            for process in [self.management, *(proxy.process for proxy in self.proxies)]:
-                if process is not None and process.is_running():
-                    process.signal(signal.SIGTERM)
-                    stopping.callback(process.wait_stopped)
+            for process in self._running():
+                stopping.callback(process.wait_stopped)
+
+    def tell_to_stop(self) -> None:
+        """Begin to stop; whoever has several gateways stops them side by side."""
+        for process in self._running():
+            process.signal(signal.SIGTERM)
+
+    def _running(self) -> list[Process]:
+        processes = [self.management, *(proxy.process for proxy in self.proxies)]
+        return [process for process in processes if process is not None and process.is_running()]
 
     @property
     def port(self) -> int:
