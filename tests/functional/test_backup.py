@@ -11,7 +11,7 @@ from support.load import Load
 from support.processes import ROOT, Process, wait_until
 from support.upstreams import DemoUpstream
 
-CLIENTS = 4
+CLIENTS = 2
 COUNTS = """
     SELECT id, request_count, opening_count + (SELECT count(*) FROM request WHERE token_id = token.id) FROM token
 """
