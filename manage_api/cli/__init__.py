@@ -5,11 +5,12 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
 
-from manage_api.cli import demo, options, processes, reading, requests, rotation, supervisor, usage
+from manage_api.cli import backup, demo, options, processes, reading, requests, rotation, supervisor, usage
 from store.bootstrap import management_token, open_store
 from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, note_stop_signals, or_exit
 from store.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter
@@ -57,6 +58,14 @@ def rotate() -> None:
     """Encrypt the store anew with the first key of ENCRYPTION_KEY."""
     stopped = note_stop_signals()
     sys.exit(rotation.run(or_exit(Settings.load, BAD_SETTINGS), stopped))
+
+
+@main.command(name="backup")
+@click.argument("file", type=click.Path(path_type=Path))
+def back_up(file: Path) -> None:
+    """Copy the store into a new FILE, while it is in use."""
+    stopped = note_stop_signals()
+    sys.exit(backup.run(or_exit(Settings.load, BAD_SETTINGS), file, stopped))
 
 
 @main.command(name="usage")

@@ -68,13 +68,18 @@ class Bench:
         return http_flow
 
 
-def run(settings: Settings, store: Store, test: Callable[[Bench], Coroutine[object, object, None]]) -> None:
+def run(
+    settings: Settings,
+    store: Store,
+    test: Callable[[Bench], Coroutine[object, object, None]],
+    mode: str = "reverse:http://upstream:1234",
+) -> None:
     async def main() -> None:
         admission = Admission(store)
         gateway = Gateway(settings, admission)
         try:
             with taddons.context(Proxyserver(), Onboarding()) as context:
-                context.options.update(mode=["reverse:http://upstream:1234@127.0.0.1:0"])
+                context.options.update(mode=[f"{mode}@127.0.0.1:0"])
                 context.master.addons.add(gateway)
                 gateway.running()
                 await test(Bench(gateway, context))
@@ -454,6 +459,32 @@ def test_a_request_that_mitmproxy_rejects_is_masked_and_not_admitted(
 
     run(settings, store, test)
     assert Tokens(store).get(token.id).request_count == 0
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "regular",
+        "socks5",
+        "dns",
+        "upstream:http://127.0.0.1:9",
+        "reverse:tcp://127.0.0.1:9",
+        "reverse:tls://127.0.0.1:9",
+        "reverse:udp://127.0.0.1:9",
+        "reverse:dns://127.0.0.1:9",
+        "reverse:http3://127.0.0.1:9",
+    ],
+)
+def test_a_start_in_another_mode_is_an_error(
+    settings: Settings, store: Store, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    """Which ends mitmproxy."""
+
+    async def test(_: Bench) -> None:
+        (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+        assert "reverse mode only" in record.getMessage()
+
+    run(settings, store, test, mode)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from support.upstreams import KEY, OK, Conversation, RawUpstream, answer_all
 TIMEOUT = 0.5
 """Seconds of each timeout of the gateway in these tests."""
 
-LOCKED = 8 * TIMEOUT
+LOCKED = 4 * TIMEOUT
 """Seconds for which the store is locked: many times as long as a request waits for it."""
 
 IN_TIME = TIMEOUT + 4
