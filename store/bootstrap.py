@@ -41,13 +41,11 @@ def open_store(settings: Settings) -> Store:
     try:
         prepare_folder(settings.data_dir)
         database = open_database(settings.store_url, settings.store_timeout)
-        with contextlib.ExitStack() as on_failure:
-            on_failure.callback(database.close)
+        with contextlib.closing(database):  # this thread may be one that has no use for it
             with database.exclusive():
                 prepare_database(database)
                 vault = _unlock(database, settings)
             _require_writable(database)
-            on_failure.pop_all()
     except OSError as error:
         raise _unusable(error) from error
     except GatewayError as error:

@@ -34,7 +34,10 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def now(self) -> int:
-        """Return the time of the store, in microseconds; inside a writing transaction, of when it began."""
+        """Return the time of the store, in microseconds; inside a writing transaction, of when it began.
+
+        Raises StoreUnavailable.
+        """
 
     @abc.abstractmethod
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:

@@ -86,7 +86,8 @@ class PostgresqlDatabase(Database):
         began_at = self._current().began_at
         if began_at is not None:
             return began_at()
-        ((now,),) = self.execute(f"SELECT {NOW}")
+        with self.read():
+            ((now,),) = self.execute(f"SELECT {NOW}")
         return int(now)
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:

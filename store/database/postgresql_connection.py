@@ -48,7 +48,11 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     def was_ended(self) -> bool:
         """Tell whether the server has ended it, as far as can be seen without asking: then there is an end to read."""
-        return self.closed or bool(select.select([self.fileno()], [], [], 0)[0])
+        if self.closed:
+            return True
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     @override
     def wait(self, gen: PQGen[RV], *_: Any, **__: Any) -> RV:
