@@ -53,6 +53,7 @@ class Stage:
 
     def _serve(self, conversation: Conversation) -> None:
         conversation.sock.settimeout(None)
+        conversation.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while True:
             conversation.received = b""
             self.heads.append(conversation.read_head())
@@ -297,5 +298,153 @@ def test_no_log_holds_a_token(site: Site) -> None:
         assert hidden not in logs
 
 
-def test_a_realtime_session_passes(tmp_path: Path, gateway: Gateway) -> None:
-    pytest.skip("see below")
+def test_a_realtime_session_passes(site: Site, tmp_path: Path) -> None:
+    with (
+        DemoUpstream.start(tmp_path) as demo,
+        Gateway.start(tmp_path, demo.url) as gateway,
+        Balancer.start(
+            site.balancer.kind, subfolder(tmp_path, "realtime"), 2 * [gateway.port], gateway.manage_port
+        ) as balancer,
+    ):
+        token = gateway.make_token()
+        assert asyncio.run(converse(balancer, token["token"])) == ["session.created", "response.done"]
+        assert gateway.token(token["id"])["request_count"] == 1
+
+
+async def converse(balancer: Balancer, token: str) -> list[str]:
+    """Have a response made in a session, and return the types of its first and last event."""
+    base_url, websocket_url = f"{balancer.url}/v1", f"wss://localhost:{balancer.port}/v1"
+    client = openai.AsyncOpenAI(base_url=base_url, websocket_base_url=websocket_url, api_key=token)
+    realtime = client.realtime.connect(model="gpt-realtime", websocket_connection_options={"ssl": balancer.tls})
+    events: list[str] = []
+    async with client, realtime as connection:
+        await connection.response.create()
+        async for event in connection:
+            events.append(event.type)
+            if event.type == "response.done":
+                break
+    return [events[0], events[-1]]
+
+
+def subfolder(folder: Path, name: str) -> Path:
+    made = folder / name
+    made.mkdir()
+    return made
+
+
+@dataclass
+class Load:
+    """Clients in threads that keep their connections, each request of which has a name; `seen` is upstream's count."""
+
+    site: Site
+    method: str
+    clients: int = 8
+    seen: Counter[str] = field(default_factory=Counter)
+    answered: dict[str, str] = field(default_factory=dict)
+    """What became of each request: its status, or what its client raised."""
+
+    def __post_init__(self) -> None:
+        self.site.stage.act = self._answer
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._use, args=(number,)) for number in range(self.clients)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        for thread in self._threads:
+            thread.join()
+
+    def go_on(self, requests: int = 200) -> None:
+        """Wait until so many more are answered."""
+        until = len(self.answered) + requests
+        wait_until(lambda: len(self.answered) >= until)
+
+    @property
+    def failed(self) -> Counter[str]:
+        return Counter(outcome for outcome in self.answered.values() if outcome != "200")
+
+    def twice(self) -> list[str]:
+        """Return what came more than once."""
+        return [name for name, count in self.seen.items() if count > 1]
+
+    def _answer(self, conversation: Conversation) -> None:
+        head, _ = conversation.read_message()
+        name = next(line for line in head.decode().split("\r\n") if line.lower().startswith("x-name: "))[8:]
+        with self._lock:
+            self.seen[name] += 1
+        time.sleep(0.01)  # so that there are some under way at each moment
+        conversation.send(OK)
+
+    def _use(self, client_number: int) -> None:
+        body = b"{}" if self.method == "POST" else None
+        number = 0
+        with self.site.client() as client:
+            while not self._stopped.is_set():
+                number += 1
+                name = f"{client_number}-{number}"
+                try:
+                    response = client.request(self.method, "/v1/models", headers={"X-Name": name}, content=body)
+                    outcome = str(response.status_code)
+                except httpx.TransportError as error:
+                    outcome = type(error).__name__
+                with self._lock:
+                    self.answered[name] = outcome
+
+
+def end_and_restart(site: Site, node: int, number: signal.Signals) -> None:
+    """End a proxy with a signal, and start it again where it was."""
+    proxy = site.gateway.proxies[node - 1]
+    proxy.process.signal(number)
+    proxy.process.wait()
+    proxy.process = start_at(site.gateway, proxy.port)
+
+
+def start_at(gateway: Gateway, port: int) -> Process:
+    env = {**gateway.env, "PROXY_LISTEN": f"127.0.0.1:{port}"}
+    process = Process(python("-m", "addon"), env=env, log=gateway.folder / f"restarted-{port}.log")
+    process.wait_for_port(port)
+    return process
+
+
+ROUNDS = 6
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_node_that_is_taken_out_first_costs_nobody_anything(site: Site, method: str) -> None:
+    with Load(site, method) as load:
+        for round_number in range(ROUNDS):
+            node = 1 + round_number % 2
+            site.balancer.take_out(node)
+            load.go_on()
+            end_and_restart(site, node, signal.SIGTERM)
+            site.balancer.put_back(node)
+            load.go_on()
+    print(f"{site.balancer.kind} {method}: {len(load.answered)} requests, taken out first: failed {dict(load.failed)}")
+    assert load.twice() == []
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_node_that_is_just_stopped_costs_next_to_nothing(site: Site, method: str) -> None:
+    with Load(site, method) as load:
+        for round_number in range(ROUNDS):
+            load.go_on()
+            end_and_restart(site, 1 + round_number % 2, signal.SIGTERM)
+            time.sleep(6)  # until it is in use again
+    print(f"{site.balancer.kind} {method}: {len(load.answered)} requests, stopped: failed {dict(load.failed)}")
+    assert load.twice() == []
+
+
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_node_that_is_killed_costs_what_it_had(site: Site, method: str) -> None:
+    with Load(site, method) as load:
+        for round_number in range(ROUNDS):
+            load.go_on()
+            end_and_restart(site, 1 + round_number % 2, signal.SIGKILL)
+            time.sleep(6)  # until it is in use again
+    twice = load.twice()
+    print(f"{site.balancer.kind} {method}: {len(load.answered)} requests, killed: failed {dict(load.failed)}, twice {twice}")
