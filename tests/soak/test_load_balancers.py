@@ -1,4 +1,4 @@
-"""nginx and HAProxy before two proxies, with the very files of docs/deploy: what comes through, and what a node's end costs.
+"""nginx and HAProxy before two proxies, with the very files of docs/deploy: all comes through as it was sent, at once.
 
 `./run.sh soak -s tests/soak/test_load_balancers.py` prints what was measured.
 """
@@ -7,25 +7,20 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import signal
-import socket
 import statistics
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from support.balanced_site import Site, Stage, answer
 from support.balancers import KINDS, Balancer, Kind
-from support.gateway import Gateway, bearer
-from support.processes import DEADLINE, Process, python, wait_until
-from support.raw_client import RawClient
-from support.upstreams import OK, Conversation, DemoUpstream, RawUpstream
+from support.gateway import Gateway
+from support.upstreams import OK, Conversation, DemoUpstream
 
 EVENTS = 20
 MAX_DELAY = 0.05
@@ -34,81 +29,6 @@ BLOCK = bytes(range(256)) * 4096  # 1 MiB
 BLOCKS = 20
 SILENCE = 65
 """Seconds: more than the 60 which are the default of most timeouts of either balancer."""
-
-type Act = Callable[[Conversation], None]
-"""What the upstream does once it has read the head of a request; the connection is used again after that."""
-
-
-def answer(conversation: Conversation) -> None:
-    conversation.send(OK)
-
-
-class Stage:
-    """An upstream that acts each request in the way of the moment, over connections that stay."""
-
-    def __init__(self) -> None:
-        self.act: Act = answer
-        self.heads: list[bytes] = []
-        self.upstream = RawUpstream(self._serve)
-
-    def _serve(self, conversation: Conversation) -> None:
-        conversation.sock.settimeout(None)
-        conversation.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while True:
-            conversation.received = b""
-            self.heads.append(conversation.read_head())
-            self.act(conversation)
-
-
-@dataclass
-class Site:
-    """A balancer, two proxies, a token, and the upstream's stage."""
-
-    balancer: Balancer
-    gateway: Gateway
-    stage: Stage
-    token: dict[str, Any]
-
-    def client(self, *, http2: bool = False, timeout: float = DEADLINE) -> httpx.Client:
-        return httpx.Client(
-            base_url=self.balancer.url,
-            headers=bearer(self.token),
-            verify=self.balancer.tls,
-            http2=http2,
-            timeout=timeout,
-        )
-
-    def head(self, line: str, *headers: str) -> bytes:
-        lines = [line, "Host: localhost", f"Authorization: Bearer {self.token['token']}", *headers]
-        return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
-
-    def ask(self, target: str, *headers: str) -> tuple[bytes, bytes]:
-        """Send a GET with this very target over a connection of its own, and return its answer."""
-        with self.balancer.client() as client:
-            client.send(self.head(f"GET {target} HTTP/1.1", *headers))
-            return client.read_answer()
-
-
-@pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    stage = Stage()
-    with stage.upstream:
-        yield stage
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, stage: Stage) -> Iterator[Gateway]:
-    with Gateway.start(tmp_path_factory.mktemp("gateway"), stage.upstream.url, proxies=2) as gateway:
-        yield gateway
-
-
-@pytest.fixture(params=KINDS)
-def site(request: pytest.FixtureRequest, tmp_path: Path, gateway: Gateway, stage: Stage) -> Iterator[Site]:
-    stage.act = answer
-    nodes = [proxy.port for proxy in gateway.proxies]
-    with Balancer.start(request.param, tmp_path, nodes, gateway.manage_port) as balancer:
-        stage.heads.clear()
-        yield Site(balancer, gateway, stage, gateway.make_token())
 
 
 def chunk(data: bytes) -> bytes:
@@ -221,7 +141,7 @@ def test_an_upload_that_is_refused_is_answered_before_its_end(site: Site) -> Non
         "/v1/files/x/",
         "/v1/a;b=c,d/e:f@g!$&'()*+~",
         "/v1/%E2%82%AC?",
-        "/v1/{braces}|<and>\"so\"^on`",
+        '/v1/{braces}|<and>"so"^on`',
         "/v1/" + 30_000 * "x",
     ],
     ids=lambda target: target[:20],
@@ -231,7 +151,9 @@ def test_a_target_passes_as_it_is(site: Site, target: str) -> None:
     assert site.stage.heads[-1].startswith(f"GET {target} HTTP/1.1\r\n".encode())
 
 
-@pytest.mark.parametrize("target", ["/v1//x", "//v1/x", "/v1/a/../x", "/v1/./x", "/v1/%2e%2e/x", "/v1/a%2F%2Fb", "/v2/x"])
+@pytest.mark.parametrize(
+    "target", ["/v1//x", "//v1/x", "/v1/a/../x", "/v1/./x", "/v1/%2e%2e/x", "/v1/a%2F%2Fb", "/v2/x"]
+)
 def test_what_the_proxy_refuses_is_not_made_good_on_the_way(site: Site, target: str) -> None:
     head, body = site.ask(target)
     assert json.loads(body)["code"] == ("not_found" if target == "/v2/x" else "invalid_request"), head
@@ -315,7 +237,8 @@ async def converse(balancer: Balancer, token: str) -> list[str]:
     """Have a response made in a session, and return the types of its first and last event."""
     base_url, websocket_url = f"{balancer.url}/v1", f"wss://localhost:{balancer.port}/v1"
     client = openai.AsyncOpenAI(base_url=base_url, websocket_base_url=websocket_url, api_key=token)
-    realtime = client.realtime.connect(model="gpt-realtime", websocket_connection_options={"ssl": balancer.tls})
+    options: Any = {"ssl": balancer.tls}  # goes to websockets.connect, as much that its type does not name
+    realtime = client.realtime.connect(model="gpt-realtime", websocket_connection_options=options)
     events: list[str] = []
     async with client, realtime as connection:
         await connection.response.create()
@@ -332,119 +255,55 @@ def subfolder(folder: Path, name: str) -> Path:
     return made
 
 
-@dataclass
-class Load:
-    """Clients in threads that keep their connections, each request of which has a name; `seen` is upstream's count."""
+def test_no_timeout_is_shorter_than_those_of_the_nodes(site: Site) -> None:
+    def silent_then_streaming(conversation: Conversation) -> None:
+        time.sleep(SILENCE)
+        conversation.send(EVENT_STREAM + chunk(b"data: 1\n\n"))
+        time.sleep(SILENCE)
+        conversation.send(chunk(b"data: 2\n\n") + b"0\r\n\r\n")
 
-    site: Site
-    method: str
-    clients: int = 8
-    seen: Counter[str] = field(default_factory=Counter)
-    answered: dict[str, str] = field(default_factory=dict)
-    """What became of each request: its status, or what its client raised."""
+    def stream() -> list[str]:
+        with site.client(timeout=2 * SILENCE) as client, client.stream("POST", "/v1/x", content=b"{}") as response:
+            return [line for line in response.iter_lines() if line]
 
-    def __post_init__(self) -> None:
-        self.site.stage.act = self._answer
-        self._stopped = threading.Event()
-        self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._use, args=(number,)) for number in range(self.clients)]
+    def upload() -> bytes:
+        with site.balancer.client() as client:
+            client.sock.settimeout(2 * SILENCE)
+            client.send(site.head("POST /v1/files HTTP/1.1", "Transfer-Encoding: chunked") + chunk(b"a"))
+            time.sleep(SILENCE)
+            client.send(chunk(b"b") + b"0\r\n\r\n")
+            return client.read_answer()[1]
 
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
+    def act(conversation: Conversation) -> None:
+        if b"/v1/files" in conversation.received:
+            while b"0\r\n\r\n" not in conversation.received:
+                conversation.read_more()
+            answer(conversation)
+        else:
+            conversation.read_body(2)
+            silent_then_streaming(conversation)
 
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
-
-    def go_on(self, requests: int = 200) -> None:
-        """Wait until so many more are answered."""
-        until = len(self.answered) + requests
-        wait_until(lambda: len(self.answered) >= until)
-
-    @property
-    def failed(self) -> Counter[str]:
-        return Counter(outcome for outcome in self.answered.values() if outcome != "200")
-
-    def twice(self) -> list[str]:
-        """Return what came more than once."""
-        return [name for name, count in self.seen.items() if count > 1]
-
-    def _answer(self, conversation: Conversation) -> None:
-        head, _ = conversation.read_message()
-        name = next(line for line in head.decode().split("\r\n") if line.lower().startswith("x-name: "))[8:]
-        with self._lock:
-            self.seen[name] += 1
-        time.sleep(0.01)  # so that there are some under way at each moment
-        conversation.send(OK)
-
-    def _use(self, client_number: int) -> None:
-        body = b"{}" if self.method == "POST" else None
-        number = 0
-        with self.site.client() as client:
-            while not self._stopped.is_set():
-                number += 1
-                name = f"{client_number}-{number}"
-                try:
-                    response = client.request(self.method, "/v1/models", headers={"X-Name": name}, content=body)
-                    outcome = str(response.status_code)
-                except httpx.TransportError as error:
-                    outcome = type(error).__name__
-                with self._lock:
-                    self.answered[name] = outcome
+    site.stage.act = act
+    with ThreadPoolExecutor() as threads:
+        streamed, uploaded = threads.submit(stream), threads.submit(upload)
+        assert streamed.result() == ["data: 1", "data: 2"]
+        assert uploaded.result() == b"{}"
 
 
-def end_and_restart(site: Site, node: int, number: signal.Signals) -> None:
-    """End a proxy with a signal, and start it again where it was."""
-    proxy = site.gateway.proxies[node - 1]
-    proxy.process.signal(number)
-    proxy.process.wait()
-    proxy.process = start_at(site.gateway, proxy.port)
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_timeouts_of_the_file_are_what_ends_a_silence(
+    kind: Kind, tmp_path: Path, balanced: Gateway, stage: Stage
+) -> None:
+    def wait(conversation: Conversation) -> None:
+        time.sleep(3)
+        answer(conversation)
 
-
-def start_at(gateway: Gateway, port: int) -> Process:
-    env = {**gateway.env, "PROXY_LISTEN": f"127.0.0.1:{port}"}
-    process = Process(python("-m", "addon"), env=env, log=gateway.folder / f"restarted-{port}.log")
-    process.wait_for_port(port)
-    return process
-
-
-ROUNDS = 6
-
-
-@pytest.mark.parametrize("method", ["POST", "GET"])
-def test_a_node_that_is_taken_out_first_costs_nobody_anything(site: Site, method: str) -> None:
-    with Load(site, method) as load:
-        for round_number in range(ROUNDS):
-            node = 1 + round_number % 2
-            site.balancer.take_out(node)
-            load.go_on()
-            end_and_restart(site, node, signal.SIGTERM)
-            site.balancer.put_back(node)
-            load.go_on()
-    print(f"{site.balancer.kind} {method}: {len(load.answered)} requests, taken out first: failed {dict(load.failed)}")
-    assert load.twice() == []
-
-
-@pytest.mark.parametrize("method", ["POST", "GET"])
-def test_a_node_that_is_just_stopped_costs_next_to_nothing(site: Site, method: str) -> None:
-    with Load(site, method) as load:
-        for round_number in range(ROUNDS):
-            load.go_on()
-            end_and_restart(site, 1 + round_number % 2, signal.SIGTERM)
-            time.sleep(6)  # until it is in use again
-    print(f"{site.balancer.kind} {method}: {len(load.answered)} requests, stopped: failed {dict(load.failed)}")
-    assert load.twice() == []
-
-
-@pytest.mark.parametrize("method", ["POST", "GET"])
-def test_a_node_that_is_killed_costs_what_it_had(site: Site, method: str) -> None:
-    with Load(site, method) as load:
-        for round_number in range(ROUNDS):
-            load.go_on()
-            end_and_restart(site, 1 + round_number % 2, signal.SIGKILL)
-            time.sleep(6)  # until it is in use again
-    twice = load.twice()
-    print(f"{site.balancer.kind} {method}: {len(load.answered)} requests, killed: failed {dict(load.failed)}, twice {twice}")
+    stage.act = wait
+    token = balanced.make_token()
+    with (
+        Balancer.start(
+            kind, tmp_path, [balanced.port, balanced.port], balanced.manage_port, {" 660s": " 1s"}
+        ) as balancer,
+        Site(balancer, balanced, stage, token).client() as client,
+    ):
+        assert client.post("/v1/models", content=b"{}").status_code == 504

@@ -1,4 +1,4 @@
-"""The load balancers of docs/deploy, really started: with those files, and only ports, paths and users of the test's."""
+"""The load balancers of docs/deploy, started for real: with those files, and ports, paths and users of the test's."""
 
 import contextlib
 import shutil
