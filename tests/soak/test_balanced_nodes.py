@@ -146,6 +146,26 @@ def test_a_node_that_is_killed_costs_what_it_had(site: Site, method: str) -> Non
     assert not twice or (site.balancer.kind, method) == ("nginx", "GET")
 
 
+def test_a_reload_of_the_balancer_cuts_no_stream(site: Site) -> None:
+    reloaded = threading.Event()
+
+    def stream(conversation: Conversation) -> None:
+        conversation.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        reloaded.wait()
+        conversation.send(b"1\r\nb\r\n0\r\n\r\n")
+
+    site.stage.act = stream
+    with site.client() as client, client.stream("GET", "/v1/stream") as response:
+        received = response.iter_bytes()
+        assert next(received) == b"a"
+        site.balancer.reload()
+        with site.client() as another:
+            site.stage.act = answer
+            assert another.get("/v1/models").status_code == 200
+        reloaded.set()
+        assert b"".join(received) == b"b"
+
+
 @contextlib.contextmanager
 def silent_node() -> Iterator[int]:
     """Give a port whose connections do not come about, as those of a machine without power."""

@@ -86,20 +86,23 @@ class Balancer:
             self._tell(f"set server proxies/node{node} state drain")
         else:
             line = f"127.0.0.1:{self._nodes[node - 1]} max_fails=1 fail_timeout=5s"
-            self._reload({line: f"{line} down"})
+            self.configure({line: f"{line} down"})
+            self.reload()
 
     def put_back(self, node: int) -> None:
         """Undo that."""
         if self.kind == "haproxy":
             self._tell(f"set server proxies/node{node} state ready")
         else:
-            self._reload({})
+            self.configure()
+            self.reload()
 
-    def _reload(self, more: Mapping[str, str]) -> None:
-        before = children(self.process.pid)
-        self.configure(more)
-        self.process.signal(signal.SIGHUP)
-        wait_until(lambda: bool(set(children(self.process.pid)) - set(before)))
+    def reload(self) -> None:
+        """Have it read its file anew, as `systemctl reload` does, and wait for the processes that come of that."""
+        before = set(children(self.process.pid))
+        self.process.signal(signal.SIGUSR2 if self.kind == "haproxy" else signal.SIGHUP)
+        wait_until(lambda: bool(set(children(self.process.pid)) - before))
+        self.process.wait_for_port(self.manage_port)
 
     def _tell(self, command: str) -> None:
         with socket.socket(socket.AF_UNIX) as admin:
