@@ -1,6 +1,7 @@
 """The load balancers of docs/deploy, started for real: with those files, and ports, paths and users of the test's."""
 
 import contextlib
+import csv
 import shutil
 import signal
 import socket
@@ -83,16 +84,17 @@ class Balancer:
     def take_out(self, node: int) -> None:
         """Send no new requests to a node (1 or 2), as docs/several-machines.md has it."""
         if self.kind == "haproxy":
-            self._tell(f"set server proxies/node{node} state drain")
+            assert self._tell(f"set server proxies/node{node} state drain").strip() == ""
         else:
             line = f"127.0.0.1:{self._nodes[node - 1]} max_fails=1 fail_timeout=5s"
             self.configure({line: f"{line} down"})
             self.reload()
 
     def put_back(self, node: int) -> None:
-        """Undo that."""
+        """Undo that, and return once the node is in use."""
         if self.kind == "haproxy":
-            self._tell(f"set server proxies/node{node} state ready")
+            assert self._tell(f"set server proxies/node{node} state ready").strip() == ""
+            wait_until(lambda: self._is_up(node))
         else:
             self.configure()
             self.reload()
@@ -104,11 +106,16 @@ class Balancer:
         wait_until(lambda: bool(set(children(self.process.pid)) - before))
         self.process.wait_for_port(self.manage_port)
 
-    def _tell(self, command: str) -> None:
-        with socket.socket(socket.AF_UNIX) as admin:
+    def _tell(self, command: str) -> str:
+        """Tell HAProxy something, and return what it says to that."""
+        with socket.socket(socket.AF_UNIX) as admin, admin.makefile("r") as said:
             admin.connect(str(self.admin))
             admin.sendall(f"{command}\n".encode())
-            assert admin.recv(4096).strip() == b""
+            return said.read()
+
+    def _is_up(self, node: int) -> bool:
+        rows = csv.DictReader(self._tell("show stat").splitlines())
+        return any((row["# pxname"], row["svname"], row["status"]) == ("proxies", f"node{node}", "UP") for row in rows)
 
     def client(self) -> RawClient:
         """Connect with TLS, for HTTP/1.1."""
