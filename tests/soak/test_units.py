@@ -12,15 +12,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.balancers import DEPLOY, replaced, require
+from support.balancers import DEPLOY, require
 from support.gateway import MANAGEMENT_TOKEN
 from support.processes import Process, clean_environment, free_port, python, running
 
 from store.crypto import new_key
 
 UNITS = ("llm-proxy@.service", "llm-proxy-manage@.service")
-READINESS = {"/ready": "/health"}
-"""Empty once the processes answer /ready."""
 
 # PR_SET_MDWE of prctl(2): what MemoryDenyWriteExecute does, on kernels that have it.
 _HARDENED = (
@@ -79,9 +77,7 @@ def started(unit: str, tmp_path: Path) -> Iterator[tuple[Process, dict[str, str]
 
 def test_what_a_unit_starts_works_and_stops(started: tuple[Process, dict[str, str]]) -> None:
     process, settings = started
-    waited = subprocess.run(
-        replaced(settings["ExecStartPost"], READINESS).split(), env=clean_environment(), check=False, timeout=60
-    )
+    waited = subprocess.run(settings["ExecStartPost"].split(), env=clean_environment(), check=False, timeout=60)
     assert waited.returncode == 0, process.output()
     listen = next(word for word in settings["Environment"].split() if "_LISTEN=" in word).partition("=")[2]
     assert httpx.get(f"http://{listen}/health").status_code == 200

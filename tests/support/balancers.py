@@ -19,9 +19,6 @@ from support.raw_client import RawClient
 
 DEPLOY = ROOT / "docs" / "deploy"
 
-READINESS = {"uri /ready": "uri /health"}
-"""Empty once the proxy answers /ready."""
-
 type Kind = Literal["nginx", "haproxy"]
 KINDS: tuple[Kind, ...] = ("nginx", "haproxy")
 
@@ -140,7 +137,6 @@ class Balancer:
 
     def _of_haproxy(self) -> dict[str, str]:
         return {
-            **READINESS,
             "log /dev/log local0": "log stdout format raw local0",
             "maxconn 20000": "maxconn 1000",  # more than a test's process may have
             "    chroot /var/lib/haproxy\n": "",
