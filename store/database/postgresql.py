@@ -140,6 +140,7 @@ class PostgresqlDatabase(Database):
         with self._limited(SNAPSHOT_TIMEOUT) as connection:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
+                connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{SNAPSHOT_TIMEOUT:g}s"])
                 yield
             finally:
                 roll_back(connection)
@@ -209,6 +210,9 @@ class PostgresqlDatabase(Database):
         """Use this thread's connection, or a new one; all answers have to come within some seconds."""
         with self._translated_faults():
             connection = self._current()
+            if connection.began_at is not None:  # a part of a writing transaction, which has its own limit
+                yield connection
+                return
             if connection.was_ended():
                 self.close()
                 connection = self._current()
