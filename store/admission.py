@@ -140,8 +140,9 @@ class Admission:
         if admitted:
             self.settle(Settlement(admitted.opened))
 
-    def _record(self, notes: Sequence[Settlement | Withdrawal]) -> None:
-        self._ledger.settle([note for note in notes if isinstance(note, Settlement)])
+    def _record(self, notes: Sequence[Settlement | Withdrawal], *, alone: bool) -> None:
+        settlements = [note for note in notes if isinstance(note, Settlement)]
+        (self._ledger.settle_each if alone else self._ledger.settle)(settlements)
         withdrawals.withdraw(self._database, [note for note in notes if isinstance(note, Withdrawal)])
 
     def _decide(self, items: Sequence[_Claim | None]) -> list[Admitted | GatewayError | None]:

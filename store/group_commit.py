@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
+from typing import Protocol
 
 from store.database import Database
 from store.errors import GatewayError, OutcomeUnknown, StoreLocked, StoreUnavailable, StoreUnreachable
@@ -58,6 +59,13 @@ class _Signal(Enum):
     END = auto()
 
 
+class Recorder[Note](Protocol):
+    """Writes notes; `alone` are those that may have failed before, one of which must not hold up the others."""
+
+    def __call__(self, notes: Sequence[Note], *, alone: bool) -> None:
+        """Write them. What is raised costs the transaction."""
+
+
 class GroupCommit[Item, Result, Note]:
     """Runs `decide` on batches of items, in the order of arrival, each batch in one writing transaction.
 
@@ -71,7 +79,7 @@ class GroupCommit[Item, Result, Note]:
         self,
         database: Database,
         decide: Callable[[Sequence[Item]], Sequence[Result | GatewayError]],
-        record: Callable[[Sequence[Note]], None],
+        record: Recorder[Note],
         unheard: Callable[[Result], None],
         withdraw: Callable[[Result], Sequence[Note]],
     ) -> None:
@@ -220,7 +228,7 @@ class GroupCommit[Item, Result, Note]:
         try:
             with self._database.write(deadline=deadline, patience=patience, pipelined=True, in_doubt=doubt):
                 if notes:
-                    self._record(notes)  # first, as items lock what many want
+                    self._record(notes, alone=not batch)  # first, as items lock what many want
                 taken += [ticket for ticket in batch if ticket.take()]
                 outcomes = self._decide([ticket.item for ticket in taken]) if taken else []
         except OutcomeUnknown:

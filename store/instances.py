@@ -64,7 +64,7 @@ def settle_left(database: Database, ledger: Ledger, instance_id: str) -> int:
     while True:
         with database.write(pipelined=True):
             rows = [Opened(*row) for row in database.execute(_LEFT, (instance_id, CHUNK))]
-            ledger.settle([Settlement(row) for row in rows])
+            ledger.settle_each([Settlement(row) for row in rows])
             if len(rows) < CHUNK:
                 database.run("DELETE FROM instance WHERE id = ?", (instance_id,))
         settled += len(rows)

@@ -133,12 +133,16 @@ class Ledger:
         self._database.run(f"{_OPEN} {opened_rows.sql}", opened_rows.parameters)
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
-        """Settle rows, each once; inside a writing transaction.
+        """Settle rows, each once; inside a writing transaction, which fails where one of them cannot be written.
 
-        A row that another process has settled, as it took this one for dead, is corrected. What cannot be written as
-        it is, is settled without its usage: it must hold up nobody else.
+        A row that another process has settled, as it took this one for dead, is corrected.
         """
-        if settlements and not self._try(settlements):
+        if settlements:
+            self._settle(settlements)
+
+    def settle_each(self, settlements: Sequence[Settlement]) -> None:
+        """Settle rows as `settle` does, but without its usage what cannot be written as it is: it holds up no other."""
+        if not self._try(settlements):
             for settlement in settlements:
                 if not self._try([settlement]):
                     _log.error("a request is settled without its usage", extra={"request_id": settlement.opened[0]})
@@ -148,7 +152,7 @@ class Ledger:
         """Settle rows, all or none; tell whether that was possible. Raises what is the database's fault."""
         try:
             with self._database.savepoint():
-                self._settle(settlements)
+                self.settle(settlements)
         except GatewayError:
             raise
         except Exception:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from support.processes import DEADLINE, ROOT, clean_environment
-from support.stores import API_KEY, UNKNOWN_TOKEN, changed, foreign_lock, make_token, opened, opening, set_columns
+from support.stores import API_KEY, UNKNOWN_TOKEN, changed, foreign_lock, make_token, opened, opening, rows, set_columns
 
 from store import clock
 from store.admission import Admission, Admitted
@@ -22,9 +22,11 @@ from store.errors import (
     TokenExpired,
     TokenInactive,
 )
+from store.ledger import Outcome, Settlement
 from store.projects import Projects
 from store.settings import Settings
 from store.tokens import TokenRecord, Tokens
+from store.usage import Consumption, Metered, Source
 
 
 @pytest.fixture
@@ -61,6 +63,23 @@ def test_an_admitted_request_is_counted_and_gets_its_projects_key(store: Store, 
     assert after.request_count == 1
     assert after.last_used_at is not None
     assert before <= after.last_used_at <= clock.now()
+
+
+def test_a_settlement_that_cannot_be_written_costs_no_other_request_anything(store: Store) -> None:
+    token, admission = make_token(store), Admission(store)
+    usages = [{"input_tokens": 1}, {"input_tokens": 2**70}, {"input_tokens": 3}]
+
+    async def settle_and_go_on() -> None:
+        opened = [(await admission.admit(token.value, opening())).opened for _ in usages]
+        for row, units in zip(opened, usages, strict=True):
+            admission.settle(Settlement(row, Outcome(200), Metered(Source.OBSERVED, (Consumption("own", units),))))
+        await admission.admit(token.value, opening())
+
+    asyncio.run(settle_and_go_on())
+    admission.close()
+    found = {row["input_tokens"]: row["usage_source"] for row in rows(store, "request") if row["status"]}
+    assert found == {1: "observed", None: "unknown", 3: "observed"}
+    assert count_of(store, token) == 4
 
 
 def test_the_key_is_not_in_the_repr_of_what_is_admitted(store: Store, admission: Admission) -> None:

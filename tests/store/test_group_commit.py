@@ -64,7 +64,7 @@ class Writer:
     def withdraw(self, result: int) -> Sequence[str]:
         return [f"withdrawn {result}"]
 
-    def record(self, notes: Sequence[str]) -> None:
+    def record(self, notes: Sequence[str], *, alone: bool) -> None:  # noqa: ARG002
         if self.fails_to_record:
             self.store.database.execute("INSERT INTO elsewhere VALUES (1)", ())
         self.noted.append(len(notes))

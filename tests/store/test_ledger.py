@@ -43,7 +43,7 @@ def open_row(store: Store, ledger: Ledger, *, at: int | None = None, token_id: s
 
 def settle(store: Store, ledger: Ledger, *settlements: Settlement) -> None:
     with store.database.write():
-        ledger.settle(settlements)
+        ledger.settle_each(settlements)
 
 
 def test_an_open_row_holds_what_is_known_at_the_admission(store: Store, ledger: Ledger) -> None:
