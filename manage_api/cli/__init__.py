@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from manage_api.cli import demo, options, processes, reading, requests, rotation, supervisor, usage
+from manage_api.cli import demo, migration, options, processes, reading, requests, rotation, supervisor, usage
 from store.bootstrap import management_token, open_store
-from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, note_stop_signals, or_exit
+from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, interrupt_at_stop_signals, note_stop_signals, or_exit
 from store.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter
 from store.settings import Listen, Settings
 from store.usage import Source
@@ -57,6 +57,15 @@ def rotate() -> None:
     """Encrypt the store anew with the first key of ENCRYPTION_KEY."""
     stopped = note_stop_signals()
     sys.exit(rotation.run(or_exit(Settings.load, BAD_SETTINGS), stopped))
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Tell what would be done; change nothing. Status 3 if there is anything.")
+def migrate(dry_run: bool) -> None:
+    """Bring the store's schema up to date, as each start does."""
+    interrupt_at_stop_signals()
+    settings = or_exit(Settings.load, BAD_SETTINGS)
+    sys.exit(migration.preview(settings) if dry_run else migration.run(settings))
 
 
 @main.command(name="usage")

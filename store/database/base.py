@@ -100,6 +100,20 @@ class Database(abc.ABC):
     def exclusive(self) -> AbstractContextManager[None]:
         """Keep out every other process that asks for the same, until this ends: for migrations."""
 
+    @abc.abstractmethod
+    def migration(self) -> AbstractContextManager[None]:
+        """Run a migration as one transaction of peewee's; inside `exclusive`, for as long as it takes.
+
+        It waits for others for less than a request does. Raises StoreLocked, StoreUnavailable; then nothing was done.
+        """
+
+    @abc.abstractmethod
+    def untouched(self) -> AbstractContextManager[peewee.Database | None]:
+        """Read without leaving any trace, not even a file; None stands for a database that is not there.
+
+        Raises StoreUnavailable.
+        """
+
     def check(self) -> None:
         """Find out whether it takes a writing transaction now. Raises StoreUnavailable."""
         with self.write():

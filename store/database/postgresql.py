@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import peewee
 import psycopg
+from playhouse.migrate import SchemaMigrator
 
 from store.database.base import Database, Row, Statement
 from store.database.postgresql_attempt import Attempt, Status, Witness, roll_back
@@ -191,6 +192,22 @@ class PostgresqlDatabase(Database):
                 yield
             finally:
                 self._is_starting = False
+
+    @contextlib.contextmanager
+    def migration(self) -> Iterator[None]:
+        """Wait for a lock for less than a request does: behind one that is waited for, all requests wait."""
+        with self._limited(self.timeout), SchemaMigrator.from_database(self.engine).migration_context():
+            self.execute(
+                "SELECT set_config('lock_timeout', ?, true), set_config('statement_timeout', '0', true)",
+                [str(round(self.timeout * 1000 / 2))],
+            )
+            yield
+
+    @contextlib.contextmanager
+    def untouched(self) -> Iterator[peewee.Database]:
+        """Read; a database is there."""
+        with self.read():
+            yield self.engine
 
     @contextlib.contextmanager
     def _limited(self, seconds: float) -> Iterator[Connection]:

@@ -5,8 +5,10 @@ import fcntl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import peewee
+from playhouse.migrate import SchemaMigrator
 
 from store import clock
 from store.database.base import Database, Row, Statement
@@ -96,6 +98,24 @@ class SqliteDatabase(Database):
         with self.path.with_name(self.path.name + ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    @contextlib.contextmanager
+    def migration(self) -> Iterator[None]:
+        """Write without foreign keys: a table that is replaced would take with it what refers to it."""
+        with self._translated_faults(), SchemaMigrator.from_database(self.engine).migration_context():
+            yield
+
+    @contextlib.contextmanager
+    def untouched(self) -> Iterator[peewee.Database | None]:
+        """Read over a connection of its own."""
+        if not self.path.exists():
+            yield None
+            return
+        # Even one that only reads makes the files of the log, unless it is told that nobody writes.
+        mode = "mode=ro" if self.path.with_name(f"{self.path.name}-wal").exists() else "immutable=1"
+        engine = peewee.SqliteDatabase(f"file:{quote(str(self.path.absolute()))}?{mode}", uri=True)
+        with self._translated_faults(), contextlib.closing(engine):
+            yield engine
 
     @contextlib.contextmanager
     def _begun(self, deadline: float) -> Iterator[None]:
