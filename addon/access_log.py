@@ -14,8 +14,8 @@ _log = logging.getLogger(__name__)
 
 
 def write(flow: http.HTTPFlow, exchange: Exchange) -> None:
-    """Log a request that has ended; those for the proxy's health at debug level only."""
-    level = logging.DEBUG if edge.is_health(flow.request) else logging.INFO
+    """Log a request that has ended; those for the proxy itself at debug level only."""
+    level = logging.DEBUG if edge.is_own(flow.request) else logging.INFO
     if _log.isEnabledFor(level):
         fields = _fields(flow, exchange)
         _log.log(level, "request", extra={name: value for name, value in fields.items() if value is not None})

@@ -1,11 +1,11 @@
-"""The answers that the proxy gives itself: errors, and its health."""
+"""The answers that the proxy gives itself: errors, its health, and whether it is ready."""
 
 import json
 
 from mitmproxy import http
 
+from store import health as reports
 from store.errors import GatewayError
-from store.health import report
 
 REQUEST_ID = "X-LLM-Proxy-Request-Id"
 UPSTREAM_REQUEST_ID = "X-Request-ID"
@@ -22,7 +22,12 @@ def error(cause: GatewayError, request_id: str, method: str) -> http.Response:
 
 def health(request_id: str, method: str) -> http.Response:
     """Return the answer to `/health`."""
-    return _json(200, report(), request_id, method)
+    return _json(200, reports.alive(), request_id, method)
+
+
+def ready(request_id: str, method: str) -> http.Response:
+    """Return the answer to `/ready`, where the store has answered."""
+    return _json(200, reports.ready(), request_id, method)
 
 
 def add_request_ids(headers: http.Headers, request_id: str) -> None:

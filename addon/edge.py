@@ -8,10 +8,11 @@ from mitmproxy import http
 from store.errors import ExpectationFailed, HeadersTooLarge, InvalidRequest, MethodNotAllowed, NotFound, RequestTooLarge
 
 HEALTH_PATH = b"/health"
+READY_PATH = b"/ready"
 API_ROOT = b"/v1/"
 
 _API_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
-_HEALTH_METHODS = ("GET", "HEAD")
+_OWN_METHODS = ("GET", "HEAD")
 
 MAX_HEADERS = 64 * 1024
 """Bytes of a request's headers, and of its target."""
@@ -31,8 +32,8 @@ def check(request: http.Request) -> None:
     _check_target(request)
     _check_headers(request.headers)
     path = path_of(request)
-    if path == HEALTH_PATH:
-        _check_method(request, _HEALTH_METHODS)
+    if is_own(request):
+        _check_method(request, _OWN_METHODS)
     elif path.startswith(API_ROOT):
         _check_method(request, _API_METHODS)
     else:
@@ -51,9 +52,9 @@ def path_of(request: http.Request) -> bytes:
     return request.data.path.partition(b"?")[0]
 
 
-def is_health(request: http.Request) -> bool:
-    """Tell whether the request is for the proxy itself."""
-    return path_of(request) == HEALTH_PATH
+def is_own(request: http.Request) -> bool:
+    """Tell whether the request is for the proxy itself: about its health, or whether it is ready."""
+    return path_of(request) in {HEALTH_PATH, READY_PATH}
 
 
 def _check_target(request: http.Request) -> None:

@@ -151,7 +151,7 @@ class Gateway:
         edge.check(flow.request)
         edge.check_length(flow.request, self._settings.max_body)
         flow.request.stream = False  # a replay may have been streamed the first time
-        if edge.is_health(flow.request):
+        if edge.is_own(flow.request):
             return
         exchange.token = credentials.token()
         if streaming.is_streamed_upload(flow.request):
@@ -164,8 +164,8 @@ class Gateway:
         exchange = self._exchanges.get(flow.id)
         if exchange is None or exchange.grant or flow.response:
             return  # streamed, and admitted before its body; or answered already
-        if edge.is_health(flow.request):
-            flow.response = answers.health(exchange.request_id, flow.request.method)
+        if edge.is_own(flow.request):
+            flow.response = await self._answer_itself(flow.request, exchange.request_id)
         else:
             await self._admit(flow, exchange)
             exchange.watch_request(flow.request.raw_content or b"")
@@ -220,6 +220,13 @@ class Gateway:
         if at_once:
             # Killing the flow ends it without its body; the keyed layer then answers with the refusal.
             flow.error = mitmproxy_flow.Error(mitmproxy_flow.Error.KILLED_MESSAGE)
+
+    async def _answer_itself(self, request: http.Request, request_id: str) -> http.Response:
+        """Answer for the proxy. Raises StoreUnavailable where it is asked whether the store answers."""
+        if edge.path_of(request) == edge.HEALTH_PATH:
+            return answers.health(request_id, request.method)
+        await self._admission.check()
+        return answers.ready(request_id, request.method)
 
     async def _admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """Have the store decide and count, keep the grant, and begin to meter. Raises what refuses the request."""

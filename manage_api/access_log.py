@@ -21,7 +21,7 @@ _NO_PROJECT = frozenset({401, 404, 405})
 
 
 def register(app: flask.Flask) -> None:
-    """Log each request of the application when it is answered: at level info, /health at level debug."""
+    """Log each request of the application when it is answered: at level info, /health and /ready at level debug."""
     app.before_request(_start)
     app.after_request(_log)
 
@@ -41,5 +41,5 @@ def _log(response: flask.Response) -> flask.Response:
         "duration_ms": round((time.perf_counter() - flask.g.started) * 1000, 1),
         "request_id": flask.g.request_id,
     }
-    _LOG.log(logging.DEBUG if flask.request.path == "/health" else logging.INFO, "request", extra=fields)
+    _LOG.log(logging.DEBUG if flask.request.path in {"/health", "/ready"} else logging.INFO, "request", extra=fields)
     return response

@@ -36,6 +36,6 @@ def create_app(store: Store, management_token: str) -> flask.Flask:
     app.register_blueprint(usage.blueprint(store))
     app.register_blueprint(requests.blueprint(store))
     app.register_blueprint(prices.blueprint(store))
-    app.register_blueprint(health.blueprint())
+    app.register_blueprint(health.blueprint(store))
     app.register_blueprint(docs.blueprint())
     return app

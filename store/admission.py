@@ -6,7 +6,6 @@ exceeded and a revoke is obeyed at once, by every process on the store. Nothing 
 How a request ended goes the same way, through the same writer: it is written along with the admissions that follow.
 """
 
-import functools
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,6 +31,20 @@ from store.tokens import is_token_value
 from store.withdrawals import Withdrawal
 
 _log = logging.getLogger(__name__)
+
+_LOCK_AND_READ = (
+    "SELECT id FROM project WHERE id IN (SELECT project_id FROM token WHERE {named}) ORDER BY id",
+    "SELECT id FROM token WHERE {named} ORDER BY id",
+    (
+        "SELECT lookup, token.id, token.is_active, expires_at, request_count, max_requests, project.id AS project_id,"
+        " name, project.is_active AS project_is_active, sealed_api_key"
+        " FROM token JOIN project ON project.id = token.project_id WHERE {named}"
+    ),
+)
+_COUNT = (
+    "UPDATE token SET request_count = request_count + admitted.number, last_used_at = ?"
+    " FROM admitted WHERE token.id = admitted.id"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,23 +153,27 @@ class Admission:
         batch = _Batch(self._vault, rows, now)
         outcomes = [batch.decide(item) if item else None for item in items]
         if batch.counts:
-            counts = [value for count in sorted(batch.counts.items()) for value in count]
-            self._database.run(_count(len(batch.counts)), [*counts, now])
+            self._count(batch.counts, now)
             self._ledger.open(self.instance_id, batch.opened)
         return outcomes
+
+    def _count(self, counts: Mapping[str, int], now: int) -> None:
+        admitted = self._database.table(["TEXT", "BIGINT"], sorted(counts.items()))
+        self._database.run(f"WITH admitted (id, number) AS ({admitted.sql}) {_COUNT}", [*admitted.parameters, now])
 
     def _locked_rows(self, names: AbstractSet[_Name]) -> tuple[int, dict[_Name, _Row]]:
         """Read the tokens that are asked for, with the time: projects are locked first, then tokens, as by all.
 
         A token that is made meanwhile is nobody's yet: its value is told after that.
         """
-        lookups = sorted(name.value for name in names if name.column == "lookup")
-        ids = sorted(name.value for name in names if name.column == "id")
-        projects, tokens, select = _statements(len(lookups), len(ids))
-        values = [*lookups, *ids]
-        now, rows = self._database.read_locked(
-            [Statement(projects, values), Statement(tokens, values)], Statement(select, values)
-        )
+        conditions = [
+            self._database.among(f"token.{column}", [name.value for name in names if name.column == column])
+            for column in sorted({name.column for name in names})
+        ]
+        named = " OR ".join(condition.sql for condition in conditions)
+        values = [value for condition in conditions for value in condition.parameters]
+        projects, tokens, select = (Statement(sql.format(named=named), values) for sql in _LOCK_AND_READ)
+        now, rows = self._database.read_locked([projects, tokens], select)
         found = {}
         for lookup, *columns in rows:
             row = _Row(*columns)
@@ -213,32 +230,3 @@ class _Batch:
 
 def _withdrawals(admitted: Admitted | None) -> list[Withdrawal]:
     return [Withdrawal(admitted.opened.request_id, admitted.opened.token_id)] if admitted else []
-
-
-@functools.cache
-def _statements(lookups: int, ids: int) -> tuple[str, str, str]:
-    """Write what locks projects, what locks tokens, and what reads both, for so many tokens named in either way."""
-    named = " OR ".join(
-        f"token.{column} IN ({', '.join('?' * number)})"
-        for column, number in (("lookup", lookups), ("id", ids))
-        if number
-    )
-    return (
-        f"SELECT id FROM project WHERE id IN (SELECT project_id FROM token WHERE {named}) ORDER BY id",  # noqa: S608
-        f"SELECT id FROM token WHERE {named} ORDER BY id",  # noqa: S608 - no data
-        (
-            "SELECT lookup, token.id, token.is_active, expires_at, request_count, max_requests,"  # noqa: S608 - no data
-            " project.id, name, project.is_active, sealed_api_key"
-            f" FROM token JOIN project ON project.id = token.project_id WHERE {named}"
-        ),
-    )
-
-
-@functools.cache
-def _count(number: int) -> str:
-    places = ", ".join(["(?, ?)"] * number)
-    return (
-        f"WITH admitted (id, number) AS (VALUES {places})"  # noqa: S608 - no data
-        " UPDATE token SET request_count = request_count + admitted.number, last_used_at = ?"
-        " FROM admitted WHERE token.id = admitted.id"
-    )

@@ -37,16 +37,12 @@ def open_store(settings: Settings) -> Store:
     Raises StartupError when it cannot be opened, when its schema is newer than this code, or when the key ring
     cannot decrypt it.
     """
-    with _faults_named(settings):
+    with _reaching(settings) as database:  # closed at the end: this thread may be one that has no use for it
         prepare_folder(settings.data_dir)
-        database = open_database(settings.store_url, settings.store_timeout)
-        with contextlib.ExitStack() as on_failure:
-            on_failure.callback(database.close)
-            with database.exclusive():
-                schema.migrate(database)
-                vault = _unlock(database, settings)
-            _require_writable(database)
-            on_failure.pop_all()
+        with database.exclusive():
+            schema.migrate(database)
+            vault = _unlock(database, settings)
+        _require_writable(database)
     return Store(database, vault)
 
 
@@ -55,36 +51,30 @@ def migrate_store(settings: Settings, tell: Callable[[str], None]) -> None:
 
     Raises StartupError.
     """
-    with _faults_named(settings):
+    with _reaching(settings) as database:
         prepare_folder(settings.data_dir)
-        database = open_database(settings.store_url, settings.store_timeout)
-        with contextlib.closing(database), database.exclusive():
+        with database.exclusive():
             schema.migrate(database, tell)
 
 
 def pending_migrations(settings: Settings) -> list[str]:
     """Return the names of the migrations that opening the store would do; nothing is made. Raises StartupError."""
-    with (
-        _faults_named(settings),
-        contextlib.closing(open_database(settings.store_url, settings.store_timeout)) as database,
-    ):
+    with _reaching(settings) as database:
         return schema.pending(database)
 
 
 def is_there(settings: Settings) -> bool:
-    """Tell whether there is a store to open, or whether opening would make it. Raises StartupError."""
-    with (
-        _faults_named(settings),
-        contextlib.closing(open_database(settings.store_url, settings.store_timeout)) as database,
-    ):
+    """Tell whether there is a store, which opening would otherwise make. Raises StartupError."""
+    with _reaching(settings) as database:
         return not schema.is_new(database)
 
 
 @contextlib.contextmanager
-def _faults_named(settings: Settings) -> Iterator[None]:
-    """Raise StartupError for what keeps the store from being opened."""
+def _reaching(settings: Settings) -> Iterator[Database]:
+    """Use the store's database; its faults become StartupErrors."""
     try:
-        yield
+        with contextlib.closing(open_database(settings.store_url, settings.store_timeout)) as database:
+            yield database
     except OSError as error:
         raise _unusable(error) from error
     except GatewayError as error:

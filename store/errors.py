@@ -24,6 +24,7 @@
         OutcomeUnknown              503 store_unavailable      (nobody can tell whether it was written)
       UpstreamTimeout               504 upstream_timeout
     StartupError                    ends a process before it serves anything
+    BackupFailed                    ends a backup; there is no file
 
 No message may hold a secret: they go to clients and to logs.
 """
@@ -254,3 +255,7 @@ class UpstreamTimeout(GatewayError):
 
 class StartupError(Exception):
     """A process cannot start; the message says what the operator has to do."""
+
+
+class BackupFailed(Exception):
+    """No backup was made; the message says why."""

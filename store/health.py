@@ -1,9 +1,18 @@
-"""The answer to `/health`, the same on both ports: the process is alive, whatever the store and the upstream do."""
+"""The answers to `/health` and `/ready`, the same on both ports."""
 
 from store import clock
 from store.version import __version__
 
 
-def report() -> dict[str, str]:
-    """Return the contract's `HealthResponse`."""
-    return {"status": "ok", "version": __version__, "timestamp": clock.to_rfc3339(clock.now())}
+def alive() -> dict[str, str]:
+    """Return the contract's `HealthResponse`: the process is alive, whatever the store and the upstream do."""
+    return _report("ok")
+
+
+def ready() -> dict[str, str]:
+    """Return the contract's `ReadyResponse`, for a store that has just answered."""
+    return _report("ready")
+
+
+def _report(status: str) -> dict[str, str]:
+    return {"status": status, "version": __version__, "timestamp": clock.to_rfc3339(clock.now())}

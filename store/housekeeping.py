@@ -51,6 +51,8 @@ class Housekeeping:
         self._thread.join()
 
     def _run(self) -> None:
+        if self._instance_id is not None:
+            pricing.warm()  # what dead processes left has no price: only who admits requests needs any
         while not self._stopped.wait(BEAT):
             try:
                 self._turn()
@@ -63,7 +65,6 @@ class Housekeeping:
 
     def _turn(self) -> None:
         if self._instance_id is not None:
-            pricing.warm()  # what dead processes left has no price: only who admits requests needs any
             instances.beat(self._database, self._instance_id)
         for instance_id in self._watch.gone():
             settled = instances.settle_left(self._database, self._ledger, instance_id)

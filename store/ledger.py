@@ -4,7 +4,6 @@ All of it happens inside the transactions of others (`admission`, `housekeeping`
 settled row is in the sums of its hour and day, or neither is. Sums are by the time of the admission.
 """
 
-import functools
 import json
 import logging
 from collections.abc import Sequence
@@ -31,7 +30,13 @@ MAX_DAYS = 1000
 
 OTHER_MODELS = "{other}"
 
-_OPENED = ("id", "instance_id", "started_at", "project_id", "token_id", "method", "path", "endpoint")
+_OPENED = {
+    "id": "TEXT",
+    "instance_id": "TEXT",
+    "started_at": "BIGINT",
+    **dict.fromkeys(("project_id", "token_id", "method", "path", "endpoint"), "TEXT"),
+}
+_OPEN = f"INSERT INTO request ({', '.join(_OPENED)})"
 _SETTLED = {
     **dict.fromkeys(("usage_source", "upstream_request_id", "model_asked", "model"), "TEXT"),
     "status": "INTEGER",
@@ -39,7 +44,13 @@ _SETTLED = {
     **dict.fromkeys(("duration_ms", "first_byte_ms", "request_bytes", "response_bytes", *COLUMNS, "cost"), "BIGINT"),
     "price": "TEXT",
 }
-"""What is known of a request when it has ended, with the types: PostgreSQL does not see them by a NULL."""
+"""What is known of a request when it has ended, with its types."""
+
+_SETTLE = (
+    f"UPDATE request SET settled_at = ?, {', '.join(f'{name} = ended.{name}' for name in _SETTLED)}"  # noqa: S608
+    " FROM ended WHERE request.id = ended.id"
+)
+_RETURNING = "RETURNING request.id"
 
 _UNSETTLED = "settled_at IS NULL"
 _SETTLED_BY_OTHERS = "duration_ms IS NULL"
@@ -112,14 +123,14 @@ class Ledger:
         if not rows:
             return
         values = [
-            value
-            for opening, opened in rows
-            for value in (
+            (
                 *(opened.request_id, instance_id, opened.started_at, opened.project_id, opened.token_id),
                 *(opening.method, storable(masked(opening.path)), storable(opening.endpoint)),
             )
+            for opening, opened in rows
         ]
-        self._database.run(_open(len(rows)), values)
+        opened_rows = self._database.table([*_OPENED.values()], values)
+        self._database.run(f"{_OPEN} {opened_rows.sql}", opened_rows.parameters)
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """Settle rows, each once; inside a writing transaction.
@@ -162,9 +173,10 @@ class Ledger:
 
     def _write(self, condition: str, now: int, entries: Sequence[_Entry]) -> set[str]:
         """Write the ends of rows that a condition leaves, and return the ids of those."""
-        values = [value for entry in entries for value in (entry.request_id, *entry.columns)]
-        rows = self._database.execute(_update(len(entries), condition), [*values, now])
-        return {request_id for (request_id,) in rows}
+        values = [(entry.request_id, *entry.columns) for entry in entries]
+        ended = self._database.table(["TEXT", *_SETTLED.values()], values)
+        sql = f"WITH ended (id, {', '.join(_SETTLED)}) AS ({ended.sql}) {_SETTLE} AND request.{condition} {_RETURNING}"
+        return {request_id for (request_id,) in self._database.execute(sql, [*ended.parameters, now])}
 
     def _correct(self, entry: _Entry, now: int) -> list[Addend]:
         """Write over what others have settled, who took this process for dead; return what that adds to the sums."""
@@ -225,20 +237,3 @@ def _text(text: str | None) -> str | None:
 
 def _name(model: str | None) -> str | None:
     return model and masked(storable(model))
-
-
-@functools.cache
-def _open(number: int) -> str:
-    row = f"({', '.join('?' * len(_OPENED))})"
-    return f"INSERT INTO request ({', '.join(_OPENED)}) VALUES {', '.join([row] * number)}"  # noqa: S608 - no data
-
-
-@functools.cache
-def _update(number: int, condition: str) -> str:
-    row = f"({', '.join('?' * (1 + len(_SETTLED)))})"
-    ended = ", ".join(f"{name} = CAST(ended.{name} AS {kind})" for name, kind in _SETTLED.items())
-    return (
-        f"WITH ended (id, {', '.join(_SETTLED)}) AS (VALUES {', '.join([row] * number)})"  # noqa: S608 - no data
-        f" UPDATE request SET settled_at = ?, {ended} FROM ended WHERE request.id = ended.id AND request.{condition}"
-        " RETURNING request.id"
-    )

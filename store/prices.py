@@ -14,7 +14,6 @@ from typing import Self
 
 from peewee import fn
 
-from store import clock
 from store.bootstrap import Store
 from store.errors import NotFound
 from store.models import Price, Project
@@ -71,10 +70,9 @@ class OwnPrices:
             row = Price.get(**key)
         return PriceRecord.of(row)
 
-    @staticmethod
-    def _now() -> int:
+    def _now(self) -> int:
         """Return a time that no other price has: those who keep prices in mind see by it that they have changed."""
-        return max(clock.now(), (Price.select(fn.MAX(Price.updated_at)).scalar() or 0) + 1)
+        return max(self._database.now(), (Price.select(fn.MAX(Price.updated_at)).scalar() or 0) + 1)
 
     def delete(self, price_id: str) -> None:
         """Remove a price. Raises NotFound."""

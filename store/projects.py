@@ -4,7 +4,6 @@ import uuid
 from dataclasses import dataclass
 from typing import Self, TypedDict
 
-from store import clock
 from store.bootstrap import Store
 from store.errors import NotFound
 from store.models import FormerProject, Price, Project
@@ -43,8 +42,9 @@ class Projects:
 
     def create(self, name: str, api_key: str) -> ProjectRecord:
         """Add an active project; its key is stored encrypted."""
-        project_id, now = str(uuid.uuid4()), clock.now()
+        project_id = str(uuid.uuid4())
         with self._database.write():
+            now = self._database.now()
             row = Project.create(
                 id=project_id,
                 name=name,
@@ -77,7 +77,7 @@ class Projects:
             columns["sealed_api_key"] = self._vault.seal_api_key(project_id, str(columns.pop("api_key")))
         if columns:
             with self._database.write():
-                Project.update(**columns, updated_at=clock.now()).where(Project.id == project_id).execute()
+                Project.update(**columns, updated_at=self._database.now()).where(Project.id == project_id).execute()
         return self.get(project_id)
 
     def delete(self, project_id: str) -> None:

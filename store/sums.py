@@ -39,9 +39,10 @@ def add(database: Database, addends: Sequence[Addend]) -> None:
         for addend in addends:
             key = (addend.started_at // width * width, *addend.key)
             sums[key] = [*map(sum, zip(sums[key], addend.amounts, strict=True))] if key in sums else [*addend.amounts]
-        values = [value for key in sorted(sums) for value in (*key, *(min(amount, MAX_SUM) for amount in sums[key]))]
         if sums:
-            database.run(_upsert(table, len(sums)), values)
+            rows = [(*key, *(min(amount, MAX_SUM) for amount in sums[key])) for key in sorted(sums)]
+            added = database.table(_TYPES, rows)
+            database.run(f"{_INSERT[table]} {added.sql} {_ADD[table]}", added.parameters)
         for key in sorted(key for key, amounts in sums.items() if amounts[0] < 0):
             database.run(_delete_empty(table), key)
 
@@ -52,16 +53,14 @@ def _delete_empty(table: str) -> str:
     return f"DELETE FROM {table} WHERE {conditions} AND requests = 0"  # noqa: S608 - no data
 
 
-@functools.cache
-def _upsert(table: str, number: int) -> str:
-    names = ", ".join((*KEY, *AMOUNTS))
-    places = ", ".join([f"({', '.join('?' * (len(KEY) + len(AMOUNTS)))})"] * number)
-    more = ", ".join(
+_TYPES = ["BIGINT", *["TEXT"] * (len(KEY) - 1), *["BIGINT"] * len(AMOUNTS)]
+_INSERT = {table: f"INSERT INTO {table} ({', '.join((*KEY, *AMOUNTS))})" for table in TABLES}
+_ADD = {
+    table: f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET "
+    + ", ".join(
         f"{name} = CASE WHEN {table}.{name} > {MAX_SUM} - excluded.{name} THEN {MAX_SUM}"
         f" ELSE {table}.{name} + excluded.{name} END"
         for name in AMOUNTS
     )
-    return (
-        f"INSERT INTO {table} ({names}) VALUES {places}"  # noqa: S608 - no data
-        f" ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {more}"
-    )
+    for table in TABLES
+}

@@ -94,8 +94,9 @@ class Tokens:
 
         Raises InvalidRequest for a time beyond the year 9999, NotFound for an unknown project, ProjectInactive.
         """
-        token_id, value, now = str(uuid.uuid4()), str(uuid.uuid4()), clock.now()
+        token_id, value = str(uuid.uuid4()), str(uuid.uuid4())
         with self._database.write():
+            now = self._database.now()
             self._require_active_project(project_id)
             row = Token.create(
                 id=token_id,

@@ -4,7 +4,6 @@ It happens where the store stopped answering in the middle of a COMMIT, and coul
 it. The request did not go on, so its count goes, and its row; nobody else has one for it.
 """
 
-import functools
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,22 +25,12 @@ def withdraw(database: Database, withdrawals: Sequence[Withdrawal]) -> None:
     """
     if not withdrawals:
         return
-    ids = sorted({withdrawal.request_id for withdrawal in withdrawals})
-    tokens = sorted({withdrawal.token_id for withdrawal in withdrawals})
+    requests = database.among("id", [withdrawal.request_id for withdrawal in withdrawals])
+    tokens = database.among("id", [withdrawal.token_id for withdrawal in withdrawals])
     _, rows = database.read_locked(
-        [Statement(_lock(len(tokens)), tokens)], Statement(f"{_DELETE} ({_places(len(ids))}) RETURNING token_id", ids)
+        [Statement(f"SELECT id FROM token WHERE {tokens.sql} ORDER BY id", tokens.parameters)],  # noqa: S608
+        Statement(f"SELECT token_id FROM request WHERE settled_at IS NULL AND {requests.sql}", requests.parameters),  # noqa: S608
     )
+    database.run(f"DELETE FROM request WHERE settled_at IS NULL AND {requests.sql}", requests.parameters)  # noqa: S608
     for token_id, number in Counter(token_id for (token_id,) in rows).items():
         database.run("UPDATE token SET request_count = request_count - ? WHERE id = ?", (number, token_id))
-
-
-_DELETE = "DELETE FROM request WHERE settled_at IS NULL AND id IN"
-
-
-def _places(number: int) -> str:
-    return ", ".join("?" * number)
-
-
-@functools.cache
-def _lock(number: int) -> str:
-    return f"SELECT id FROM token WHERE id IN ({_places(number)}) ORDER BY id"  # noqa: S608 - no data

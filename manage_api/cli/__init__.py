@@ -5,11 +5,12 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
 
-from manage_api.cli import demo, migration, options, processes, reading, requests, rotation, supervisor, usage
+from manage_api.cli import backup, demo, migration, options, processes, reading, requests, rotation, supervisor, usage
 from store.bootstrap import management_token, open_store
 from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, interrupt_at_stop_signals, note_stop_signals, or_exit
 from store.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter
@@ -66,6 +67,14 @@ def migrate(dry_run: bool) -> None:
     interrupt_at_stop_signals()
     settings = or_exit(Settings.load, BAD_SETTINGS)
     sys.exit(migration.preview(settings) if dry_run else migration.run(settings))
+
+
+@main.command(name="backup")
+@click.argument("file", type=click.Path(path_type=Path))
+def back_up(file: Path) -> None:
+    """Copy the store into a new FILE, while it is in use."""
+    stopped = note_stop_signals()
+    sys.exit(backup.run(or_exit(Settings.load, BAD_SETTINGS), file, stopped))
 
 
 @main.command(name="usage")

@@ -1,9 +1,9 @@
 """`llm-proxy migrate`: what it says, and how it ends. The work is `store.schema`'s.
 
-    status  0    the schema is up to date
-            1    it is not, and the message says why; what was told as done is done
-            2    bad settings
-            3    a dry run found something to do
+status  0    the schema is up to date
+        1    it is not, and the message says why; what was told as done is done
+        2    bad settings
+        3    a dry run found something to do
 """
 
 import click

@@ -34,7 +34,10 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def now(self) -> int:
-        """Return the time that decides on expiry, in microseconds."""
+        """Return the time of the store, in microseconds; inside a writing transaction, of when it began.
+
+        Raises StoreUnavailable.
+        """
 
     @abc.abstractmethod
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
@@ -56,9 +59,17 @@ class Database(abc.ABC):
         """Keep all others from changing the rows that `locks` select, then read; inside a writing transaction.
 
         Rows are locked in the order of the statements, and each one's own order. What `select` returns is read after
-        that, and so is the time that is returned along with it (as by `now`): both are as of a moment in which nobody
-        else can change them any more.
+        that, and so is the time that is returned along with it (microseconds): both are as of a moment in which nobody
+        else can change them any more. Where it returns no row, nor is there a time that means anything.
         """
+
+    @abc.abstractmethod
+    def among(self, column: str, values: Sequence[str]) -> Statement:
+        """Write the condition that a column has one of some texts."""
+
+    @abc.abstractmethod
+    def table(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Statement:
+        """Write a table of some rows, of which there must be one, whose columns have these types of SQL."""
 
     @abc.abstractmethod
     def read(self) -> AbstractContextManager[None]:

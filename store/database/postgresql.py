@@ -16,7 +16,7 @@ import psycopg
 from playhouse.migrate import SchemaMigrator
 
 from store.database.base import Database, Row, Statement
-from store.database.postgresql_attempt import Attempt, Status, Witness, roll_back
+from store.database.postgresql_attempt import NOW, Attempt, Status, Witness, roll_back
 from store.database.postgresql_connection import Connection, connect
 from store.errors import OutcomeUnknown, StartupError, StoreLocked, StoreUnavailable, StoreUnreachable
 from store.models import MODELS
@@ -39,8 +39,6 @@ MIGRATION_LOCK = 0x6C6C6D70726F7879
 """The advisory lock that migrations take: "llmproxy" in ASCII."""
 
 _log = logging.getLogger(__name__)
-
-_NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
 
 _IN_THE_WAY = frozenset(
     {
@@ -86,7 +84,11 @@ class PostgresqlDatabase(Database):
 
     def now(self) -> int:
         """Return the server's time: the clocks of machines differ."""
-        ((now,),) = self.execute(f"SELECT {_NOW}")
+        began_at = self._current().began_at
+        if began_at is not None:
+            return began_at()
+        with self.read():
+            ((now,),) = self.execute(f"SELECT {NOW}")
         return int(now)
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
@@ -112,10 +114,17 @@ class PostgresqlDatabase(Database):
         """
         for lock in locks:
             self.run(f"{lock.sql} FOR NO KEY UPDATE", lock.parameters)
-        now = self._send(f"SELECT {_NOW}", ())
-        rows = self.execute(*select)
-        ((moment,),) = now.fetchall()
-        return int(moment), rows
+        rows = self.execute(f"SELECT {NOW}, found.* FROM ({select.sql}) AS found", select.parameters)  # noqa: S608
+        return (int(rows[0][0]) if rows else 0), [row[1:] for row in rows]
+
+    def among(self, column: str, values: Sequence[str]) -> Statement:
+        """Write it with one array, so that the statement is the same for any number."""
+        return Statement(f"{column} = ANY(CAST(? AS TEXT[]))", [[*values]])
+
+    def table(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Statement:
+        """Write it with an array for each column, so that the statement is the same for any number."""
+        arrays = ", ".join(f"CAST(? AS {kind}[])" for kind in types)
+        return Statement(f"SELECT * FROM unnest({arrays})", [[*column] for column in zip(*rows, strict=True)])  # noqa: S608
 
     @contextlib.contextmanager
     def read(self) -> Iterator[None]:

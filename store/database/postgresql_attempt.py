@@ -1,6 +1,7 @@
 """One transaction of PostgreSQL, and by what it is known when its connection is gone."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from enum import StrEnum
@@ -12,13 +13,16 @@ from psycopg.pq import TransactionStatus
 from store.database.postgresql_connection import Connection
 from store.errors import StoreUnavailable
 
+NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+"""The server's time in microseconds, in SQL."""
+
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 # Local to the transaction: behind a pooler the next one has another connection, and this one another user.
 _SET = (
     "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true),"
     " set_config('idle_in_transaction_session_timeout', %s, true),"
-    " CAST(pg_current_xact_id() AS TEXT), pg_backend_pid(), pg_postmaster_start_time()"
+    f" {NOW}, CAST(pg_current_xact_id() AS TEXT), pg_backend_pid(), pg_postmaster_start_time()"
 )
 
 # After a failover another transaction may have the number: the one that had it was lost.
@@ -61,6 +65,7 @@ class Attempt:
     def __init__(self, connection: Connection, limit: float, patience: float) -> None:
         self._connection = connection
         self._limits = [_milliseconds(seconds) for seconds in (patience, limit, limit)]
+        self._begun: psycopg.Cursor[tuple[Any, ...]] | None = None
         self._witness: Witness | None = None
 
     @property
@@ -75,6 +80,18 @@ class Attempt:
             raise RuntimeError("not committing yet")
         return self._witness
 
+    @functools.cached_property
+    def _beginning(self) -> tuple[Any, ...]:
+        """What the server said at the beginning, once it has."""
+        if self._begun is None:
+            raise RuntimeError("not running")
+        (row,) = self._begun.fetchall()
+        return row
+
+    def _began_at(self) -> int:
+        """When it began, by the server's clock, in microseconds."""
+        return int(self._beginning[3])
+
     @contextlib.contextmanager
     def running(self, *, pipelined: bool) -> Iterator[None]:
         """Begin, and commit at the end; an exception from inside rolls back. Raises psycopg.Error."""
@@ -82,14 +99,16 @@ class Attempt:
         try:
             with mode:
                 self._connection.execute(_BEGIN)
-                begun = self._connection.execute(_SET, self._limits)
+                self._begun = self._connection.execute(_SET, self._limits)
+                self._connection.began_at = self._began_at
                 yield
-                *_, xid, backend, server_start = begun.fetchall()[0]
-                self._witness = Witness(xid, backend, server_start)
+                self._witness = Witness(*self._beginning[4:])
                 end = self._connection.execute("COMMIT")
         except BaseException:
             roll_back(self._connection)
             raise
+        finally:
+            self._connection.began_at = None
         if end.statusmessage != "COMMIT":
             raise StoreUnavailable  # somebody has swallowed the error of a statement inside
 

@@ -7,7 +7,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, override
 
 import psycopg
@@ -27,6 +27,8 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     """A connection that is closed when an answer does not come in time. `limit` is a time of the monotonic clock."""
 
     limit = math.inf
+    began_at: Callable[[], int] | None = None
+    """Tells when the writing transaction began that is open, in microseconds."""
     _open_pipeline: psycopg.Pipeline | None = None
 
     @contextlib.contextmanager
@@ -46,7 +48,11 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     def was_ended(self) -> bool:
         """Tell whether the server has ended it, as far as can be seen without asking: then there is an end to read."""
-        return self.closed or bool(select.select([self.fileno()], [], [], 0)[0])
+        if self.closed:
+            return True
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     @override
     def wait(self, gen: PQGen[RV], *_: Any, **__: Any) -> RV:

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -55,6 +56,14 @@ class SqliteDatabase(Database):
     def read_locked(self, locks: Sequence[Statement], select: Statement) -> tuple[int, list[Row]]:  # noqa: ARG002
         """Read: all rows are locked already."""
         return self.now(), self.execute(*select)
+
+    def among(self, column: str, values: Sequence[str]) -> Statement:
+        """Write it with IN."""
+        return Statement(f"{column} IN ({', '.join('?' * len(values))})", values)
+
+    def table(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Statement:
+        """Write it with VALUES, which have types of their own."""
+        return Statement(_values(len(types), len(rows)), [value for row in rows for value in row])
 
     @contextlib.contextmanager
     def read(self) -> Iterator[None]:
@@ -149,6 +158,12 @@ class SqliteDatabase(Database):
             if fault is error:
                 raise
             raise fault from error
+
+
+@functools.cache
+def _values(columns: int, rows: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return f"VALUES {', '.join([row] * rows)}"
 
 
 def _translated(error: peewee.PeeweeException | StoreUnavailable) -> StoreUnavailable:

@@ -33,6 +33,11 @@ def test_the_answer_to_head_tells_the_length_and_has_no_body() -> None:
     assert response.headers["content-length"] == answers.error(errors.NotFound(), ID, "GET").headers["content-length"]
 
 
+def test_ready_differs_by_its_status_alone() -> None:
+    ready, health = (json.loads(make(ID, "GET").text or "") for make in (answers.ready, answers.health))
+    assert ready == {**health, "status": "ready", "timestamp": ready["timestamp"]}
+
+
 def test_health_is_what_the_contract_says() -> None:
     body = json.loads(answers.health(ID, "GET").text or "")
     assert (body["status"], body["version"]) == ("ok", __version__)

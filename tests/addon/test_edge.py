@@ -34,13 +34,16 @@ from store.errors import (
         "/v1/%252e%252e/x",
         "/health",
         "/health?verbose",
+        "/ready",
     ],
 )
 def test_the_api_and_the_health_pass(path: str | bytes) -> None:
     edge.check(make_request(path=path))
 
 
-@pytest.mark.parametrize("path", ["/", "/v1", "/v2/x", "/V1/models", "/%76%31/models", "/health/", "/healthz", "/?x"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v2/x", "/V1/models", "/%76%31/models", "/health/", "/healthz", "/ready/", "/?x"]
+)
 def test_everything_else_is_not_found(path: str) -> None:
     with pytest.raises(NotFound):
         edge.check(make_request(path=path))
@@ -151,9 +154,10 @@ def test_health_is_only_read() -> None:
     assert caught.value.headers == {"Allow": "GET, HEAD"}
 
 
-def test_health_is_known_by_its_path_alone() -> None:
-    assert edge.is_health(make_request(path="/health?x"))
-    assert not edge.is_health(make_request(path="/v1/health"))
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+def test_what_is_for_the_proxy_itself_is_known_by_its_path_alone(path: str) -> None:
+    assert edge.is_own(make_request(path=f"{path}?x"))
+    assert not edge.is_own(make_request(path=f"/v1{path}"))
 
 
 PIECES = st.sampled_from(
@@ -192,7 +196,7 @@ def test_nothing_outside_the_api_and_no_decoded_dots_pass(target: bytes) -> None
     except GatewayError:
         return
     path = target.partition(b"?")[0]
-    assert path == b"/health" or path.startswith(b"/v1/")
+    assert path in {b"/health", b"/ready"} or path.startswith(b"/v1/")
     decoded = unquote_to_bytes(path)
     assert b"\\" not in decoded
     segments = decoded.split(b"/")

@@ -14,7 +14,7 @@ from mitmproxy.test import taddons, tflow
 from mitmproxy.websocket import WebSocketData
 from support.processes import DEADLINE
 from support.requests import UPGRADE, make_request, make_response
-from support.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_settings, make_token, opened, set_columns
+from support.stores import API_KEY, UNKNOWN_TOKEN, changed, foreign_lock, make_settings, make_token, opened, set_columns
 
 from addon import access_log, answers
 from addon.gateway import Gateway
@@ -68,13 +68,18 @@ class Bench:
         return http_flow
 
 
-def run(settings: Settings, store: Store, test: Callable[[Bench], Coroutine[object, object, None]]) -> None:
+def run(
+    settings: Settings,
+    store: Store,
+    test: Callable[[Bench], Coroutine[object, object, None]],
+    mode: str = "reverse:http://upstream:1234",
+) -> None:
     async def main() -> None:
         admission = Admission(store)
         gateway = Gateway(settings, admission)
         try:
             with taddons.context(Proxyserver(), Onboarding()) as context:
-                context.options.update(mode=["reverse:http://upstream:1234@127.0.0.1:0"])
+                context.options.update(mode=[f"{mode}@127.0.0.1:0"])
                 context.master.addons.add(gateway)
                 gateway.running()
                 await test(Bench(gateway, context))
@@ -208,6 +213,23 @@ def test_health_needs_no_token_and_no_store(settings: Settings, store: Store) ->
     run(settings, store, test)
 
 
+def test_ready_says_whether_the_store_answers(settings: Settings) -> None:
+    async def test(bench: Bench) -> None:
+        assert await told(bench) == (200, "ready")
+        with foreign_lock(store):
+            assert await told(bench) == (503, None)
+        assert await told(bench) == (200, "ready")
+
+    async def told(bench: Bench) -> tuple[int, str | None]:
+        http_flow = await bench.send(path="/ready")
+        assert http_flow.response is not None
+        return http_flow.response.status_code, json.loads(http_flow.response.text or "").get("status")
+
+    impatient = changed(settings, store_timeout=0.2)
+    with opened(impatient) as store:
+        run(impatient, store, test)
+
+
 def test_a_streamed_upload_is_admitted_once_and_before_its_body(
     settings: Settings, store: Store, token: TokenRecord
 ) -> None:
@@ -246,7 +268,7 @@ def test_a_hook_that_raises_is_answered_and_leaves_no_grant(
 ) -> None:
     step = {
         "requestheaders": "edge.check",
-        "request": "edge.is_health",
+        "request": "edge.is_own",
         "responseheaders": "streaming.is_streamed_answer",
     }
 
@@ -437,6 +459,32 @@ def test_a_request_that_mitmproxy_rejects_is_masked_and_not_admitted(
 
     run(settings, store, test)
     assert Tokens(store).get(token.id).request_count == 0
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "regular",
+        "socks5",
+        "dns",
+        "upstream:http://127.0.0.1:9",
+        "reverse:tcp://127.0.0.1:9",
+        "reverse:tls://127.0.0.1:9",
+        "reverse:udp://127.0.0.1:9",
+        "reverse:dns://127.0.0.1:9",
+        "reverse:http3://127.0.0.1:9",
+    ],
+)
+def test_a_start_in_another_mode_is_an_error(
+    settings: Settings, store: Store, caplog: pytest.LogCaptureFixture, mode: str
+) -> None:
+    """Which ends mitmproxy."""
+
+    async def test(_: Bench) -> None:
+        (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
+        assert "reverse mode only" in record.getMessage()
+
+    run(settings, store, test, mode)
 
 
 @pytest.mark.parametrize(

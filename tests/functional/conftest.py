@@ -26,12 +26,16 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 @pytest.fixture(scope="session")
 def gateways(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream) -> Iterator[Callable[[Way], Gateway]]:
-    with contextlib.ExitStack() as stack:
-        yield functools.cache(
-            lambda way: stack.enter_context(
-                Gateway.start(tmp_path_factory.mktemp(way), upstream.url, way=way, proxies=2)
-            )
-        )
+    with contextlib.ExitStack() as stopped, contextlib.ExitStack() as told_to_stop:
+
+        @functools.cache
+        def started(way: Way) -> Gateway:
+            folder = tmp_path_factory.mktemp(way)
+            gateway = stopped.enter_context(Gateway.start(folder, upstream.url, way=way, proxies=2))
+            told_to_stop.callback(gateway.tell_to_stop)
+            return gateway
+
+        yield started
 
 
 @pytest.fixture
@@ -42,14 +46,14 @@ def gateway(gateways: Callable[[Way], Gateway], way: Way) -> Gateway:
 
 @pytest.fixture(scope="session")
 def relays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Way], Relay]]:
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stopped, contextlib.ExitStack() as told_to_stop:
 
         @functools.cache
         def started(way: Way) -> Relay:
-            upstream = stack.enter_context(RawUpstream(answer_all()))
-            return Relay(
-                stack.enter_context(Gateway.start(tmp_path_factory.mktemp(way), upstream.url, way=way)), upstream
-            )
+            upstream = stopped.enter_context(RawUpstream(answer_all()))
+            gateway = stopped.enter_context(Gateway.start(tmp_path_factory.mktemp(way), upstream.url, way=way))
+            told_to_stop.callback(gateway.tell_to_stop)
+            return Relay(gateway, upstream)
 
         yield started
 

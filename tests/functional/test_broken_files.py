@@ -25,7 +25,7 @@ class Copy:
     def __init__(self, folder: Path, upstream_url: str, **settings: str) -> None:
         self.root = folder / "copy"
         for package in ("addon", "store"):
-            shutil.copytree(ROOT / package, self.root / package, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / package, self.root / package)  # compiled files too: they bear their sources' times
         (self.root / "store" / "version.py").write_text('__version__ = "the copy"\n')
         self.script = self.root / "addon" / "proxy.py"
         self.gateway = Gateway(folder, upstream_url, **settings)

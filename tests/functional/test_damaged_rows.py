@@ -2,10 +2,11 @@
 
 import contextlib
 import sqlite3
+from collections.abc import Callable
 
 import httpx
 import pytest
-from support.gateway import Gateway, bearer
+from support.gateway import Gateway, Way, bearer
 from support.ledger import without_usage
 from support.upstreams import KEY
 
@@ -32,7 +33,9 @@ def status(gateway: Gateway, token: dict[str, object]) -> int:
 @pytest.mark.parametrize(
     "sealed", [None, b"", b"\x01", b"\x01" + bytes(80)], ids=["bit", "empty", "short", "other key"]
 )
-def test_a_token_that_cannot_be_decrypted(gateway: Gateway, sealed: bytes | None) -> None:
+def test_a_token_that_cannot_be_decrypted(gateways: Callable[[Way], Gateway], sealed: bytes | None) -> None:
+    """It is the management process that opens it: one way to start the proxy will do."""
+    gateway = gateways("launcher")
     project = gateway.make_project()
     good, bad = (gateway.make_token(project["id"], max_requests=5) for _ in range(2))
     damage(gateway, "token", "sealed_value", bad["id"], sealed)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from support.gateway import Gateway, Proxy, Way, bearer
+from support.gateway import Gateway, Proxy, bearer
 from support.upstreams import DemoUpstream
 
 CONNECTIONS = 20
@@ -77,8 +77,8 @@ def test_unlimited_tokens_are_counted_as_exactly(gateway: Gateway, upstream: Dem
     assert gateway.token(token["id"])["request_count"] == REQUESTS
 
 
-def test_counts_survive_kill_9(upstream: DemoUpstream, tmp_path: Path, way: Way) -> None:
-    with Gateway.start(tmp_path, upstream.url, way=way) as gateway:
+def test_counts_survive_kill_9(upstream: DemoUpstream, tmp_path: Path) -> None:
+    with Gateway.start(tmp_path, upstream.url) as gateway:
         token = gateway.make_token()
         for _ in range(10):
             httpx.get(f"{gateway.url}/v1/models", headers=bearer(token)).raise_for_status()

@@ -20,11 +20,16 @@ def test_the_raw_target_passes(relay: Relay) -> None:
     assert relay.send("GET", target).received.startswith(f"GET {target} HTTP/1.1\r\n".encode())
 
 
-@pytest.mark.parametrize(("prefix", "path"), [("/api", "/api/v1/x"), ("/openai/v1", "/openai/v1/x"), ("/v1/", "/v1/x")])
-def test_a_path_of_the_upstream_goes_before_v1_or_replaces_it(tmp_path: Path, prefix: str, path: str) -> None:
-    with RawUpstream(answer_all()) as upstream, Gateway.start(tmp_path, upstream.url + prefix) as gateway:
-        httpx.get(f"{gateway.url}/v1/x", headers=bearer(gateway.make_token())).raise_for_status()
-    assert upstream.received().startswith(f"GET {path} HTTP/1.1\r\n".encode())
+def test_a_path_of_the_upstream_goes_before_v1_or_replaces_it(tmp_path: Path) -> None:
+    paths = {"/api": "/api/v1/x", "/openai/v1": "/openai/v1/x", "/v1/": "/v1/x"}
+    with RawUpstream(answer_all()) as upstream, Gateway.start(tmp_path, upstream.url, proxies=0) as gateway:
+        token = gateway.make_token()
+        for prefix, path in paths.items():
+            gateway.env["UPSTREAM_URL"] = upstream.url + prefix
+            proxy = gateway.start_proxy()
+            upstream.conversations.clear()
+            httpx.get(f"{proxy.url}/v1/x", headers=bearer(token)).raise_for_status()
+            assert upstream.received().startswith(f"GET {path} HTTP/1.1\r\n".encode())
 
 
 def test_headers_pass_but_for_those_that_must_not(relay: Relay) -> None:

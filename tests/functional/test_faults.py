@@ -24,7 +24,7 @@ from support.upstreams import KEY, OK, Conversation, RawUpstream, answer_all
 TIMEOUT = 0.5
 """Seconds of each timeout of the gateway in these tests."""
 
-LOCKED = 8 * TIMEOUT
+LOCKED = 4 * TIMEOUT
 """Seconds for which the store is locked: many times as long as a request waits for it."""
 
 IN_TIME = TIMEOUT + 4
@@ -414,6 +414,7 @@ def test_a_full_disk(tmp_path: Path, upstream: RawUpstream) -> None:
             assert gateway.manage(*patch).json()["code"] == "store_unavailable"
             assert gateway.manage("GET", f"/manage/tokens/{token['id']}").json()["request_count"] == 1
             assert client.ask("/health").status == 200
+            assert client.ask("/ready") == STORE_FAILED
         again = time.monotonic()
         assert client.ask() == FINE
         report("the disk is full", STORE_FAILED, again - (answered - started) / 10, again)
@@ -457,7 +458,7 @@ def breaking(function, where):
 
 
 edge.check = breaking(edge.check, "requestheaders")
-edge.is_health = breaking(edge.is_health, "request")
+edge.is_own = breaking(edge.is_own, "request")
 wire.is_answer = breaking(wire.is_answer, "responseheaders")
 access_log.write = breaking(access_log.write, "end")
 """

@@ -156,7 +156,6 @@ def test_the_columns_show_the_comment(web: Web) -> None:
 
 def test_the_columns_of_config_yaml_are_obeyed(tmp_path: Path, upstream: DemoUpstream) -> None:
     gateway = Gateway(tmp_path, upstream.url)
-    (gateway.data / "mitmproxy").mkdir(parents=True)
     (gateway.data / "mitmproxy" / "config.yaml").write_text(f"web_columns: [path]\nweb_password: {PASSWORD}\n")
     try:
         web_url = gateway.start_proxy("launcher --web").web_url

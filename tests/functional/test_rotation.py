@@ -1,22 +1,18 @@
 """`llm-proxy rotate` beside the real processes: no request fails, no PATCH is undone, and the old key can go."""
 
 import contextlib
-import itertools
 import os
 import signal
 import sqlite3
-import threading
 import time
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
 
 import httpx
 from support.gateway import Gateway, bearer
 from support.installation import Installation
+from support.load import Load
 from support.processes import DEADLINE, ROOT, Process, python, tool
-from support.stores import API_KEY, make_many_tokens, make_settings, opened
+from support.stores import make_many_tokens, make_settings, opened
 from support.upstreams import KEY, DemoUpstream
 
 from store.crypto import KeyRing, new_key
@@ -32,43 +28,6 @@ def make_store(folder: Path, **settings: str) -> list[tuple[str, str]]:
     """Make a store with TOKENS tokens in one project."""
     with opened(make_settings(folder, **settings)) as store:
         return make_many_tokens(store, Projects(store).create("Old", KEY).id, TOKENS)
-
-
-class Load:
-    """Clients that send requests, and operators that replace the keys of projects, until the end of the block."""
-
-    def __init__(self, gateway: Gateway, tokens: Sequence[dict[str, Any]], projects: Sequence[str]) -> None:
-        self.answers: Counter[tuple[str, int]] = Counter()
-        self.last_keys: dict[str, str] = {}
-        self._gateway = gateway
-        self._done = threading.Event()
-        self._threads = [
-            *(threading.Thread(target=self._send, args=(token,)) for token in tokens),
-            *(threading.Thread(target=self._patch, args=(project_id,)) for project_id in projects),
-        ]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _send(self, token: dict[str, Any]) -> None:
-        with httpx.Client(base_url=self._gateway.url, headers=bearer(token), timeout=30) as client:
-            while not self._done.is_set():
-                self.answers[token["id"], client.get("/v1/models").status_code] += 1
-
-    def _patch(self, project_id: str) -> None:
-        for number in itertools.count():
-            if self._done.is_set():
-                return
-            key = f"{API_KEY}-{number}"
-            self._gateway.manage("PATCH", f"/manage/projects/{project_id}", {"api_key": key}).raise_for_status()
-            self.last_keys[project_id] = key
 
 
 def test_requests_and_patches_go_on_and_the_old_key_can_go(tmp_path: Path, upstream: DemoUpstream) -> None:

@@ -105,7 +105,7 @@ def test_the_demo_lets_a_stream_end(tmp_path: Path) -> None:
         token = re.search(r'api_key="([0-9a-f-]+)"', process.wait_for_output("/manage/tokens/"))
         assert token
         body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "drain"}]}
-        headers = {"Authorization": f"Bearer {token.group(1)}", "X-Demo-Words": "60", "X-Demo-Chunk-Delay": "0.02"}
+        headers = {"Authorization": f"Bearer {token.group(1)}", "X-Demo-Words": "25", "X-Demo-Chunk-Delay": "0.02"}
         url = f"http://127.0.0.1:{installation.proxy}/v1/chat/completions"
         with httpx.stream("POST", url, json=body, headers=headers) as response:
             lines = response.iter_lines()

@@ -84,9 +84,9 @@ class Terminal:
 
 @contextlib.contextmanager
 def stream_under_way(installation: Installation) -> Iterator[Iterator[str]]:
-    """Give the rest of an event stream of about a second, whose first line has come."""
+    """Give the rest of an event stream of about half a second, whose first line has come."""
     body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "drain"}]}
-    headers = {**bearer(make_token(installation)), "X-Demo-Words": "40", "X-Demo-Chunk-Delay": "0.02"}
+    headers = {**bearer(make_token(installation)), "X-Demo-Words": "25", "X-Demo-Chunk-Delay": "0.02"}
     url = f"http://127.0.0.1:{installation.proxy}/v1/chat/completions"
     with httpx.stream("POST", url, json=body, headers=headers, timeout=DEADLINE) as response:
         lines = response.iter_lines()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from support.stores import foreign_lock
 
 from store.bootstrap import Store
 
@@ -27,6 +28,18 @@ def test_does_not_ask_the_store(anyone: FlaskClient, store: Store, tmp_path: Pat
     assert anyone.get("/health").status_code == 200
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "/health"), ("GET", "/health/")])
+def test_ready_as_long_as_the_store_answers(anyone: FlaskClient, store: Store) -> None:
+    answer = anyone.get("/ready")
+    assert (answer.status_code, (answer.json or {})["status"]) == (200, "ready")
+    store.database.timeout = 0.1
+    with foreign_lock(store):
+        answer = anyone.get("/ready")
+        assert (answer.status_code, (answer.json or {})["code"]) == (503, "store_unavailable")
+    assert anyone.get("/ready").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/health"), ("GET", "/health/"), ("POST", "/ready"), ("GET", "/ready/")]
+)
 def test_nothing_else(anyone: FlaskClient, method: str, path: str) -> None:
     assert anyone.open(path, method=method).status_code == (405 if method == "POST" else 404)

@@ -1,12 +1,15 @@
 """The gateway under test: the real processes on a data folder of their own."""
 
 import contextlib
+import functools
 import signal
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import httpx
+from mitmproxy.certs import CertStore
 
 from support.processes import Process, clean_environment, free_port, python, tool
 from support.upstreams import KEY
@@ -37,6 +40,11 @@ class Gateway:
         }
         self.proxies: list[Proxy] = []
         self.management: Process | None = None
+        self.data.mkdir(mode=0o700, exist_ok=True)
+        for authority in (self.data / "mitmproxy", folder / ".mitmproxy"):  # the gateway's, and mitmdump's own
+            authority.mkdir(exist_ok=True)
+            for name, content in _authority().items():
+                (authority / name).write_bytes(content)
 
     @classmethod
     @contextlib.contextmanager
@@ -82,11 +90,19 @@ class Gateway:
         self.proxies.append(Proxy(process, port, 0))
 
     def stop(self) -> None:
+        self.tell_to_stop()
         with contextlib.ExitStack() as stopping:  # all of them, whatever one of them does
-            for process in [self.management, *(proxy.process for proxy in self.proxies)]:
-                if process is not None and process.is_running():
-                    process.signal(signal.SIGTERM)
-                    stopping.callback(process.wait_stopped)
+            for process in self._running():
+                stopping.callback(process.wait_stopped)
+
+    def tell_to_stop(self) -> None:
+        """Begin to stop; whoever has several gateways stops them side by side."""
+        for process in self._running():
+            process.signal(signal.SIGTERM)
+
+    def _running(self) -> list[Process]:
+        processes = [self.management, *(proxy.process for proxy in self.proxies)]
+        return [process for process in processes if process is not None and process.is_running()]
 
     @property
     def port(self) -> int:
@@ -138,6 +154,14 @@ class Proxy:
 def bearer(token: dict[str, Any]) -> dict[str, str]:
     """Return the header that sends a token."""
     return {"Authorization": f"Bearer {token['token']}"}
+
+
+@functools.cache
+def _authority() -> Mapping[str, bytes]:
+    """Make the files of mitmproxy's authority once: every proxy would make its own at its start, for 50 ms."""
+    with tempfile.TemporaryDirectory() as folder:
+        CertStore.create_store(Path(folder), "mitmproxy", 2048)
+        return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
 
 
 def _command(way: Way, upstream_url: str, port: int, web_port: int) -> Sequence[str]:

@@ -88,6 +88,12 @@ def rows(store: Store, table: str) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
+def path_of(store: Store) -> Path:
+    """Return the file of a store on SQLite."""
+    assert isinstance(store.database, SqliteDatabase)
+    return store.database.path
+
+
 def set_columns(store: Store, table: str, row_id: str, **columns: object) -> None:
     """Write columns of a row directly, past everything that checks them."""
     names = ", ".join(f"{name} = ?" for name in columns)
@@ -110,8 +116,7 @@ def foreign_connection(store: Store) -> Iterator[ForeignConnection]:
     if isinstance(store.database, PostgresqlDatabase):
         connection = psycopg.connect(store.database.url, autocommit=True)
     else:
-        assert isinstance(store.database, SqliteDatabase)
-        connection = sqlite3.connect(store.database.path, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path_of(store), isolation_level=None, check_same_thread=False)
     with contextlib.closing(connection):
         yield connection
 

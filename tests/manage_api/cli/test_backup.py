@@ -1,0 +1,87 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.stores import make_settings, make_token, opened
+
+from manage_api.cli.backup import run
+from store.bootstrap import ENCRYPTION_KEY_FILE
+from store.crypto import new_key
+from store.settings import Settings
+
+KEY = new_key()
+
+type Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "copy.db"
+
+
+@pytest.fixture
+def run_with(file: Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command; return its exit status, its output and its errors."""
+
+    def run_it(settings: Settings, *, stopped: bool = False) -> tuple[int, str, str]:
+        return (run(settings, file, lambda: stopped), *capsys.readouterr())
+
+    return run_it
+
+
+def test_it_says_what_it_did_and_that_the_key_is_not_in_it(tmp_path: Path, run_with: Run, file: Path) -> None:
+    settings = make_settings(tmp_path)
+    with opened(settings) as store:
+        make_token(store)
+    status, out, err = run_with(settings)
+    assert (status, err) == (0, "")
+    done, reminder = out.splitlines()
+    assert re.fullmatch(
+        rf"Backed up into {re.escape(str(file))}: projects 1, tokens 1, requests 0;"
+        rf" {file.stat().st_size:,} bytes, checked, in \d+\.\d s\.",
+        done,
+    )
+    assert f"the encryption key, which is not in it: keep {settings.data_dir / ENCRYPTION_KEY_FILE} too" in reminder
+
+
+def test_a_key_of_the_environment_is_named_and_not_shown(tmp_path: Path, run_with: Run) -> None:
+    settings = make_settings(tmp_path, encryption_key=KEY)
+    with opened(settings):
+        pass
+    status, out, _ = run_with(settings)
+    assert status == 0
+    assert "keep ENCRYPTION_KEY too" in out
+    assert KEY not in out
+
+
+def test_it_needs_no_key(tmp_path: Path, run_with: Run) -> None:
+    settings = make_settings(tmp_path)
+    with opened(settings):
+        pass
+    (settings.data_dir / ENCRYPTION_KEY_FILE).unlink()
+    assert run_with(settings)[0] == 0
+
+
+def test_what_is_there_is_not_replaced(tmp_path: Path, run_with: Run, file: Path) -> None:
+    file.write_text("kept")
+    told = f"{file} is there already, and a backup replaces nothing: name another file.\n"
+    assert run_with(make_settings(tmp_path)) == (1, "", told)
+    assert file.read_text() == "kept"
+
+
+def test_a_stop_is_told(tmp_path: Path, run_with: Run, file: Path) -> None:
+    settings = make_settings(tmp_path)
+    with opened(settings):
+        pass
+    assert run_with(settings, stopped=True) == (1, "", "Stopped by a signal; no backup was made.\n")
+    assert not file.exists()
+
+
+def test_on_postgresql_it_says_what_to_use(tmp_path: Path, run_with: Run, file: Path) -> None:
+    settings = make_settings(tmp_path, database_url="postgresql://user:secret@host/db")
+    status, out, err = run_with(settings)
+    assert (status, out) == (1, "")
+    assert "pg_dump" in err
+    assert "secret" not in err
+    assert not file.exists()
