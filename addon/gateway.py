@@ -270,7 +270,11 @@ class Gateway:
 
     async def _account(self) -> None:
         """Account for what is cut by the end of the process, and wait for what is counted offline, for a while."""
-        self._end_all(self._exchanges.all())
+        for flow_id in self._exchanges.all():
+            exchange = self._exchanges.get(flow_id)
+            self._end_all([flow_id])
+            if exchange is not None and not exchange.refusal:
+                exchange.refusal = ServiceUnavailable()  # it came too late, and is not sent any more
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._settling.drain(), LAST_COUNTS)
 

@@ -20,7 +20,7 @@ from mitmproxy.proxy.layers.http import (
 )
 
 from addon import edge, wire
-from addon.exchange import Destination, Grant
+from addon.exchange import Destination, Exchange
 from addon.seams.answering_layer import AnsweringLayer
 from addon.seams.client_codec import ClientCodec
 from addon.seams.timed_layer import Commands
@@ -34,7 +34,7 @@ class KeyedLayer(AnsweringLayer):
         """Connect to the upstream for a stream that holds a grant for it; refuse all others."""
         stream = cast("HttpStream", self.command_sources[event])
         exchange = self._of_stream[stream.stream_id]
-        refusal = _refusal(stream.flow.request, exchange.grant, event)
+        refusal = _refusal(stream.flow.request, exchange, event)
         if refusal is not None:
             exchange.refusal = refusal
             del self.command_sources[event]
@@ -59,10 +59,11 @@ class KeyedLayer(AnsweringLayer):
         return RequestHeaders(event.stream_id, wire.keyed_request(event.request, exchange.grant), event.end_stream)
 
 
-def _refusal(request: http.Request, grant: Grant | None, wanted: GetHttpConnection) -> GatewayError | None:
+def _refusal(request: http.Request, exchange: Exchange, wanted: GetHttpConnection) -> GatewayError | None:
     """Return why a request must not get a connection, or None. An operator may have edited it since it was admitted."""
+    grant = exchange.grant
     if grant is None:
-        return GatewayError()
+        return exchange.refusal or GatewayError()
     if wanted.via or Destination(*wanted.address[:2], wanted.tls) != grant.destination:
         return DestinationRefused()
     if _hosts(request) != {url.hostport(request.scheme, grant.destination.host, grant.destination.port)}:

@@ -388,6 +388,23 @@ def test_a_request_that_was_ended_while_the_store_decided_is_settled_and_not_sen
     run(settings, store, test)
 
 
+def test_a_request_that_comes_at_the_very_end_is_refused_as_unavailable(
+    settings: Settings, store: Store, token: TokenRecord
+) -> None:
+    async def test(bench: Bench) -> None:
+        http_flow = bench.flow(token=token.value)
+        await bench.gateway.requestheaders(http_flow)
+        exchange = bench.exchanges.get(http_flow.id)
+        await bench.gateway._account()  # noqa: SLF001
+        await bench.gateway.request(http_flow)
+        assert exchange is not None
+        assert exchange.grant is None  # so the keyed layer gives it no connection, and answers with the refusal
+        assert exchange.refusal is not None
+        assert exchange.refusal.code == "service_unavailable"
+
+    run(settings, store, test)
+
+
 def test_a_flow_that_is_replayed_before_its_last_replay_has_ended_has_two_rows(
     settings: Settings, store: Store, token: TokenRecord
 ) -> None:

@@ -1,6 +1,7 @@
 """A client that sends bytes and reads bytes, where what a library would tidy up is the point."""
 
 import socket
+import ssl
 from types import TracebackType
 from typing import Self
 
@@ -8,10 +9,12 @@ from support.processes import DEADLINE
 
 
 class RawClient:
-    """One connection to a proxy."""
+    """One connection to a proxy, or with TLS to `localhost`."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, tls: ssl.SSLContext | None = None) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
+        if tls is not None:
+            self.sock = tls.wrap_socket(self.sock, server_hostname="localhost")
         self._ahead = b""
 
     def __enter__(self) -> Self:

@@ -1,0 +1,31 @@
+"""What the tests of balancers share. Each test has a balancer of its own, and a token."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.balanced_site import Site, Stage, answer
+from support.balancers import KINDS, Balancer
+from support.gateway import Gateway
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    stage = Stage()
+    with stage.upstream:
+        yield stage
+
+
+@pytest.fixture(scope="module")
+def balanced(tmp_path_factory: pytest.TempPathFactory, stage: Stage) -> Iterator[Gateway]:
+    with Gateway.start(tmp_path_factory.mktemp("gateway"), stage.upstream.url, proxies=2) as gateway:
+        yield gateway
+
+
+@pytest.fixture(params=KINDS)
+def site(request: pytest.FixtureRequest, tmp_path: Path, balanced: Gateway, stage: Stage) -> Iterator[Site]:
+    stage.act = answer
+    nodes = [proxy.port for proxy in balanced.proxies]
+    with Balancer.start(request.param, tmp_path, nodes, balanced.manage_port) as balancer:
+        stage.heads.clear()
+        yield Site(balancer, balanced, stage, balanced.make_token())
