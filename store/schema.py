@@ -3,12 +3,12 @@
 Whoever comes first does them, each in a transaction of its own; all others that start meanwhile wait. A migration
 therefore is there as a whole or not at all, whatever ends the process, and the next start goes on from there.
 
-Processes of the version before run on beside a migration, and after it. So that they can, a migration only adds: tables,
-and columns that are NULL or have a constant default, which neither engine writes into each row. What is taken away or
-renamed has to be out of use for a whole version before. On PostgreSQL a change of a table keeps all requests from it
-until the migration's end: no index is made and no row rewritten on `request`, `token` or a table that can be as large,
-unless nothing that runs uses the table yet. (0002 writes a new column of all tokens, as the counts of before have to be
-those of that moment: half a second for 100,000.)
+Processes of the version before run on beside a migration, and after it. So that they can, a migration only adds:
+tables, and columns that are NULL or have a constant default, which neither engine writes into each row. What is taken
+away or renamed has to be out of use for a whole version before. On PostgreSQL a change of a table keeps all requests
+from it until the migration's end: no index is made and no row rewritten on `request`, `token` or a table that can be as
+large, unless nothing that runs uses the table yet. (0002 does write its column of all tokens, as the counts of before
+have to be those of that moment.)
 """
 
 import logging

@@ -10,7 +10,19 @@ from typing import Any
 
 import click
 
-from manage_api.cli import backup, demo, migration, options, processes, reading, requests, rotation, supervisor, usage
+from manage_api.cli import (
+    backup,
+    copying,
+    demo,
+    migration,
+    options,
+    processes,
+    reading,
+    requests,
+    rotation,
+    supervisor,
+    usage,
+)
 from store.bootstrap import management_token, open_store
 from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, interrupt_at_stop_signals, note_stop_signals, or_exit
 from store.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter
@@ -75,6 +87,14 @@ def back_up(file: Path) -> None:
     """Copy the store into a new FILE, while it is in use."""
     stopped = note_stop_signals()
     sys.exit(backup.run(or_exit(Settings.load, BAD_SETTINGS), file, stopped))
+
+
+@main.command(name="copy")
+@options.target
+def copy_store(target: str) -> None:
+    """Copy the store into another, empty database."""
+    stopped = note_stop_signals()
+    sys.exit(copying.run(or_exit(Settings.load, BAD_SETTINGS), target, stopped))
 
 
 @main.command(name="usage")

@@ -8,7 +8,7 @@ from playhouse.migrations import Runner
 from support.processes import ROOT
 from support.stores import opened, opening, set_columns
 
-from store import bootstrap
+from store import bootstrap, schema
 from store.admission import Admission
 from store.bootstrap import Store
 from store.database import open_database
@@ -40,7 +40,7 @@ def make_old_store(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> str:
     Runner(database.engine, str(ROOT / "store" / "migrations")).up("0001_initial")
     database.close()
     with monkeypatch.context() as patch:
-        patch.setattr(bootstrap, "prepare_database", lambda _: None)
+        patch.setattr(schema, "migrate", lambda _: None)
         with opened(settings) as store:
             return _fill(store)
 
