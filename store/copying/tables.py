@@ -38,8 +38,8 @@ class Table:
         fields: list[Field] = meta.sorted_fields
         self.name: str = meta.table_name
         self.columns: list[str] = [field.column_name for field in fields]
-        keys = meta.get_primary_keys()
-        self._key = [index for index, field in enumerate(fields) if field in keys and not isinstance(field, TextField)]
+        key = {field.name for field in meta.get_primary_keys() if not isinstance(field, TextField)}
+        self._key = [index for index, field in enumerate(fields) if field.name in key]
         self._fits = [_fit(field) for field in fields]
         self._parents = [
             (field.column_name, field.rel_model._meta.table_name)  # noqa: SLF001 - the same

@@ -38,7 +38,7 @@ def up(migrator, db):
     db.execute_sql("UPDATE token SET later = request_count")
 """
 FAILS = {
-    "sql": ADDS + "    db.execute_sql('UPDATE nothing SET x = 1')\n",
+    "sql": ADDS + "    db.execute_sql('UPDATE nothing SET x = 1')\n",  # noqa: S608 - no data
     "code": ADDS + "    raise RuntimeError('in the middle')\n",
 }
 STANDS_STILL = f"{ADDS}    print('in the middle', flush=True)\n    import time\n    time.sleep(60)\n"
