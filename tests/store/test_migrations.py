@@ -1,6 +1,7 @@
 """Stores of every released schema, with data in them, are upgraded by opening them."""
 
 import asyncio
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -260,7 +261,7 @@ def test_a_migration_is_tried_again_while_others_use_its_tables(
     store = open_store(settings)
     (migrations / f"{LATER}.py").write_text(ADDS)
     told: list[str] = []
-    with foreign_lock(store) as other:
+    with contextlib.closing(store.database), foreign_lock(store) as other:
         monkeypatch.setattr(schema, "PATIENCE", 0.0)
         with pytest.raises(StartupError, match="lock") as raised:
             migrate_store(settings, told.append)

@@ -1,12 +1,13 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from support.postgresql import Server
 from support.stores import API_KEY, make_settings, make_token, opened, set_columns
 
-from manage_api.cli import main
+from manage_api.cli import options
 from manage_api.cli.copying import run
 
 
@@ -65,7 +66,9 @@ def test_a_target_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_bad_url_is_not_quoted() -> None:
-    result = CliRunner().invoke(main, ["copy"], env={"TARGET_DATABASE_URL": "mysql://u:hush-hush@h/x"})
+    command = click.command()(options.target(lambda target: click.echo(target)))
+    result = CliRunner().invoke(command, env={"TARGET_DATABASE_URL": "mysql://u:hush-hush@h/x"})
     assert result.exit_code == 2
     assert "it must be sqlite:///" in result.output
     assert "hush-hush" not in result.output
+    assert CliRunner().invoke(command, ["--to", "postgresql://h/x"]).output == "postgresql://h/x\n"
