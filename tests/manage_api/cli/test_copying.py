@@ -66,7 +66,10 @@ def test_a_target_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_bad_url_is_not_quoted() -> None:
-    command = click.command()(options.target(lambda target: click.echo(target)))
+    def echo(target: str) -> None:
+        click.echo(target)
+
+    command = click.command()(options.target(echo))
     result = CliRunner().invoke(command, env={"TARGET_DATABASE_URL": "mysql://u:hush-hush@h/x"})
     assert result.exit_code == 2
     assert "it must be sqlite:///" in result.output
