@@ -219,10 +219,10 @@ class GroupCommit[Item, Result, Note]:
         patience = None if batch else NOTE_PATIENCE
         try:
             with self._database.write(deadline=deadline, patience=patience, pipelined=True, in_doubt=doubt):
+                if notes:
+                    self._record(notes)  # first, as items lock what many want
                 taken += [ticket for ticket in batch if ticket.take()]
                 outcomes = self._decide([ticket.item for ticket in taken]) if taken else []
-                if notes:
-                    self._record(notes)
         except OutcomeUnknown:
             self._finish(taken, [_refused(outcome) for outcome in outcomes])
             self._take_back(outcomes)

@@ -139,6 +139,7 @@ class PostgresqlDatabase(Database):
         with self._limited(limit) as connection:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
+                connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{SNAPSHOT_TIMEOUT:g}s"])
                 yield
             finally:
                 roll_back(connection)
@@ -251,6 +252,9 @@ class PostgresqlDatabase(Database):
         """Use this thread's connection, or a new one; all answers have to come within some seconds."""
         with self._translated_faults():
             connection = self._current()
+            if connection.began_at is not None:  # a part of a writing transaction, which has its own limit
+                yield connection
+                return
             if connection.was_ended():
                 self.close()
                 connection = self._current()

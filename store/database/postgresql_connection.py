@@ -20,6 +20,9 @@ INTERVAL = 0.02
 SHORTEST_CONNECT = 2
 """Seconds that the library gives a connection at least."""
 
+PREPARED_AFTER = 5
+"""Times that a statement is sent before it is prepared, which saves its planning."""
+
 _MAX_NAME = 63
 
 
@@ -76,8 +79,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 def connect(url: str, timeout: float) -> Connection:
     """Connect to the first host of a URL that takes writes; what the URL does not say is said here.
 
-    Each host gets `timeout` seconds. Statements are not prepared: a pooler may give each transaction another server.
-    Raises psycopg.Error.
+    Each host gets `timeout` seconds. Raises psycopg.Error.
     """
     options: dict[str, Any] = {
         "connect_timeout": max(SHORTEST_CONNECT, math.ceil(timeout)),
@@ -90,7 +92,16 @@ def connect(url: str, timeout: float) -> Connection:
     }
     said = conninfo.conninfo_to_dict(url)
     missing = {name: value for name, value in options.items() if name not in said}
-    return Connection.connect(url, autocommit=True, prepare_threshold=None, **missing)
+    connection = Connection.connect(url, autocommit=True, prepare_threshold=None, **missing)
+    if not _is_pooled(connection):
+        connection.prepare_threshold = PREPARED_AFTER
+    return connection
+
+
+def _is_pooled(connection: Connection) -> bool:
+    """Tell whether a pooler is in between, which may give each transaction another server, and has none of its own."""
+    ((pid,),) = connection.execute("SELECT pg_backend_pid()").fetchall()
+    return bool(pid != connection.info.backend_pid)
 
 
 def _name() -> str:
