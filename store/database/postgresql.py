@@ -139,7 +139,7 @@ class PostgresqlDatabase(Database):
         with self._limited(limit) as connection:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
-                connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{SNAPSHOT_TIMEOUT:g}s"])
+                connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{limit:g}s"])
                 yield
             finally:
                 roll_back(connection)
