@@ -2,14 +2,13 @@
 
 import contextlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from playhouse.migrations import Runner
 from pydantic import SecretStr
 
-from store import keyfiles
+from store import keyfiles, schema
 from store.crypto import DecryptionError, KeyRing, Place, Vault, new_key
 from store.database import Database, open_database, without_password
 from store.errors import GatewayError, StartupError, StoreLocked
@@ -38,21 +37,50 @@ def open_store(settings: Settings) -> Store:
     Raises StartupError when it cannot be opened, when its schema is newer than this code, or when the key ring
     cannot decrypt it.
     """
-    try:
+    with _reaching(settings) as database:  # closed at the end: this thread may be one that has no use for it
         prepare_folder(settings.data_dir)
-        database = open_database(settings.store_url, settings.store_timeout)
-        with contextlib.closing(database):  # this thread may be one that has no use for it
-            with database.exclusive():
-                prepare_database(database)
-                vault = _unlock(database, settings)
-            _require_writable(database)
+        with database.exclusive():
+            schema.migrate(database)
+            vault = _unlock(database, settings)
+        _require_writable(database)
+    return Store(database, vault)
+
+
+def migrate_store(settings: Settings, tell: Callable[[str], None]) -> None:
+    """Bring the store's schema up to date, as opening it does, and nothing else; `tell` gets each migration's name.
+
+    Raises StartupError.
+    """
+    with _reaching(settings) as database:
+        prepare_folder(settings.data_dir)
+        with database.exclusive():
+            schema.migrate(database, tell)
+
+
+def pending_migrations(settings: Settings) -> list[str]:
+    """Return the names of the migrations that opening the store would do; nothing is made. Raises StartupError."""
+    with _reaching(settings) as database:
+        return schema.pending(database)
+
+
+def is_there(settings: Settings) -> bool:
+    """Tell whether there is a store, which opening would otherwise make. Raises StartupError."""
+    with _reaching(settings) as database:
+        return not schema.is_new(database)
+
+
+@contextlib.contextmanager
+def _reaching(settings: Settings) -> Iterator[Database]:
+    """Use the store's database; its faults become StartupErrors."""
+    try:
+        with contextlib.closing(open_database(settings.store_url, settings.store_timeout)) as database:
+            yield database
     except OSError as error:
         raise _unusable(error) from error
     except GatewayError as error:
         raise StartupError(
             f"Cannot open the store {without_password(settings.store_url)}: {error.__cause__}"
         ) from error
-    return Store(database, vault)
 
 
 def prepare_folder(folder: Path) -> None:
@@ -82,17 +110,6 @@ def management_token(settings: Settings) -> str:
         return bearer_text(SecretStr(token)).get_secret_value()
     except ValueError as error:
         raise StartupError(f"The file {file.name} in DATA_DIR {error}. Remove it to get a new token.") from None
-
-
-def prepare_database(database: Database) -> None:
-    """Bring the schema up to date. Raises StartupError for one that is newer than this code, StoreUnavailable."""
-    runner = Runner(database.engine, str(Path(__file__).with_name("migrations")))
-    with database.read():
-        unknown = [migration.name for migration in runner.status() if migration.path is None]
-        if unknown:
-            names = ", ".join(unknown)
-            raise StartupError(f"The store's schema is newer than this program (it has {names}). Update the program.")
-        runner.up()
 
 
 def _require_writable(database: Database) -> None:

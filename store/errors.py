@@ -25,6 +25,7 @@
       UpstreamTimeout               504 upstream_timeout
     StartupError                    ends a process before it serves anything
     BackupFailed                    ends a backup; there is no file
+    CopyFailed                      ends a copy of the store; the target is as it was
 
 No message may hold a secret: they go to clients and to logs.
 """
@@ -259,3 +260,7 @@ class StartupError(Exception):
 
 class BackupFailed(Exception):
     """No backup was made; the message says why."""
+
+
+class CopyFailed(Exception):
+    """No copy was made; the message says why, and the target is as it was."""

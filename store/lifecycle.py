@@ -91,6 +91,12 @@ def note_stop_signals() -> Callable[[], bool]:
     return lambda: bool(came)
 
 
+def interrupt_at_stop_signals() -> None:
+    """Raise KeyboardInterrupt at each stop signal from now on: for what ends well anywhere, but is not done then."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.default_int_handler)
+
+
 def ignore_stop_signals(loop: asyncio.AbstractEventLoop | None = None) -> None:
     """Ignore further signals: the process is ending, and one more must not change how.
 

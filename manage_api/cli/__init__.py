@@ -10,9 +10,21 @@ from typing import Any
 
 import click
 
-from manage_api.cli import backup, demo, options, processes, reading, requests, rotation, supervisor, usage
+from manage_api.cli import (
+    backup,
+    copying,
+    demo,
+    migration,
+    options,
+    processes,
+    reading,
+    requests,
+    rotation,
+    supervisor,
+    usage,
+)
 from store.bootstrap import management_token, open_store
-from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, note_stop_signals, or_exit
+from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, interrupt_at_stop_signals, note_stop_signals, or_exit
 from store.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter
 from store.settings import Listen, Settings
 from store.usage import Source
@@ -60,12 +72,29 @@ def rotate() -> None:
     sys.exit(rotation.run(or_exit(Settings.load, BAD_SETTINGS), stopped))
 
 
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Tell what would be done; change nothing. Status 3 if there is anything.")
+def migrate(dry_run: bool) -> None:
+    """Bring the store's schema up to date, as each start does."""
+    interrupt_at_stop_signals()
+    settings = or_exit(Settings.load, BAD_SETTINGS)
+    sys.exit(migration.preview(settings) if dry_run else migration.run(settings))
+
+
 @main.command(name="backup")
 @click.argument("file", type=click.Path(path_type=Path))
 def back_up(file: Path) -> None:
     """Copy the store into a new FILE, while it is in use."""
     stopped = note_stop_signals()
     sys.exit(backup.run(or_exit(Settings.load, BAD_SETTINGS), file, stopped))
+
+
+@main.command(name="copy")
+@options.target
+def copy_store(target: str) -> None:
+    """Copy the store into another, empty database."""
+    stopped = note_stop_signals()
+    sys.exit(copying.run(or_exit(Settings.load, BAD_SETTINGS), target, stopped))
 
 
 @main.command(name="usage")

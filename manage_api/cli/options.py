@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from store.clock import from_rfc3339
+from store.database import urls
 from store.usage_statement import Dimension
 
 type Command = Callable[..., None]
@@ -34,6 +35,15 @@ _groups = _read(_dimensions, _NAMES)
 _time = _read(from_rfc3339, "a time such as 2026-11-25T14:00:00Z, or a date such as 2026-11-25")
 _id = _read(lambda text: str(uuid.UUID(text)), "an id (a UUID)")
 
+
+def _target_url(_context: click.Context, _parameter: click.Parameter, url: str) -> str:
+    """Check the URL, of which no message may quote anything."""
+    try:
+        return urls.check(url)
+    except ValueError as error:
+        raise click.BadParameter(f"it {error}.") from None
+
+
 _FILTERS = (
     click.option("--from", "start", metavar="TIME", callback=_time, help="Begun then or later: RFC 3339, or a date."),
     click.option("--to", "end", metavar="TIME", callback=_time, help="Begun before that."),
@@ -49,6 +59,21 @@ def filters(command: Command) -> Command:
     for option in reversed(_FILTERS):
         command = option(command)
     return command
+
+
+def target(command: Command) -> Command:
+    """Add the option that tells where to copy to."""
+    option = click.option(
+        "--to",
+        "target",
+        metavar="URL",
+        envvar="TARGET_DATABASE_URL",
+        show_envvar=True,
+        required=True,
+        callback=_target_url,
+        help="As in DATABASE_URL. All users of the machine see command lines: set a password in the environment.",
+    )
+    return option(command)
 
 
 def by(command: Command) -> Command:

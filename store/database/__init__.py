@@ -3,10 +3,10 @@
 `base` says what the rest of the store may expect of any engine; `sqlite` and `postgresql` do it.
 """
 
-from store.database.base import Database, Row, Statement
+from store.database.base import Database, Row, RowRefused, Statement
 from store.database.urls import is_postgresql, without_password
 
-__all__ = ["Database", "Row", "Statement", "is_postgresql", "open_database", "without_password"]
+__all__ = ["Database", "Row", "RowRefused", "Statement", "is_postgresql", "open_database", "without_password"]
 
 
 def open_database(url: str, timeout: float) -> Database:

@@ -2,13 +2,25 @@
 
 import abc
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import peewee
 
 type Row = tuple[Any, ...]
+
+
+SNAPSHOT_TIMEOUT = 60.0
+"""Seconds that a report may take."""
+
+
+class RowRefused(Exception):
+    """A database does not take rows; `index` tells which, where that is known, and the text why, without quoting it."""
+
+    def __init__(self, reason: str, index: int | None = None) -> None:
+        super().__init__(reason)
+        self.index = index
 
 
 class Statement(NamedTuple):
@@ -76,8 +88,11 @@ class Database(abc.ABC):
         """Translate the faults of the reading inside. Raises StoreUnavailable."""
 
     @abc.abstractmethod
-    def snapshot(self) -> AbstractContextManager[None]:
-        """Read what is inside as of one moment, beside those who write. Raises StoreUnavailable."""
+    def snapshot(self, *, limit: float = SNAPSHOT_TIMEOUT) -> AbstractContextManager[None]:
+        """Read what is inside as of one moment, for `limit` seconds at most, beside those who write.
+
+        Raises StoreUnavailable.
+        """
 
     @abc.abstractmethod
     def write(
@@ -110,6 +125,39 @@ class Database(abc.ABC):
     @abc.abstractmethod
     def exclusive(self) -> AbstractContextManager[None]:
         """Keep out every other process that asks for the same, until this ends: for migrations."""
+
+    @abc.abstractmethod
+    def migration(self) -> AbstractContextManager[None]:
+        """Run a migration as one transaction of peewee's; inside `exclusive`, for as long as it takes.
+
+        It waits for others for less than a request does. Raises StoreLocked, StoreUnavailable; then nothing was done.
+        """
+
+    @abc.abstractmethod
+    def untouched(self) -> AbstractContextManager[peewee.Database | None]:
+        """Read without leaving any trace, not even a file; None stands for a database that is not there.
+
+        Raises StoreUnavailable.
+        """
+
+    @abc.abstractmethod
+    def stream(self, sql: str, size: int) -> Iterator[list[Row]]:
+        """Read the rows of a statement in lists of so many; inside `snapshot` or `write`.
+
+        A text that is none in UTF-8 comes with what stands for the bytes that are wrong.
+        """
+
+    @abc.abstractmethod
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Add many rows; inside `write`. Raises RowRefused: then nothing can be written any more."""
+
+    @abc.abstractmethod
+    def lock(self, tables: Sequence[str]) -> None:
+        """Keep all others from reading and writing whole tables; inside `write`."""
+
+    @abc.abstractmethod
+    def empty(self, tables: Sequence[str]) -> None:
+        """Delete all rows; inside `write`, of tables that are locked."""
 
     def check(self) -> None:
         """Find out whether it takes a writing transaction now. Raises StoreUnavailable."""

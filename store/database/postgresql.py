@@ -9,22 +9,21 @@ import functools
 import json
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import peewee
 import psycopg
+from playhouse.migrate import SchemaMigrator
 
-from store.database.base import Database, Row, Statement
+from store.database.base import SNAPSHOT_TIMEOUT, Database, Row, RowRefused, Statement
 from store.database.postgresql_attempt import NOW, Attempt, Status, Witness, roll_back
 from store.database.postgresql_connection import Connection, connect
 from store.errors import OutcomeUnknown, StartupError, StoreLocked, StoreUnavailable, StoreUnreachable
 from store.models import MODELS
 
 LEAST_VERSION = 15
-
-SNAPSHOT_TIMEOUT = 60.0
-"""Seconds that a report may take."""
 
 SHORTEST_ATTEMPT = 0.1
 """Seconds that a transaction gets at least, however near the deadline is."""
@@ -135,12 +134,12 @@ class PostgresqlDatabase(Database):
             yield
 
     @contextlib.contextmanager
-    def snapshot(self) -> Iterator[None]:
+    def snapshot(self, *, limit: float = SNAPSHOT_TIMEOUT) -> Iterator[None]:
         """Read in a transaction that only reads."""
-        with self._limited(SNAPSHOT_TIMEOUT) as connection:
+        with self._limited(limit) as connection:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
-                connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{SNAPSHOT_TIMEOUT:g}s"])
+                connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{limit:g}s"])
                 yield
             finally:
                 roll_back(connection)
@@ -204,6 +203,49 @@ class PostgresqlDatabase(Database):
                 yield
             finally:
                 self._is_starting = False
+
+    @contextlib.contextmanager
+    def migration(self) -> Iterator[None]:
+        """Wait for a lock for less than a request does: behind one that is waited for, all requests wait."""
+        with self._limited(self.timeout), SchemaMigrator.from_database(self.engine).migration_context():
+            self.execute(
+                "SELECT set_config('lock_timeout', ?, true), set_config('statement_timeout', '0', true)",
+                [str(round(self.timeout * 1000 / 2))],
+            )
+            yield
+
+    @contextlib.contextmanager
+    def untouched(self) -> Iterator[peewee.Database]:
+        """Read; a database is there."""
+        with self.read():
+            yield self.engine
+
+    def stream(self, sql: str, size: int) -> Iterator[list[Row]]:
+        """Read from a cursor of the server's."""
+        with self._current().cursor("stream") as cursor:
+            cursor.execute(sql.encode())
+            while rows := cursor.fetchmany(size):
+                yield rows
+
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Send them with COPY."""
+        try:
+            with (
+                self._current().cursor() as cursor,
+                cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN".encode()) as copy,
+            ):
+                for row in rows:
+                    copy.write_row(row)
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            raise _refused(error) from None
+
+    def lock(self, tables: Sequence[str]) -> None:
+        """Lock them all at once."""
+        self.run(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+
+    def empty(self, tables: Sequence[str]) -> None:
+        """Cut them off, which leaves no dead rows."""
+        self.run(f"TRUNCATE {', '.join(tables)}")
 
     @contextlib.contextmanager
     def _limited(self, seconds: float) -> Iterator[Connection]:
@@ -272,6 +314,13 @@ def _translated(error: Exception) -> Exception:
     if lost or (cause.sqlstate or "").startswith(_LOST) or cause.sqlstate in _WRONG_SERVER:
         return StoreUnreachable()
     return StoreUnavailable()
+
+
+def _refused(error: psycopg.Error) -> RowRefused:
+    """Say why rows of a COPY are refused: the server's own words would quote them."""
+    line = re.search(r"line ([0-9]+)", error.diag.context or "")
+    reason = " ".join(filter(None, (type(error).__name__, error.diag.constraint_name, error.diag.column_name)))
+    return RowRefused(reason, int(line[1]) - 1 if line else None)
 
 
 def _require_supported(connection: Connection) -> None:

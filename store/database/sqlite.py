@@ -3,14 +3,17 @@
 import contextlib
 import fcntl
 import functools
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import peewee
+from playhouse.migrate import SchemaMigrator
 
 from store import clock
-from store.database.base import Database, Row, Statement
+from store.database.base import SNAPSHOT_TIMEOUT, Database, Row, RowRefused, Statement
 from store.database.urls import sqlite_path
 from store.errors import StoreLocked, StoreUnavailable
 from store.models import MODELS
@@ -70,7 +73,7 @@ class SqliteDatabase(Database):
             yield
 
     @contextlib.contextmanager
-    def snapshot(self) -> Iterator[None]:
+    def snapshot(self, *, limit: float = SNAPSHOT_TIMEOUT) -> Iterator[None]:  # noqa: ARG002 - nobody waits
         """Read in a transaction that only reads."""
         with self._translated_faults(), self.engine.atomic("DEFERRED"):
             yield
@@ -105,6 +108,56 @@ class SqliteDatabase(Database):
         with self.path.with_name(self.path.name + ".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    @contextlib.contextmanager
+    def migration(self) -> Iterator[None]:
+        """Write without foreign keys: a table that is replaced would take with it what refers to it."""
+        with self._translated_faults(), SchemaMigrator.from_database(self.engine).migration_context():
+            yield
+
+    @contextlib.contextmanager
+    def untouched(self) -> Iterator[peewee.Database | None]:
+        """Read over a connection of its own."""
+        if not self.path.exists():
+            yield None
+            return
+        # Even one that only reads makes the files of the log, unless it is told that nobody writes.
+        mode = "mode=ro" if self.path.with_name(f"{self.path.name}-wal").exists() else "immutable=1"
+        engine = peewee.SqliteDatabase(f"file:{quote(str(self.path.absolute()))}?{mode}", uri=True)
+        with self._translated_faults(), contextlib.closing(engine):
+            yield engine
+
+    def stream(self, sql: str, size: int) -> Iterator[list[Row]]:
+        """Read on as the rows are asked for."""
+        connection = self.engine.connection()
+        connection.text_factory = _lenient
+        try:
+            cursor = self.engine.execute_sql(sql)
+            while rows := cursor.fetchmany(size):
+                yield rows
+        finally:
+            connection.text_factory = str
+
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Insert row by row."""
+        places = ", ".join("?" * len(columns))
+        try:
+            self.engine.connection().executemany(
+                f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})",  # noqa: S608 - no data
+                rows,
+            )
+        except sqlite3.IntegrityError as error:
+            raise RowRefused(str(error)) from None
+        except sqlite3.Error as error:
+            raise peewee.OperationalError(str(error)) from error
+
+    def lock(self, tables: Sequence[str]) -> None:
+        """Nobody else can write already, and what others read stays as it was."""
+
+    def empty(self, tables: Sequence[str]) -> None:
+        """Delete what refers to others first."""
+        for table in reversed(tables):
+            self.run(f"DELETE FROM {table}")  # noqa: S608 - no data
 
     @contextlib.contextmanager
     def _begun(self, deadline: float) -> Iterator[None]:
@@ -144,6 +197,10 @@ class SqliteDatabase(Database):
 def _values(columns: int, rows: int) -> str:
     row = f"({', '.join('?' * columns)})"
     return f"VALUES {', '.join([row] * rows)}"
+
+
+def _lenient(text: bytes) -> str:
+    return text.decode(errors="replace")
 
 
 def _translated(error: peewee.PeeweeException | StoreUnavailable) -> StoreUnavailable:

@@ -5,7 +5,8 @@ import pytest
 from support.postgresql import Server
 from support.stores import make_settings, opened
 
-from store.bootstrap import Store, prepare_database
+from store import schema
+from store.bootstrap import Store
 from store.database import open_database
 from store.settings import Settings
 
@@ -24,7 +25,7 @@ def migrated(postgresql_server: Server) -> str:
     """The name of a PostgreSQL database with all tables, and nothing in them: to be copied."""
     url = postgresql_server.make_database()
     database = open_database(url, 2)
-    prepare_database(database)
+    schema.migrate(database)
     database.close()
     return url.rpartition("/")[2]
 

@@ -1,27 +1,61 @@
-"""Stores of older versions, with data in them, are upgraded by opening them."""
+"""Stores of every released schema, with data in them, are upgraded by opening them."""
 
 import asyncio
+import contextlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from playhouse.migrations import Runner
-from support.processes import ROOT
-from support.stores import opened, opening, set_columns
+from support.processes import DEADLINE, ROOT, clean_environment
+from support.schemas import FOLDER, KEY, REQUESTS, SCHEMAS, TOKEN, make_store, rows_of
+from support.stores import changed, foreign_lock, make_settings, opened, opening, rows, set_columns
 
-from store import bootstrap
+from store import schema
 from store.admission import Admission
-from store.bootstrap import Store
+from store.bootstrap import migrate_store, open_store, pending_migrations
+from store.copying.tables import TABLES
 from store.database import open_database
-from store.models import Request
+from store.errors import StartupError, StoreLocked
 from store.projects import Projects
 from store.settings import Settings
 from store.tokens import Tokens
-from store.usage import Source
+from store.usage_report import UsageReports
+from store.usage_statement import UsageFilter
 
 if TYPE_CHECKING:
     from support.postgresql import Server
 
-KEY = "sk-upstream-key-of-the-unit-tests-0123456789"
+API_KEY = "sk-upstream-key-of-the-unit-tests-0123456789"
+
+LATER = "9999_later"
+ADDS = """
+def up(migrator, db):
+    db.execute_sql("CREATE TABLE later (id INTEGER)")
+    db.execute_sql("ALTER TABLE token ADD COLUMN later BIGINT NOT NULL DEFAULT 0")
+    db.execute_sql("UPDATE token SET later = request_count")
+"""
+FAILS = {
+    "sql": ADDS + "    db.execute_sql('UPDATE nothing SET x = 1')\n",  # noqa: S608 - no data
+    "code": ADDS + "    raise RuntimeError('in the middle')\n",
+}
+STANDS_STILL = f"{ADDS}    print('in the middle', flush=True)\n    import time\n    time.sleep(60)\n"
+
+MIGRATE = """
+import sys
+from pathlib import Path
+from store import schema
+from store.bootstrap import migrate_store
+from store.settings import Settings
+schema.MIGRATIONS = Path(sys.argv[1])
+settings = Settings.load()
+print("ready", flush=True)
+sys.stdin.readline()
+migrate_store(settings, lambda name: print(name, flush=True))
+"""
 
 
 @pytest.fixture
@@ -33,54 +67,225 @@ def database_url(engine: str, request: pytest.FixtureRequest) -> str:
     return server.make_database()
 
 
-def make_old_store(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Make a store as version 0.1's first migration has it, with a token that was used 5 times. Returns the token."""
-    bootstrap.prepare_folder(settings.data_dir)
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str) -> Settings:
+    return make_settings(tmp_path, database_url=database_url, encryption_key=KEY)
+
+
+@pytest.fixture
+def migrations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with all migrations, to which a test adds one."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(schema.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(schema, "MIGRATIONS", folder)
+    return folder
+
+
+def shape(settings: Settings) -> dict[str, list[str]]:
+    """Return the tables and their columns."""
     database = open_database(settings.store_url, settings.store_timeout)
-    Runner(database.engine, str(ROOT / "store" / "migrations")).up("0001_initial")
-    database.close()
-    with monkeypatch.context() as patch:
-        patch.setattr(bootstrap, "prepare_database", lambda _: None)
-        with opened(settings) as store:
-            return _fill(store)
+    try:
+        with database.read():
+            return {
+                table: [column.name for column in database.engine.get_columns(table)]
+                for table in database.engine.get_tables()
+            }
+    finally:
+        database.close()
 
 
-def _fill(store: Store) -> str:
-    project = Projects(store).create("Old", KEY)
-    token_id, value = "8f14e45f-ceea-4672-9c6d-4cf0d7a1b5e1", "6fd5ce84-0efa-4d8d-9dbd-8de4ab5e8b1b"
-    with store.database.write():
-        store.database.execute(
-            "INSERT INTO token (id, project_id, lookup, sealed_value, is_active, request_count, max_requests,"
-            " created_at, expires_at) VALUES (?, ?, ?, ?, TRUE, 5, 7, 1, ?)",
-            (token_id, project.id, store.vault.lookup(value), store.vault.seal_token(token_id, value), 2**60),
-        )
-    return value
+def start_migrating(settings: Settings, migrations: Path) -> subprocess.Popen[str]:
+    """Start a process that migrates once it reads a line."""
+    env = {**clean_environment(), "DATA_DIR": str(settings.data_dir), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", MIGRATE, str(migrations)],
+        env=env | {"DATABASE_URL": settings.store_url},
+        cwd=settings.data_dir.parent,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
 
 
-def test_what_was_counted_before_the_ledger_is_its_opening_balance(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    value = make_old_store(settings, monkeypatch)
+def test_every_schema_has_a_store_with_data_in_every_table(settings: Settings) -> None:
+    assert [path.stem for path in sorted(FOLDER.iterdir())] == SCHEMAS
+    for name in SCHEMAS:
+        assert all(rows_of(name).values())
+    migrate_store(settings, lambda _: None)
+    assert rows_of(SCHEMAS[-1]).keys() == shape(settings).keys() - {"schema_migration"}
+
+
+def test_the_models_have_what_the_migrations_make(settings: Settings) -> None:
+    migrate_store(settings, lambda _: None)
+    found = shape(settings)
+    del found["schema_migration"]
+    assert {name: sorted(columns) for name, columns in found.items()} == {
+        table.name: sorted(table.columns) for table in TABLES
+    }
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_store_is_upgraded_with_all_that_is_in_it(settings: Settings, name: str) -> None:
+    make_store(settings, name)
     with opened(settings) as store:
-        token = Tokens(store).get(value)
-        assert (token.value, token.request_count, token.max_requests) == (value, 5, 7)
+        for table, before in rows_of(name).items():
+            columns = before[0].keys()
+            found = [{column: row[column] for column in columns} for row in rows(store, table)]
+            assert sorted(found, key=repr) == sorted(before, key=repr)
+        tokens = Tokens(store)
+        token = tokens.get(TOKEN)
+        assert (token.value, token.request_count, token.max_requests) == (TOKEN, REQUESTS, 7)
         admission = Admission(store)
-        asyncio.run(admission.admit(value, opening()))
+        admitted = asyncio.run(admission.admit(TOKEN, opening()))
         admission.close()
-        ((opening_count, request_count),) = store.database.execute("SELECT opening_count, request_count FROM token", ())
-        with store.database.read():
-            rows = list(Request.select())
-        assert [row.usage_source for row in rows] == [Source.UNKNOWN]
-        assert opening_count + len(rows) == request_count == 6
+        assert admitted.api_key == API_KEY
+        assert tokens.get(TOKEN).request_count == REQUESTS + 1
+        before_ledger = sum(row["opening_count"] for row in rows(store, "token"))
+        totals = UsageReports(store).totals(UsageFilter())
+        assert totals.requests == len(rows(store, "request")) == REQUESTS + 1 - before_ledger
+        assert totals.cost == sum(row.get("cost") or 0 for row in rows_of(name).get("request", []))
         assert {index.name for index in store.database.engine.get_indexes("token")} >= {
             "token_lookup",
             "token_project_id",
         }
 
 
+def test_what_was_counted_before_the_ledger_is_its_opening_balance(settings: Settings) -> None:
+    make_store(settings, "0001_initial")
+    with opened(settings) as store:
+        assert {row["opening_count"] for row in rows(store, "token")} == {REQUESTS, 0}
+
+
 def test_new_tokens_have_no_opening_balance(settings: Settings) -> None:
     with opened(settings) as store:
-        project = Projects(store).create("New", KEY)
+        project = Projects(store).create("New", API_KEY)
         token = Tokens(store).create(project.id)
         set_columns(store, "token", token.id, request_count=3)
         assert store.database.execute("SELECT opening_count FROM token", ()) == [(0,)]
+
+
+def test_a_look_ahead_changes_nothing(settings: Settings) -> None:
+    assert pending_migrations(settings) == SCHEMAS
+    assert not settings.data_dir.exists()
+    make_store(settings, "0001_initial")
+    files, before = sorted(settings.data_dir.iterdir()), shape(settings)
+    assert pending_migrations(settings) == SCHEMAS[1:]
+    assert sorted(settings.data_dir.iterdir()) == files
+    assert shape(settings) == before
+
+
+def test_a_look_ahead_beside_those_who_write(settings: Settings) -> None:
+    with opened(settings) as store, foreign_lock(store):
+        if not settings.database_url:
+            assert pending_migrations(settings) == []
+
+
+def test_a_look_into_what_is_no_database(tmp_path: Path) -> None:
+    file = tmp_path / "file.db"
+    file.write_bytes(b"no database" * 100)
+    with pytest.raises(StartupError, match="file is not a database"):
+        pending_migrations(make_settings(tmp_path, database_url=f"sqlite:///{file}"))
+
+
+@pytest.mark.parametrize("old", [None, "0001_initial"])
+def test_of_processes_that_start_at_once_one_migrates(settings: Settings, old: str | None) -> None:
+    settings.data_dir.mkdir()
+    if old:
+        make_store(settings, old)
+    processes = [start_migrating(settings, schema.MIGRATIONS) for _ in range(3)]
+    told = sorted(process.communicate("\n", DEADLINE)[0] for process in processes)
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert sorted("".join(told).split()) == SCHEMAS[1 if old else 0 :]
+    assert pending_migrations(settings) == []
+
+
+@pytest.mark.parametrize("fault", FAILS)
+def test_a_migration_that_fails_leaves_nothing(settings: Settings, migrations: Path, fault: str) -> None:
+    make_store(settings, "0001_initial")
+    with opened(settings):
+        before = shape(settings)
+    later = migrations / f"{LATER}.py"
+    later.write_text(FAILS[fault])
+    told: list[str] = []
+    with pytest.raises((StartupError, RuntimeError)):
+        migrate_store(settings, told.append)
+    assert told == []
+    assert shape(settings) == before
+    assert pending_migrations(settings) == [LATER]
+    later.write_text(ADDS)
+    migrate_store(settings, told.append)
+    assert told == [LATER]
+    with opened(settings) as store:
+        assert sorted(row["later"] for row in rows(store, "token")) == [0, REQUESTS]
+
+
+def test_the_migrations_before_a_failed_one_stay(settings: Settings, migrations: Path) -> None:
+    (migrations / f"{LATER}.py").write_text(FAILS["sql"])
+    told: list[str] = []
+    with pytest.raises(StartupError):
+        migrate_store(settings, told.append)
+    assert told == SCHEMAS
+    assert pending_migrations(settings) == [LATER]
+
+
+def test_a_process_that_is_killed_in_a_migration_leaves_nothing(settings: Settings, migrations: Path) -> None:
+    make_store(settings, SCHEMAS[-1])
+    before = shape(settings)
+    later = migrations / f"{LATER}.py"
+    later.write_text(STANDS_STILL)
+    process = start_migrating(settings, migrations)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "in the middle\n"
+    process.kill()
+    process.communicate()
+    later.write_text(ADDS)
+    migrate_store(settings, lambda _: None)
+    assert {name: set(columns) - {"later"} for name, columns in shape(settings).items() if name != "later"} == {
+        name: set(columns) for name, columns in before.items()
+    }
+    with opened(settings) as store:
+        assert sorted(row["later"] for row in rows(store, "token")) == [0, REQUESTS]
+
+
+def test_a_migration_is_tried_again_while_others_use_its_tables(
+    settings: Settings, migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_store(settings, SCHEMAS[-1])
+    settings = changed(settings, encryption_key=KEY, store_timeout=0.2)
+    store = open_store(settings)
+    (migrations / f"{LATER}.py").write_text(ADDS)
+    told: list[str] = []
+    with contextlib.closing(store.database), foreign_lock(store) as other:
+        monkeypatch.setattr(schema, "PATIENCE", 0.0)
+        with pytest.raises(StartupError, match="lock") as raised:
+            migrate_store(settings, told.append)
+        assert isinstance(raised.value.__cause__, StoreLocked)
+        monkeypatch.setattr(schema, "PATIENCE", DEADLINE)
+        monkeypatch.setattr("store.schema.time.sleep", lambda _: other.execute("COMMIT"))
+        migrate_store(settings, told.append)
+    assert told == [LATER]
+
+
+def test_a_newer_schema_is_refused_and_left_alone(settings: Settings, migrations: Path) -> None:
+    (migrations / f"{LATER}.py").write_text(ADDS)
+    migrate_store(settings, lambda _: None)
+    before = shape(settings)
+    (migrations / f"{LATER}.py").unlink()
+    for attempt in (lambda: migrate_store(settings, lambda _: None), lambda: pending_migrations(settings)):
+        with pytest.raises(StartupError, match=rf"newer than this program \(it has {LATER}\)"):
+            attempt()
+    assert shape(settings) == before
+
+
+def test_the_runner_of_peewee_has_the_same_history(settings: Settings) -> None:
+    migrate_store(settings, lambda _: None)
+    database = open_database(settings.store_url, settings.store_timeout)
+    with database.read():
+        assert Runner(database.engine, str(schema.MIGRATIONS)).up() == []
+    database.close()

@@ -1,0 +1,70 @@
+"""`llm-proxy copy`: what it says, and how it ends. The work is `store.copying`'s.
+
+status  0    the copy is there, and row by row what the source had
+        1    there is none, and the message says why; the target is as it was
+        2    bad settings, or no URL
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
+
+import click
+
+from manage_api.cli import table
+from store.bootstrap import is_there, open_store
+from store.copying.copier import Copied, copy
+from store.database import open_database, without_password
+from store.errors import CopyFailed, StartupError
+from store.lifecycle import CANNOT_START, or_exit
+from store.settings import Settings
+
+_FAILED = 1
+
+_SHOWN = 10
+"""Rows that are named at most."""
+
+
+def run(settings: Settings, target_url: str, stopped: Callable[[], bool]) -> int:
+    """Copy the store into the target, unless `stopped` returns True before the end. Returns the exit status."""
+    if not or_exit(lambda: is_there(settings), CANNOT_START):
+        click.echo(f"There is no store to copy at {without_password(settings.store_url)}.", err=True)
+        return _FAILED
+    source = or_exit(lambda: open_store(settings), CANNOT_START)
+    target = open_database(target_url, settings.store_timeout)
+    began = time.monotonic()
+    try:
+        with contextlib.closing(source.database), contextlib.closing(target):
+            copied = copy(source, target, stopped)
+    except (CopyFailed, StartupError) as error:
+        click.echo(f"{error}\nNo copy was made; the target is as it was.", err=True)
+        return _FAILED
+    click.echo(_done(copied, target_url, time.monotonic() - began))
+    for warning in _warnings(copied):
+        click.echo(warning, err=True)
+    return 0
+
+
+def _done(copied: Copied, target_url: str, seconds: float) -> str:
+    rows = [{"table": name, "rows": number} for name, number in copied.rows.items()]
+    return (
+        table.write({"table": "table", "rows": "rows"}, rows)
+        + f"Copied to {without_password(target_url)} in {seconds:.1f} s; read back, every row is the same.\n"
+        "It opens with the same ENCRYPTION_KEY, or the file encryption_key in DATA_DIR: take that along."
+    )
+
+
+def _warnings(copied: Copied) -> list[str]:
+    warnings = []
+    if copied.replaced:
+        warnings.append(f"{copied.replaced:,} texts held characters that no text may have; U+FFFD stands for them.")
+    if copied.unreadable:
+        more = len(copied.unreadable) - _SHOWN
+        names = ", ".join(copied.unreadable[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+        warnings.append(f"No key of the ring opens {len(copied.unreadable):,} ciphertexts, copied as they are: {names}")
+    if copied.source_in_use:
+        warnings.append(
+            "A proxy is at work on the source: what it has admitted since the copy began is missing. "
+            "Stop it, and copy again."
+        )
+    return warnings

@@ -1,0 +1,46 @@
+"""`llm-proxy migrate`: what it says, and how it ends. The work is `store.schema`'s.
+
+status  0    the schema is up to date
+        1    it is not, and the message says why; what was told as done is done
+        2    bad settings
+        3    a dry run found something to do
+"""
+
+import click
+
+from store.bootstrap import migrate_store, pending_migrations
+from store.lifecycle import CANNOT_START, or_exit
+from store.settings import Settings
+
+_INTERRUPTED = 1
+_OUTDATED = 3
+
+_UP_TO_DATE = "The schema is up to date."
+
+
+def run(settings: Settings) -> int:
+    """Migrate, telling each migration, and return the exit status; ends the process where that cannot be done."""
+    done: list[str] = []
+
+    def tell(name: str) -> None:
+        done.append(name)
+        click.echo(f"Migrated: {name}")
+
+    try:
+        or_exit(lambda: migrate_store(settings, tell), CANNOT_START)
+    except KeyboardInterrupt:
+        click.echo("Stopped by a signal. Migrate again for the rest.", err=True)
+        return _INTERRUPTED
+    click.echo(_UP_TO_DATE if done else f"There was nothing to do. {_UP_TO_DATE}")
+    return 0
+
+
+def preview(settings: Settings) -> int:
+    """Tell what would be done, and return the exit status; ends the process where the store cannot be read."""
+    pending = or_exit(lambda: pending_migrations(settings), CANNOT_START)
+    for name in pending:
+        click.echo(f"Would migrate: {name}")
+    if pending:
+        return _OUTDATED
+    click.echo(f"There is nothing to do. {_UP_TO_DATE}")
+    return 0
