@@ -128,8 +128,8 @@ class Admission:
             self.settle(Settlement(admitted.opened))
 
     def _record(self, notes: Sequence[Settlement | Withdrawal]) -> None:
-        self._ledger.settle([note for note in notes if isinstance(note, Settlement)])
         withdrawals.withdraw(self._database, [note for note in notes if isinstance(note, Withdrawal)])
+        self._ledger.settle([note for note in notes if isinstance(note, Settlement)])
 
     def _decide(self, items: Sequence[_Claim | None]) -> list[Admitted | GatewayError | None]:
         """Decide on requests in the order of their arrival; count the admitted ones, and open their rows."""

@@ -4,11 +4,11 @@ It happens where the store stopped answering in the middle of a COMMIT, and coul
 it. The request did not go on, so its count goes, and its row; nobody else has one for it.
 """
 
-import functools
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from store import locks
 from store.database import Database, Statement
 
 
@@ -29,19 +29,10 @@ def withdraw(database: Database, withdrawals: Sequence[Withdrawal]) -> None:
     ids = sorted({withdrawal.request_id for withdrawal in withdrawals})
     tokens = sorted({withdrawal.token_id for withdrawal in withdrawals})
     _, rows = database.read_locked(
-        [Statement(_lock(len(tokens)), tokens)], Statement(f"{_DELETE} ({_places(len(ids))}) RETURNING token_id", ids)
+        [locks.tokens(tokens)], Statement(f"{_DELETE} ({locks.places(len(ids))}) RETURNING token_id", ids)
     )
     for token_id, number in Counter(token_id for (token_id,) in rows).items():
         database.run("UPDATE token SET request_count = request_count - ? WHERE id = ?", (number, token_id))
 
 
 _DELETE = "DELETE FROM request WHERE settled_at IS NULL AND id IN"
-
-
-def _places(number: int) -> str:
-    return ", ".join("?" * number)
-
-
-@functools.cache
-def _lock(number: int) -> str:
-    return f"SELECT id FROM token WHERE id IN ({_places(number)}) ORDER BY id"  # noqa: S608 - no data
