@@ -118,7 +118,7 @@ def add_downwards(store: Store, project_id: str) -> list[str]:
     make_many_tokens(store, project_id, 5)
     ids = sorted(row["id"] for row in rows(store, "token"))
     for token_id in reversed(ids):
-        set_columns(store, "token", token_id, max_requests=1)  # gets another place
+        set_columns(store, "token", token_id, lookup=token_id)  # it is indexed: the row gets another place
     return ids
 
 
