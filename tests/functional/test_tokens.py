@@ -20,8 +20,9 @@ def status(gateway: Gateway, token: dict[str, Any]) -> int:
     return httpx.get(f"{gateway.url}/v1/models", headers=bearer(token)).status_code
 
 
-def test_ten_thousand_tokens_are_listed(tmp_path: Path) -> None:
-    gateway = Gateway(tmp_path, "http://127.0.0.1:9")
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
+def test_ten_thousand_tokens_are_listed(tmp_path: Path, database_url: str) -> None:
+    gateway = Gateway(tmp_path, "http://127.0.0.1:9", database_url=database_url)
     try:
         gateway.start_management()
         project_id, other = (gateway.make_project()["id"] for _ in range(2))

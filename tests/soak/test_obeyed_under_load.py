@@ -14,14 +14,13 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Self
 
 import httpx
 import pytest
 from support.gateway import MANAGEMENT_TOKEN, Gateway
 from support.kept_alive import KeptAlive
-from support.postgresql import Server
 from support.processes import wait_until
 from support.processors import Others
 from support.upstreams import KEY, DemoUpstream
@@ -134,21 +133,15 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoUpstream]
         yield upstream
 
 
-@pytest.fixture(scope="module", params=PROXIES)
-def engine(request: pytest.FixtureRequest) -> str:
-    engine: str = request.param
-    return engine
-
-
 @pytest.fixture(scope="module")
 def gateway(
-    tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, engine: str, postgresql_server: Server
+    tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, engine: str, new_database_url: Callable[[], str]
 ) -> Iterator[Gateway]:
     with Gateway.start(
         tmp_path_factory.mktemp(engine),
         upstream.url,
         proxies=PROXIES[engine],
-        database_url=postgresql_server.make_database() if engine == "postgresql" else "",
+        database_url=new_database_url(),
         LOG_LEVEL="warning",
     ) as gateway:
         gateway.add_management()
