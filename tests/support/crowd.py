@@ -100,6 +100,7 @@ def _fault(error: GatewayError) -> str:
 
 def revoke_all(store: Store, rows: Rows) -> None:
     Tokens(store).revoke_all(rows.project())
+    time.sleep(0.05)  # in which some are brought back
 
 
 def bring_back(store: Store, rows: Rows) -> None:
