@@ -18,7 +18,9 @@ from store.settings import Settings, bearer_text
 ENCRYPTION_KEY_FILE = "encryption_key"
 MANAGEMENT_TOKEN_FILE = "management_token"  # noqa: S105 - a file's name
 
-_CHECK = "check"
+CHECK = "check"
+"""The name of the secret that every store has, and by which it is seen whether a key opens it."""
+
 _LOOKUP_KEY = "token_lookup_key"
 _LOOKUP_KEY_SIZE = 32
 
@@ -128,7 +130,7 @@ def _unlock(database: Database, settings: Settings) -> Vault:
 
 def _opened(ring: KeyRing, sealed: Mapping[str, bytes]) -> Vault:
     try:
-        ring.decrypt(sealed[_CHECK], Place.SECRET.of(_CHECK))
+        ring.decrypt(sealed[CHECK], Place.SECRET.of(CHECK))
         return Vault(ring, ring.decrypt(sealed[_LOOKUP_KEY], Place.SECRET.of(_LOOKUP_KEY)))
     except DecryptionError:
         raise StartupError(
@@ -141,7 +143,7 @@ def _opened(ring: KeyRing, sealed: Mapping[str, bytes]) -> Vault:
 def _found(database: Database, ring: KeyRing) -> Vault:
     lookup_key = secrets.token_bytes(_LOOKUP_KEY_SIZE)
     with database.write():
-        for name, plaintext in ((_CHECK, b"llm-proxy"), (_LOOKUP_KEY, lookup_key)):
+        for name, plaintext in ((CHECK, b"llm-proxy"), (_LOOKUP_KEY, lookup_key)):
             Secret.create(name=name, sealed=ring.encrypt(plaintext, Place.SECRET.of(name)))
     return Vault(ring, lookup_key)
 

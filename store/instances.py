@@ -8,7 +8,7 @@ import logging
 import time
 import uuid
 
-from store.database import Database
+from store.database import Database, Statement
 from store.errors import GatewayError
 from store.ledger import Ledger, Opened, Settlement
 
@@ -26,10 +26,9 @@ CHUNK = 200
 
 _log = logging.getLogger(__name__)
 
-_LEFT = (
-    "SELECT id, started_at, project_id, token_id, endpoint FROM request"
-    " WHERE instance_id = ? AND settled_at IS NULL ORDER BY id LIMIT ?"
-)
+_OF_INSTANCE = "FROM request WHERE instance_id = ? AND settled_at IS NULL ORDER BY id LIMIT ?"
+_LEFT_IDS = f"SELECT id {_OF_INSTANCE}"
+_LEFT = f"SELECT id, started_at, project_id, token_id, endpoint {_OF_INSTANCE}"
 
 
 def new_id() -> str:
@@ -63,7 +62,9 @@ def settle_left(database: Database, ledger: Ledger, instance_id: str) -> int:
     settled = 0
     while True:
         with database.write(pipelined=True):
-            rows = [Opened(*row) for row in database.execute(_LEFT, (instance_id, CHUNK))]
+            left = (instance_id, CHUNK)
+            _, found = database.read_locked([Statement(_LEFT_IDS, left)], Statement(_LEFT, left))
+            rows = [Opened(*row) for row in found]
             ledger.settle_each([Settlement(row) for row in rows])
             if len(rows) < CHUNK:
                 database.run("DELETE FROM instance WHERE id = ?", (instance_id,))

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Self
 
-from peewee import fn
-
-from store.bootstrap import Store
+from store.bootstrap import CHECK, Store
+from store.database import Statement
 from store.errors import NotFound
-from store.models import Price, Project
+from store.locks import lock_project
+from store.models import Price
 from store.money import decimal_text
 from store.pricing import RATES
+from store.transactions import transaction
 
 _SMALLEST = Decimal("0.000001")
 
@@ -54,31 +55,37 @@ class OwnPrices:
             records = [PriceRecord.of(row) for row in Price.select()]
         return sorted(records, key=lambda record: (record.project_id or "", record.model or ""))
 
+    @transaction
     def set(self, rates: Rates, *, project_id: str | None = None, model: str | None = None) -> PriceRecord:
         """Set the price of a project, a model, or both; the one that was there before is replaced.
 
         Rates are rounded to six decimals. Raises NotFound for an unknown project.
         """
         key = {"project_id": project_id or "", "model": model or ""}
-        with self._database.write():
-            if project_id is not None and not Project.select().where(Project.id == project_id).exists():
-                raise NotFound("There is no such project.")
-            columns = {"rates": _json(rates), "updated_at": self._now()}
-            Price.insert(id=str(uuid.uuid4()), **key, **columns).on_conflict(
-                conflict_target=[Price.project_id, Price.model], update=columns
-            ).execute()
-            row = Price.get(**key)
-        return PriceRecord.of(row)
+        if project_id is not None:
+            lock_project(self._database, project_id)
+        columns = {"rates": _json(rates), "updated_at": self._now()}
+        Price.insert(id=str(uuid.uuid4()), **key, **columns).on_conflict(
+            conflict_target=[Price.project_id, Price.model], update=columns
+        ).execute()
+        return PriceRecord.of(Price.get(**key))
 
     def _now(self) -> int:
-        """Return a time that no other price has: those who keep prices in mind see by it that they have changed."""
-        return max(self._database.now(), (Price.select(fn.MAX(Price.updated_at)).scalar() or 0) + 1)
+        """Return a time that no other price has: those who keep prices in mind see by it that they have changed.
 
+        Prices are set one after the other: a row that is always there is locked for that.
+        """
+        select = Statement("SELECT COALESCE(MAX(updated_at), 0) FROM price")
+        _, ((last,),) = self._database.read_locked(
+            [Statement("SELECT name FROM secret WHERE name = ?", [CHECK])], select
+        )
+        return max(self._database.now(), int(last) + 1)
+
+    @transaction
     def delete(self, price_id: str) -> None:
         """Remove a price. Raises NotFound."""
-        with self._database.write():
-            if not Price.delete().where(Price.id == price_id).execute():
-                raise NotFound("There is no such price.")
+        if not Price.delete().where(Price.id == price_id).execute():
+            raise NotFound("There is no such price.")
 
 
 def _json(rates: Rates) -> str:

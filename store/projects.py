@@ -4,9 +4,12 @@ import uuid
 from dataclasses import dataclass
 from typing import Self, TypedDict
 
+from store import bulk
 from store.bootstrap import Store
 from store.errors import NotFound
+from store.locks import lock_project
 from store.models import FormerProject, Price, Project
+from store.transactions import transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +43,18 @@ class Projects:
         self._database = store.database
         self._vault = store.vault
 
+    @transaction
     def create(self, name: str, api_key: str) -> ProjectRecord:
         """Add an active project; its key is stored encrypted."""
-        project_id = str(uuid.uuid4())
-        with self._database.write():
-            now = self._database.now()
-            row = Project.create(
-                id=project_id,
-                name=name,
-                sealed_api_key=self._vault.seal_api_key(project_id, api_key),
-                is_active=True,
-                created_at=now,
-                updated_at=now,
-            )
+        project_id, now = str(uuid.uuid4()), self._database.now()
+        row = Project.create(
+            id=project_id,
+            name=name,
+            sealed_api_key=self._vault.seal_api_key(project_id, api_key),
+            is_active=True,
+            created_at=now,
+            updated_at=now,
+        )
         return ProjectRecord.of(row)
 
     def list(self) -> list[ProjectRecord]:
@@ -76,16 +78,25 @@ class Projects:
         if "api_key" in changes:
             columns["sealed_api_key"] = self._vault.seal_api_key(project_id, str(columns.pop("api_key")))
         if columns:
-            with self._database.write():
-                Project.update(**columns, updated_at=self._database.now()).where(Project.id == project_id).execute()
+            self._write(project_id, columns)
         return self.get(project_id)
 
     def delete(self, project_id: str) -> None:
-        """Remove a project, its tokens and its own prices; its name is kept for reports. Raises NotFound."""
-        with self._database.write():
-            row = Project.get_or_none(Project.id == project_id)
-            if row is None:
-                raise NotFound("There is no such project.")
-            row.delete_instance()
-            Price.delete().where(Price.project_id == project_id).execute()
-            FormerProject.create(id=project_id, name=row.name)
+        """Remove a project, its tokens and its own prices; its name is kept for reports.
+
+        Of many tokens most go before the project does. Raises NotFound, OutcomeUnknown where only some could go.
+        """
+        ids = bulk.token_ids(self._database, project_id)
+        bulk.change_tokens(self._database, "DELETE FROM token WHERE", ids[bulk.BATCH :])
+        self._delete(project_id)
+
+    @transaction
+    def _write(self, project_id: str, columns: dict[str, object]) -> None:
+        Project.update(**columns, updated_at=self._database.now()).where(Project.id == project_id).execute()
+
+    @transaction
+    def _delete(self, project_id: str) -> None:
+        project = lock_project(self._database, project_id, with_tokens=True)
+        Project.delete().where(Project.id == project_id).execute()
+        Price.delete().where(Price.project_id == project_id).execute()
+        FormerProject.create(id=project_id, name=project.name)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from store.bootstrap import Store
 from store.crypto import HEADER_SIZE, DecryptionError, Place
+from store.transactions import transact
 
 BATCH = 100
 """Rows in one transaction at most: it takes one or two milliseconds."""
@@ -101,7 +102,7 @@ class Rotation:
             except DecryptionError as error:
                 self.unreadable.append(Unreadable(column.table, row_id, str(error)))
         if changes:
-            with self._database.write():
-                changed = sum(self._database.update(update, change) for change in changes)
-            self.resealed[column.table] += changed
+            self.resealed[column.table] += transact(
+                self._database, lambda: sum(self._database.update(update, change) for change in changes)
+            )
         return bool(changes)

@@ -11,11 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from store import clock
+from store import bulk, clock
 from store.bootstrap import Store
 from store.crypto import DecryptionError
 from store.errors import InvalidRequest, NotFound, ProjectInactive
+from store.locks import lock_project
 from store.models import Project, Token
+from store.transactions import transaction
 
 DEFAULT_EXPIRES_IN_DAYS = 30
 
@@ -23,6 +25,8 @@ UNREADABLE = str(uuid.UUID(int=0))
 """Stands for a value that cannot be decrypted: the form of a token, and no token (the nil UUID of RFC 9562)."""
 
 _LOG = logging.getLogger(__name__)
+
+_REVOKE = "UPDATE token SET is_active = FALSE WHERE is_active AND id IN"
 
 _CANONICAL_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -87,6 +91,7 @@ class Tokens:
         self._database = store.database
         self._vault = store.vault
 
+    @transaction
     def create(
         self, project_id: str, expires_in_days: int = DEFAULT_EXPIRES_IN_DAYS, max_requests: int = 0
     ) -> TokenRecord:
@@ -94,21 +99,20 @@ class Tokens:
 
         Raises InvalidRequest for a time beyond the year 9999, NotFound for an unknown project, ProjectInactive.
         """
-        token_id, value = str(uuid.uuid4()), str(uuid.uuid4())
-        with self._database.write():
-            now = self._database.now()
-            self._require_active_project(project_id)
-            row = Token.create(
-                id=token_id,
-                project=project_id,
-                lookup=self._vault.lookup(value),
-                sealed_value=self._vault.seal_token(token_id, value),
-                is_active=True,
-                request_count=0,
-                max_requests=max_requests,
-                created_at=now,
-                expires_at=_expiry(now, expires_in_days),
-            )
+        token_id, value, now = str(uuid.uuid4()), str(uuid.uuid4()), self._database.now()
+        if not lock_project(self._database, project_id).is_active:
+            raise ProjectInactive(description="Switch the project on before you make tokens for it.")
+        row = Token.create(
+            id=token_id,
+            project=project_id,
+            lookup=self._vault.lookup(value),
+            sealed_value=self._vault.seal_token(token_id, value),
+            is_active=True,
+            request_count=0,
+            max_requests=max_requests,
+            created_at=now,
+            expires_at=_expiry(now, expires_in_days),
+        )
         return self._record(row)
 
     def list(self, project_id: str | None = None, *, active_only: bool = False) -> Sequence[TokenRecord]:
@@ -139,24 +143,26 @@ class Tokens:
         """
         if not changes:
             return self.get(token_id)
-        with self._database.write():
-            row = self._row(token_id)
-            Token.update(**changes).where(Token.id == row.id).execute()
-        return self.get(row.id)
+        return self.get(self._write(token_id, changes))
 
     def revoke(self, token_id: str) -> None:
         """Revoke a token, again where it was revoked before. Raises NotFound."""
         self.update(token_id, {"is_active": False})
 
     def revoke_all(self, project_id: str) -> RevokedTokens:
-        """Revoke every token of a project. Raises NotFound."""
-        with self._database.write():
+        """Revoke every token of a project; of many some at a time. Raises NotFound, OutcomeUnknown after some."""
+        with self._database.read():
             if not Project.select().where(Project.id == project_id).exists():
                 raise NotFound("There is no such project.")
-            of_project = Token.project == project_id
-            revoked = Token.update(is_active=False).where(of_project & Token.is_active).execute()
-            total = Token.select().where(of_project).count()
-        return RevokedTokens(revoked, total - revoked)
+        ids = bulk.token_ids(self._database, project_id)
+        revoked = bulk.change_tokens(self._database, "UPDATE token SET is_active = FALSE WHERE is_active AND", ids)
+        return RevokedTokens(revoked, len(ids) - revoked)
+
+    @transaction
+    def _write(self, token_id: str, changes: TokenChanges) -> str:
+        public_id: str = self._row(token_id).id
+        Token.update(**changes).where(Token.id == public_id).execute()
+        return public_id
 
     def _row(self, token_id: str) -> Token:
         row = self._found(token_id)
@@ -191,14 +197,6 @@ class Tokens:
             created_at=row.created_at,
             last_used_at=row.last_used_at,
         )
-
-    @staticmethod
-    def _require_active_project(project_id: str) -> None:
-        project = Project.get_or_none(Project.id == project_id)
-        if project is None:
-            raise NotFound("There is no such project.")
-        if not project.is_active:
-            raise ProjectInactive(description="Switch the project on before you make tokens for it.")
 
 
 def _expiry(now: int, days: int) -> int:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from store import locks
 from store.database import Database, Statement
 
 
@@ -26,9 +27,8 @@ def withdraw(database: Database, withdrawals: Sequence[Withdrawal]) -> None:
     if not withdrawals:
         return
     requests = database.among("id", [withdrawal.request_id for withdrawal in withdrawals])
-    tokens = database.among("id", [withdrawal.token_id for withdrawal in withdrawals])
     _, rows = database.read_locked(
-        [Statement(f"SELECT id FROM token WHERE {tokens.sql} ORDER BY id", tokens.parameters)],  # noqa: S608
+        [locks.tokens(database, [withdrawal.token_id for withdrawal in withdrawals])],
         Statement(f"SELECT token_id FROM request WHERE settled_at IS NULL AND {requests.sql}", requests.parameters),  # noqa: S608
     )
     database.run(f"DELETE FROM request WHERE settled_at IS NULL AND {requests.sql}", requests.parameters)  # noqa: S608

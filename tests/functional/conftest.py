@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from support.gateway import WAYS, Gateway, Way
+from support.postgresql import Server
 from support.relay import Relay
 from support.upstreams import DemoUpstream, RawUpstream, answer_all
 
@@ -38,10 +39,45 @@ def gateways(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream) -
         yield started
 
 
+@pytest.fixture(scope="session")
+def nodes(
+    tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, postgresql_server: Server
+) -> Iterator[Gateway]:
+    """Four proxies and two management APIs before the demo upstream, on one PostgreSQL."""
+    with Gateway.start(
+        tmp_path_factory.mktemp("nodes"),
+        upstream.url,
+        proxies=4,
+        database_url=postgresql_server.make_database(),
+        LOG_LEVEL="warning",
+    ) as gateway:
+        gateway.add_management()
+        yield gateway
+
+
 @pytest.fixture
-def gateway(gateways: Callable[[Way], Gateway], way: Way) -> Gateway:
-    """A gateway with two proxies before the demo upstream, started in each of the three ways."""
+def engine(request: pytest.FixtureRequest) -> str:
+    """SQLite, unless a test is for each store."""
+    return getattr(request, "param", "sqlite")
+
+
+@pytest.fixture
+def gateway(request: pytest.FixtureRequest, way: Way, engine: str) -> Gateway:
+    """A gateway with several proxies before the demo upstream, started in each of the three ways."""
+    if engine == "postgresql":
+        nodes: Gateway = request.getfixturevalue("nodes")
+        return nodes
+    gateways: Callable[[Way], Gateway] = request.getfixturevalue("gateways")
     return gateways(way)
+
+
+@pytest.fixture
+def database_url(engine: str, request: pytest.FixtureRequest) -> str:
+    """The DATABASE_URL of a new store; empty for the default."""
+    if engine == "sqlite":
+        return ""
+    server: Server = request.getfixturevalue("postgresql_server")
+    return server.make_database()
 
 
 @pytest.fixture(scope="session")

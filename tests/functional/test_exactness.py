@@ -1,5 +1,5 @@
 """Limits are exact under load, while an operator patches, over several proxies; the upstream saw what was counted.
-In each way to start."""
+In each way to start, and on each store."""
 
 import threading
 from collections import Counter
@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from support.gateway import Gateway, Proxy, bearer
+from support.gateway import Gateway, Proxy, bearer, on_each_store
 from support.upstreams import DemoUpstream
+
+pytestmark = on_each_store
 
 CONNECTIONS = 20
 REQUESTS = 200
@@ -63,7 +65,7 @@ def test_a_limit_is_exact_while_the_token_is_patched(gateway: Gateway, upstream:
     assert set(patches) == {200}
 
 
-def test_a_limit_is_exact_over_two_proxies(gateway: Gateway, upstream: DemoUpstream) -> None:
+def test_a_limit_is_exact_over_several_proxies(gateway: Gateway, upstream: DemoUpstream) -> None:
     upstream.clear()
     token = gateway.make_token(max_requests=LIMIT)
     check_exact(gateway, upstream, token, send_all(gateway.proxies, token))
@@ -77,13 +79,12 @@ def test_unlimited_tokens_are_counted_as_exactly(gateway: Gateway, upstream: Dem
     assert gateway.token(token["id"])["request_count"] == REQUESTS
 
 
-def test_counts_survive_kill_9(upstream: DemoUpstream, tmp_path: Path) -> None:
-    with Gateway.start(tmp_path, upstream.url) as gateway:
+def test_counts_survive_kill_9(upstream: DemoUpstream, tmp_path: Path, database_url: str) -> None:
+    with Gateway.start(tmp_path, upstream.url, database_url=database_url) as gateway:
         token = gateway.make_token()
         for _ in range(10):
             httpx.get(f"{gateway.url}/v1/models", headers=bearer(token)).raise_for_status()
         gateway.proxies[0].process.kill()
-        if gateway.management:
-            gateway.management.kill()
+        gateway.management.kill()
         gateway.start_management()
         assert gateway.token(token["id"])["request_count"] == 10

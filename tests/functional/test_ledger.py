@@ -22,9 +22,14 @@ def upstream() -> Iterator[MeteredUpstream]:
         yield upstream
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: MeteredUpstream) -> Iterator[Gateway]:
-    with Gateway.start(tmp_path_factory.mktemp("ledger"), upstream.url, proxies=2, LOG_LEVEL="warning") as gateway:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def gateway(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, upstream: MeteredUpstream
+) -> Iterator[Gateway]:
+    url = request.getfixturevalue("postgresql_server").make_database() if request.param == "postgresql" else ""
+    with Gateway.start(
+        tmp_path_factory.mktemp("ledger"), upstream.url, proxies=2, database_url=url, LOG_LEVEL="warning"
+    ) as gateway:
         yield gateway
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
-from support.gateway import Gateway, bearer
+from support.gateway import Gateway, bearer, on_each_store
 from support.ledger import without_usage
-from support.stores import make_many_tokens, make_settings, opened, set_columns
+from support.stores import make_many_tokens, set_columns
 
 from store import clock
 
@@ -20,13 +20,14 @@ def status(gateway: Gateway, token: dict[str, Any]) -> int:
     return httpx.get(f"{gateway.url}/v1/models", headers=bearer(token)).status_code
 
 
-def test_ten_thousand_tokens_are_listed(tmp_path: Path) -> None:
-    gateway = Gateway(tmp_path, "http://127.0.0.1:9")
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)
+def test_ten_thousand_tokens_are_listed(tmp_path: Path, database_url: str) -> None:
+    gateway = Gateway(tmp_path, "http://127.0.0.1:9", database_url=database_url)
     try:
         gateway.start_management()
         project_id, other = (gateway.make_project()["id"] for _ in range(2))
         first = gateway.make_token(other)
-        with opened(make_settings(tmp_path)) as store:
+        with gateway.store() as store:
             made = make_many_tokens(store, project_id, MANY)
         found = gateway.manage("GET", "/manage/tokens").json()
         assert found[-1] == first
@@ -69,10 +70,11 @@ def test_expiry(gateway: Gateway, fields: dict[str, Any], days: int) -> None:
     assert status(gateway, token) == 200
 
 
+@on_each_store
 def test_a_token_ends_at_the_second_that_is_shown(gateway: Gateway) -> None:
     """Neither before it nor after: what is shown is what is stored."""
     token = gateway.make_token(expires_in_days=1)
-    with opened(make_settings(gateway.folder)) as store:
+    with gateway.store() as store:
         [(stored,)] = store.database.execute("SELECT expires_at FROM token WHERE id = ?", [token["id"]])
         shown = datetime.fromisoformat(token["expires_at"])
         assert datetime.fromtimestamp(stored / clock.SECOND, UTC) == shown
@@ -82,6 +84,7 @@ def test_a_token_ends_at_the_second_that_is_shown(gateway: Gateway) -> None:
     assert listed == []
 
 
+@on_each_store
 @pytest.mark.parametrize("limit", [0, 1, LARGEST - 1, LARGEST])
 def test_limits(gateway: Gateway, limit: int) -> None:
     made, patched = gateway.make_token(max_requests=limit), gateway.make_token(max_requests=5)
@@ -91,10 +94,11 @@ def test_limits(gateway: Gateway, limit: int) -> None:
         assert [status(gateway, token) for _ in range(2)] == [200, 429 if limit == 1 else 200]
 
 
+@on_each_store
 @pytest.mark.parametrize("limit", [0, LARGEST])
 def test_the_count_at_the_end_of_all_numbers(gateway: Gateway, limit: int) -> None:
     token = gateway.make_token(max_requests=limit)
-    with opened(make_settings(gateway.folder)) as store:
+    with gateway.store() as store:
         set_columns(store, "token", token["id"], request_count=LARGEST - 1)
     assert status(gateway, token) == 200
     assert gateway.token(token["id"])["request_count"] == LARGEST

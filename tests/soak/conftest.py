@@ -1,12 +1,32 @@
-"""What the tests of balancers share. Each test has a balancer of its own, and a token."""
+"""The stores of the slow tests, and what the tests of balancers share: each has a balancer of its own, and a token."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from support.balanced_site import Site, Stage, answer
 from support.balancers import KINDS, Balancer
 from support.gateway import Gateway
+from support.postgresql import Server
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine."""
+    engine: str = request.param
+    return engine
+
+
+@pytest.fixture(scope="module")
+def new_database_url(engine: str, postgresql_server: Server) -> Callable[[], str]:
+    """What returns the DATABASE_URL of a new store; empty for the default."""
+    return postgresql_server.make_database if engine == "postgresql" else str
+
+
+@pytest.fixture
+def database_url(new_database_url: Callable[[], str]) -> str:
+    """The DATABASE_URL of a test's own store."""
+    return new_database_url()
 
 
 @pytest.fixture(scope="module")

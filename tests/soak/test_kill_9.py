@@ -119,8 +119,8 @@ def seen_by(upstream: DemoUpstream) -> Counter[str]:
 
 
 @pytest.mark.parametrize("target", ["proxy", "management", "both"])
-def test_counts_after_kill_9(tmp_path: Path, upstream: DemoUpstream, target: Target) -> None:
-    with Gateway.start(tmp_path, upstream.url, LOG_LEVEL="warning") as gateway:
+def test_counts_after_kill_9(tmp_path: Path, upstream: DemoUpstream, target: Target, database_url: str) -> None:
+    with Gateway.start(tmp_path, upstream.url, database_url=database_url, LOG_LEVEL="warning") as gateway:
         project = gateway.make_project()["id"]
         for number in range(1, ROUNDS + 1):
             upstream.clear()
@@ -164,7 +164,6 @@ def check_patched(gateway: Gateway, token_id: str, operator: Operator) -> None:
 
 
 def _victims(gateway: Gateway, target: Target) -> list[Process]:
-    assert gateway.management is not None
     return {
         "proxy": [gateway.proxies[-1].process],
         "management": [gateway.management],

@@ -21,10 +21,10 @@ TOKENS = 8
 CLIENTS = 24
 
 
-def test_the_ledger_is_what_the_upstream_knows(tmp_path: Path) -> None:
+def test_the_ledger_is_what_the_upstream_knows(tmp_path: Path, database_url: str) -> None:
     with (
         MeteredUpstream() as upstream,
-        Gateway.start(tmp_path, upstream.url, proxies=2, LOG_LEVEL="warning") as gateway,
+        Gateway.start(tmp_path, upstream.url, proxies=2, database_url=database_url, LOG_LEVEL="warning") as gateway,
     ):
         project = gateway.make_project()["id"]
         tokens = [gateway.make_token(project) for _ in range(TOKENS)]

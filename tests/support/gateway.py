@@ -1,7 +1,8 @@
-"""The gateway under test: the real processes on a data folder of their own."""
+"""The gateway under test: the real processes on a data folder of their own, or on a database that they share."""
 
 import contextlib
 import functools
+import itertools
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,25 +10,37 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import httpx
+import pytest
 from mitmproxy.certs import CertStore
 
+from store.bootstrap import Store
 from support.processes import Process, clean_environment, free_port, python, tool
+from support.stores import make_settings, opened
 from support.upstreams import KEY
 
 MANAGEMENT_TOKEN = "management-token-of-the-tests"
+ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+"""For processes that share a database, and no folder."""
 
 type Way = Literal["launcher", "launcher --web", "mitmdump", "mitmweb"]
 WAYS: tuple[Way, ...] = ("launcher", "mitmdump", "mitmweb")
 
+on_each_store = pytest.mark.parametrize(
+    ("way", "engine"), [*((way, "sqlite") for way in WAYS), ("launcher", "postgresql")], indirect=True
+)
+"""For tests whose outcome the store decides."""
+
 
 class Gateway:
-    """A data folder, a proxy (or several) and a management API on it, each a process on a port of its own."""
+    """A store, a proxy (or several) and a management API on it (or several), each a process on a port of its own.
 
-    def __init__(self, folder: Path, upstream_url: str, **settings: str) -> None:
+    With a `database_url` each process is as on a machine of its own, with a data folder that no other has.
+    """
+
+    def __init__(self, folder: Path, upstream_url: str, *, database_url: str = "", **settings: str) -> None:
         self.folder = folder
         self.data = folder / "data"
-        self.manage_port = free_port()
-        self.manage_url = f"http://127.0.0.1:{self.manage_port}"
+        self.manage_ports = [free_port()]
         self.env = {
             **clean_environment(),
             "UPSTREAM_URL": upstream_url,
@@ -36,10 +49,12 @@ class Gateway:
             "MANAGEMENT_TOKEN": MANAGEMENT_TOKEN,
             "HOME": str(folder),  # mitmdump keeps files there
             "LOG_LEVEL": "debug",
+            **({"DATABASE_URL": database_url, "ENCRYPTION_KEY": ENCRYPTION_KEY} if database_url else {}),
             **settings,
         }
         self.proxies: list[Proxy] = []
-        self.management: Process | None = None
+        self.managements: dict[int, Process] = {}
+        self._turns = itertools.count()
         self.data.mkdir(mode=0o700, exist_ok=True)
         for authority in (self.data / "mitmproxy", folder / ".mitmproxy"):  # the gateway's, and mitmdump's own
             authority.mkdir(exist_ok=True)
@@ -49,12 +64,19 @@ class Gateway:
     @classmethod
     @contextlib.contextmanager
     def start(
-        cls, folder: Path, upstream_url: str, *, way: Way = "launcher", proxies: int = 1, **settings: str
+        cls,
+        folder: Path,
+        upstream_url: str,
+        *,
+        way: Way = "launcher",
+        proxies: int = 1,
+        database_url: str = "",
+        **settings: str,
     ) -> Iterator[Self]:
         """Run a management API and `proxies` proxies until the block ends."""
-        gateway = cls(folder, upstream_url, **settings)
+        gateway = cls(folder, upstream_url, database_url=database_url, **settings)
         try:
-            management = gateway._spawn_management()
+            management = gateway._spawn_management(gateway.manage_port)
             for proxy in [gateway._spawn_proxy(way) for _ in range(proxies)]:
                 proxy.process.wait_for_port(proxy.port)
             management.wait_for_port(gateway.manage_port)
@@ -63,27 +85,42 @@ class Gateway:
             gateway.stop()
 
     def start_management(self) -> Process:
-        management = self._spawn_management()
+        """Start the first management API, again where it has ended."""
+        management = self._spawn_management(self.manage_port)
         management.wait_for_port(self.manage_port)
         return management
+
+    def add_management(self) -> None:
+        """Start one more management API, on a port of its own."""
+        port = free_port()
+        self.manage_ports.append(port)
+        self._spawn_management(port).wait_for_port(port)
 
     def start_proxy(self, way: Way = "launcher") -> "Proxy":
         proxy = self._spawn_proxy(way)
         proxy.process.wait_for_port(proxy.port)
         return proxy
 
-    def _spawn_management(self) -> Process:
-        self.management = Process(python("-m", "manage_api"), env=self.env, log=self.folder / "management.log")
-        return self.management
+    def _spawn_management(self, port: int) -> Process:
+        name = f"management{self.manage_ports.index(port)}"
+        env = {**self._machine(name), "MANAGE_LISTEN": f"127.0.0.1:{port}"}
+        self.managements[port] = Process(python("-m", "manage_api"), env=env, log=self.folder / f"{name}.log")
+        return self.managements[port]
 
     def _spawn_proxy(self, way: Way) -> "Proxy":
-        number, port, web_port = len(self.proxies), free_port(), free_port()
-        env = {**self.env, "PROXY_LISTEN": f"127.0.0.1:{port}", "WEB_LISTEN": f"127.0.0.1:{web_port}"}
+        name, port, web_port = f"proxy{len(self.proxies)}", free_port(), free_port()
+        listen = {"PROXY_LISTEN": f"127.0.0.1:{port}", "WEB_LISTEN": f"127.0.0.1:{web_port}"}
         process = Process(
-            _command(way, self.env["UPSTREAM_URL"], port, web_port), env=env, log=self.folder / f"proxy{number}.log"
+            _command(way, self.env["UPSTREAM_URL"], port, web_port),
+            env={**self._machine(name), **listen},
+            log=self.folder / f"{name}.log",
         )
         self.proxies.append(Proxy(process, port, web_port))
         return self.proxies[-1]
+
+    def _machine(self, name: str) -> dict[str, str]:
+        """Return the environment of a process, on a machine of its own where that can be."""
+        return {**self.env, "DATA_DIR": str(self.folder / name)} if "DATABASE_URL" in self.env else self.env
 
     def use(self, process: Process, port: int) -> None:
         """Take a proxy that was started in a way of the test's own."""
@@ -101,8 +138,28 @@ class Gateway:
             process.signal(signal.SIGTERM)
 
     def _running(self) -> list[Process]:
-        processes = [self.management, *(proxy.process for proxy in self.proxies)]
-        return [process for process in processes if process is not None and process.is_running()]
+        processes = [*self.managements.values(), *(proxy.process for proxy in self.proxies)]
+        return [process for process in processes if process.is_running()]
+
+    @contextlib.contextmanager
+    def store(self) -> Iterator[Store]:
+        """Open the store past the processes."""
+        shared = {name.lower(): self.env[name] for name in ("DATABASE_URL", "ENCRYPTION_KEY") if name in self.env}
+        with opened(make_settings(self.folder, **shared)) as store:
+            yield store
+
+    @property
+    def management(self) -> Process:
+        """The first management API."""
+        return self.managements[self.manage_port]
+
+    @property
+    def manage_port(self) -> int:
+        return self.manage_ports[0]
+
+    @property
+    def manage_url(self) -> str:
+        return f"http://127.0.0.1:{self.manage_port}"
 
     @property
     def port(self) -> int:
@@ -113,9 +170,14 @@ class Gateway:
         return self.proxies[0].url
 
     def manage(self, method: str, path: str, body: object = None, *, token: str = MANAGEMENT_TOKEN) -> httpx.Response:
-        """Send one request to the management API."""
+        """Send one request to the management API; of several, to each in its turn."""
+        port = self.manage_ports[next(self._turns) % len(self.manage_ports)]
         return httpx.request(
-            method, f"{self.manage_url}{path}", json=body, headers={"Authorization": f"Bearer {token}"}, timeout=30
+            method,
+            f"http://127.0.0.1:{port}{path}",
+            json=body,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=30,
         )
 
     def make_project(self, name: str = "Tests", api_key: str = KEY) -> dict[str, Any]:

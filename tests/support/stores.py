@@ -56,7 +56,7 @@ def make_token(store: Store, **fields: Any) -> TokenRecord:
 
 
 def make_many_tokens(store: Store, project_id: str, number: int) -> list[tuple[str, str]]:
-    """Add tokens in one go, the last one newest; return their ids and values."""
+    """Add tokens quickly, the last one newest; return their ids and values."""
     made = [(str(uuid.uuid4()), str(uuid.uuid4())) for _ in range(number)]
     now = clock.now()
     rows = [
@@ -71,8 +71,8 @@ def make_many_tokens(store: Store, project_id: str, number: int) -> list[tuple[s
         )
         for age, (token_id, value) in enumerate(made)
     ]
-    with store.database.write():
-        for chunk in itertools.batched(rows, 1000):
+    for chunk in itertools.batched(rows, 1000):
+        with store.database.write():
             store.database.run(
                 "INSERT INTO token (id, project_id, lookup, sealed_value, created_at, expires_at, is_active,"  # noqa: S608
                 f" request_count, max_requests) VALUES {', '.join(['(?, ?, ?, ?, ?, ?, ?, 0, 0)'] * len(chunk))}",

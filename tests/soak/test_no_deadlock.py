@@ -1,0 +1,37 @@
+"""All that is ever done to a store, at once and on the same rows: nobody waits for somebody who waits for him, nothing
+fails, and no count is lost.
+
+`./run.sh soak -s tests/soak/test_no_deadlock.py` prints what was done.
+"""
+
+from pathlib import Path
+
+from support import crowd
+from support.postgresql import QUICK, Server
+from support.stores import make_settings, opened
+
+SECONDS = 60
+RING = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,MTEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+
+COUNTS = "SELECT id, request_count FROM token WHERE request_count <> 0 ORDER BY id"
+ROWS = "SELECT token_id, COUNT(*) FROM request WHERE instance_id <> ? GROUP BY token_id ORDER BY token_id"
+
+
+def test_nobody_waits_for_who_waits_for_him(tmp_path: Path) -> None:
+    with Server.running(*QUICK, "-c", "deadlock_timeout=50ms", "-c", "log_lock_waits=on") as server:
+        settings = make_settings(
+            tmp_path, database_url=server.make_database(), encryption_key=RING, store_timeout=10, log_level="error"
+        )
+        with opened(settings) as store:
+            rows = crowd.make_rows(store)
+            for name, seen in crowd.run(settings, rows, SECONDS).items():
+                print(f"{name}: {dict(seen)}")
+                assert not [what for what in seen if what.startswith("fault")]
+            counts = store.database.execute(COUNTS)
+            assert counts == store.database.execute(ROWS, [crowd.GONE])
+            assert not store.database.execute("SELECT id FROM request WHERE settled_at IS NULL")
+        log = (server.folder / "log").read_text()
+        print(
+            f"waits of more than 50 ms: {log.count('still waiting for')}, deadlocks: {log.count('deadlock detected')}"
+        )
+        assert "deadlock detected" not in log

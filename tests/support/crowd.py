@@ -1,0 +1,175 @@
+"""Processes that do to a store all that is ever done to one, at once and on the same rows."""
+
+import asyncio
+import functools
+import multiprocessing
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from decimal import Decimal
+from typing import NamedTuple
+
+from store import bulk, instances
+from store.admission import Admission
+from store.bootstrap import Store
+from store.errors import GatewayError, StoreUnavailable
+from store.ledger import Ledger, Opened, Settlement
+from store.prices import OwnPrices
+from store.projects import Projects
+from store.rotation import Rotation
+from store.settings import Settings
+from store.tokens import Tokens
+from store.usage import Consumption, Metered, Source
+from store.withdrawals import Withdrawal
+from support.stores import API_KEY, make_many_tokens, opened, opening
+
+CLIENTS = 16
+"""Of each process that admits."""
+
+TOKENS = 60
+"""Of each of the projects."""
+
+GONE = "00000000-0000-4000-8000-00000000dead"
+RATES = {"input": Decimal(1)}
+
+
+class Rows(NamedTuple):
+    """What all use: projects, and the ids and values of their tokens."""
+
+    projects: Sequence[str]
+    tokens: Sequence[tuple[str, str]]
+
+    def project(self) -> str:
+        return random.choice(self.projects)  # noqa: S311 - no secret
+
+    def token(self) -> tuple[str, str]:
+        return random.choice(self.tokens)  # noqa: S311
+
+
+def make_rows(store: Store) -> Rows:
+    projects = [Projects(store).create("Kept", API_KEY).id for _ in range(2)]
+    return Rows(projects, [token for project_id in projects for token in make_many_tokens(store, project_id, TOKENS)])
+
+
+def admit(store: Store, rows: Rows, seconds: float) -> Counter[str]:
+    """Be a node: admit requests of all tokens; settle most, and take back some."""
+    admission, seen, until = Admission(store), Counter[str](), time.monotonic() + seconds
+
+    async def client() -> None:
+        while time.monotonic() < until:
+            try:
+                admitted = await admission.admit(rows.token()[1], opening())
+            except GatewayError as error:
+                seen[_fault(error)] += 1
+                await asyncio.sleep(0)
+                continue
+            seen["done"] += 1
+            if random.random() < 0.9:  # noqa: S311
+                used = (Consumption("gpt-4o", {"input_tokens": 1}),)
+                admission.settle(Settlement(admitted.opened, metered=Metered(Source.OBSERVED, used)))
+            else:
+                withdrawal = Withdrawal(admitted.opened.request_id, admitted.opened.token_id)
+                admission._writer.leave(withdrawal)  # noqa: SLF001 - what it does itself when a COMMIT is in doubt
+
+    async def clients() -> None:
+        await asyncio.gather(*(client() for _ in range(CLIENTS)))
+
+    asyncio.run(clients())
+    admission.close()
+    return seen
+
+
+def _again(act: Callable[[Store, Rows], object], store: Store, rows: Rows, seconds: float) -> Counter[str]:
+    """Do something over and over; count what came of it."""
+    seen, until = Counter[str](), time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            act(store, rows)
+            seen["done"] += 1
+        except GatewayError as error:
+            seen[_fault(error)] += 1
+    return seen
+
+
+def _fault(error: GatewayError) -> str:
+    """Tell refusals, which belong to it, from faults."""
+    return f"fault: {error!r} {error.__cause__}" if isinstance(error, StoreUnavailable) else "refused"
+
+
+def revoke_all(store: Store, rows: Rows) -> None:
+    Tokens(store).revoke_all(rows.project())
+    time.sleep(0.05)  # in which some are brought back
+
+
+def bring_back(store: Store, rows: Rows) -> None:
+    Tokens(store).update(rows.token()[0], {"is_active": True})
+
+
+def switch(store: Store, rows: Rows) -> None:
+    project_id = rows.project()
+    Projects(store).update(project_id, {"is_active": False})
+    Projects(store).update(project_id, {"is_active": True, "api_key": API_KEY})
+
+
+def come_and_go(store: Store, rows: Rows) -> None:
+    """Make a project with tokens and a price, and one more token of another; delete the project."""
+    project_id = Projects(store).create("Short-lived", API_KEY).id
+    make_many_tokens(store, project_id, 3 * bulk.BATCH)
+    OwnPrices(store).set(RATES, project_id=project_id)
+    OwnPrices(store).set(RATES, model="gpt-4o")
+    Projects(store).delete(project_id)
+    Tokens(store).create(rows.project())
+
+
+def rotate(store: Store, _: Rows) -> None:
+    for _batch in Rotation(store).batches():
+        pass
+
+
+def leave(store: Store, rows: Rows) -> None:
+    """Leave requests of a process that is gone, and settle them, as all others do."""
+    with store.database.write():
+        requests = [(opening(), rows.token()[0], rows.project()) for _ in range(50)]
+        opened_rows = [
+            (one, Opened(one.request_id, store.database.now(), project_id, token_id, one.endpoint))
+            for one, token_id, project_id in requests
+        ]
+        Ledger(store.database).open(GONE, opened_rows)
+    instances.settle_left(store.database, Ledger(store.database), GONE)
+
+
+ACTS: Mapping[str, Callable[[Store, Rows, float], Counter[str]]] = {
+    "admit": admit,
+    "admit too": admit,
+    "admit as well": admit,
+    **{
+        act.__name__: functools.partial(_again, act)
+        for act in (revoke_all, bring_back, switch, come_and_go, rotate, leave)
+    },
+    "leave too": functools.partial(_again, leave),
+    "revoke_all too": functools.partial(_again, revoke_all),
+}
+
+
+def _act(name: str, settings: Settings, rows: Rows, seconds: float) -> Counter[str]:
+    bulk.BATCH = 20
+    if name == "rotate":
+        first, second = ((settings.encryption_key and settings.encryption_key.get_secret_value()) or "").split(",")
+        turned = Settings(**{**settings.model_dump(), "encryption_key": f"{second},{first}"})
+        until, seen = time.monotonic() + seconds, Counter[str]()
+        while time.monotonic() < until:
+            for ring in (turned, settings):
+                with opened(ring) as store:
+                    seen += ACTS[name](store, rows, 0.1)
+        return seen
+    with opened(settings) as store:
+        return ACTS[name](store, rows, seconds)
+
+
+def run(settings: Settings, rows: Rows, seconds: float) -> dict[str, Counter[str]]:
+    """Do all at once, each in a process of its own; return what came of each."""
+    with ProcessPoolExecutor(len(ACTS), mp_context=multiprocessing.get_context("spawn")) as pool:
+        acting = {name: pool.submit(_act, name, settings, rows, seconds) for name in ACTS}
+        return {name: future.result() for name, future in acting.items()}

@@ -1,0 +1,48 @@
+"""How much of the machine others take while a test runs: what is slow then says nothing about the gateway."""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Others:
+    """Watches the processors from its making on."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._busy, self._own = _busy(), _own()
+
+    def share(self) -> float:
+        """Return the share of all processors that was not idle, nor this process's and its descendants'."""
+        taken = (_busy() - self._busy) - (_own() - self._own)
+        return max(0.0, taken) / _TICKS / (time.monotonic() - self._started) / len(os.sched_getaffinity(0))
+
+
+def _busy() -> int:
+    """Return the ticks that the processors have been busy."""
+    user, nice, system, _idle, _waiting, interrupts, soft, stolen, *_ = (
+        int(ticks) for ticks in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    )
+    return user + nice + system + interrupts + soft + stolen
+
+
+def _own() -> int:
+    return sum(sum(map(int, _fields(pid)[11:15])) for pid in _tree(os.getpid()))
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in children.read_text().split():
+            yield from _tree(int(child))
+
+
+def _fields(pid: int) -> list[str]:
+    """Return what /proc tells of a process after its name; of one that has just ended nothing."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
