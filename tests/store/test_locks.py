@@ -144,7 +144,7 @@ def test_sums_are_locked_before_the_tokens(store: Store) -> None:
 
     def record() -> None:
         with store.database.write():
-            notes = [Withdrawal("none", token.id), settlement]
+            notes: list[Settlement | Withdrawal] = [Withdrawal("none", token.id), settlement]
             admission._record(notes, alone=True)  # noqa: SLF001 - what the writer does
 
     meanwhile(store, "SELECT start FROM daily_usage FOR UPDATE", record, "SELECT id FROM token FOR UPDATE NOWAIT")
