@@ -388,6 +388,16 @@ def test_a_server_that_takes_no_writes_any_more_is_left_for_the_next_host(
         own_server.execute("SELECT pg_reload_conf()")
 
 
+def test_a_host_that_hangs_is_left_for_the_next(postgresql_server: Server, relay: TcpRelay) -> None:
+    relay.hang()
+    hosts = f"127.0.0.1:{relay.port},127.0.0.1:{postgresql_server.port}"
+    database = PostgresqlDatabase(f"postgresql://postgres@{hosts}/postgres", TIMEOUT)
+    started = time.monotonic()
+    database.check()
+    assert time.monotonic() - started < CONNECT + LATITUDE
+    database.close()
+
+
 def insert(database: PostgresqlDatabase) -> None:
     with database.write():
         database.run("INSERT INTO demoted VALUES ('never')")
