@@ -70,6 +70,9 @@ class _Engine(peewee.PostgresqlDatabase):
     def __init__(self, url: str, timeout: float) -> None:
         super().__init__("postgresql", prefer_psycopg3=True)
         self._open = functools.partial(connect, url, timeout)
+        # Threads would connect one after the other, each for as long as a server that hangs makes it wait. What peewee
+        # guards are the states of connections, which are each thread's own.
+        self._lock = contextlib.nullcontext()
 
     def _connect(self) -> Connection:
         return self._open()

@@ -103,6 +103,21 @@ def test_a_network_that_hangs_while_connecting_is_given_up_too(database: Postgre
     assert took(lambda: write(database), StoreUnreachable) < CONNECT + LATITUDE
 
 
+def test_threads_do_not_wait_for_each_other_to_connect(database: PostgresqlDatabase, relay: TcpRelay) -> None:
+    database.close()
+    relay.hang()
+    times: list[float] = []
+    threads = [
+        threading.Thread(target=lambda: times.append(took(lambda: names(database), StoreUnreachable))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(times) == len(threads)
+    assert max(times) < CONNECT + LATITUDE
+
+
 def test_the_time_that_connecting_takes_is_the_transactions(database: PostgresqlDatabase, relay: TcpRelay) -> None:
     database.close()
     relay.hang()
