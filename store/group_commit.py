@@ -201,9 +201,9 @@ class GroupCommit[Item, Result, Note]:
                     self._wait_for_store(error, batch)
                 elif not isinstance(error, StoreLocked) and not notes:
                     _refuse(batch, _refusal(error))
-                if notes and not (batch and isinstance(error, StoreLocked)):
+                if notes:
                     self._postpone_notes()
-                    notes = []  # it may be they that fail, and must not be
+                    notes = []  # it may be they that fail, or wait for others, and must not be
             else:
                 self._note_success(notes)
                 self._take_back(self._finish(taken, outcomes))
@@ -222,6 +222,7 @@ class GroupCommit[Item, Result, Note]:
         def doubt() -> None:
             for ticket in taken:
                 ticket.doubt()
+            _refuse_late(taken)
 
         deadline = min((ticket.deadline for ticket in batch), default=None)
         patience = None if batch else NOTE_PATIENCE
@@ -297,10 +298,13 @@ class GroupCommit[Item, Result, Note]:
 
 def _still_waiting[Item, Result](batch: list[Ticket[Item, Result]]) -> list[Ticket[Item, Result]]:
     """Return the items whose time is not over; refuse the others, unless that is done."""
-    now = time.monotonic()
-    late = [ticket for ticket in batch if ticket.deadline <= now]
-    _refuse(late, StoreUnavailable())
+    _refuse_late(batch)
     return [ticket for ticket in batch if ticket.is_waiting]
+
+
+def _refuse_late[Item, Result](batch: Sequence[Ticket[Item, Result]]) -> None:
+    now = time.monotonic()
+    _refuse([ticket for ticket in batch if ticket.deadline <= now], StoreUnavailable())
 
 
 def _refused[Result](outcome: Result | GatewayError) -> GatewayError:

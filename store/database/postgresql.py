@@ -50,6 +50,9 @@ _IN_THE_WAY = frozenset(
 _LOST = ("08", "57")
 """Classes of errors that end a connection."""
 
+_OF_THE_SERVER = ("53", "58", "XX")
+"""Classes of errors that no other data would help: a full disk, say."""
+
 _WRONG_SERVER = frozenset(
     {
         "25006",  # read_only_sql_transaction: it was the primary once
@@ -65,6 +68,9 @@ class _Engine(peewee.PostgresqlDatabase):
     def __init__(self, url: str, timeout: float) -> None:
         super().__init__("postgresql", prefer_psycopg3=True)
         self._open = functools.partial(connect, url, timeout)
+        # Threads would connect one after the other, each for as long as a server that hangs makes it wait. What peewee
+        # guards are the states of connections, which are each thread's own.
+        self._lock = contextlib.nullcontext()
 
     def _connect(self) -> Connection:
         return self._open()
@@ -139,7 +145,6 @@ class PostgresqlDatabase(Database):
         with self._limited(limit) as connection:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
-                connection.execute("SELECT set_config('statement_timeout', %s, true)", [f"{limit:g}s"])
                 yield
             finally:
                 roll_back(connection)
@@ -154,14 +159,13 @@ class PostgresqlDatabase(Database):
         in_doubt: Callable[[], None] | None = None,
     ) -> Iterator[None]:
         """Write to the rows that are locked on the way."""
-        now = time.monotonic()
-        until = now + self.timeout if deadline is None else deadline
-        # The other half is for finding out what became of it.
-        limit = max((until - now) / 2, SHORTEST_ATTEMPT)
-        with self._limited(limit + GRACE) as connection:
+        until = time.monotonic() + self.timeout if deadline is None else deadline
+        with self._connected() as connection:
+            # The other half is for finding out what became of it.
+            limit = max((until - time.monotonic()) / 2, SHORTEST_ATTEMPT)
             attempt = Attempt(connection, limit, limit if patience is None else min(patience, limit))
             try:
-                with attempt.running(pipelined=pipelined):
+                with connection.limited(limit + GRACE), attempt.running(pipelined=pipelined):
                     yield
             except psycopg.Error:
                 if not attempt.is_in_doubt:
@@ -173,7 +177,7 @@ class PostgresqlDatabase(Database):
 
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
-        """Undo a part alone, unless the connection is lost or others are in the way."""
+        """Undo a part alone, unless the fault is the server's, or others are in the way."""
         connection = self._current()
         connection.execute("SAVEPOINT part")
         try:
@@ -181,7 +185,7 @@ class PostgresqlDatabase(Database):
             connection.await_answers()
         except Exception as error:
             fault = _translated(error)
-            if isinstance(fault, StoreLocked | StoreUnreachable):
+            if isinstance(fault, StoreLocked | StoreUnreachable) or _is_of_the_server(error):
                 raise fault from error
             with contextlib.suppress(psycopg.Error):
                 connection.await_answers()  # what was sent after the fault is skipped up to here
@@ -248,8 +252,8 @@ class PostgresqlDatabase(Database):
         self.run(f"TRUNCATE {', '.join(tables)}")
 
     @contextlib.contextmanager
-    def _limited(self, seconds: float) -> Iterator[Connection]:
-        """Use this thread's connection, or a new one; all answers have to come within some seconds."""
+    def _connected(self) -> Iterator[Connection]:
+        """Use this thread's connection, or a new one."""
         with self._translated_faults():
             connection = self._current()
             if connection.began_at is not None:  # a part of a writing transaction, which has its own limit
@@ -258,11 +262,14 @@ class PostgresqlDatabase(Database):
             if connection.was_ended():
                 self.close()
                 connection = self._current()
-            connection.limit = math.inf if self._is_starting else time.monotonic() + seconds
-            try:
-                yield connection
-            finally:
-                connection.limit = math.inf
+            yield connection
+
+    @contextlib.contextmanager
+    def _limited(self, seconds: float) -> Iterator[Connection]:
+        """Use a connection to read; all answers have to come within some seconds."""
+        limit = math.inf if self._is_starting else seconds
+        with self._connected() as connection, connection.limited(limit, cancels=True):
+            yield connection
 
     def _current(self) -> Connection:
         connection: Connection = self.engine.connection()
@@ -303,9 +310,19 @@ class PostgresqlDatabase(Database):
             raise fault from error
 
 
+def _cause(error: Exception) -> Exception:
+    cause: Exception = getattr(error, "orig", error)  # peewee keeps the driver's error
+    return cause
+
+
+def _is_of_the_server(error: Exception) -> bool:
+    cause = _cause(error)
+    return isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith(_OF_THE_SERVER)
+
+
 def _translated(error: Exception) -> Exception:
     """Return what the store's users are told of an error; others' errors as they are."""
-    cause = getattr(error, "orig", error)  # peewee keeps the driver's error
+    cause = _cause(error)
     if not isinstance(cause, psycopg.Error):
         return StoreUnavailable() if isinstance(error, peewee.PeeweeException) else error
     if cause.sqlstate in _IN_THE_WAY:

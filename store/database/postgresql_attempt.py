@@ -22,15 +22,22 @@ _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 _SET = (
     "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true),"
     " set_config('idle_in_transaction_session_timeout', %s, true),"
-    f" {NOW}, CAST(pg_current_xact_id() AS TEXT), pg_backend_pid(), pg_postmaster_start_time()"
+    f" {NOW}, CAST(pg_current_xact_id() AS TEXT), pg_backend_pid(),"
+    " pg_postmaster_start_time(), pg_stat_get_bgwriter_stat_reset_time()"
 )
 
-# After a failover another transaction may have the number: the one that had it was lost.
-_STATUS = "SELECT pg_xact_status(CAST(CAST(%s AS TEXT) AS xid8)) WHERE pg_postmaster_start_time() = %s"
+# After a failover or a crash another transaction may have the number: the one that had it was lost. After a crash of
+# one of its processes a server goes on without a new start, but loses its statistics.
+_STATUS = (
+    "SELECT pg_xact_status(CAST(CAST(%s AS TEXT) AS xid8))"
+    " WHERE (pg_postmaster_start_time(), pg_stat_get_bgwriter_stat_reset_time()) = (%s, %s)"
+)
 
+# One that is committing is left alone: told to end, it would wait for its standby no longer, and be committed here.
 _END = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE pid = %s AND backend_xid = CAST(CAST(CAST(%s AS TEXT) AS xid8) AS xid)"
+    " AND (state <> 'active' OR query <> 'COMMIT')"
 )
 
 
@@ -49,10 +56,11 @@ class Witness(NamedTuple):
     xid: str
     backend: int
     server_start: Any
+    statistics_reset: Any
 
     def status(self, connection: Connection) -> Status:
         """Ask what has become of it. One that is still open is told to end: its locks hold up others."""
-        rows = connection.execute(_STATUS, [self.xid, self.server_start]).fetchall()
+        rows = connection.execute(_STATUS, [self.xid, self.server_start, self.statistics_reset]).fetchall()
         status = Status(rows[0][0] or Status.UNKNOWN) if rows else Status.UNKNOWN
         if status is Status.IN_PROGRESS:
             connection.execute(_END, [self.backend, self.xid])

@@ -17,6 +17,9 @@ from psycopg.abc import RV, PQGen
 INTERVAL = 0.02
 """Seconds between two looks at the clock, while nothing comes from the server."""
 
+CANCEL_TIMEOUT = 0.25
+"""Seconds in which a server that is well takes a cancellation."""
+
 SHORTEST_CONNECT = 2
 """Seconds that the library gives a connection at least."""
 
@@ -27,11 +30,13 @@ _MAX_NAME = 63
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that is closed when an answer does not come in time. `limit` is a time of the monotonic clock."""
+    """A connection that is closed when an answer does not come in time."""
 
-    limit = math.inf
     began_at: Callable[[], int] | None = None
     """Tells when the writing transaction began that is open, in microseconds."""
+    _limit = math.inf
+    """A time of the monotonic clock."""
+    _cancels = False
     _open_pipeline: psycopg.Pipeline | None = None
 
     @contextlib.contextmanager
@@ -53,13 +58,26 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         """Tell whether the server has ended it, as far as can be seen without asking: then there is an end to read."""
         if self.closed:
             return True
-        poll = select.poll()
+        poll = select.poll()  # `select` takes no number above 1023
         poll.register(self.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
+    @contextlib.contextmanager
+    def limited(self, seconds: float, *, cancels: bool = False) -> Iterator[None]:
+        """Let all answers that are waited for inside come within some seconds.
+
+        `cancels`: the server is told when they do not. It would go on for as long as it is itself kept waiting.
+        """
+        before = self._limit, self._cancels
+        self._limit, self._cancels = time.monotonic() + seconds, cancels
+        try:
+            yield
+        finally:
+            self._limit, self._cancels = before
+
     @override
     def wait(self, gen: PQGen[RV], *_: Any, **__: Any) -> RV:
-        """Wait for the server until `limit`. Raises OperationalError."""
+        """Wait for the server, as long as there is time. Raises OperationalError."""
         return super().wait(self._limited(gen), INTERVAL)
 
     def _limited(self, gen: PQGen[RV]) -> Generator[Any, Any, RV]:
@@ -67,13 +85,19 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             wanted = next(gen)
             while True:
                 ready = yield wanted
-                if not ready and time.monotonic() >= self.limit:
-                    self.close()
+                if not ready and time.monotonic() >= self._limit:
+                    self._give_up()
                     raise psycopg.OperationalError("the server did not answer in time")
                 wanted = gen.send(ready)
         except StopIteration as end:
             value: RV = end.value
             return value
+
+    def _give_up(self) -> None:
+        if self._cancels:
+            with contextlib.suppress(psycopg.Error):
+                self.cancel_safe(timeout=CANCEL_TIMEOUT)
+        self.close()
 
 
 def connect(url: str, timeout: float) -> Connection:
@@ -93,8 +117,9 @@ def connect(url: str, timeout: float) -> Connection:
     said = conninfo.conninfo_to_dict(url)
     missing = {name: value for name, value in options.items() if name not in said}
     connection = Connection.connect(url, autocommit=True, prepare_threshold=None, **missing)
-    if not _is_pooled(connection):
-        connection.prepare_threshold = PREPARED_AFTER
+    with connection.limited(timeout):
+        if not _is_pooled(connection):
+            connection.prepare_threshold = PREPARED_AFTER
     return connection
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from support.postgresql import Server
 from support.stores import make_settings, opened
+from support.tcp_relay import TcpRelay
 
 from store import schema
 from store.bootstrap import Store
@@ -54,4 +55,20 @@ def settings(tmp_path: Path, database_url: str) -> Settings:
 @pytest.fixture
 def store(settings: Settings) -> Iterator[Store]:
     with opened(settings) as store:
+        yield store
+
+
+@pytest.fixture
+def relay(postgresql_server: Server) -> Iterator[TcpRelay]:
+    """A network between the store and PostgreSQL."""
+    with TcpRelay(postgresql_server.port) as relay:
+        yield relay
+
+
+@pytest.fixture
+def far_store(tmp_path: Path, relay: TcpRelay, postgresql_server: Server, migrated: str) -> Iterator[Store]:
+    """A store on PostgreSQL behind `relay`."""
+    name = postgresql_server.make_database(migrated).rpartition("/")[2]
+    url = postgresql_server.url(name, port=relay.port)
+    with opened(make_settings(tmp_path, database_url=url)) as store:
         yield store

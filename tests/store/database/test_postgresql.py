@@ -1,0 +1,443 @@
+"""PostgreSQL's faults, each provoked for real: what hangs has an end, and what was written is known or found out."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from support.postgresql import Server
+from support.processes import wait_until
+from support.tcp_relay import COMMIT, Fate, TcpRelay
+
+from store.database.postgresql import PostgresqlDatabase
+from store.errors import OutcomeUnknown, StoreLocked, StoreUnavailable, StoreUnreachable
+
+TIMEOUT = 1.0
+LATITUDE = 0.5
+CONNECT = 2.0
+"""Seconds that the driver gives a connection at least."""
+
+pipelined_or_not = pytest.mark.parametrize("pipelined", [False, True])
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[Server]:
+    """A server that a test may crash."""
+    with Server.running("-c", "deadlock_timeout=20ms") as server:
+        yield server
+
+
+@pytest.fixture
+def own_relay(own_server: Server) -> Iterator[TcpRelay]:
+    with TcpRelay(own_server.port) as relay:
+        yield relay
+
+
+@pytest.fixture
+def database(relay: TcpRelay, postgresql_server: Server) -> Iterator[PostgresqlDatabase]:
+    yield from opened(postgresql_server, relay)
+
+
+@pytest.fixture
+def own_database(own_relay: TcpRelay, own_server: Server) -> Iterator[PostgresqlDatabase]:
+    yield from opened(own_server, own_relay)
+
+
+def opened(server: Server, relay: TcpRelay) -> Iterator[PostgresqlDatabase]:
+    name = server.make_database().rpartition("/")[2]
+    database = PostgresqlDatabase(server.url(name, port=relay.port), TIMEOUT)
+    with database.write():
+        database.run("CREATE TABLE item (name TEXT PRIMARY KEY, number BIGINT)")
+    yield database
+    database.close()
+
+
+def write(database: PostgresqlDatabase, name: str = "one", **options: Any) -> None:
+    with database.write(**options):
+        database.run("INSERT INTO item VALUES (?, 0)", [name])
+
+
+def names(database: PostgresqlDatabase) -> list[str]:
+    with database.read():
+        return [name for (name,) in database.execute("SELECT name FROM item ORDER BY name")]
+
+
+def foreign(server: Server, database: PostgresqlDatabase) -> psycopg.Connection[Any]:
+    return psycopg.connect(server.url(database.url.rpartition("/")[2]), autocommit=True)
+
+
+def took(action: Callable[[], object], error: type[Exception]) -> float:
+    started = time.monotonic()
+    with pytest.raises(error) as raised:
+        action()
+    assert raised.type is error
+    return time.monotonic() - started
+
+
+# What does not answer.
+
+
+@pytest.mark.parametrize("answers_only", [False, True])
+def test_a_network_that_hangs_is_given_up_in_time(
+    database: PostgresqlDatabase, relay: TcpRelay, answers_only: bool
+) -> None:
+    relay.hang(answers_only=answers_only)
+    assert TIMEOUT <= took(lambda: names(database), StoreUnreachable) < TIMEOUT + LATITUDE
+    relay.resume()
+    assert names(database) == []
+    relay.hang(answers_only=answers_only)
+    assert took(lambda: write(database), StoreUnreachable) < TIMEOUT + LATITUDE
+    relay.resume()
+    write(database)
+
+
+def test_a_network_that_hangs_while_connecting_is_given_up_too(database: PostgresqlDatabase, relay: TcpRelay) -> None:
+    database.close()
+    relay.hang()
+    assert took(lambda: write(database), StoreUnreachable) < CONNECT + LATITUDE
+
+
+def test_threads_do_not_wait_for_each_other_to_connect(database: PostgresqlDatabase, relay: TcpRelay) -> None:
+    database.close()
+    relay.hang()
+    times: list[float] = []
+    threads = [
+        threading.Thread(target=lambda: times.append(took(lambda: names(database), StoreUnreachable))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(times) == len(threads)
+    assert max(times) < CONNECT + LATITUDE
+
+
+def test_the_time_that_connecting_takes_is_the_transactions(database: PostgresqlDatabase, relay: TcpRelay) -> None:
+    database.close()
+    relay.hang()
+    relay.once(b"BEGIN", Fate.HELD)
+    timer = threading.Timer(1.7, relay.resume)
+    timer.start()
+    assert took(lambda: write(database, deadline=time.monotonic() + 2), StoreUnreachable) < 2 + LATITUDE
+    timer.join()
+
+
+@pytest.mark.parametrize("reads", [PostgresqlDatabase.read, PostgresqlDatabase.snapshot])
+def test_a_blocked_reader_is_given_up_on_the_server_too(
+    database: PostgresqlDatabase, postgresql_server: Server, monkeypatch: pytest.MonkeyPatch, reads: Any
+) -> None:
+    monkeypatch.setattr("store.database.postgresql.SNAPSHOT_TIMEOUT", TIMEOUT)
+
+    def read() -> None:
+        with reads(database):
+            database.execute("SELECT * FROM item")
+
+    with foreign(postgresql_server, database) as other, other.transaction():
+        other.execute("LOCK TABLE item")
+        assert took(read, StoreUnreachable) < TIMEOUT + LATITUDE
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        wait_until(lambda: other.execute(waiting).fetchall() == [(0,)])
+    assert names(database) == []
+
+
+@pipelined_or_not
+def test_a_blocked_writer_is_told_that_others_are_in_the_way(
+    database: PostgresqlDatabase, postgresql_server: Server, pipelined: bool
+) -> None:
+    with foreign(postgresql_server, database) as other, other.transaction():
+        other.execute("LOCK TABLE item")
+        assert took(lambda: write(database, pipelined=pipelined), StoreLocked) < TIMEOUT
+    write(database)
+
+
+def test_a_slow_statement_is_given_up_in_time(database: PostgresqlDatabase) -> None:
+    def sleep() -> None:
+        with database.write():
+            database.run("SELECT pg_sleep(10)")
+
+    assert took(sleep, StoreLocked) < TIMEOUT
+
+
+# Who is in the way of whom.
+
+
+@pipelined_or_not
+def test_the_victim_of_a_deadlock_was_locked_out(
+    own_database: PostgresqlDatabase, own_server: Server, pipelined: bool
+) -> None:
+    for name in ("one", "two"):
+        write(own_database, name)
+    update = "UPDATE item SET number = number + 1 WHERE name = '{}'"
+
+    def cross(other: psycopg.Connection[Any]) -> None:
+        with own_database.write(pipelined=pipelined):
+            own_database.update(update.format("one"))
+            thread = threading.Thread(target=other.execute, args=(update.format("one").encode(),))
+            thread.start()
+            wait_until(lambda: blocked(own_server))
+            try:
+                own_database.update(update.format("two"))
+            finally:
+                threads.append(thread)
+
+    threads: list[threading.Thread] = []
+    with foreign(own_server, own_database) as other, other.transaction():
+        other.execute("SET LOCAL deadlock_timeout = '1min'")  # it is the other one who finds out, and is ended
+        other.execute(update.format("two").encode())
+        assert took(lambda: cross(other), StoreLocked) < TIMEOUT
+        threads[0].join()
+    with own_database.read():
+        assert own_database.execute("SELECT number FROM item") == [(1,), (1,)]
+
+
+def blocked(server: Server) -> bool:
+    with psycopg.connect(server.url()) as connection:
+        sql = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        return connection.execute(sql).fetchall() == [(1,)]
+
+
+# What becomes of a COMMIT.
+
+
+@pipelined_or_not
+def test_a_commit_whose_answer_is_lost_was_one(database: PostgresqlDatabase, relay: TcpRelay, pipelined: bool) -> None:
+    relay.once(COMMIT, Fate.ANSWER_LOST)
+    write(database, pipelined=pipelined)
+    assert names(database) == ["one"]
+
+
+@pipelined_or_not
+@pytest.mark.parametrize("fate", [Fate.LOST, Fate.HELD])
+def test_a_commit_that_never_came_was_none(
+    database: PostgresqlDatabase, postgresql_server: Server, relay: TcpRelay, fate: Fate, pipelined: bool
+) -> None:
+    relay.once(COMMIT, fate)
+    assert took(lambda: write(database, pipelined=pipelined), StoreUnreachable) < TIMEOUT + LATITUDE
+    assert names(database) == []
+    with foreign(postgresql_server, database) as other:
+        assert other.execute("SELECT count(*) FROM pg_locks WHERE mode = 'RowExclusiveLock'").fetchall() == [(0,)]
+    write(database)
+
+
+@pytest.mark.parametrize("fate", [Fate.ANSWER_LOST, Fate.LOST])
+def test_a_commit_that_nobody_can_be_asked_about_is_unknown(
+    database: PostgresqlDatabase, relay: TcpRelay, fate: Fate
+) -> None:
+    doubts: list[float] = []
+    relay.once(COMMIT, fate, relay.refuse)
+    started = time.monotonic()
+    assert took(lambda: write(database, in_doubt=lambda: doubts.append(time.monotonic())), OutcomeUnknown) < (
+        TIMEOUT + LATITUDE
+    )
+    assert [doubt - started < TIMEOUT for doubt in doubts] == [True]
+    relay.listen()
+    assert names(database) == ["one"] * (fate is Fate.ANSWER_LOST)
+
+
+def test_a_commit_before_a_restart_is_unknown(
+    own_database: PostgresqlDatabase, own_server: Server, own_relay: TcpRelay
+) -> None:
+    def restart() -> None:
+        own_server.stop(signal.SIGQUIT)
+        own_server.start()
+
+    own_relay.once(COMMIT, Fate.LOST, restart)
+    took(lambda: write(own_database, deadline=time.monotonic() + 10), OutcomeUnknown)
+    assert names(own_database) == []
+    write(own_database)
+
+
+def test_a_commit_before_a_crash_is_unknown_though_another_transaction_has_its_number(
+    own_database: PostgresqlDatabase, own_server: Server, own_relay: TcpRelay
+) -> None:
+    """When one of its processes crashes, a server recovers without a new start, and gives lost numbers again."""
+    victim = foreign(own_server, own_database)
+    victim.execute("CHECKPOINT")
+
+    def crash() -> None:
+        os.kill(victim.info.backend_pid, signal.SIGKILL)
+        wait_until(lambda: recovered(own_server))
+        for name in ("two", "three"):
+            with foreign(own_server, own_database) as other:
+                other.execute("INSERT INTO item VALUES (%s, 0)", [name])
+
+    own_relay.once(COMMIT, Fate.LOST, crash)
+    took(lambda: write(own_database, deadline=time.monotonic() + 10), OutcomeUnknown)
+    assert names(own_database) == ["three", "two"]
+    victim.close()
+
+
+def recovered(server: Server) -> bool:
+    try:
+        with psycopg.connect(server.url()) as connection:
+            sql = "SELECT pg_stat_get_bgwriter_stat_reset_time() > now() - interval '5 s'"
+            return connection.execute(sql).fetchall() == [(True,)]
+    except psycopg.OperationalError:
+        return False
+
+
+def test_a_commit_that_waits_for_a_standby_is_not_made_to_do_without(
+    own_database: PostgresqlDatabase, own_server: Server
+) -> None:
+    """Who ends the wait commits on this server alone: what was answered then would be lost with it."""
+    own_server.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    own_server.execute("SELECT pg_reload_conf()")
+    try:
+        assert took(lambda: write(own_database), OutcomeUnknown) < TIMEOUT + LATITUDE
+        assert names(own_database) == []
+    finally:
+        own_server.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        own_server.execute("SELECT pg_reload_conf()")
+    wait_until(lambda: names(own_database) == ["one"])
+
+
+# What fails inside.
+
+
+@pipelined_or_not
+def test_a_fault_that_was_swallowed_inside_is_no_commit(database: PostgresqlDatabase, pipelined: bool) -> None:
+    def write_and_swallow() -> None:
+        with database.write(pipelined=pipelined):
+            database.run("INSERT INTO item VALUES ('one', 0)")
+            with contextlib.suppress(psycopg.Error):
+                database.execute("SELECT 1 / 0")
+
+    took(write_and_swallow, StoreUnavailable)
+    assert names(database) == []
+
+
+@pipelined_or_not
+def test_a_part_that_fails_is_undone_alone(database: PostgresqlDatabase, pipelined: bool) -> None:
+
+    def write_part(name: str) -> None:
+        with database.savepoint():
+            for each in (name, "before", "after the fault"):
+                database.run("INSERT INTO item VALUES (?, 0)", [each])
+
+    with database.write(pipelined=pipelined):
+        database.run("INSERT INTO item VALUES ('before', 0)")
+        for name in ("first part", "second part"):
+            with pytest.raises(psycopg.errors.UniqueViolation):
+                write_part(name)
+        with database.savepoint():
+            database.run("INSERT INTO item VALUES ('good part', 0)")
+    assert names(database) == ["before", "good part"]
+
+
+@pytest.mark.parametrize("code", ["53100", "58030", "XX000"])
+def test_a_part_that_fails_by_the_servers_fault_fails_as_a_whole(database: PostgresqlDatabase, code: str) -> None:
+    """A full disk, say: what is tried instead of the part would fail as well, or be written for no reason."""
+    raising = f"DO $$ BEGIN RAISE 'on purpose' USING ERRCODE = '{code}'; END $$"
+
+    def write_part() -> None:
+        with database.savepoint():
+            database.run(raising)
+
+    def write_in_parts() -> None:
+        with database.write(pipelined=True):
+            database.run("INSERT INTO item VALUES ('before', 0)")
+            took(write_part, StoreUnavailable)
+            database.run("INSERT INTO item VALUES ('after', 0)")
+
+    took(write_in_parts, StoreUnavailable)
+    assert names(database) == []
+
+
+@pytest.mark.parametrize("text", ["\0", "\ud800"])
+def test_a_text_that_is_none_for_the_server_leaves_a_connection_that_works(
+    database: PostgresqlDatabase, text: str
+) -> None:
+    with pytest.raises((StoreUnavailable, UnicodeEncodeError)):
+        write(database, text)
+    write(database, "\U0010ffff \x01 \x7f")
+    assert names(database) == ["\U0010ffff \x01 \x7f"]
+
+
+# Connections.
+
+
+@pytest.mark.parametrize("how", ["terminate", "cut", "restart"])
+def test_an_idle_connection_that_was_ended_is_replaced_unnoticed(
+    own_database: PostgresqlDatabase, own_server: Server, own_relay: TcpRelay, how: str
+) -> None:
+    before = own_database.engine.connection()
+    if how == "terminate":
+        own_server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name ~ 'llm'")
+    elif how == "cut":
+        own_relay.cut()
+    else:
+        own_server.stop()
+        own_server.start()
+    wait_until(before.was_ended)
+    write(own_database)
+    assert names(own_database) == ["one"]
+
+
+def test_a_server_that_takes_no_writes_any_more_is_left_for_the_next_host(
+    own_server: Server, postgresql_server: Server
+) -> None:
+    """As after a failover in which the former primary goes on as a standby."""
+    hosts = f"127.0.0.1:{own_server.port},127.0.0.1:{postgresql_server.port}"
+    database = PostgresqlDatabase(f"postgresql://postgres@{hosts}/postgres", TIMEOUT)
+    temporary = "CREATE TABLE IF NOT EXISTS demoted (name TEXT)"
+    with database.write():
+        database.run(temporary)
+    own_server.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+    try:
+        own_server.execute("SELECT pg_reload_conf()")
+        database.execute("SET default_transaction_read_only = on")  # the reload may not have come yet
+        took(lambda: insert(database), StoreUnreachable)
+        with database.write():
+            database.run(temporary)
+            assert database.execute("SHOW port") == [(str(postgresql_server.port),)]
+            database.run("DROP TABLE demoted")
+    finally:
+        database.close()
+        own_server.execute("ALTER SYSTEM RESET default_transaction_read_only")
+        own_server.execute("SELECT pg_reload_conf()")
+
+
+def test_a_host_that_hangs_is_left_for_the_next(postgresql_server: Server, relay: TcpRelay) -> None:
+    relay.hang()
+    hosts = f"127.0.0.1:{relay.port},127.0.0.1:{postgresql_server.port}"
+    database = PostgresqlDatabase(f"postgresql://postgres@{hosts}/postgres", TIMEOUT)
+    started = time.monotonic()
+    database.check()
+    assert time.monotonic() - started < CONNECT + LATITUDE
+    database.close()
+
+
+def insert(database: PostgresqlDatabase) -> None:
+    with database.write():
+        database.run("INSERT INTO demoted VALUES ('never')")
+
+
+def test_connections_are_named_after_their_process_and_thread(database: PostgresqlDatabase) -> None:
+    with database.read():
+        ((name,),) = database.execute("SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()")
+    assert name.startswith("llm-proxy ")
+    assert name.endswith(f":{os.getpid()} MainThread")
+
+
+def test_a_name_of_the_urls_own_is_kept(postgresql_server: Server) -> None:
+    database = PostgresqlDatabase(f"{postgresql_server.url()}?application_name=mine", TIMEOUT)
+    with database.read():
+        assert database.execute("SHOW application_name") == [("mine",)]
+    database.close()
+
+
+def test_a_connection_with_a_number_above_those_of_select(
+    database: PostgresqlDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = database.engine.connection()
+    number = fcntl.fcntl(connection.fileno(), fcntl.F_DUPFD, 1024)
+    monkeypatch.setattr(connection, "fileno", lambda: number)
+    assert not connection.was_ended()
+    write(database)
+    os.close(number)
