@@ -3,15 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
-from support import postgresql
 from support.postgresql import QUICK, Server
 
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[Server]:
     """A PostgreSQL for the tests of one worker; each test makes a database of its own."""
-    try:
-        with Server.running(*QUICK) as server:
-            yield server
-    finally:
-        postgresql.remove_copy()
+    with Server.running(*QUICK) as server:
+        yield server
