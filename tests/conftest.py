@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from support import postgresql
 from support.postgresql import QUICK, Server
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
@@ -49,8 +48,5 @@ def _authorities_are_read_once() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[Server]:
     """A PostgreSQL for the tests of one worker; each test makes a database of its own."""
-    try:
-        with Server.running(*QUICK) as server:
-            yield server
-    finally:
-        postgresql.remove_copy()
+    with Server.running(*QUICK) as server:
+        yield server

@@ -1,5 +1,6 @@
 """Real PostgreSQL servers, each with a folder and a port of its own. They need no root, and do not run as it."""
 
+import atexit
 import contextlib
 import functools
 import itertools
@@ -37,8 +38,9 @@ def programs() -> Path:
 
 
 def _readable_copy(package: Path) -> Path:
-    """Copy the programs to where nobody can read them: the project's folder may be root's alone."""
-    folder = Path(tempfile.gettempdir()) / f"postgresql-of-tests-{os.getpid()}"
+    """Copy the programs to where nobody can read them, until this process ends: the project's folder may be root's."""
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-of-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     copy = folder / package.name
     shutil.copytree(package / "pginstall", copy / "pginstall", ignore=shutil.ignore_patterns("*.a", "include"))
     libraries = package.with_name(f"{package.name}.libs")
@@ -46,11 +48,6 @@ def _readable_copy(package: Path) -> Path:
         shutil.copytree(libraries, folder / libraries.name)
     folder.chmod(0o755)
     return copy
-
-
-def remove_copy() -> None:
-    """Remove what `programs` has copied."""
-    shutil.rmtree(Path(tempfile.gettempdir()) / f"postgresql-of-tests-{os.getpid()}", ignore_errors=True)
 
 
 class Server:
