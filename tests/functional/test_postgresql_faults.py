@@ -59,7 +59,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
         TcpRelay(server.port) as relay,
         RawUpstream(answer) as upstream,
         Gateway.start(
-            folder, upstream.url, DATABASE_URL=server.url(port=relay.port), STORE_TIMEOUT=str(STORE_TIMEOUT)
+            folder, upstream.url, database_url=server.url(port=relay.port), STORE_TIMEOUT=str(STORE_TIMEOUT)
         ) as gateway,
     ):
         yield Setting(server, relay, gateway, asked, go_on)

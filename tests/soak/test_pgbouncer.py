@@ -86,7 +86,7 @@ def test_everything_works_behind_a_pooler(tmp_path: Path, folder: Path, server: 
     with (
         RawUpstream(answer_all()) as upstream,
         pooled(folder, server) as pooler,
-        Gateway.start(tmp_path, upstream.url, proxies=2, DATABASE_URL=pooler.url()) as gateway,
+        Gateway.start(tmp_path, upstream.url, proxies=2, database_url=pooler.url()) as gateway,
     ):
         token = gateway.make_token(max_requests=CLIENTS * REQUESTS + 1)
 
@@ -132,10 +132,10 @@ def test_tls_is_as_the_url_says(tmp_path: Path, folder: Path, server: Server) ->
     tls = f"client_tls_sslmode = require\nclient_tls_cert_file = {certificate}\nclient_tls_key_file = {certificate}"
     with RawUpstream(answer_all()) as upstream, pooled(folder, server, tls) as pooler:
         url = pooler.url("?sslmode=verify-full&sslrootcert={}").replace("127.0.0.1", "localhost")
-        with Gateway.start(tmp_path, upstream.url, DATABASE_URL=url.format(trusted.file)) as gateway:
+        with Gateway.start(tmp_path, upstream.url, database_url=url.format(trusted.file)) as gateway:
             token = gateway.make_token()
             assert httpx.get(f"{gateway.url}/v1/models", headers=bearer(token)).status_code == 200
-        gateway = Gateway(tmp_path, upstream.url, DATABASE_URL=url.format(unknown.file))
+        gateway = Gateway(tmp_path, upstream.url, database_url=url.format(unknown.file))
         process = Process(
             python("-m", "addon"), env=gateway.env | {"PROXY_LISTEN": "127.0.0.1:1"}, log=tmp_path / "refused.log"
         )

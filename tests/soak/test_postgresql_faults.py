@@ -136,7 +136,7 @@ def test_crashes_under_load(tmp_path: Path) -> None:
     with (
         Server.running() as server,
         Upstream() as upstream,
-        Gateway.start(tmp_path, upstream.url, proxies=2, DATABASE_URL=server.url(), LOG_LEVEL="warning") as gateway,
+        Gateway.start(tmp_path, upstream.url, proxies=2, database_url=server.url(), LOG_LEVEL="warning") as gateway,
     ):
         token = gateway.make_token()
         for number, how in zip(range(ROUNDS), itertools.cycle(("the server", "a process of it")), strict=False):
@@ -174,7 +174,7 @@ def test_all_come_back_one_after_the_other(tmp_path: Path) -> None:
         Server.running() as server,
         TcpRelay(server.port) as relay,
         Upstream() as upstream,
-        Gateway.start(tmp_path, upstream.url, DATABASE_URL=server.url(port=relay.port), LOG_LEVEL="warning") as gateway,
+        Gateway.start(tmp_path, upstream.url, database_url=server.url(port=relay.port), LOG_LEVEL="warning") as gateway,
     ):
         for _ in range(3):
             gateway.start_proxy()
@@ -209,7 +209,7 @@ def test_failover_to_a_standby(tmp_path: Path, synchronous: bool) -> None:
         Upstream() as upstream,
     ):
         url = f"postgresql://postgres@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres"
-        with Gateway.start(tmp_path, upstream.url, proxies=2, DATABASE_URL=url, LOG_LEVEL="warning") as gateway:
+        with Gateway.start(tmp_path, upstream.url, proxies=2, database_url=url, LOG_LEVEL="warning") as gateway:
             token = gateway.make_token()
             with Load(gateway, token) as load:
                 load.wait_for_admission()
@@ -243,7 +243,7 @@ def test_no_request_is_admitted_without_the_synchronous_standby(tmp_path: Path) 
         Server.running() as primary,
         standby_of(primary, synchronous=True) as standby,
         Upstream() as upstream,
-        Gateway.start(tmp_path, upstream.url, DATABASE_URL=primary.url(), LOG_LEVEL="warning") as gateway,
+        Gateway.start(tmp_path, upstream.url, database_url=primary.url(), LOG_LEVEL="warning") as gateway,
     ):
         token = gateway.make_token()
         standby.signal_all(signal.SIGSTOP)
@@ -311,7 +311,7 @@ def test_a_full_disk(tmp_path: Path, small_server: Server) -> None:
     ballast = small_server.folder / "ballast"
     with (
         Upstream() as upstream,
-        Gateway.start(tmp_path, upstream.url, DATABASE_URL=small_server.url(), LOG_LEVEL="warning") as gateway,
+        Gateway.start(tmp_path, upstream.url, database_url=small_server.url(), LOG_LEVEL="warning") as gateway,
     ):
         token = gateway.make_token()
         with Load(gateway, token) as load:

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import os
 import signal
 import threading
@@ -128,12 +129,12 @@ def test_the_time_that_connecting_takes_is_the_transactions(database: Postgresql
     timer.join()
 
 
-@pytest.mark.parametrize("reads", [PostgresqlDatabase.read, PostgresqlDatabase.snapshot])
+@pytest.mark.parametrize(
+    "reads", [PostgresqlDatabase.read, functools.partial(PostgresqlDatabase.snapshot, limit=TIMEOUT)]
+)
 def test_a_blocked_reader_is_given_up_on_the_server_too(
-    database: PostgresqlDatabase, postgresql_server: Server, monkeypatch: pytest.MonkeyPatch, reads: Any
+    database: PostgresqlDatabase, postgresql_server: Server, reads: Any
 ) -> None:
-    monkeypatch.setattr("store.database.postgresql.SNAPSHOT_TIMEOUT", TIMEOUT)
-
     def read() -> None:
         with reads(database):
             database.execute("SELECT * FROM item")
