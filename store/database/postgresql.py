@@ -98,19 +98,26 @@ class PostgresqlDatabase(Database):
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """Run a statement and return its rows."""
-        cursor = self._send(sql, parameters)
-        self._current().await_answers()
+        connection = self._current()
+        if connection.open_pipeline is not None:
+            return connection.open_pipeline.send(sql, parameters).rows()
+        cursor = connection.execute(_with_places(sql), parameters)
         return cursor.fetchall() if cursor.description else []
 
     def update(self, sql: str, parameters: Sequence[object] = ()) -> int:
         """Run a statement and return how many rows it changed."""
-        cursor = self._send(sql, parameters)
-        self._current().await_answers()
-        return cursor.rowcount
+        connection = self._current()
+        if connection.open_pipeline is not None:
+            return connection.open_pipeline.send(sql, parameters).changed
+        return connection.execute(_with_places(sql), parameters).rowcount
 
     def run(self, sql: str, parameters: Sequence[object] = ()) -> None:
         """Send a statement."""
-        self._send(sql, parameters)
+        connection = self._current()
+        if connection.open_pipeline is not None:
+            connection.open_pipeline.send(sql, parameters)
+        else:
+            connection.execute(_with_places(sql), parameters)
 
     def read_locked(self, locks: Sequence[Statement], select: Statement) -> tuple[int, list[Row]]:
         """Lock rows against everything but a new row that refers to them, then read in a later statement.
@@ -179,7 +186,7 @@ class PostgresqlDatabase(Database):
     def savepoint(self) -> Iterator[None]:
         """Undo a part alone, unless the fault is the server's, or others are in the way."""
         connection = self._current()
-        connection.execute("SAVEPOINT part")
+        self.run("SAVEPOINT part")
         try:
             yield
             connection.await_answers()
@@ -189,9 +196,9 @@ class PostgresqlDatabase(Database):
                 raise fault from error
             with contextlib.suppress(psycopg.Error):
                 connection.await_answers()  # what was sent after the fault is skipped up to here
-            connection.execute("ROLLBACK TO SAVEPOINT part")
+            self.run("ROLLBACK TO SAVEPOINT part")
             raise
-        connection.execute("RELEASE SAVEPOINT part")
+        self.run("RELEASE SAVEPOINT part")
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -274,9 +281,6 @@ class PostgresqlDatabase(Database):
     def _current(self) -> Connection:
         connection: Connection = self.engine.connection()
         return connection
-
-    def _send(self, sql: str, parameters: Sequence[object]) -> psycopg.Cursor[Row]:
-        return self._current().execute(_with_places(sql), parameters)
 
     def _was_committed(self, witness: Witness, until: float) -> bool:
         """Ask what became of a transaction, over new connections; end it, if it is still open.

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from store.database.postgresql_connection import Connection
+from store.database.postgresql_pipeline import Answer, Pipeline
 from store.errors import StoreUnavailable
 
 NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
@@ -20,8 +20,8 @@ _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
 # Local to the transaction: behind a pooler the next one has another connection, and this one another user.
 _SET = (
-    "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true),"
-    " set_config('idle_in_transaction_session_timeout', %s, true),"
+    "SELECT set_config('lock_timeout', ?, true), set_config('statement_timeout', ?, true),"
+    " set_config('idle_in_transaction_session_timeout', ?, true),"
     f" {NOW}, CAST(pg_current_xact_id() AS TEXT), pg_backend_pid(),"
     " pg_postmaster_start_time(), pg_stat_get_bgwriter_stat_reset_time()"
 )
@@ -73,7 +73,7 @@ class Attempt:
     def __init__(self, connection: Connection, limit: float, patience: float) -> None:
         self._connection = connection
         self._limits = [_milliseconds(seconds) for seconds in (patience, limit, limit)]
-        self._begun: psycopg.Cursor[tuple[Any, ...]] | None = None
+        self._begun: Answer | None = None
         self._witness: Witness | None = None
 
     @property
@@ -93,7 +93,7 @@ class Attempt:
         """What the server said at the beginning, once it has."""
         if self._begun is None:
             raise RuntimeError("not running")
-        (row,) = self._begun.fetchall()
+        (row,) = self._begun.rows()
         return row
 
     def _began_at(self) -> int:
@@ -103,21 +103,41 @@ class Attempt:
     @contextlib.contextmanager
     def running(self, *, pipelined: bool) -> Iterator[None]:
         """Begin, and commit at the end; an exception from inside rolls back. Raises psycopg.Error."""
-        mode: AbstractContextManager[None] = self._connection.pipelined() if pipelined else contextlib.nullcontext()
         try:
-            with mode:
-                self._connection.execute(_BEGIN)
-                self._begun = self._connection.execute(_SET, self._limits)
-                self._connection.began_at = self._began_at
+            with self._pipelined() if pipelined else self._by_itself():
                 yield
-                self._witness = Witness(*self._beginning[4:])
-                end = self._connection.execute("COMMIT")
         except BaseException:
             roll_back(self._connection)
             raise
         finally:
             self._connection.began_at = None
-        if end.statusmessage != "COMMIT":
+
+    @contextlib.contextmanager
+    def _pipelined(self) -> Iterator[None]:
+        with self._connection.pipelined() as pipeline:
+            self._begin(pipeline)
+            yield
+            self._commit(pipeline)
+
+    @contextlib.contextmanager
+    def _by_itself(self) -> Iterator[None]:
+        with self._connection.pipelined() as pipeline:
+            self._begin(pipeline)
+            pipeline.sync()
+        yield
+        with self._connection.pipelined() as pipeline:
+            self._commit(pipeline)
+
+    def _begin(self, pipeline: Pipeline) -> None:
+        pipeline.send(_BEGIN)
+        self._begun = pipeline.send(_SET, self._limits)
+        self._connection.began_at = self._began_at
+
+    def _commit(self, pipeline: Pipeline) -> None:
+        self._witness = Witness(*self._beginning[4:])
+        end = pipeline.send("COMMIT")
+        pipeline.sync()
+        if end.tag != b"COMMIT":
             raise StoreUnavailable  # somebody has swallowed the error of a statement inside
 
 

@@ -14,6 +14,8 @@ import psycopg
 from psycopg import conninfo
 from psycopg.abc import RV, PQGen
 
+from store.database.postgresql_pipeline import Pipeline, Prepared
+
 INTERVAL = 0.02
 """Seconds between two looks at the clock, while nothing comes from the server."""
 
@@ -37,22 +39,30 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     _limit = math.inf
     """A time of the monotonic clock."""
     _cancels = False
-    _open_pipeline: psycopg.Pipeline | None = None
+    prepared = Prepared(after=0)
+    open_pipeline: Pipeline | None = None
 
     @contextlib.contextmanager
-    def pipelined(self) -> Iterator[None]:
-        """Send what is executed inside without waiting for each answer; all have come when this ends."""
-        with self.pipeline() as pipeline:
-            self._open_pipeline = pipeline
-            try:
-                yield
-            finally:
-                self._open_pipeline = None
+    def pipelined(self) -> Iterator[Pipeline]:
+        """Send statements together inside."""
+        self.pgconn.enter_pipeline_mode()
+        self.open_pipeline = Pipeline(self)
+        try:
+            yield self.open_pipeline
+        except BaseException:
+            if not self.closed:
+                with contextlib.suppress(psycopg.Error):
+                    self.open_pipeline.sync()
+            raise
+        finally:
+            self.open_pipeline = None
+            if not self.closed:
+                self.pgconn.exit_pipeline_mode()
 
     def await_answers(self) -> None:
         """Wait for all that was sent. Raises what failed of it."""
-        if self._open_pipeline is not None:
-            self._open_pipeline.sync()
+        if self.open_pipeline is not None:
+            self.open_pipeline.sync()
 
     def was_ended(self) -> bool:
         """Tell whether the server has ended it, as far as can be seen without asking: then there is an end to read."""
@@ -120,6 +130,7 @@ def connect(url: str, timeout: float) -> Connection:
     with connection.limited(timeout):
         if not _is_pooled(connection):
             connection.prepare_threshold = PREPARED_AFTER
+            connection.prepared = Prepared(PREPARED_AFTER)
     return connection
 
 
