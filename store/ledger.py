@@ -161,9 +161,9 @@ class Ledger:
         return True
 
     def _settle(self, settlements: Sequence[Settlement]) -> None:
-        now = self._database.now()
         if any(settlement.metered.consumptions for settlement in settlements):
             self._pricing.refresh()
+        now = self._database.now()
         firsts: dict[str, _Entry] = {}
         again = []
         for settlement in settlements:
