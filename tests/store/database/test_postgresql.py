@@ -283,12 +283,23 @@ def recovered(server: Server) -> bool:
         return False
 
 
+def commits_wait(server: Server) -> bool:
+    """Commit something, and tell whether that waits for a standby; a server takes its new settings in some time later."""
+    notices: list[str] = []
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
+        connection.execute("SET statement_timeout = 50")
+        connection.execute("COMMENT ON DATABASE postgres IS 'of a test'")
+    return any("synchronous replication" in notice for notice in notices)
+
+
 def test_a_commit_that_waits_for_a_standby_is_not_made_to_do_without(
     own_database: PostgresqlDatabase, own_server: Server
 ) -> None:
     """Who ends the wait commits on this server alone: what was answered then would be lost with it."""
     own_server.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     own_server.execute("SELECT pg_reload_conf()")
+    wait_until(lambda: commits_wait(own_server))
     try:
         assert took(lambda: write(own_database), OutcomeUnknown) < TIMEOUT + LATITUDE
         assert names(own_database) == []
