@@ -148,6 +148,8 @@ class Admission:
     def _decide(self, items: Sequence[_Claim | None]) -> list[Admitted | GatewayError | None]:
         """Decide on requests in the order of their arrival; count the admitted ones, and open their rows."""
         claims = [item for item in items if item]
+        if len(claims) < len(items):
+            self._database.touch()
         if not claims:
             return [None for _ in items]
         now, rows = self._locked_rows({claim.name for claim in claims})

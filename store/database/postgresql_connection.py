@@ -129,8 +129,7 @@ def connect(url: str, timeout: float) -> Connection:
     connection = Connection.connect(url, autocommit=True, prepare_threshold=None, **missing)
     with connection.limited(timeout):
         if not _is_pooled(connection):
-            connection.prepare_threshold = PREPARED_AFTER
-            connection.prepared = Prepared(PREPARED_AFTER)
+            connection.prepared = Prepared(PREPARED_AFTER)  # the driver's own preparing would deallocate these too
     return connection
 
 
