@@ -2,6 +2,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.databases import Databases
 from support.postgresql import Server
 from support.stores import make_settings, opened
 from support.tcp_relay import TcpRelay
@@ -38,13 +39,20 @@ def engine(request: pytest.FixtureRequest) -> str:
     return engine
 
 
+@pytest.fixture(scope="session")
+def databases(postgresql_server: Server, migrated: str) -> Databases:
+    return Databases(postgresql_server, migrated)
+
+
 @pytest.fixture
-def database_url(engine: str, request: pytest.FixtureRequest) -> str:
+def database_url(engine: str, request: pytest.FixtureRequest) -> Iterator[str]:
     """The DATABASE_URL of a new store; empty for SQLite's default, a database without secrets for PostgreSQL."""
     if engine == "sqlite":
-        return ""
-    server: Server = request.getfixturevalue("postgresql_server")
-    return server.make_database(request.getfixturevalue("migrated"))
+        yield ""
+        return
+    databases: Databases = request.getfixturevalue("databases")
+    with databases.one() as url:
+        yield url
 
 
 @pytest.fixture
