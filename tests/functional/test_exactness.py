@@ -5,11 +5,10 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
-from support.gateway import Gateway, Proxy, Way, bearer, on_each_store
+from support.gateway import Gateway, Proxy, bearer, on_each_store
 from support.upstreams import DemoUpstream
 
 pytestmark = on_each_store
@@ -77,14 +76,3 @@ def test_unlimited_tokens_are_counted_as_exactly(gateway: Gateway, upstream: Dem
     assert send_all(gateway.proxies, token) == {200: REQUESTS}
     assert upstream.count() == REQUESTS
     assert gateway.token(token["id"])["request_count"] == REQUESTS
-
-
-def test_counts_survive_kill_9(upstream: DemoUpstream, tmp_path: Path, way: Way, database_url: str) -> None:
-    with Gateway.start(tmp_path, upstream.url, way=way, database_url=database_url) as gateway:
-        token = gateway.make_token()
-        for _ in range(10):
-            httpx.get(f"{gateway.url}/v1/models", headers=bearer(token)).raise_for_status()
-        gateway.proxies[0].process.kill()
-        gateway.management.kill()
-        gateway.start_management()
-        assert gateway.token(token["id"])["request_count"] == 10

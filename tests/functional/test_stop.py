@@ -27,9 +27,12 @@ CTRL_C, CTRL_BACKSLASH = b"\x03", b"\x1c"
 AUTHORIZED = {"Authorization": f"Bearer {MANAGEMENT_TOKEN}"}
 
 
-# Makes standard input the controlling terminal, as for a login: its Ctrl-C and its end become signals.
+# Makes standard input the controlling terminal, as for a login: its Ctrl-C and its end become signals. The tests may
+# themselves have been started by a shell that has them ignored.
 _TAKE_TERMINAL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "[signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGQUIT)];"
+    "os.execv(sys.argv[1], sys.argv[1:])"
 )
 
 

@@ -109,6 +109,7 @@ def test_a_filled_store_without_its_key_file_is_not_given_a_new_key(settings: Se
     assert not key_file.exists()
 
 
+@on_sqlite
 @pytest.mark.parametrize("content", [b"", b"\n", b"nonsense\n", b"\xff\xfe\x00", base64.b64encode(b"short")])
 @pytest.mark.parametrize("filled", [True, False], ids=["filled store", "new store"])
 def test_a_damaged_key_file_ends_the_start_and_stays(settings: Settings, content: bytes, filled: bool) -> None:
@@ -138,6 +139,7 @@ def test_a_newer_schema_is_refused(settings: Settings) -> None:
         open_store(settings)
 
 
+@on_sqlite
 def test_a_file_in_place_of_the_folder_ends_the_start(settings: Settings) -> None:
     settings.data_dir.write_text("a file")
     with pytest.raises(StartupError, match="Cannot use DATA_DIR"):
@@ -164,6 +166,7 @@ def test_a_url_is_relative_or_absolute(tmp_path: Path, slashes: str) -> None:
         assert (tmp_path / "x.db").is_file()
 
 
+@on_sqlite
 def test_a_management_token_is_made_once(settings: Settings) -> None:
     bootstrap.prepare_folder(settings.data_dir)
     token = bootstrap.management_token(settings)
@@ -179,6 +182,7 @@ def test_a_management_token_that_is_set_is_not_written(tmp_path: Path) -> None:
     assert list(settings.data_dir.iterdir()) == []
 
 
+@on_sqlite
 @pytest.mark.parametrize("content", [b"", b"\n", b"short\n", b"\xff\xfe\x00"])
 def test_a_damaged_management_token_opens_nothing(settings: Settings, content: bytes) -> None:
     bootstrap.prepare_folder(settings.data_dir)

@@ -6,6 +6,7 @@ from decimal import Decimal
 import genai_prices
 import pytest
 from genai_prices.data_snapshot import get_snapshot
+from support.stores import on_sqlite
 
 from store import clock
 from store.bootstrap import Store
@@ -13,6 +14,8 @@ from store.models import Price
 from store.prices import OwnPrices
 from store.pricing import ANY, Pricing
 from store.usage import COST_UNIT, Consumption
+
+pytestmark = on_sqlite  # it computes; what it reads, the ledger's tests read from each engine
 
 OPENAI = "https://api.openai.com"
 NOW = clock.now()
