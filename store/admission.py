@@ -28,7 +28,6 @@ from store.errors import (
 from store.group_commit import GroupCommit
 from store.ledger import Ledger, Opened, Opening, Settlement
 from store.tokens import is_token_value
-from store.withdrawals import Withdrawal
 
 _log = logging.getLogger(__name__)
 
@@ -84,7 +83,7 @@ class _Row(NamedTuple):
     sealed_api_key: bytes
 
 
-type _Writer = GroupCommit[_Claim | None, Admitted | None, Settlement | Withdrawal]
+type _Writer = GroupCommit[_Claim | None, Admitted | None, Settlement]
 
 
 class Admission:
@@ -96,7 +95,7 @@ class Admission:
         self._vault = store.vault
         self._ledger = Ledger(store.database)
         self._writer: _Writer = GroupCommit(
-            store.database, self._decide, self._record, self._settle_unheard, _withdrawals
+            store.database, self._decide, self._record, self._settle_unheard, self._withdraw
         )
 
     async def admit(self, token_value: str, opening: Opening) -> Admitted:
@@ -140,21 +139,24 @@ class Admission:
         if admitted:
             self.settle(Settlement(admitted.opened))
 
-    def _record(self, notes: Sequence[Settlement | Withdrawal], *, alone: bool) -> None:
-        settlements = [note for note in notes if isinstance(note, Settlement)]
+    def _record(self, settlements: Sequence[Settlement], *, alone: bool) -> None:
         (self._ledger.settle_each if alone else self._ledger.settle)(settlements)
-        withdrawals.withdraw(self._database, [note for note in notes if isinstance(note, Withdrawal)])
+
+    def _withdraw(self, doubted: Sequence[Admitted | None]) -> None:
+        withdrawals.withdraw(self._database, [admitted.opened for admitted in doubted if admitted])
 
     def _decide(self, items: Sequence[_Claim | None]) -> list[Admitted | GatewayError | None]:
         """Decide on requests in the order of their arrival; count the admitted ones, and open their rows."""
         claims = [item for item in items if item]
+        outcomes = iter(self._outcomes(claims) if claims else [])
         if len(claims) < len(items):
             self._database.touch()
-        if not claims:
-            return [None for _ in items]
+        return [next(outcomes) if item else None for item in items]
+
+    def _outcomes(self, claims: Sequence[_Claim]) -> list[Admitted | GatewayError]:
         now, rows = self._locked_rows({claim.name for claim in claims})
         batch = _Batch(self._vault, rows, now)
-        outcomes = [batch.decide(item) if item else None for item in items]
+        outcomes = [batch.decide(claim) for claim in claims]
         if batch.counts:
             self._count(batch.counts, now)
             self._ledger.open(self.instance_id, batch.opened)
@@ -229,7 +231,3 @@ class _Batch:
         if row.project_id not in self._api_keys:
             self._api_keys[row.project_id] = self._vault.open_api_key(row.project_id, bytes(row.sealed_api_key))
         return self._api_keys[row.project_id]
-
-
-def _withdrawals(admitted: Admitted | None) -> list[Withdrawal]:
-    return [Withdrawal(admitted.opened.request_id, admitted.opened.token_id)] if admitted else []

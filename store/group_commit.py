@@ -62,7 +62,7 @@ class _Signal(Enum):
 class Recorder[Note](Protocol):
     """Writes notes; `alone` are those that may have failed before, one of which must not hold up the others."""
 
-    def __call__(self, notes: Sequence[Note], *, alone: bool) -> None:
+    def __call__(self, notes: Sequence[Note], /, *, alone: bool) -> None:
         """Write them. What is raised costs the transaction."""
 
 
@@ -71,8 +71,9 @@ class GroupCommit[Item, Result, Note]:
 
     `decide` returns one result, or the error to raise, for each item; `record` writes notes, in the same transaction.
     Both run in the writer thread. `unheard` is called, in the event loop, with the result of an item whose caller
-    was cancelled when it was too late to take the item back. `withdraw` makes the notes that take back a result whose
-    caller was told StoreUnavailable, as nobody knew in time whether it was written.
+    was cancelled when it was too late to take the item back. `withdraw` takes back, as far as they were written,
+    results whose callers were told StoreUnavailable, as nobody knew that in time; in a transaction of its own, as it
+    locks what others lock last.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class GroupCommit[Item, Result, Note]:
         decide: Callable[[Sequence[Item]], Sequence[Result | GatewayError]],
         record: Recorder[Note],
         unheard: Callable[[Result], None],
-        withdraw: Callable[[Result], Sequence[Note]],
+        withdraw: Callable[[Sequence[Result]], None],
     ) -> None:
         self._database = database
         self._decide = decide
@@ -98,6 +99,9 @@ class GroupCommit[Item, Result, Note]:
         self._notes_failed = False
         self._notes_due = 0.0
         self._dropped = 0
+        self._doubted: list[Result] = []
+        """Results that may have been written, and have to be taken back."""
+        self._doubted_due = 0.0
         self._pause = 0.0
         """Seconds until the store is tried again; 0 while it is reached."""
         self._closing = False
@@ -136,7 +140,7 @@ class GroupCommit[Item, Result, Note]:
             loop.call_later(NOTE_DELAY, self._wake)
 
     def close(self) -> None:
-        """Commit what waits, then end the writer thread. Notes get `timeout` seconds, if the store fails."""
+        """Commit what waits, then end the writer thread. What nobody waits for gets `timeout` seconds, if it fails."""
         self._queue.put(_Signal.END)
         self._thread.join()
 
@@ -151,10 +155,12 @@ class GroupCommit[Item, Result, Note]:
     def _run(self) -> None:
         while not self._closing:
             batch = self._collect()
+            if self._doubted and time.monotonic() >= self._doubted_due:
+                self._withdraw_doubted()
             if batch and self._notes_failed and time.monotonic() >= self._notes_due:
                 self._commit([])
             self._commit(batch)
-        self._finish_notes()
+        self._finish()
         self._database.close()
 
     def _collect(self) -> list[Ticket[Item, Result]]:
@@ -177,9 +183,9 @@ class GroupCommit[Item, Result, Note]:
     def _next(self, *, wait: bool) -> Ticket[Item, Result] | _Signal:
         if not wait:
             return self._queue.get_nowait()
-        if not self._notes:
-            return self._queue.get()
-        return self._queue.get(timeout=max(0.0, self._notes_due - time.monotonic()))
+        due = [self._notes_due] if self._notes else []
+        due += [self._doubted_due] if self._doubted else []
+        return self._queue.get(timeout=max(0.0, min(due) - time.monotonic()) if due else None)
 
     def _take_in_notes(self) -> None:
         while self._left:
@@ -206,7 +212,7 @@ class GroupCommit[Item, Result, Note]:
                     notes = []  # it may be they that fail, or wait for others, and must not be
             else:
                 self._note_success(notes)
-                self._take_back(self._finish(taken, outcomes))
+                self._take_back(self._answer_taken(taken, outcomes))
                 return
 
     def _attempt(
@@ -233,7 +239,7 @@ class GroupCommit[Item, Result, Note]:
                 taken += [ticket for ticket in batch if ticket.take()]
                 outcomes = self._decide([ticket.item for ticket in taken]) if taken else []
         except OutcomeUnknown:
-            self._finish(taken, [_refused(outcome) for outcome in outcomes])
+            self._answer_taken(taken, [_refused(outcome) for outcome in outcomes])
             self._take_back(outcomes)
             raise
         except BaseException:
@@ -268,19 +274,22 @@ class GroupCommit[Item, Result, Note]:
             left = min(ticket.deadline for ticket in batch) - time.monotonic()
             time.sleep(max(0.0, min(random.uniform(0.0, self._pause), left)))  # noqa: S311 - no secret
 
-    def _finish_notes(self) -> None:
-        """Write the last notes, also those that came meanwhile, unless the store fails for too long."""
+    def _finish(self) -> None:
+        """Write what nobody waits for, also what came meanwhile, unless the store fails for too long."""
         deadline = time.monotonic() + self._database.timeout
         self._take_in_notes()
-        while self._notes and time.monotonic() < deadline:
+        while (self._notes or self._doubted) and time.monotonic() < deadline:
             self._notes_due = 0.0
             self._commit([])
-            if self._notes_failed:
+            if self._doubted:
+                self._withdraw_doubted()
+            if self._notes_failed or self._doubted:
                 time.sleep(NOTE_PATIENCE)
-        if self._notes:
-            _log.error("notes could not be written", extra={"notes": len(self._notes)})
+        if self._notes or self._doubted:
+            left = {"notes": len(self._notes), "doubted": len(self._doubted)}
+            _log.error("not all could be written", extra=left)
 
-    def _finish(
+    def _answer_taken(
         self, tickets: Sequence[Ticket[Item, Result]], outcomes: Sequence[Result | GatewayError]
     ) -> list[Result | GatewayError]:
         """Answer those who have not been answered yet; return the outcomes of the others."""
@@ -289,11 +298,21 @@ class GroupCommit[Item, Result, Note]:
         return [outcome for outcome, first in zip(outcomes, is_first, strict=True) if not first]
 
     def _take_back(self, outcomes: Sequence[Result | GatewayError]) -> None:
-        """Note to take back what was written for callers who were refused; alone, as it locks what others lock."""
-        for outcome in outcomes:
-            if not isinstance(outcome, GatewayError):
-                self._notes.extend(self._withdraw(outcome))
-                self._postpone_notes()
+        """Remember to take back what was written for callers who were refused."""
+        doubted = [outcome for outcome in outcomes if not isinstance(outcome, GatewayError)]
+        if doubted:
+            self._doubted += doubted
+            self._doubted_due = time.monotonic() + RETRY_DELAY
+
+    def _withdraw_doubted(self) -> None:
+        """Take it back, or try again later."""
+        try:
+            with self._database.write(patience=NOTE_PATIENCE, pipelined=True):
+                self._withdraw(self._doubted)
+        except GatewayError:
+            self._doubted_due = time.monotonic() + RETRY_DELAY
+        else:
+            self._doubted = []
 
 
 def _still_waiting[Item, Result](batch: list[Ticket[Item, Result]]) -> list[Ticket[Item, Result]]:

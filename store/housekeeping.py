@@ -1,29 +1,18 @@
 """What each process does beside its work, in a thread of its own.
 
-It shows that it is alive, settles what dead processes have left, and deletes what has been kept for long enough. Each
-step is one small transaction, so that no request waits for long; while the store fails, it is tried again later.
+It shows that it is alive, settles what dead processes have left, and deletes what has been kept for long enough. While
+the store fails, it is tried again later.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Sequence
 
-from store import instances, pricing
+from store import instances, pricing, retention
 from store.bootstrap import Store
-from store.clock import DAY
 from store.errors import GatewayError
-from store.instances import BEAT, CHUNK, Watch
+from store.instances import BEAT, Watch
 from store.ledger import Ledger
-
-_DELETE_ROWS = (
-    "DELETE FROM request WHERE id IN (SELECT id FROM request"
-    " WHERE started_at < ? AND settled_at IS NOT NULL ORDER BY started_at, id LIMIT ?)"
-)
-_DELETE_HOUR = "DELETE FROM hourly_usage WHERE start = (SELECT MIN(start) FROM hourly_usage WHERE start < ?)"
-
-PAUSE = 0.05
-"""Seconds between two transactions that delete, in which others write."""
 
 CLEANING = 600.0
 """Seconds from one look for what can be deleted to the next."""
@@ -72,15 +61,4 @@ class Housekeeping:
             _log.log(level, "a process is gone", extra={"instance_id": instance_id, "requests_left": settled})
         if time.monotonic() >= self._next_cleaning:
             self._next_cleaning = time.monotonic() + CLEANING
-            self._clean()
-
-    def _clean(self) -> None:
-        """Delete the rows and the hourly sums of days that are over for long enough; the daily sums stay."""
-        limit = self._database.now() // DAY * DAY - self._ledger_days * DAY
-        for statement, parameters in ((_DELETE_ROWS, (limit, CHUNK)), (_DELETE_HOUR, (limit,))):
-            while self._delete(statement, parameters) and not self._stopped.wait(PAUSE):
-                pass
-
-    def _delete(self, statement: str, parameters: Sequence[object]) -> int:
-        with self._database.write():
-            return self._database.update(statement, parameters)
+            retention.clean(self._database, self._ledger_days, self._stopped)

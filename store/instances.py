@@ -22,13 +22,14 @@ MAX_GAP = 3 * BEAT
 """Seconds from one look to the next, beyond which nothing was watched: this process may itself have stood still."""
 
 CHUNK = 200
-"""Rows that are settled, or deleted, in one transaction at most: requests wait meanwhile."""
+"""Rows that are settled in one transaction at most: requests wait meanwhile."""
 
 _log = logging.getLogger(__name__)
 
-_OF_INSTANCE = "FROM request WHERE instance_id = ? AND settled_at IS NULL ORDER BY id LIMIT ?"
-_LEFT_IDS = f"SELECT id {_OF_INSTANCE}"
-_LEFT = f"SELECT id, started_at, project_id, token_id, endpoint {_OF_INSTANCE}"
+_LEFT = (
+    "SELECT id, started_at, project_id, token_id, endpoint FROM request"
+    " WHERE instance_id = ? AND settled_at IS NULL ORDER BY id LIMIT ?"
+)
 
 
 def new_id() -> str:
@@ -62,9 +63,8 @@ def settle_left(database: Database, ledger: Ledger, instance_id: str) -> int:
     settled = 0
     while True:
         with database.write(pipelined=True):
-            left = (instance_id, CHUNK)
-            _, found = database.read_locked([Statement(_LEFT_IDS, left)], Statement(_LEFT, left))
-            rows = [Opened(*row) for row in found]
+            # Others may do the same: what comes to the instance meanwhile is left to the next transaction.
+            rows = [Opened(*row) for row in database.lock_rows(Statement(_LEFT, (instance_id, CHUNK)))]
             ledger.settle_each([Settlement(row) for row in rows])
             if len(rows) < CHUNK:
                 database.run("DELETE FROM instance WHERE id = ?", (instance_id,))

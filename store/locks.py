@@ -1,4 +1,4 @@
-"""What is locked before it is changed, and in which order: rows of the ledger, then sums, then projects, then tokens.
+"""What is locked before it is changed, and in which order: rows of the ledger, sums, projects, tokens, secrets.
 
 Each kind is locked in the order of its ids. Whoever keeps to that never waits for somebody who waits for him. On SQLite
 all is locked already.

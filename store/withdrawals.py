@@ -6,31 +6,24 @@ it. The request did not go on, so its count goes, and its row; nobody else has o
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from store import locks
 from store.database import Database, Statement
+from store.ledger import Opened
 
 
-class Withdrawal(NamedTuple):
-    """A request that must not have been counted."""
-
-    request_id: str
-    token_id: str
-
-
-def withdraw(database: Database, withdrawals: Sequence[Withdrawal]) -> None:
-    """Take back requests, as far as they were counted; inside a writing transaction.
+def withdraw(database: Database, opened: Sequence[Opened]) -> None:
+    """Take back requests, as far as they were counted; inside a writing transaction that does nothing else.
 
     The transaction that counts a request has its token locked: once that is free, it is known whether there is a row.
     """
-    if not withdrawals:
+    if not opened:
         return
-    requests = database.among("id", [withdrawal.request_id for withdrawal in withdrawals])
+    requests = database.among("id", [row.request_id for row in opened])
     _, rows = database.read_locked(
-        [locks.tokens(database, [withdrawal.token_id for withdrawal in withdrawals])],
+        [locks.tokens(database, [row.token_id for row in opened])],
         Statement(f"SELECT token_id FROM request WHERE settled_at IS NULL AND {requests.sql}", requests.parameters),  # noqa: S608
     )
     database.run(f"DELETE FROM request WHERE settled_at IS NULL AND {requests.sql}", requests.parameters)  # noqa: S608
-    for token_id, number in Counter(token_id for (token_id,) in rows).items():
+    for token_id, number in sorted(Counter(token_id for (token_id,) in rows).items()):
         database.run("UPDATE token SET request_count = request_count - ? WHERE id = ?", (number, token_id))

@@ -67,6 +67,14 @@ class Database(abc.ABC):
         """
 
     @abc.abstractmethod
+    def lock_rows(self, select: Statement) -> list[Row]:
+        """Keep all others from changing the rows that a statement selects, in its order; inside a writing transaction.
+
+        Returns them as they are then. Those that others have changed meanwhile, so that they are not among them any
+        more, are left out.
+        """
+
+    @abc.abstractmethod
     def read_locked(self, locks: Sequence[Statement], select: Statement) -> tuple[int, list[Row]]:
         """Keep all others from changing the rows that `locks` select, then read; inside a writing transaction.
 

@@ -119,6 +119,10 @@ class PostgresqlDatabase(Database):
         else:
             connection.execute(_with_places(sql), parameters)
 
+    def lock_rows(self, select: Statement) -> list[Row]:
+        """Lock rows against everything but a new row that refers to them."""
+        return self.execute(f"{select.sql} FOR NO KEY UPDATE", select.parameters)
+
     def read_locked(self, locks: Sequence[Statement], select: Statement) -> tuple[int, list[Row]]:
         """Lock rows against everything but a new row that refers to them, then read in a later statement.
 

@@ -54,6 +54,10 @@ class SqliteDatabase(Database):
         """Run a statement."""
         self.engine.execute_sql(sql, parameters)
 
+    def lock_rows(self, select: Statement) -> list[Row]:
+        """Read: all rows are locked already."""
+        return self.execute(*select)
+
     def read_locked(self, locks: Sequence[Statement], select: Statement) -> tuple[int, list[Row]]:  # noqa: ARG002
         """Read: all rows are locked already."""
         return self.now(), self.execute(*select)

@@ -61,8 +61,9 @@ class Writer:
         self.unheard: list[int] = []
         self.commit: Counter = GroupCommit(store.database, self.decide, self.record, self.unheard.append, self.withdraw)
 
-    def withdraw(self, result: int) -> Sequence[str]:
-        return [f"withdrawn {result}"]
+    def withdraw(self, results: Sequence[int]) -> None:
+        for result in results:
+            count(self.store, f"withdrawn {result}")
 
     def record(self, notes: Sequence[str], *, alone: bool) -> None:  # noqa: ARG002
         if self.fails_to_record:

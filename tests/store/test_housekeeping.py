@@ -4,7 +4,7 @@ import pytest
 from support.processes import wait_until
 from support.stores import foreign_lock, opening
 
-from store import clock, housekeeping, instances
+from store import clock, housekeeping, instances, retention
 from store.bootstrap import Store
 from store.housekeeping import Housekeeping
 from store.ledger import Ledger, Opened, Settlement
@@ -17,8 +17,8 @@ DAYS = 30
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(housekeeping, "BEAT", 0.01)
     monkeypatch.setattr(instances, "LEASE", 0.1)
-    monkeypatch.setattr(housekeeping, "PAUSE", 0.001)
-    monkeypatch.setattr(housekeeping, "CHUNK", 3)
+    monkeypatch.setattr(retention, "PAUSE", 0.001)
+    monkeypatch.setattr(retention, "CHUNK", 3)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What becomes of a change while others of the same rows are under way: on PostgreSQL, where they run side by side."""
 
+import asyncio
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +11,10 @@ import psycopg
 import pytest
 from support.ledger import INSTANCE_ID, NOON, PROJECT_ID, TOKEN_ID, open_request, settle_request
 from support.processes import wait_until
-from support.stores import API_KEY, make_many_tokens, make_token, on_postgresql, rows, set_columns
+from support.stores import API_KEY, make_many_tokens, make_token, on_postgresql, opening, rows, set_columns
 
 from store import clock, instances
-from store.admission import Admission
+from store.admission import Admission, _Claim, _Name
 from store.bootstrap import Store
 from store.database.postgresql import PostgresqlDatabase
 from store.errors import NotFound, ProjectInactive
@@ -21,7 +22,6 @@ from store.ledger import Ledger, Opened, Settlement
 from store.prices import OwnPrices
 from store.projects import Projects
 from store.tokens import Tokens
-from store.withdrawals import Withdrawal
 
 pytestmark = on_postgresql
 
@@ -135,19 +135,33 @@ def test_tokens_are_deleted_in_the_order_of_their_ids(store: Store) -> None:
 
 
 def test_sums_are_locked_before_the_tokens(store: Store) -> None:
-    """Also by who takes back a request and settles others."""
+    """By who settles a request, and admits another in the same transaction."""
     token = make_token(store)
     settle_request(store)
     request = open_request(store)
     settlement = Settlement(Opened(request["id"], NOON, PROJECT_ID, TOKEN_ID, request["endpoint"]))
     admission = Admission(store)
 
-    def record() -> None:
-        with store.database.write():
-            notes: list[Settlement | Withdrawal] = [Withdrawal("none", token.id), settlement]
-            admission._record(notes, alone=True)  # noqa: SLF001 - what the writer does
+    async def settle_and_admit() -> None:
+        admission.settle(settlement)
+        await admission.admit(token.value, opening())
 
-    meanwhile(store, "SELECT start FROM daily_usage FOR UPDATE", record, "SELECT id FROM token FOR UPDATE NOWAIT")
+    sums = "SELECT start FROM daily_usage FOR UPDATE"
+    meanwhile(store, sums, lambda: asyncio.run(settle_and_admit()), "SELECT id FROM token FOR UPDATE NOWAIT")
+    admission.close()
+
+
+def test_a_project_is_locked_before_the_secrets(store: Store) -> None:
+    """By who admits a request, and shows in the same transaction that it could."""
+    token = make_token(store)
+    admission = Admission(store)
+
+    def check_and_admit() -> None:
+        with store.database.write():
+            admission._decide([None, _Claim(_Name("id", token.id), opening())])  # noqa: SLF001 - what the writer does
+
+    project = "SELECT id FROM project FOR UPDATE"
+    meanwhile(store, project, check_and_admit, "SELECT name FROM secret FOR UPDATE NOWAIT")
     admission.close()
 
 
@@ -156,3 +170,29 @@ def test_what_a_process_has_left_is_locked_in_the_order_of_the_ids(store: Store)
     blocks_only_the_first(
         store, "request", ids, lambda: instances.settle_left(store.database, Ledger(store.database), INSTANCE_ID)
     )
+
+
+def test_what_comes_while_rows_are_locked_is_left_to_the_next_transaction(store: Store) -> None:
+    """It would be locked out of order, while somebody may have it who waits for them."""
+    waited_for = open_request(store)["id"]
+
+    def settle() -> None:
+        try:
+            instances.settle_left(store.database, Ledger(store.database), INSTANCE_ID)
+        finally:
+            store.database.close()
+
+    with connect(store) as other, connect(store) as another, ThreadPoolExecutor(1) as pool:
+        other.execute("BEGIN")
+        other.execute("SELECT id FROM request FOR UPDATE")
+        settled = pool.submit(settle)
+        wait_until(lambda: bool(another.execute(WAITING.encode()).fetchall()[0][0]))
+        late = open_request(store, id="00000000-0000-7000-8000-000000000000")["id"]
+        another.execute("BEGIN")
+        another.execute("SELECT id FROM request WHERE id = %s FOR UPDATE", [late])
+        other.execute("COMMIT")
+        settled.result()
+    is_settled = {row["id"]: row["settled_at"] is not None for row in rows(store, "request")}
+    assert is_settled == {waited_for: True, late: False}
+    settle()
+    assert all(row["settled_at"] for row in rows(store, "request"))

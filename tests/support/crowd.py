@@ -4,6 +4,7 @@ import asyncio
 import functools
 import multiprocessing
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from decimal import Decimal
 from typing import NamedTuple
 
-from store import bulk, instances
+from store import bulk, clock, instances, retention
 from store.admission import Admission
 from store.bootstrap import Store
 from store.errors import GatewayError, StoreUnavailable
@@ -22,7 +23,6 @@ from store.rotation import Rotation
 from store.settings import Settings
 from store.tokens import Tokens
 from store.usage import Consumption, Metered, Source
-from store.withdrawals import Withdrawal
 from support.stores import API_KEY, make_many_tokens, opened, opening
 
 CLIENTS = 16
@@ -30,6 +30,11 @@ CLIENTS = 16
 
 TOKENS = 60
 """Of each of the projects."""
+
+KEPT_DAYS = 5
+"""Older rows are deleted all the time."""
+
+AGE = 2 * KEPT_DAYS * clock.DAY
 
 GONE = "00000000-0000-4000-8000-00000000dead"
 RATES = {"input": Decimal(1)}
@@ -66,12 +71,13 @@ def admit(store: Store, rows: Rows, seconds: float) -> Counter[str]:
                 await asyncio.sleep(0)
                 continue
             seen["done"] += 1
+            if random.random() < 0.05:  # noqa: S311
+                await admission.check()
             if random.random() < 0.9:  # noqa: S311
                 used = (Consumption("gpt-4o", {"input_tokens": 1}),)
                 admission.settle(Settlement(admitted.opened, metered=Metered(Source.OBSERVED, used)))
             else:
-                withdrawal = Withdrawal(admitted.opened.request_id, admitted.opened.token_id)
-                admission._writer.leave(withdrawal)  # noqa: SLF001 - what it does itself when a COMMIT is in doubt
+                admission._writer._take_back([admitted])  # noqa: SLF001 - as it does where a COMMIT is in doubt
 
     async def clients() -> None:
         await asyncio.gather(*(client() for _ in range(CLIENTS)))
@@ -100,7 +106,7 @@ def _fault(error: GatewayError) -> str:
 
 def revoke_all(store: Store, rows: Rows) -> None:
     Tokens(store).revoke_all(rows.project())
-    time.sleep(0.05)  # in which some are brought back
+    time.sleep(0.5)  # in which some are brought back
 
 
 def bring_back(store: Store, rows: Rows) -> None:
@@ -129,15 +135,22 @@ def rotate(store: Store, _: Rows) -> None:
 
 
 def leave(store: Store, rows: Rows) -> None:
-    """Leave requests of a process that is gone, and settle them, as all others do."""
+    """Leave requests of a process that is gone, of now and of long ago, and settle them, as all others do."""
     with store.database.write():
-        requests = [(opening(), rows.token()[0], rows.project()) for _ in range(50)]
-        opened_rows = [
-            (one, Opened(one.request_id, store.database.now(), project_id, token_id, one.endpoint))
-            for one, token_id, project_id in requests
-        ]
+        now = store.database.now()
+        opened_rows = []
+        for request in (opening() for _ in range(50)):
+            began = random.choice((now, now - AGE))  # noqa: S311
+            row = Opened(request.request_id, began, rows.project(), rows.token()[0], request.endpoint)
+            opened_rows.append((request, row))
         Ledger(store.database).open(GONE, opened_rows)
     instances.settle_left(store.database, Ledger(store.database), GONE)
+
+
+def clean(store: Store, _: Rows) -> None:
+    """Delete what is old, as every process does."""
+    retention.clean(store.database, KEPT_DAYS, threading.Event())
+    store.database.check()
 
 
 ACTS: Mapping[str, Callable[[Store, Rows, float], Counter[str]]] = {
@@ -146,15 +159,18 @@ ACTS: Mapping[str, Callable[[Store, Rows, float], Counter[str]]] = {
     "admit as well": admit,
     **{
         act.__name__: functools.partial(_again, act)
-        for act in (revoke_all, bring_back, switch, come_and_go, rotate, leave)
+        for act in (revoke_all, bring_back, switch, come_and_go, rotate, leave, clean)
     },
     "leave too": functools.partial(_again, leave),
+    "leave as well": functools.partial(_again, leave),
+    "clean too": functools.partial(_again, clean),
     "revoke_all too": functools.partial(_again, revoke_all),
 }
 
 
 def _act(name: str, settings: Settings, rows: Rows, seconds: float) -> Counter[str]:
     bulk.BATCH = 20
+    retention.PAUSE = 0.001
     if name == "rotate":
         first, second = ((settings.encryption_key and settings.encryption_key.get_secret_value()) or "").split(",")
         turned = Settings(**{**settings.model_dump(), "encryption_key": f"{second},{first}"})
