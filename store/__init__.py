@@ -6,7 +6,7 @@ holds what differs between engines, `models` and `migrations/` the tables, `cryp
 one writer thread of `group_commit`, which has a `ticket` for each request) serves the proxy; `withdrawals` take back
 what it could not answer for. `rotation` replaces the key that all is encrypted with, `backup` copies all into one file.
 `ledger` opens and settles a row for each admitted request, by way of `pricing` and the `sums` of hours and days;
-`instances` are the processes that do, and `housekeeping` settles what dead ones left, and deletes what is old.
+`instances` are the processes that do, and `housekeeping` settles what dead ones left; `retention` deletes what is old.
 The ledger is read by `usage_report` (by way of `coverage`, `usage_statement` and `usage_sums`) and `request_list`;
 `prices` keeps the operator's own prices. `settings`, `errors`, `logs`, `lifecycle`, `health`, `clock`, `ids`, `usage`,
 `money`, `text`, `sql` and `keyfiles` are what all processes share besides.
