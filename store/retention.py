@@ -35,11 +35,12 @@ def clean(database: Database, ledger_days: int, stopped: threading.Event) -> Non
 
 def _delete_rows(database: Database, limit: int) -> int:
     with database.write():
-        ids = [row_id for (row_id,) in database.lock_rows(Statement(_OLD_ROWS, (limit, CHUNK)))]
-        if not ids:
-            return 0
-        old = database.among("id", ids)
-        return database.update(f"DELETE FROM request WHERE {old.sql}", old.parameters)  # noqa: S608 - no data
+        ids = [row_id for (row_id,) in database.execute(_OLD_ROWS, (limit, CHUNK))]
+        if ids:
+            old = database.among("id", ids)
+            database.lock_rows(Statement(f"SELECT id FROM request WHERE {old.sql} ORDER BY id", old.parameters))  # noqa: S608
+            database.run(f"DELETE FROM request WHERE {old.sql}", old.parameters)  # noqa: S608 - no data
+        return len(ids)
 
 
 def _delete_hour(database: Database, limit: int) -> int:

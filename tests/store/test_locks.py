@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -13,7 +14,7 @@ from support.ledger import INSTANCE_ID, NOON, PROJECT_ID, TOKEN_ID, open_request
 from support.processes import wait_until
 from support.stores import API_KEY, make_many_tokens, make_token, on_postgresql, opening, rows, set_columns
 
-from store import clock, instances
+from store import clock, instances, retention
 from store.admission import Admission, _Claim, _Name
 from store.bootstrap import Store
 from store.database.postgresql import PostgresqlDatabase
@@ -196,3 +197,9 @@ def test_what_comes_while_rows_are_locked_is_left_to_the_next_transaction(store:
     assert is_settled == {waited_for: True, late: False}
     settle()
     assert all(row["settled_at"] for row in rows(store, "request"))
+
+
+def test_old_rows_are_deleted_in_the_order_of_their_ids(store: Store) -> None:
+    """As they are settled, whatever the order in which they began."""
+    ids = sorted(settle_request(store, started_at=NOON - age)["id"] for age in range(5))
+    blocks_only_the_first(store, "request", ids, lambda: retention.clean(store.database, 0, threading.Event()))
