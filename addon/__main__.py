@@ -8,12 +8,12 @@ import asyncio
 import click
 from mitmproxy import options
 from mitmproxy.master import Master
-from mitmproxy.tools.dump import DumpMaster
 
 from addon.seams import listening, own_files
+from addon.seams.lean_master import LeanMaster
 from addon.startup import add_gateway
 from store.errors import StartupError
-from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, or_exit
+from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, given_sockets, or_exit
 from store.settings import Settings
 
 
@@ -27,7 +27,7 @@ def main(*, web: bool) -> None:
 
 
 async def _serve(settings: Settings) -> None:
-    master = DumpMaster(options.Options(), with_termlog=False, with_dumper=False)
+    master = LeanMaster()
     _prepare(master, settings)
     await master.run()
 
@@ -48,6 +48,7 @@ async def _serve_web(settings: Settings) -> None:
 def _prepare(master: Master, settings: Settings) -> None:
     add_gateway(master, settings)
     own_files.use(master, settings.mitmproxy_dir)
+    listening.wait_to_serve(given_sockets())
     master.options.update(mode=[listening.reverse_mode(settings)])
 
 

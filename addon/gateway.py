@@ -26,6 +26,7 @@ from addon.seams import connections, kills, listening, log_records, next_layer, 
 from addon.seams.client_codec import MALFORMED
 from addon.settling import Settling
 from addon.tap import Tap
+from store import lifecycle
 from store.admission import Admission
 from store.errors import DestinationRefused, GatewayError, InvalidRequest, ServiceUnavailable
 from store.ledger import Opening, Settlement
@@ -78,9 +79,11 @@ class Gateway:
         self._upstreams: dict[Destination, Upstream] = {}
 
     def load(self, _loader: Loader) -> None:
-        """Give mitmweb its port, if it has one: its own default is the management API's."""
-        if "web_port" in ctx.options and not ctx.options.has_changed("web_port"):
+        """Give mitmweb its port, if it has one: its own default is the management API's. Serve clients anywhere."""
+        if _is_open("web_port"):
             ctx.options.update(web_host=self._settings.web.host, web_port=self._settings.web.port)
+        if _is_open("block_global"):
+            ctx.options.update(block_global=False)  # where the port is open to them, they have a token or get a 401
 
     def running(self) -> None:
         """Open the port in reverse mode, if mitmproxy was not started in it, and fix where requests may go."""
@@ -89,7 +92,8 @@ class Gateway:
         kills.install()
         upstream_codec.install()
         replay.install(self._exchanges, self._settings)
-        ctx.options.update(**_OPTIONS, tcp_timeout=self._last_resort())
+        needed = {name: value for name, value in _OPTIONS.items() if name in ctx.options}
+        ctx.options.update(**needed, tcp_timeout=self._last_resort())
         if not ctx.options.has_changed("confdir"):
             ctx.options.update(confdir=str(self._settings.mitmproxy_dir))
         if not ctx.options.has_changed("mode"):
@@ -98,7 +102,9 @@ class Gateway:
         if not all(map(_is_served, modes)):
             _log.error("The gateway runs in reverse mode only: --mode reverse:https://…@host:port")  # ends mitmproxy
         self._upstreams = dict(self._pinned(mode) for mode in modes if _is_served(mode))
-        listening.drain_on_signals(ctx.master, self._exchanges.drain, self._account, self._settings.drain_timeout)
+        listening.Drain(ctx.master, self._exchanges.drain, self._account, self._settings.drain_timeout)
+        listening.serve(ctx.master)
+        lifecycle.tell_ready()
 
     def configure(self, updated: set[str]) -> None:
         """Refuse options that would undo a promise, once the gateway runs."""
@@ -297,6 +303,11 @@ def _reason(refusal: GatewayError, cause: str) -> str:
     if cause in {mitmproxy_flow.Error.KILLED_MESSAGE, refusal.message}:
         return refusal.message
     return f"{refusal.message} ({log_records.without_bytes(cause)})"
+
+
+def _is_open(option: str) -> bool:
+    """Tell whether mitmproxy has an option, and nobody has set it."""
+    return option in ctx.options and not ctx.options.has_changed(option)
 
 
 def _is_served(mode: ProxyMode) -> TypeGuard[ReverseMode]:

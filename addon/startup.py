@@ -3,7 +3,7 @@
 from mitmproxy.master import Master
 
 from addon.gateway import Gateway
-from addon.seams import chain, flow_list, log_records
+from addon.seams import chain, dispatch, flow_list, log_records
 from addon.web.operator_view import OperatorView
 from addon.websocket_frames import WebSocketFrames
 from store import logs
@@ -37,4 +37,5 @@ def add_gateway(master: Master, settings: Settings) -> None:
     upkeep = Upkeep(Housekeeping(store, settings.ledger_days, admission.instance_id))
     flows = flow_list.of(master)
     for_operators = [] if flows is None else [OperatorView(settings, flows)]
+    dispatch.install(master)
     chain.add_first(master, upkeep, gateway, WebSocketFrames(), *for_operators)

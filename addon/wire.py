@@ -30,6 +30,9 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
+_OF_THE_UPSTREAM = frozenset({b"alt-svc"})
+"""Where else the upstream itself can be reached (RFC 7838): there no token is worth anything."""
+
 _OF_NO_BODY = frozenset({b"transfer-encoding"})  # mitmproxy would end the body that there is none of
 _OF_AN_UPGRADE = frozenset({b"connection", b"upgrade"})
 _OF_THE_CLIENT = frozenset(
@@ -67,7 +70,7 @@ def client_response(response: http.Response, *, closes: bool) -> http.Response:
     `closes`: the connection ends with it, and the client (of HTTP/1) is told so.
     """
     upgraded = response.status_code == _SWITCHING_PROTOCOLS
-    dropped = _hop_by_hop(response.headers, upgraded=upgraded)
+    dropped = _OF_THE_UPSTREAM | _hop_by_hop(response.headers, upgraded=upgraded)
     if response.status_code == _NOT_MODIFIED:
         dropped |= _OF_NO_BODY
     fields = response.data.headers.fields

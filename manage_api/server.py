@@ -4,8 +4,9 @@ import contextlib
 import json
 import logging
 import signal
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,7 +28,7 @@ from store.errors import (
     StartupError,
     TransferEncodingUnknown,
 )
-from store.lifecycle import STOP_SIGNALS, ignore_stop_signals
+from store.lifecycle import STOP_SIGNALS, given_sockets, ignore_stop_signals, tell_ready
 from store.settings import Listen
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ MAX_READ = 16 * 1024 * 1024
 when its connection is closed may never see its 413."""
 
 _READ = 64 * 1024
+
+LAST_REQUESTS = 1
+"""Seconds that connections without a request get at a stop: one may be on its way."""
 
 DRAIN_TIMEOUT = 10
 """Seconds that requests under way get at a stop. Only a client that does not read its answer takes longer."""
@@ -111,18 +115,26 @@ class _Channel(HTTPChannel):
         super().handle_close()
 
 
-class Server(TcpWSGIServer):
-    """A port with an application behind it. Raises StartupError when the port cannot be opened."""
-
+class _Port(TcpWSGIServer):
     channel_class = _Channel
 
-    def __init__(self, app: "WSGIApplication", listen: Listen) -> None:
+
+class Server(_Port):
+    """A port with an application behind it. Raises StartupError when the port cannot be opened.
+
+    `sockets` are those of the port, if it is open already.
+    """
+
+    def __init__(self, app: "WSGIApplication", listen: Listen, sockets: Sequence[socket.socket] = ()) -> None:
         self._stopping = False
         self._sockets: dict[int, Any] = {}
+        first, *others = sockets or (None,)
         try:
             super().__init__(
                 app,
                 map=self._sockets,
+                _sock=first,
+                bind_socket=first is None,
                 host=listen.host,
                 port=listen.port,
                 ipv6=":" in listen.host,
@@ -134,14 +146,18 @@ class Server(TcpWSGIServer):
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "no such address"
             raise StartupError(f"Cannot listen on {listen} (MANAGE_LISTEN): {reason}.") from error
+        self._ports = [self, *(self._also(app, other) for other in others)]
 
     def run(self) -> None:
         """Serve until `stop` is called, then finish the requests under way."""
         while not self._stopping:
             self._turn()
-        self.accepting = False
-        deadline = time.monotonic() + DRAIN_TIMEOUT
-        while self._under_way() and time.monotonic() < deadline:
+        for port in self._ports:
+            port.accepting = False
+        began = time.monotonic()
+        while self._channels() and time.monotonic() < began + LAST_REQUESTS:
+            self._turn()
+        while self._under_way() and time.monotonic() < began + DRAIN_TIMEOUT:
             self._turn()
 
     def stop(self) -> None:
@@ -154,12 +170,20 @@ class Server(TcpWSGIServer):
         self.task_dispatcher.shutdown()
         wasyncore.close_all(self._sockets)
 
+    def _also(self, app: "WSGIApplication", other: socket.socket | None) -> _Port:
+        """Serve on another socket too."""
+        return _Port(
+            app, map=self._sockets, _sock=other, dispatcher=self.task_dispatcher, adj=self.adj, bind_socket=False
+        )
+
     def _turn(self) -> None:
         wasyncore.loop(timeout=self.adj.asyncore_loop_timeout, map=self._sockets, count=1)
 
+    def _channels(self) -> list[HTTPChannel]:
+        return [one for one in list(self._sockets.values()) if isinstance(one, HTTPChannel)]
+
     def _under_way(self) -> bool:
-        channels = [one for one in list(self._sockets.values()) if isinstance(one, HTTPChannel)]
-        return any(channel.requests or channel.total_outbufs_len for channel in channels)
+        return any(channel.requests or channel.total_outbufs_len for channel in self._channels())
 
 
 def serve(app: flask.Flask, listen: Listen) -> None:
@@ -167,10 +191,11 @@ def serve(app: flask.Flask, listen: Listen) -> None:
 
     Raises StartupError when the port cannot be opened. Only for the main thread.
     """
-    server = Server(app, listen)
+    server = Server(app, listen, given_sockets())
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: server.stop())
     _LOG.info("listening", extra={"url": f"http://{listen}"})
+    tell_ready()
     server.run()
     ignore_stop_signals()
     server.shut_down()

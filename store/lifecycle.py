@@ -6,6 +6,7 @@ import io
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -26,6 +27,12 @@ _STDOUT, _STDERR = 1, 2
 
 SUPERVISED = "LLM_PROXY_SUPERVISED"
 """Set in the environment of a process whose standard input ends when its supervisor is gone."""
+
+SOCKETS = "LLM_PROXY_SOCKETS"
+"""Names the descriptors on which a process finds what it listens on already open: `5,6`."""
+
+READY = "LLM_PROXY_READY"
+"""Names the descriptor to which a process writes when it serves."""
 
 
 class _Output(io.FileIO):
@@ -74,6 +81,21 @@ def or_exit[T](make: Callable[[], T], status: int) -> T:
     except StartupError as error:
         print(error, file=sys.stderr)
         sys.exit(status)
+
+
+def given_sockets() -> list[socket.socket]:
+    """Return what a supervisor has opened for this process to listen on; it stays open when this process has ended."""
+    return [
+        socket.socket(fileno=int(descriptor)) for descriptor in filter(None, os.environ.get(SOCKETS, "").split(","))
+    ]
+
+
+def tell_ready() -> None:
+    """Tell the supervisor, if there is one that asks, that this process serves; once."""
+    descriptor = os.environ.pop(READY, "")
+    if descriptor:
+        os.write(int(descriptor), b"\n")
+        os.close(int(descriptor))
 
 
 def allow_many_open_files() -> None:

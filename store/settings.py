@@ -4,6 +4,7 @@ A setting comes from the environment, then from a file `.env` in the working dir
 """
 
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
@@ -120,6 +121,9 @@ class Settings(BaseSettings):
     manage_listen: Annotated[str, _checked(Listen)] = Field(
         default="127.0.0.1:8081", description="The management API's port."
     )
+    workers: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        default=None, description="Processes of the proxy, under `./run.sh`; default: one for each core."
+    )
     web_listen: Annotated[str, _checked(Listen)] = Field(
         default="127.0.0.1:8082", description="mitmweb's port (`./run.sh web`)."
     )
@@ -204,6 +208,12 @@ class Settings(BaseSettings):
     def web(self) -> Listen:
         """WEB_LISTEN, taken apart."""
         return Listen.parse(self.web_listen)
+
+    @property
+    def worker_count(self) -> int:
+        """WORKERS, or the number of cores that this process may use."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return self.workers or cores or 1
 
     @property
     def mitmproxy_dir(self) -> Path:

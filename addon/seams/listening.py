@@ -2,11 +2,14 @@
 
 import asyncio
 import logging
+import signal
+import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.master import Master
+from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ReverseInstance
 from mitmproxy.proxy.mode_specs import ProxyMode
 
 from store.lifecycle import STOP_SIGNALS, ignore_stop_signals
@@ -14,12 +17,39 @@ from store.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+LAST_REQUESTS = 1.0
+"""Seconds that kept connections get at a stop for one more request, whose answer says that it is the last one."""
+
+_LOOK = 0.05
+"""Seconds between two looks at whether connections are left."""
+
 
 def reverse_mode(settings: Settings) -> str:
     """Write the settings as a mode of mitmproxy: `reverse:<origin of UPSTREAM_URL>@<PROXY_LISTEN>`."""
     upstream, listen = settings.upstream, settings.proxy
     host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
     return f"reverse:{upstream.scheme}://{host}:{upstream.port}@{listen.host}:{listen.port}"
+
+
+def wait_to_serve(sockets: Sequence[socket.socket]) -> None:
+    """Have mitmproxy take no connections before `serve`, as the addon is not ready for any.
+
+    It listens on `sockets`, which are open already, or opens its own where there are none.
+    """
+
+    async def listen(instance: ReverseInstance, host: str, port: int) -> list[asyncio.Server]:
+        if not sockets:
+            return [await asyncio.start_server(instance.handle_stream, host, port, start_serving=False)]
+        return [await asyncio.start_server(instance.handle_stream, sock=one, start_serving=False) for one in sockets]
+
+    ReverseInstance.listen = listen  # type: ignore[method-assign,assignment]
+
+
+def serve(master: Master) -> None:
+    """Take connections, where that has not begun yet."""
+    for server in _listening(master):
+        if not server.is_serving():
+            spawn(server.start_serving())
 
 
 def switch_to(master: Master, mode: str) -> None:
@@ -31,38 +61,69 @@ def switch_to(master: Master, mode: str) -> None:
     spawn(_exit_unless_listening(master))
 
 
-def stop(master: Master) -> asyncio.Task[bool]:
-    """Accept no more connections; those that are open stay open."""
-    return spawn(_proxyserver(master).servers.update([]))
+async def stop(master: Master) -> None:
+    """Accept no more connections; those that are open stay open, and so do those that were just accepted."""
+    for server in _listening(master):
+        for one in server.sockets:
+            master.event_loop.remove_reader(one.fileno())
+    await asyncio.sleep(0)  # asyncio closes what it has accepted, and not handed over yet, when it stops to listen
+    await spawn(_proxyserver(master).servers.update([]))
 
 
-def drain_on_signals(
-    master: Master, drained: Callable[[], Awaitable[None]], finish: Callable[[], Awaitable[None]], timeout: float
-) -> None:
-    """On SIGTERM, SIGINT and SIGHUP stop listening, let requests under way end, then shut down.
+class Drain:
+    """Ends a process on a signal: it stops listening, lets what is under way end, then shuts down.
 
-    `drained` returns once there are none; after `timeout` seconds they are cut. `finish` is what comes after that.
-    Signals may come more than once.
+    `drained` returns once no request is under way, and has had connections close with their answers since it was
+    called; after `timeout` seconds the rest is cut. `finish` is what comes after that.
+
+    A kept connection may have a request on its way that no one has seen yet. So those that are idle stay open for a
+    while: on SIGTERM and SIGINT for LAST_REQUESTS; on SIGHUP, which says that another process serves already, for all
+    of `timeout`. Signals may come more than once.
     """
-    draining = asyncio.Event()
 
-    async def drain() -> None:
-        await stop(master)
+    def __init__(
+        self,
+        master: Master,
+        drained: Callable[[], Awaitable[None]],
+        finish: Callable[[], Awaitable[None]],
+        timeout: float,
+    ) -> None:
+        self._master = master
+        self._drained = drained
+        self._finish = finish
+        self._timeout = timeout
+        self._is_draining = False
+        self._is_hasty = False
+        for number in STOP_SIGNALS:
+            master.event_loop.add_signal_handler(number, self._begin, number)
+
+    def _begin(self, number: signal.Signals) -> None:
+        self._is_hasty |= number != signal.SIGHUP
+        if not self._is_draining:
+            self._is_draining = True
+            spawn(self._drain())
+
+    async def _drain(self) -> None:
+        deadline = self._master.event_loop.time() + self._timeout
+        await stop(self._master)
         try:
-            await asyncio.wait_for(drained(), timeout)
+            async with asyncio.timeout_at(deadline):
+                await self._drained()
+            await self._connections_end(deadline)
+            async with asyncio.timeout_at(deadline):
+                await self._drained()
         except TimeoutError:
-            _log.warning("cut the requests that did not end in %g seconds", timeout)
-        await finish()
-        ignore_stop_signals(master.event_loop)
-        master.shutdown()
+            _log.warning("cut the requests that did not end in %g seconds", self._timeout)
+        await self._finish()
+        ignore_stop_signals(self._master.event_loop)
+        self._master.shutdown()
 
-    def on_signal() -> None:
-        if not draining.is_set():
-            draining.set()
-            spawn(drain())
-
-    for number in STOP_SIGNALS:
-        master.event_loop.add_signal_handler(number, on_signal)
+    async def _connections_end(self, deadline: float) -> None:
+        """Wait until the clients have closed their connections, or those have stayed open for long enough."""
+        connections, clock = _proxyserver(self._master).connections, self._master.event_loop.time
+        soon = min(deadline, clock() + LAST_REQUESTS)
+        while connections and clock() < (soon if self._is_hasty else deadline):  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK)  # mitmproxy tells nobody
 
 
 _tasks: set[asyncio.Task[object]] = set()
@@ -81,6 +142,12 @@ async def _exit_unless_listening(master: Master) -> None:
     await servers.update([ProxyMode.parse(mode) for mode in master.options.mode])
     if not all(server.is_running for server in servers):
         sys.exit(1)  # mitmproxy has logged why
+
+
+def _listening(master: Master) -> list[asyncio.Server]:
+    instances = [one for one in _proxyserver(master).servers if isinstance(one, AsyncioServerInstance)]
+    servers = [server for instance in instances for server in instance._servers]  # noqa: SLF001
+    return [server for server in servers if isinstance(server, asyncio.Server)]
 
 
 def _proxyserver(master: Master) -> Proxyserver:

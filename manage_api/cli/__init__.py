@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,16 @@ from manage_api.cli import (
     supervisor,
     usage,
 )
+from manage_api.cli.place import Service
 from store.bootstrap import management_token, open_store
 from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, interrupt_at_stop_signals, note_stop_signals, or_exit
 from store.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter
-from store.settings import Listen, Settings
+from store.settings import Settings
 from store.usage import Source
 from store.usage_statement import Dimension, UsageFilter
 from store.version import __version__
+
+type Opens = Callable[[Settings], Service]
 
 
 @click.group(
@@ -46,23 +49,29 @@ def main() -> None:
 def start() -> None:
     """Start the proxy and the management API."""
     settings = or_exit(Settings.load, BAD_SETTINGS)
-    _serve(settings, processes.PROXY, {"PROXY_LISTEN": settings.proxy, "MANAGE_LISTEN": settings.manage})
+    _serve(settings, processes.proxy, processes.management, says=processes.banner)
+
+
+@main.command()
+def proxy() -> None:
+    """Start the proxy alone, as one of several machines does."""
+    settings = or_exit(Settings.load, BAD_SETTINGS)
+    _serve(settings, processes.proxy, says=processes.proxy_banner)
 
 
 @main.command()
 def web() -> None:
-    """Start the same with mitmweb, to watch the traffic."""
+    """Start both with mitmweb, to watch the traffic; the proxy is one process then."""
     settings = or_exit(Settings.load, BAD_SETTINGS)
-    listens = {"PROXY_LISTEN": settings.proxy, "MANAGE_LISTEN": settings.manage, "WEB_LISTEN": settings.web}
-    _serve(settings, processes.PROXY_WITH_MITMWEB, listens)
+    _serve(settings, processes.proxy_with_mitmweb, processes.management, says=processes.banner)
 
 
 @main.command(name="demo")
 def run_demo() -> None:
-    """Start the same before a demo upstream; nothing is kept."""
+    """Start both before a demo upstream; nothing is kept."""
     settings = or_exit(Settings.load, BAD_SETTINGS)
-    _require_free_ports({"PROXY_LISTEN": settings.proxy, "MANAGE_LISTEN": settings.manage})
-    sys.exit(asyncio.run(demo.run(settings)))
+    services = _opened(settings, processes.proxy, processes.management)
+    sys.exit(asyncio.run(demo.run(settings, services)))
 
 
 @main.command()
@@ -121,25 +130,14 @@ def list_requests(limit: int, form: str, **about: Any) -> None:
     sys.exit(reading.run(settings, lambda store: requests.read(store, RequestFilter(**about), limit, form)))
 
 
-def _serve(settings: Settings, proxy: processes.Command, listens: dict[str, Listen]) -> None:
-    _require_free_ports(listens)
+def _serve(settings: Settings, *opens: Opens, says: Callable[[Settings], str]) -> None:
+    services = _opened(settings, *opens)
     or_exit(lambda: _prepare(settings), CANNOT_START)
-    sys.exit(
-        asyncio.run(
-            supervisor.run(
-                {"proxy": proxy, "management API": processes.MANAGEMENT},
-                env=os.environ,
-                ports=[settings.proxy, settings.manage],
-                drain_timeout=settings.drain_timeout,
-                on_ready=lambda: click.echo(processes.banner(settings)),
-            )
-        )
-    )
+    sys.exit(asyncio.run(supervisor.run(services, env=os.environ, on_ready=lambda: click.echo(says(settings)))))
 
 
-def _require_free_ports(listens: dict[str, Listen]) -> None:
-    for name, listen in listens.items():
-        or_exit(partial(processes.require_free_port, name, listen), CANNOT_START)
+def _opened(settings: Settings, *opens: Opens) -> list[Service]:
+    return [or_exit(partial(one, settings), CANNOT_START) for one in opens]
 
 
 def _prepare(settings: Settings) -> None:

@@ -7,30 +7,25 @@ import socket
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from manage_api.cli import processes, supervisor
+from manage_api.cli.place import Service
 from store.crypto import new_key
 from store.settings import Settings
 
 _MODEL = "gpt-4o-mini"
 
 
-async def run(settings: Settings) -> int:
-    """Run the demo on the settings' ports until it is stopped; return its exit status."""
+async def run(settings: Settings, services: Sequence[Service]) -> int:
+    """Run the demo with the services of the settings until it is stopped; return its exit status."""
     with tempfile.TemporaryDirectory(prefix="llm-proxy-demo-") as folder:
         key, token = f"sk-demo-{secrets.token_hex(12)}", secrets.token_urlsafe(24)
         port = _free_port()
         return await supervisor.run(
-            {
-                "demo upstream": _upstream(port, key),
-                "proxy": processes.PROXY,
-                "management API": processes.MANAGEMENT,
-            },
+            [Service("demo upstream", _upstream(port, key), [[]], settings.drain_timeout), *services],
             env={**os.environ, **_environment(Path(folder), port, token)},
-            ports=[settings.proxy, settings.manage],
-            drain_timeout=settings.drain_timeout,
             on_ready=lambda: print(_introduction(settings, token, _make_token(settings, token, key)), flush=True),
         )
 

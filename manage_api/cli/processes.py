@@ -1,33 +1,41 @@
-"""What is started, where it listens, and what is said about it."""
+"""What is started, on which ports, and what is said about it."""
 
 import os
 import shlex
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from manage_api.cli.place import Service
+from manage_api.cli.ports import open_port
 from store.bootstrap import MANAGEMENT_TOKEN_FILE
-from store.errors import StartupError
-from store.settings import Listen, Settings
+from store.settings import Settings
 from store.version import __version__
 
 type Command = Sequence[str]
 
-PROXY: Command = (sys.executable, "-m", "addon")
-PROXY_WITH_MITMWEB: Command = (*PROXY, "--web")
-MANAGEMENT: Command = (sys.executable, "-m", "manage_api")
+_PYTHON = (sys.executable, "-O")
+_PROXY: Command = (*_PYTHON, "-m", "addon")
+_PROXY_WITH_MITMWEB: Command = (*_PROXY, "--web")
+_MANAGEMENT: Command = (*_PYTHON, "-m", "manage_api")
 
 
-def require_free_port(name: str, listen: Listen) -> None:
-    """Raise StartupError, naming the setting, where a port is taken or cannot be opened."""
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(listen)
-        except OSError as error:
-            raise StartupError(f"Cannot listen on {name}={listen}: {error.strerror}. Choose another port.") from None
+def proxy(settings: Settings) -> Service:
+    """Open the proxy's port for as many processes as there have to be. Raises StartupError."""
+    sockets = open_port("PROXY_LISTEN", settings.proxy, settings.worker_count)
+    return Service("proxy", _PROXY, sockets, settings.drain_timeout)
+
+
+def proxy_with_mitmweb(settings: Settings) -> Service:
+    """Open the proxy's port for one process, as it is one that an operator watches. Raises StartupError."""
+    for one in (one for sockets in open_port("WEB_LISTEN", settings.web) for one in sockets):
+        one.close()  # mitmweb opens it itself, and says less of what is wrong
+    return Service("proxy", _PROXY_WITH_MITMWEB, open_port("PROXY_LISTEN", settings.proxy), settings.drain_timeout)
+
+
+def management(settings: Settings) -> Service:
+    """Open the management API's port. Raises StartupError."""
+    return Service("management API", _MANAGEMENT, open_port("MANAGE_LISTEN", settings.manage), settings.drain_timeout)
 
 
 def _management_token(settings: Settings) -> tuple[str, str]:
@@ -55,3 +63,8 @@ Try:
 
   curl -H "Authorization: Bearer {token}" {manage}/manage/projects
 """
+
+
+def proxy_banner(settings: Settings) -> str:
+    """Say where the proxy is."""
+    return f"LLM Proxy {__version__} is up at http://{settings.proxy}/v1  ->  {settings.upstream_url}"

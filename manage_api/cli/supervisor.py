@@ -1,109 +1,99 @@
-"""Runs several processes as one: they start together, and when one ends, or a signal comes, all end."""
+"""Runs the processes of several services as one: they start together, each that dies is replaced, and all end together.
+
+SIGTERM and SIGINT end them. SIGHUP replaces them, one after the other: each by one that serves already, so that no
+connection is refused. That is how new code and new settings come into use.
+"""
 
 import asyncio
-import contextlib
-import sys
-from asyncio.subprocess import PIPE, Process
+import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 
-from manage_api.cli.processes import Command
-from store.lifecycle import STOP_SIGNALS, SUPERVISED, ignore_stop_signals
-from store.settings import Listen
-
-_CLEAN = {0, *(-number for number in STOP_SIGNALS)}  # the latter before it could see to the signal itself
-_GRACE = 10
-"""Seconds that a process gets beyond its own drain before it is killed."""
+from manage_api.cli.place import Place, Service, say
+from store.lifecycle import ignore_stop_signals
 
 
-async def run(
-    commands: Mapping[str, Command],
-    *,
-    env: Mapping[str, str],
-    ports: list[Listen],
-    drain_timeout: float,
-    on_ready: Callable[[], object],
-) -> int:
-    """Run `commands` (by name) until one ends or a signal comes; return the exit status for it all.
+async def run(services: Sequence[Service], *, env: Mapping[str, str], on_ready: Callable[[], object]) -> int:
+    """Run services until a signal comes; return the exit status for it all.
 
-    `on_ready` is called (in a thread) once every port answers `/health`. 0: stopped by a signal, and every process
-    ended cleanly. 1: anything else.
+    `on_ready` is called (in a thread) once all of them serve. 0: stopped by a signal, and every process ended cleanly.
+    1: anything else, also where one of them does not get as far as to serve.
     """
-    stopped = _stop_on_signals()
-    processes = {name: await _start(command, env) for name, command in commands.items()}
-    watchers = {asyncio.create_task(process.wait(), name=name) for name, process in processes.items()}
-    announcer = asyncio.create_task(_announce(ports, on_ready))
-    signalled = asyncio.create_task(stopped.wait())
+    supervisor = _Supervisor(services, env)
+    serving = asyncio.create_task(supervisor.serve(on_ready))
+    stopped = asyncio.create_task(supervisor.stopped.wait())
     try:
-        done = await _first_end(watchers | {signalled}, announcer)
-        for watcher in watchers & done if not stopped.is_set() else ():
-            _say(f"The {watcher.get_name()} ended with status {watcher.result()}; stopping.")
+        await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        announcer.cancel()
-        signalled.cancel()
-        await _stop_all([*processes.values()], drain_timeout + _GRACE)
-    ignore_stop_signals(asyncio.get_running_loop())
-    clean = stopped.is_set() and all(process.returncode in _CLEAN for process in processes.values())
-    return 0 if clean else 1
+        is_stopped = stopped.done()
+        stopped.cancel()
+        serving.cancel()
+        await asyncio.wait({serving})
+        ended_well = await supervisor.end()
+        ignore_stop_signals(asyncio.get_running_loop())
+    if not serving.cancelled():
+        serving.result()  # raises what `on_ready` did
+    return 0 if is_stopped and ended_well else 1
 
 
-def _stop_on_signals() -> asyncio.Event:
-    stopped = asyncio.Event()
-    for number in STOP_SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    return stopped
+class _Supervisor:
+    def __init__(self, services: Sequence[Service], env: Mapping[str, str]) -> None:
+        self._services = services
+        self._places = {
+            service.name: [Place(service, sockets, env) for sockets in service.sockets] for service in services
+        }
+        self.stopped, self._told_to_replace = asyncio.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stopped.set)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up, _has_terminal())
+
+    async def serve(self, on_ready: Callable[[], object]) -> None:
+        """Start all, and keep them running. Returns where one does not start, and raises what `on_ready` does."""
+        firsts = [places[0] for places in self._places.values()]
+        others = [place for places in self._places.values() for place in places[1:]]
+        for places in (firsts, others):  # what is wrong with all of a service is told by the first of them alone
+            if not all(await asyncio.gather(*(place.start() for place in places))):
+                return
+        await asyncio.to_thread(on_ready)
+        async with asyncio.TaskGroup() as group:
+            for place in (*firsts, *others):
+                group.create_task(place.keep())
+            group.create_task(self._replace_when_told())
+
+    async def end(self) -> bool:
+        """End all, the last service first, as it may need the others. Tell whether all ended well."""
+        longest = max(service.drain_timeout for service in self._services)
+        say(f"Stopping; requests under way get up to {longest:g} seconds.")
+        ended = [
+            await asyncio.gather(*(place.stop() for place in places)) for places in reversed(self._places.values())
+        ]
+        return all(all(ends) for ends in ended)
+
+    def _hang_up(self, had_terminal: bool) -> None:
+        """Stop where the terminal has gone, and replace the processes otherwise."""
+        (self.stopped if had_terminal and not _has_terminal() else self._told_to_replace).set()
+
+    async def _replace_when_told(self) -> None:
+        while await self._told_to_replace.wait():
+            self._told_to_replace.clear()
+            say("Replacing the processes, one after the other.")
+            if await self._replace_all():
+                say("All are replaced; the old ones end with their last requests.")
+
+    async def _replace_all(self) -> bool:
+        """Replace those that listen on what was opened here, up to the first for which there is no replacement."""
+        places = [place for service in self._services if any(service.sockets) for place in self._places[service.name]]
+        for place in places:
+            if not await place.replace():
+                return False
+        return True
 
 
-async def _start(command: Command, env: Mapping[str, str]) -> Process:
-    """Start a process that stops when told to, or when this one is gone; the terminal's Ctrl-C does not reach it."""
-    return await asyncio.create_subprocess_exec(*command, env={**env, SUPERVISED: "1"}, stdin=PIPE, process_group=0)
-
-
-async def _first_end(ends: set[asyncio.Task[object]], announcer: asyncio.Task[None]) -> set[asyncio.Task[object]]:
-    """Wait for the first end; an announcement that fails counts as one."""
-    done, _ = await asyncio.wait({*ends, announcer}, return_when=asyncio.FIRST_COMPLETED)
-    if done == {announcer}:
-        announcer.result()
-        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    return done
-
-
-async def _announce(ports: list[Listen], on_ready: Callable[[], object]) -> None:
-    for listen in ports:
-        while not await _answers(listen):  # noqa: ASYNC110 - nothing tells when another process listens
-            await asyncio.sleep(0.05)
-    await asyncio.to_thread(on_ready)
-
-
-async def _answers(listen: Listen) -> bool:
-    """Tell whether a port is served; a process that is about to start may refuse, reset or close a connection."""
+def _has_terminal() -> bool:
+    """Tell whether there is a terminal, from which this process was started, and which is still there."""
     try:
-        reader, writer = await asyncio.open_connection(*listen)
-        try:
-            writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            return b" 200 " in await reader.readline()
-        finally:
-            writer.close()
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:
         return False
-
-
-async def _stop_all(processes: Sequence[Process], patience: float) -> None:
-    """Stop the last one first: what the others need was started before them."""
-    _say(f"Stopping; requests under way get up to {patience - _GRACE:g} seconds.")
-    for process in reversed(processes):
-        await _stop(process, patience)
-
-
-async def _stop(process: Process, patience: float) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        await asyncio.wait_for(process.wait(), patience)
-    except TimeoutError:
-        _say(f"Killed process {process.pid}, which did not end.")
-        process.kill()
-        await process.wait()
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    return True

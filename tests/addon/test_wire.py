@@ -130,6 +130,14 @@ def test_headers_of_the_upstreams_hop_do_not_reach_the_client() -> None:
     assert len(response.headers.fields) == 4
 
 
+def test_where_else_the_upstream_can_be_reached_is_not_told() -> None:
+    response = make_response(("Alt-Svc", 'h3=":443"; ma=86400'), ("X-Other", "1"))
+    passed = wire.client_response(response, closes=False)
+    assert "alt-svc" not in passed.headers
+    assert passed.headers["x-other"] == "1"
+    assert "alt-svc" in response.headers
+
+
 def test_the_answer_to_an_upgrade_keeps_it() -> None:
     response = make_response(("Connection", "Upgrade"), ("Upgrade", "websocket"), status=101)
     assert wire.client_response(response, closes=False).headers.fields == response.headers.fields

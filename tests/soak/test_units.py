@@ -14,7 +14,7 @@ import httpx
 import pytest
 from support.balancers import DEPLOY, require
 from support.gateway import MANAGEMENT_TOKEN
-from support.processes import Process, clean_environment, free_port, python, running
+from support.processes import Process, clean_environment, free_port, python, running, tool
 
 from store.crypto import new_key
 
@@ -31,6 +31,13 @@ def settings_of(unit: str, instance: str, state: Path) -> dict[str, str]:
     """Read the last value of each setting, with the specifiers that the units use."""
     pairs = re.findall(r"^(\w+)=(.*)$", (DEPLOY / unit).read_text(), re.MULTILINE)
     return {name: value.replace("%i", instance).replace("%S", str(state)) for name, value in pairs}
+
+
+def command_of(settings: dict[str, str]) -> list[str]:
+    """Return what a unit starts, as it is installed here."""
+    program, *arguments = shlex.split(settings["ExecStart"])
+    assert Path(program).parent == Path("/opt/llm-proxy/.venv/bin")
+    return [tool(Path(program).name), *arguments]
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -63,10 +70,8 @@ def started(unit: str, tmp_path: Path) -> Iterator[tuple[Process, dict[str, str]
     (state / "llm-proxy").mkdir(parents=True, mode=0o700)
     settings = settings_of(unit, f"127.0.0.1:{free_port()}", state)
     own = dict(word.split("=", 1) for word in settings["Environment"].split())
-    command = shlex.split(settings["ExecStart"])
-    assert command[0] == "/opt/llm-proxy/.venv/bin/python"
     process = Process(
-        [*python("-c", _HARDENED), *python(*command[1:])],
+        [*python("-c", _HARDENED), *command_of(settings)],
         env={**clean_environment(), **own, **environment(tmp_path)},
         log=tmp_path / "unit.log",
         cwd=Path(settings["WorkingDirectory"]),
@@ -91,14 +96,14 @@ def test_what_a_unit_starts_works_and_stops(started: tuple[Process, dict[str, st
 def test_bad_settings_are_what_systemd_does_not_start_again(unit: str, tmp_path: Path) -> None:
     settings = settings_of(unit, "127.0.0.1:0", tmp_path)
     own = dict(word.split("=", 1) for word in settings["Environment"].split())
-    command = python(*shlex.split(settings["ExecStart"])[1:])
+    command = command_of(settings)
     done = subprocess.run(command, env={**clean_environment(), **own}, cwd=tmp_path, capture_output=True, check=False)
     assert str(done.returncode) == settings["RestartPreventExitStatus"], done.stderr
 
 
 def test_systemd_has_nothing_against_a_unit(unit: str, tmp_path: Path) -> None:
     analyze = require("systemd-analyze")
-    text = (DEPLOY / unit).read_text().replace("/opt/llm-proxy/.venv/bin/python", python()[0])
+    text = (DEPLOY / unit).read_text().replace("/opt/llm-proxy/.venv/bin", str(Path(tool("python")).parent))
     (tmp_path / unit).write_text(text)
     done = subprocess.run(
         [analyze, "verify", "--man=no", str(tmp_path / unit)], capture_output=True, text=True, check=False

@@ -38,6 +38,7 @@ class Installation:
             "WEB_LISTEN": f"127.0.0.1:{self.web}",
             "DATA_DIR": str(self.data),
             "HOME": str(folder),
+            "WORKERS": "1",  # the more there are, the longer a start takes
             **settings,
         }
 

@@ -16,6 +16,7 @@ from manage_api.cli.demo_upstream.models import Models, OneModel
 from manage_api.cli.demo_upstream.realtime import Realtime
 from manage_api.cli.demo_upstream.record import RecordedRequests
 from manage_api.cli.demo_upstream.responses import Responses
+from store.lifecycle import tell_ready
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_CHUNK_DELAY = 0.02
@@ -60,6 +61,7 @@ async def serve(host: str, port: int, api_key: str, chunk_delay: float) -> None:
     server = HTTPServer(app, max_body_size=MAX_BODY_BYTES, max_buffer_size=MAX_BODY_BYTES)
     server.add_sockets(sockets)
     click.echo(f"demo upstream on http://{host}:{sockets[0].getsockname()[1]}/v1")
+    tell_ready()
     try:
         await asyncio.Event().wait()
     finally:

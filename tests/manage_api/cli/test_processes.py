@@ -1,25 +1,10 @@
-import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from manage_api.cli import processes
-from store.errors import StartupError
-from store.settings import Listen, Settings
-
-
-def test_a_free_port_passes_and_a_taken_one_is_named() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        with pytest.raises(StartupError, match=rf"PROXY_LISTEN=127\.0\.0\.1:{port}: Address already in use"):
-            processes.require_free_port("PROXY_LISTEN", Listen("127.0.0.1", port))
-    processes.require_free_port("PROXY_LISTEN", Listen("127.0.0.1", port))
-
-
-def test_an_address_that_is_not_this_machines_is_named() -> None:
-    with pytest.raises(StartupError, match=r"MANAGE_LISTEN=192\.0\.2\.1:8081"):
-        processes.require_free_port("MANAGE_LISTEN", Listen("192.0.2.1", 8081))
+from store.settings import Settings
 
 
 def test_the_banner_never_shows_a_management_token(tmp_path: Path) -> None:

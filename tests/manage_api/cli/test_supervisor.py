@@ -1,23 +1,25 @@
 import asyncio
 import os
 import signal
-import socket
-import struct
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
-from support.processes import clean_environment
+from support.processes import clean_environment, free_port, wait_until
 from support.signals import signals_kept
 
-from manage_api.cli import supervisor
+from manage_api.cli import place, supervisor
+from manage_api.cli.place import Service
+from manage_api.cli.ports import open_port
 from store.settings import Listen
 
-SLEEPING = [
-    sys.executable,
-    "-c",
-    "import signal; signal.signal(signal.SIGTERM, lambda *_: exit(0)); print(signal.pause())",
-]
+READY = "import os; os.write(int(os.environ['LLM_PROXY_READY']), b'x'); os.close(int(os.environ['LLM_PROXY_READY']))"
+STOPS = "import signal; [signal.signal(n, lambda *_: exit(0)) for n in (signal.SIGTERM, signal.SIGHUP)]"
+NOTE = "import sys; open(sys.argv[1], 'a').write(f'{os.getpid()} ')"
+SERVING = f"{STOPS}; {READY}; {NOTE}; [signal.pause() for _ in iter(int, 1)]"
+"""Serves, and notes its pid in a file."""
 
 
 @pytest.fixture(autouse=True)
@@ -26,83 +28,172 @@ def _signals_kept() -> Iterator[None]:
         yield
 
 
-def run(*commands: list[str], drain_timeout: float = 5, on_start: Callable[[], None] | None = None) -> int:
-    async def supervise() -> int:
-        if on_start:
-            asyncio.get_running_loop().call_later(0.5, on_start)  # once the signal handlers are there
-        named = {f"process {number}": command for number, command in enumerate(commands)}
-        return await supervisor.run(
-            named, env=clean_environment(), ports=[], drain_timeout=drain_timeout, on_ready=lambda: None
-        )
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "FIRST_PAUSE", 0.01)
 
-    return asyncio.run(supervise())
+
+def python(code: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-c", code, *arguments]
+
+
+def run(*commands: Sequence[str], drain_timeout: float = 5, processes: int = 1, then: Callable[[], object]) -> int:
+    """Run services; when all are ready do something in a thread, and stop after it."""
+
+    def act() -> None:
+        try:
+            then()
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    shares = [open_port("PROXY_LISTEN", Listen("127.0.0.1", free_port()), processes) for _ in commands]
+    services = [
+        Service(f"service {number}", command, sockets, drain_timeout)
+        for number, (command, sockets) in enumerate(zip(commands, shares, strict=True))
+    ]
+    acting = threading.Thread(target=act)
+    try:
+        return asyncio.run(supervisor.run(services, env=clean_environment(), on_ready=acting.start))
+    finally:
+        for one in (one for sockets in shares for share in sockets for one in share):
+            one.close()
+        if acting.ident:
+            acting.join()
+
+
+def pids(file: Path) -> list[int]:
+    return [int(pid) for pid in file.read_text().split()] if file.exists() else []
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_all_start_and_a_signal_ends_all_cleanly(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    commands = [python(SERVING, str(file)) for file in (one, two)]
+    assert run(*commands, processes=3, then=lambda: None) == 0
+    assert len(pids(one)) == len(pids(two)) == 3
+    assert all(map(is_gone, pids(one) + pids(two)))
 
 
 @pytest.mark.parametrize("status", [0, 3])
-def test_the_first_end_ends_all_and_is_told(capfd: pytest.CaptureFixture[str], status: int) -> None:
-    assert run([sys.executable, "-c", f"exit({status})"], SLEEPING) == 1
-    assert f"The process 0 ended with status {status}; stopping." in capfd.readouterr().err
+def test_one_that_does_not_get_as_far_as_to_serve_ends_all(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], status: int
+) -> None:
+    ready: list[int] = []
+    commands = [python(f"exit({status})"), python(SERVING, str(tmp_path / "pids"))]
+    assert run(*commands, then=lambda: ready.append(1)) == 1
+    assert f"The service 0 ended with status {status} before it served." in capfd.readouterr().err
+    assert not ready
+    assert all(map(is_gone, pids(tmp_path / "pids")))
 
 
-def test_a_signal_ends_all_cleanly() -> None:
-    assert run(SLEEPING, SLEEPING, on_start=lambda: os.kill(os.getpid(), signal.SIGTERM)) == 0
+def test_what_is_wrong_with_a_service_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    del tmp_path
+    assert run(python("print('bad settings'); exit(2)"), processes=4, then=lambda: None) == 1
+    assert capfd.readouterr().out.count("bad settings") == 1
+
+
+def test_one_that_dies_is_replaced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "pids"
+
+    def kill() -> None:
+        for number in range(1, 4):
+            wait_until(lambda: len(pids(file)) == number)  # noqa: B023 - called at once
+            os.kill(pids(file)[-1], signal.SIGKILL)
+        wait_until(lambda: len(pids(file)) == 4)
+
+    assert run(python(SERVING, str(file)), then=kill) == 0
+    assert capfd.readouterr().err.count("A process of the service 0 ended with status -9; starting another one.") == 3
+
+
+def test_one_that_cannot_be_started_again_is_tried_again(tmp_path: Path) -> None:
+    file, lock = tmp_path / "pids", tmp_path / "lock"
+
+    def fail_for_a_while() -> None:
+        lock.touch()
+        os.kill(pids(file)[0], signal.SIGKILL)
+        wait_until(lambda: lock.read_text().count("tried") >= 2)
+        lock.unlink()
+        wait_until(lambda: len(pids(file)) == 2)
+
+    locked = "import os, sys; os.path.exists(sys.argv[2]) and (open(sys.argv[2], 'a').write('tried'), exit(1))"
+    assert run(python(f"{locked}; {SERVING}", str(file), str(lock)), then=fail_for_a_while) == 0
+
+
+def test_a_hangup_replaces_each_by_one_that_serves_already(tmp_path: Path) -> None:
+    file = tmp_path / "pids"
+    before: list[int] = []
+
+    def hang_up() -> None:
+        before.extend(pids(file))
+        os.kill(os.getpid(), signal.SIGHUP)
+        wait_until(lambda: len(pids(file)) == 6 and all(map(is_gone, before)))
+
+    assert run(python(SERVING, str(file)), processes=3, then=hang_up) == 0
+    assert len(before) == 3
+    assert not set(before) & set(pids(file)[3:])
+
+
+def test_where_there_is_no_replacement_the_old_ones_go_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file, broken = tmp_path / "pids", tmp_path / "broken"
+    output = ""
+
+    def hang_up() -> None:
+        nonlocal output
+        broken.touch()
+        os.kill(os.getpid(), signal.SIGHUP)
+
+        def is_told() -> bool:
+            nonlocal output
+            output += capfd.readouterr().err
+            return "the old one goes on" in output
+
+        wait_until(is_told)
+        assert not any(map(is_gone, pids(file)))
+
+    command = python(f"import os, sys; os.path.exists(sys.argv[2]) and exit(7); {SERVING}", str(file), str(broken))
+    assert run(command, processes=2, then=hang_up) == 0
+    assert "The new service 0 ended with status 7" in output
+    assert len(pids(file)) == 2
 
 
 def test_a_process_that_does_not_end_is_killed(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(supervisor, "_GRACE", 0)
-    deaf = [
-        sys.executable,
-        "-c",
-        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: signal.pause()",
-    ]
-    assert run(deaf, on_start=lambda: os.kill(os.getpid(), signal.SIGTERM), drain_timeout=0.2) == 1
+    monkeypatch.setattr(place, "_GRACE", 0)
+    deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {READY}; {NOTE}\nwhile True: signal.pause()"
+    assert run(python(deaf, str(tmp_path / "pids")), drain_timeout=0.2, then=lambda: None) == 1
     assert "which did not end" in capfd.readouterr().err
+    assert all(map(is_gone, pids(tmp_path / "pids")))
 
 
-def test_a_port_that_resets_its_first_connections_is_asked_again() -> None:
-    resets = 3
-
-    async def supervise() -> int:
-        connections = 0
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            nonlocal connections
-            connections += 1
-            if connections <= resets:  # closed with a request unread: the peer gets a reset
-                sock = writer.get_extra_info("socket")
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            else:
-                await reader.readline()
-                writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
-            writer.close()
-
-        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-            listen = Listen(*server.sockets[0].getsockname())
-            ready: list[int] = []
-
-            def on_ready() -> None:
-                ready.append(connections)
-                os.kill(os.getpid(), signal.SIGTERM)
-
-            status = await supervisor.run(
-                {"one": SLEEPING}, env=clean_environment(), ports=[listen], drain_timeout=5, on_ready=on_ready
-            )
-        assert ready == [resets + 1]
-        return status
-
-    assert asyncio.run(supervise()) == 0
-
-
-def test_an_announcement_that_fails_ends_all() -> None:
+def test_an_announcement_that_fails_ends_all(tmp_path: Path) -> None:
     def fail() -> None:
         raise RuntimeError("no token")
 
-    async def supervise() -> int:
-        return await supervisor.run(
-            {"one": SLEEPING}, env=clean_environment(), ports=[], drain_timeout=5, on_ready=fail
-        )
-
+    service = Service("one", python(SERVING, str(tmp_path / "pids")), [[]], 5)
     with pytest.raises(RuntimeError, match="no token"):
-        asyncio.run(supervise())
+        asyncio.run(supervisor.run([service], env=clean_environment(), on_ready=fail))
+    assert all(map(is_gone, pids(tmp_path / "pids")))
+
+
+def test_one_that_dies_while_the_one_before_it_is_still_ending_is_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "pids"
+    lingers = SERVING.replace("signal.SIGHUP)]", "signal.SIGUSR1)]; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+
+    def kill() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        wait_until(lambda: len(pids(file)) == 2)
+        before, now = pids(file)
+        os.kill(now, signal.SIGKILL)
+        wait_until(lambda: len(pids(file)) == 3)
+        assert not is_gone(before)
+        os.kill(before, signal.SIGUSR1)
+
+    assert run(python(lingers, str(file)), then=kill) == 0
