@@ -25,7 +25,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def check(request: http.Request) -> None:
-    """Refuse what is malformed, elsewhere, or no method of ours.
+    """Refuse what is malformed, elsewhere, or no method of ours; what comes of it depends on what `seen` returns alone.
 
     Raises InvalidRequest, ExpectationFailed, HeadersTooLarge, NotFound or MethodNotAllowed.
     """
@@ -38,6 +38,12 @@ def check(request: http.Request) -> None:
         _check_method(request, _API_METHODS)
     else:
         raise NotFound("There is nothing at this path; the API is at /v1/.")
+
+
+def seen(request: http.Request) -> tuple[object, ...]:
+    """Return all of a request that is checked."""
+    data = request.data
+    return data.path, data.method, data.authority, data.http_version, data.headers.fields
 
 
 def check_length(request: http.Request, most: int) -> None:

@@ -49,6 +49,8 @@ class Exchange:
     meter: Meter | None = None
     """What reads along, once it is admitted."""
     grant: Grant | None = None
+    checked: object = None
+    """What the edge has seen of the request, and let pass (`edge.seen`)."""
     upstream: str = ""
     """The origin that it is granted for."""
     sent: float = 0.0

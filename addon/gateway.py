@@ -22,7 +22,18 @@ from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from addon import access_log, annotations, answers, authentication, edge, streaming, wire
 from addon.endpoints import endpoint_of
 from addon.exchange import Destination, Exchange, Exchanges, Grant
-from addon.seams import connections, kills, listening, log_records, next_layer, replay, upstream_codec
+from addon.seams import (
+    connections,
+    contexts,
+    headers,
+    kills,
+    listening,
+    log_records,
+    next_layer,
+    replay,
+    turns,
+    upstream_codec,
+)
 from addon.seams.client_codec import MALFORMED
 from addon.settling import Settling
 from addon.tap import Tap
@@ -89,6 +100,9 @@ class Gateway:
         """Open the port in reverse mode, if mitmproxy was not started in it, and fix where requests may go."""
         log_records.redact_wire_bytes()
         connections.install()
+        turns.install()
+        headers.install()
+        contexts.install()
         kills.install()
         upstream_codec.install()
         replay.install(self._exchanges, self._settings)
@@ -155,6 +169,7 @@ class Gateway:
         if annotations.is_truncated(flow):
             raise InvalidRequest("This flow holds only the first part of its request's body, and cannot be replayed.")
         edge.check(flow.request)
+        exchange.checked = edge.seen(flow.request)
         edge.check_length(flow.request, self._settings.max_body)
         flow.request.stream = False  # a replay may have been streamed the first time
         if edge.is_own(flow.request):

@@ -4,7 +4,6 @@ The copies also lack the few headers that must not pass: those of one hop (RFC 9
 tells about the client's address.
 """
 
-import copy
 from collections.abc import Iterable
 
 from mitmproxy import http
@@ -57,8 +56,7 @@ _NEVER_OF_A_HOP = frozenset({b"authorization", b"content-length", b"host", b"tra
 
 def keyed_request(request: http.Request, grant: Grant) -> http.Request:
     """Return the copy of a request that goes upstream: with the key, at the upstream's path, body shared."""
-    keyed = copy.copy(request)
-    keyed.data = copy.copy(request.data)
+    keyed = _copy(request)
     keyed.data.headers = http.Headers(_upstream_fields(request, grant))
     keyed.data.path = grant.path_prefix.encode() + request.data.path
     return keyed
@@ -79,8 +77,7 @@ def client_response(response: http.Response, *, closes: bool) -> http.Response:
         kept = (*kept, (b"Connection", b"close"))
     if kept == fields:
         return response
-    passed = copy.copy(response)
-    passed.data = copy.copy(response.data)
+    passed = _copy(response)
     passed.data.headers = http.Headers(kept)
     return passed
 
@@ -114,6 +111,14 @@ def subprotocols(headers: http.Headers) -> list[str]:
 def is_key_subprotocol(name: str) -> bool:
     """Tell whether a subprotocol is a browser's way to send its token."""
     return name.lower().startswith(KEY_SUBPROTOCOL)
+
+
+def _copy[Message: http.Message](message: Message) -> Message:
+    """Copy a message, as far as its data; the body is shared. `copy.copy` takes several times as long."""
+    copied, data = object.__new__(type(message)), object.__new__(type(message.data))
+    vars(data).update(vars(message.data))
+    vars(copied).update(vars(message), data=data)
+    return copied
 
 
 def _upstream_fields(request: http.Request, grant: Grant) -> Iterable[tuple[bytes, bytes]]:

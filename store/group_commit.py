@@ -89,7 +89,9 @@ class GroupCommit[Item, Result, Note]:
         self._record = record
         self._unheard = unheard
         self._withdraw = withdraw
-        self._queue: queue.SimpleQueue[Ticket[Item, Result] | _Signal] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Sequence[Ticket[Item, Result]] | _Signal] = queue.SimpleQueue()
+        self._arriving: list[Ticket[Item, Result]] = []
+        """Items of this turn of the event loop, which are given to the writer together."""
         self._waiting = 0
         self._left: collections.deque[Note] = collections.deque()
         """Notes that the writer has not taken in yet."""
@@ -117,7 +119,9 @@ class GroupCommit[Item, Result, Note]:
         ticket: Ticket[Item, Result] = Ticket(item, deadline, loop.create_future())
         timer = loop.call_later(self._database.timeout, _expire, ticket)
         self._waiting += 1
-        self._queue.put(ticket)
+        if not self._arriving:
+            loop.call_soon(self._hand_over)
+        self._arriving.append(ticket)
         try:
             return await asyncio.shield(ticket.future)
         except asyncio.CancelledError:
@@ -141,8 +145,15 @@ class GroupCommit[Item, Result, Note]:
 
     def close(self) -> None:
         """Commit what waits, then end the writer thread. What nobody waits for gets `timeout` seconds, if it fails."""
+        self._hand_over()
         self._queue.put(_Signal.END)
         self._thread.join()
+
+    def _hand_over(self) -> None:
+        """Give the writer what has arrived; once a turn, as it takes the interpreter from this thread when it wakes."""
+        for batch in itertools.batched(self._arriving, BATCH):
+            self._queue.put(batch)
+        self._arriving.clear()
 
     def _wake(self) -> None:
         self._waker = None
@@ -175,12 +186,12 @@ class GroupCommit[Item, Result, Note]:
             wait = False
             if work is _Signal.END:
                 self._closing = True
-            elif isinstance(work, Ticket):
-                batch.append(work)
+            elif work is not _Signal.WAKE:
+                batch += work
         self._take_in_notes()
         return batch
 
-    def _next(self, *, wait: bool) -> Ticket[Item, Result] | _Signal:
+    def _next(self, *, wait: bool) -> Sequence[Ticket[Item, Result]] | _Signal:
         if not wait:
             return self._queue.get_nowait()
         due = [self._notes_due] if self._notes else []

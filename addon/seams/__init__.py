@@ -15,6 +15,9 @@
     next_layer    puts the keyed layer where mitmproxy would put its own
     lean_master   runs mitmproxy with the few of its addons that the gateway needs
     dispatch      calls the addons that have a hook, and asks no others
+    turns         handles what happens on a connection in one turn of the event loop
+    headers       looks headers up faster
+    contexts      copies contexts faster
     chain         puts our addons before all others, so that none sees what is not masked yet
     flow_list     takes the oldest flows out of mitmweb's list
     own_files     reads mitmproxy's config.yaml and CA, and tells what is wrong with them

@@ -4,6 +4,8 @@ mitmproxy asks each of its thirty addons, and all that is in them, at each event
 costs. Which of them have a hook changes only where addons come and go.
 """
 
+import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -39,12 +41,12 @@ class Dispatcher(AddonManager):
     async def handle_lifecycle(self, event: hooks.Hook) -> None:
         """Call the hooks of an event, and those that want to know of each flow that has changed."""
         await self.trigger_event(event)
-        if self._hooks(hooks.UpdateHook.name) and isinstance(message := event.args()[0], mitmproxy_flow.Flow):
+        if self._hooks(hooks.UpdateHook.name) and isinstance(message := _arguments(event)[0], mitmproxy_flow.Flow):
             await self.trigger_event(hooks.UpdateHook([message]))
 
     async def trigger_event(self, event: hooks.Hook) -> None:
         """Call the hooks of an event, in the order of the addons."""
-        arguments = event.args()
+        arguments = _arguments(event)
         for hook in self._hooks(event.name):
             try:
                 result = hook(*arguments)
@@ -64,6 +66,15 @@ class Dispatcher(AddonManager):
             found = [hook for addon in self.chain for _, hook in self._iter_hooks(addon, asked)]
             self._found[name] = found
         return found
+
+
+@functools.cache
+def _names(event: type[Any]) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(event))
+
+
+def _arguments(event: hooks.Hook) -> list[Any]:
+    return [getattr(event, name) for name in _names(type(event))]  # type: ignore[arg-type]
 
 
 def install(master: Master) -> None:

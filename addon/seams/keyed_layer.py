@@ -68,6 +68,8 @@ def _refusal(request: http.Request, exchange: Exchange, wanted: GetHttpConnectio
         return DestinationRefused()
     if _hosts(request) != {url.hostport(request.scheme, grant.destination.host, grant.destination.port)}:
         return DestinationRefused()  # behind one address there may be many hosts
+    if edge.seen(request) == exchange.checked:
+        return None
     try:
         edge.check(request)
     except GatewayError as error:

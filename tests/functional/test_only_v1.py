@@ -147,12 +147,12 @@ def test_other_modes_end_the_start(tmp_path: Path, mode: str) -> None:
 
 
 def test_http3_and_other_datagrams_are_dropped(tmp_path: Path) -> None:
-    """mitmproxy opens UDP beside TCP where the upstream speaks https."""
+    """mitmdump opens UDP beside TCP where the upstream speaks https; the launcher does not."""
     quic = QuicConnection(configuration=QuicConfiguration(is_client=True, alpn_protocols=["h3"]))
     quic.connect(("127.0.0.1", 443), now=0)
     with (
         RawUpstream(answer_all()) as upstream,
-        Gateway.start(tmp_path, f"https://127.0.0.1:{upstream.port}") as gateway,
+        Gateway.start(tmp_path, f"https://127.0.0.1:{upstream.port}", way="mitmdump") as gateway,
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client,
     ):
         client.connect(("127.0.0.1", gateway.port))

@@ -17,8 +17,8 @@ from store.settings import Listen
 
 READY = "import os; os.write(int(os.environ['LLM_PROXY_READY']), b'x'); os.close(int(os.environ['LLM_PROXY_READY']))"
 STOPS = "import signal; [signal.signal(n, lambda *_: exit(0)) for n in (signal.SIGTERM, signal.SIGHUP)]"
-NOTE = "import sys; open(sys.argv[1], 'a').write(f'{os.getpid()} ')"
-SERVING = f"{STOPS}; {READY}; {NOTE}; [signal.pause() for _ in iter(int, 1)]"
+NOTE = "import os, sys; open(sys.argv[1], 'a').write(f'{os.getpid()} ')"
+SERVING = f"{STOPS}; {NOTE}; {READY}; [signal.pause() for _ in iter(int, 1)]"
 """Serves, and notes its pid in a file."""
 
 
@@ -167,7 +167,7 @@ def test_a_process_that_does_not_end_is_killed(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(place, "_GRACE", 0)
-    deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {READY}; {NOTE}\nwhile True: signal.pause()"
+    deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {NOTE}; {READY}\nwhile True: signal.pause()"
     assert run(python(deaf, str(tmp_path / "pids")), drain_timeout=0.2, then=lambda: None) == 1
     assert "which did not end" in capfd.readouterr().err
     assert all(map(is_gone, pids(tmp_path / "pids")))
