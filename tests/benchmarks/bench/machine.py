@@ -1,0 +1,49 @@
+"""What the machine tells: what a process has used of it, and what it is."""
+
+import os
+import platform
+import sqlite3
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process so far, user and system, without that of its children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def resident_mib(pid: int) -> float:
+    """Return the resident memory of a process (VmRSS) in MiB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    (kib,) = (line.split()[1] for line in lines if line.startswith("VmRSS:"))
+    return int(kib) / 1024
+
+
+def describe(nginx: str | None, postgresql: Path) -> dict[str, str]:
+    """Return what figures of today depend on: `nginx` is a program, where there is one, `postgresql` the server's."""
+    about = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "processor": _processor(),
+        "kernel": platform.release(),
+        "Python": platform.python_version(),
+        "mitmproxy": version("mitmproxy"),
+        "SQLite": sqlite3.sqlite_version,
+        "PostgreSQL": _said(str(postgresql), "--version").split()[2],
+    }
+    return about if nginx is None else {**about, "nginx": _said(nginx, "-v").strip().rpartition("/")[2]}
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _said(program: str, option: str) -> str:
+    return subprocess.run([program, option], check=True, text=True, stdout=-1, stderr=subprocess.STDOUT).stdout
