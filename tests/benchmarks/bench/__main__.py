@@ -10,9 +10,8 @@ import click
 from benchmarks.bench import plot, report
 from benchmarks.bench.contestants import CONTESTANTS, NGINX, WITHOUT_DUTIES, Contestant
 from benchmarks.bench.figures import Results
-from benchmarks.bench.machine import describe
+from benchmarks.bench.machine import describe, version_of
 from benchmarks.bench.measuring import FULL, QUICK, Benchmark, Plan
-from support.postgresql import programs
 from support.processes import ROOT
 
 DOCS = ROOT / "docs"
@@ -36,12 +35,9 @@ def main(quick: bool, rounds: int | None, only: str | None, duties: bool, output
     """
     plan = QUICK if quick else FULL
     plan = plan if rounds is None else plan._replace(rounds=rounds)
-    results = Results({**describe(NGINX, programs() / "postgres"), "rounds": str(plan.rounds)})
+    results = Results({**describe(), "rounds": str(plan.rounds)})
     contestants = _chosen((*CONTESTANTS, *WITHOUT_DUTIES) if duties else CONTESTANTS, only)
-    if NGINX is None and any(one.name == "nginx" for one in contestants):
-        contestants = [one for one in contestants if one.name != "nginx"]
-        results.notes.append("nginx is not installed, and was left out.")
-    _measure(contestants, plan, results)
+    _measure(_installed(contestants, results), plan, results)
     print(report.tables(results))
     output = output or (None if quick or only else DOCS)
     if output is not None:
@@ -56,6 +52,17 @@ def _chosen(contestants: Sequence[Contestant], only: str | None) -> Sequence[Con
     if unknown := set(names) - known.keys():
         raise click.UsageError(f"There is no {', '.join(sorted(unknown))}, only {', '.join(known)}.")
     return [one for one in contestants if one.name in names]
+
+
+def _installed(contestants: Sequence[Contestant], results: Results) -> Sequence[Contestant]:
+    """Leave nginx out where there is none; say that, or its version."""
+    if all(one.name != "nginx" for one in contestants):
+        return contestants
+    if NGINX is not None:
+        results.machine["nginx"] = version_of(NGINX, "-v")
+        return contestants
+    results.notes.append("nginx is not installed, and was left out.")
+    return [one for one in contestants if one.name != "nginx"]
 
 
 def _measure(contestants: Sequence[Contestant], plan: Plan, results: Results) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import operator
+import re
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -17,6 +18,9 @@ EVENTS, TLS_NEW, TLS_KEPT, MEMORY = "events", "tls, new connections", "tls, kept
 
 AT_THE_END = "at the end of the rounds"
 """A figure of memory; the others have numbers of requests."""
+
+_DEEP = re.compile(r"\n {4,}|\n {3}(?=\])")
+"""The ends of lines within a contestant's rounds."""
 
 type Round = dict[str, float]
 """The figures of one measurement, by name."""
@@ -63,8 +67,8 @@ class Results:
         return [one["others"] for one in every if "others" in one]
 
     def to_json(self) -> str:
-        """Write everything down."""
-        return json.dumps(asdict(self), indent=1) + "\n"
+        """Write everything down, a contestant's rounds on one line."""
+        return _DEEP.sub(" ", json.dumps(asdict(self), indent=1)) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:

@@ -21,7 +21,8 @@ def plain(connections: int, contestant: Running, *, kept: bool = True) -> Job:
 def streams(contestant: Running) -> Job:
     """Return chat completions that are answered with events."""
     ask = Ask(request(contestant.credentials.token, events=EVENT_COUNT, pause_ms=EVENT_PAUSE_MS))
-    return Job(contestant.port, [ask], EVENT_CONNECTIONS)
+    lasts = EVENT_COUNT * EVENT_PAUSE_MS / 1000
+    return Job(contestant.port, [ask], EVENT_CONNECTIONS, apart=lasts / EVENT_CONNECTIONS)
 
 
 def mixed(contestant: Running) -> Job:

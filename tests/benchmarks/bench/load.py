@@ -36,12 +36,14 @@ class Job(NamedTuple):
     """What is sent where: each of the connections sends the requests in turn, each from another one on.
 
     `kept`: one connection for all requests of a client; otherwise one for each, and opening it is part of its latency.
+    `apart`: seconds between the starts of two clients.
     """
 
     port: int
     asks: Sequence[Ask]
     connections: int
     kept: bool = True
+    apart: float = 0
     statuses: frozenset[int] = frozenset({200})
     """Those that are no fault."""
 
@@ -151,6 +153,7 @@ class Crowd:
         asks = itertools.cycle(self.job.asks)
         for _ in range(number % len(self.job.asks)):
             next(asks)
+        await asyncio.sleep(number * self.job.apart)
         while self.take():
             client = _Client(self, asks)
             await loop.create_connection(lambda client=client: client, HOST, self.job.port)  # type: ignore[misc]

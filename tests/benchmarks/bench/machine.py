@@ -24,9 +24,9 @@ def resident_mib(pid: int) -> float:
     return int(kib) / 1024
 
 
-def describe(nginx: str | None, postgresql: Path) -> dict[str, str]:
-    """Return what figures of today depend on: `nginx` is a program, where there is one, `postgresql` the server's."""
-    about = {
+def describe() -> dict[str, str]:
+    """Return what figures of today depend on."""
+    return {
         "date": datetime.now(UTC).date().isoformat(),
         "cores": str(len(os.sched_getaffinity(0))),
         "processor": _processor(),
@@ -34,16 +34,16 @@ def describe(nginx: str | None, postgresql: Path) -> dict[str, str]:
         "Python": platform.python_version(),
         "mitmproxy": version("mitmproxy"),
         "SQLite": sqlite3.sqlite_version,
-        "PostgreSQL": _said(str(postgresql), "--version").split()[2],
     }
-    return about if nginx is None else {**about, "nginx": _said(nginx, "-v").strip().rpartition("/")[2]}
+
+
+def version_of(program: str | Path, option: str) -> str:
+    """Return the version that a program tells, as `name/1.2` or `name (of) 1.2`."""
+    said = subprocess.run([program, option], check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return said.stdout.split()[-1].rpartition("/")[2]
 
 
 def _processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
-
-
-def _said(program: str, option: str) -> str:
-    return subprocess.run([program, option], check=True, text=True, stdout=-1, stderr=subprocess.STDOUT).stdout

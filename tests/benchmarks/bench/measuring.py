@@ -1,9 +1,11 @@
 """The order of it all: each round measures every contestant in turn, so that what the machine does meets all alike."""
 
+import functools
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,28 +13,34 @@ from typing import NamedTuple
 from benchmarks.bench import jobs, load
 from benchmarks.bench.contestants import Contestant, started
 from benchmarks.bench.figures import AT_THE_END, DIRECT, EVENTS, MEMORY, TLS_KEPT, TLS_NEW, Results, Round, load_at
-from benchmarks.bench.machine import resident_mib
+from benchmarks.bench.machine import resident_mib, version_of
 from benchmarks.bench.site import Running, Site
-from support.postgresql import Server
+from support.postgresql import Server, programs
 from support.processors import Others
-
-WARM_UP = 300
-"""Requests to each contestant before the first round."""
 
 
 class Plan(NamedTuple):
-    """How much is measured; times in seconds, `steps` in requests, after each of which memory is read."""
+    """How much is measured; times in seconds, the rest in requests: memory is read after each of the `steps`."""
 
     rounds: int
     seconds: float
     tls_seconds: float
     connections: Sequence[int]
+    warm_up: int
     steps: Sequence[int]
     steps_end: float
 
 
-FULL = Plan(5, 2.5, 1.5, (1, 32, 256), (1_000, 50_000, 200_000), 360)
-QUICK = Plan(1, 0.4, 0.4, (1, 32), (1_000,), 60)
+FULL = Plan(
+    rounds=5,
+    seconds=2.5,
+    tls_seconds=1.5,
+    connections=(1, 32, 256),
+    warm_up=300,
+    steps=(1_000, 50_000, 200_000),
+    steps_end=360,
+)
+QUICK = Plan(rounds=1, seconds=0.3, tls_seconds=0.2, connections=(1, 32), warm_up=20, steps=(200,), steps_end=60)
 
 
 class Measure(NamedTuple):
@@ -57,7 +65,13 @@ class Benchmark:
 
     def run(self, folder: Path) -> None:
         """Measure everything, with files in a folder. Raises what goes wrong with any request."""
-        with Server.running() as server:
+        with ExitStack() as stack:
+
+            @functools.cache
+            def server() -> Server:
+                self._results.machine["PostgreSQL"] = version_of(programs() / "postgres", "--version")
+                return stack.enter_context(Server.running())
+
             with Site.open(folder / "loads", server) as site:
                 self._measure_loads(site)
             with Site.open(folder / "tls", server, tls=True) as site:
@@ -96,7 +110,7 @@ class Benchmark:
 
     def _measure_all(self, measures: Sequence[Measure], contestants: Mapping[str, Running], upstream: Running) -> None:
         for one in contestants.values():
-            self._pool.submit(load.send, jobs.plain(10, one), WARM_UP).result()
+            self._pool.submit(load.send, jobs.plain(10, one), self._plan.warm_up).result()
         names = list(contestants)
         for turn in range(self._plan.rounds):
             first = turn % max(1, len(names))  # what one leaves to be done does not always meet the same other

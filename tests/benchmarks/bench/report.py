@@ -16,7 +16,7 @@ _ABOUT = {one.name: one.about for one in (*CONTESTANTS, *WITHOUT_DUTIES)}
 
 def tables(results: Results) -> str:
     """Return all that is to be said of results, as Markdown."""
-    loads = [measure for measure in results.rounds if measure.endswith(("connection", "connections"))]
+    loads = [measure for measure in results.rounds if measure not in {EVENTS, TLS_KEPT, TLS_NEW, MEMORY}]
     parts = [
         _machine(results),
         *_warnings(results),

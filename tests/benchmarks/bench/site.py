@@ -1,6 +1,6 @@
 """What contestants are put before, and what each of them has of its own: a folder, a database, tokens, a process."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,16 +68,16 @@ class Running:
 
 @dataclass(frozen=True)
 class Site:
-    """An upstream, its authority where it speaks TLS, and a PostgreSQL."""
+    """An upstream, its authority where it speaks TLS, and a PostgreSQL, which starts when it is first asked for."""
 
     folder: Path
     upstream: Running
-    server: Server
+    server: Callable[[], Server]
     authority: Authority | None = None
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path, server: Server, *, tls: bool = False) -> Iterator[Self]:
+    def open(cls, folder: Path, server: Callable[[], Server], *, tls: bool = False) -> Iterator[Self]:
         """Make the folder, and run an upstream until the block ends."""
         folder.mkdir()
         port, authority, options = free_port(), None, []
@@ -101,7 +101,7 @@ class Site:
         """Make the folder, the environment and, on PostgreSQL, the database of a contestant; nothing runs there yet."""
         folder = self.folder / name
         folder.mkdir()
-        database_url = self.server.make_database() if on_postgresql else ""
+        database_url = self.server().make_database() if on_postgresql else ""
         gateway = Gateway(folder, self.url, database_url=database_url, LOG_LEVEL="warning")
         if self.authority is not None:
             for own in (gateway.data / "mitmproxy", folder / ".mitmproxy"):  # the launcher's, and mitmdump's
