@@ -7,6 +7,9 @@ from benchmarks.bench.messages import request
 from benchmarks.bench.site import Running
 from support.stores import UNKNOWN_TOKEN
 
+APART = 0.002
+"""Seconds between the starts of two clients: more at once than fit into a queue (mitmdump's has 100) wait for long."""
+
 EVENT_CONNECTIONS, EVENT_COUNT, EVENT_PAUSE_MS = 4, 20, 10
 MIX_CONNECTIONS = 32
 STREAMED, HUNG_UP, UNKNOWN, USED_UP = 10, 2, 3, 3
@@ -15,7 +18,7 @@ STREAMED, HUNG_UP, UNKNOWN, USED_UP = 10, 2, 3, 3
 
 def plain(connections: int, contestant: Running, *, kept: bool = True) -> Job:
     """Return chat completions that are answered whole."""
-    return Job(contestant.port, [Ask(request(contestant.credentials.token))], connections, kept=kept)
+    return Job(contestant.port, [Ask(request(contestant.credentials.token))], connections, kept=kept, apart=APART)
 
 
 def streams(contestant: Running) -> Job:

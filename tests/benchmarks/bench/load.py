@@ -127,7 +127,8 @@ class Crowd:
         self.tally = Tally()
         self.answered = 0
         self.warm = asyncio.Event()
-        """Set when as many answers have come as there are connections."""
+        """Set when each of the clients has had an answer."""
+        self._cold = set(range(job.connections))
         self._left = requests
 
     def take(self) -> bool:
@@ -139,13 +140,15 @@ class Crowd:
         """Send nothing more; what is under way comes to its end."""
         self._left = 0
 
-    def count(self, status: int) -> None:
-        """Note the end of an answer, or of the interest in it. Raises RuntimeError at a status that is a fault."""
+    def count(self, number: int, status: int) -> None:
+        """Note the end of a client's answer, or of its interest in it. Raises RuntimeError at a faulty status."""
         if status not in self.job.statuses:
             raise RuntimeError(f"answered with status {status}")
         self.answered += 1
-        if self.answered == self.job.connections:
-            self.warm.set()
+        if self._cold:
+            self._cold.discard(number)
+            if not self._cold:
+                self.warm.set()
 
     async def be_client(self, number: int) -> None:
         """Be one of the clients."""
@@ -155,7 +158,7 @@ class Crowd:
             next(asks)
         await asyncio.sleep(number * self.job.apart)
         while self.take():
-            client = _Client(self, asks)
+            client = _Client(self, number, asks)
             await loop.create_connection(lambda client=client: client, HOST, self.job.port)  # type: ignore[misc]
             await client.ended
 
@@ -163,9 +166,10 @@ class Crowd:
 class _Client(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, crowd: Crowd, asks: Iterator[Ask]) -> None:
+    def __init__(self, crowd: Crowd, number: int, asks: Iterator[Ask]) -> None:
         self.ended = asyncio.get_running_loop().create_future()
         self._crowd = crowd
+        self._number = number
         self._asks = asks
         self._began = time.monotonic_ns()
         self._seen = 0
@@ -205,7 +209,7 @@ class _Client(asyncio.Protocol):
 
     def _end(self, now: int) -> None:
         self._crowd.tally.latencies.append(now - self._began)
-        self._crowd.count(self._answer.status)
+        self._crowd.count(self._number, self._answer.status)
         if self._crowd.job.kept and not self._ask.hangs_up and self._crowd.take():
             self._began = now
             self._send()

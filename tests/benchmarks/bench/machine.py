@@ -2,12 +2,14 @@
 
 import os
 import platform
+import re
 import sqlite3
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+_VERSION = re.compile(r"\d+(\.\d+)+")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -38,9 +40,10 @@ def describe() -> dict[str, str]:
 
 
 def version_of(program: str | Path, option: str) -> str:
-    """Return the version that a program tells, as `name/1.2` or `name (of) 1.2`."""
+    """Return the first version in what a program tells of itself."""
     said = subprocess.run([program, option], check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    return said.stdout.split()[-1].rpartition("/")[2]
+    found = _VERSION.search(said.stdout)
+    return found[0] if found else said.stdout.strip()
 
 
 def _processor() -> str:

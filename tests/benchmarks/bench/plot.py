@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from xml.sax.saxutils import escape
 
-from benchmarks.bench.figures import Results, load_at
+from benchmarks.bench.figures import REFERENCE, Results, load_at
 
 CONNECTIONS = 32
 LIMIT = "nginx"
@@ -57,7 +57,7 @@ def _panel(top: int, title: str, figures: Mapping[str, float], form: str) -> str
 
 def _row(top: int, name: str, length: float, figure: str) -> list[str]:
     """Draw a bar, of a length in parts of the longest; of one that is longer only both ends."""
-    kind = "reference" if name in {LIMIT, "mitmdump"} else "ours"
+    kind = "reference" if name in {LIMIT, REFERENCE} else "ours"
     height, middle = _ROW - _GAP, top + _ROW // 2 + 2
     end = _NAMES + _BARS * min(length, 1)
     pieces = [(_NAMES, end)] if length <= 1 else [(_NAMES, end - 24), (end - 18, end)]

@@ -66,10 +66,14 @@ def _load(results: Results, measure: str) -> str:
 
 def _events(results: Results) -> str:
     figures = [f"{which}_{percentile}_ms" for which in ("first", "further") for percentile in ("p50", "p99")]
-    head = ["", "first p50", "first p99", "further p50", "further p99"]
-    direct = [number(results.median(EVENTS, DIRECT, figure), ".2f") for figure in figures]
+    head = ["", "first p50", "first p99", "further p50", "further p99", "CPU ms a stream"]
+    direct = [number(results.median(EVENTS, DIRECT, figure), ".2f") for figure in (*figures, "cpu_ms")]
     rows = [
-        [name, *(number(results.added(EVENTS, name, figure), "+.2f") for figure in figures)]
+        [
+            name,
+            *(number(results.added(EVENTS, name, figure), "+.2f") for figure in figures),
+            number(results.median(EVENTS, name, "cpu_ms"), ".2f"),
+        ]
         for name in results.contestants(EVENTS)
     ]
     return table(head, [["the upstream itself", *direct], *rows])
