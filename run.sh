@@ -3,6 +3,7 @@
 #   ./run.sh          the proxy and the management API
 #   ./run.sh test     the tests; ./run.sh setup installs what they need, and nothing else
 #   ./run.sh soak     the slow ones: thousands of trials under load
+#   ./run.sh bench    what a request costs, beside plain mitmdump and nginx
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -38,5 +39,6 @@ case "${1:-start}" in
     setup) install test '.[test]' ;;
     test)  install test '.[test]'; exec .venv/bin/python -m pytest "${@:2}" ;;
     soak)  install soak '.[soak]'; exec .venv/bin/python -m pytest -n 0 --timeout 3600 -o testpaths=tests/soak "${@:2}" ;;
+    bench) install test '.[test]'; PYTHONPATH=tests exec .venv/bin/python -m benchmarks.bench "${@:2}" ;;
     *)     installed test || install run '.[estimates]'; exec .venv/bin/llm-proxy "${@:-start}" ;;
 esac

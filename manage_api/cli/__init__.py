@@ -37,7 +37,7 @@ type Opens = Callable[[Settings], Service]
 
 @click.group(
     help="Hand out tokens instead of API keys. Settings come from the environment, then from .env.",
-    epilog="./run.sh passes these on, and has three of its own: setup, test, soak.",
+    epilog="./run.sh passes these on, and has four of its own: setup, test, soak, bench.",
 )
 @click.version_option(__version__)
 def main() -> None:

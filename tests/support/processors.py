@@ -36,13 +36,18 @@ def _own() -> int:
 def _tree(pid: int) -> Iterator[int]:
     yield pid
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text().split():
+        for child in _text(children).split():
             yield from _tree(int(child))
 
 
 def _fields(pid: int) -> list[str]:
-    """Return what /proc tells of a process after its name; of one that has just ended nothing."""
+    """Return what /proc tells of a process after its name."""
+    return _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+
+
+def _text(path: Path) -> str:
+    """Return a file of /proc; nothing of a process that has just ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return path.read_text()
     except OSError:
-        return []
+        return ""

@@ -1,12 +1,9 @@
-"""The launcher with a duty taken out, to measure what that duty costs: `less.py metering`, `less.py ledger`.
+"""The launcher with a duty taken out, to measure what that duty costs: `less metering`, `less ledger`.
 
 `metering`: the rows are written, but nothing is read of requests and answers. `ledger`: there are no rows either.
 """
 
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from addon import exchange
 from addon.__main__ import main

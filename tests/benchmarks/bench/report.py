@@ -1,0 +1,113 @@
+"""Writes results down as tables, and puts those into the page."""
+
+import re
+from collections.abc import Sequence
+from functools import partial
+
+from benchmarks.bench.contestants import CONTESTANTS, WITHOUT_DUTIES
+from benchmarks.bench.figures import AT_THE_END, DIRECT, EVENTS, MEMORY, REFERENCE, TLS_KEPT, TLS_NEW, Results
+
+BUSY = 0.1
+"""The share of the machine that others may take in any measurement before it is worth a word."""
+
+_BLOCK = re.compile(r"(<!-- figures: begin -->\n).*(<!-- figures: end -->\n)", re.DOTALL)
+_ABOUT = {one.name: one.about for one in (*CONTESTANTS, *WITHOUT_DUTIES)}
+
+
+def tables(results: Results) -> str:
+    """Return all that is to be said of results, as Markdown."""
+    loads = [measure for measure in results.rounds if measure not in {EVENTS, TLS_KEPT, TLS_NEW, MEMORY}]
+    parts = [
+        _machine(results),
+        *_warnings(results),
+        *results.notes,
+        *(f"### {measure}\n\n{_load(results, measure)}" for measure in loads),
+        f"### Streams, ms of delay\n\n{_events(results)}",
+        f"### An upstream with TLS\n\n{_tls(results)}",
+        f"### Memory, MiB a process\n\n{_memory(results)}",
+    ]
+    return "\n\n".join(parts)
+
+
+def put_into(page: str, text: str) -> str:
+    """Return the page with a text between its marks. Raises ValueError where it has none."""
+    if not _BLOCK.search(page):
+        raise ValueError("the page has no marks for the figures")
+    return _BLOCK.sub(lambda found: f"{found[1]}\n{text}\n\n{found[2]}", page)
+
+
+def _machine(results: Results) -> str:
+    about = ", ".join(f"{name} {value}" for name, value in results.machine.items())
+    return f"Measured with: {about}."
+
+
+def _warnings(results: Results) -> list[str]:
+    shares = results.shares_of_others()
+    busy = [share for share in shares if share > BUSY]
+    if not busy:
+        return []
+    often = f"in {len(busy)} of {len(shares)} measurements others took more than {BUSY:.0%} of it"
+    return [f"**The machine was busy**: {often}, up to {max(busy):.0%}."]
+
+
+def _load(results: Results, measure: str) -> str:
+    against = f"/ {REFERENCE}"
+    head = ["", "", "CPU ms", against, "requests/s", against, "p50 ms", "p99 ms", "generator", "upstream"]
+    rows = []
+    for name in results.contestants(measure):
+        median, ratio = partial(results.median, measure, name), partial(results.ratio, measure, name)
+        cpu = [number(median("cpu_ms"), ".2f"), number(ratio("cpu_ms"), ".2f")]
+        throughput = [number(median("per_second"), ",.0f"), number(ratio("per_second"), ".2f")]
+        latency = [number(median(figure), ".1f") for figure in ("p50_ms", "p99_ms")]
+        shares = [number(median(figure), ".0%") for figure in ("load", "upstream")]
+        rows.append([name, _ABOUT[name], *cpu, *throughput, *latency, *shares])
+    return table(head, rows)
+
+
+def _events(results: Results) -> str:
+    figures = [f"{which}_{percentile}_ms" for which in ("first", "further") for percentile in ("p50", "p99")]
+    head = ["", "first p50", "first p99", "further p50", "further p99", "CPU ms a stream"]
+    direct = [number(results.median(EVENTS, DIRECT, figure), ".2f") for figure in (*figures, "cpu_ms")]
+    rows = [
+        [
+            name,
+            *(number(results.added(EVENTS, name, figure), "+.2f") for figure in figures),
+            number(results.median(EVENTS, name, "cpu_ms"), ".2f"),
+        ]
+        for name in results.contestants(EVENTS)
+    ]
+    return table(head, [["the upstream itself", *direct], *rows])
+
+
+def _tls(results: Results) -> str:
+    head = ["", "kept: p50 ms", "new: p50 ms", "kept: CPU ms", "new: CPU ms"]
+    rows = [
+        [
+            name,
+            *(number(results.median(measure, name, "p50_ms"), ".2f") for measure in (TLS_KEPT, TLS_NEW)),
+            *(number(results.median(measure, name, "cpu_ms"), ".2f") for measure in (TLS_KEPT, TLS_NEW)),
+        ]
+        for name in results.contestants(TLS_NEW)
+    ]
+    return table(head, rows)
+
+
+def _memory(results: Results) -> str:
+    rounds = results.rounds.get(MEMORY, {})
+    steps = dict.fromkeys(step for found in rounds.values() for one in found for step in one if step != AT_THE_END)
+    rows = [
+        [name, *(number(results.median(MEMORY, name, step), ".0f") for step in (AT_THE_END, *steps))]
+        for name in results.contestants(MEMORY)
+    ]
+    return table(["", AT_THE_END, *(f"{step} requests" for step in steps)], rows)
+
+
+def number(value: float | None, form: str) -> str:
+    """Write a number in a form of `format`; a dash where there is none."""
+    return "-" if value is None else format(value, form)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

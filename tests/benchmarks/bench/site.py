@@ -1,0 +1,109 @@
+"""What contestants are put before, and what each of them has of its own: a folder, a database, tokens, a process."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from support.certificates import Authority
+from support.gateway import Gateway
+from support.installation import children
+from support.postgresql import Server
+from support.processes import ROOT, Process, clean_environment, free_port, python, running
+from support.stores import API_KEY, UNKNOWN_TOKEN
+
+from store.projects import Projects
+from store.tokens import Tokens
+
+IMPORTS = {"PYTHONPATH": str(ROOT / "tests")}
+"""The environment of processes that are part of this package."""
+
+_HIGH_LIMIT = 10**9
+
+
+class Credentials(NamedTuple):
+    """A token with a high limit, and one that is good for a single request."""
+
+    token: str
+    small: str
+
+    @classmethod
+    def make(cls, gateway: Gateway) -> Self:
+        """Make both in a store."""
+        with gateway.store() as store:
+            project_id = Projects(store).create("Benchmark", API_KEY).id
+            tokens = Tokens(store)
+            return cls(*(tokens.create(project_id, max_requests=limit).value for limit in (_HIGH_LIMIT, 1)))
+
+
+NO_CREDENTIALS = Credentials(UNKNOWN_TOKEN, UNKNOWN_TOKEN)
+"""For those to whom it is all the same."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process that has been started. `has_workers`: it serves nobody itself, its children do.
+
+    `says`: what it prints once it serves; otherwise it answers on its port.
+    """
+
+    process: Process
+    port: int
+    credentials: Credentials = NO_CREDENTIALS
+    has_workers: bool = False
+    says: str = ""
+
+    def wait(self) -> None:
+        """Return once it serves. Raises AssertionError where it ends before."""
+        if self.says:
+            self.process.wait_for_output(self.says)
+        else:
+            self.process.wait_for_port(self.port)
+
+    def pids(self) -> Sequence[int]:
+        """Return the processes that serve."""
+        return children(self.process.pid) if self.has_workers else [self.process.pid]
+
+
+@dataclass(frozen=True)
+class Site:
+    """An upstream, its authority where it speaks TLS, and a PostgreSQL, which starts when it is first asked for."""
+
+    folder: Path
+    upstream: Running
+    server: Callable[[], Server]
+    authority: Authority | None = None
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path, server: Callable[[], Server], *, tls: bool = False) -> Iterator[Self]:
+        """Make the folder, and run an upstream until the block ends."""
+        folder.mkdir()
+        port, authority, options = free_port(), None, []
+        if tls:
+            authority = Authority(folder)
+            authority.server("localhost")
+            options = ["--certificate", str(folder / "localhost-False.pem")]
+        command = python("-m", "benchmarks.bench.upstream", "--port", str(port), *options)
+        process = Process(command, env={**clean_environment(), **IMPORTS}, log=folder / "upstream.log")
+        with running(process):
+            upstream = Running(process, port, says="serves")
+            upstream.wait()
+            yield cls(folder, upstream, server, authority)
+
+    @property
+    def url(self) -> str:
+        """Of the upstream."""
+        return f"https://localhost:{self.upstream.port}" if self.authority else f"http://127.0.0.1:{self.upstream.port}"
+
+    def place(self, name: str, *, on_postgresql: bool = False) -> Gateway:
+        """Make the folder, the environment and, on PostgreSQL, the database of a contestant; nothing runs there yet."""
+        folder = self.folder / name
+        folder.mkdir()
+        database_url = self.server().make_database() if on_postgresql else ""
+        gateway = Gateway(folder, self.url, database_url=database_url, LOG_LEVEL="warning")
+        if self.authority is not None:
+            for own in (gateway.data / "mitmproxy", folder / ".mitmproxy"):  # the launcher's, and mitmdump's
+                (own / "config.yaml").write_text(f"ssl_verify_upstream_trusted_ca: {self.authority.file}\n")
+        return gateway
