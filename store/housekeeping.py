@@ -4,6 +4,7 @@ It shows that it is alive, settles what dead processes have left, and deletes wh
 the store fails, it is tried again later.
 """
 
+import gc
 import logging
 import threading
 import time
@@ -42,6 +43,8 @@ class Housekeeping:
     def _run(self) -> None:
         if self._instance_id is not None:
             pricing.warm()  # what dead processes left has no price: only who admits requests needs any
+        gc.collect()
+        gc.freeze()  # what is there by now stays: to look it through over and over would hold up requests
         while not self._stopped.wait(BEAT):
             try:
                 self._turn()

@@ -13,6 +13,7 @@
     connections   closes the connections that mitmproxy forgets, and tells of each attempt to open one
     kills         ends intercepted flows that an operator kills
     next_layer    puts the keyed layer where mitmproxy would put its own
+    lean_imports  imports of its addons what is needed alone
     lean_master   runs mitmproxy with the few of its addons that the gateway needs
     dispatch      calls the addons that have a hook, and asks no others
     turns         handles what happens on a connection in one turn of the event loop
