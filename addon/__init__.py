@@ -17,7 +17,7 @@
 (`conversation/`). `websocket_frames.py` bounds what mitmproxy keeps of a WebSocket; `sse.py` decodes event streams.
 
 `exchange.py` is what is known of a request under way, `streaming.py` which bodies are not read whole; `startup.py`
-makes the addons for `__main__.py` (which run.sh starts) and for `proxy.py` (`mitmdump -s`).
+makes the addons for `launching.py` (which `__main__.py` runs, and run.sh starts) and for `proxy.py` (`mitmdump -s`).
 
 Whatever goes wrong on the way becomes an answer (`answers.py`), and without a grant nothing leaves. The package
 imports `store`, never `manage_api`. `seams/` holds what leans on mitmproxy's private parts.

@@ -31,7 +31,6 @@ from addon.seams import (
     log_records,
     next_layer,
     replay,
-    turns,
     upstream_codec,
 )
 from addon.seams.client_codec import MALFORMED
@@ -100,7 +99,6 @@ class Gateway:
         """Open the port in reverse mode, if mitmproxy was not started in it, and fix where requests may go."""
         log_records.redact_wire_bytes()
         connections.install()
-        turns.install()
         headers.install()
         contexts.install()
         kills.install()

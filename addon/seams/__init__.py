@@ -16,7 +16,6 @@
     lean_imports  imports of its addons what is needed alone
     lean_master   runs mitmproxy with the few of its addons that the gateway needs
     dispatch      calls the addons that have a hook, and asks no others
-    turns         handles what happens on a connection in one turn of the event loop
     headers       looks headers up faster
     contexts      copies contexts faster
     chain         puts our addons before all others, so that none sees what is not masked yet
