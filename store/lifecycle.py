@@ -94,7 +94,8 @@ def tell_ready() -> None:
     """Tell the supervisor, if there is one that asks, that this process serves; once."""
     descriptor = os.environ.pop(READY, "")
     if descriptor:
-        os.write(int(descriptor), b"\n")
+        with contextlib.suppress(BrokenPipeError):  # it is about to stop, and does not ask any more
+            os.write(int(descriptor), b"\n")
         os.close(int(descriptor))
 
 

@@ -24,7 +24,7 @@ WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
     ),
     "a copy for the key": (
         canary.run_in_mitmweb,
-        [("addon/wire.py", "keyed = copy.copy(request)\n    keyed.data = copy.copy(request.data)", "keyed = request")],
+        [("addon/wire.py", "keyed = _copy(request)", "keyed = request")],
     ),
     "the pin": (
         canary.run_in_mitmweb,

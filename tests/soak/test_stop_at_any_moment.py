@@ -13,7 +13,7 @@ STEP = 0.05
 MOMENTS = 40
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_at_any_moment_of_the_start_is_clean(tmp_path: Path, number: signal.Signals) -> None:
     # Before the program has read itself, a signal ends it as it ends any program; Ctrl-C may even be lost in an import.
     installation = Installation(tmp_path, UPSTREAM_URL="http://127.0.0.1:9")
@@ -26,6 +26,21 @@ def test_a_stop_at_any_moment_of_the_start_is_clean(tmp_path: Path, number: sign
             os.killpg(process.pid, number)
             os.killpg(process.pid, number)
             assert process.wait() == 0, (moment, process.output())
+        installation.wait_until_nothing_runs()
+        assert "Traceback" not in process.output()
+
+
+def test_a_hangup_at_any_moment_of_the_start_ends_nothing(tmp_path: Path) -> None:
+    installation = Installation(tmp_path, UPSTREAM_URL="http://127.0.0.1:9")
+    for moment in range(MOMENTS):
+        process = installation.start([tool("llm-proxy"), "start"])
+        with running(process):
+            while not children(process.pid):
+                time.sleep(0.001)
+            time.sleep(moment * STEP)  # the moment is the point
+            process.signal(signal.SIGHUP)
+            process.wait_for_output("is up")
+            assert process.stop() == 0, (moment, process.output())
         installation.wait_until_nothing_runs()
         assert "Traceback" not in process.output()
 

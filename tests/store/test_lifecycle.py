@@ -1,11 +1,13 @@
 import os
 import signal
+import socket
 import subprocess
 
 import pytest
 from support.processes import python
 from support.signals import signals_kept
 
+from store import lifecycle
 from store.lifecycle import STOP_SIGNALS, note_stop_signals
 
 COUNT_FILES = """
@@ -30,3 +32,28 @@ def test_a_stop_signal_is_noted_and_ends_nothing(number: signal.Signals) -> None
         assert not stopped()
         os.kill(os.getpid(), number)
         assert stopped()
+
+
+def test_a_supervisor_is_told_once_and_one_that_does_not_listen_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, tells = os.pipe()
+    monkeypatch.setenv(lifecycle.READY, str(tells))
+    lifecycle.tell_ready()
+    lifecycle.tell_ready()
+    assert os.read(told, 10) == b"\n"
+    assert os.read(told, 10) == b""  # it is closed
+    os.close(told)
+    told, tells = os.pipe()
+    os.close(told)
+    monkeypatch.setenv(lifecycle.READY, str(tells))
+    lifecycle.tell_ready()
+
+
+def test_sockets_are_given_by_their_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(lifecycle.SOCKETS, raising=False)
+    assert lifecycle.given_sockets() == []
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        monkeypatch.setenv(lifecycle.SOCKETS, str(os.dup(one.fileno())))
+        (given,) = lifecycle.given_sockets()
+        with given:
+            assert given.getsockname() == one.getsockname()
+            assert given.proto == socket.IPPROTO_TCP
