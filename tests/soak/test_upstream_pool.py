@@ -26,7 +26,7 @@ from support.processes import DEADLINE, wait_until
 from support.raw_client import RawClient
 from support.secure_stage import ADDRESSES, SecureStage
 from support.upstream_pool import NAME, Pool
-from support.upstreams import KEY, OK, Conversation, DemoUpstream, json_response
+from support.upstreams import KEY, OK, Conversation, DemoUpstream, RawUpstream, json_response
 
 EVENTS = 20
 MAX_DELAY = 0.05
@@ -454,6 +454,45 @@ def test_other_addresses_are_used_and_streams_go_on(kind: Kind, tmp_path: Path) 
             print(f"{kind}: the new address alone is used after {time.monotonic() - started:.1f} s")
             go_on.set()
             assert next(lines) == "data: 2"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_handshake_that_does_not_go_on_is_given_up(kind: Kind, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with (
+        RawUpstream(Conversation.wait_until_closed) as upstream,
+        Pool.start(kind, tmp_path, authority, upstream.port, addresses=ADDRESSES[:1]) as pool,
+    ):
+        time.sleep(1)  # HAProxy has asked for the address by then
+        started = time.monotonic()
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.post(f"{pool.url}/v1/x", headers={"Authorization": f"Bearer {KEY}"}, content=b"{}", timeout=30)
+        print(f"{kind}: a handshake that does not go on is given up after {time.monotonic() - started:.1f} s")
+        assert upstream.conversations
+        assert KEY.encode() not in upstream.received()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_address_that_refuses(kind: Kind, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with (
+        SecureStage(authority.server(NAME)) as api,
+        Pool.start(kind, tmp_path, authority, api.port, addresses=[ADDRESSES[0], "127.0.0.3"]) as pool,
+    ):
+        wait_until(lambda: is_answering(pool))
+        answered = [is_answering(pool) for _ in range(20)]
+        print(f"{kind}: of 20 requests {answered.count(True)} were answered, with one of two addresses refusing")
+        assert all(answered) or kind == "nginx"
+
+
+def test_a_name_server_that_falls_silent(tmp_path: Path) -> None:
+    """For longer than HAProxy's own default, 30 seconds, is what it knows good."""
+    authority = Authority(tmp_path)
+    with SecureStage(authority.server(NAME)) as api, Pool.start("haproxy", tmp_path, authority, api.port) as pool:
+        wait_until(lambda: is_answering(pool))
+        pool.names.answers = False
+        time.sleep(75)
+        assert all(is_answering(pool) for _ in range(4))
 
 
 def test_silence_is_borne(pooled: Pooled) -> None:

@@ -14,7 +14,7 @@ _ANSWERED = 0x8180
 
 
 class NameServer:
-    """Every name has `addresses`, or is not known of where `answers` is False."""
+    """Every name has `addresses`; where `answers` is False, nothing is said."""
 
     def __init__(self, addresses: Iterable[str]) -> None:
         self.addresses = list(addresses)

@@ -14,7 +14,7 @@ ADDRESSES = ("127.0.0.1", "127.0.0.2")
 
 
 class SecureStage:
-    """Acts for each request, over connections that stay; `heads` are theirs, `asked` the addresses that they came to."""
+    """Acts for each request, over connections that stay; `heads` are theirs, `asked` where they came to."""
 
     def __init__(self, tls: ssl.SSLContext) -> None:
         self.act: Act = answer

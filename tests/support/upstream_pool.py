@@ -1,4 +1,4 @@
-"""The pools of docs/deploy, started for real before an upstream with TLS: those files, with the test's ports and paths."""
+"""The pools of docs/deploy, started for real: with those files, and ports, paths and an authority of the test's."""
 
 import contextlib
 import signal
