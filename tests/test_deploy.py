@@ -1,4 +1,4 @@
-"""The pages on several machines and on pools, and the files beside them, say the same as the others and the settings."""
+"""The pages on several machines and on pools, and the files beside them, say the same, and as the settings do."""
 
 import re
 from pathlib import Path
