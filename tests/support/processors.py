@@ -1,4 +1,4 @@
-"""How much of the machine others take while a test runs: what is slow then says nothing about the gateway."""
+"""Who takes how much of the machine: where others do while a test runs, what is slow says nothing about the gateway."""
 
 import os
 import time
@@ -19,6 +19,11 @@ class Others:
         """Return the share of all processors that was not idle, nor this process's and its descendants'."""
         taken = (_busy() - self._busy) - (_own() - self._own)
         return max(0.0, taken) / _TICKS / (time.monotonic() - self._started) / len(os.sched_getaffinity(0))
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return what a process and its descendants have used so far, user and system."""
+    return sum(sum(map(int, _fields(member)[11:13])) for member in _tree(pid)) / _TICKS
 
 
 def _busy() -> int:

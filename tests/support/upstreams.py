@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -116,11 +117,22 @@ class Conversation:
 
 
 class RawUpstream:
-    """An upstream that does to each connection just what the test says, in a thread of its own."""
+    """An upstream that does to each connection just what the test says, in a thread of its own; with `tls`, over that.
 
-    def __init__(self, answer: Callable[[Conversation], None], port: int = 0) -> None:
+    Who fails the handshake counts among the conversations, and has said nothing.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Conversation], None],
+        port: int = 0,
+        *,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.answer = answer
-        self._listener = socket.create_server(("127.0.0.1", port))
+        self.tls = tls
+        self._listener = socket.create_server((host, port))
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.conversations: list[Conversation] = []
@@ -156,6 +168,8 @@ class RawUpstream:
 
     def _serve(self, conversation: Conversation) -> None:
         try:
+            if self.tls is not None:
+                conversation.sock = self.tls.wrap_socket(conversation.sock, server_side=True)
             self.answer(conversation)
         except OSError:
             pass  # the proxy hung up, or the test ended
