@@ -17,6 +17,9 @@ _CLEAN = {0, *(-number for number in STOP_SIGNALS)}  # the latter before it coul
 _GRACE = 10
 """Seconds that a process gets beyond its own drain before it is killed."""
 
+START_TIMEOUT = 60.0
+"""Seconds that a process gets to take another one's place."""
+
 STABLE = 10.0
 """Seconds after which a process that ends is started again at once."""
 
@@ -75,7 +78,8 @@ class Place:
         """Start a process that takes the place of the present one once it serves. Tell whether it does."""
         async with self._change:
             process, serving = await self._spawn()
-            if not await serving:
+            if not await _in_time(serving):
+                _signal(process, signal.SIGKILL)
                 say(f"The new {self._service.name} ended with status {await process.wait()}; the old one goes on.")
                 return False
             before, self._process = self._process, process
@@ -149,6 +153,13 @@ async def _is_told(descriptor: int) -> bool:
     finally:
         loop.remove_reader(descriptor)
         os.close(descriptor)
+
+
+async def _in_time(serving: asyncio.Task[bool]) -> bool:
+    try:
+        return await asyncio.wait_for(serving, START_TIMEOUT)
+    except TimeoutError:
+        return False
 
 
 def _signal(process: Process, number: signal.Signals) -> None:

@@ -32,7 +32,7 @@ def describe() -> dict[str, str]:
         "date": datetime.now(UTC).date().isoformat(),
         "cores": str(len(os.sched_getaffinity(0))),
         "processor": _processor(),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "Python": platform.python_version(),
         "mitmproxy": version("mitmproxy"),
         "SQLite": sqlite3.sqlite_version,

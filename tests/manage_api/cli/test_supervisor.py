@@ -140,26 +140,34 @@ def test_a_hangup_replaces_each_by_one_that_serves_already(tmp_path: Path) -> No
     assert not set(before) & set(pids(file)[3:])
 
 
-def test_where_there_is_no_replacement_the_old_ones_go_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("fault", "limit", "status"), [("exit(7)", 60, 7), ("signal.pause()", 0.5, -9)])
+def test_where_there_is_no_replacement_the_old_ones_go_on(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    limit: float,
+    status: int,
+) -> None:
+    """Also where it does not get as far as to serve in time."""
+    monkeypatch.setattr(place, "START_TIMEOUT", limit)
     file, broken = tmp_path / "pids", tmp_path / "broken"
     output = ""
 
-    def hang_up() -> None:
+    def is_told() -> bool:
         nonlocal output
+        output += capfd.readouterr().err
+        return "the old one goes on" in output
+
+    def hang_up() -> None:
         broken.touch()
         os.kill(os.getpid(), signal.SIGHUP)
-
-        def is_told() -> bool:
-            nonlocal output
-            output += capfd.readouterr().err
-            return "the old one goes on" in output
-
         wait_until(is_told)
         assert not any(map(is_gone, pids(file)))
 
-    command = python(f"import os, sys; os.path.exists(sys.argv[2]) and exit(7); {SERVING}", str(file), str(broken))
-    assert run(command, processes=2, then=hang_up) == 0
-    assert "The new service 0 ended with status 7" in output
+    code = f"import os, signal, sys; os.path.exists(sys.argv[2]) and {fault}; {SERVING}"
+    assert run(python(code, str(file), str(broken)), processes=2, then=hang_up) == 0
+    assert f"The new service 0 ended with status {status}" in output
     assert len(pids(file)) == 2
 
 
