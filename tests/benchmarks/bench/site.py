@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, NoReturn, Self
 
 from support.certificates import Authority
 from support.gateway import Gateway
@@ -39,6 +39,10 @@ class Credentials(NamedTuple):
 
 NO_CREDENTIALS = Credentials(UNKNOWN_TOKEN, UNKNOWN_TOKEN)
 """For those to whom it is all the same."""
+
+
+def _no_server() -> NoReturn:
+    raise RuntimeError("a site without PostgreSQL")
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Site:
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path, server: Callable[[], Server], *, tls: bool = False) -> Iterator[Self]:
+    def open(cls, folder: Path, server: Callable[[], Server] = _no_server, *, tls: bool = False) -> Iterator[Self]:
         """Make the folder, and run an upstream until the block ends."""
         folder.mkdir()
         port, authority, options = free_port(), None, []
