@@ -1,12 +1,14 @@
 """Makes the addons from the settings, for whichever tool starts them; ends the process with a message if that fails."""
 
+import gc
+
 from mitmproxy.master import Master
 
 from addon.gateway import Gateway
 from addon.seams import chain, dispatch, flow_list, log_records
 from addon.web.operator_view import OperatorView
 from addon.websocket_frames import WebSocketFrames
-from store import logs
+from store import logs, pricing
 from store.admission import Admission
 from store.bootstrap import open_store
 from store.housekeeping import Housekeeping
@@ -34,8 +36,15 @@ def add_gateway(master: Master, settings: Settings) -> None:
     store = or_exit(lambda: open_store(settings), CANNOT_START)
     admission = Admission(store)
     gateway = Gateway(settings, admission)
-    upkeep = Upkeep(Housekeeping(store, settings.ledger_days, admission.instance_id))
+    upkeep = Upkeep(Housekeeping(store, settings.ledger_days, admission.instance_id, first=_settle_in))
     flows = flow_list.of(master)
     for_operators = [] if flows is None else [OperatorView(settings, flows)]
     dispatch.install(master)
     chain.add_first(master, upkeep, gateway, WebSocketFrames(), *for_operators)
+
+
+def _settle_in() -> None:
+    """Load what the first requests would wait for; what is there by now stays, and is not looked through ever again."""
+    pricing.warm()
+    gc.collect()
+    gc.freeze()

@@ -4,12 +4,12 @@ It shows that it is alive, settles what dead processes have left, and deletes wh
 the store fails, it is tried again later.
 """
 
-import gc
 import logging
 import threading
 import time
+from collections.abc import Callable
 
-from store import instances, pricing, retention
+from store import instances, retention
 from store.bootstrap import Store
 from store.errors import GatewayError
 from store.instances import BEAT, Watch
@@ -22,13 +22,23 @@ _log = logging.getLogger(__name__)
 
 
 class Housekeeping:
-    """The thread. `instance_id` is the process's own, if it admits requests; `ledger_days` says how long rows stay."""
+    """The thread. `ledger_days` says how long rows stay.
 
-    def __init__(self, store: Store, ledger_days: int, instance_id: str | None = None) -> None:
+    `instance_id` is the process's own, if it admits requests; `first` is what else it does, once, before all that.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ledger_days: int,
+        instance_id: str | None = None,
+        first: Callable[[], object] = lambda: None,
+    ) -> None:
         self._database = store.database
         self._ledger = Ledger(store.database)
         self._ledger_days = ledger_days
         self._instance_id = instance_id
+        self._first = first
         self._watch = Watch(store.database)
         self._next_cleaning = 0.0
         self._stopped = threading.Event()
@@ -41,10 +51,7 @@ class Housekeeping:
         self._thread.join()
 
     def _run(self) -> None:
-        if self._instance_id is not None:
-            pricing.warm()  # what dead processes left has no price: only who admits requests needs any
-        gc.collect()
-        gc.freeze()  # what is there by now stays: to look it through over and over would hold up requests
+        self._first()
         while not self._stopped.wait(BEAT):
             try:
                 self._turn()
