@@ -1,20 +1,21 @@
 """Several workers on one port, under one supervisor: the load is spread, and none of them is missed when it goes."""
 
 import contextlib
+import functools
 import http.client
 import os
 import signal
 import socket
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 from support.gateway import MANAGEMENT_TOKEN, bearer
 from support.installation import Installation, children, started
+from support.load import Busy
 from support.processes import Process, wait_until
 from support.upstreams import KEY, DemoUpstream
 
@@ -61,28 +62,17 @@ def request_count(installation: Installation, token: dict[str, Any]) -> int:
     return count
 
 
-class Clients:
+class Clients(Busy):
     """Clients that ask for the models without a pause: some on new connections, some on kept ones."""
 
     def __init__(self, port: int, token: dict[str, Any], number: int) -> None:
         self.answers: Counter[object] = Counter()
         self._port, self._headers = port, bearer(token)
-        self._done = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(turn % 2 == 0,)) for turn in range(number)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__(functools.partial(self._ask, keeps=turn % 2 == 0) for turn in range(number))
 
     def _ask(self, keeps: bool) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
-        while not self._done.is_set():
+        while not self.done.is_set():
             try:
                 connection.request("GET", "/v1/models", headers=self._headers)  # it connects again after a `close`
                 response = connection.getresponse()
