@@ -17,6 +17,9 @@ _CLEAN = {0, *(-number for number in STOP_SIGNALS)}  # the latter before it coul
 _GRACE = 10
 """Seconds that a process gets beyond its own drain before it is killed."""
 
+_PATIENCE = 2.0
+"""Seconds after which a process is told again to end."""
+
 START_TIMEOUT = 60.0
 """Seconds that a process gets to take another one's place."""
 
@@ -78,14 +81,19 @@ class Place:
         """Start a process that takes the place of the present one once it serves. Tell whether it does."""
         async with self._change:
             process, serving = await self._spawn()
-            if not await _in_time(serving):
+            try:
+                serves = await _in_time(serving)
+            except asyncio.CancelledError:
+                self._let_go(process, signal.SIGTERM)
+                raise
+            if not serves:
                 _signal(process, signal.SIGKILL)
                 say(f"The new {self._service.name} ended with status {await process.wait()}; the old one goes on.")
                 return False
             before, self._process = self._process, process
             self._replaced.set()
         if before is not None:
-            self._others[before] = asyncio.create_task(self._end(before, signal.SIGHUP))
+            self._let_go(before, signal.SIGHUP)
         return True
 
     async def stop(self) -> bool:
@@ -129,11 +137,15 @@ class Place:
             os.close(tells)
         return process, asyncio.create_task(_is_told(told))
 
+    def _let_go(self, process: Process, how: signal.Signals) -> None:
+        self._others[process] = asyncio.create_task(self._end(process, how))
+
     async def _end(self, process: Process, how: signal.Signals) -> bool:
-        """End a process; tell whether it ended well."""
-        _signal(process, how)
+        """End a process; tell whether it ended well. It is told again, as an import may swallow a signal."""
         try:
-            await asyncio.wait_for(process.wait(), self._service.drain_timeout + _GRACE)
+            async with asyncio.timeout(self._service.drain_timeout + _GRACE):
+                while not await _ends(process, how):
+                    pass
         except TimeoutError:
             say(f"Killed process {process.pid}, which did not end.")
             process.kill()
@@ -160,6 +172,17 @@ async def _in_time(serving: asyncio.Task[bool]) -> bool:
         return await asyncio.wait_for(serving, START_TIMEOUT)
     except TimeoutError:
         return False
+
+
+async def _ends(process: Process, how: signal.Signals) -> bool:
+    """Tell a process to end; return whether it does, soon."""
+    _signal(process, how)
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await process.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _signal(process: Process, number: signal.Signals) -> None:

@@ -205,3 +205,26 @@ def test_one_that_dies_while_the_one_before_it_is_still_ending_is_replaced(tmp_p
         os.kill(before, signal.SIGUSR1)
 
     assert run(python(lingers, str(file)), then=kill) == 0
+
+
+def test_one_that_misses_the_first_signal_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "_PATIENCE", 0.1)
+    file = tmp_path / "pids"
+    misses = "left = [1]; signal.signal(signal.SIGTERM, lambda *_: left.pop() if left else exit(0))"
+    code = SERVING.replace(READY, f"{misses}; {READY}")
+    assert run(python(code, str(file)), then=lambda: None) == 0
+    assert all(map(is_gone, pids(file)))
+
+
+def test_a_stop_in_the_middle_of_a_replacement_ends_both(tmp_path: Path) -> None:
+    file, slow = tmp_path / "pids", tmp_path / "slow"
+    waits = "os.path.exists(sys.argv[2]) and signal.pause()"
+    code = SERVING.replace(READY, f"{waits}; {READY}")
+
+    def hang_up_and_stop() -> None:
+        slow.touch()
+        os.kill(os.getpid(), signal.SIGHUP)
+        wait_until(lambda: len(pids(file)) == 2)
+
+    assert run(python(code, str(file), str(slow)), then=hang_up_and_stop) == 0
+    assert all(map(is_gone, pids(file)))
