@@ -3,46 +3,45 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.installation import Installation, children, started
-from support.processes import DEADLINE, running, tool
+from support.processes import DEADLINE, Process, running, tool
 
 STEP = 0.05
 MOMENTS = 40
 
 
+def starts(folder: Path) -> Iterator[tuple[float, Process]]:
+    """Start everything again and again, and yield it at another moment each time; after that nothing may be left."""
+    installation = Installation(folder, UPSTREAM_URL="http://127.0.0.1:9")
+    for moment in range(MOMENTS):
+        process = installation.start([tool("llm-proxy"), "start"])
+        with running(process):
+            while not children(process.pid):
+                time.sleep(0.001)
+            time.sleep(moment * STEP)  # the moment is the point
+            yield moment, process
+        installation.wait_until_nothing_runs()
+        assert "Traceback" not in process.output()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_at_any_moment_of_the_start_is_clean(tmp_path: Path, number: signal.Signals) -> None:
     # Before the program has read itself, a signal ends it as it ends any program; Ctrl-C may even be lost in an import.
-    installation = Installation(tmp_path, UPSTREAM_URL="http://127.0.0.1:9")
-    for moment in range(MOMENTS):
-        process = installation.start([tool("llm-proxy"), "start"])
-        with running(process):
-            while not children(process.pid):
-                time.sleep(0.001)
-            time.sleep(moment * STEP)  # the moment is the point
-            os.killpg(process.pid, number)
-            os.killpg(process.pid, number)
-            assert process.wait() == 0, (moment, process.output())
-        installation.wait_until_nothing_runs()
-        assert "Traceback" not in process.output()
+    for moment, process in starts(tmp_path):
+        os.killpg(process.pid, number)
+        os.killpg(process.pid, number)
+        assert process.wait() == 0, (moment, process.output())
 
 
 def test_a_hangup_at_any_moment_of_the_start_ends_nothing(tmp_path: Path) -> None:
-    installation = Installation(tmp_path, UPSTREAM_URL="http://127.0.0.1:9")
-    for moment in range(MOMENTS):
-        process = installation.start([tool("llm-proxy"), "start"])
-        with running(process):
-            while not children(process.pid):
-                time.sleep(0.001)
-            time.sleep(moment * STEP)  # the moment is the point
-            process.signal(signal.SIGHUP)
-            process.wait_for_output("is up")
-            assert process.stop() == 0, (moment, process.output())
-        installation.wait_until_nothing_runs()
-        assert "Traceback" not in process.output()
+    for moment, process in starts(tmp_path):
+        process.signal(signal.SIGHUP)
+        process.wait_for_output("is up")
+        assert process.stop() == 0, (moment, process.output())
 
 
 @pytest.mark.parametrize("which", [0, 1])
