@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from store import clock
 from store.database import Database
+from store.flat_price import FlatPrice, shown
 from store.usage import COST_UNIT, Consumption, Units
 
 if TYPE_CHECKING:
@@ -101,23 +102,55 @@ def _is_whole(units: Units) -> bool:
 def _charge(
     own: "ModelPrice | None", used: Consumption, upstream: str, moment: datetime, model_asked: str | None
 ) -> Charge | None:
+    model = used.model or model_asked or ""
+    listed = None if own is not None else _find(model, upstream)
+    if own is not None:
+        price, origin = own, _OWN
+    elif listed is not None:
+        price, origin = listed.price(moment, used.service_tier), _library()
+    else:
+        return None
+    flat = FlatPrice.of(price)
+    total = None if flat is None else flat.cost(used.units)
+    if flat is not None and total is not None:
+        rates = flat.shown
+    else:
+        rates = shown(_rates(price, used.units))
+        total = _total(price, used.units) if listed is None else listed.total(used, moment)
+    cost = round(total * COST_UNIT)
+    return Charge(cost, {model: {"from": origin, **rates}}) if 0 <= cost <= _MAX_COST else None
+
+
+def _total(price: "ModelPrice", units: Units) -> Decimal:
     from genai_prices import Usage  # noqa: PLC0415 - it takes a moment, and 20 MB: only where something has a price
 
-    usage = Usage(**used.units)
-    if own is not None:
-        price, origin, total = own, _OWN, own.calc_price(usage)["total_price"]
-    else:
-        found = _find(used.model or model_asked or "", upstream)
-        if found is None:
-            return None
-        provider, model = found
-        context = {"service_tier": used.service_tier} if used.service_tier else None
-        calculated = model.calc_price(usage, provider, genai_request_timestamp=moment, price_context=context)
-        price, total, origin = calculated.model_price, calculated.total_price, _library()
-    cost = round(total * COST_UNIT)
-    if not 0 <= cost <= _MAX_COST:
-        return None
-    return Charge(cost, {used.model or model_asked or "": {"from": origin, **_rates(price, used.units)}})
+    return price.calc_price(Usage(**units))["total_price"]
+
+
+class _Listed(NamedTuple):
+    """A model in the lists of genai-prices, among those of a provider, or of those whom that one stands in for."""
+
+    provider: "Provider"
+    model: "ModelInfo"
+    has_tiers: bool
+    """Whether it has prices for tiers of service."""
+
+    def price(self, moment: datetime, tier: str | None) -> "ModelPrice":
+        """Return the price that holds at a moment."""
+        return self.model.get_prices(moment, self._context(tier))
+
+    def total(self, used: Consumption, moment: datetime) -> Decimal:
+        """Return what a usage costs, in USD. Raises ValueError, ArithmeticError."""
+        from genai_prices import Usage  # noqa: PLC0415 - as above
+
+        context = self._context(used.service_tier)
+        usage = Usage(**used.units)
+        return self.model.calc_price(
+            usage, self.provider, genai_request_timestamp=moment, price_context=context
+        ).total_price
+
+    def _context(self, tier: str | None) -> dict[str, str] | None:
+        return {"service_tier": tier} if tier and self.has_tiers else None
 
 
 def _read(rates: str) -> "ModelPrice | None":
@@ -138,7 +171,7 @@ def _read(rates: str) -> "ModelPrice | None":
 
 
 @functools.lru_cache(maxsize=1024)
-def _find(model: str, upstream: str) -> "tuple[Provider, ModelInfo] | None":
+def _find(model: str, upstream: str) -> _Listed | None:
     """Find a model among those of the upstream's provider; behind an unknown upstream, by its name alone.
 
     Names that nobody knows are looked for in the library's lists, as it remembers what it is asked for without bound.
@@ -151,7 +184,10 @@ def _find(model: str, upstream: str) -> "tuple[Provider, ModelInfo] | None":
     default = [provider for provider in providers if provider.id == _DEFAULT_PROVIDER]
     provider = [*here, *named, *default][0]
     found = provider.find_model(name, all_providers=providers)
-    return None if found is None else (provider, found)
+    if found is None:
+        return None
+    is_its_own = any(found is one for one in provider.models)
+    return _Listed(provider, found, is_its_own and bool(found.price_variants))
 
 
 @functools.cache
@@ -159,16 +195,15 @@ def _library() -> str:
     return f"genai-prices {importlib.metadata.version('genai-prices')}"
 
 
-def _rates(price: "ModelPrice", units: Units) -> dict[str, str]:
-    """Return the rates that hold for these units; those of other units, such as searches, say nothing here."""
+def _rates(price: "ModelPrice", units: Units) -> dict[str, Decimal]:
+    """Return the rates that hold for these units."""
     from genai_prices.types import TieredPrices  # noqa: PLC0415 - as above
 
     rates = {}
     for name, rate in vars(price).items():
-        if rate is None or name.endswith("_kcount"):
-            continue
         if isinstance(rate, TieredPrices):
             reached = [tier.price for tier in rate.tiers if units.get("input_tokens", 0) > tier.start]
-            rate = reached[-1] if reached else rate.base  # noqa: PLW2901 - the one that holds
-        rates[name] = format(rate, "f")
+            rates[name] = reached[-1] if reached else rate.base
+        elif rate is not None:
+            rates[name] = rate
     return rates
