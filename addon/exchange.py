@@ -69,7 +69,8 @@ class Exchange:
     def begin_metering(self, opened: Opened, request: http.Request) -> None:
         """Read along from now on, as the request has been admitted."""
         self.opened = opened
-        self.meter = Meter(request.method, opened.endpoint, request.query.get("model"))
+        model = request.query.get("model") if b"?" in request.data.path else None
+        self.meter = Meter(request.method, opened.endpoint, model)
         self.meter.begin_request(*_kind(request))
 
     def watch_request(self, data: bytes) -> None:

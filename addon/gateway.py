@@ -30,6 +30,7 @@ from addon.seams import (
     listening,
     log_records,
     next_layer,
+    option_values,
     replay,
     upstream_codec,
 )
@@ -100,6 +101,7 @@ class Gateway:
         log_records.redact_wire_bytes()
         connections.install()
         headers.install()
+        option_values.install()
         contexts.install()
         kills.install()
         upstream_codec.install()

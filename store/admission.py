@@ -163,8 +163,8 @@ class Admission:
         return outcomes
 
     def _count(self, counts: Mapping[str, int], now: int) -> None:
-        admitted = self._database.table(["TEXT", "BIGINT"], sorted(counts.items()))
-        self._database.run(f"WITH admitted (id, number) AS ({admitted.sql}) {_COUNT}", [*admitted.parameters, now])
+        for admitted in self._database.tables(["TEXT", "BIGINT"], sorted(counts.items())):
+            self._database.run(f"WITH admitted (id, number) AS ({admitted.sql}) {_COUNT}", [*admitted.parameters, now])
 
     def _locked_rows(self, names: AbstractSet[_Name]) -> tuple[int, dict[_Name, _Row]]:
         """Read the tokens that are asked for, with the time: projects are locked first, then tokens, as by all.

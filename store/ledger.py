@@ -46,6 +46,7 @@ _SETTLED = {
 }
 """What is known of a request when it has ended, with its types."""
 
+_ENDED = f"WITH ended (id, {', '.join(_SETTLED)}) AS"
 _SETTLE = (
     f"UPDATE request SET settled_at = ?, {', '.join(f'{name} = ended.{name}' for name in _SETTLED)}"  # noqa: S608
     " FROM ended WHERE request.id = ended.id"
@@ -129,8 +130,8 @@ class Ledger:
             )
             for opening, opened in rows
         ]
-        opened_rows = self._database.table([*_OPENED.values()], values)
-        self._database.run(f"{_OPEN} {opened_rows.sql}", opened_rows.parameters)
+        for table in self._database.tables([*_OPENED.values()], values):
+            self._database.run(f"{_OPEN} {table.sql}", table.parameters)
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         """Settle rows, each once; inside a writing transaction, which fails where one of them cannot be written.
@@ -178,9 +179,11 @@ class Ledger:
     def _write(self, condition: str, now: int, entries: Sequence[_Entry]) -> set[str]:
         """Write the ends of rows that a condition leaves, and return the ids of those."""
         values = [(entry.request_id, *entry.columns) for entry in entries]
-        ended = self._database.table(["TEXT", *_SETTLED.values()], values)
-        sql = f"WITH ended (id, {', '.join(_SETTLED)}) AS ({ended.sql}) {_SETTLE} AND request.{condition} {_RETURNING}"
-        return {request_id for (request_id,) in self._database.execute(sql, [*ended.parameters, now])}
+        written: set[str] = set()
+        for ended in self._database.tables(["TEXT", *_SETTLED.values()], values):
+            sql = f"{_ENDED} ({ended.sql}) {_SETTLE} AND request.{condition} {_RETURNING}"
+            written.update(request_id for (request_id,) in self._database.execute(sql, [*ended.parameters, now]))
+        return written
 
     def _correct(self, entry: _Entry, now: int) -> list[Addend]:
         """Write over what others have settled, who took this process for dead; return what that adds to the sums."""

@@ -41,8 +41,8 @@ def add(database: Database, addends: Sequence[Addend]) -> None:
             sums[key] = [*map(sum, zip(sums[key], addend.amounts, strict=True))] if key in sums else [*addend.amounts]
         if sums:
             rows = [(*key, *(min(amount, MAX_SUM) for amount in sums[key])) for key in sorted(sums)]
-            added = database.table(_TYPES, rows)
-            database.run(f"{_INSERT[table]} {added.sql} {_ADD[table]}", added.parameters)
+            for added in database.tables(_TYPES, rows):
+                database.run(f"{_INSERT[table]} {added.sql} {_ADD[table]}", added.parameters)
         for key in sorted(key for key, amounts in sums.items() if amounts[0] < 0):
             database.run(_delete_empty(table), key)
 

@@ -88,8 +88,11 @@ class Database(abc.ABC):
         """Write the condition that a column has one of some texts."""
 
     @abc.abstractmethod
-    def table(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Statement:
-        """Write a table of some rows, of which there must be one, whose columns have these types of SQL."""
+    def tables(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Sequence[Statement]:
+        """Write some rows, whose columns have these types of SQL, as one table, or as several that have them in turn.
+
+        Each makes a statement of its own: an engine may keep those of any size, or of a few sizes only.
+        """
 
     @abc.abstractmethod
     def read(self) -> AbstractContextManager[None]:

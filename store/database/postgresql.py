@@ -137,12 +137,12 @@ class PostgresqlDatabase(Database):
         """Write it with one array, so that the statement is the same for any number."""
         return Statement(f"{column} = ANY(CAST(? AS TEXT[]))", [[*values]])
 
-    def table(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Statement:
-        """Write it as one text in JSON: the statement is the same for any number, and no value is adapted by itself."""
+    def tables(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Sequence[Statement]:
+        """Write one as a text in JSON: the statement is the same for any number, and no value is adapted by itself."""
         names = [f"c{number}" for number in range(len(types))]
         columns = ", ".join(f"{name} {kind}" for name, kind in zip(names, types, strict=True))
         values = json.dumps([dict(zip(names, row, strict=True)) for row in rows])
-        return Statement(f"SELECT * FROM json_to_recordset(CAST(? AS JSON)) AS rows ({columns})", [values])  # noqa: S608
+        return [Statement(f"SELECT * FROM json_to_recordset(CAST(? AS JSON)) AS rows ({columns})", [values])]  # noqa: S608
 
     @contextlib.contextmanager
     def read(self) -> Iterator[None]:

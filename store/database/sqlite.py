@@ -21,6 +21,10 @@ from store.models import MODELS
 LOCK_SLICE = 0.05
 """Seconds for which SQLite itself waits for a lock. Longer waits are slices of it, with a look at the deadline."""
 
+MOST_ROWS = 32
+"""Rows of a table in a statement at most. The connection keeps a hundred statements, of which a large one takes 100 KB;
+of those with powers of two there are six."""
+
 
 class SqliteDatabase(Database):
     """The database in the file of a `sqlite:///` URL. Writing transactions have all of it to themselves."""
@@ -63,12 +67,20 @@ class SqliteDatabase(Database):
         return self.now(), self.execute(*select)
 
     def among(self, column: str, values: Sequence[str]) -> Statement:
-        """Write it with IN."""
-        return Statement(f"{column} IN ({', '.join('?' * len(values))})", values)
+        """Write it with IN; the last value is repeated up to the next power of two."""
+        places = 1 << max(0, len(values) - 1).bit_length()
+        named = [*values, *[values[-1]] * (places - len(values))] if values else []
+        return Statement(f"{column} IN ({', '.join('?' * len(named))})", named)
 
-    def table(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Statement:
-        """Write it with VALUES, which have types of their own."""
-        return Statement(_values(len(types), len(rows)), [value for row in rows for value in row])
+    def tables(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Sequence[Statement]:
+        """Write them with VALUES, which have types of their own; each a power of two of rows."""
+        found, start = [], 0
+        while start < len(rows):
+            size = min(MOST_ROWS, 1 << (len(rows) - start).bit_length() - 1)
+            parameters = [value for row in rows[start : start + size] for value in row]
+            found.append(Statement(_values(len(types), size), parameters))
+            start += size
+        return found
 
     @contextlib.contextmanager
     def read(self) -> Iterator[None]:

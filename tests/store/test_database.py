@@ -107,3 +107,35 @@ def test_a_fault_in_a_snapshot_is_translated(store: Store) -> None:
     with pytest.raises(StoreUnavailable), store.database.snapshot():
         store.database.execute("SELECT * FROM missing", ())
     assert names(store) == []
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 31, 32, 33, 100, 256])
+def test_any_number_of_rows_is_written_once_each_in_turn(store: Store, number: int) -> None:
+    written = [(f"id-{place}", place, None) for place in range(number)]
+    tables = store.database.tables(["TEXT", "BIGINT", "TEXT"], written)
+    with store.database.write():
+        read = [row for table in tables for row in store.database.execute(*table)]
+    assert read == written
+
+
+@on_sqlite
+def test_statements_on_any_number_of_rows_have_few_texts(store: Store) -> None:
+    texts = {
+        table.sql
+        for number in range(1, 257)
+        for table in store.database.tables(["TEXT", "BIGINT"], [("id", 1)] * number)
+    }
+    assert len(texts) == 6
+    assert len({store.database.among("id", ["a"] * number).sql for number in range(1, 257)}) == 9
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 5])
+def test_what_has_one_of_some_texts_is_found(store: Store, number: int) -> None:
+    with store.database.write():
+        for place in range(6):
+            FormerProject.create(id=str(place), name="Former")
+    among = store.database.among("id", [str(place) for place in range(number)])
+    with store.database.write():
+        sql = f"SELECT id FROM former_project WHERE {among.sql} ORDER BY id"  # noqa: S608 - no data
+        found = store.database.execute(sql, among.parameters)
+    assert found == [(str(place),) for place in range(number)]
