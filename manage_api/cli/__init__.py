@@ -133,7 +133,8 @@ def list_requests(limit: int, form: str, **about: Any) -> None:
 def _serve(settings: Settings, *opens: Opens, says: Callable[[Settings], str]) -> None:
     services = _opened(settings, *opens)
     or_exit(lambda: _prepare(settings), CANNOT_START)
-    sys.exit(asyncio.run(supervisor.run(services, env=os.environ, on_ready=lambda: click.echo(says(settings)))))
+    env = {**processes.ALLOCATOR, **os.environ}
+    sys.exit(asyncio.run(supervisor.run(services, env=env, on_ready=lambda: click.echo(says(settings)))))
 
 
 def _opened(settings: Settings, *opens: Opens) -> list[Service]:

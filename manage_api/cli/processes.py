@@ -3,7 +3,8 @@
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+import sysconfig
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from manage_api.cli.place import Service
@@ -18,6 +19,9 @@ _PYTHON = (sys.executable, "-O")
 _PROXY: Command = (*_PYTHON, "-m", "addon")
 _PROXY_WITH_MITMWEB: Command = (*_PROXY, "--web")
 _MANAGEMENT: Command = (*_PYTHON, "-m", "manage_api")
+
+ALLOCATOR: Mapping[str, str] = {"PYTHONMALLOC": "mimalloc"} if sysconfig.get_config_var("WITH_MIMALLOC") else {}
+"""The environment for memory that stays as it is: with the C library's, it grows with connections that come and go."""
 
 
 def proxy(settings: Settings) -> Service:

@@ -15,8 +15,8 @@ from support.upstreams import OK, Conversation
 
 BLOCK = bytes(range(256)) * 4096  # 1 MiB
 BLOCKS = 300
-MAX_GROWTH = 32 * 2**20
-"""Bytes by which the proxy's memory may grow at most; a body in memory would be ten times as much."""
+MAX_GROWTH = 20 * 2**20
+"""Bytes by which the proxy's memory may grow at most; a body in memory would be fifteen times as much."""
 
 CHUNK = b"%x\r\n%s\r\n" % (len(BLOCK), BLOCK)
 

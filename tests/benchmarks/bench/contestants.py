@@ -10,6 +10,8 @@ from typing import NamedTuple
 from benchmarks.bench.site import IMPORTS, NO_CREDENTIALS, Credentials, Running, Site
 from support.processes import Process, clean_environment, free_port, python, running, tool
 
+from manage_api.cli.processes import ALLOCATOR
+
 NGINX = shutil.which("nginx", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 """The program, where it is installed."""
 
@@ -103,7 +105,7 @@ def _start_launcher(site: Site, name: str, *, on_postgresql: bool = False, witho
     gateway, port = site.place(name, on_postgresql=on_postgresql), free_port()
     credentials = Credentials.make(gateway)
     module = ["benchmarks.bench.less", without] if without else ["addon"]
-    env = {**gateway.env, **IMPORTS, "PROXY_LISTEN": f"127.0.0.1:{port}"}
+    env = {**gateway.env, **IMPORTS, **ALLOCATOR, "PROXY_LISTEN": f"127.0.0.1:{port}"}
     process = Process(python("-O", "-m", *module), env=env, log=gateway.folder / "log")
     return Running(process, port, credentials)
 

@@ -1,4 +1,6 @@
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,10 @@ def test_the_banner_reads_a_given_management_token_where_it_is(monkeypatch: pyte
     assert read.stdout.startswith("Authorization: Bearer a-token-of-the-file http")
     monkeypatch.setenv("MANAGEMENT_TOKEN", "a-token-of-the-environment")
     assert '"Authorization: Bearer $MANAGEMENT_TOKEN"' in processes.banner(Settings.load())
+
+
+def test_this_python_has_the_allocator_that_is_asked_for() -> None:
+    code = "import os; print(os.environ.get('PYTHONMALLOC', ''))"
+    env = {**os.environ, **processes.ALLOCATOR}
+    told = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == ("mimalloc" if sys.version_info >= (3, 13) else "")
