@@ -37,7 +37,7 @@ MAX_NOTES = 20_000
 """Notes that are kept while the store fails; of more the oldest are dropped, which a line in the log tells."""
 
 NOTE_DELAY = 0.1
-"""Seconds that notes wait for items to go along with."""
+"""Seconds that notes wait for items to go along with, and as long again where there were some meanwhile."""
 
 NOTE_PATIENCE = 0.05
 """Seconds that notes alone wait for a lock: items may come meanwhile."""
@@ -92,6 +92,8 @@ class GroupCommit[Item, Result, Note]:
         self._queue: queue.SimpleQueue[Sequence[Ticket[Item, Result]] | _Signal] = queue.SimpleQueue()
         self._arriving: list[Ticket[Item, Result]] = []
         """Items of this turn of the event loop, which are given to the writer together."""
+        self._turns = 0
+        """In how many turns there have been items."""
         self._waiting = 0
         self._left: collections.deque[Note] = collections.deque()
         """Notes that the writer has not taken in yet."""
@@ -135,13 +137,14 @@ class GroupCommit[Item, Result, Note]:
     def leave(self, note: Note) -> None:
         """Have a note written; called in an event loop, returns at once.
 
-        It is written with the next items, or after NOTE_DELAY: to wake the writer for each would cost more than that.
+        It is written with the next items, or when none have come for NOTE_DELAY: to wake the writer for each would cost
+        more than that.
         """
         self._left.append(note)
         loop = asyncio.get_running_loop()
         if self._waker is not loop:
             self._waker = loop
-            loop.call_later(NOTE_DELAY, self._wake)
+            loop.call_later(NOTE_DELAY, self._wake, loop, self._turns)
 
     def close(self) -> None:
         """Commit what waits, then end the writer thread. What nobody waits for gets `timeout` seconds, if it fails."""
@@ -154,10 +157,16 @@ class GroupCommit[Item, Result, Note]:
         for batch in itertools.batched(self._arriving, BATCH):
             self._queue.put(batch)
         self._arriving.clear()
+        self._turns += 1
 
-    def _wake(self) -> None:
+    def _wake(self, loop: asyncio.AbstractEventLoop, turns: int) -> None:
+        """Have the writer write the notes that are left; later, while there are items to go along with."""
+        if self._left and self._turns != turns:
+            loop.call_later(NOTE_DELAY, self._wake, loop, self._turns)
+            return
         self._waker = None
-        self._queue.put(_Signal.WAKE)
+        if self._left:
+            self._queue.put(_Signal.WAKE)
 
     def _tell_unheard(self, future: asyncio.Future[Result]) -> None:
         if future.exception() is None:
