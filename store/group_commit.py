@@ -5,8 +5,8 @@ A commit costs far more than a count, so what arrives together shares one. There
 - **Items** are awaited. The promise to a caller: an answer comes within `timeout` seconds, and after StoreUnavailable
   nothing of the item was written, or it is taken back. Where the store is not reached, or others are in the way, an
   item is tried again until its deadline.
-- **Notes** are left, and nobody waits for them. They go along with the items that come next, or alone when none come
-  for a moment; while the store fails they are kept, and tried again.
+- **Notes** are left, and nobody waits for them. Several go along with the items that come next, as one costs an item as
+  much time as ten; they go alone when none come for a moment. While the store fails they are kept, and tried again.
 
 The event loop only enqueues and awaits; it never waits on the database.
 """
@@ -37,7 +37,10 @@ MAX_NOTES = 20_000
 """Notes that are kept while the store fails; of more the oldest are dropped, which a line in the log tells."""
 
 NOTE_DELAY = 0.1
-"""Seconds that notes wait for items to go along with, and as long again where there were some meanwhile."""
+"""Seconds that notes wait for others, and for items to go along with."""
+
+FEW_NOTES = 16
+"""Fewer notes than these wait for more before they go along."""
 
 NOTE_PATIENCE = 0.05
 """Seconds that notes alone wait for a lock: items may come meanwhile."""
@@ -212,13 +215,14 @@ class GroupCommit[Item, Result, Note]:
             if len(self._notes) >= MAX_NOTES:
                 self._notes.popleft()
                 self._dropped += 1
+            if not self._notes and not self._notes_failed:
+                self._notes_due = time.monotonic() + NOTE_DELAY
             self._notes.append(self._left.popleft())
 
     def _commit(self, batch: list[Ticket[Item, Result]]) -> None:
         """Write a batch with the notes that wait, or notes alone; answer the batch, whatever happens."""
         alone = not batch
-        held = self._notes_failed and (batch or time.monotonic() < self._notes_due)
-        notes = [] if held else list(itertools.islice(self._notes, BATCH))
+        notes = list(itertools.islice(self._notes, BATCH)) if self._may_go(alone=alone) else []
         while (batch := _still_waiting(batch)) or (alone and notes):
             try:
                 taken, outcomes = self._attempt(batch, notes)
@@ -234,6 +238,13 @@ class GroupCommit[Item, Result, Note]:
                 self._note_success(notes)
                 self._take_back(self._answer_taken(taken, outcomes))
                 return
+
+    def _may_go(self, *, alone: bool) -> bool:
+        """Tell whether notes are written now: those that have failed before only when it is time again, and alone."""
+        are_due = time.monotonic() >= self._notes_due
+        if self._notes_failed:
+            return alone and are_due
+        return alone or are_due or len(self._notes) >= FEW_NOTES
 
     def _attempt(
         self, batch: Sequence[Ticket[Item, Result]], notes: Sequence[Note]

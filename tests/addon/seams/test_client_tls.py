@@ -28,7 +28,8 @@ def test_a_handshake_that_dribbles_in_is_given_up(tmp_path: Path) -> None:
         async with running(tmp_path, "http://127.0.0.1:9") as proxy, proxy.connection() as (reader, writer):
             writer.write(BEGUN)
             dribbling = asyncio.create_task(dribble(writer))
-            assert await asyncio.wait_for(reader.read(), DEADLINE) == b""
+            with contextlib.suppress(ConnectionResetError):  # a byte may come just when the proxy has hung up
+                assert await asyncio.wait_for(reader.read(), DEADLINE) == b""
             dribbling.cancel()
 
     run(main())
