@@ -25,6 +25,10 @@ CHECKPOINT_PAGES = 4000
 """Pages (of 4 KiB) of the log after which a commit brings it into the database: it takes up to 20 ms, for which all that
 has come meanwhile waits."""
 
+CHECKPOINT_PAGES = 4000
+"""Pages (of 4 KiB) of the log after which a commit brings it into the database: for up to 20 ms, in which all that has
+come meanwhile waits."""
+
 MOST_ROWS = 32
 """Rows of a table in a statement at most. The connection keeps a hundred statements, of which a large one takes 100 KB;
 of those with powers of two there are six."""
