@@ -13,6 +13,7 @@ A layer turns events (data came, a hook ended) into commands (send this, open th
 
 import logging
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 from mitmproxy.connection import Connection, ConnectionState
@@ -22,6 +23,7 @@ from mitmproxy.proxy.layers.http import (
     ErrorCode,
     GetHttpConnection,
     GetHttpConnectionCompleted,
+    HttpEvent,
     HttpRequestHeadersHook,
     HttpStream,
     RegisterHttpConnection,
@@ -120,24 +122,21 @@ class AnsweringLayer(TimedLayer):
         self._unread = self._limit(LINGER, self._drop_unread)
 
     def _handle_event(self, event: events.Event) -> Commands:
+        if isinstance(event, events.ConnectionEvent) and not self._is_awaited(event.connection):
+            return
         try:
-            for command in self._commands(event):
+            if isinstance(event, events.Start):
+                self._put_codec()
+                yield from self._wait_for(self._unused, self.context.client)
+            for command in super()._handle_event(event):
                 yield command
                 if isinstance(command, commands.CloseTcpConnection) and command.connection is self.context.client:
                     yield from self._linger()
+            yield from self._watch_client()
         except Exception:
             # mitmproxy would log that and leave the client hanging.
             _log.exception("cut a connection")
             yield commands.CloseConnection(self.context.client)
-
-    def _commands(self, event: events.Event) -> Commands:
-        if isinstance(event, events.ConnectionEvent) and not self._is_awaited(event.connection):
-            return
-        if isinstance(event, events.Start):
-            self._put_codec()
-            yield from self._wait_for(self._unused, self.context.client)
-        yield from super()._handle_event(event)
-        yield from self._watch_client()
 
     def _is_awaited(self, connection: Connection) -> bool:
         if connection is self.context.client:
@@ -153,13 +152,13 @@ class AnsweringLayer(TimedLayer):
     def event_to_child(self, child: layer.Layer | HttpStream, event: events.Event) -> Commands:
         """Pass an event on: to a stream (towards the hooks) or to a codec (towards the wire)."""
         if isinstance(child, HttpStream):
-            yield from self._event_to_stream(child, event)
-        else:
-            yield from self._event_to_codec(child, event)
+            return self._event_to_stream(child, event)
+        return self._event_to_codec(child, event)
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> Commands:
         """Connect to the upstream, for a limited time."""
-        self._forget_closed_connections()
+        if not all(known.connected for known in self.connections):
+            self._forget_closed_connections()
         yield from super().get_connection(event, reuse=reuse)
         for connection in self.waiting_for_establishment:
             if connection not in self._connecting:
@@ -181,7 +180,7 @@ class AnsweringLayer(TimedLayer):
     # Towards the hooks.
 
     def _event_to_stream(self, stream: HttpStream, event: events.Event) -> Commands:
-        if (yield from self._stops(stream, event)):
+        if isinstance(event, HttpEvent) and (yield from self._stops(stream, event)):
             return
         if isinstance(event, events.CommandCompleted):
             event = self._completed(stream, event)
@@ -209,7 +208,7 @@ class AnsweringLayer(TimedLayer):
         elif isinstance(event, RequestData):
             self._backlog.add(stream.stream_id, len(event.data))
 
-    def _stops(self, stream: HttpStream, event: events.Event) -> layer.CommandGenerator[bool]:
+    def _stops(self, stream: HttpStream, event: HttpEvent) -> layer.CommandGenerator[bool]:
         """Watch how a request and its answer come along; tell whether an event must go no further."""
         match event:
             case RequestHeaders(end_stream=False) | ResponseHeaders() | ResponseData():
@@ -275,6 +274,11 @@ class AnsweringLayer(TimedLayer):
     # Towards the wire.
 
     def _event_to_codec(self, codec: layer.Layer, event: events.Event) -> Commands:
+        if isinstance(event, HttpEvent):
+            return self._write(codec, event)
+        return super().event_to_child(codec, event)
+
+    def _write(self, codec: layer.Layer, event: HttpEvent) -> Commands:
         match event:
             case RequestData() | RequestEndOfMessage() if event.stream_id not in self.streams:
                 return  # it has been answered, and the upstream told to forget it
@@ -369,7 +373,7 @@ class AnsweringLayer(TimedLayer):
         self._lingers = True
         yield from self._wait_for(self._unread, None)
 
-    def _watch_client(self) -> Commands:
+    def _watch_client(self) -> Iterable[commands.Command]:
         codec = self.connections.get(self.context.client)
         if isinstance(codec, ClientHttp2):
             if self._stalled:
@@ -378,7 +382,8 @@ class AnsweringLayer(TimedLayer):
             if not codec.is_in_headers():
                 self._in_headers.stop(codec)
             elif codec not in self._in_headers:
-                yield from self._wait_for(self._in_headers, codec)
+                return self._wait_for(self._in_headers, codec)
+        return ()
 
     def _refuse_headers(self, codec: ClientCodec) -> Commands:
         yield from codec.refuse(RequestTimeout())

@@ -49,7 +49,7 @@ class KeyedLayer(AnsweringLayer):
             closes = self._exchanges.are_ending and isinstance(codec, ClientCodec)
             passed = wire.client_response(event.response, closes=closes)
             event = ResponseHeaders(event.stream_id, passed, event.end_stream)
-        yield from super()._event_to_codec(codec, event)
+        return super()._event_to_codec(codec, event)
 
     def _keyed(self, event: RequestHeaders) -> RequestHeaders:
         exchange = self._of_stream[event.stream_id]

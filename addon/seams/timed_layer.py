@@ -1,7 +1,7 @@
 """mitmproxy's HTTP layer with deadlines: what takes too long is given up. One a client connection."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mitmproxy.connection import ConnectionState
@@ -34,15 +34,17 @@ class TimedLayer(HttpLayer):
         self._limited.append((deadlines, give_up))
         return deadlines
 
-    def _wait_for[Key](self, deadlines: Deadlines[Key], key: Key, since: float | None = None) -> Commands:
-        yield from self._wake_at(deadlines.start(key, since))
+    def _wait_for[Key](
+        self, deadlines: Deadlines[Key], key: Key, since: float | None = None
+    ) -> Iterable[commands.Command]:
+        return self._wake_at(deadlines.start(key, since))
 
     def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, events.Wakeup) and event.command in self._timers:
             del self._timers[event.command]
-            yield from self._give_up_late()
-        else:
-            yield from super()._handle_event(event)
+            return self._give_up_late()
+        handled: Commands = super()._handle_event(event)
+        return handled
 
     def _give_up_late(self) -> Commands:
         for deadlines, give_up in self._limited:
@@ -52,12 +54,12 @@ class TimedLayer(HttpLayer):
         if ends:
             yield from self._wake_at(min(ends))
 
-    def _wake_at(self, end: float) -> Commands:
+    def _wake_at(self, end: float) -> Iterable[commands.Command]:
         if self.context.client.state is ConnectionState.CLOSED:
-            return  # nobody waits any more, and nobody would cancel the timer
+            return ()  # nobody waits any more, and nobody would cancel the timer
         for planned in self._timers.values():
             if planned <= end:
-                return  # that one looks what comes next
+                return ()  # that one looks what comes next
         timer = commands.RequestWakeup(max(0.0, end - time.monotonic()) + _LATE)
         self._timers[timer] = end
-        yield timer
+        return (timer,)

@@ -22,8 +22,8 @@ LOCK_SLICE = 0.05
 """Seconds for which SQLite itself waits for a lock. Longer waits are slices of it, with a look at the deadline."""
 
 CHECKPOINT_PAGES = 4000
-"""Pages (of 4 KiB) of the log after which a commit brings it into the database: it takes up to 20 ms, for which all that
-has come meanwhile waits."""
+"""Pages (of 4 KiB) of the log after which a commit brings it into the database: for up to 20 ms, in which all that has
+come meanwhile waits."""
 
 CHECKPOINT_PAGES = 4000
 """Pages (of 4 KiB) of the log after which a commit brings it into the database: for up to 20 ms, in which all that has
