@@ -1,7 +1,7 @@
 """What each process does beside its work, in a thread of its own.
 
-It shows that it is alive, settles what dead processes have left, and deletes what has been kept for long enough. While
-the store fails, it is tried again later.
+It tidies the database, shows that it is alive, settles what dead processes have left, and deletes what has been kept
+for long enough. While the store fails, it is tried again later.
 """
 
 import logging
@@ -14,6 +14,9 @@ from store.bootstrap import Store
 from store.errors import GatewayError
 from store.instances import BEAT, Watch
 from store.ledger import Ledger
+
+TIDYING = 1.0
+"""Seconds from one time that the database is tidied to the next."""
 
 CLEANING = 600.0
 """Seconds from one look for what can be deleted to the next."""
@@ -52,7 +55,12 @@ class Housekeeping:
 
     def _run(self) -> None:
         self._first()
-        while not self._stopped.wait(BEAT):
+        next_turn = time.monotonic() + BEAT
+        while not self._stopped.wait(min(TIDYING, BEAT)):
+            self._database.tidy()
+            if time.monotonic() < next_turn:
+                continue
+            next_turn = time.monotonic() + BEAT
             try:
                 self._turn()
             except GatewayError as error:

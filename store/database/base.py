@@ -170,6 +170,10 @@ class Database(abc.ABC):
     def empty(self, tables: Sequence[str]) -> None:
         """Delete all rows; inside `write`, of tables that are locked."""
 
+    @abc.abstractmethod
+    def tidy(self) -> None:
+        """Do apart what writing would sometimes have to do besides; from time to time, where nobody waits."""
+
     def check(self) -> None:
         """Find out whether it can be written to now. Raises StoreUnavailable."""
         with self.write():

@@ -144,6 +144,9 @@ class PostgresqlDatabase(Database):
         values = json.dumps([dict(zip(names, row, strict=True)) for row in rows])
         return [Statement(f"SELECT * FROM json_to_recordset(CAST(? AS JSON)) AS rows ({columns})", [values])]  # noqa: S608
 
+    def tidy(self) -> None:
+        """Nothing: a server does that by itself."""
+
     @contextlib.contextmanager
     def read(self) -> Iterator[None]:
         """Read without a transaction."""

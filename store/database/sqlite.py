@@ -23,11 +23,11 @@ LOCK_SLICE = 0.05
 
 CHECKPOINT_PAGES = 4000
 """Pages (of 4 KiB) of the log after which a commit brings it into the database: for up to 20 ms, in which all that has
-come meanwhile waits."""
+come meanwhile waits. `tidy` does that apart, but never all of it beside those who write without a pause."""
 
 CHECKPOINT_PAGES = 4000
 """Pages (of 4 KiB) of the log after which a commit brings it into the database: for up to 20 ms, in which all that has
-come meanwhile waits."""
+come meanwhile waits. `tidy` does that apart, but never all of it beside those who write without a pause."""
 
 MOST_ROWS = 32
 """Rows of a table in a statement at most. The connection keeps a hundred statements, of which a large one takes 100 KB;
@@ -187,6 +187,12 @@ class SqliteDatabase(Database):
         """Delete what refers to others first."""
         for table in reversed(tables):
             self.run(f"DELETE FROM {table}")  # noqa: S608 - no data
+
+    def tidy(self) -> None:
+        """Bring the log into the database, also what has come meanwhile: where all of it is there, it begins anew."""
+        with contextlib.suppress(StoreUnavailable), self.read():  # who writes is told of a fault
+            for _ in range(2):
+                self.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     @contextlib.contextmanager
     def _begun(self, deadline: float) -> Iterator[None]:

@@ -2,7 +2,7 @@ import threading
 import time
 
 import pytest
-from support.stores import API_KEY, foreign_connection, foreign_lock, on_sqlite, rows
+from support.stores import API_KEY, foreign_connection, foreign_lock, on_sqlite, path_of, rows
 
 from store.bootstrap import Store
 from store.errors import NotFound, StoreLocked, StoreUnavailable
@@ -139,3 +139,21 @@ def test_what_has_one_of_some_texts_is_found(store: Store, number: int) -> None:
         sql = f"SELECT id FROM former_project WHERE {among.sql} ORDER BY id"  # noqa: S608 - no data
         found = store.database.execute(sql, among.parameters)
     assert found == [(str(place),) for place in range(number)]
+
+
+@on_sqlite
+def test_what_is_written_is_in_the_database_itself_once_it_is_tidied(store: Store) -> None:
+    with store.database.write():
+        FormerProject.create(id="1", name="Tidied up")
+    assert b"Tidied up" not in path_of(store).read_bytes()
+    store.database.tidy()
+    assert b"Tidied up" in path_of(store).read_bytes()
+
+
+@on_sqlite
+def test_tidying_leaves_a_fault_to_those_who_write(store: Store) -> None:
+    store.database.close()
+    path_of(store).write_bytes(b"no database" * 1000)
+    store.database.tidy()
+    with pytest.raises(StoreUnavailable):
+        store.database.check()

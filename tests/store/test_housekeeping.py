@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 from support.processes import wait_until
-from support.stores import foreign_lock, opening
+from support.stores import foreign_lock, on_sqlite, opening, path_of
 
 from store import clock, housekeeping, instances, retention
 from store.bootstrap import Store
@@ -51,6 +51,13 @@ def open_rows(store: Store) -> set[str]:
 def test_the_process_beats(store: Store, keeping: Housekeeping) -> None:
     del keeping
     wait_until(lambda: beats(store).get("mine", 0) >= 2)
+
+
+@on_sqlite
+def test_the_database_is_tidied(store: Store, keeping: Housekeeping) -> None:
+    del keeping
+    add(store, "mine", settled=True)
+    wait_until(lambda: b"/v1/chat/completions" in path_of(store).read_bytes())
 
 
 def test_what_dead_processes_left_is_settled_and_what_is_under_way_here_is_not(
