@@ -140,8 +140,8 @@ class GroupCommit[Item, Result, Note]:
     def leave(self, note: Note) -> None:
         """Have a note written; called in an event loop, returns at once.
 
-        It is written with the next items, or when none have come for NOTE_DELAY: to wake the writer for each would cost
-        more than that.
+        It is written with the next items, once there are some notes or it has waited for NOTE_DELAY; or alone when no
+        items come: to wake the writer for each would cost more than that.
         """
         self._left.append(note)
         loop = asyncio.get_running_loop()
