@@ -25,10 +25,6 @@ CHECKPOINT_PAGES = 4000
 """Pages (of 4 KiB) of the log after which a commit brings it into the database: for up to 20 ms, in which all that has
 come meanwhile waits. `tidy` does that apart, but never all of it beside those who write without a pause."""
 
-CHECKPOINT_PAGES = 4000
-"""Pages (of 4 KiB) of the log after which a commit brings it into the database: for up to 20 ms, in which all that has
-come meanwhile waits. `tidy` does that apart, but never all of it beside those who write without a pause."""
-
 MOST_ROWS = 32
 """Rows of a table in a statement at most. The connection keeps a hundred statements, of which a large one takes 100 KB;
 of those with powers of two there are six."""
@@ -81,8 +77,8 @@ class SqliteDatabase(Database):
 
     def among(self, column: str, values: Sequence[str]) -> Statement:
         """Write it with IN; the last value is repeated up to the next power of two."""
-        places = 1 << max(0, len(values) - 1).bit_length()
-        named = [*values, *[values[-1]] * (places - len(values))] if values else []
+        places = 1 << (len(values) - 1).bit_length()
+        named = [*values, *[*values[-1:]] * (places - len(values))]
         return Statement(f"{column} IN ({', '.join('?' * len(named))})", named)
 
     def tables(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Sequence[Statement]:
