@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from store import clock
 from store.database import Database
@@ -35,7 +35,6 @@ RATES: Mapping[str, str] = {
 
 _MAX_COST = 2**53
 """About 9,000 dollars for a request: no price that leads to more is to be believed."""
-_OWN = "own price"
 _DEFAULT_PROVIDER = "openai"
 
 _log = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ class Pricing:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._own: dict[tuple[str, str], ModelPrice] = {}
+        self._own: dict[tuple[str, str], _Own] = {}
         self._own_version: object = None
 
     def refresh(self) -> None:
@@ -74,17 +73,19 @@ class Pricing:
         """Return what a project owes for a usage of an upstream (its origin) at a time, or None if nobody knows."""
         if not _is_whole(used.units):
             return None
-        own = self._own_price(project_id, [model for model in (used.model, model_asked) if model])
+        model = used.model or model_asked or ""
         moment = datetime.fromtimestamp(at / clock.SECOND, UTC)
         try:
-            return _charge(own, used, upstream or "", moment, model_asked)
+            terms = self._own_terms(project_id, used.model, model_asked) or _find(model, upstream or "")
+            return None if terms is None else _charge(terms, used, model, moment)
         except (ValueError, ArithmeticError):  # units that contradict each other
             return None
         except Exception:
             _log.exception("a usage has no cost")
             return None
 
-    def _own_price(self, project_id: str, models: list[str]) -> "ModelPrice | None":
+    def _own_terms(self, project_id: str, *names: str | None) -> "_Own | None":
+        models = [model for model in names if model]
         places = [*((project_id, model) for model in models), (project_id, ANY), *((ANY, model) for model in models)]
         return next((self._own[place] for place in places if place in self._own), None)
 
@@ -99,32 +100,48 @@ def _is_whole(units: Units) -> bool:
     return "input_tokens" in units or (bool(units) and not any(unit.endswith("_tokens") for unit in units))
 
 
-def _charge(
-    own: "ModelPrice | None", used: Consumption, upstream: str, moment: datetime, model_asked: str | None
-) -> Charge | None:
-    model = used.model or model_asked or ""
-    listed = None if own is not None else _find(model, upstream)
-    if own is not None:
-        price, origin = own, _OWN
-    elif listed is not None:
-        price, origin = listed.price(moment, used.service_tier), _library()
-    else:
-        return None
+class _Terms(Protocol):
+    """Where a price comes from."""
+
+    @property
+    def origin(self) -> str:
+        """Whose it is, as a charge shows it."""
+
+    def price(self, moment: datetime, tier: str | None) -> "ModelPrice":
+        """Return the price that holds at a moment."""
+
+    def total(self, used: Consumption, moment: datetime) -> Decimal:
+        """Return what a usage costs, in USD. Raises ValueError, ArithmeticError."""
+
+
+def _charge(terms: _Terms, used: Consumption, model: str, moment: datetime) -> Charge | None:
+    price = terms.price(moment, used.service_tier)
     flat = FlatPrice.of(price)
     total = None if flat is None else flat.cost(used.units)
     if flat is not None and total is not None:
         rates = flat.shown
     else:
-        rates = shown(_rates(price, used.units))
-        total = _total(price, used.units) if listed is None else listed.total(used, moment)
+        rates, total = shown(_rates(price, used.units)), terms.total(used, moment)
     cost = round(total * COST_UNIT)
-    return Charge(cost, {model: {"from": origin, **rates}}) if 0 <= cost <= _MAX_COST else None
+    return Charge(cost, {model: {"from": terms.origin, **rates}}) if 0 <= cost <= _MAX_COST else None
 
 
-def _total(price: "ModelPrice", units: Units) -> Decimal:
-    from genai_prices import Usage  # noqa: PLC0415 - it takes a moment, and 20 MB: only where something has a price
+class _Own(NamedTuple):
+    """A price of the operator's, which holds at all times and for every tier of service."""
 
-    return price.calc_price(Usage(**units))["total_price"]
+    always: "ModelPrice"
+
+    @property
+    def origin(self) -> str:
+        return "own price"
+
+    def price(self, _moment: datetime, _tier: str | None) -> "ModelPrice":
+        return self.always
+
+    def total(self, used: Consumption, _moment: datetime) -> Decimal:
+        from genai_prices import Usage  # noqa: PLC0415 - it takes a moment, and 20 MB: only where something has a price
+
+        return self.always.calc_price(Usage(**used.units))["total_price"]
 
 
 class _Listed(NamedTuple):
@@ -135,12 +152,14 @@ class _Listed(NamedTuple):
     has_tiers: bool
     """Whether it has prices for tiers of service."""
 
+    @property
+    def origin(self) -> str:
+        return _library()
+
     def price(self, moment: datetime, tier: str | None) -> "ModelPrice":
-        """Return the price that holds at a moment."""
         return self.model.get_prices(moment, self._context(tier))
 
     def total(self, used: Consumption, moment: datetime) -> Decimal:
-        """Return what a usage costs, in USD. Raises ValueError, ArithmeticError."""
         from genai_prices import Usage  # noqa: PLC0415 - as above
 
         context = self._context(used.service_tier)
@@ -153,8 +172,8 @@ class _Listed(NamedTuple):
         return {"service_tier": tier} if tier and self.has_tiers else None
 
 
-def _read(rates: str) -> "ModelPrice | None":
-    """Return an own price as genai-prices has them, or None where the row is damaged, or of a newer program.
+def _read(rates: str) -> _Own | None:
+    """Return an own price, or None where the row is damaged, or of a newer program.
 
     Input and output cost nothing where nothing is said of them, and audio from the cache what all else from it does.
     """
@@ -167,7 +186,7 @@ def _read(rates: str) -> "ModelPrice | None":
         return None
     if {"cache_read_mtok", "input_audio_mtok"} <= named.keys():
         named["cache_audio_read_mtok"] = named["cache_read_mtok"]
-    return ModelPrice(**{"input_mtok": Decimal(0), "output_mtok": Decimal(0), **named})
+    return _Own(ModelPrice(**{"input_mtok": Decimal(0), "output_mtok": Decimal(0), **named}))
 
 
 @functools.lru_cache(maxsize=1024)
