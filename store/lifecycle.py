@@ -55,6 +55,7 @@ def begin() -> None:
 
 
 def _end_cleanly(_number: int, _frame: FrameType | None) -> None:
+    sys.unraisablehook = lambda _: None  # objects that this leaves half made complain at their end
     sys.exit(0)
 
 

@@ -19,10 +19,28 @@ allow_many_open_files()
 print(len([os.open(os.devnull, os.O_RDONLY) for _ in range(100)]))
 """
 
+STOP_HALF_MADE = """
+import os, signal
+from store.lifecycle import begin
+class Part:
+    def __init__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        self.whole = True
+    def __del__(self):
+        self.whole
+begin()
+Part()
+"""
+
 
 def test_more_files_can_be_open_than_by_default() -> None:
     done = subprocess.run(python("-c", COUNT_FILES), capture_output=True, text=True, check=True)
     assert done.stdout == "100\n"
+
+
+def test_a_stop_that_leaves_an_object_half_made_is_clean() -> None:
+    done = subprocess.run(python("-c", STOP_HALF_MADE), capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
