@@ -12,7 +12,6 @@ The event loop only enqueues and awaits; it never waits on the database.
 """
 
 import asyncio
-import collections
 import itertools
 import logging
 import queue
@@ -25,28 +24,20 @@ from typing import Protocol
 
 from store.database import Database
 from store.errors import GatewayError, OutcomeUnknown, StoreLocked, StoreUnavailable, StoreUnreachable
+from store.notes import NOTE_DELAY, Notes
 from store.ticket import Ticket
 
 CAPACITY = 2048
 """Items that may wait. More would not be served in time; they are refused at once."""
 
 BATCH = 256
-"""Items, and as many notes, in one transaction at most."""
-
-MAX_NOTES = 20_000
-"""Notes that are kept while the store fails; of more the oldest are dropped, which a line in the log tells."""
-
-NOTE_DELAY = 0.1
-"""Seconds that notes wait for others, and for items to go along with."""
-
-FEW_NOTES = 16
-"""Fewer notes than these wait for more before they go along."""
+"""Items in one transaction at most."""
 
 NOTE_PATIENCE = 0.05
 """Seconds that notes alone wait for a lock: items may come meanwhile."""
 
-RETRY_DELAY = 0.5
-"""Seconds until notes are tried again, alone, after the store failed."""
+DOUBT_DELAY = 0.5
+"""Seconds until what may have been written is taken back, and until that is tried again."""
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
@@ -98,14 +89,9 @@ class GroupCommit[Item, Result, Note]:
         self._turns = 0
         """In how many turns there have been items."""
         self._waiting = 0
-        self._left: collections.deque[Note] = collections.deque()
-        """Notes that the writer has not taken in yet."""
+        self._notes: Notes[Note] = Notes()
         self._waker: asyncio.AbstractEventLoop | None = None
         """The event loop that will wake the writer for the notes that are left."""
-        self._notes: collections.deque[Note] = collections.deque()
-        self._notes_failed = False
-        self._notes_due = 0.0
-        self._dropped = 0
         self._doubted: list[Result] = []
         """Results that may have been written, and have to be taken back."""
         self._doubted_due = 0.0
@@ -140,10 +126,10 @@ class GroupCommit[Item, Result, Note]:
     def leave(self, note: Note) -> None:
         """Have a note written; called in an event loop, returns at once.
 
-        It is written with the next items, once there are some notes or it has waited for NOTE_DELAY; or alone when no
+        It is written with the next items, once there are some notes or it has waited for a moment; or alone when no
         items come: to wake the writer for each would cost more than that.
         """
-        self._left.append(note)
+        self._notes.leave(note)
         loop = asyncio.get_running_loop()
         if self._waker is not loop:
             self._waker = loop
@@ -164,11 +150,11 @@ class GroupCommit[Item, Result, Note]:
 
     def _wake(self, loop: asyncio.AbstractEventLoop, turns: int) -> None:
         """Have the writer write the notes that are left; later, while there are items to go along with."""
-        if self._left and self._turns != turns:
+        if self._notes.have_arrived and self._turns != turns:
             loop.call_later(NOTE_DELAY, self._wake, loop, self._turns)
             return
         self._waker = None
-        if self._left:
+        if self._notes.have_arrived:
             self._queue.put(_Signal.WAKE)
 
     def _tell_unheard(self, future: asyncio.Future[Result]) -> None:
@@ -180,7 +166,7 @@ class GroupCommit[Item, Result, Note]:
             batch = self._collect()
             if self._doubted and time.monotonic() >= self._doubted_due:
                 self._withdraw_doubted()
-            if batch and self._notes_failed and time.monotonic() >= self._notes_due:
+            if batch and self._notes.are_due_again:
                 self._commit([])
             self._commit(batch)
         self._finish()
@@ -200,29 +186,20 @@ class GroupCommit[Item, Result, Note]:
                 self._closing = True
             elif work is not _Signal.WAKE:
                 batch += work
-        self._take_in_notes()
+        self._notes.take_in()
         return batch
 
     def _next(self, *, wait: bool) -> Sequence[Ticket[Item, Result]] | _Signal:
         if not wait:
             return self._queue.get_nowait()
-        due = [self._notes_due] if self._notes else []
-        due += [self._doubted_due] if self._doubted else []
-        return self._queue.get(timeout=max(0.0, min(due) - time.monotonic()) if due else None)
-
-    def _take_in_notes(self) -> None:
-        while self._left:
-            if len(self._notes) >= MAX_NOTES:
-                self._notes.popleft()
-                self._dropped += 1
-            if not self._notes and not self._notes_failed:
-                self._notes_due = time.monotonic() + NOTE_DELAY
-            self._notes.append(self._left.popleft())
+        times = (self._notes.due, self._doubted_due if self._doubted else None)
+        due = min((moment for moment in times if moment is not None), default=None)
+        return self._queue.get(timeout=None if due is None else max(0.0, due - time.monotonic()))
 
     def _commit(self, batch: list[Ticket[Item, Result]]) -> None:
         """Write a batch with the notes that wait, or notes alone; answer the batch, whatever happens."""
         alone = not batch
-        notes = list(itertools.islice(self._notes, BATCH)) if self._may_go(alone=alone) else []
+        notes = self._notes.next(alone=alone)
         while (batch := _still_waiting(batch)) or (alone and notes):
             try:
                 taken, outcomes = self._attempt(batch, notes)
@@ -232,19 +209,12 @@ class GroupCommit[Item, Result, Note]:
                 elif not isinstance(error, StoreLocked) and not notes:
                     _refuse(batch, _refusal(error))
                 if notes:
-                    self._postpone_notes()
+                    self._notes.postpone()
                     notes = []  # it may be they that fail, or wait for others, and must not be
             else:
                 self._note_success(notes)
                 self._take_back(self._answer_taken(taken, outcomes))
                 return
-
-    def _may_go(self, *, alone: bool) -> bool:
-        """Tell whether notes are written now: those that have failed before only when it is time again, and alone."""
-        are_due = time.monotonic() >= self._notes_due
-        if self._notes_failed:
-            return alone and are_due
-        return alone or are_due or len(self._notes) >= FEW_NOTES
 
     def _attempt(
         self, batch: Sequence[Ticket[Item, Result]], notes: Sequence[Note]
@@ -279,22 +249,12 @@ class GroupCommit[Item, Result, Note]:
             raise
         return taken, outcomes
 
-    def _postpone_notes(self) -> None:
-        """Try them again later, alone."""
-        self._notes_failed = True
-        self._notes_due = time.monotonic() + RETRY_DELAY
-
     def _note_success(self, written: Sequence[Note]) -> None:
         """Forget the notes that are written, and that there ever was a fault."""
         if self._pause:
             self._pause = 0.0
             _log.warning("the store is reached again")
-        for _ in written:
-            self._notes.popleft()
-            self._notes_failed = False
-        if self._dropped:
-            _log.error("notes were dropped while the store failed", extra={"notes": self._dropped})
-            self._dropped = 0
+        self._notes.forget(written)
 
     def _wait_for_store(self, error: StoreUnreachable, batch: Sequence[Ticket[Item, Result]]) -> None:
         """Sleep until the store is worth another try, each process for a time of its own: not all at once."""
@@ -308,13 +268,13 @@ class GroupCommit[Item, Result, Note]:
     def _finish(self) -> None:
         """Write what nobody waits for, also what came meanwhile, unless the store fails for too long."""
         deadline = time.monotonic() + self._database.timeout
-        self._take_in_notes()
+        self._notes.take_in()
         while (self._notes or self._doubted) and time.monotonic() < deadline:
-            self._notes_due = 0.0
+            self._notes.hurry()
             self._commit([])
             if self._doubted:
                 self._withdraw_doubted()
-            if self._notes_failed or self._doubted:
+            if self._notes.have_failed or self._doubted:
                 time.sleep(NOTE_PATIENCE)
         if self._notes or self._doubted:
             left = {"notes": len(self._notes), "doubted": len(self._doubted)}
@@ -333,7 +293,7 @@ class GroupCommit[Item, Result, Note]:
         doubted = [outcome for outcome in outcomes if not isinstance(outcome, GatewayError)]
         if doubted:
             self._doubted += doubted
-            self._doubted_due = time.monotonic() + RETRY_DELAY
+            self._doubted_due = time.monotonic() + DOUBT_DELAY
 
     def _withdraw_doubted(self) -> None:
         """Take it back, or try again later."""
@@ -341,7 +301,7 @@ class GroupCommit[Item, Result, Note]:
             with self._database.write(patience=NOTE_PATIENCE, pipelined=True):
                 self._withdraw(self._doubted)
         except GatewayError:
-            self._doubted_due = time.monotonic() + RETRY_DELAY
+            self._doubted_due = time.monotonic() + DOUBT_DELAY
         else:
             self._doubted = []
 

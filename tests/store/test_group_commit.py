@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from support.processes import wait_until
 from support.stores import changed, foreign_lock, make_settings, opened
 
-from store import group_commit
+from store import notes
 from store.bootstrap import Store
 from store.errors import GatewayError, RateLimitExceeded, StoreUnavailable
-from store.group_commit import BATCH, CAPACITY, FEW_NOTES, NOTE_DELAY, GroupCommit
+from store.group_commit import BATCH, CAPACITY, GroupCommit
+from store.notes import FEW, NOTE_DELAY
 from store.settings import Settings
 
 PATIENT = 30.0  # seconds, where a test is not about time: a busy machine changes nothing
@@ -370,14 +371,14 @@ def noted(store: Store) -> list[str]:
 
 def test_notes_go_along_with_the_items_that_come_next_once_there_are_some(store: Store, writer: Writer) -> None:
     async def submit() -> None:
-        for number in range(2 * FEW_NOTES):
+        for number in range(2 * FEW):
             writer.commit.leave(f"note {number}")
             await writer.commit.submit("item")
 
     asyncio.run(submit())
-    wait_until(lambda: noted(store) == [f"note {number}" for number in range(2 * FEW_NOTES)])
-    assert len(writer.batches) == 2 * FEW_NOTES
-    assert max(writer.noted) >= FEW_NOTES / 2  # fewer on a machine that is so slow that some are due
+    wait_until(lambda: noted(store) == [f"note {number}" for number in range(2 * FEW)])
+    assert len(writer.batches) == 2 * FEW
+    assert max(writer.noted) >= FEW / 2  # fewer on a machine that is so slow that some are due
 
 
 def test_a_note_does_not_wait_for_more_while_items_come_and_go(store: Store, writer: Writer) -> None:
@@ -432,7 +433,7 @@ def test_notes_that_fail_alone_cost_no_item_its_answer(store: Store, writer: Wri
 def test_of_too_many_notes_the_oldest_are_dropped_and_the_log_tells(
     store: Store, writer: Writer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(group_commit, "MAX_NOTES", 3)
+    monkeypatch.setattr(notes, "CAPACITY", 3)
     writer.go_on.clear()
 
     async def submit() -> None:
