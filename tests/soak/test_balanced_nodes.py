@@ -4,21 +4,21 @@
 """
 
 import contextlib
+import functools
 import signal
 import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
 
 import httpx
 import pytest
 from support.balanced_site import Site, Stage, answer
 from support.balancers import KINDS, Balancer, Kind
 from support.gateway import Gateway
+from support.load import Busy
 from support.processes import Process, python, wait_until
 from support.upstreams import OK, Conversation, RawUpstream
 
@@ -27,32 +27,19 @@ IN_USE_AGAIN = 6
 """Seconds after its start until a node that had failed gets requests: nginx's `fail_timeout` is 5."""
 
 
-@dataclass
-class Load:
+class Load(Busy):
     """Clients in threads that keep their connections, each request of which has a name; `seen` is upstream's count."""
 
-    site: Site
-    method: str
-    clients: int = 8
-    seen: Counter[str] = field(default_factory=Counter)
-    answered: dict[str, str] = field(default_factory=dict)
-    """What became of each request: its status, or what its client raised."""
-
-    def __post_init__(self) -> None:
-        self.site.stage.act = self._answer
-        self._stopped = threading.Event()
+    def __init__(self, site: Site, method: str, clients: int = 8) -> None:
+        self.seen: Counter[str] = Counter()
+        self.answered: dict[str, str] = {}
+        """What became of each request: its status, or what its client raised."""
+        self.clients = clients
+        self._site = site
+        self._method = method
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._use, args=(number,)) for number in range(self.clients)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        for thread in self._threads:
-            thread.join()
+        site.stage.act = self._answer
+        super().__init__(functools.partial(self._use, number) for number in range(clients))
 
     def go_on(self, requests: int = 200) -> None:
         """Wait until so many more are answered."""
@@ -76,14 +63,14 @@ class Load:
         conversation.send(OK)
 
     def _use(self, client_number: int) -> None:
-        body = b"{}" if self.method == "POST" else None
+        body = b"{}" if self._method == "POST" else None
         number = 0
-        with self.site.client() as client:
-            while not self._stopped.is_set():
+        with self._site.client() as client:
+            while not self.done.is_set():
                 number += 1
                 name = f"{client_number}-{number}"
                 try:
-                    response = client.request(self.method, "/v1/models", headers={"X-Name": name}, content=body)
+                    response = client.request(self._method, "/v1/models", headers={"X-Name": name}, content=body)
                     outcome = str(response.status_code)
                 except httpx.TransportError as error:
                     outcome = type(error).__name__
@@ -133,7 +120,7 @@ def test_a_node_that_is_just_stopped_costs_what_it_got_in_that_moment(site: Site
             time.sleep(IN_USE_AGAIN)
     print(f"{site.balancer.kind} {method}: {len(load.answered)} requests, stopped: failed {dict(load.failed)}")
     assert load.failed.total() <= ROUNDS * load.clients
-    assert load.method == "GET" or load.twice() == []
+    assert method == "GET" or load.twice() == []
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])

@@ -9,6 +9,7 @@ after all else was checked.
 `./run.sh soak -s tests/soak/test_obeyed_under_load.py` prints the table.
 """
 
+import functools
 import itertools
 import statistics
 import threading
@@ -21,6 +22,7 @@ import httpx
 import pytest
 from support.gateway import MANAGEMENT_TOKEN, Gateway
 from support.kept_alive import KeptAlive
+from support.load import Busy
 from support.processes import wait_until
 from support.processors import Others
 from support.upstreams import KEY, DemoUpstream
@@ -46,7 +48,7 @@ class Phase(NamedTuple):
     status: int | None
 
 
-class Clients:
+class Clients(Busy):
     """Clients that use a token at all proxies without a pause, and see whether what holds is obeyed."""
 
     def __init__(self, gateway: Gateway, token: str) -> None:
@@ -59,21 +61,9 @@ class Clients:
         self._answered: Counter[str] = Counter()
         self._urls = [proxy.url for proxy in gateway.proxies]
         self._lock = threading.Lock()
-        self._done = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._use, args=(url,))
-            for url, _ in zip(itertools.cycle(self._urls), range(CLIENTS), strict=False)
-        ]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__(
+            functools.partial(self._use, url) for url in itertools.islice(itertools.cycle(self._urls), CLIENTS)
+        )
 
     def hold(self, status: int, token: str | None = None) -> None:
         """Expect a status from now on, with another token where one is named, until all nodes have answered so."""
@@ -91,7 +81,7 @@ class Clients:
 
     def _use(self, url: str) -> None:
         with KeptAlive(url) as client:
-            while not self._done.is_set():
+            while not self.done.is_set():
                 phase = self._phase
                 status = client.get(phase.token)
                 with self._lock:

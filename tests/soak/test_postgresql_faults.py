@@ -6,6 +6,7 @@ end.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import signal
@@ -15,12 +16,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import psycopg
 import pytest
 from support.gateway import Gateway, bearer
+from support.load import Busy
 from support.postgresql import Server
 from support.processes import wait_until
 from support.tcp_relay import TcpRelay
@@ -59,27 +61,14 @@ class Upstream(RawUpstream):
             conversation.send(OK)
 
 
-class Load:
+class Load(Busy):
     """Clients that send requests to all proxies, and note when each was answered and how."""
 
     def __init__(self, gateway: Gateway, token: dict[str, Any]) -> None:
         self.answers: list[tuple[float, float, str | None]] = []
         """When asked, after how many seconds, and the code."""
-        self._done = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._use, args=(proxy.url, token))
-            for proxy, _ in zip(itertools.cycle(gateway.proxies), range(CLIENTS), strict=False)
-        ]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
+        proxies = itertools.islice(itertools.cycle(gateway.proxies), CLIENTS)
+        super().__init__(functools.partial(self._use, proxy.url, token) for proxy in proxies)
 
     def wait_for_admission(self) -> float:
         """Wait until a request that is sent from now on is admitted, and return after how many seconds that was."""
@@ -100,7 +89,7 @@ class Load:
 
     def _use(self, url: str, token: dict[str, Any]) -> None:
         with httpx.Client(base_url=url, headers=bearer(token), timeout=30) as client:
-            while not self._done.is_set():
+            while not self.done.is_set():
                 asked = time.monotonic()
                 code = client.get("/v1/models").json().get("code")
                 self.answers.append((asked, time.monotonic() - asked, code))
