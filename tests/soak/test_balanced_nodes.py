@@ -15,11 +15,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.balanced_site import Site, Stage, answer
-from support.balancers import KINDS, Balancer, Kind
+from support.balanced_site import Site
+from support.balancers import Balancer
 from support.gateway import Gateway
+from support.http_engine import KINDS, Kind
 from support.load import Busy
 from support.processes import Process, python, wait_until
+from support.stage import Stage, answer
 from support.upstreams import OK, Conversation, RawUpstream
 
 ROUNDS = 4

@@ -17,9 +17,11 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from support.balanced_site import Site, Stage, answer
-from support.balancers import KINDS, Balancer, Kind
+from support.balanced_site import Site
+from support.balancers import Balancer
 from support.gateway import Gateway
+from support.http_engine import KINDS, Kind
+from support.stage import Stage, answer
 from support.upstreams import OK, Conversation, DemoUpstream
 
 EVENTS = 20

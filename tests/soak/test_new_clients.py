@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support.balancers import KINDS, Kind
 from support.certificates import Authority
 from support.distance import Distance
 from support.gateway import Gateway
+from support.http_engine import KINDS, Kind
 from support.kept_alive import KeptAlive
 from support.processes import Process, wait_until
 from support.processors import cpu_seconds

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.balancers import DEPLOY, require
 from support.gateway import MANAGEMENT_TOKEN
+from support.http_engine import DEPLOY, require
 from support.processes import Process, clean_environment, free_port, python, running, tool
 
 from store.crypto import new_key

@@ -18,13 +18,13 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from support.balanced_site import Act, answer
-from support.balancers import KINDS, Kind
 from support.certificates import Authority
 from support.gateway import Gateway, bearer
+from support.http_engine import KINDS, Kind
 from support.processes import DEADLINE, wait_until
 from support.raw_client import RawClient
 from support.secure_stage import ADDRESSES, SecureStage
+from support.stage import Act, answer
 from support.upstream_pool import NAME, Pool
 from support.upstreams import KEY, OK, Conversation, DemoUpstream, RawUpstream, json_response
 

@@ -1,7 +1,5 @@
 """A balancer before two proxies, and an upstream that does to each request what the test says just then."""
 
-import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,31 +8,7 @@ import httpx
 from support.balancers import Balancer
 from support.gateway import Gateway, bearer
 from support.processes import DEADLINE
-from support.upstreams import OK, Conversation, RawUpstream
-
-type Act = Callable[[Conversation], None]
-"""What the upstream does once it has read the head of a request; the connection is used again after that."""
-
-
-def answer(conversation: Conversation) -> None:
-    conversation.send(OK)
-
-
-class Stage:
-    """An upstream that acts each request in the way of the moment, over connections that stay."""
-
-    def __init__(self) -> None:
-        self.act: Act = answer
-        self.heads: list[bytes] = []
-        self.upstream = RawUpstream(self._serve)
-
-    def _serve(self, conversation: Conversation) -> None:
-        conversation.sock.settimeout(None)
-        conversation.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while True:
-            conversation.received = b""
-            self.heads.append(conversation.read_head())
-            self.act(conversation)
+from support.stage import Stage
 
 
 @dataclass

@@ -6,20 +6,18 @@ import ssl
 from collections.abc import Iterator
 from typing import Self
 
-from support.balanced_site import Act, answer
 from support.processes import DEADLINE, free_port
+from support.stage import Acting
 from support.upstreams import Conversation, RawUpstream
 
 ADDRESSES = ("127.0.0.1", "127.0.0.2")
 
 
-class SecureStage:
-    """Acts for each request, over connections that stay; `heads` are theirs, `asked` where they came to."""
+class SecureStage(Acting):
+    """It acts on both addresses, at the same port."""
 
     def __init__(self, tls: ssl.SSLContext) -> None:
-        self.act: Act = answer
-        self.heads: list[bytes] = []
-        self.asked: list[str] = []
+        super().__init__()
         self.port = free_port()
         self._tls = tls
         self._upstreams: list[RawUpstream] = []
@@ -64,12 +62,3 @@ class SecureStage:
         for upstream in self._upstreams:
             upstream.tls = tls
         self.hang_up()
-
-    def _serve(self, conversation: Conversation) -> None:
-        conversation.sock.settimeout(None)
-        conversation.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while True:
-            conversation.received = b""
-            self.heads.append(conversation.read_head())
-            self.asked.append(conversation.sock.getsockname()[0])
-            self.act(conversation)
