@@ -118,7 +118,7 @@ class Gateway:
         self._upstreams = dict(self._pinned(mode) for mode in modes if _is_served(mode))
         listening.Drain(ctx.master, self._exchanges.drain, self._account, self._settings.drain_timeout)
         listening.serve(ctx.master)
-        lifecycle.tell_ready()
+        lifecycle.tell_ready(self._settings.drain_timeout)
 
     def configure(self, updated: set[str]) -> None:
         """Refuse options that would undo a promise, once the gateway runs."""

@@ -195,7 +195,7 @@ def serve(app: flask.Flask, listen: Listen) -> None:
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: server.stop())
     _LOG.info("listening", extra={"url": f"http://{listen}"})
-    tell_ready()
+    tell_ready(DRAIN_TIMEOUT)
     server.run()
     ignore_stop_signals()
     server.shut_down()

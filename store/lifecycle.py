@@ -32,7 +32,10 @@ SOCKETS = "LLM_PROXY_SOCKETS"
 """Names the descriptors on which a process finds what it listens on already open: `5,6`."""
 
 READY = "LLM_PROXY_READY"
-"""Names the descriptor to which a process writes when it serves."""
+"""Names the descriptor to which a process writes when it serves: the seconds that its requests may go on at a stop."""
+
+BACKLOG = 1024
+"""Connections that may wait until a process takes them; the system may allow fewer."""
 
 
 class _Output(io.FileIO):
@@ -91,12 +94,12 @@ def given_sockets() -> list[socket.socket]:
     ]
 
 
-def tell_ready() -> None:
-    """Tell the supervisor, if there is one that asks, that this process serves; once."""
+def tell_ready(drain_timeout: float) -> None:
+    """Tell the supervisor, if there is one that asks, that this process serves, and how long it drains; once."""
     descriptor = os.environ.pop(READY, "")
     if descriptor:
         with contextlib.suppress(BrokenPipeError):  # it is about to stop, and does not ask any more
-            os.write(int(descriptor), b"\n")
+            os.write(int(descriptor), f"{drain_timeout:g}\n".encode())
         os.close(int(descriptor))
 
 

@@ -146,7 +146,7 @@ class AnsweringLayer(TimedLayer):
     def _put_codec(self) -> None:
         """Choose how to speak with the client. A replay has put a codec of its own here already."""
         context = self.context.fork()
-        codec = ClientHttp2(context) if self.context.client.alpn == b"h2" else ClientCodec(context)
+        codec = ClientHttp2(context, self._exchanges) if self.context.client.alpn == b"h2" else ClientCodec(context)
         self.connections.setdefault(self.context.client, codec)
 
     def event_to_child(self, child: layer.Layer | HttpStream, event: events.Event) -> Commands:

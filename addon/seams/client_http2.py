@@ -3,14 +3,18 @@
 And it refuses a request that ends with its headers, and yet announces a body: the library compares a Content-Length
 with the frames of data only, of which there are none. Sent on in HTTP/1, such a request takes the beginning of the next
 one for its body.
+
+When the process is about to end, clients are told to go elsewhere with their next requests.
 """
 
 import h2.errors
 import h2.events
-from mitmproxy.proxy import events, layer
+from hyperframe.frame import GoAwayFrame
+from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import Http2Server, ResponseEndOfMessage, ResponseProtocolError
 
+from addon.exchange import Exchanges
 from addon.seams.timed_layer import Commands
 
 MOST_DECODED = 256 * 1024
@@ -19,12 +23,17 @@ MOST_DECODED = 256 * 1024
 That is more than a request may have, so that one which is too large gets an answer and harms no other.
 """
 
+_ANY_STREAM = 2**31 - 1
+"""What is on its way, and nobody has seen yet, is answered too (RFC 9113, section 6.8)."""
+
 
 class ClientHttp2(Http2Server):
     """The codec of a client's HTTP/2 connection."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, exchanges: Exchanges) -> None:
         super().__init__(context)
+        self._exchanges = exchanges
+        self._is_told_to_go = False
         self.h2_conn.decoder.max_header_list_size = MOST_DECODED
 
     def is_full(self, stream_id: int) -> bool:
@@ -38,6 +47,16 @@ class ClientHttp2(Http2Server):
             self.streams = {
                 stream_id: state for stream_id, state in self.streams.items() if stream_id != event.stream_id
             }
+            yield from self._tell_to_go()
+
+    def _tell_to_go(self) -> Commands:
+        """Tell the client, once, to use another connection; not before its answers are complete.
+
+        Some clients, those with the h2 library among them, read nothing more once they are told.
+        """
+        if self._exchanges.are_ending and not self.streams and not self._is_told_to_go:
+            self._is_told_to_go = True
+            yield commands.SendData(self.conn, GoAwayFrame(0, last_stream_id=_ANY_STREAM).serialize())
 
     def handle_h2_event(self, event: h2.events.Event) -> layer.CommandGenerator[bool]:
         """Handle what the client sent; tell whether the connection has ended."""

@@ -1,6 +1,7 @@
 """Opens the proxy's port once the addon is there, and closes it to drain."""
 
 import asyncio
+import functools
 import logging
 import signal
 import socket
@@ -12,7 +13,7 @@ from mitmproxy.master import Master
 from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ReverseInstance
 from mitmproxy.proxy.mode_specs import ProxyMode
 
-from store.lifecycle import STOP_SIGNALS, ignore_stop_signals
+from store.lifecycle import BACKLOG, STOP_SIGNALS, ignore_stop_signals
 from store.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -38,9 +39,8 @@ def wait_to_serve(sockets: Sequence[socket.socket]) -> None:
     """
 
     async def listen(instance: ReverseInstance, host: str, port: int) -> list[asyncio.Server]:
-        if not sockets:
-            return [await asyncio.start_server(instance.handle_stream, host, port, start_serving=False)]
-        return [await asyncio.start_server(instance.handle_stream, sock=one, start_serving=False) for one in sockets]
+        start = functools.partial(asyncio.start_server, instance.handle_stream, backlog=BACKLOG, start_serving=False)
+        return [await start(sock=one) for one in sockets] if sockets else [await start(host, port)]
 
     ReverseInstance.listen = listen  # type: ignore[method-assign,assignment]
 

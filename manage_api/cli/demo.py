@@ -24,7 +24,7 @@ async def run(settings: Settings, services: Sequence[Service]) -> int:
         key, token = f"sk-demo-{secrets.token_hex(12)}", secrets.token_urlsafe(24)
         port = _free_port()
         return await supervisor.run(
-            [Service("demo upstream", _upstream(port, key), [[]], settings.drain_timeout), *services],
+            [Service("demo upstream", _upstream(port, key), [[]], is_replaceable=False), *services],
             env={**os.environ, **_environment(Path(folder), port, token)},
             on_ready=lambda: print(_introduction(settings, token, _make_token(settings, token, key)), flush=True),
         )

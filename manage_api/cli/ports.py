@@ -8,10 +8,8 @@ import socket
 from collections.abc import Sequence
 
 from store.errors import StartupError
+from store.lifecycle import BACKLOG
 from store.settings import Listen
-
-BACKLOG = 1024
-"""Connections that may wait until a process takes them; the system may allow fewer."""
 
 type Sockets = Sequence[socket.socket]
 

@@ -27,19 +27,20 @@ ALLOCATOR: Mapping[str, str] = {"PYTHONMALLOC": "mimalloc"} if sysconfig.get_con
 def proxy(settings: Settings) -> Service:
     """Open the proxy's port for as many processes as there have to be. Raises StartupError."""
     sockets = open_port("PROXY_LISTEN", settings.proxy, settings.worker_count)
-    return Service("proxy", _PROXY, sockets, settings.drain_timeout)
+    return Service("proxy", _PROXY, sockets)
 
 
 def proxy_with_mitmweb(settings: Settings) -> Service:
     """Open the proxy's port for one process, as it is one that an operator watches. Raises StartupError."""
     for one in (one for sockets in open_port("WEB_LISTEN", settings.web) for one in sockets):
         one.close()  # mitmweb opens it itself, and says less of what is wrong
-    return Service("proxy", _PROXY_WITH_MITMWEB, open_port("PROXY_LISTEN", settings.proxy), settings.drain_timeout)
+    sockets = open_port("PROXY_LISTEN", settings.proxy)
+    return Service("proxy with mitmweb", _PROXY_WITH_MITMWEB, sockets, is_replaceable=False)
 
 
 def management(settings: Settings) -> Service:
     """Open the management API's port. Raises StartupError."""
-    return Service("management API", _MANAGEMENT, open_port("MANAGE_LISTEN", settings.manage), settings.drain_timeout)
+    return Service("management API", _MANAGEMENT, open_port("MANAGE_LISTEN", settings.manage))
 
 
 def _management_token(settings: Settings) -> tuple[str, str]:

@@ -9,7 +9,8 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 
-from manage_api.cli.place import Place, Service, say
+from manage_api.cli.child import say
+from manage_api.cli.place import Place, Service
 from store.lifecycle import ignore_stop_signals
 
 
@@ -63,8 +64,8 @@ class _Supervisor:
 
     async def end(self) -> bool:
         """End all, the last service first, as it may need the others. Tell whether all ended well."""
-        longest = max(service.drain_timeout for service in self._services)
-        say(f"Stopping; requests under way get up to {longest:g} seconds.")
+        longest = max(place.drain_timeout for places in self._places.values() for place in places)
+        say(f"Stopping; requests under way get up to {longest:g} seconds." if longest else "Stopping.")
         ended = [
             await asyncio.gather(*(place.stop() for place in places)) for places in reversed(self._places.values())
         ]
@@ -82,11 +83,14 @@ class _Supervisor:
                 say("All are replaced; the old ones end with their last requests.")
 
     async def _replace_all(self) -> bool:
-        """Replace those that listen on what was opened here, up to the first for which there is no replacement."""
-        places = [place for service in self._services if any(service.sockets) for place in self._places[service.name]]
-        for place in places:
-            if not await place.replace():
-                return False
+        """Replace all that can be, up to the first for which there is no replacement."""
+        for service in self._services:
+            if not service.is_replaceable:
+                say(f"The {service.name} goes on, as it cannot be replaced while it runs: stop and start it for that.")
+                continue
+            for place in self._places[service.name]:
+                if not await place.replace():
+                    return False
         return True
 
 

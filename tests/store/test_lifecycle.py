@@ -55,15 +55,15 @@ def test_a_stop_signal_is_noted_and_ends_nothing(number: signal.Signals) -> None
 def test_a_supervisor_is_told_once_and_one_that_does_not_listen_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     told, tells = os.pipe()
     monkeypatch.setenv(lifecycle.READY, str(tells))
-    lifecycle.tell_ready()
-    lifecycle.tell_ready()
-    assert os.read(told, 10) == b"\n"
+    lifecycle.tell_ready(1.5)
+    lifecycle.tell_ready(1.5)
+    assert os.read(told, 10) == b"1.5\n"
     assert os.read(told, 10) == b""  # it is closed
     os.close(told)
     told, tells = os.pipe()
     os.close(told)
     monkeypatch.setenv(lifecycle.READY, str(tells))
-    lifecycle.tell_ready()
+    lifecycle.tell_ready(1.5)
 
 
 def test_sockets_are_given_by_their_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,8 @@ class Http2Client:
         self._headers: dict[int, dict[str, str]] = {}
         self._ended: set[int] = set()
         self._reset: set[int] = set()
+        self.is_told_to_go = False
+        """Whether the proxy wants no further requests on this connection."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -109,23 +111,33 @@ class Http2Client:
 
     async def _read_until(self, stream_id: int) -> None:
         while stream_id not in self._ended | self._reset:
-            data = await asyncio.wait_for(self._reader.read(65536), DEADLINE)
-            if not data:
-                raise ConnectionError("the proxy hung up")
-            for event in self._h2.receive_data(data):
-                if isinstance(event, h2.events.ResponseReceived):
-                    self._statuses[event.stream_id] = int(dict(event.headers)[b":status"])
-                    fields = [(name.decode(), value.decode("latin-1")) for name, value in event.headers]
-                    self._headers[event.stream_id] = dict(fields)
-                elif isinstance(event, h2.events.DataReceived):
-                    self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                elif isinstance(event, h2.events.StreamEnded):
-                    self._ended.add(event.stream_id)
-                elif isinstance(event, h2.events.StreamReset):
-                    self._reset.add(event.stream_id)
-                elif isinstance(event, h2.events.ConnectionTerminated):
+            await self._read()
+
+    async def until_told_to_go(self) -> None:
+        """Wait until the proxy wants no further requests on this connection."""
+        while not self.is_told_to_go:
+            await self._read()
+
+    async def _read(self) -> None:
+        data = await asyncio.wait_for(self._reader.read(65536), DEADLINE)
+        if not data:
+            raise ConnectionError("the proxy hung up")
+        for event in self._h2.receive_data(data):
+            if isinstance(event, h2.events.ResponseReceived):
+                self._statuses[event.stream_id] = int(dict(event.headers)[b":status"])
+                fields = [(name.decode(), value.decode("latin-1")) for name, value in event.headers]
+                self._headers[event.stream_id] = dict(fields)
+            elif isinstance(event, h2.events.DataReceived):
+                self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            elif isinstance(event, h2.events.StreamEnded):
+                self._ended.add(event.stream_id)
+            elif isinstance(event, h2.events.StreamReset):
+                self._reset.add(event.stream_id)
+            elif isinstance(event, h2.events.ConnectionTerminated):
+                if event.last_stream_id != 2**31 - 1:
                     raise ConnectionError("the proxy ended the connection")
-            self._flush()
+                self.is_told_to_go = True
+        self._flush()
 
     def _flush(self) -> None:
         self._writer.write(self._h2.data_to_send())

@@ -61,7 +61,7 @@ async def serve(host: str, port: int, api_key: str, chunk_delay: float) -> None:
     server = HTTPServer(app, max_body_size=MAX_BODY_BYTES, max_buffer_size=MAX_BODY_BYTES)
     server.add_sockets(sockets)
     click.echo(f"demo upstream on http://{host}:{sockets[0].getsockname()[1]}/v1")
-    tell_ready()
+    tell_ready(drain_timeout=0)
     try:
         await asyncio.Event().wait()
     finally:

@@ -7,7 +7,7 @@ from support.http2 import Http2Client
 from support.inprocess import Proxy, run, running
 from support.processes import DEADLINE
 from support.strict_upstream import StrictUpstream
-from support.upstreams import OK, Conversation, RawUpstream
+from support.upstreams import OK, Conversation, RawUpstream, answer_all
 
 from store.tokens import Tokens
 
@@ -83,5 +83,50 @@ def test_a_malformed_request_leaves_the_others_alone(tmp_path: Path) -> None:
                 good = client.get("/v1/models", proxy.token.value)
                 assert await client.status(bad) == 400
                 assert await client.status(good) == 200
+
+    run(main())
+
+
+def test_a_client_is_told_to_go_once_the_process_ends_and_its_answers_are_complete(tmp_path: Path) -> None:
+    go_on = threading.Event()
+
+    def answer(conversation: Conversation) -> None:
+        head = conversation.read_head()
+        if head.startswith(b"GET /v1/slow"):
+            go_on.wait(DEADLINE)
+        conversation.send(OK)
+
+    async def main() -> None:
+        with RawUpstream(answer) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                assert await client.status(client.get("/v1/before", proxy.token.value)) == 200
+                slow = client.get("/v1/slow", proxy.token.value)
+                while len(proxy.exchanges) < 1:
+                    await asyncio.sleep(0)
+                drained = asyncio.create_task(proxy.exchanges.drain())
+                await asyncio.sleep(0)
+                assert await client.status(client.get("/v1/quick", proxy.token.value)) == 200
+                assert not client.is_told_to_go
+                go_on.set()
+                assert await client.status(slow) == 200
+                await client.until_told_to_go()
+                await drained
+
+    run(main())
+
+
+def test_a_request_that_crosses_with_the_word_to_go_is_answered(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                client.get("/v1/last", proxy.token.value)
+                while len(proxy.exchanges) < 1:
+                    await asyncio.sleep(0)
+                await proxy.exchanges.drain()
+                client.get("/v1/crossing", proxy.token.value)  # before the word is read
+                await client.until_told_to_go()
+                while len(proxy.flows) < 2 or proxy.flows[-1].response is None:
+                    await asyncio.sleep(0)
+                assert Tokens(proxy.store).get(proxy.token.id).request_count == 2
 
     run(main())

@@ -1,13 +1,17 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+import socket
+import sys
+from asyncio.trsock import TransportSocket
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from mitmproxy.master import Master
 from mitmproxy.options import Options
+from mitmproxy.proxy.mode_servers import ReverseInstance
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from mitmproxy.tools.dump import DumpMaster
 from support.inprocess import CLOSE, head_and_body, running
@@ -16,6 +20,7 @@ from support.signals import signals_kept
 from support.upstreams import OK, Conversation, RawUpstream, answer_all
 
 from addon.seams import listening
+from store.lifecycle import BACKLOG
 from store.settings import Settings
 
 
@@ -83,6 +88,29 @@ def test_switching_opens_the_port_in_the_new_mode_and_stopping_closes_it() -> No
                 await asyncio.open_connection("127.0.0.1", port)
 
     asyncio.run(main())
+
+
+def queue_of(listening_socket: socket.socket | TransportSocket) -> int:
+    """Return how many connections may wait: `tcpi_sacked` of a socket that listens (linux/tcp.h)."""
+    info: bytes = listening_socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    return int.from_bytes(info[28:32], sys.byteorder)
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_as_many_connections_may_wait_as_were_meant_to(monkeypatch: pytest.MonkeyPatch, is_given: bool) -> None:
+    monkeypatch.setattr(ReverseInstance, "listen", ReverseInstance.listen)  # it is replaced, and put back after that
+
+    async def main(given: Sequence[socket.socket]) -> None:
+        listening.wait_to_serve(given)
+        async with running_master("reverse:http://127.0.0.1:1@127.0.0.1:0") as master:
+            listening.serve(master)
+            await asyncio.gather(*listening._tasks)  # noqa: SLF001
+            (server,) = listening._listening(master)  # noqa: SLF001
+            assert queue_of(server.sockets[0]) == queue_of(reference)
+
+    with socket.create_server(("127.0.0.1", 0), backlog=BACKLOG) as reference, socket.socket() as given:
+        given.bind(("127.0.0.1", 0))
+        asyncio.run(main([given] if is_given else []))
 
 
 def test_a_master_without_a_proxyserver_is_a_mistake() -> None:

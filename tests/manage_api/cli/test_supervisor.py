@@ -1,25 +1,19 @@
 import asyncio
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from support.children import NOTE, READY, SERVING, is_gone, pids, python
 from support.processes import clean_environment, free_port, wait_until
 from support.signals import signals_kept
 
-from manage_api.cli import place, supervisor
+from manage_api.cli import child, place, supervisor
 from manage_api.cli.place import Service
 from manage_api.cli.ports import open_port
 from store.settings import Listen
-
-READY = "import os; os.write(int(os.environ['LLM_PROXY_READY']), b'x'); os.close(int(os.environ['LLM_PROXY_READY']))"
-STOPS = "import signal; [signal.signal(n, lambda *_: exit(0)) for n in (signal.SIGTERM, signal.SIGHUP)]"
-NOTE = "import os, sys; open(sys.argv[1], 'a').write(f'{os.getpid()} ')"
-SERVING = f"{STOPS}; {NOTE}; {READY}; [signal.pause() for _ in iter(int, 1)]"
-"""Serves, and notes its pid in a file."""
 
 
 @pytest.fixture(autouse=True)
@@ -33,11 +27,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(place, "FIRST_PAUSE", 0.01)
 
 
-def python(code: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-c", code, *arguments]
-
-
-def run(*commands: Sequence[str], drain_timeout: float = 5, processes: int = 1, then: Callable[[], object]) -> int:
+def run(*commands: Sequence[str], processes: int = 1, then: Callable[[], object]) -> int:
     """Run services; when all are ready do something in a thread, and stop after it."""
 
     def act() -> None:
@@ -48,7 +38,7 @@ def run(*commands: Sequence[str], drain_timeout: float = 5, processes: int = 1, 
 
     shares = [open_port("PROXY_LISTEN", Listen("127.0.0.1", free_port()), processes) for _ in commands]
     services = [
-        Service(f"service {number}", command, sockets, drain_timeout)
+        Service(f"service {number}", command, sockets)
         for number, (command, sockets) in enumerate(zip(commands, shares, strict=True))
     ]
     acting = threading.Thread(target=act)
@@ -59,18 +49,6 @@ def run(*commands: Sequence[str], drain_timeout: float = 5, processes: int = 1, 
             one.close()
         if acting.ident:
             acting.join()
-
-
-def pids(file: Path) -> list[int]:
-    return [int(pid) for pid in file.read_text().split()] if file.exists() else []
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
 
 
 def test_all_start_and_a_signal_ends_all_cleanly(tmp_path: Path) -> None:
@@ -174,9 +152,10 @@ def test_where_there_is_no_replacement_the_old_ones_go_on(
 def test_a_process_that_does_not_end_is_killed(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(place, "_GRACE", 0)
-    deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {NOTE}; {READY}\nwhile True: signal.pause()"
-    assert run(python(deaf, str(tmp_path / "pids")), drain_timeout=0.2, then=lambda: None) == 1
+    monkeypatch.setattr(child, "_GRACE", 0)
+    ready = READY.replace("b'5'", "b'0.2'")
+    deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {NOTE}; {ready}\nwhile True: signal.pause()"
+    assert run(python(deaf, str(tmp_path / "pids")), then=lambda: None) == 1
     assert "which did not end" in capfd.readouterr().err
     assert all(map(is_gone, pids(tmp_path / "pids")))
 
@@ -185,7 +164,7 @@ def test_an_announcement_that_fails_ends_all(tmp_path: Path) -> None:
     def fail() -> None:
         raise RuntimeError("no token")
 
-    service = Service("one", python(SERVING, str(tmp_path / "pids")), [[]], 5)
+    service = Service("one", python(SERVING, str(tmp_path / "pids")), [[]])
     with pytest.raises(RuntimeError, match="no token"):
         asyncio.run(supervisor.run([service], env=clean_environment(), on_ready=fail))
     assert all(map(is_gone, pids(tmp_path / "pids")))
@@ -209,7 +188,7 @@ def test_one_that_dies_while_the_one_before_it_is_still_ending_is_replaced(tmp_p
 
 
 def test_one_that_misses_the_first_signal_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place, "_PATIENCE", 0.1)
+    monkeypatch.setattr(child, "_PATIENCE", 0.1)
     file = tmp_path / "pids"
     misses = "left = [1]; signal.signal(signal.SIGTERM, lambda *_: left.pop() if left else exit(0))"
     code = SERVING.replace(READY, f"{misses}; {READY}")
