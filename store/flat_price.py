@@ -47,7 +47,7 @@ class FlatPrice(NamedTuple):
         if any(count and unit not in _UNITS for unit, count in units.items()):
             return None
         whole, cached, output, reasoning = (units.get(unit, 0) for unit in _UNITS)
-        if cached > whole or reasoning > output:
+        if not (0 <= cached <= whole and 0 <= reasoning <= output):
             return None
         return (
             self.input * (whole - cached)
@@ -75,5 +75,8 @@ def _read(rates: tuple[tuple[str, Decimal], ...]) -> FlatPrice | None:
 
 
 def shown(rates: Mapping[str, Decimal]) -> dict[str, str]:
-    """Return rates as they are shown; those of other units than tokens, such as searches, say nothing here."""
-    return {name: format(rate, "f") for name, rate in rates.items() if not name.endswith("_kcount")}
+    """Return rates as they are shown, without zeros at their end.
+
+    Those of other units than tokens, such as searches, say nothing here.
+    """
+    return {name: format(rate.normalize(), "f") for name, rate in rates.items() if not name.endswith("_kcount")}

@@ -54,21 +54,24 @@ class Housekeeping:
         self._thread.join()
 
     def _run(self) -> None:
-        self._first()
+        self._try(self._first)
         next_turn = time.monotonic() + BEAT
         while not self._stopped.wait(min(TIDYING, BEAT)):
-            self._database.tidy()
-            if time.monotonic() < next_turn:
-                continue
-            next_turn = time.monotonic() + BEAT
-            try:
-                self._turn()
-            except GatewayError as error:
-                self._watch.look_away()
-                _log.warning("the store does not answer: %s", error.__cause__)
-            except Exception:
-                _log.exception("housekeeping failed")
+            self._try(self._database.tidy)
+            if time.monotonic() >= next_turn:
+                next_turn = time.monotonic() + BEAT
+                self._try(self._turn)
         self._database.close()
+
+    def _try(self, act: Callable[[], object]) -> None:
+        """Do something; whatever is wrong with that, all else goes on."""
+        try:
+            act()
+        except GatewayError as error:
+            self._watch.look_away()
+            _log.warning("the store does not answer: %s", error.__cause__)
+        except Exception:
+            _log.exception("housekeeping failed")
 
     def _turn(self) -> None:
         if self._instance_id is not None:

@@ -25,6 +25,9 @@ CHECKPOINT_PAGES = 4000
 """Pages (of 4 KiB) of the log after which a commit brings it into the database: for up to 20 ms, in which all that has
 come meanwhile waits. `tidy` does that apart, but never all of it beside those who write without a pause."""
 
+MOST_PAGES = 16_000
+"""Pages of a log that has grown so long beside them that they have to wait until all of it is in the database."""
+
 MOST_ROWS = 32
 """Rows of a table in a statement at most. The connection keeps a hundred statements, of which a large one takes 100 KB;
 of those with powers of two there are six."""
@@ -188,7 +191,9 @@ class SqliteDatabase(Database):
         """Bring the log into the database, also what has come meanwhile: where all of it is there, it begins anew."""
         with contextlib.suppress(StoreUnavailable), self.read():  # who writes is told of a fault
             for _ in range(2):
-                self.execute("PRAGMA wal_checkpoint(PASSIVE)")
+                ((_, pages, _),) = self.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            if pages > MOST_PAGES:
+                self.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @contextlib.contextmanager
     def _begun(self, deadline: float) -> Iterator[None]:

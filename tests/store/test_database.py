@@ -1,3 +1,5 @@
+import contextlib
+import sqlite3
 import threading
 import time
 
@@ -5,6 +7,7 @@ import pytest
 from support.stores import API_KEY, foreign_connection, foreign_lock, on_sqlite, path_of, rows
 
 from store.bootstrap import Store
+from store.database import sqlite
 from store.errors import NotFound, StoreLocked, StoreUnavailable
 from store.models import FormerProject
 from store.projects import Projects
@@ -148,6 +151,24 @@ def test_what_is_written_is_in_the_database_itself_once_it_is_tidied(store: Stor
     assert b"Tidied up" not in path_of(store).read_bytes()
     store.database.tidy()
     assert b"Tidied up" in path_of(store).read_bytes()
+
+
+@on_sqlite
+def test_a_log_that_has_grown_too_long_is_emptied_once_nobody_reads_from_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "MOST_PAGES", 10)
+    log = path_of(store).with_name(f"{path_of(store).name}-wal")
+    with contextlib.closing(sqlite3.connect(path_of(store), isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM former_project").fetchall()
+        for number in range(20):
+            with store.database.write():
+                FormerProject.create(id=str(number), name="Former")
+        store.database.tidy()
+        assert log.stat().st_size
+    store.database.tidy()
+    assert log.stat().st_size == 0
 
 
 @on_sqlite

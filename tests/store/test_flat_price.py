@@ -31,7 +31,7 @@ def by_the_library(price: ModelPrice, units: Mapping[str, int]) -> Decimal | Non
         return None
 
 
-counts = st.integers(0, 2**40)
+counts = st.integers(0, 2**40) | st.integers(-3, 3)
 texts = st.dictionaries(st.sampled_from(TEXT), counts)
 others = st.dictionaries(st.sampled_from(OTHERS), st.sampled_from([0, 0, 7]))
 
@@ -74,3 +74,10 @@ def test_rates_of_other_units_than_tokens_are_not_shown() -> None:
     flat = FlatPrice.of(ModelPrice(input_mtok=Decimal("0.15"), web_searches_kcount=Decimal(10), output_mtok=None))
     assert flat is not None
     assert flat.shown == {"input_mtok": "0.15"}
+
+
+@pytest.mark.parametrize(("rate", "shown"), [("2.50", "2.5"), ("2.5", "2.5"), ("1E+2", "100"), ("0.00", "0")])
+def test_a_rate_is_shown_alike_however_it_is_written(rate: str, shown: str) -> None:
+    flat = FlatPrice.of(ModelPrice(input_mtok=Decimal(rate)))
+    assert flat is not None
+    assert flat.shown == {"input_mtok": shown}

@@ -1,3 +1,4 @@
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -105,3 +106,12 @@ def test_it_outlives_a_store_that_fails(store: Store, keeping: Housekeeping, cap
         wait_until(lambda: "does not answer" in caplog.text)
     seen = beats(store).get("mine", 0)
     wait_until(lambda: beats(store).get("mine", 0) > seen)
+
+
+def test_it_outlives_a_first_task_that_fails(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise RuntimeError("no prices")
+
+    with contextlib.closing(Housekeeping(store, DAYS, "mine", fail)):
+        wait_until(lambda: beats(store).get("mine", 0) >= 1)
+    assert "no prices" in caplog.text
