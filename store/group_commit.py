@@ -31,7 +31,7 @@ CAPACITY = 2048
 """Items that may wait. More would not be served in time; they are refused at once."""
 
 BATCH = 256
-"""Items in one transaction at most."""
+"""Items that are enough for a transaction: it has fewer than twice as many."""
 
 NOTE_PATIENCE = 0.05
 """Seconds that notes alone wait for a lock: items may come meanwhile."""

@@ -5,7 +5,8 @@
     timed_layer   the base of that: has an eye on the time (deadlines)
     backpressure  reads no more from a peer than is taken
     client_codec  refuses malformed HTTP/1, in JSON (chunks: malformed bodies)
-    client_http2  leaves headers of HTTP/2 that are too large to the edge, refuses an announced body that is none
+    client_http2  leaves headers of HTTP/2 that are too large to the edge, refuses an announced body that is none, tells
+                  clients to go when the process ends
     client_tls    gives up handshakes that do not end
     upstream_codec  passes over interim answers, refuses ambiguous ones, frames bodies that came over HTTP/2
     persistence   knows the last message of a connection, for both codecs of HTTP/1
