@@ -5,7 +5,7 @@ import asyncio
 from mitmproxy import options
 from mitmproxy.master import Master
 
-from addon.seams import listening, own_files
+from addon.seams import listening, log_records, own_files
 from addon.seams.lean_master import LeanMaster
 from addon.startup import add_gateway
 from store.errors import StartupError
@@ -35,6 +35,7 @@ async def _serve_with_mitmweb(settings: Settings) -> None:
     master = WebMaster(options.Options(), with_termlog=False)
     master.options.update(web_open_browser=False)
     _prepare(master, settings)
+    log_records.hide_login("mitmproxy.tools.web.master")
     print(f"mitmweb: {master.web_url}", flush=True)
     try:
         await master.run()

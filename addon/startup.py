@@ -33,18 +33,23 @@ def add_gateway(master: Master, settings: Settings) -> None:
     logs.configure(settings.log_threshold, settings.log_format)
     log_records.remove_terminal_handler()
     log_records.quieten(settings.log_threshold)
+    log_records.hide_login("tornado.access")
     store = or_exit(lambda: open_store(settings), CANNOT_START)
     admission = Admission(store)
     gateway = Gateway(settings, admission)
-    upkeep = Upkeep(Housekeeping(store, settings.ledger_days, admission.instance_id, first=_settle_in))
+    upkeep = Upkeep(Housekeeping(store, settings.ledger_days, admission.instance_id))
     flows = flow_list.of(master)
     for_operators = [] if flows is None else [OperatorView(settings, flows)]
     dispatch.install(master)
     chain.add_first(master, upkeep, gateway, WebSocketFrames(), *for_operators)
+    _settle_in()
 
 
 def _settle_in() -> None:
-    """Load what the first requests would wait for; what is there by now stays, and is not looked through ever again."""
+    """Load what the first requests would wait for, and with them, in a transaction, all others on the store.
+
+    What is there by now stays, and is not looked through ever again.
+    """
     pricing.warm()
     gc.collect()
     gc.freeze()

@@ -21,7 +21,7 @@ def _serve(settings: Settings) -> None:
     store, token = open_store(settings), management_token(settings)
     housekeeping = Housekeeping(store, settings.ledger_days)
     try:
-        serve(create_app(store, token), settings.manage)
+        serve(create_app(store, token), settings.manage, settings.drain_timeout)
     finally:
         housekeeping.close()
 

@@ -46,8 +46,8 @@ _READ = 64 * 1024
 LAST_REQUESTS = 1
 """Seconds that connections without a request get at a stop: one may be on its way."""
 
-DRAIN_TIMEOUT = 10
-"""Seconds that requests under way get at a stop. Only a client that does not read its answer takes longer."""
+LONGEST_DRAIN = 10.0
+"""Seconds that requests under way get at a stop at most. Only a client that does not read its answer takes longer."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -122,10 +122,14 @@ class _Port(TcpWSGIServer):
 class Server(_Port):
     """A port with an application behind it. Raises StartupError when the port cannot be opened.
 
-    `sockets` are those of the port, if it is open already.
+    `drain_timeout` is for how many seconds requests under way may go on at a stop; `sockets` are those of the port, if
+    it is open already.
     """
 
-    def __init__(self, app: "WSGIApplication", listen: Listen, sockets: Sequence[socket.socket] = ()) -> None:
+    def __init__(
+        self, app: "WSGIApplication", listen: Listen, drain_timeout: float, sockets: Sequence[socket.socket] = ()
+    ) -> None:
+        self._drain_timeout = drain_timeout
         self._stopping = False
         self._sockets: dict[int, Any] = {}
         first, *others = sockets or (None,)
@@ -149,7 +153,7 @@ class Server(_Port):
         self._ports = [self, *(self._also(app, other) for other in others)]
 
     def run(self) -> None:
-        """Serve until `stop` is called, then finish the requests under way."""
+        """Serve until `stop` is called, then finish the requests under way, while there is time."""
         while not self._stopping:
             self._turn()
         for port in self._ports:
@@ -157,7 +161,7 @@ class Server(_Port):
         began = time.monotonic()
         while self._channels() and time.monotonic() < began + LAST_REQUESTS:
             self._turn()
-        while self._under_way() and time.monotonic() < began + DRAIN_TIMEOUT:
+        while self._under_way() and time.monotonic() < began + self._drain_timeout:
             self._turn()
 
     def stop(self) -> None:
@@ -186,16 +190,17 @@ class Server(_Port):
         return any(channel.requests or channel.total_outbufs_len for channel in self._channels())
 
 
-def serve(app: flask.Flask, listen: Listen) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP, and return when the requests under way are answered.
+def serve(app: flask.Flask, listen: Listen, drain_timeout: float) -> None:
+    """Serve until SIGTERM, SIGINT or SIGHUP; return when the requests under way are answered, or their time is over.
 
     Raises StartupError when the port cannot be opened. Only for the main thread.
     """
-    server = Server(app, listen, given_sockets())
+    drain_timeout = min(drain_timeout, LONGEST_DRAIN)
+    server = Server(app, listen, drain_timeout, given_sockets())
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: server.stop())
     _LOG.info("listening", extra={"url": f"http://{listen}"})
-    tell_ready(DRAIN_TIMEOUT)
+    tell_ready(drain_timeout)
     server.run()
     ignore_stop_signals()
     server.shut_down()

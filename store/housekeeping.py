@@ -27,21 +27,14 @@ _log = logging.getLogger(__name__)
 class Housekeeping:
     """The thread. `ledger_days` says how long rows stay.
 
-    `instance_id` is the process's own, if it admits requests; `first` is what else it does, once, before all that.
+    `instance_id` is the process's own, if it admits requests.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        ledger_days: int,
-        instance_id: str | None = None,
-        first: Callable[[], object] = lambda: None,
-    ) -> None:
+    def __init__(self, store: Store, ledger_days: int, instance_id: str | None = None) -> None:
         self._database = store.database
         self._ledger = Ledger(store.database)
         self._ledger_days = ledger_days
         self._instance_id = instance_id
-        self._first = first
         self._watch = Watch(store.database)
         self._next_cleaning = 0.0
         self._stopped = threading.Event()
@@ -54,7 +47,6 @@ class Housekeeping:
         self._thread.join()
 
     def _run(self) -> None:
-        self._try(self._first)
         next_turn = time.monotonic() + BEAT
         while not self._stopped.wait(min(TIDYING, BEAT)):
             self._try(self._database.tidy)

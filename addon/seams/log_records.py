@@ -11,6 +11,7 @@ import re
 from mitmproxy.addons.termlog import TermLogHandler
 
 _QUOTED_BYTES = re.compile(r"""\bb(['"]).*\1|\b[0-9a-f]{32,}\b""", re.DOTALL)
+_LOGIN = re.compile(r"(?<=[?&]token=)[^&\s]+")
 _TALKERS = ("mitmproxy.proxy.server", "mitmproxy.addons.clientplayback")
 
 
@@ -33,6 +34,16 @@ def redact_wire_bytes() -> None:
         logger = logging.getLogger(name)
         logger.removeFilter(_redact)
         logger.addFilter(_redact)
+
+
+def hide_login(logger: str) -> None:
+    """Keep mitmweb's login out of a logger's messages: whoever has it can run code."""
+    logging.getLogger(logger).addFilter(_without_login)
+
+
+def _without_login(record: logging.LogRecord) -> bool:
+    record.msg, record.args = _LOGIN.sub("...", record.getMessage()), None
+    return True
 
 
 def quieten(level: int) -> None:

@@ -36,7 +36,7 @@ class Place:
 
     def __init__(self, service: Service, sockets: Sockets, env: Mapping[str, str]) -> None:
         self._service = service
-        self._descriptors = [one.fileno() for one in sockets]
+        self._sockets = sockets
         self._env = env
         self._child: Child | None = None
         """The one that serves, or is about to."""
@@ -92,7 +92,9 @@ class Place:
         return True
 
     async def stop(self) -> bool:
-        """End all its processes; tell whether they ended well."""
+        """Take no more connections, and end all its processes; tell whether they ended well."""
+        for one in self._sockets:
+            one.close()
         for child in self._others:
             child.tell(signal.SIGTERM)  # they need not wait for their clients any more
         ends = [*self._others.values()]
@@ -128,7 +130,7 @@ class Place:
     async def _spawn(self) -> Child | None:
         """Start a process; None, and a word to the operator, where the system has no room for it, or no program."""
         try:
-            return await Child.spawn(self._service.command, self._env, self._descriptors)
+            return await Child.spawn(self._service.command, self._env, [one.fileno() for one in self._sockets])
         except OSError as error:
             say(f"Cannot start the {self._service.name}: {error}.")
             return None

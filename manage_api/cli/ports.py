@@ -4,12 +4,18 @@ A port stays open here. What connects while a process is replaced, or is started
 """
 
 import contextlib
+import errno
 import socket
 from collections.abc import Sequence
 
 from store.errors import StartupError
 from store.lifecycle import BACKLOG
 from store.settings import Listen
+
+_ADVICE = {
+    errno.EADDRINUSE: "Stop what has it, or choose another port.",
+    errno.EADDRNOTAVAIL: "Choose an address of this machine.",
+}
 
 type Sockets = Sequence[socket.socket]
 
@@ -33,7 +39,8 @@ def open_port(name: str, listen: Listen, shares: int = 1) -> list[Sockets]:
                 one.listen(BACKLOG)
             stack.pop_all()
     except OSError as error:
-        raise StartupError(f"Cannot listen on {name}={listen}: {error.strerror}. Choose another port.") from None
+        advice = _ADVICE.get(error.errno or 0, "Choose another port.")
+        raise StartupError(f"Cannot listen on {name}={listen}: {error.strerror}. {advice}") from None
     return opened
 
 

@@ -80,7 +80,7 @@ class _Supervisor:
             self._told_to_replace.clear()
             say("Replacing the processes, one after the other.")
             if await self._replace_all():
-                say("All are replaced; the old ones end with their last requests.")
+                say("Replaced; the old ones end with their last requests.")
 
     async def _replace_all(self) -> bool:
         """Replace all that can be, up to the first for which there is no replacement."""

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from support.gateway import MANAGEMENT_TOKEN, bearer
 from support.installation import Installation, children, started
-from support.processes import DEADLINE, ROOT, Process, python, running, tool
+from support.processes import DEADLINE, ROOT, Process, python, running, tool, wait_until
 from support.stores import foreign_lock, opened
 from support.upstreams import KEY, DemoUpstream
 
@@ -86,10 +86,10 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def stream_under_way(installation: Installation) -> Iterator[Iterator[str]]:
-    """Give the rest of an event stream of about half a second, whose first line has come."""
+def stream_under_way(installation: Installation, words: int = 25) -> Iterator[Iterator[str]]:
+    """Give the rest of an event stream of 50 words a second, whose first line has come."""
     body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "drain"}]}
-    headers = {**bearer(make_token(installation)), "X-Demo-Words": "25", "X-Demo-Chunk-Delay": "0.02"}
+    headers = {**bearer(make_token(installation)), "X-Demo-Words": str(words), "X-Demo-Chunk-Delay": "0.02"}
     url = f"http://127.0.0.1:{installation.proxy}/v1/chat/completions"
     with httpx.stream("POST", url, json=body, headers=headers, timeout=DEADLINE) as response:
         lines = response.iter_lines()
@@ -136,6 +136,22 @@ def test_a_terminal_that_ends_lets_a_stream_end(
         terminal.process.wait()
         installation.wait_until_nothing_runs()
     assert counted(installation) == 1
+
+
+def test_no_connections_are_taken_while_a_stream_ends(installation: Installation) -> None:
+    with started(installation) as process:
+        with stream_under_way(installation, words=200) as lines:
+            process.signal(signal.SIGTERM)
+            wait_until(lambda: refuses(installation.proxy) and refuses(installation.manage))
+            rest = list(lines)
+            assert len(rest) > 2
+            assert rest[-2:] == ["data: [DONE]", ""]
+        assert process.wait() == 0
+
+
+def refuses(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 @pytest.mark.parametrize("output", ["> >(true) 2>&1", "<&- >&- 2>&-", "2>&-", "web >/dev/full 2>/dev/full"])

@@ -20,7 +20,7 @@ from support.processes import Process, wait_until
 from support.upstreams import KEY, DemoUpstream
 
 WORKERS = 2
-REPLACED = "All are replaced"
+REPLACED = "Replaced; the old ones end"
 OPERATOR = {"Authorization": f"Bearer {MANAGEMENT_TOKEN}"}
 
 

@@ -266,7 +266,7 @@ def test_lost_management_token(tmp_path: Path) -> None:
 
 def test_address_of_nobody() -> None:
     with pytest.raises(StartupError, match="no such address"):
-        Server(lambda _environ, _start: [], Listen("no-such-host.invalid", 8081))
+        Server(lambda _environ, _start: [], Listen("no-such-host.invalid", 8081), 1)
 
 
 def test_broken_application() -> None:
@@ -274,7 +274,7 @@ def test_broken_application() -> None:
         raise RuntimeError
 
     port = free_port()
-    server = Server(broken, Listen("127.0.0.1", port))
+    server = Server(broken, Listen("127.0.0.1", port), 1)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

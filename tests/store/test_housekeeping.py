@@ -108,10 +108,13 @@ def test_it_outlives_a_store_that_fails(store: Store, keeping: Housekeeping, cap
     wait_until(lambda: beats(store).get("mine", 0) > seen)
 
 
-def test_it_outlives_a_first_task_that_fails(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+def test_it_outlives_tidying_that_fails(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail() -> None:
-        raise RuntimeError("no prices")
+        raise RuntimeError("no room")
 
-    with contextlib.closing(Housekeeping(store, DAYS, "mine", fail)):
+    monkeypatch.setattr(store.database, "tidy", fail)
+    with contextlib.closing(Housekeeping(store, DAYS, "mine")):
         wait_until(lambda: beats(store).get("mine", 0) >= 1)
-    assert "no prices" in caplog.text
+    assert "no room" in caplog.text

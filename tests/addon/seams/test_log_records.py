@@ -59,3 +59,12 @@ def test_mitmproxys_own_handler_is_removed_and_no_other() -> None:
     log_records.remove_terminal_handler()
     assert not [handler for handler in root.handlers if isinstance(handler, TermLogHandler)]
     assert other in root.handlers
+
+
+def test_mitmwebs_login_is_hidden(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("tests.web")
+    logger.setLevel(logging.INFO)
+    log_records.hide_login(logger.name)
+    logger.info("200 GET %s (127.0.0.1)", "/flows?page=1&token=0123abc&x=2")
+    logger.info("100% served")
+    assert caplog.messages == ["200 GET /flows?page=1&token=...&x=2 (127.0.0.1)", "100% served"]
