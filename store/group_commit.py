@@ -114,10 +114,10 @@ class GroupCommit[Item, Result, Note]:
             loop.call_soon(self._hand_over)
         self._arriving.append(ticket)
         try:
-            return await ticket.future
+            return await asyncio.shield(ticket.future)
         except asyncio.CancelledError:
             if not ticket.leave():
-                ticket.heard_by(self._tell_unheard)
+                ticket.future.add_done_callback(self._tell_unheard)
             raise
         finally:
             self._waiting -= 1

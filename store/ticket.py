@@ -6,7 +6,6 @@ first one wins, except that nobody but the writer may answer for what is just be
 
 import asyncio
 import threading
-from collections.abc import Callable
 from enum import Enum, auto
 
 from store.errors import GatewayError
@@ -71,12 +70,6 @@ class Ticket[Item, Result]:
         ended = self.end()
         self._is_left = not ended
         return ended
-
-    def heard_by(self, listener: Callable[[asyncio.Future[Result]], None]) -> None:
-        """Tell somebody else the outcome, as the caller has gone and may have cancelled its future."""
-        if self.future.cancelled():
-            self.future = self.future.get_loop().create_future()
-        self.future.add_done_callback(listener)
 
     def finish(self) -> bool:
         """End it for the writer; False if it was answered while its transaction was in doubt."""

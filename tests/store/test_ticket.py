@@ -100,24 +100,3 @@ def test_a_caller_that_has_gone_is_no_fault() -> None:
         return ticket.future.cancelled()
 
     assert asyncio.run(settle())
-
-
-@pytest.mark.parametrize("is_answered_first", [False, True])
-def test_the_outcome_of_one_whose_caller_was_cancelled_is_heard_by_somebody_else(is_answered_first: bool) -> None:
-    heard: list[int] = []
-
-    async def cancel() -> None:
-        ticket = make_ticket(asyncio.get_running_loop())
-        ticket.take()
-        ticket.finish()
-        caller = asyncio.ensure_future(ticket.future)
-        if is_answered_first:
-            ticket.settle(1)
-        caller.cancel()
-        assert ticket.leave() is False
-        ticket.heard_by(lambda future: heard.append(future.result()))
-        ticket.settle(1)
-        await asyncio.sleep(0)
-
-    asyncio.run(cancel())
-    assert heard == [1]
