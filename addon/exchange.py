@@ -118,7 +118,16 @@ class Exchanges:
     def __init__(self) -> None:
         self._by_flow: dict[str, Exchange] = {}
         self._none_left = asyncio.Event()
-        self.are_ending = False
+        self._ending_since: float | None = None
+
+    @property
+    def are_ending(self) -> bool:
+        """Whether connections close with their answers."""
+        return self._ending_since is not None
+
+    def have_been_ending(self, seconds: float) -> bool:
+        """Tell whether that has been so for some time."""
+        return self._ending_since is not None and time.monotonic() >= self._ending_since + seconds
 
     def open(self, flow_id: str, client_id: str) -> Exchange:
         """Start an exchange on a client's connection."""
@@ -148,7 +157,8 @@ class Exchanges:
 
     async def drain(self) -> None:
         """Return once no exchange is under way; connections close with their answers from now on."""
-        self.are_ending = True
+        if self._ending_since is None:
+            self._ending_since = time.monotonic()
         while self._by_flow:
             self._none_left.clear()
             await self._none_left.wait()

@@ -23,8 +23,8 @@ MOST_DECODED = 256 * 1024
 That is more than a request may have, so that one which is too large gets an answer and harms no other.
 """
 
-_ANY_STREAM = 2**31 - 1
-"""What is on its way, and nobody has seen yet, is answered too (RFC 9113, section 6.8)."""
+BUSY = 2.0
+"""Seconds after which clients are told to go elsewhere also while they wait for answers."""
 
 
 class ClientHttp2(Http2Server):
@@ -33,7 +33,8 @@ class ClientHttp2(Http2Server):
     def __init__(self, context: Context, exchanges: Exchanges) -> None:
         super().__init__(context)
         self._exchanges = exchanges
-        self._is_told_to_go = False
+        self._last_stream: int | None = None
+        """The last one that is answered, once the client is told to go elsewhere with others."""
         self.h2_conn.decoder.max_header_list_size = MOST_DECODED
 
     def is_full(self, stream_id: int) -> bool:
@@ -42,29 +43,34 @@ class ClientHttp2(Http2Server):
 
     def _handle_event(self, event: events.Event) -> Commands:
         yield from super()._handle_event(event)
-        if isinstance(event, ResponseEndOfMessage | ResponseProtocolError) and self.is_closed(event.stream_id):
+        if isinstance(event, ResponseEndOfMessage | ResponseProtocolError | events.DataReceived):
             # A copy: mitmproxy may be going through the other one, to tell all of them that the client is gone.
-            self.streams = {
-                stream_id: state for stream_id, state in self.streams.items() if stream_id != event.stream_id
-            }
-            yield from self._tell_to_go()
+            self.streams = {number: state for number, state in self.streams.items() if not self.is_closed(number)}
+            if self._exchanges.are_ending and self._last_stream is None:
+                yield from self._tell_to_go()
 
     def _tell_to_go(self) -> Commands:
-        """Tell the client, once, to use another connection; not before its answers are complete.
+        """Tell the client to use another connection (RFC 9113, section 6.8); at first only where nothing is under way.
 
         Some clients, those with the h2 library among them, read nothing more once they are told.
         """
-        if self._exchanges.are_ending and not self.streams and not self._is_told_to_go:
-            self._is_told_to_go = True
-            yield commands.SendData(self.conn, GoAwayFrame(0, last_stream_id=_ANY_STREAM).serialize())
+        if not self.streams or self._exchanges.have_been_ending(BUSY):
+            self._last_stream = self.h2_conn.highest_inbound_stream_id
+            yield commands.SendData(self.conn, GoAwayFrame(0, last_stream_id=self._last_stream).serialize())
 
     def handle_h2_event(self, event: h2.events.Event) -> layer.CommandGenerator[bool]:
         """Handle what the client sent; tell whether the connection has ended."""
-        if isinstance(event, h2.events.RequestReceived) and event.stream_ended and _announces_body(event):
+        if isinstance(event, h2.events.RequestReceived) and (fault := self._fault(event)) is not None:
             # A stream's error, not the connection's (RFC 9113, section 8.1.1); what else is sent goes along.
-            self.h2_conn.reset_stream(event.stream_id, h2.errors.ErrorCodes.PROTOCOL_ERROR)
+            self.h2_conn.reset_stream(event.stream_id, fault)
             return False
         return (yield from super().handle_h2_event(event))
+
+    def _fault(self, event: h2.events.RequestReceived) -> h2.errors.ErrorCodes | None:
+        if self._last_stream is not None and event.stream_id > self._last_stream:
+            return h2.errors.ErrorCodes.REFUSED_STREAM  # the client sends it again elsewhere
+        is_short = event.stream_ended and _announces_body(event)
+        return h2.errors.ErrorCodes.PROTOCOL_ERROR if is_short else None
 
 
 def _announces_body(event: h2.events.RequestReceived) -> bool:

@@ -47,12 +47,12 @@ class Child:
         return cls(process, told)
 
     async def serves(self, limit: float | None) -> bool:
-        """Wait until it serves; tell whether it does. One that does not in `limit` seconds is killed."""
-        try:
-            return await asyncio.wait_for(self._serving, limit)
-        except TimeoutError:
-            self.tell(signal.SIGKILL)
-            return False
+        """Wait until it serves; tell whether it does. One that does not, or not in `limit` seconds, is killed."""
+        with contextlib.suppress(TimeoutError):
+            if await asyncio.wait_for(self._serving, limit):
+                return True
+        self.tell(signal.SIGKILL)  # unless it has ended by itself
+        return False
 
     async def wait(self) -> int:
         """Wait until it has ended; return its exit status, below zero for a signal."""
@@ -95,8 +95,11 @@ class Child:
         finally:
             loop.remove_reader(told)
             os.close(told)
-        self.drain_timeout = float(seconds or 0)
-        return bool(seconds)
+        try:
+            self.drain_timeout = float(seconds)
+        except ValueError:  # nothing, or what another version says
+            return False
+        return True
 
 
 def say(text: str) -> None:

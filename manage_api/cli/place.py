@@ -48,7 +48,7 @@ class Place:
     @property
     def drain_timeout(self) -> float:
         """For how many seconds its requests may go on at a stop."""
-        return self._child.drain_timeout if self._child else 0.0
+        return max((child.drain_timeout for child in (self._child, *self._others) if child), default=0.0)
 
     async def start(self) -> bool:
         """Start the first process; return when it serves, and whether it does."""

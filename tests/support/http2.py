@@ -9,6 +9,7 @@ from typing import Self
 
 import h2.config
 import h2.connection
+import h2.errors
 import h2.events
 
 from support.processes import DEADLINE
@@ -39,8 +40,8 @@ class Http2Client:
         self._headers: dict[int, dict[str, str]] = {}
         self._ended: set[int] = set()
         self._reset: set[int] = set()
-        self.is_told_to_go = False
-        """Whether the proxy wants no further requests on this connection."""
+        self.last_stream: int | None = None
+        """The last one that is answered, once the proxy wants no further requests on this connection."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -115,8 +116,14 @@ class Http2Client:
 
     async def until_told_to_go(self) -> None:
         """Wait until the proxy wants no further requests on this connection."""
-        while not self.is_told_to_go:
+        while self.last_stream is None:
             await self._read()
+
+    async def until_sent(self, frame: bytes) -> None:
+        """Read until the proxy has sent this very frame, whatever else it sends. The client is of no use after that."""
+        came = b""
+        while frame not in came:
+            came += await asyncio.wait_for(self._reader.readexactly(1), DEADLINE)
 
     async def _read(self) -> None:
         data = await asyncio.wait_for(self._reader.read(65536), DEADLINE)
@@ -134,9 +141,9 @@ class Http2Client:
             elif isinstance(event, h2.events.StreamReset):
                 self._reset.add(event.stream_id)
             elif isinstance(event, h2.events.ConnectionTerminated):
-                if event.last_stream_id != 2**31 - 1:
+                if event.error_code != h2.errors.ErrorCodes.NO_ERROR:
                     raise ConnectionError("the proxy ended the connection")
-                self.is_told_to_go = True
+                self.last_stream = event.last_stream_id
         self._flush()
 
     def _flush(self) -> None:

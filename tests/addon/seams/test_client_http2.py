@@ -2,14 +2,20 @@ import asyncio
 import threading
 from pathlib import Path
 
+import h2.errors
 import pytest
+from hyperframe.frame import GoAwayFrame, RstStreamFrame
 from support.http2 import Http2Client
 from support.inprocess import Proxy, run, running
 from support.processes import DEADLINE
 from support.strict_upstream import StrictUpstream
 from support.upstreams import OK, Conversation, RawUpstream, answer_all
 
+from addon.seams import client_http2
 from store.tokens import Tokens
+
+LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + 200_000 * b"x"
+"""An answer that the client has to make room for."""
 
 
 @pytest.mark.parametrize(
@@ -94,7 +100,7 @@ def test_a_client_is_told_to_go_once_the_process_ends_and_its_answers_are_comple
         head = conversation.read_head()
         if head.startswith(b"GET /v1/slow"):
             go_on.wait(DEADLINE)
-        conversation.send(OK)
+        conversation.send(LARGE)
 
     async def main() -> None:
         with RawUpstream(answer) as upstream:
@@ -105,17 +111,46 @@ def test_a_client_is_told_to_go_once_the_process_ends_and_its_answers_are_comple
                     await asyncio.sleep(0)
                 drained = asyncio.create_task(proxy.exchanges.drain())
                 await asyncio.sleep(0)
-                assert await client.status(client.get("/v1/quick", proxy.token.value)) == 200
-                assert not client.is_told_to_go
+                last = client.get("/v1/quick", proxy.token.value)
+                assert await client.status(last) == 200
+                assert client.last_stream is None
                 go_on.set()
                 assert await client.status(slow) == 200
                 await client.until_told_to_go()
+                assert client.last_stream == last
                 await drained
 
     run(main())
 
 
-def test_a_request_that_crosses_with_the_word_to_go_is_answered(tmp_path: Path) -> None:
+def test_a_client_that_always_waits_for_an_answer_is_told_to_go_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_http2, "BUSY", 0.0)
+    go_on = threading.Event()
+
+    def answer(conversation: Conversation) -> None:
+        if conversation.read_head().startswith(b"GET /v1/slow"):
+            go_on.wait(DEADLINE)
+        conversation.send(OK)
+
+    async def main() -> None:
+        with RawUpstream(answer) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                client.get("/v1/slow", proxy.token.value)
+                while len(proxy.exchanges) < 1:
+                    await asyncio.sleep(0)
+                drained = asyncio.create_task(proxy.exchanges.drain())
+                await asyncio.sleep(0)
+                quick = client.get("/v1/quick", proxy.token.value)
+                await client.until_sent(GoAwayFrame(0, last_stream_id=quick).serialize())
+                go_on.set()
+                await drained
+
+    run(main())
+
+
+def test_a_request_that_crosses_with_the_word_to_go_is_refused_to_be_sent_elsewhere(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
@@ -123,10 +158,9 @@ def test_a_request_that_crosses_with_the_word_to_go_is_answered(tmp_path: Path) 
                 while len(proxy.exchanges) < 1:
                     await asyncio.sleep(0)
                 await proxy.exchanges.drain()
-                client.get("/v1/crossing", proxy.token.value)  # before the word is read
-                await client.until_told_to_go()
-                while len(proxy.flows) < 2 or proxy.flows[-1].response is None:
-                    await asyncio.sleep(0)
-                assert Tokens(proxy.store).get(proxy.token.id).request_count == 2
+                crossing = client.get("/v1/crossing", proxy.token.value)  # before the word is read
+                refused = RstStreamFrame(crossing, error_code=h2.errors.ErrorCodes.REFUSED_STREAM)
+                await client.until_sent(refused.serialize())
+                assert Tokens(proxy.store).get(proxy.token.id).request_count == 1
 
     run(main())

@@ -34,7 +34,14 @@ def test_it_says_that_it_serves_and_how_long_it_drains(tmp_path: Path) -> None:
     assert all(map(is_gone, pids(tmp_path / "pids")))
 
 
-@pytest.mark.parametrize(("code", "limit", "status"), [("exit(3)", None, 3), ("input()", 0.2, -signal.SIGKILL)])
+@pytest.mark.parametrize(
+    ("code", "limit", "status"),
+    [
+        ("exit(3)", None, 3),
+        ("input()", 0.2, -signal.SIGKILL),
+        (READY.replace("b'5'", "b'what another version says'") + "; input()", None, -signal.SIGKILL),
+    ],
+)
 def test_one_that_ends_or_takes_too_long_does_not_serve(code: str, limit: float | None, status: int) -> None:
     async def serve() -> None:
         one = await spawn(code)
