@@ -140,7 +140,7 @@ def test_a_terminal_that_ends_lets_a_stream_end(
 
 def test_no_connections_are_taken_while_a_stream_ends(installation: Installation) -> None:
     with started(installation) as process:
-        with stream_under_way(installation, words=200) as lines:
+        with stream_under_way(installation, words=125) as lines:
             process.signal(signal.SIGTERM)
             wait_until(lambda: refuses(installation.proxy) and refuses(installation.manage))
             rest = list(lines)

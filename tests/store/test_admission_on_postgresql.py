@@ -127,7 +127,12 @@ def test_a_deadlock_is_not_noticed(far_store: Store, admission: Admission) -> No
         thread.join()
         assert is_counted(far_store, token, 3)
         deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
-        wait_until(lambda: foreign.execute(deadlocks).fetchall() == [(1,)])
+
+        def is_reported() -> bool:
+            asyncio.run(admission.check())  # a server process reports what it saw at the end of a transaction
+            return foreign.execute(deadlocks).fetchall() == [(1,)]
+
+        wait_until(is_reported)
 
 
 def test_settlements_that_wait_for_others_hold_up_no_request(far_store: Store, admission: Admission) -> None:
