@@ -58,7 +58,10 @@ def begin() -> None:
 
 
 def _end_cleanly(_number: int, _frame: FrameType | None) -> None:
-    sys.unraisablehook = lambda _: None  # objects that this leaves half made complain at their end
+    # In the middle of an import an object may be left half made, which complains at its end, or a library may make
+    # another exception of this one.
+    sys.unraisablehook = lambda _: None
+    sys.excepthook = lambda *_: os._exit(0)
     sys.exit(0)
 
 

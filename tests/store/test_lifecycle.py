@@ -32,14 +32,25 @@ begin()
 Part()
 """
 
+STOP_MADE_ANOTHER = """
+import os, signal
+from store.lifecycle import begin
+begin()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except SystemExit:
+    raise TypeError("not an instance of 'tuple'")
+"""
+
 
 def test_more_files_can_be_open_than_by_default() -> None:
     done = subprocess.run(python("-c", COUNT_FILES), capture_output=True, text=True, check=True)
     assert done.stdout == "100\n"
 
 
-def test_a_stop_that_leaves_an_object_half_made_is_clean() -> None:
-    done = subprocess.run(python("-c", STOP_HALF_MADE), capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("code", [STOP_HALF_MADE, STOP_MADE_ANOTHER])
+def test_a_stop_in_the_middle_of_whatever_is_clean(code: str) -> None:
+    done = subprocess.run(python("-c", code), capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
 
 
