@@ -16,11 +16,14 @@ _TALKERS = ("mitmproxy.proxy.server", "mitmproxy.addons.clientplayback")
 
 
 def _redact(record: logging.LogRecord) -> bool:
-    message = record.getMessage()
-    redacted = without_bytes(message)
-    if redacted != message:
-        record.msg, record.args = redacted, None
+    _put_in(record, without_bytes(record.getMessage()))
     return True
+
+
+def _put_in(record: logging.LogRecord, message: str) -> None:
+    """Replace a record's message, where it is another one."""
+    if message != record.getMessage():
+        record.msg, record.args = message, None
 
 
 def without_bytes(text: str) -> str:
@@ -42,7 +45,7 @@ def hide_login(logger: str) -> None:
 
 
 def _without_login(record: logging.LogRecord) -> bool:
-    record.msg, record.args = _LOGIN.sub("...", record.getMessage()), None
+    _put_in(record, _LOGIN.sub("...", record.getMessage()))
     return True
 
 
