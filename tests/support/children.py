@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 READY = "import os; os.write(int(os.environ['LLM_PROXY_READY']), b'5'); os.close(int(os.environ['LLM_PROXY_READY']))"
 STOPS = "import signal; [signal.signal(n, lambda *_: exit(0)) for n in (signal.SIGTERM, signal.SIGHUP)]"
 NOTE = "import os, sys; open(sys.argv[1], 'a').write(f'{os.getpid()} ')"
@@ -25,3 +27,15 @@ def is_gone(pid: int) -> bool:
     except ProcessLookupError:
         return True
     return False
+
+
+class Output:
+    """What was said so far."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd = capfd
+        self._text = ""
+
+    def has(self, text: str, times: int = 1) -> bool:
+        self._text += self._capfd.readouterr().err
+        return self._text.count(text) >= times

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from support.children import READY, SERVING, is_gone, pids, python
+from support.children import READY, SERVING, Output, is_gone, pids, python
 from support.processes import DEADLINE, clean_environment
 from support.signals import signals_kept
 
@@ -43,18 +43,6 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(DEADLINE):
         while not condition():
             await asyncio.sleep(0.005)
-
-
-class Output:
-    """What was said so far."""
-
-    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
-        self._capfd = capfd
-        self._text = ""
-
-    def has(self, text: str, times: int = 1) -> bool:
-        self._text += self._capfd.readouterr().err
-        return self._text.count(text) >= times
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from support.children import NOTE, READY, SERVING, is_gone, pids, python
+from support.children import NOTE, READY, SERVING, Output, is_gone, pids, python
 from support.processes import clean_environment, free_port, wait_until
 from support.signals import signals_kept
 
@@ -130,22 +130,17 @@ def test_where_there_is_no_replacement_the_old_ones_go_on(
     """Also where it does not get as far as to serve in time."""
     monkeypatch.setattr(place, "START_TIMEOUT", limit)
     file, broken = tmp_path / "pids", tmp_path / "broken"
-    output = ""
-
-    def is_told() -> bool:
-        nonlocal output
-        output += capfd.readouterr().err
-        return "the old one goes on" in output
+    output = Output(capfd)
 
     def hang_up() -> None:
         broken.touch()
         os.kill(os.getpid(), signal.SIGHUP)
-        wait_until(is_told)
+        wait_until(lambda: output.has("the old one goes on"))
         assert not any(map(is_gone, pids(file)))
 
     code = f"import os, signal, sys; os.path.exists(sys.argv[2]) and {fault}; {SERVING}"
     assert run(python(code, str(file), str(broken)), processes=2, then=hang_up) == 0
-    assert f"The new service 0 ended with status {status}" in output
+    assert output.has(f"The new service 0 ended with status {status}")
     assert len(pids(file)) == 2
 
 
