@@ -47,20 +47,17 @@ class Front(RawUpstream):
             self.url = f"https://localhost:{self.port}"
 
     def pass_on(self, conversation: Conversation) -> None:
-        with contextlib.ExitStack() as stack:
-            if self._context is not None:
-                conversation.sock = stack.enter_context(self._context.wrap_socket(conversation.sock, server_side=True))
-            behind = stack.enter_context(socket.create_connection(("127.0.0.1", self._behind), DEADLINE))
-            back = threading.Thread(target=_copy, args=(behind, conversation.sock), daemon=True)
-            back.start()
-            with contextlib.suppress(OSError):
-                while True:
-                    before = len(conversation.received)
-                    conversation.read_more()
-                    behind.sendall(conversation.received[before:])
-            with contextlib.suppress(OSError):
-                behind.shutdown(socket.SHUT_RDWR)
-            back.join(DEADLINE)
+        asyncio.run(self._pass_on(conversation))
+
+    async def _pass_on(self, conversation: Conversation) -> None:
+        """Both ways in one thread: Python's TLS sockets lose connections that two of them use at once."""
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        loop, sock = asyncio.get_running_loop(), conversation.sock
+        transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock, ssl=self._context)
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        behind, to_behind = await asyncio.open_connection("127.0.0.1", self._behind)
+        await asyncio.gather(_copy(reader, to_behind, conversation), _copy(behind, writer))
 
     @contextlib.contextmanager
     def failing(self, how: Callable[[Conversation], None]) -> Iterator[None]:
@@ -72,11 +69,15 @@ class Front(RawUpstream):
             self.answer = self.pass_on
 
 
-def _copy(source: socket.socket, sink: socket.socket) -> None:
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, record: Conversation | None = None) -> None:
+    """Copy until either side ends, and end the other one."""
     with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_RDWR)
+        while data := await source.read(65536):
+            if record is not None:
+                record.received += data
+            sink.write(data)
+            await sink.drain()
+    sink.close()
 
 
 class Net:
