@@ -33,6 +33,7 @@ from addon.seams import (
     option_values,
     replay,
     upstream_codec,
+    websocket_ends,
 )
 from addon.seams.client_codec import MALFORMED
 from addon.settling import Settling
@@ -105,6 +106,7 @@ class Gateway:
         contexts.install()
         kills.install()
         upstream_codec.install()
+        websocket_ends.install()
         replay.install(self._exchanges, self._settings)
         needed = {name: value for name, value in _OPTIONS.items() if name in ctx.options}
         ctx.options.update(**needed, tcp_timeout=self._last_resort())

@@ -9,6 +9,7 @@
                   clients to go when the process ends
     client_tls    gives up handshakes that do not end
     upstream_codec  passes over interim answers, refuses ambiguous ones, frames bodies that came over HTTP/2
+    websocket_ends  cuts a WebSocket whose other side was cut
     persistence   knows the last message of a connection, for both codecs of HTTP/1
     replay        has mitmproxy's replays pass the keyed layer too
     connections   closes the connections that mitmproxy forgets, and tells of each attempt to open one
