@@ -1,13 +1,13 @@
 """What an operator reads of each kind of body. How the text is laid out is held by whole examples."""
 
 import json
-import time
 from base64 import b64encode
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.effort import passes
 
 from addon.conversation import rendering
 from addon.conversation.rendering import Endpoint, endpoint_of
@@ -449,9 +449,8 @@ def test_no_json_raises(of: Endpoint, bodies: list[dict[str, object]]) -> None:
         answer(of, body)
 
 
-def test_a_large_stream_is_put_together_in_a_fraction_of_a_second() -> None:
+def test_a_large_stream_is_put_together_fast() -> None:
     chunk = json.dumps({"model": "m", "choices": [{"index": 0, "delta": {"content": " word"}, "logprobs": None}]})
     data = f"data: {chunk}\n\n".encode() * (2**22 // len(chunk))
-    start = time.process_time()
     assert " word word" in (rendering.stream_text(CHAT, data) or "")
-    assert time.process_time() - start < 2  # 0.3 on an idle machine
+    assert passes(lambda: rendering.stream_text(CHAT, data)) < 200  # 56

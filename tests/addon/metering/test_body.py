@@ -3,12 +3,12 @@
 import functools
 import gzip
 import json
-import time
 from collections.abc import Callable
 
 import brotli
 import pytest
 import zstandard
+from support.effort import passes
 from support.events import chunk, sse
 
 from addon.metering.body import ALLOWANCE, GROWTH, Body
@@ -62,17 +62,18 @@ def test_a_stream_as_they_are_is_read_whole() -> None:
 )
 def test_a_small_stream_made_to_be_slow_is_soon_left(stream: bytes) -> None:
     coded = brotli.compress(stream * (32 * MIB // len(stream)), quality=5)
-    events = EventStream("/v1/chat/completions")
-    body = Body("br", events.feed)
-    start = time.process_time()
-    body.feed(coded)
-    events.consumption(None)
-    assert time.process_time() - start < 1.5  # 0.3 on an idle machine; without a bound some seconds
-    assert not body.is_readable
+
+    def leave() -> None:
+        events = EventStream("/v1/chat/completions")
+        body = Body("br", events.feed)
+        body.feed(coded)
+        events.consumption(None)
+        assert not body.is_readable
+
+    assert passes(leave) < 130  # at most 40; hundreds without a bound
 
 
 def test_a_request_that_was_compressed_costs_little() -> None:
     coded = brotli.compress(json.dumps({"a": " " * 100 * MIB}).encode(), quality=1)
-    start = time.process_time()
     assert read("br", coded, 0)[0] <= ALLOWANCE
-    assert time.process_time() - start < 0.1  # 0.01 on an idle machine
+    assert passes(lambda: read("br", coded, 0)) < 8  # 1.6

@@ -1,10 +1,10 @@
 """What is counted, against the figures that OpenAI's cookbook publishes, and against usages that its reference has."""
 
 import json
-import time
 from typing import Any
 
 import pytest
+from support.effort import passes
 from support.events import chunk, delta
 
 from addon.metering import counting
@@ -267,7 +267,5 @@ def test_audio_in_the_output_is_not_counted() -> None:
     "text", ["a" * 1_000_000, "#" * 300_000, " " * 500_000, "漢字" * 100_000, "<|endoftext|>" * 1000]
 )
 def test_any_text_is_counted_fast(text: str) -> None:
-    count("")
-    start = time.process_time()
     assert count(text) > 0
-    assert time.process_time() - start < 2  # 0.2 on an idle machine
+    assert passes(lambda: count(text)) < 60  # at most 12

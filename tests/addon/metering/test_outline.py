@@ -1,12 +1,12 @@
 """The fields of what is too large, was cut, or is no proper JSON."""
 
 import json
-import time
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.effort import passes
 from support.events import chunk, response
 
 from addon.conversation.fields import parse
@@ -160,10 +160,7 @@ PAIRS = b'"model":1,"usage":1,"service_tier":1,' * 16
     ids=["keys", "tries", "nested"],
 )
 def test_what_is_made_to_be_slow_is_read_fast(body: bytes) -> None:
-    start = time.process_time()
-    read(body)
-    fields_of_event(body)
-    assert time.process_time() - start < 0.2  # 0.04 on an idle machine
+    assert passes(lambda: (read(body), fields_of_event(body))) < 8  # at most 1.4
 
 
 def test_of_what_is_large_little_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:

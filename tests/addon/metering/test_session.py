@@ -1,11 +1,11 @@
 import json
-import time
 import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.effort import passes
 from support.events import delta, response
 from support.usages import REALTIME, RESPONSE, TRANSCRIPTION, WHISPER
 
@@ -203,9 +203,7 @@ def test_a_response_that_nobody_asked_for_is_no_answer_to_another() -> None:
 def test_a_huge_message_of_the_client_is_read_fast(kind: str) -> None:
     session = Session("/v1/realtime", "gpt-realtime")
     content = b'{"type":"%s","note":"response.create","x":[' % kind.encode() + b"[]," * 3_000_000 + b"[]]}"
-    start = time.process_time()
-    session.take(content, from_client=True)
-    assert time.process_time() - start < 0.1  # 0.01 on an idle machine; 1 where it is parsed
+    assert passes(lambda: session.take(content, from_client=True)) < 5  # 0.4; over 100 where it is parsed
     session.take(json.dumps(done()).encode(), from_client=False)
     source = Source.ESTIMATED if kind == "response.create" else Source.OBSERVED
     assert session.metered().source is source
