@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from manage_api.cli import main
+from manage_api.cli.commands import main
 from store.settings import Settings
 
 ROOT = Path(__file__).parents[1]

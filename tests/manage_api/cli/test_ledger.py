@@ -9,7 +9,8 @@ from click.testing import CliRunner, Result
 from support.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, settle_request
 from support.stores import foreign_connection, make_settings, make_token, opened
 
-from manage_api.cli import main, reading
+from manage_api.cli import reading
+from manage_api.cli.commands import main
 from store import usage_report
 from store.bootstrap import Store
 from store.clock import DAY
@@ -24,7 +25,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("manage_api.cli.begin", lambda: None)  # it is about processes, not about commands
+    monkeypatch.setattr("manage_api.cli.commands.begin", lambda: None)  # it is about processes, not about commands
     with opened(make_settings(tmp_path)) as store:
         yield store
 

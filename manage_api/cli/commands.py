@@ -1,0 +1,147 @@
+"""`llm-proxy`: the one command for everything that an operator does by hand. `./run.sh` passes its arguments on."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+
+from manage_api.cli import (
+    backup,
+    copying,
+    demo,
+    migration,
+    options,
+    processes,
+    reading,
+    requests,
+    rotation,
+    supervisor,
+    usage,
+)
+from manage_api.cli.place import Service
+from store.bootstrap import management_token, open_store
+from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, interrupt_at_stop_signals, note_stop_signals, or_exit
+from store.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter
+from store.settings import Settings
+from store.usage import Source
+from store.usage_statement import Dimension, UsageFilter
+from store.version import __version__
+
+type Opens = Callable[[Settings], Service]
+
+
+@click.group(
+    help="Hand out tokens instead of API keys. Settings come from the environment, then from .env.",
+    epilog="./run.sh passes these on, and has four of its own: setup, test, soak, bench.",
+)
+@click.version_option(__version__)
+def main() -> None:
+    """Run a command."""
+    begin()
+
+
+@main.command()
+def start() -> None:
+    """Start the proxy and the management API."""
+    settings = or_exit(Settings.load, BAD_SETTINGS)
+    _serve(settings, processes.proxy, processes.management, says=processes.banner)
+
+
+@main.command()
+def proxy() -> None:
+    """Start the proxy alone, as one of several machines does."""
+    settings = or_exit(Settings.load, BAD_SETTINGS)
+    _serve(settings, processes.proxy, says=processes.proxy_banner)
+
+
+@main.command()
+def web() -> None:
+    """Start both with mitmweb, to watch the traffic; the proxy is one process then."""
+    settings = or_exit(Settings.load, BAD_SETTINGS)
+    _serve(settings, processes.proxy_with_mitmweb, processes.management, says=processes.banner)
+
+
+@main.command(name="demo")
+def run_demo() -> None:
+    """Start both before a demo upstream; nothing is kept."""
+    settings = or_exit(Settings.load, BAD_SETTINGS)
+    services = _opened(settings, processes.proxy, processes.management)
+    sys.exit(asyncio.run(demo.run(settings, services)))
+
+
+@main.command()
+def rotate() -> None:
+    """Encrypt the store anew with the first key of ENCRYPTION_KEY."""
+    stopped = note_stop_signals()
+    sys.exit(rotation.run(or_exit(Settings.load, BAD_SETTINGS), stopped))
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Tell what would be done; change nothing. Status 3 if there is anything.")
+def migrate(dry_run: bool) -> None:
+    """Bring the store's schema up to date, as each start does."""
+    interrupt_at_stop_signals()
+    settings = or_exit(Settings.load, BAD_SETTINGS)
+    sys.exit(migration.preview(settings) if dry_run else migration.run(settings))
+
+
+@main.command(name="backup")
+@click.argument("file", type=click.Path(path_type=Path))
+def back_up(file: Path) -> None:
+    """Copy the store into a new FILE, while it is in use."""
+    stopped = note_stop_signals()
+    sys.exit(backup.run(or_exit(Settings.load, BAD_SETTINGS), file, stopped))
+
+
+@main.command(name="copy")
+@options.target
+def copy_store(target: str) -> None:
+    """Copy the store into another, empty database."""
+    stopped = note_stop_signals()
+    sys.exit(copying.run(or_exit(Settings.load, BAD_SETTINGS), target, stopped))
+
+
+@main.command(name="usage")
+@options.by
+@options.filters
+@click.option("--format", "form", type=click.Choice(usage.FORMATS), default="table", show_default=True)
+def report_usage(by: Sequence[Dimension], form: str, **about: Any) -> None:
+    """Show what was used and what it cost."""
+    settings = or_exit(Settings.load, BAD_SETTINGS)
+    sys.exit(reading.run(settings, lambda store: usage.read(store, by, UsageFilter(**about), form)))
+
+
+@main.command(name="requests")
+@options.filters
+@click.option("--status", type=click.IntRange(100, 599), help="Answered with this status.")
+@click.option(
+    "--usage", "source", type=click.Choice([*(source.value for source in Source), OPEN]), help="How the usage is known."
+)
+@click.option("--limit", type=click.IntRange(1, MAX_LIMIT), default=DEFAULT_LIMIT, show_default=True)
+@click.option("--format", "form", type=click.Choice(requests.FORMATS), default="table", show_default=True)
+def list_requests(limit: int, form: str, **about: Any) -> None:
+    """List the newest requests."""
+    settings = or_exit(Settings.load, BAD_SETTINGS)
+    sys.exit(reading.run(settings, lambda store: requests.read(store, RequestFilter(**about), limit, form)))
+
+
+def _serve(settings: Settings, *opens: Opens, says: Callable[[Settings], str]) -> None:
+    services = _opened(settings, *opens)
+    or_exit(lambda: _prepare(settings), CANNOT_START)
+    env = {**processes.ALLOCATOR, **os.environ}
+    sys.exit(asyncio.run(supervisor.run(services, env=env, on_ready=lambda: click.echo(says(settings)))))
+
+
+def _opened(settings: Settings, *opens: Opens) -> list[Service]:
+    return [or_exit(partial(one, settings), CANNOT_START) for one in opens]
+
+
+def _prepare(settings: Settings) -> None:
+    """Migrate the store and make the secrets, once, before two processes look for them."""
+    open_store(settings).database.close()
+    management_token(settings)
