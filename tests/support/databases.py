@@ -26,8 +26,9 @@ class Databases:
     def __init__(self, server: Server, template: str) -> None:
         self._server = server
         self._template = template
-        self._shape = self._read(server.url(template), _SHAPE)
         self._free: list[str] = []
+        with psycopg.connect(server.url(template)) as connection:
+            self._shape = _read(connection, _SHAPE)
 
     @contextlib.contextmanager
     def one(self) -> Iterator[str]:
@@ -35,17 +36,19 @@ class Databases:
         url = self._free.pop() if self._free else self._server.make_database(self._template)
         yield url
         with contextlib.suppress(psycopg.Error):  # somebody still uses it, or it is not there any more
-            if self._read(url, _SHAPE) == self._shape:
-                self._empty(url)
+            if self._is_emptied(url):
                 self._free.append(url)
 
-    @staticmethod
-    def _read(url: str, sql: str) -> list[tuple[str, ...]]:
+    def _is_emptied(self, url: str) -> bool:
+        """Empty it, in one connection, as each costs as much as all that is done in it; tell whether that is enough."""
         with psycopg.connect(url) as connection:
-            return connection.execute(sql.encode()).fetchall()
-
-    def _empty(self, url: str) -> None:
-        with psycopg.connect(url) as connection:
+            if _read(connection, _SHAPE) != self._shape:
+                return False
             connection.execute("SET lock_timeout = '1s'")
-            for (table,) in self._read(url, f"{_TABLES} ORDER BY tablename = 'project'"):
+            for (table,) in _read(connection, f"{_TABLES} ORDER BY tablename = 'project'"):
                 connection.execute(f"DELETE FROM {table}".encode())  # noqa: S608 - a table's name
+        return True
+
+
+def _read(connection: psycopg.Connection, sql: str) -> list[tuple[str, ...]]:
+    return connection.execute(sql.encode()).fetchall()
