@@ -12,16 +12,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 
-class Conversation:
-    """A WebSocket through the proxy, held at both ends."""
-
-    def __init__(self, client: ClientConnection, upstream: ServerConnection) -> None:
-        self.client = client
-        self.upstream = upstream
-
-
 @asynccontextmanager
-async def conversation(tmp_path: Path) -> AsyncIterator[Conversation]:
+async def conversation(tmp_path: Path) -> AsyncIterator[tuple[ClientConnection, ServerConnection]]:
+    """Open a WebSocket through the proxy, and hold it at both ends: the client's and the upstream's."""
     opened: asyncio.Queue[ServerConnection] = asyncio.Queue()
 
     async def hold(upstream: ServerConnection) -> None:
@@ -33,7 +26,7 @@ async def conversation(tmp_path: Path) -> AsyncIterator[Conversation]:
         async with running(tmp_path, f"http://127.0.0.1:{port}") as proxy:
             headers = {"Authorization": f"Bearer {proxy.token.value}"}
             async with connect(f"ws://127.0.0.1:{proxy.port}/v1/realtime", additional_headers=headers) as client:
-                yield Conversation(client, await asyncio.wait_for(opened.get(), DEADLINE))
+                yield client, await asyncio.wait_for(opened.get(), DEADLINE)
             assert len(proxy.exchanges) == 0
 
 
@@ -50,22 +43,14 @@ async def messages(connection: ClientConnection | ServerConnection) -> AsyncIter
             yield await connection.recv()
 
 
-def test_an_upstream_that_is_cut_is_cut_for_the_client(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", ["client", "upstream"])
+def test_what_is_cut_at_one_side_is_cut_at_the_other(tmp_path: Path, cut: str) -> None:
     async def main() -> None:
-        async with conversation(tmp_path) as held:
-            await held.upstream.send("the last word")
-            held.upstream.transport.close()
-            assert await ending(held.client) == (["the last word"], CloseCode.ABNORMAL_CLOSURE)
-
-    run(main())
-
-
-def test_a_client_that_is_cut_is_cut_for_the_upstream(tmp_path: Path) -> None:
-    async def main() -> None:
-        async with conversation(tmp_path) as held:
-            await held.client.send("the last word")
-            held.client.transport.close()
-            assert await ending(held.upstream) == (["the last word"], CloseCode.ABNORMAL_CLOSURE)
+        async with conversation(tmp_path) as (client, upstream):
+            one, other = (client, upstream) if cut == "client" else (upstream, client)
+            await one.send("the last word")
+            one.transport.close()
+            assert await ending(other) == (["the last word"], CloseCode.ABNORMAL_CLOSURE)
 
     run(main())
 
@@ -73,9 +58,9 @@ def test_a_client_that_is_cut_is_cut_for_the_upstream(tmp_path: Path) -> None:
 @pytest.mark.parametrize("code", [CloseCode.NORMAL_CLOSURE, CloseCode.GOING_AWAY, CloseCode.INTERNAL_ERROR, 4000])
 def test_a_close_frame_passes(tmp_path: Path, code: int) -> None:
     async def main() -> None:
-        async with conversation(tmp_path) as held:
-            await held.upstream.send("the last word")
-            await held.upstream.close(code)
-            assert await ending(held.client) == (["the last word"], code)
+        async with conversation(tmp_path) as (client, upstream):
+            await upstream.send("the last word")
+            await upstream.close(code)
+            assert await ending(client) == (["the last word"], code)
 
     run(main())
