@@ -1,9 +1,11 @@
-"""The command `llm-proxy`: `commands` has its commands, one file each says what a command does.
+"""The command `llm-proxy`: `commands` has its commands, and what they do is in the other files.
 
-processes     what is started, on which `ports`
-supervisor    keeps processes running: a `place` holds one after another, each a `child`
-demo          all of it before a demo upstream (`demo_upstream`)
-rotation, migration, backup, copying      what is done to the store
-usage, requests, reading, table           what is read from the ledger, and how it is shown
-options       the times, ids and groups that these are asked for
+    processes     what is started, on which `ports`
+    supervisor    keeps processes running: a `place` holds one after another, each a `child`
+    demo          all of it before a demo upstream (`demo_upstream`)
+    rotation, migration, backup, copying      what is done to the store
+    usage, requests, reading, table           what is read from the ledger, and how it is shown
+    options       the times, ids and groups that the ledger's commands are asked for
+
+This text alone is here, so that the demo upstream starts without the others.
 """
