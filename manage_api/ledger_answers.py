@@ -71,6 +71,7 @@ def ledger_row(record: RequestRecord) -> JSONObject:
     return {
         "id": record.id,
         "upstream_request_id": record.upstream_request_id,
+        "session_id": record.session_id,
         "started_at": to_rfc3339_exact(record.started_at),
         "project_id": record.project_id,
         "token_id": record.token_id,

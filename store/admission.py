@@ -63,10 +63,10 @@ class _Name(NamedTuple):
 
 
 class _Claim(NamedTuple):
-    """A request that wants to be admitted."""
+    """A request that wants to be admitted; without an opening one that is paid for, and is checked again only."""
 
     name: _Name
-    opening: Opening
+    opening: Opening | None
 
 
 class _Row(NamedTuple):
@@ -112,6 +112,13 @@ class Admission:
         """Count one more request of a token that is known by its public id, as for a replay. Raises as `admit` does."""
         return await self._admit(_Name("id", token_id), opening)
 
+    async def check_again(self, token_id: str) -> None:
+        """Check that a token may still make a request which it has paid for. Nothing is counted.
+
+        Raises as `admit` does, except RateLimitExceeded: a token that is used up has paid.
+        """
+        await self._writer.submit(_Claim(_Name("id", token_id), None))
+
     async def check(self) -> None:
         """Find out whether requests could be admitted now, the way they are. Raises StoreUnavailable."""
         await self._writer.submit(None)
@@ -153,7 +160,7 @@ class Admission:
             self._database.touch()
         return [next(outcomes) if item else None for item in items]
 
-    def _outcomes(self, claims: Sequence[_Claim]) -> list[Admitted | GatewayError]:
+    def _outcomes(self, claims: Sequence[_Claim]) -> list[Admitted | GatewayError | None]:
         now, rows = self._locked_rows({claim.name for claim in claims})
         batch = _Batch(self._vault, rows, now)
         outcomes = [batch.decide(claim) for claim in claims]
@@ -197,12 +204,13 @@ class _Batch:
         self._now = now
         self._api_keys: dict[str, str] = {}
 
-    def decide(self, claim: _Claim) -> Admitted | GatewayError:
+    def decide(self, claim: _Claim) -> Admitted | GatewayError | None:
         row = self._rows.get(claim.name)
         if row is None:
             return InvalidToken()
-        refusal = self._refusal(row)
-        if refusal is not None:
+        opening = claim.opening
+        refusal = self._refusal(row) or (self._quota_refusal(row) if opening else None)
+        if refusal is not None or opening is None:
             return refusal
         try:
             api_key = self._api_key(row)
@@ -211,7 +219,6 @@ class _Batch:
             _log.error("%s Replace it: PATCH the project's api_key.", fault)
             return GatewayError(fault)
         self.counts[row.token_id] += 1
-        opening = claim.opening
         opened = Opened(opening.request_id, self._now, row.project_id, row.token_id, opening.endpoint)
         self.opened.append((opening, opened))
         return Admitted(opened, row.project_name, api_key)
@@ -223,6 +230,9 @@ class _Batch:
             return TokenExpired()
         if not row.project_is_active:
             return ProjectInactive()
+        return None
+
+    def _quota_refusal(self, row: _Row) -> GatewayError | None:
         if row.max_requests and row.request_count + self.counts[row.token_id] >= row.max_requests:
             return RateLimitExceeded()
         return None

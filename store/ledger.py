@@ -34,7 +34,7 @@ _OPENED = {
     "id": "TEXT",
     "instance_id": "TEXT",
     "started_at": "BIGINT",
-    **dict.fromkeys(("project_id", "token_id", "method", "path", "endpoint"), "TEXT"),
+    **dict.fromkeys(("project_id", "token_id", "method", "path", "endpoint", "session_id"), "TEXT"),
 }
 _OPEN = f"INSERT INTO request ({', '.join(_OPENED)})"
 _SETTLED = {
@@ -58,12 +58,16 @@ _SETTLED_BY_OTHERS = "duration_ms IS NULL"
 
 
 class Opening(NamedTuple):
-    """What is known of a request when it is admitted. The endpoint is its path without ids."""
+    """What is known of a request when it is admitted. The endpoint is its path without ids.
+
+    `session_id` is the request id of the WebSocket's opening, where the request is a further response over it.
+    """
 
     request_id: str
     method: str
     path: str
     endpoint: str
+    session_id: str | None = None
 
 
 class Opened(NamedTuple):
@@ -126,7 +130,7 @@ class Ledger:
         values = [
             (
                 *(opened.request_id, instance_id, opened.started_at, opened.project_id, opened.token_id),
-                *(opening.method, storable(masked(opening.path)), storable(opening.endpoint)),
+                *(opening.method, storable(masked(opening.path)), storable(opening.endpoint), opening.session_id),
             )
             for opening, opened in rows
         ]

@@ -84,6 +84,7 @@ class Request(Model):
     method = TextField()
     path = TextField()
     endpoint = TextField()
+    session_id = IdField(null=True)
     settled_at = BigIntegerField(null=True)
     usage_source = TextField(null=True)
     upstream_request_id = TextField(null=True)

@@ -70,6 +70,7 @@ class RequestRecord:
 
     id: str
     upstream_request_id: str | None
+    session_id: str | None
     started_at: int
     project_id: str
     token_id: str

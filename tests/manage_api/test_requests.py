@@ -11,6 +11,7 @@ from store.usage import Source
 COLUMNS = {
     "usage_source": Source.OBSERVED,
     "upstream_request_id": "req_1",
+    "session_id": None,
     "model_asked": "gpt-4o",
     "model": "gpt-4o-2024-08-06",
     "streamed": True,
@@ -39,6 +40,7 @@ def test_a_row(client: FlaskClient, store: Store) -> None:
         {
             "id": row["id"],
             "upstream_request_id": "req_1",
+            "session_id": None,
             "started_at": "2024-10-04T12:00:00.000005Z",
             "project_id": PROJECT_ID,
             "token_id": TOKEN_ID,

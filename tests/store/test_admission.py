@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from types import NoneType
 
 import pytest
 from support.processes import DEADLINE, ROOT, clean_environment
@@ -224,6 +225,37 @@ def test_a_token_is_admitted_again_by_its_public_id_and_counted_alike(store: Sto
     assert [isinstance(other, Admitted) and other.api_key for other in others[:2]] == [first.api_key] * 2
     assert [type(other) for other in others[2:]] == [RateLimitExceeded, InvalidToken, InvalidToken]
     assert count_of(store, token) == 3
+
+
+@pytest.mark.parametrize(("spoil", "refusal"), REFUSALS[1:])
+def test_a_paid_request_is_checked_again_and_not_counted(
+    store: Store, admission: Admission, spoil: Callable[[Store, TokenRecord], None], refusal: type[GatewayError]
+) -> None:
+    token = make_token(store, max_requests=1)
+    admit(admission, token.value)
+    asyncio.run(admission.check_again(token.id))
+    assert count_of(store, token) == len(rows(store, "request")) == 1
+    spoil(store, token)
+    with pytest.raises(refusal):
+        asyncio.run(admission.check_again(token.id))
+
+
+def test_a_paid_request_in_a_batch_changes_nothing_for_the_others(store: Store, admission: Admission) -> None:
+    token = make_token(store, max_requests=2)
+
+    async def all_at_once() -> list[Admitted | BaseException | None]:
+        return await asyncio.gather(
+            admission.admit(token.value, opening()),
+            admission.check_again(token.id),
+            admission.admit(token.value, opening()),
+            admission.admit(token.value, opening()),
+            admission.check_again(token.id),
+            return_exceptions=True,
+        )
+
+    outcomes = asyncio.run(all_at_once())
+    assert [type(outcome) for outcome in outcomes] == [Admitted, NoneType, Admitted, RateLimitExceeded, NoneType]
+    assert count_of(store, token) == 2
 
 
 def test_requests_of_one_batch_are_decided_in_the_order_of_arrival(store: Store, admission: Admission) -> None:

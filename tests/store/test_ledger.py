@@ -62,6 +62,18 @@ def test_an_open_row_holds_what_is_known_at_the_admission(store: Store, ledger: 
     }
 
 
+def test_a_row_names_the_websocket_that_it_belongs_to(store: Store, ledger: Ledger) -> None:
+    first, further = opening("/v1/realtime"), opening("/v1/realtime")
+    further = further._replace(session_id=first.request_id)
+    opened = [(row, Opened(row.request_id, 1, PROJECT, TOKEN, row.endpoint)) for row in (first, further)]
+    with store.database.write():
+        ledger.open(INSTANCE, opened)
+    assert {row["id"]: row["session_id"] for row in rows(store, "request")} == {
+        first.request_id: None,
+        further.request_id: first.request_id,
+    }
+
+
 def test_a_settled_row_holds_what_became_of_it_and_its_price(store: Store, ledger: Ledger) -> None:
     opened = open_row(store, ledger)
     before = clock.now()
