@@ -13,6 +13,9 @@
 `metering/` reads the usage from a copy of the bytes of a request and its answer, however they are coded
 (`content_coding.py`), and counts what told none, in a process of its own. `endpoints.py` takes the ids out of paths.
 
+Over a WebSocket `websocket_session.py` admits each response as a request is, and `websocket_events.py` reads which
+events ask for one, begin one or end one.
+
 `web/` looks on where mitmproxy is mitmweb: comments, copies of streamed bodies, and conversations as text
 (`conversation/`). `websocket_frames.py` bounds what mitmproxy keeps of a WebSocket; `sse.py` decodes event streams.
 

@@ -8,6 +8,8 @@ from mitmproxy import http
 from addon import edge
 from addon.exchange import Exchange
 from addon.seams.log_records import without_bytes
+from addon.websocket_session import Turn
+from store.errors import GatewayError
 from store.tokens import masked
 
 _log = logging.getLogger(__name__)
@@ -21,12 +23,38 @@ def write(flow: http.HTTPFlow, exchange: Exchange) -> None:
         _log.log(level, "request", extra={name: value for name, value in fields.items() if value is not None})
 
 
+def write_turn(flow: http.HTTPFlow, exchange: Exchange, turn: Turn) -> None:
+    """Log a response over a WebSocket that has a row of its own, and has ended."""
+    if turn.opened is not None:
+        duration = round((time.monotonic() - turn.admitted) * 1000)
+        _write_response(flow, exchange, turn.opened.request_id, status=turn.status, duration_ms=duration)
+
+
+def write_refused_turn(flow: http.HTTPFlow, exchange: Exchange, request_id: str, refusal: GatewayError) -> None:
+    """Log a response over a WebSocket that was refused."""
+    _write_response(flow, exchange, request_id, status=refusal.status, code=refusal.code)
+
+
+def _write_response(flow: http.HTTPFlow, exchange: Exchange, request_id: str, **told: object) -> None:
+    opened = exchange.opened
+    fields = {
+        "request_id": request_id,
+        "session_id": exchange.request_id,
+        "method": flow.request.method,
+        "path": _path(flow.request),
+        "token_id": opened.token_id if opened else None,
+        "project_id": opened.project_id if opened else None,
+        **told,
+    }
+    _log.info("request", extra={name: value for name, value in fields.items() if value is not None})
+
+
 def _fields(flow: http.HTTPFlow, exchange: Exchange) -> dict[str, object]:
     refusal, response = exchange.refusal, flow.response
     return {
         "request_id": exchange.request_id,
         "method": flow.request.method,
-        "path": masked(edge.path_of(flow.request).decode("latin-1").encode("unicode_escape").decode()),
+        "path": _path(flow.request),
         "status": refusal.status if refusal else response.status_code if response else None,
         "code": refusal.code if refusal else None,
         "error": without_bytes(flow.error.msg) if flow.error else None,
@@ -34,3 +62,7 @@ def _fields(flow: http.HTTPFlow, exchange: Exchange) -> dict[str, object]:
         "project_id": exchange.opened.project_id if exchange.opened else None,
         "duration_ms": round((time.monotonic() - exchange.started) * 1000),
     }
+
+
+def _path(request: http.Request) -> str:
+    return masked(edge.path_of(request).decode("latin-1").encode("unicode_escape").decode())

@@ -54,6 +54,21 @@ def note_used(flow: http.HTTPFlow, metered: Metered) -> None:
     flow.metadata[_USED] = [metered.model, units.get("input_tokens"), units.get("output_tokens")]
 
 
+def add_used(flow: http.HTTPFlow, metered: Metered) -> None:
+    """Note on a WebSocket's flow what one more of its responses took, beside what those before it did."""
+    before, units = used(flow), metered.units
+    flow.metadata[_USED] = [
+        metered.model or before.model,
+        _sum(before.input, units.get("input_tokens")),
+        _sum(before.output, units.get("output_tokens")),
+    ]
+
+
+def _sum(*known: int | None) -> int | None:
+    counts = [count for count in known if count is not None]
+    return sum(counts) if counts else None
+
+
 def used(flow: http.HTTPFlow) -> Used:
     """Return which model answered, and what it took, as far as that is known."""
     return Used(*flow.metadata.get(_USED, (None, None, None)))

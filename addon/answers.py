@@ -1,4 +1,4 @@
-"""The answers that the proxy gives itself: errors, its health, and whether it is ready."""
+"""The messages that the proxy makes itself: errors, its health, whether it is ready, and events over a WebSocket."""
 
 import json
 
@@ -6,6 +6,7 @@ from mitmproxy import http
 
 from store import health as reports
 from store.errors import GatewayError
+from store.ids import new_request_id
 
 REQUEST_ID = "X-LLM-Proxy-Request-Id"
 UPSTREAM_REQUEST_ID = "X-Request-ID"
@@ -18,6 +19,26 @@ def error(cause: GatewayError, request_id: str, method: str) -> http.Response:
     for name, value in cause.headers.items():
         response.headers[name] = value
     return response
+
+
+def error_event(cause: GatewayError, request_id: str, event_id: str, lane: str) -> str:
+    """Return the event that refuses a response over a WebSocket: an `error` of the Realtime and Responses APIs.
+
+    `event_id` and `lane` are those of the client's event that is refused; empty where there is none.
+    """
+    event = {
+        "type": "error",
+        "event_id": f"event_{request_id}",
+        "status": cause.status,
+        "error": {**cause.detail(), "event_id": event_id or None},
+    }
+    return json.dumps({**event, "stream_id": lane} if lane else event)
+
+
+def cancel_event(response_id: str) -> tuple[str, str]:
+    """Return the event that cancels a response of the Realtime API, and its id before it."""
+    event_id = f"event_{new_request_id()}"
+    return event_id, json.dumps({"type": "response.cancel", "event_id": event_id, "response_id": response_id})
 
 
 def health(request_id: str, method: str) -> http.Response:

@@ -11,6 +11,7 @@ from mitmproxy import http
 
 from addon import streaming
 from addon.metering.meter import Meter
+from addon.websocket_session import WebSocketSession
 from store.errors import GatewayError
 from store.ids import new_request_id
 from store.ledger import Opened
@@ -48,6 +49,8 @@ class Exchange:
     """Its row in the ledger, once it is admitted."""
     meter: Meter | None = None
     """What reads along, once it is admitted."""
+    session: WebSocketSession | None = None
+    """What admits the responses over a WebSocket, once it is open."""
     grant: Grant | None = None
     checked: object = None
     """What the edge has seen of the request, and let pass (`edge.seen`)."""
@@ -88,7 +91,7 @@ class Exchange:
         self.answered = time.monotonic()
         self.status = response.status_code
         self.streamed = streaming.is_streamed_answer(response)
-        self.upstream_request_id = self._plain(response.headers.get("x-request-id", ""))
+        self.upstream_request_id = self.plain(response.headers.get("x-request-id", ""))
         if self.meter and response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             self.meter.begin_socket()
         elif self.meter:
@@ -102,8 +105,14 @@ class Exchange:
                 self.meter.feed_answer(response.raw_content or b"")
             self.meter.end_answer()
 
-    def _plain(self, request_id: str) -> str | None:
-        """Return an upstream's request id for the ledger; a header may hold anything, the key too."""
+    def end_session(self) -> None:
+        """Take note that the WebSocket has ended, if it is one."""
+        session, self.session = self.session, None
+        if session is not None:
+            session.end()
+
+    def plain(self, request_id: str) -> str | None:
+        """Return an upstream's id for the ledger; None for no plain word, as it may be anything, the key too."""
         is_secret = self.grant is not None and self.grant.api_key in request_id
         return request_id if _ID.fullmatch(request_id) and not is_secret else None
 
@@ -142,6 +151,7 @@ class Exchanges:
         """End an exchange and forget its secrets. Returns it the first time, None from then on."""
         exchange = self._by_flow.pop(flow_id, None)
         if exchange is not None:
+            exchange.end_session()
             exchange.token = exchange.grant = None
         if not self._by_flow:
             self._none_left.set()

@@ -10,6 +10,7 @@ import functools
 import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
 from typing import TypeGuard
 
 from mitmproxy import connection, ctx, http
@@ -33,11 +34,12 @@ from addon.seams import (
     option_values,
     replay,
     upstream_codec,
-    websocket_ends,
+    websocket_layer,
 )
 from addon.seams.client_codec import MALFORMED
 from addon.settling import Settling
 from addon.tap import Tap
+from addon.websocket_session import Account, Turn, WebSocketSession
 from store import lifecycle
 from store.admission import Admission
 from store.errors import DestinationRefused, GatewayError, InvalidRequest, ServiceUnavailable
@@ -106,7 +108,7 @@ class Gateway:
         contexts.install()
         kills.install()
         upstream_codec.install()
-        websocket_ends.install()
+        websocket_layer.install(self._exchanges)
         replay.install(self._exchanges, self._settings)
         needed = {name: value for name, value in _OPTIONS.items() if name in ctx.options}
         ctx.options.update(**needed, tcp_timeout=self._last_resort())
@@ -203,6 +205,8 @@ class Gateway:
         if not wire.is_answer(response, flow.request):
             raise ServiceUnavailable
         exchange.begin_answer(response)
+        if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            exchange.session = self._session(flow, exchange)
         answers.add_request_ids(response.headers, exchange.request_id)
         response.headers[answers.REMOTE_DURATION] = str(round((exchange.answered - exchange.sent) * 1000))
         response.stream = Tap(exchange.watch_answer) if exchange.streamed else False
@@ -215,12 +219,15 @@ class Gateway:
         if flow.websocket is None:
             self._end(flow)
 
-    def websocket_message(self, flow: http.HTTPFlow) -> None:
-        """Read along what is said over a WebSocket."""
-        exchange = self._exchanges.get(flow.id)
-        if exchange and exchange.meter and flow.websocket:
-            message = flow.websocket.messages[-1]
-            exchange.meter.feed_message(message.content, from_client=message.from_client, is_text=message.is_text)
+    async def websocket_message(self, flow: http.HTTPFlow) -> None:
+        """Admit what is said over a WebSocket and asks for a response, or begins one; read along."""
+        if flow.websocket is None:
+            return
+        message, exchange = flow.websocket.messages[-1], self._exchanges.get(flow.id)
+        if exchange is None or exchange.session is None:
+            message.drop()  # it has ended, and nothing would account for it
+        else:
+            await exchange.session.take(message)
 
     def websocket_end(self, flow: http.HTTPFlow) -> None:
         """End the exchange: the WebSocket is closed."""
@@ -270,6 +277,23 @@ class Gateway:
         exchange.begin_metering(admitted.opened, flow.request)
         annotations.write(flow, admitted)
 
+    def _session(self, flow: http.HTTPFlow, exchange: Exchange) -> WebSocketSession | None:
+        if exchange.opened is None or exchange.meter is None:
+            return None
+        opening = _opening(flow.request, exchange.request_id)
+        return WebSocketSession(
+            Account(exchange.opened, opening.method, opening.path),
+            exchange.meter,
+            self._admission,
+            functools.partial(self._end_turn, flow, exchange),
+            functools.partial(access_log.write_refused_turn, flow, exchange),
+        )
+
+    def _end_turn(self, flow: http.HTTPFlow, exchange: Exchange, turn: Turn) -> None:
+        """End a response over a WebSocket that has a row of its own."""
+        annotations.add_used(flow, self._settling.settle_turn(exchange, turn))
+        access_log.write_turn(flow, exchange, turn)
+
     def _longest_wait(self) -> float:
         """Return the seconds after which a request has gone upstream, or never will."""
         return self._settings.store_timeout + self._settings.connect_timeout + 1
@@ -281,7 +305,11 @@ class Gateway:
     def _end(self, flow: http.HTTPFlow) -> None:
         exchange = self._exchanges.close(flow.id)
         if exchange is not None:
-            annotations.note_used(flow, self._settling.settle(exchange))
+            metered = self._settling.settle(exchange)
+            if flow.websocket is None:
+                annotations.note_used(flow, metered)
+            else:
+                annotations.add_used(flow, metered)
             access_log.write(flow, exchange)
 
     def _end_all(self, flow_ids: Sequence[str]) -> None:

@@ -11,8 +11,9 @@ from addon.exchange import Exchange
 from addon.metering.estimator import Estimator
 from addon.metering.meter import Meter
 from addon.metering.question import Question
+from addon.websocket_session import Turn
 from store.admission import Admission
-from store.ledger import Outcome, Settlement
+from store.ledger import Opened, Outcome, Settlement
 from store.usage import Metered, Source
 
 _log = logging.getLogger(__name__)
@@ -31,8 +32,17 @@ class Settling:
         if exchange.opened is None:
             return Metered()
         meter, exchange.meter = exchange.meter, None  # its flow may stay in mitmweb for long
+        return self._settle(exchange.opened, meter, _outcome(exchange, meter))
+
+    def settle_turn(self, exchange: Exchange, turn: Turn) -> Metered:
+        """Settle a response over a WebSocket that has a row of its own. Returns what it told."""
+        if turn.opened is None:
+            return Metered()
+        return self._settle(turn.opened, turn.meter, _outcome_of_turn(exchange, turn))
+
+    def _settle(self, opened: Opened, meter: Meter | None, outcome: Outcome) -> Metered:
         metered = meter.read() if meter else Metered()
-        settlement = Settlement(exchange.opened, _outcome(exchange, meter), metered)
+        settlement = Settlement(opened, outcome, metered)
         question = meter.open_question() if meter and metered.source is Source.UNKNOWN else None
         if question is None:
             self._admission.settle(settlement)
@@ -72,6 +82,19 @@ def _outcome(exchange: Exchange, meter: Meter | None) -> Outcome:
         request_bytes=meter.request_bytes if meter else None,
         response_bytes=meter.response_bytes if meter and (exchange.streamed or exchange.ended) else None,
         upstream_request_id=exchange.upstream_request_id,
+        upstream=exchange.upstream,
+    )
+
+
+def _outcome_of_turn(exchange: Exchange, turn: Turn) -> Outcome:
+    return Outcome(
+        status=turn.status or exchange.status,
+        streamed=True,
+        duration_ms=_milliseconds(turn.admitted, time.monotonic()),
+        first_byte_ms=_milliseconds(turn.admitted, turn.began) if turn.began else None,
+        request_bytes=turn.meter.request_bytes,
+        response_bytes=turn.meter.response_bytes,
+        upstream_request_id=exchange.plain(turn.response_id),
         upstream=exchange.upstream,
     )
 

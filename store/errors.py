@@ -70,8 +70,11 @@ class GatewayError(Exception):
         """
         if self.status in {403, 503}:
             return self.body()
-        detail = {"message": self.message, "type": self._openai_type(), "param": None, "code": self.code}
-        return {"error": detail, "code": self.code, "message": self.message}
+        return {"error": self.detail(), "code": self.code, "message": self.message}
+
+    def detail(self) -> ErrorBody:
+        """Return the object that OpenAI's SDKs read as the error of an answer, or of an event."""
+        return {"message": self.message, "type": self._openai_type(), "param": None, "code": self.code}
 
     def _openai_type(self) -> str:
         if self.status >= 500:  # noqa: PLR2004 - a status class

@@ -63,6 +63,7 @@ class Meter:
         self.request_bytes = 0
         """Bytes of the body that came, or of the client's messages."""
         self.response_bytes = 0
+        self._method = method
         self._endpoint = endpoint
         self._re_reads = method in _RE_READING or endpoint.endswith(_RE_READ)
         self._query_model = model_name(query_model)
@@ -121,6 +122,13 @@ class Meter:
     def begin_socket(self) -> None:
         """Take that the answer is a 101: a WebSocket."""
         self._session = Session(self._endpoint, self._query_model)
+
+    def for_next_response(self) -> "Meter":
+        """Return a meter for one more response over the same WebSocket, which knows the models that this one knows."""
+        meter = Meter(self._method, self._endpoint, self._query_model)
+        told = None if self._session is None else self._session.model
+        meter._session = Session(self._endpoint, self._query_model, told)
+        return meter
 
     @_guarded(None)
     def feed_message(self, content: bytes, *, from_client: bool, is_text: bool) -> None:

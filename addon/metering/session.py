@@ -1,4 +1,4 @@
-"""A WebSocket: Realtime, or Responses. Each response of it tells its usage, and the sums of each model are kept."""
+"""A WebSocket (Realtime, Responses) or one response over it: the usages that it tells, summed by their models."""
 
 from addon.conversation.fields import Fields, fields, text
 from addon.metering.names import model_name, tier_name
@@ -25,12 +25,12 @@ _MARKS = (b'"usage"', b"response.created", b"session.created", b"session.updated
 
 
 class Session:
-    """Reads the messages of one WebSocket."""
+    """Reads messages of one WebSocket. `model` is the one that its session tells, or the one that is asked for."""
 
-    def __init__(self, endpoint: str, query_model: str | None) -> None:
+    def __init__(self, endpoint: str, query_model: str | None, model: str | None = None) -> None:
         self.model_asked = query_model
+        self.model = model or query_model
         self._endpoint = endpoint
-        self._model = query_model
         self._transcription_model: str | None = None
         self._sums: dict[tuple[str | None, str | None], Units] = {}
         self._asked: list[str] = []
@@ -55,7 +55,7 @@ class Session:
         """Return the sums so far: a part of the truth where a response is under way, or told no usage."""
         consumptions = tuple(Consumption(model, units, tier) for (model, tier), units in self._sums.items())
         if not consumptions:
-            return Metered(model_asked=self.model_asked, model=self._model)
+            return Metered(model_asked=self.model_asked, model=self.model)
         is_partial = self._is_partial or bool(self._under_way or self._asked)
         source = Source.ESTIMATED if is_partial else Source.OBSERVED
         return Metered(source, consumptions, self.model_asked, consumptions[-1].model)
@@ -67,7 +67,7 @@ class Session:
             return None
         return Question(
             self._endpoint,
-            self._model or self.model_asked,
+            self.model or self.model_asked,
             model_asked=self.model_asked,
             request=self._request,
             events=joined(transcript.events),
@@ -105,7 +105,7 @@ class Session:
             self._is_partial = True
 
     def _take_session(self, session: Fields) -> None:
-        self._model = model_name(session.get("model")) or self._model
+        self.model = model_name(session.get("model")) or self.model
         transcription = fields(fields(fields(session, "audio"), "input"), "transcription")
         told = transcription or fields(session, "input_audio_transcription")
         self._transcription_model = model_name(told.get("model"))
@@ -118,11 +118,11 @@ class Session:
         del self._asked[:1]
         if len(self._under_way) < _MAX_UNDER_WAY:
             self._under_way.add(_id(response, "id"))
-        self._model = model_name(response.get("model")) or self._model
+        self.model = model_name(response.get("model")) or self.model
 
     def _end(self, response: Fields) -> None:
         self._under_way.discard(_id(response, "id"))
-        model = model_name(response.get("model")) or self._model or self.model_asked
+        model = model_name(response.get("model")) or self.model or self.model_asked
         self._add(model, tier_name(response.get("service_tier")), units_of(fields(response, "usage")))
         self._transcript = self._new_transcript()
 

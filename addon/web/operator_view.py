@@ -54,6 +54,10 @@ class OperatorView:
         _put_copy(flow, "response", ended=True)
         comment.write(flow)
 
+    def websocket_end(self, flow: http.HTTPFlow) -> None:
+        """Write what the responses over a WebSocket took together."""
+        comment.write(flow)
+
     def error(self, flow: http.HTTPFlow) -> None:
         """Put on the flow what came until it broke off."""
         _put_copy(flow, "request", ended=False)

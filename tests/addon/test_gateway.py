@@ -11,12 +11,13 @@ from mitmproxy.addons.onboarding import Onboarding
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow
-from mitmproxy.websocket import WebSocketData
+from mitmproxy.websocket import WebSocketData, WebSocketMessage
 from support.processes import DEADLINE
 from support.requests import UPGRADE, make_request, make_response
 from support.stores import API_KEY, UNKNOWN_TOKEN, changed, foreign_lock, make_settings, make_token, opened, set_columns
+from wsproto.frame_protocol import Opcode
 
-from addon import access_log, answers
+from addon import access_log, annotations, answers
 from addon.gateway import Gateway
 from addon.tap import Tap
 from store.admission import Admission
@@ -448,6 +449,55 @@ def test_a_websocket_ends_with_its_close_and_not_with_its_handshake(
         bench.gateway.websocket_end(http_flow)
         assert len(bench.exchanges) == 0
 
+    run(settings, store, test)
+
+
+async def say(bench: Bench, http_flow: http.HTTPFlow, *, from_client: bool, **event: object) -> WebSocketMessage:
+    assert http_flow.websocket is not None
+    message = WebSocketMessage(Opcode.TEXT, from_client, json.dumps(event).encode())
+    http_flow.websocket.messages.append(message)
+    await bench.gateway.websocket_message(http_flow)
+    return message
+
+
+def test_each_further_response_over_a_websocket_has_a_row_and_a_line_in_the_log(
+    settings: Settings, store: Store, token: TokenRecord, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test(bench: Bench) -> None:
+        http_flow = await bench.send(*UPGRADE, token=token.value, path="/v1/realtime?model=gpt-realtime")
+        exchange = bench.exchanges.get(http_flow.id)
+        assert exchange is not None
+        exchange.sent = 1.0
+        http_flow.response = make_response(status=101)
+        await bench.gateway.responseheaders(http_flow)
+        http_flow.websocket = WebSocketData()
+        bench.gateway.response(http_flow)
+        for name in ("first", "second"):
+            await say(bench, http_flow, from_client=True, type="response.create")
+            await say(bench, http_flow, from_client=False, type="response.created", response={"id": name})
+            done = {"id": name, "usage": {"input_tokens": 3, "output_tokens": 5}}
+            await say(bench, http_flow, from_client=False, type="response.done", response=done)
+        set_columns(store, "token", token.id, max_requests=1)
+        refused = await say(bench, http_flow, from_client=True, type="response.create")
+        bench.gateway.websocket_end(http_flow)
+        late = await say(bench, http_flow, from_client=True, type="response.create")
+        assert (refused.dropped, late.dropped) == (True, True)
+        assert annotations.used(http_flow) == ("gpt-realtime", 6, 10)
+        assert exchange.session is None
+        lines = [vars(record) for record in caplog.records if record.message == "request"]
+        first = exchange.request_id
+        assert [line.get("session_id") for line in lines] == [first, first, None]
+        assert [line.get("code") for line in lines] == [None, "rate_limit_exceeded", None]
+        assert {line["token_id"] for line in lines} == {token.id}
+        await ledger_says(store, ["observed", "observed"])
+        with store.database.read():
+            rows = {row.session_id: row for row in Request.select()}
+        assert rows[None].id == first
+        further = rows[first]
+        assert (further.id, further.status, further.upstream_request_id) == (lines[0]["request_id"], 101, "second")
+        assert (further.input_tokens, further.output_tokens, further.endpoint) == (3, 5, "/v1/realtime")
+
+    caplog.set_level(logging.INFO, logger=access_log.__name__)
     run(settings, store, test)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 from support.gateway import Gateway, Proxy, bearer, on_each_store
+from support.talk import Talk
 from support.upstreams import DemoUpstream
 
 pytestmark = on_each_store
@@ -68,6 +69,19 @@ def test_a_limit_is_exact_over_several_proxies(gateway: Gateway, upstream: DemoU
     upstream.clear()
     token = gateway.make_token(max_requests=LIMIT)
     check_exact(gateway, upstream, token, send_all(gateway.proxies, token))
+
+
+def test_a_limit_is_exact_over_open_websockets(gateway: Gateway) -> None:
+    token = gateway.make_token(max_requests=LIMIT)
+
+    def talk(number: int) -> list[int]:
+        with Talk(gateway.proxies[number % len(gateway.proxies)].url) as client:
+            return [client.respond(token["token"]) for _ in range(REQUESTS // CONNECTIONS)]
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        statuses = Counter(status for statuses in pool.map(talk, range(CONNECTIONS)) for status in statuses)
+    assert statuses == {200: LIMIT, 429: REQUESTS - LIMIT}
+    assert gateway.token(token["id"])["request_count"] == LIMIT
 
 
 def test_unlimited_tokens_are_counted_as_exactly(gateway: Gateway, upstream: DemoUpstream) -> None:

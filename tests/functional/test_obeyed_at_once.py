@@ -1,12 +1,15 @@
 """What the management API has answered is obeyed by the next request: on a kept-alive connection, with a token that was
 just used, in another process; in each way to start, and on each store."""
 
+import contextlib
 from typing import Any, Self
 
 import httpx
 from support.gateway import Gateway, bearer, on_each_store
 from support.stores import set_columns
+from support.talk import Talk
 from support.upstreams import KEY, DemoUpstream
+from websockets.frames import CloseCode
 
 pytestmark = on_each_store
 
@@ -45,6 +48,17 @@ def test_a_revoke(gateway: Gateway) -> None:
         clients.check(401, "token_inactive")
         gateway.manage("PATCH", f"/manage/tokens/{clients.token['id']}", {"is_active": True}).raise_for_status()
         clients.check(200)
+
+
+def test_a_revoke_ends_an_open_websocket(gateway: Gateway) -> None:
+    token = gateway.make_token()
+    with contextlib.ExitStack() as stack:
+        talks = [stack.enter_context(Talk(proxy.url)) for proxy in gateway.proxies]
+        assert [talk.respond(token["token"]) for talk in talks] == [200] * len(talks)
+        assert gateway.manage("DELETE", f"/manage/tokens/{token['id']}").status_code == 204
+        assert [talk.respond(token["token"]) for talk in talks] == [401] * len(talks)
+        assert [talk.close_code() for talk in talks] == [CloseCode.POLICY_VIOLATION] * len(talks)
+        assert gateway.token(token["id"])["request_count"] == len(talks)
 
 
 def test_a_bulk_revoke(gateway: Gateway) -> None:

@@ -27,15 +27,20 @@ def client(gateway: Gateway, token: dict[str, Any]) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def spent(gateway: Gateway, token: dict[str, Any]) -> tuple[object, ...]:
-    """Return what the ledger says of the only request of a token, once it is settled."""
+def settled(gateway: Gateway, token: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the requests of a token, newest first, once they are settled."""
 
     def rows() -> list[dict[str, Any]]:
         found = gateway.manage("GET", f"/manage/requests?tokenId={token['id']}").raise_for_status()
         return list(found.json()["data"])
 
     wait_until(lambda: all(row["usage_source"] for row in rows()))
-    (row,) = rows()
+    return rows()
+
+
+def spent(gateway: Gateway, token: dict[str, Any]) -> tuple[object, ...]:
+    """Return what the ledger says of the only request of a token, once it is settled."""
+    (row,) = settled(gateway, token)
     return row["usage_source"], row["model"], row["input_tokens"], row["output_tokens"]
 
 
@@ -132,10 +137,35 @@ def test_realtime_over_a_websocket(gateway: Gateway, token: dict[str, Any]) -> N
     events, told = asyncio.run(converse(3))
     assert events[0] == "session.created"
     assert "response.output_text.delta" in events
-    assert gateway.token(token["id"])["request_count"] == 1
+    assert gateway.token(token["id"])["request_count"] == 3
     used = [(usage.input_tokens or 0, usage.output_tokens or 0) for usage in told if usage]
-    assert len(used) == 3
-    assert spent(gateway, token) == ("observed", "gpt-realtime", *map(sum, zip(*used, strict=True)))
+    *further, opening = settled(gateway, token)
+    rows = [opening, *reversed(further)]
+    assert [(row["input_tokens"], row["output_tokens"]) for row in rows] == used
+    assert [row["session_id"] for row in rows] == [None, opening["id"], opening["id"]]
+    assert {(row["usage_source"], row["model"], row["status"]) for row in rows} == {("observed", "gpt-realtime", 101)}
+
+
+def test_a_realtime_response_beyond_the_limit_is_an_error_event(gateway: Gateway) -> None:
+    async def converse(api_key: str) -> list[Any]:
+        base_url, websocket_url = f"{gateway.url}/v1", f"ws://127.0.0.1:{gateway.port}/v1"
+        client = openai.AsyncOpenAI(base_url=base_url, websocket_base_url=websocket_url, api_key=api_key)
+        events: list[Any] = []
+        async with client, client.realtime.connect(model="gpt-realtime") as connection:
+            await connection.response.create()
+            async for event in connection:
+                events.append(event)
+                if event.type == "response.done":
+                    await connection.response.create(event_id="mine")
+                elif event.type == "error":
+                    break
+        return events
+
+    token = gateway.make_token(max_requests=1)
+    *_, done, refused = asyncio.run(converse(token["token"]))
+    assert done.type == "response.done"
+    assert (refused.error.code, refused.error.event_id) == ("rate_limit_exceeded", "mine")
+    assert gateway.token(token["id"])["request_count"] == 1
 
 
 def test_a_wrong_token_is_the_sdks_own_error(gateway: Gateway) -> None:

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import NoneType
 
 import pytest
@@ -243,7 +243,7 @@ def test_a_paid_request_is_checked_again_and_not_counted(
 def test_a_paid_request_in_a_batch_changes_nothing_for_the_others(store: Store, admission: Admission) -> None:
     token = make_token(store, max_requests=2)
 
-    async def all_at_once() -> list[Admitted | BaseException | None]:
+    async def all_at_once() -> Sequence[object]:
         return await asyncio.gather(
             admission.admit(token.value, opening()),
             admission.check_again(token.id),

@@ -88,10 +88,12 @@ class Realtime(ApiHandler, WebSocketHandler):
 
     async def on_message(self, message: str | bytes) -> None:
         """Answer one event of the client."""
+        event: dict[str, Any] = {}
         try:
-            await self._answer(_parse(message))
+            event = _parse(message)
+            await self._answer(event)
         except ApiError as error:
-            await self.send_event("error", error={**error.body["error"], "event_id": None})
+            await self.send_event("error", error={**error.body["error"], "event_id": event.get("event_id")})
 
     async def send_event(self, kind: str, **fields: Any) -> None:
         """Send an event, to nobody if the client is gone."""

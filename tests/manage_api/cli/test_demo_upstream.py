@@ -399,7 +399,7 @@ def test_realtime_goes_on_after_a_wrong_event(demo: Demo) -> None:
     async def talk() -> list[RealtimeServerEvent]:
         async with async_client(demo) as client, client.realtime.connect(model="gpt-realtime") as connection:
             await connection.send_raw("no JSON")
-            await connection.input_audio_buffer.clear()
+            await connection.input_audio_buffer.clear(event_id="mine")
             await connection.conversation.item.create(item=say("still here"))
             return [await connection.recv() for _ in range(4)]
 
@@ -411,6 +411,7 @@ def test_realtime_goes_on_after_a_wrong_event(demo: Demo) -> None:
         "error",
         "conversation.item.added",
     ]
+    assert [event.error.event_id for event in events if event.type == "error"] == [None, "mine"]
 
 
 async def leave_after_one_word(demo: Demo, then: Callable[[], Any]) -> Any:

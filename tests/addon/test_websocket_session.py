@@ -1,0 +1,453 @@
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from mitmproxy.websocket import WebSocketMessage
+from support.stores import foreign_lock, make_settings, make_token, opened, opening, rows, set_columns
+from support.usages import REALTIME, RESPONSE, TRANSCRIPTION
+from wsproto.frame_protocol import CloseReason, Opcode
+
+from addon import websocket_events, websocket_session
+from addon.metering.meter import Meter
+from addon.metering.usage import units_of
+from addon.websocket_session import Account, Closing, Turn, WebSocketSession
+from store.admission import Admission
+from store.bootstrap import Store
+from store.projects import Projects
+from store.tokens import TokenRecord, Tokens
+from store.usage import Source
+
+if TYPE_CHECKING:
+    from store.errors import GatewayError
+
+REALTIME_PATH, RESPONSES_PATH = "/v1/realtime", "/v1/responses"
+INPUT = (units_of(REALTIME) or {})["input_tokens"]
+
+
+@pytest.fixture
+def store(tmp_path: Any) -> Iterator[Store]:
+    with opened(make_settings(tmp_path, store_timeout=0.3)) as store:
+        yield store
+
+
+class Bench:
+    """A session on a real store: its messages, and what it says and does."""
+
+    def __init__(self, store: Store, admission: Admission, token: TokenRecord, account: Account) -> None:
+        self.store = store
+        self.admission = admission
+        self.token = token
+        self.meter = Meter("GET", account.opened.endpoint, "gpt-realtime")
+        self.meter.begin_socket()
+        self.ended: list[Turn] = []
+        self.refused: list[GatewayError] = []
+        self.account = account
+        self.session = WebSocketSession(
+            account, self.meter, admission, self.ended.append, lambda _, error: self.refused.append(error)
+        )
+
+    async def client(self, kind: str, **fields: object) -> bool:
+        """Give an event of the client's; tell whether it is forwarded."""
+        return await self.give(json.dumps({"type": kind, **fields}).encode(), from_client=True)
+
+    async def upstream(self, kind: str, **fields: object) -> bool:
+        """Give an event of the upstream's; tell whether it is forwarded."""
+        return await self.give(json.dumps({"type": kind, **fields}).encode(), from_client=False)
+
+    async def give(self, content: bytes, *, from_client: bool, kind: Opcode = Opcode.TEXT) -> bool:
+        message = WebSocketMessage(kind, from_client, content)
+        await self.session.take(message)
+        return not message.dropped
+
+    async def ask(self, **fields: object) -> bool:
+        return await self.client("response.create", **fields)
+
+    async def begin(self, name: str, **fields: object) -> bool:
+        return await self.upstream("response.created", response={"id": name, "usage": None}, **fields)
+
+    async def finish(self, name: str, usage: object = REALTIME, **fields: object) -> bool:
+        return await self.upstream("response.done", response={"id": name, "usage": usage}, **fields)
+
+    async def respond(self, name: str) -> bool:
+        """Have a response asked for, begun and ended."""
+        return all([await self.ask(), await self.begin(name), await self.finish(name)])
+
+    def replies(self) -> list[tuple[dict[str, Any], str]]:
+        return [
+            (json.loads(reply.text), "client" if reply.to_client else "upstream")
+            for reply in self.session.take_replies()
+        ]
+
+    def errors(self) -> list[tuple[str, str | None]]:
+        """Return the codes of the errors that clients are told, with the ids of their events."""
+        return [(said["error"]["code"], said["error"]["event_id"]) for said, _ in self.replies() if "error" in said]
+
+    @property
+    def count(self) -> int:
+        return Tokens(self.store).get(self.token.id).request_count
+
+    @property
+    def inputs(self) -> list[int | None]:
+        """The input tokens that the ended responses with rows of their own have told."""
+        return [turn.meter.read().units.get("input_tokens") for turn in self.ended]
+
+
+def run(store: Store, test: Callable[[Bench], Awaitable[None]], path: str = REALTIME_PATH, **token_fields: Any) -> None:
+    async def main() -> None:
+        admission = Admission(store)
+        try:
+            token = make_token(store, **token_fields)
+            first = opening(path)
+            admitted = await admission.admit(token.value, first)
+            await test(Bench(store, admission, token, Account(admitted.opened, first.method, first.path)))
+        finally:
+            admission.close()
+
+    asyncio.run(main())
+
+
+def revoke(bench: Bench) -> None:
+    Tokens(bench.store).revoke(bench.token.id)
+
+
+def expire(bench: Bench) -> None:
+    set_columns(bench.store, "token", bench.token.id, expires_at=1)
+
+
+def switch_off(bench: Bench) -> None:
+    Projects(bench.store).update(bench.token.project_id, {"is_active": False})
+
+
+def delete(bench: Bench) -> None:
+    Projects(bench.store).delete(bench.token.project_id)
+
+
+GONE = [
+    (revoke, "token_inactive"),
+    (expire, "token_expired"),
+    (switch_off, "project_inactive"),
+    (delete, "invalid_token"),
+]
+
+
+def test_the_opening_pays_for_the_first_response_and_each_further_one_is_counted(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        for name in ("a", "b", "c"):
+            assert await bench.respond(name)
+        assert bench.count == 3
+        first = bench.account.opened.request_id
+        assert sorted(row["session_id"] or "" for row in rows(store, "request")) == ["", first, first]
+        assert bench.inputs == [INPUT, INPUT]
+        assert bench.meter.read().units["input_tokens"] == INPUT
+        assert (bench.replies(), bench.refused) == ([], [])
+
+    run(store, test)
+
+
+def test_a_response_beyond_the_limit_is_refused_and_the_session_goes_on(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert not await bench.ask(event_id="mine")
+        (said, side), *others = bench.replies()
+        assert (side, said["type"], said["status"], others) == ("client", "error", 429, [])
+        assert (said["error"]["code"], said["error"]["event_id"]) == ("rate_limit_exceeded", "mine")
+        assert said["event_id"].startswith("event_")
+        assert bench.session.closing is None
+        assert await bench.client("input_audio_buffer.append", audio="AAAA")
+        assert bench.count == 1
+        assert len(bench.refused) == 1
+
+    run(store, test, max_requests=1)
+
+
+@pytest.mark.parametrize(("spoil", "code"), GONE)
+def test_a_session_is_closed_once_its_token_is_no_longer_good(
+    store: Store, spoil: Callable[[Bench], None], code: str
+) -> None:
+    async def test(bench: Bench) -> None:
+        spoil(bench)
+        assert await bench.client("input_audio_buffer.append", audio="AAAA")
+        assert bench.session.closing is None
+        assert not await bench.ask(event_id="mine")  # also the first one, for which the opening has paid
+        assert bench.errors() == [(code, "mine")]
+        assert bench.session.closing == Closing(CloseReason.POLICY_VIOLATION, str(bench.refused[0]))
+
+    run(store, test)
+
+
+def test_what_the_upstream_begins_by_itself_is_admitted(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        for name in ("a", "b"):
+            assert await bench.begin(name)
+            assert await bench.finish(name)
+        assert (bench.count, bench.inputs) == (2, [INPUT])
+
+    run(store, test)
+
+
+def test_what_the_upstream_begins_beyond_the_limit_is_cancelled_and_dropped(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert not await bench.begin("b")
+        (error, to_client), (cancel, to_upstream) = bench.replies()
+        assert (to_client, error["error"]["code"], error["error"]["event_id"]) == (
+            "client",
+            "rate_limit_exceeded",
+            None,
+        )
+        assert (to_upstream, cancel["type"], cancel["response_id"]) == ("upstream", "response.cancel", "b")
+        assert not await bench.upstream("response.output_item.added", response_id="b", item={"id": "i"})
+        assert not await bench.upstream("response.output_audio.delta", response_id="b", item_id="i", delta="AAAA")
+        assert not await bench.upstream("conversation.item.added", item={"id": "i"}, previous_item_id="h")
+        assert await bench.upstream("conversation.item.added", item={"id": "j"}, previous_item_id="i")
+        assert await bench.upstream("rate_limits.updated", rate_limits=[])
+        assert not await bench.finish("b")
+        assert await bench.upstream("conversation.item.added", item={"id": "k"}, previous_item_id="i")
+        assert not await bench.upstream("error", error={"event_id": cancel["event_id"]})
+        assert await bench.upstream("error", error={"event_id": "another"})
+        assert (bench.count, bench.ended, bench.session.closing) == (1, [], None)
+        # What was used until it was cancelled is in the opening's row.
+        assert bench.meter.read().units["input_tokens"] == 2 * INPUT
+
+    run(store, test, max_requests=1)
+
+
+@pytest.mark.parametrize(("spoil", "code"), GONE)
+def test_what_the_upstream_begins_for_a_token_that_is_no_longer_good_closes_the_session(
+    store: Store, spoil: Callable[[Bench], None], code: str
+) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        spoil(bench)
+        assert not await bench.begin("b")
+        assert bench.errors() == [(code, None)]
+        assert bench.session.closing is not None
+        assert bench.session.closing.code == CloseReason.POLICY_VIOLATION
+
+    run(store, test)
+
+
+def test_a_response_without_an_id_is_admitted_each_time_and_closes_the_session_if_refused(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        for _ in range(3):
+            assert await bench.begin("")
+        assert (bench.count, len(bench.ended)) == (3, 1)
+        assert not await bench.begin("")
+        assert bench.session.closing is not None
+
+    run(store, test, max_requests=3)
+
+
+def test_an_ask_that_is_not_answered_soon_is_checked_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.ask()
+        monkeypatch.setattr(websocket_session, "FRESH", -1.0)
+        assert await bench.ask()
+        assert await bench.begin("b")
+        revoke(bench)
+        assert not await bench.begin("c")
+        assert bench.errors() == [("token_inactive", None)]
+        assert bench.session.closing is not None
+        assert len(bench.ended) == 1  # its row, which is paid for
+        assert bench.count == 3
+
+    run(store, test)
+
+
+def test_responses_at_once_have_their_own_usages(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        for name in ("b", "c"):
+            assert await bench.ask()
+            assert await bench.begin(name)
+        assert await bench.upstream("response.output_text.delta", response_id="c", delta="c" * 1000)
+        assert await bench.upstream("response.output_text.delta", response_id="b", delta="b")
+        assert await bench.finish("c", {"input_tokens": 7, "output_tokens": 1})
+        assert await bench.finish("b", {"input_tokens": 5, "output_tokens": 1})
+        assert bench.inputs == [7, 5]
+        assert bench.ended[0].meter.response_bytes > 1000 > bench.ended[1].meter.response_bytes
+
+    run(store, test)
+
+
+def test_lanes_of_a_responses_websocket_are_told_apart(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.ask(stream_id="left")
+        assert await bench.ask(stream_id="right")
+        assert await bench.begin("r", stream_id="right")
+        assert await bench.begin("l", stream_id="left")
+        assert await bench.upstream("response.output_text.delta", stream_id="right", delta="r" * 1000)
+        assert await bench.finish("r", RESPONSE, stream_id="right")
+        assert bench.count == 2
+        assert [turn.lane for turn in bench.ended] == ["right"]
+        assert bench.ended[0].meter.response_bytes > 1000
+
+    run(store, test, RESPONSES_PATH)
+
+
+def test_a_successor_that_the_upstream_begins_ends_the_response_before_it(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        for name in ("a", "b", "c"):
+            assert await bench.begin(name)
+        assert (bench.count, [turn.response_id for turn in bench.ended]) == (3, ["b"])
+
+    run(store, test, RESPONSES_PATH)
+
+
+def test_a_responses_websocket_is_closed_where_a_begun_response_is_refused(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.begin("a")
+        assert not await bench.begin("b")
+        ((said, side),) = bench.replies()
+        assert (side, said["error"]["code"]) == ("client", "rate_limit_exceeded")
+        assert bench.session.closing is not None
+
+    run(store, test, RESPONSES_PATH, max_requests=1)
+
+
+def test_a_response_without_output_is_not_counted(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.ask(generate=False)
+        assert await bench.begin("warm")
+        assert await bench.upstream("response.completed", response={"id": "warm", "usage": {"input_tokens": 9}})
+        assert await bench.respond("a")
+        assert await bench.respond("b")
+        assert (bench.count, bench.inputs) == (2, [INPUT])
+        assert bench.meter.read().units["input_tokens"] == 9 + INPUT
+
+    run(store, test, RESPONSES_PATH)
+
+
+def test_a_response_that_has_output_in_spite_of_its_ask_is_counted_or_closes_the_session(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        for name in ("b", "c"):
+            assert await bench.ask(generate=False)
+            assert await bench.begin(name)
+            is_forwarded = await bench.upstream("response.output_item.added", item={"id": "i"})
+            assert is_forwarded == (name == "b")
+            assert await bench.finish(name)
+        assert (bench.count, bench.inputs) == (2, [INPUT])
+        assert bench.errors() == [("rate_limit_exceeded", None)]
+        assert bench.session.closing is not None
+
+    run(store, test, RESPONSES_PATH, max_requests=2)
+
+
+def test_an_error_ends_the_ask_that_caused_it(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.ask(event_id="b")
+        assert await bench.ask(event_id="c")
+        assert await bench.upstream("error", error={"code": "x"})  # about what, it does not say
+        assert bench.ended == []
+        assert await bench.upstream("error", status=400, error={"event_id": "b"})
+        assert [(turn.event_id, turn.status) for turn in bench.ended] == [("b", 400)]
+        assert await bench.begin("c")
+        assert await bench.finish("c")
+        assert bench.count == 3
+
+    run(store, test)
+
+
+def test_an_error_on_a_responses_websocket_is_about_the_oldest_ask_of_its_lane(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.ask(stream_id="left")
+        assert await bench.ask(stream_id="right")
+        assert await bench.upstream("error", status=404, stream_id="right", error={"code": "no"})
+        assert [(turn.lane, turn.status) for turn in bench.ended] == [("right", 404)]
+
+    run(store, test, RESPONSES_PATH)
+
+
+def test_a_store_that_fails_refuses_and_the_first_response_stays_paid(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        with foreign_lock(store):
+            assert not await bench.ask(event_id="mine")
+            assert not await bench.begin("a")
+        assert bench.errors() == [("store_unavailable", "mine"), ("store_unavailable", None)]
+        assert bench.session.closing is None
+        assert await bench.respond("b")
+        assert bench.count == 1
+
+    run(store, test)
+
+
+def test_what_is_under_way_is_settled_at_the_end(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.ask()
+        assert await bench.begin("b")
+        assert await bench.ask()
+        bench.session.end()
+        assert sorted(turn.response_id for turn in bench.ended) == ["", "b"]
+
+    run(store, test)
+
+
+def test_a_response_that_is_admitted_after_the_end_is_settled_and_not_forwarded(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        asking = asyncio.create_task(bench.ask())
+        await asyncio.sleep(0)
+        bench.session.end()
+        assert not await asking
+        bench.admission.close()
+        assert bench.count == 2
+        (row,) = [row for row in rows(store, "request") if row["session_id"]]
+        assert row["usage_source"] == Source.UNKNOWN
+
+    run(store, test)
+
+
+def test_what_belongs_to_no_response_stays_in_the_openings_row(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        model = {"audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}}
+        assert await bench.upstream("session.created", session=model)
+        assert await bench.respond("a")
+        assert await bench.ask()
+        assert await bench.begin("b")
+        heard = "conversation.item.input_audio_transcription.completed"
+        assert await bench.upstream(heard, transcript="Hi", usage=TRANSCRIPTION)
+        assert await bench.finish("b")
+        models = [used.model for used in bench.meter.read().consumptions]
+        assert sorted(model or "" for model in models) == ["gpt-4o-transcribe", "gpt-realtime"]
+        assert bench.inputs == [INPUT]
+
+    run(store, test)
+
+
+def test_asks_without_end_are_settled_as_they_are(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(bench: Bench) -> None:
+        monkeypatch.setattr(websocket_session, "MAX_TURNS", 2)
+        for _ in range(5):
+            assert await bench.ask()
+        for name in ("a", "b", "c"):
+            assert await bench.begin(name)
+        assert bench.count == 6  # the third had no ask left
+        assert len(bench.ended) == 3
+
+    run(store, test)
+
+
+def test_an_ask_in_a_binary_message_is_admitted_too(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        asked = b'{"type": "response.create"}'
+        assert not await bench.give(asked, from_client=True, kind=Opcode.BINARY)
+
+    run(store, test, max_requests=1)
+
+
+def test_a_fault_closes_the_session(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(bench: Bench) -> None:
+        monkeypatch.delattr(websocket_events, "asked")
+        assert not await bench.ask()
+        assert bench.session.closing is not None
+        assert bench.session.closing.code == CloseReason.INTERNAL_ERROR
+
+    run(store, test)
