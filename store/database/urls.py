@@ -1,9 +1,16 @@
 """What DATABASE_URL may be."""
 
+import re
 from pathlib import Path
-from urllib.parse import urlsplit
 
 _POSTGRESQL = ("postgresql", "postgres")
+
+_PORT = re.compile(r"[0-9]{0,5}")
+
+_HINT = (
+    "cannot be read. Where the password has a sign that means something in a URL, or a blank, "
+    "write that as %XX: @ as %40, / as %2F, : as %3A, # as %23, ? as %3F, % as %25, a blank as %20"
+)
 
 
 def check(url: str) -> str:
@@ -33,11 +40,8 @@ def sqlite_path(url: str) -> Path:
 
 
 def without_password(url: str) -> str:
-    """Return a URL for a message: of PostgreSQL's only the hosts and the database."""
-    if not is_postgresql(url):
-        return url
-    parts = urlsplit(url)
-    return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    """Return a URL that `check` has passed for a message: of PostgreSQL's only the hosts and the database."""
+    return f"postgresql://{_hosts_and_database(url)}" if is_postgresql(url) else url
 
 
 def _check_postgresql(url: str) -> None:
@@ -45,10 +49,18 @@ def _check_postgresql(url: str) -> None:
 
     try:
         options = conninfo.conninfo_to_dict(url)
-    except Error:
-        raise ValueError(
-            "is no URL that PostgreSQL's library reads; what has a meaning in URLs, as '@' in a password, "
-            "is written with %XX"
-        ) from None
+    except (Error, UnicodeError):  # their texts quote parts of the URL
+        raise ValueError(_HINT) from None
+    ports = str(options.get("port", "")).split(",")
+    # A sign of the password that was taken for the end of it leaves the rest in one of these.
+    if "@" in _hosts_and_database(url) or not all(_PORT.fullmatch(port) for port in ports):
+        raise ValueError(_HINT)
     if not options.get("dbname"):
         raise ValueError("must name a database: postgresql://user:password@host/database")
+
+
+def _hosts_and_database(url: str) -> str:
+    """Return the part of a URL after its user, as PostgreSQL's library finds it: a user ends at the first '@'."""
+    rest = url.partition("://")[2]
+    user, at, after = rest.partition("@")
+    return (after if at and "/" not in user else rest).partition("?")[0]
