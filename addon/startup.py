@@ -31,6 +31,7 @@ def add_gateway(master: Master, settings: Settings) -> None:
     """Set up the process and its log, open the store and put the addons first; or exit with 1 and what is wrong."""
     allow_many_open_files()
     logs.configure(settings.log_threshold, settings.log_format)
+    settings.warn_of_unknown_names()
     log_records.remove_terminal_handler()
     log_records.quieten(settings.log_threshold)
     log_records.hide_login("tornado.access")

@@ -4,24 +4,74 @@ A setting comes from the environment, then from a file `.env` in the working dir
 """
 
 import logging
+import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, NamedTuple, Self
+from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from store import env_file, setting_names
 from store.crypto import KeyRing
 from store.database import urls
 from store.errors import StartupError
+from store.lifecycle import SUPERVISED
 
 _NAME = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 _MAX_NAME = 253
 _PORTS = {"http": 80, "https": 443}
 
-type Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_ENDPOINT = re.compile(
+    r"/v1/(assistants|audio|batches|chat|completions|conversations|embeddings|files|fine_tuning|images|messages|models"
+    r"|moderations|realtime|rerank|responses|threads|uploads|vector_stores|videos)(/.*)?$"
+    r"|/(completions|responses|embeddings|moderations|audio/(speech|transcriptions|translations)"
+    r"|images/(generations|edits|variations))$"
+)
+"""Ends of paths that are no base of an API. A prefix that only looks like one can be written with `/v1` behind it."""
+
+_ENV_FILE = Path(".env")
+
+_log = logging.getLogger(__name__)
+
+
+def _expecting(words: str, holds: Callable[[Any], bool] = lambda _: True) -> WrapValidator:
+    """Read a value by its type. Where that cannot be done, or something does not hold, `words` are the error."""
+
+    def check(value: object, read: ValidatorFunctionWrapHandler) -> object:
+        try:
+            found = read(value)
+        except ValidationError:
+            raise ValueError(words) from None
+        if not holds(found):
+            raise ValueError(words)
+        return found
+
+    return WrapValidator(check)
+
+
+def _whole(least: int, most: int | None = None) -> WrapValidator:
+    bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+    return _expecting(
+        f"must be a whole number {bounds}", lambda number: least <= number and (most is None or number <= most)
+    )
+
+
+type Seconds = Annotated[
+    float, _expecting("must be a number of seconds above 0, such as 2 or 0.5", lambda number: 0 < number < math.inf)
+]
 
 
 class Listen(NamedTuple):
@@ -32,10 +82,10 @@ class Listen(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read `host:port` or `[IPv6]:port`. Raises ValueError."""
-        parts = urlsplit(f"//{text}")
-        whole = _is_plain(text) and parts.netloc == text and parts.username is None
-        if not whole or not parts.port or parts.hostname is None or not _is_host(parts.hostname):
+        """Read `host:port` or `[IPv6]:port`. Raises ValueError, whose text quotes nothing."""
+        parts = _split(f"//{text}")
+        is_whole = parts is not None and parts.netloc == text and parts.username is None
+        if parts is None or not is_whole or not parts.port or parts.hostname is None or not _is_host(parts.hostname):
             raise ValueError("must be host:port, such as 127.0.0.1:8080 or [::1]:8080")
         return cls(parts.hostname, parts.port)
 
@@ -62,18 +112,35 @@ class Upstream(NamedTuple):
     def parse(cls, url: str) -> Self:
         """Read an http or https URL. A path of it goes before `/v1`; one that ends in `/v1` replaces it.
 
-        Raises ValueError.
+        Raises ValueError, whose text quotes nothing.
         """
-        parts = urlsplit(url)
-        if not _is_plain(url) or parts.scheme not in {"http", "https"} or parts.port == 0:
+        if "@" in url:  # wherever it stands: a password that is not encoded moves the parts of the URL
+            raise ValueError(
+                "must have no user and no password: the key belongs to a project (write @ in a path as %40)"
+            )
+        parts = _split(url)
+        if parts is None or parts.scheme not in {"http", "https"} or parts.port == 0:
             raise ValueError("must be a URL such as https://api.openai.com")
         if parts.hostname is None or not _is_host(parts.hostname):
             raise ValueError("must be a URL with a host's name or address, such as https://api.openai.com")
-        if parts.username is not None or parts.query or parts.fragment:
-            raise ValueError("must have no user, query or fragment; the key belongs to a project")
-        port = parts.port or _PORTS[parts.scheme]
-        prefix = parts.path.rstrip("/").removesuffix("/v1")
-        return cls(parts.scheme, parts.hostname, port, prefix)
+        path = parts.path.rstrip("/")
+        if not path.endswith("/v1") and _ENDPOINT.search(path):
+            raise ValueError("ends in an endpoint: set the base URL of the API, such as https://api.openai.com/v1")
+        if parts.query or parts.fragment:
+            raise ValueError("must have no query and no fragment")
+        return cls(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], path.removesuffix("/v1"))
+
+
+def _split(url: str) -> SplitResult | None:
+    """Take a URL apart, or return None for what is none: the errors of `urlsplit` quote parts of it."""
+    if not _is_plain(url):
+        return None
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # it is read only now
+    except ValueError:
+        return None
+    return parts
 
 
 def _is_host(name: str) -> bool:
@@ -109,9 +176,7 @@ def bearer_text(value: SecretStr) -> SecretStr:
 class Settings(BaseSettings):
     """The settings of both processes. `Settings.load()` is how a process reads them."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     upstream_url: Annotated[str, _checked(Upstream)] = Field(
         default="https://api.openai.com",
@@ -121,16 +186,16 @@ class Settings(BaseSettings):
     manage_listen: Annotated[str, _checked(Listen)] = Field(
         default="127.0.0.1:8081", description="The management API's port."
     )
-    workers: Annotated[int, Field(ge=1, le=256)] | None = Field(
+    workers: Annotated[int, _whole(1, 256)] | None = Field(
         default=None, description="Processes of the proxy, under `./run.sh`; default: one for each core."
     )
     web_listen: Annotated[str, _checked(Listen)] = Field(
         default="127.0.0.1:8082", description="mitmweb's port (`./run.sh web`)."
     )
-    web_flows: Annotated[int, Field(ge=1)] = Field(
+    web_flows: Annotated[int, _whole(1)] = Field(
         default=1000, description="Requests that mitmweb keeps, beside those under way."
     )
-    web_body_copy: Annotated[int, Field(ge=0)] = Field(
+    web_body_copy: Annotated[int, _whole(0)] = Field(
         default=1024 * 1024, description="Bytes that mitmweb keeps of a streamed body, each way; `0` for none."
     )
     data_dir: Path = Field(
@@ -150,7 +215,7 @@ class Settings(BaseSettings):
         description="Base64 of 32 bytes; several, separated by commas: the first encrypts, all decrypt. "
         "Default: made at the first start, kept in `DATA_DIR`.",
     )
-    ledger_days: Annotated[int, Field(ge=1, le=36500)] = Field(
+    ledger_days: Annotated[int, _whole(1, 36500)] = Field(
         default=30, description="Days that the ledger keeps each request; the sums of a day stay for ever."
     )
     connect_timeout: Seconds = Field(default=10, description="Seconds for a connection to the upstream, TLS included.")
@@ -161,11 +226,17 @@ class Settings(BaseSettings):
     )
     store_timeout: Seconds = Field(default=2, description="Seconds that a request waits for the store.")
     drain_timeout: Seconds = Field(default=30, description="Seconds that requests under way get to end at a stop.")
-    max_body: int = Field(default=1024**3, gt=0, description="Bytes that a request's body may have.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="`debug`, `info`, `warning` or `error`; the log goes to stderr."
+    max_body: Annotated[int, _whole(1)] = Field(default=1024**3, description="Bytes that a request's body may have.")
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"],
+        _expecting("must be debug, info, warning or error, in small letters"),
+    ] = Field(default="info", description="`debug`, `info`, `warning` or `error`; the log goes to stderr.")
+    log_format: Annotated[Literal["console", "json"], _expecting("must be console or json, in small letters")] = Field(
+        default="console", description="`console` or `json`."
     )
-    log_format: Literal["console", "json"] = Field(default="console", description="`console` or `json`.")
+
+    _unknown: tuple[str, ...] = PrivateAttr(default=())
+    """Names in `.env` that are no settings, as a message may show them."""
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
@@ -176,18 +247,35 @@ class Settings(BaseSettings):
     @classmethod
     def load(cls) -> Self:
         """Read the settings. Raises StartupError that names everything that is wrong at once, without values."""
+        names = cls.model_fields
+        file = env_file.read(_ENV_FILE)
+        values: dict[str, Any] = setting_names.given(file.values, names)
+        environment = setting_names.given(os.environ, names)
+        missing = [name for name in names if name not in values and name not in environment]
+        faults = [
+            *file.faults,
+            *setting_names.slips(file.values, str(_ENV_FILE), names, missing),
+            *setting_names.slips(os.environ, "the environment", names, missing),
+        ]
         try:
-            return cls()
+            settings = cls(**{name: value for name, value in values.items() if name not in environment})
         except ValidationError as error:
-            faults = [
-                f"  {' '.join(map(str, fault['loc'])).upper()} {fault['msg'].removeprefix('Value error, ')}"
+            faults += [
+                f"{' '.join(map(str, fault['loc'])).upper()} {fault['msg'].removeprefix('Value error, ')}".lstrip()
                 for fault in error.errors(include_input=False)
             ]
-            raise StartupError("\n".join(["Bad settings:", *faults])) from None
-        except OSError as error:
-            raise StartupError(f"Bad settings:\n  .env cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise StartupError("Bad settings:\n  .env is no text in UTF-8") from None
+        if faults:
+            raise StartupError("\n  ".join(["Bad settings:", *faults])) from None
+        settings._unknown = tuple(file.shown(name) for name in file.values if name.lower() not in names)
+        return settings
+
+    def warn_of_unknown_names(self) -> None:
+        """Log, once for all processes under a supervisor, which names in `.env` are no settings.
+
+        They are no fault, as other programs read such a file too.
+        """
+        if self._unknown and not os.environ.get(SUPERVISED):
+            _log.warning("names in %s that are no settings: %s", _ENV_FILE, ", ".join(self._unknown))
 
     @property
     def upstream(self) -> Upstream:

@@ -1,6 +1,7 @@
 """`llm-proxy`: the one command for everything that an operator does by hand. `./run.sh` passes its arguments on."""
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from manage_api.cli import (
     usage,
 )
 from manage_api.cli.place import Service
+from store import logs
 from store.bootstrap import management_token, open_store
 from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, interrupt_at_stop_signals, note_stop_signals, or_exit
 from store.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter
@@ -48,28 +50,28 @@ def main() -> None:
 @main.command()
 def start() -> None:
     """Start the proxy and the management API."""
-    settings = or_exit(Settings.load, BAD_SETTINGS)
+    settings = _settings()
     _serve(settings, processes.proxy, processes.management, says=processes.banner)
 
 
 @main.command()
 def proxy() -> None:
     """Start the proxy alone, as one of several machines does."""
-    settings = or_exit(Settings.load, BAD_SETTINGS)
+    settings = _settings()
     _serve(settings, processes.proxy, says=processes.proxy_banner)
 
 
 @main.command()
 def web() -> None:
     """Start both with mitmweb, to watch the traffic; the proxy is one process then."""
-    settings = or_exit(Settings.load, BAD_SETTINGS)
+    settings = _settings()
     _serve(settings, processes.proxy_with_mitmweb, processes.management, says=processes.banner)
 
 
 @main.command(name="demo")
 def run_demo() -> None:
     """Start both before a demo upstream; nothing is kept."""
-    settings = or_exit(Settings.load, BAD_SETTINGS)
+    settings = _settings()
     services = _opened(settings, processes.proxy, processes.management)
     sys.exit(asyncio.run(demo.run(settings, services)))
 
@@ -78,7 +80,7 @@ def run_demo() -> None:
 def rotate() -> None:
     """Encrypt the store anew with the first key of ENCRYPTION_KEY."""
     stopped = note_stop_signals()
-    sys.exit(rotation.run(or_exit(Settings.load, BAD_SETTINGS), stopped))
+    sys.exit(rotation.run(_settings(), stopped))
 
 
 @main.command()
@@ -86,7 +88,7 @@ def rotate() -> None:
 def migrate(dry_run: bool) -> None:
     """Bring the store's schema up to date, as each start does."""
     interrupt_at_stop_signals()
-    settings = or_exit(Settings.load, BAD_SETTINGS)
+    settings = _settings()
     sys.exit(migration.preview(settings) if dry_run else migration.run(settings))
 
 
@@ -95,7 +97,7 @@ def migrate(dry_run: bool) -> None:
 def back_up(file: Path) -> None:
     """Copy the store into a new FILE, while it is in use."""
     stopped = note_stop_signals()
-    sys.exit(backup.run(or_exit(Settings.load, BAD_SETTINGS), file, stopped))
+    sys.exit(backup.run(_settings(), file, stopped))
 
 
 @main.command(name="copy")
@@ -103,7 +105,7 @@ def back_up(file: Path) -> None:
 def copy_store(target: str) -> None:
     """Copy the store into another, empty database."""
     stopped = note_stop_signals()
-    sys.exit(copying.run(or_exit(Settings.load, BAD_SETTINGS), target, stopped))
+    sys.exit(copying.run(_settings(), target, stopped))
 
 
 @main.command(name="usage")
@@ -112,7 +114,7 @@ def copy_store(target: str) -> None:
 @click.option("--format", "form", type=click.Choice(usage.FORMATS), default="table", show_default=True)
 def report_usage(by: Sequence[Dimension], form: str, **about: Any) -> None:
     """Show what was used and what it cost."""
-    settings = or_exit(Settings.load, BAD_SETTINGS)
+    settings = _settings()
     sys.exit(reading.run(settings, lambda store: usage.read(store, by, UsageFilter(**about), form)))
 
 
@@ -126,8 +128,16 @@ def report_usage(by: Sequence[Dimension], form: str, **about: Any) -> None:
 @click.option("--format", "form", type=click.Choice(requests.FORMATS), default="table", show_default=True)
 def list_requests(limit: int, form: str, **about: Any) -> None:
     """List the newest requests."""
-    settings = or_exit(Settings.load, BAD_SETTINGS)
+    settings = _settings()
     sys.exit(reading.run(settings, lambda store: requests.read(store, RequestFilter(**about), limit, form)))
+
+
+def _settings() -> Settings:
+    """Read the settings. Of the log only warnings are shown: commands say themselves what they do."""
+    settings = or_exit(Settings.load, BAD_SETTINGS)
+    logs.configure(max(settings.log_threshold, logging.WARNING), settings.log_format)
+    settings.warn_of_unknown_names()
+    return settings
 
 
 def _serve(settings: Settings, *opens: Opens, says: Callable[[Settings], str]) -> None:

@@ -221,12 +221,13 @@ def test_a_port_that_was_taken_after_the_check_is_told_by_its_process(
 
 def test_bad_settings_are_told_at_once_by_each_process_without_values(installation: Installation) -> None:
     names = ("UPSTREAM_URL", "PROXY_LISTEN", "LOG_LEVEL", "DRAIN_TIMEOUT", "MANAGEMENT_TOKEN", "ENCRYPTION_KEY")
-    faults = dict.fromkeys(names, "sekret")
+    faults = dict.fromkeys((*names, "DATABSE_URL"), "sekret")
     installation.env.update(faults)
+    (installation.folder / ".env").write_text("sekret\nLEDGERDAYS=sekret\n")
     for command in (RUN, PROXY, MANAGEMENT, [tool("mitmdump"), "-s", str(ROOT / "addon" / "proxy.py"), "-p", "0"]):
         process = fail(installation, command)
         assert process.wait() == 2
-        assert all(name in process.output() for name in faults)
+        assert all(name in process.output() for name in (*faults, ".env line 1", "LEDGERDAYS in .env"))
         assert "sekret" not in process.output()
         process.log.unlink()
 

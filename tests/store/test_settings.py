@@ -5,9 +5,22 @@ from pathlib import Path
 import pytest
 
 from store.errors import StartupError
+from store.lifecycle import SUPERVISED
 from store.settings import Listen, Settings, Upstream
 
 KEY = base64.b64encode(bytes(32)).decode()
+SECRET = "hush-hush"
+
+
+def faults() -> list[str]:
+    """Load settings that are bad, and return what is said of each fault."""
+    with pytest.raises(StartupError) as caught:
+        Settings.load()
+    title, *lines = str(caught.value).splitlines()
+    assert title == "Bad settings:"
+    assert [line[:2] for line in lines] == ["  "] * len(lines)
+    assert SECRET not in str(caught.value)
+    return [line[2:] for line in lines]
 
 
 def test_defaults_serve_on_loopback_for_openai() -> None:
@@ -65,6 +78,117 @@ def test_every_fault_is_reported_at_once_and_without_values(monkeypatch: pytest.
     ]
     assert secret not in message
     assert caught.value.__suppress_context__  # a traceback would show what pydantic saw
+
+
+def test_faults_of_the_file_of_names_and_of_values_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text(f"{SECRET}\nDATABSE_URL={SECRET}\nLOG_FORMAT={SECRET}\nMAX_BODY=0\n")
+    monkeypatch.setenv("UPSTREAM_ULR", SECRET)
+    monkeypatch.setenv("MAX_BODY", "1")
+    assert [fault.split(":")[0] for fault in faults()] == [
+        ".env line 1 cannot be read",
+        "DATABSE_URL in .env is no setting, and DATABASE_URL is not set",
+        "UPSTREAM_ULR in the environment is no setting, and UPSTREAM_URL is not set",
+        "LOG_FORMAT must be console or json, in small letters",
+    ]
+
+
+@pytest.mark.parametrize("source", ["environment", "file"])
+def test_a_setting_beside_its_slip_lets_it_pass(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGLEVEL", "DEBUG")
+    assert len(faults()) == 1
+    if source == "environment":
+        monkeypatch.setenv("log_level", "error")
+    else:
+        Path(".env").write_text("Log_Level=error\n")
+    assert Settings.load().log_level == "error"
+    monkeypatch.setenv("LOG_LEVEL", "")
+    Path(".env").write_text("LOG_LEVEL=\n")
+    monkeypatch.delenv("log_level", raising=False)
+    assert len(faults()) == 1  # what is empty is not set
+
+
+def test_a_file_that_cannot_be_read_is_a_fault_among_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").mkdir()
+    monkeypatch.setenv("WORKERS", "many")
+    assert faults() == [".env cannot be read: Is a directory", "WORKERS must be a whole number from 1 to 256"]
+
+
+def test_other_names_of_the_file_are_told_in_one_warning_without_values(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path(".env").write_text(f"COMPOSE_FILE={SECRET}\nUPSTREAM_URL=http://host\nx.y={SECRET}\nDATABASE=\nworkers=2\n")
+    monkeypatch.setenv("ANYTHING", SECRET)
+    settings = Settings.load()
+    assert (settings.upstream.host, settings.workers) == ("host", 2)
+    settings.warn_of_unknown_names()
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
+        ("WARNING", "names in .env that are no settings: COMPOSE_FILE, line 3, DATABASE")
+    ]
+    monkeypatch.setenv(SUPERVISED, "1")
+    settings.warn_of_unknown_names()
+    assert len(caplog.records) == 1
+
+
+def test_without_other_names_there_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    Path(".env").write_text("# nothing\nMAX_BODY=5\n")
+    Settings.load().warn_of_unknown_names()
+    assert caplog.records == []
+
+
+WORDS = {
+    "WORKERS": "must be a whole number from 1 to 256",
+    "WEB_FLOWS": "must be a whole number of at least 1",
+    "WEB_BODY_COPY": "must be a whole number of at least 0",
+    "LEDGER_DAYS": "must be a whole number from 1 to 36500",
+    "CONNECT_TIMEOUT": "must be a number of seconds above 0, such as 2 or 0.5",
+    "FIRST_BYTE_TIMEOUT": "must be a number of seconds above 0, such as 2 or 0.5",
+    "IDLE_TIMEOUT": "must be a number of seconds above 0, such as 2 or 0.5",
+    "STORE_TIMEOUT": "must be a number of seconds above 0, such as 2 or 0.5",
+    "DRAIN_TIMEOUT": "must be a number of seconds above 0, such as 2 or 0.5",
+    "MAX_BODY": "must be a whole number of at least 1",
+    "LOG_LEVEL": "must be debug, info, warning or error, in small letters",
+    "LOG_FORMAT": "must be console or json, in small letters",
+}
+
+
+@pytest.mark.parametrize("value", [SECRET, "-1", "nan", "inf", "9" * 5000, "\udcff", " "])
+def test_values_that_are_no_numbers_and_no_choices_are_told_in_our_words(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in WORDS:
+        monkeypatch.setenv(name, value)
+    assert [fault for fault in faults() if "must differ" not in fault] == [
+        f"{name} {words}" for name, words in WORDS.items()
+    ]
+
+
+def test_the_bounds_of_numbers_are_themselves_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, values in {"WORKERS": ("1", "256"), "LEDGER_DAYS": ("1", "36500"), "WEB_BODY_COPY": ("0",)}.items():
+        for value in values:
+            monkeypatch.setenv(name, value)
+            assert getattr(Settings.load(), name.lower()) == int(value)
+
+
+@pytest.mark.parametrize("value", ["0", "257", "36501", "1.5", "1e3"])
+def test_a_number_beyond_its_bounds_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKERS", value)
+    assert faults() == [f"WORKERS {WORDS['WORKERS']}"]
+
+
+@pytest.mark.parametrize("name", ["UPSTREAM_URL", "PROXY_LISTEN", "DATABASE_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(f"https://gateway:{SECRET}{sign}{SECRET}@host:1" for sign in "@/:#?%[] \u2100"),
+        *(f"https://gateway:12/{SECRET}@host", f"https://gateway:{SECRET}"),
+    ],
+)
+def test_no_message_quotes_a_part_of_a_password(name: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"DATABASE_URL": url.replace("https", "postgresql"), "PROXY_LISTEN": url.removeprefix("https://")}
+    monkeypatch.setenv(name, values.get(name, url))
+    (fault,) = faults()
+    assert fault.startswith(name)
+    assert "gateway" not in fault
 
 
 @pytest.mark.parametrize("key", [KEY[:-4], KEY[:-1], "é" * 44, f"{KEY},", f"{KEY},short", " ", "="])
@@ -161,6 +285,11 @@ def test_anything_else_is_no_listen_address(text: str) -> None:
         ("https://host/openai/v1/", ("https", "host", 443, "/openai")),
         ("https://host/apiv1", ("https", "host", 443, "/apiv1")),
         ("https://host/v1/openai", ("https", "host", 443, "/v1/openai")),
+        ("https://host/v1/account/gateway/openai", ("https", "host", 443, "/v1/account/gateway/openai")),
+        ("https://host/gateway/chat", ("https", "host", 443, "/gateway/chat")),
+        ("https://host/models", ("https", "host", 443, "/models")),
+        ("https://host/chat/completions-service", ("https", "host", 443, "/chat/completions-service")),
+        ("https://host/embeddings/v1", ("https", "host", 443, "/embeddings")),  # a prefix that looks like an endpoint
         ("http://[::1]:9000/v1", ("http", "::1", 9000, "")),
     ],
 )
@@ -199,6 +328,21 @@ def test_an_upstream_is_an_origin_and_a_prefix(url: str, expected: tuple[object,
 def test_anything_else_is_no_upstream(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         Upstream.parse(url)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/v1/chat/completions", "/v1/responses", "/v1/models", "/v1/models/gpt-4o", "/v1/chat", "/v1/embeddings/"),
+        *("/chat/completions", "/completions", "/responses", "/api/openai/v1/chat/completions//", "/audio/speech"),
+        *("/v1beta/openai/chat/completions", "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"),
+    ],
+)
+def test_an_endpoint_is_no_upstream(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UPSTREAM_URL", f"https://host{path}")
+    assert faults() == [
+        "UPSTREAM_URL ends in an endpoint: set the base URL of the API, such as https://api.openai.com/v1"
+    ]
 
 
 @pytest.mark.parametrize("url", ["mysql://host/x", "x.db", "sqlite:///", "sqlite://", "sqlite:///:memory:"])
