@@ -5,7 +5,8 @@
 #   ./run.sh soak     the slow ones: thousands of trials under load
 #   ./run.sh bench    what a request costs, beside plain mitmdump and nginx
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+caller=$PWD
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 
 find_python() {
     for candidate in python3 python3.14 python3.13 python3.12 python; do
@@ -40,5 +41,5 @@ case "${1:-start}" in
     test)  install test '.[test]'; exec .venv/bin/python -m pytest "${@:2}" ;;
     soak)  install soak '.[soak]'; exec .venv/bin/python -m pytest -n 0 --timeout 3600 -o testpaths=tests/soak "${@:2}" ;;
     bench) install test '.[test]'; PYTHONPATH=tests exec .venv/bin/python -m benchmarks.bench "${@:2}" ;;
-    *)     installed test || install run '.[estimates]'; exec .venv/bin/llm-proxy "${@:-start}" ;;
+    *)     installed test || install run '.[estimates]'; exec .venv/bin/llm-proxy --caller "$caller" "${@:-start}" ;;
 esac

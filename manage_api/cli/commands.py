@@ -42,8 +42,9 @@ type Opens = Callable[[Settings], Service]
     epilog="./run.sh passes these on, and has four of its own: setup, test, soak, bench.",
 )
 @click.version_option(__version__)
-def main() -> None:
-    """Run a command."""
+@click.option(f"--{options.CALLER}", type=click.Path(path_type=Path), default="", hidden=True)
+def main(**_: Path) -> None:
+    """Run a command. Relative paths on its command line count from the folder of the caller, if that is given."""
     begin()
 
 
@@ -93,7 +94,7 @@ def migrate(dry_run: bool) -> None:
 
 
 @main.command(name="backup")
-@click.argument("file", type=click.Path(path_type=Path))
+@options.file
 def back_up(file: Path) -> None:
     """Copy the store into a new FILE, while it is in use."""
     stopped = note_stop_signals()

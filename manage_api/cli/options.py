@@ -1,7 +1,8 @@
-"""What the commands that read the ledger are asked on the command line: times, ids, groups."""
+"""Options and arguments of the commands: times, ids, groups; files and databases, from where the caller stands."""
 
 import uuid
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import click
 
@@ -36,12 +37,26 @@ _time = _read(from_rfc3339, "a time such as 2026-11-25T14:00:00Z, or a date such
 _id = _read(lambda text: str(uuid.UUID(text)), "an id (a UUID)")
 
 
-def _target_url(_context: click.Context, _parameter: click.Parameter, url: str) -> str:
+CALLER = "caller"
+"""The parameter of the main command that holds the folder from which relative paths of the command line count."""
+
+
+def _at_caller(context: click.Context, path: Path) -> Path:
+    """Return a path as who called the command means it: run.sh works in its own folder, for the settings' sake."""
+    return Path(context.find_root().params.get(CALLER, "")) / path
+
+
+def _file(context: click.Context, _parameter: click.Parameter, path: Path) -> Path:
+    return _at_caller(context, path)
+
+
+def _target_url(context: click.Context, _parameter: click.Parameter, url: str) -> str:
     """Check the URL, of which no message may quote anything."""
     try:
-        return urls.check(url)
+        urls.check(url)
     except ValueError as error:
         raise click.BadParameter(f"it {error}.") from None
+    return url if urls.is_postgresql(url) else urls.sqlite_url(_at_caller(context, urls.sqlite_path(url)))
 
 
 _FILTERS = (
@@ -59,6 +74,11 @@ def filters(command: Command) -> Command:
     for option in reversed(_FILTERS):
         command = option(command)
     return command
+
+
+def file(command: Command) -> Command:
+    """Add the argument that tells which file to write."""
+    return click.argument("file", type=click.Path(path_type=Path), callback=_file)(command)
 
 
 def target(command: Command) -> Command:

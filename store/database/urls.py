@@ -39,6 +39,11 @@ def sqlite_path(url: str) -> Path:
     return Path(path)
 
 
+def sqlite_url(path: Path) -> str:
+    """Return the URL of a file."""
+    return f"sqlite:///{path}"
+
+
 def without_password(url: str) -> str:
     """Return a URL that `check` has passed for a message: of PostgreSQL's only the hosts and the database."""
     return f"postgresql://{_hosts_and_database(url)}" if is_postgresql(url) else url

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 from support.installation import Installation, children, started
-from support.processes import DEADLINE
+from support.processes import DEADLINE, ROOT, Process, clean_environment, tool
+from support.stores import make_settings, opened
 from support.upstreams import DemoUpstream
 
 pytestmark = pytest.mark.timeout(300)  # the first start may have to install
@@ -83,6 +85,28 @@ def test_the_same_port_twice_is_a_bad_setting(installation: Installation) -> Non
     process = installation.run()
     assert process.wait() == 2
     assert "must differ" in process.output()
+
+
+def test_it_is_called_from_anywhere_by_any_name(tmp_path: Path) -> None:
+    home, caller, link = tmp_path / "its home", tmp_path / "my folder", tmp_path / "a link"
+    (home / ".venv" / "bin").mkdir(parents=True)
+    caller.mkdir()
+    link.symlink_to(home / "run.sh")
+    # A folder in which everything is installed, as far as run.sh sees.
+    for name, copy in (("run.sh", ""), ("pyproject.toml", ""), ("pyproject.toml", ".venv/installed-test.toml")):
+        shutil.copy(ROOT / name, home / copy)
+    (home / ".venv" / "bin" / "llm-proxy").symlink_to(tool("llm-proxy"))
+    (home / ".env").write_text("DATA_DIR=its data\n")
+
+    def run(*arguments: str) -> tuple[int, str]:
+        process = Process([str(link), *arguments], env=clean_environment(), log=tmp_path / "log", cwd=caller)
+        return process.wait(), process.output()
+
+    with opened(make_settings(home, data_dir=home / "its data")):
+        pass
+    status, output = run("backup", "my.db")
+    assert (status, f"Backed up into {caller}/my.db: " in output) == (0, True)
+    assert [path.name for path in caller.iterdir()] == ["my.db"]
 
 
 def test_the_demo_prints_snippets_that_work_as_they_stand(tmp_path: Path) -> None:

@@ -81,6 +81,11 @@ def make_many_tokens(store: Store, project_id: str, number: int) -> list[tuple[s
     return made
 
 
+def tree(folder: Path) -> dict[Path, bytes]:
+    """Return all files below a folder, and all folders, with what is in them; of one that is not there nothing."""
+    return {path: path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
+
+
 def rows(store: Store, table: str) -> list[dict[str, Any]]:
     """Read all rows of a table directly, in no order."""
     cursor = store.database.engine.execute_sql(f"SELECT * FROM {table}")  # noqa: S608 - a table's name

@@ -1,4 +1,5 @@
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +64,8 @@ def test_what_is_no_url_of_a_database_is_told_without_quoting_it(url: str, messa
     with pytest.raises(ValueError, match=message) as caught:
         urls.check(url)
     assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["relative/a b.db", "/absolute/a?b#c%d.db"])
+def test_a_file_has_a_url(path: str) -> None:
+    assert urls.sqlite_path(urls.sqlite_url(Path(path))) == Path(path)
