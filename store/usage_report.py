@@ -75,6 +75,11 @@ class UsageReports:
         """Add up everything that a filter leaves."""
         return self.report((), about).totals
 
+    def project_names(self) -> dict[str, str]:
+        """Return the names of all projects by their ids, also of those that were deleted."""
+        with self._database.read():
+            return self._project_names()
+
     def _read(
         self, by: Sequence[Dimension], about: UsageFilter
     ) -> tuple[UsageFilter, Sequence[Row], Mapping[str, str]]:

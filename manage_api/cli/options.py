@@ -1,8 +1,10 @@
 """Options and arguments of the commands: times, ids, groups; files and databases, from where the caller stands."""
 
+import functools
 import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -62,7 +64,7 @@ def _target_url(context: click.Context, _parameter: click.Parameter, url: str) -
 _FILTERS = (
     click.option("--from", "start", metavar="TIME", callback=_time, help="Begun then or later: RFC 3339, or a date."),
     click.option("--to", "end", metavar="TIME", callback=_time, help="Begun before that."),
-    click.option("--project", "project_id", metavar="ID", callback=_id, help="Of the project with this id."),
+    click.option("--project", "project_id", metavar="ID", help="Of the project with this id."),
     click.option("--token", "token_id", metavar="ID", callback=_id, help="Of the token with this id, or this value."),
     click.option("--model", help="Of this model."),
     click.option("--endpoint", help="Of an endpoint, such as /v1/chat/completions."),
@@ -71,9 +73,14 @@ _FILTERS = (
 
 def filters(command: Command) -> Command:
     """Add the options that all commands have which read the ledger."""
-    for option in reversed(_FILTERS):
-        command = option(command)
-    return command
+
+    @functools.wraps(command)
+    def checked(*, start: int | None, end: int | None, **others: Any) -> None:
+        if start is not None and end is not None and start >= end:
+            raise click.UsageError("Nothing is between the times: --from must be before --to.")
+        command(start=start, end=end, **others)
+
+    return functools.reduce(lambda made, option: option(made), reversed(_FILTERS), checked)
 
 
 def file(command: Command) -> Command:

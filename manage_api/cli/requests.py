@@ -1,15 +1,12 @@
 """`llm-proxy requests`: the newest rows of `/manage/requests`, straight from the store."""
 
-from dataclasses import replace
-
 from manage_api.answers import JSONObject
-from manage_api.cli import table
+from manage_api.cli import ids, table
 from manage_api.requests import as_json_lines
 from store.bootstrap import Store
 from store.clock import to_rfc3339
 from store.money import usd
 from store.request_list import OPEN, RequestFilter, RequestList, RequestRecord
-from store.tokens import Tokens
 
 FORMATS = ("table", "jsonl")
 
@@ -29,10 +26,8 @@ _COLUMNS = {
 
 
 def read(store: Store, about: RequestFilter, limit: int, form: str) -> str:
-    """Return the newest requests as one of FORMATS. Raises StoreUnavailable."""
-    if about.token_id is not None:
-        about = replace(about, token_id=Tokens(store).public_id(about.token_id))
-    records = RequestList(store).page(about, limit=limit).requests
+    """Return the newest requests as one of FORMATS. Raises click.BadParameter, StoreUnavailable."""
+    records = RequestList(store).page(ids.known(store, about), limit=limit).requests
     if form == "jsonl":
         return as_json_lines(records)
     return table.write(_COLUMNS, [_row(record) for record in records])

@@ -2,14 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from manage_api import ledger_answers
 from manage_api.answers import JSONObject
-from manage_api.cli import table
+from manage_api.cli import ids, table
 from manage_api.usage import as_csv
 from store.bootstrap import Store
-from store.tokens import Tokens
 from store.usage_report import UsageGroup, UsageReport, UsageReports
 from store.usage_statement import Dimension, UsageFilter
 from store.usage_sums import UsageSums
@@ -42,10 +40,8 @@ _SUMS = {
 
 
 def read(store: Store, by: Sequence[Dimension], about: UsageFilter, form: str) -> str:
-    """Return the report as one of FORMATS. Raises InvalidRequest, StoreUnavailable."""
-    if about.token_id is not None:
-        about = replace(about, token_id=Tokens(store).public_id(about.token_id))
-    report = UsageReports(store).report(by, about)
+    """Return the report as one of FORMATS. Raises click.BadParameter, InvalidRequest, StoreUnavailable."""
+    report = UsageReports(store).report(by, ids.known(store, about))
     if form == "csv":
         return as_csv(report, by)
     if form == "json":

@@ -1,32 +1,31 @@
 """`llm-proxy usage` and `llm-proxy requests`."""
 
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from support.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, settle_request
-from support.stores import foreign_connection, make_settings, make_token, opened
+from support.stores import API_KEY, foreign_connection, make_settings, make_token, opened
 
 from manage_api.cli import reading
 from manage_api.cli.commands import main
 from store import usage_report
 from store.bootstrap import Store
 from store.clock import DAY
-from store.settings import Settings
+from store.projects import Projects
+from store.tokens import Tokens
 from store.usage import Source
 
+UNKNOWN = str(uuid.UUID(int=9))
 KNOWN = {"usage_source": Source.OBSERVED, "model": "gpt-4o", "input_tokens": 1000, "output_tokens": 30}
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    for name in Settings.model_fields:
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("manage_api.cli.commands.begin", lambda: None)  # it is about processes, not about commands
-    with opened(make_settings(tmp_path)) as store:
+def store(folder: Path) -> Iterator[Store]:
+    with opened(make_settings(folder)) as store:
         yield store
 
 
@@ -131,6 +130,59 @@ def test_a_bad_option_is_told(store: Store, arguments: list[str], message: str) 
     assert result.exit_code == 2
     assert message in result.stderr
     assert "secret" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["usage", "requests"])
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [("2024-10-05", "2024-10-04"), ("2024-10-05", "2024-10-05"), ("2024-10-05T01:00:00+02:00", "2024-10-04T23:00:00Z")],
+)
+def test_times_with_nothing_between_them_are_told(store: Store, command: str, start: str, end: str) -> None:
+    settle_request(store)
+    for arguments in (("--from", start, "--to", end), ("--to", end, "--from", start)):
+        result = run(command, *arguments)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "--from must be before --to" in result.stderr
+    assert run(command, "--from", "2024-10-04", "--to", "2024-10-04T00:00:00.000001Z").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["usage", "requests"])
+@pytest.mark.parametrize("given", [UNKNOWN, "Support", "\udcff"])
+def test_an_unknown_project_is_told_with_those_that_there_are(store: Store, command: str, given: str) -> None:
+    first, second, gone = (Projects(store).create(name, API_KEY) for name in ("Support", "Search\x1b[2J", "Gone"))
+    token = Tokens(store).create(gone.id)
+    settle_request(store, project_id=gone.id, token_id=token.id)
+    Projects(store).delete(gone.id)
+    result = run(command, "--project", given)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.endswith(
+        "Error: Invalid value for '--project': no project has this id. The projects:\n\n"
+        "id                                    name\n"
+        f"{gone.id}  Gone\n{second.id}  Search\ufffd[2J\n{first.id}  Support\n"
+    )
+    for known in (first.id, gone.id.upper()):
+        assert run(command, "--project", known).exit_code == 0
+
+
+@pytest.mark.parametrize(("number", "end"), [(0, "has this id. There is none yet."), (23, "Project 19\nand 3 more")])
+def test_none_or_many_projects_are_told(store: Store, number: int, end: str) -> None:
+    for each in range(number):
+        Projects(store).create(f"Project {each:02}", API_KEY)
+    told = run("usage", "--project", UNKNOWN).stderr
+    assert told.endswith(f"{end}\n")
+    assert told.count("Project ") == min(number, 20)
+
+
+@pytest.mark.parametrize("command", ["usage", "requests"])
+def test_an_unknown_token_is_told_and_one_that_was_deleted_is_known(store: Store, command: str) -> None:
+    token = make_token(store)
+    settle_request(store, project_id=token.project_id, token_id=token.id)
+    Projects(store).delete(token.project_id)
+    assert run(command, "--token", token.id).exit_code == 0
+    for unknown in (UNKNOWN, token.value):
+        result = run(command, "--token", unknown)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert result.stderr.endswith("Invalid value for '--token': no token has this id, or this value.\n")
 
 
 def test_a_report_that_is_too_large_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

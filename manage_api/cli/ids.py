@@ -1,0 +1,59 @@
+"""The ids that a command is given, looked up in the store: an unknown one is a mistake, and not an empty report."""
+
+import uuid
+from dataclasses import replace
+
+import click
+
+from manage_api.cli import table
+from store.bootstrap import Store
+from store.errors import NotFound
+from store.request_list import RequestFilter
+from store.tokens import Tokens
+from store.usage_report import UsageReports
+from store.usage_statement import UsageFilter
+
+_SHOWN = 20
+"""Projects that are listed at most."""
+
+
+def known[Filter: (UsageFilter, RequestFilter)](store: Store, about: Filter) -> Filter:
+    """Return a filter with the ids that the ledger has: a token may be named by its value, in any case.
+
+    What was deleted is known as long as the ledger has it. Raises click.BadParameter, StoreUnavailable.
+    """
+    if about.project_id is not None:
+        about = replace(about, project_id=_project(store, about.project_id))
+    if about.token_id is not None:
+        about = replace(about, token_id=_token(store, about.token_id))
+    return about
+
+
+def _project(store: Store, text: str) -> str:
+    reports = UsageReports(store)
+    names = reports.project_names()
+    try:
+        project_id = str(uuid.UUID(text))
+    except ValueError:
+        project_id = None
+    if project_id in names or (project_id and reports.totals(UsageFilter(project_id=project_id)).requests):
+        return project_id
+    raise click.BadParameter(f"no project has this id. {_listed(names)}", param_hint="'--project'")
+
+
+def _listed(names: dict[str, str]) -> str:
+    """List projects, ordered by name."""
+    rows = [{"id": each, "name": name} for each, name in sorted(names.items(), key=lambda item: item[::-1])]
+    if not rows:
+        return "There is none yet."
+    more = f"and {len(rows) - _SHOWN:,} more\n" if len(rows) > _SHOWN else ""
+    return f"The projects:\n\n{table.write({'id': 'id', 'name': 'name'}, rows[:_SHOWN])}{more}".rstrip()
+
+
+def _token(store: Store, token_id: str) -> str:
+    try:
+        return Tokens(store).get(token_id).id
+    except NotFound:
+        if UsageReports(store).totals(UsageFilter(token_id=token_id)).requests:
+            return token_id
+    raise click.BadParameter("no token has this id, or this value.", param_hint="'--token'")
