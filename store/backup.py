@@ -40,12 +40,13 @@ def back_up(store: Path, file: Path, stopped: Callable[[], bool]) -> Backup:
     """Copy the SQLite database `store` into a new `file`, which only its owner may read.
 
     The copy gets its name when it is whole, durable and checked: its pages and indexes, its foreign keys, and that
-    each table has as many rows as in the snapshot. Raises BackupFailed when `file` is there already, when anything
-    goes wrong, and soon after `stopped` returns True; then nothing is left.
+    each table has as many rows as in the snapshot. Raises BackupFailed when there is no store, when `file` is there
+    already, when anything goes wrong, and soon after `stopped` returns True; then nothing is left.
     """
     if os.path.lexists(file):
         raise _exists(file)
     try:
+        _require_there(store)
         with _temporary(file) as copy:
             rows = _copy(store, copy, stopped)
             _publish(copy, file)
@@ -60,6 +61,14 @@ def back_up(store: Path, file: Path, stopped: Callable[[], bool]) -> Backup:
 
 def _exists(file: Path) -> BackupFailed:
     return BackupFailed(f"{file} is there already, and a backup replaces nothing: name another file.")
+
+
+def _require_there(store: Path) -> None:
+    """Raise BackupFailed for a file that is not there. Raises OSError where that cannot be seen."""
+    try:
+        store.stat()
+    except FileNotFoundError:
+        raise BackupFailed(f"No backup was made: there is no store at {store}.") from None
 
 
 @contextlib.contextmanager

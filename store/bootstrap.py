@@ -1,4 +1,7 @@
-"""Opening the store: the folder, the database and its migrations, the secrets. Both processes start here."""
+"""Opening the store: the folder, the database and its migrations, the secrets. Both processes start here.
+
+Commands that only read a store, or work on one that is there, open it as it is: for them nothing is ever made.
+"""
 
 import contextlib
 import secrets
@@ -48,6 +51,27 @@ def open_store(settings: Settings) -> Store:
     return Store(database, vault)
 
 
+def open_existing(settings: Settings) -> Store:
+    """Open a store that is there. Nothing is made: no folder, no file, no table, no secret.
+
+    Raises StartupError when there is none, when its schema is older or newer than this code, or when it cannot be
+    opened.
+    """
+    with _reaching(settings) as database:
+        if schema.is_new(database):
+            raise _missing(settings)
+        lacking = schema.pending(database)
+        if lacking:
+            raise StartupError(
+                f"The store's schema is older than this program (it lacks {', '.join(lacking)}). "
+                "The command migrate brings it up to date, and so does a start of the gateway."
+            )
+        sealed = _sealed_secrets(database)
+        if not sealed:  # it was migrated, and never opened
+            raise _missing(settings)
+        return Store(database, _opened(_ring(settings, is_new=False), sealed))
+
+
 def migrate_store(settings: Settings, tell: Callable[[str], None]) -> None:
     """Bring the store's schema up to date, as opening it does, and nothing else; `tell` gets each migration's name.
 
@@ -63,12 +87,6 @@ def pending_migrations(settings: Settings) -> list[str]:
     """Return the names of the migrations that opening the store would do; nothing is made. Raises StartupError."""
     with _reaching(settings) as database:
         return schema.pending(database)
-
-
-def is_there(settings: Settings) -> bool:
-    """Tell whether there is a store, which opening would otherwise make. Raises StartupError."""
-    with _reaching(settings) as database:
-        return not schema.is_new(database)
 
 
 @contextlib.contextmanager
@@ -88,6 +106,13 @@ def _reaching(settings: Settings) -> Iterator[Database]:
 def prepare_folder(folder: Path) -> None:
     """Make DATA_DIR, for its owner alone, where it is not there yet."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _missing(settings: Settings) -> StartupError:
+    return StartupError(
+        f"There is no store at {without_password(settings.store_url)}. "
+        "The first start of the gateway makes one; DATA_DIR and DATABASE_URL say where."
+    )
 
 
 def _unusable(error: OSError) -> StartupError:
@@ -122,10 +147,14 @@ def _require_writable(database: Database) -> None:
 
 def _unlock(database: Database, settings: Settings) -> Vault:
     """Open the store's own secrets, or make them in an empty store."""
-    with database.read():
-        sealed = {secret.name: bytes(secret.sealed) for secret in Secret.select()}
+    sealed = _sealed_secrets(database)
     ring = _ring(settings, is_new=not sealed)
     return _opened(ring, sealed) if sealed else _found(database, ring)
+
+
+def _sealed_secrets(database: Database) -> Mapping[str, bytes]:
+    with database.read():
+        return {secret.name: bytes(secret.sealed) for secret in Secret.select()}
 
 
 def _opened(ring: KeyRing, sealed: Mapping[str, bytes]) -> Vault:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import click
 
 from manage_api.cli import table
-from store.bootstrap import is_there, open_store
+from store.bootstrap import open_existing
 from store.copying.copier import Copied, copy
 from store.database import open_database, without_password
 from store.errors import CopyFailed, StartupError
@@ -27,10 +27,7 @@ _SHOWN = 10
 
 def run(settings: Settings, target_url: str, stopped: Callable[[], bool]) -> int:
     """Copy the store into the target, unless `stopped` returns True before the end. Returns the exit status."""
-    if not or_exit(lambda: is_there(settings), CANNOT_START):
-        click.echo(f"There is no store to copy at {without_password(settings.store_url)}.", err=True)
-        return _FAILED
-    source = or_exit(lambda: open_store(settings), CANNOT_START)
+    source = or_exit(lambda: open_existing(settings), CANNOT_START)
     target = open_database(target_url, settings.store_timeout)
     began = time.monotonic()
     try:

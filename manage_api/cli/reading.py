@@ -1,10 +1,15 @@
-"""How a command reads the store: it opens it, says what it found, or what is wrong."""
+"""How a command reads the store: it opens it, says what it found, or what is wrong.
+
+status  0    what was asked for is printed
+        1    it is not, and the message says why: there is no store, or it does not answer
+        2    bad settings, or a bad option
+"""
 
 from collections.abc import Callable
 
 import click
 
-from store.bootstrap import Store, open_store
+from store.bootstrap import Store, open_existing
 from store.errors import GatewayError, StoreUnavailable
 from store.lifecycle import CANNOT_START, or_exit
 from store.settings import Settings
@@ -13,8 +18,11 @@ _FAILED = 1
 
 
 def run(settings: Settings, read: Callable[[Store], str]) -> int:
-    """Print what `read` returns. Returns the exit status; ends the process where the store cannot be opened."""
-    store = or_exit(lambda: open_store(settings), CANNOT_START)
+    """Print what `read` returns. Returns the exit status.
+
+    Ends the process where there is no store, or it cannot be opened. Raises click.BadParameter, if `read` does.
+    """
+    store = or_exit(lambda: open_existing(settings), CANNOT_START)
     try:
         click.echo(read(store), nl=False)
     except StoreUnavailable as error:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from store.bootstrap import ENCRYPTION_KEY_FILE, open_store
+from store.bootstrap import ENCRYPTION_KEY_FILE, open_existing
 from store.errors import StoreLocked, StoreUnavailable
 from store.lifecycle import CANNOT_START, or_exit
 from store.rotation import Rotation
@@ -16,9 +16,9 @@ _INCOMPLETE = 1
 def run(settings: Settings, stopped: Callable[[], bool]) -> int:
     """Encrypt the store anew until everything is under the ring's first key, or until `stopped` returns True.
 
-    Returns the exit status: 0 when everything is. Ends the process where the store cannot be opened.
+    Returns the exit status: 0 when everything is. Ends the process where there is no store, or it cannot be opened.
     """
-    store = or_exit(lambda: open_store(settings), CANNOT_START)
+    store = or_exit(lambda: open_existing(settings), CANNOT_START)
     rotation = Rotation(store)
     fault = _rotate(rotation, stopped, settings.store_timeout)
     store.database.close()

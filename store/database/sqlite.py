@@ -133,8 +133,12 @@ class SqliteDatabase(Database):
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold a lock file beside the database."""
-        with self.path.with_name(self.path.name + ".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            file = self.path.with_name(self.path.name + ".lock").open("a")
+        except OSError as error:
+            raise StoreUnavailable from error
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     @contextlib.contextmanager
@@ -146,9 +150,13 @@ class SqliteDatabase(Database):
     @contextlib.contextmanager
     def untouched(self) -> Iterator[peewee.Database | None]:
         """Read over a connection of its own."""
-        if not self.path.exists():
+        try:
+            self.path.stat()
+        except FileNotFoundError:
             yield None
             return
+        except OSError as error:  # there may be one that this user does not see
+            raise StoreUnavailable from error
         # Even one that only reads makes the files of the log, unless it is told that nobody writes.
         mode = "mode=ro" if self.path.with_name(f"{self.path.name}-wal").exists() else "immutable=1"
         engine = peewee.SqliteDatabase(f"file:{quote(str(self.path.absolute()))}?{mode}", uri=True)

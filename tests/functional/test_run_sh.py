@@ -12,7 +12,7 @@ import httpx
 import pytest
 from support.installation import Installation, children, started
 from support.processes import DEADLINE, ROOT, Process, clean_environment, tool
-from support.stores import make_settings, opened
+from support.stores import make_settings, opened, tree
 from support.upstreams import DemoUpstream
 
 pytestmark = pytest.mark.timeout(300)  # the first start may have to install
@@ -102,6 +102,10 @@ def test_it_is_called_from_anywhere_by_any_name(tmp_path: Path) -> None:
         process = Process([str(link), *arguments], env=clean_environment(), log=tmp_path / "log", cwd=caller)
         return process.wait(), process.output()
 
+    before = tree(home)
+    status, output = run("usage")
+    assert (status, f"There is no store at sqlite:///{home}/its data/llm-proxy.db" in output) == (1, True)
+    assert tree(home) == before
     with opened(make_settings(home, data_dir=home / "its data")):
         pass
     status, output = run("backup", "my.db")

@@ -204,8 +204,9 @@ def test_a_folder_that_is_not_there_is_told(store: Store, folder: Path) -> None:
 
 
 def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, folder: Path) -> None:
-    check_refused(tmp_path / "nothing.db", folder / "copy.db", "unable to open database file")
-    assert not (tmp_path / "nothing.db").exists()
+    store = tmp_path / "data" / "nothing.db"
+    check_refused(store, folder / "copy.db", f"there is no store at {store}")
+    assert not store.parent.exists()
 
 
 def test_what_is_no_store_is_told(tmp_path: Path, folder: Path) -> None:

@@ -1,16 +1,20 @@
 import base64
+import re
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.postgresql import Server
 from support.processes import DEADLINE, ROOT, clean_environment
-from support.stores import API_KEY, make_settings, on_sqlite, opened, rows
+from support.schemas import KEY, SCHEMAS, make_store
+from support.stores import API_KEY, make_settings, on_sqlite, opened, path_of, rows, tree
 
 from store import bootstrap
-from store.bootstrap import ENCRYPTION_KEY_FILE, MANAGEMENT_TOKEN_FILE, open_store
+from store.bootstrap import ENCRYPTION_KEY_FILE, MANAGEMENT_TOKEN_FILE, open_existing, open_store
 from store.crypto import new_key
+from store.database import open_database
 from store.errors import StartupError
 from store.models import MODELS
 from store.projects import Projects
@@ -27,6 +31,11 @@ store = open_store(settings)
 print(store.vault.lookup("6fd5ce84-0efa-4d8d-9dbd-8de4ab5e8b1b"), management_token(settings), flush=True)
 store.database.close()
 """
+
+
+@pytest.fixture
+def empty_database(postgresql_server: Server) -> str:
+    return postgresql_server.make_database()
 
 
 @on_sqlite
@@ -137,6 +146,80 @@ def test_a_newer_schema_is_refused(settings: Settings) -> None:
             )
     with pytest.raises(StartupError, match=r"newer than this program \(it has 9999_future\)"):
         open_store(settings)
+
+
+def test_an_existing_store_is_opened_as_it_is_and_nothing_is_made(settings: Settings, tmp_path: Path) -> None:
+    with opened(settings) as store:
+        project = Projects(store).create("One", API_KEY)
+        if not settings.database_url:
+            path_of(store).with_name("llm-proxy.db.lock").unlink()
+    key = (settings.data_dir / ENCRYPTION_KEY_FILE).read_text().strip()
+    (settings.data_dir / ENCRYPTION_KEY_FILE).unlink()
+    elsewhere = make_settings(tmp_path / "elsewhere", database_url=settings.store_url, encryption_key=key)
+    before = tree(tmp_path)
+    store = open_existing(elsewhere)
+    assert Projects(store).list() == [project]
+    store.database.close()
+    assert tree(tmp_path) == before
+
+
+def test_where_there_is_no_store_none_is_made(tmp_path: Path, engine: str, request: pytest.FixtureRequest) -> None:
+    url = "" if engine == "sqlite" else request.getfixturevalue("empty_database")
+    settings = make_settings(tmp_path / "parent", database_url=url)
+    shown = url.replace("postgres@", "") or f"sqlite:///{settings.data_dir}/llm-proxy.db"
+    for _ in range(2):
+        with pytest.raises(StartupError, match=rf"^There is no store at {re.escape(shown)}\. "):
+            open_existing(settings)
+    assert tree(tmp_path) == {}
+    if url:
+        database = open_database(url, 2)
+        assert database.engine.get_tables() == []
+        database.close()
+
+
+def test_tables_without_anything_in_them_are_no_store(settings: Settings) -> None:
+    bootstrap.migrate_store(settings, lambda _: None)
+    before = tree(settings.data_dir)
+    with pytest.raises(StartupError, match="There is no store at"):
+        open_existing(settings)
+    assert tree(settings.data_dir) == before
+
+
+@on_sqlite
+def test_a_file_without_tables_is_no_store(settings: Settings) -> None:
+    settings.data_dir.mkdir()
+    (settings.data_dir / "llm-proxy.db").touch()
+    before = tree(settings.data_dir)
+    with pytest.raises(StartupError, match="There is no store at"):
+        open_existing(settings)
+    assert tree(settings.data_dir) == before
+
+
+def test_an_existing_store_of_an_older_version_is_left_as_it_is(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path, encryption_key=KEY)
+    make_store(settings, SCHEMAS[0])
+    before = tree(tmp_path)
+    with pytest.raises(
+        StartupError, match=rf"older than this program \(it lacks {', '.join(SCHEMAS[1:])}\).* migrate "
+    ):
+        open_existing(settings)
+    assert tree(tmp_path) == before
+
+
+def test_an_existing_store_without_its_key_is_not_given_one(settings: Settings) -> None:
+    with opened(settings):
+        pass
+    (settings.data_dir / ENCRYPTION_KEY_FILE).unlink()
+    with pytest.raises(StartupError, match="there is no key: set ENCRYPTION_KEY"):
+        open_existing(settings)
+    assert not (settings.data_dir / ENCRYPTION_KEY_FILE).exists()
+
+
+@on_sqlite
+def test_a_file_in_place_of_the_folder_is_not_told_as_no_store(settings: Settings) -> None:
+    settings.data_dir.write_text("a file")
+    with pytest.raises(StartupError, match=r"Cannot open the store sqlite:///.*Not a directory"):
+        open_existing(settings)
 
 
 @on_sqlite

@@ -5,7 +5,7 @@ import click
 import pytest
 from click.testing import CliRunner
 from support.postgresql import Server
-from support.stores import API_KEY, make_settings, make_token, opened, set_columns
+from support.stores import API_KEY, make_settings, make_token, opened, set_columns, tree
 
 from manage_api.cli import options
 from manage_api.cli.copying import run
@@ -50,9 +50,28 @@ def test_a_stop_makes_it_fail(tmp_path: Path, target_url: str, capsys: pytest.Ca
 
 def test_there_has_to_be_a_store(tmp_path: Path, target_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     settings = make_settings(tmp_path)
-    assert run(settings, target_url, lambda: False) == 1
-    assert "There is no store to copy at sqlite:///" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        run(settings, target_url, lambda: False)
+    assert ended.value.code == 1
+    assert "There is no store at sqlite:///" in capsys.readouterr().err
     assert not settings.data_dir.exists()
+
+
+@pytest.mark.parametrize(("place", "reason"), [("nowhere", "No such file"), ("file", "Not a directory"), ("", "file")])
+def test_a_target_that_cannot_be_made(
+    tmp_path: Path, place: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = make_settings(tmp_path)
+    with opened(settings):
+        pass
+    (tmp_path / "file").touch()
+    (tmp_path / "x.db").mkdir()
+    before = tree(tmp_path)
+    assert run(settings, f"sqlite:///{tmp_path / place}/x.db", lambda: False) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("The target does not answer: ")
+    assert reason in err
+    assert tree(tmp_path) == before
 
 
 def test_a_target_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -206,4 +206,4 @@ def test_a_store_that_cannot_be_opened_ends_it(tmp_path: Path, capsys: pytest.Ca
     with pytest.raises(SystemExit) as ended:
         reading.run(make_settings(tmp_path), lambda _: "")
     assert ended.value.code == 1
-    assert "Cannot use DATA_DIR" in capsys.readouterr().err
+    assert "Not a directory" in capsys.readouterr().err
