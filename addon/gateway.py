@@ -23,6 +23,7 @@ from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from addon import access_log, annotations, answers, authentication, edge, streaming, wire
 from addon.endpoints import endpoint_of
 from addon.exchange import Destination, Exchange, Exchanges, Grant
+from addon.reserved_endpoints import is_reserved
 from addon.seams import (
     connections,
     contexts,
@@ -339,8 +340,9 @@ class Gateway:
 
 
 def _opening(request: http.Request, request_id: str) -> Opening:
-    path = edge.path_of(request).decode("ascii")  # the edge lets nothing else in
-    return Opening(request_id, request.method, path[:MAX_PATH], endpoint_of(path))
+    path = edge.path_of(request)
+    reserved, text = is_reserved(request.method, path), path.decode("ascii")  # the edge lets nothing else in
+    return Opening(request_id, request.method, text[:MAX_PATH], endpoint_of(text), reserved)
 
 
 def _reason(refusal: GatewayError, cause: str) -> str:

@@ -1,7 +1,7 @@
 """What is written on the wire: copies of the flow's messages, so that the flow never holds the upstream key.
 
-The copies also lack the few headers that must not pass: those of one hop (RFC 9110, section 7.6.1), cookies, and what
-tells about the client's address.
+The copies also lack the few headers that must not pass: those of one hop (RFC 9110, section 7.6.1), cookies, what
+tells about the client's address, and what would take the place of the path.
 """
 
 from collections.abc import Iterable
@@ -45,7 +45,9 @@ _OF_THE_CLIENT = frozenset(
         b"x-client-ip",
         b"x-cluster-client-ip",
         b"x-original-forwarded-for",
+        b"x-original-url",  # to some servers, this and the next one are the path, whatever the path is
         b"x-real-ip",
+        b"x-rewrite-url",
     }
 )
 _FORWARDED = b"x-forwarded-"

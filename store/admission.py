@@ -18,6 +18,7 @@ from store.bootstrap import Store
 from store.crypto import DecryptionError, Vault
 from store.database import Statement
 from store.errors import (
+    EndpointNotAllowed,
     GatewayError,
     InvalidToken,
     ProjectInactive,
@@ -101,8 +102,8 @@ class Admission:
     async def admit(self, token_value: str, opening: Opening) -> Admitted:
         """Count one request of a token and return what it may use; durable when this returns.
 
-        Raises InvalidToken, TokenInactive, TokenExpired, ProjectInactive, RateLimitExceeded, StoreUnavailable, or
-        GatewayError when the project's key cannot be decrypted; then nothing is counted.
+        Raises InvalidToken, TokenInactive, TokenExpired, ProjectInactive, EndpointNotAllowed, RateLimitExceeded,
+        StoreUnavailable, or GatewayError when the project's key cannot be decrypted; then nothing is counted.
         """
         if not is_token_value(token_value):
             raise InvalidToken
@@ -209,7 +210,7 @@ class _Batch:
         if row is None:
             return InvalidToken()
         opening = claim.opening
-        refusal = self._refusal(row) or (self._quota_refusal(row) if opening else None)
+        refusal = self._standing(row) or (self._refusal(row, opening) if opening else None)
         if refusal is not None or opening is None:
             return refusal
         try:
@@ -223,7 +224,8 @@ class _Batch:
         self.opened.append((opening, opened))
         return Admitted(opened, row.project_name, api_key)
 
-    def _refusal(self, row: _Row) -> GatewayError | None:
+    def _standing(self, row: _Row) -> GatewayError | None:
+        """Return why a token may make no request at all, or None."""
         if not row.is_active:
             return TokenInactive()
         if row.expires_at <= self._now:
@@ -232,7 +234,10 @@ class _Batch:
             return ProjectInactive()
         return None
 
-    def _quota_refusal(self, row: _Row) -> GatewayError | None:
+    def _refusal(self, row: _Row, opening: Opening) -> GatewayError | None:
+        """Return why this request is not admitted, or None."""
+        if opening.is_reserved:
+            return EndpointNotAllowed()
         if row.max_requests and row.request_count + self.counts[row.token_id] >= row.max_requests:
             return RateLimitExceeded()
         return None

@@ -7,6 +7,7 @@
       TokenInactive                 401 token_inactive
       TokenExpired                  401 token_expired
       ProjectInactive               403 project_inactive
+      EndpointNotAllowed            403 endpoint_not_allowed
       DestinationRefused            403 destination_refused
       NotFound                      404 not_found
       MethodNotAllowed              405 method_not_allowed
@@ -132,6 +133,18 @@ class ProjectInactive(GatewayError):
     status = 403
     code = "project_inactive"
     text = "Project is inactive"
+
+
+class EndpointNotAllowed(GatewayError):
+    """The endpoint is one of the provider's that no token may reach."""
+
+    status = 403
+    code = "endpoint_not_allowed"
+    text = (
+        "This endpoint is closed to tokens: it hands out credentials or sessions of the provider's that work past the "
+        "gateway, or it manages the provider's account. Use it with the provider's own key, outside of the gateway; "
+        "for Realtime, open a WebSocket at /v1/realtime."
+    )
 
 
 class DestinationRefused(GatewayError):

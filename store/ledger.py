@@ -60,13 +60,15 @@ _SETTLED_BY_OTHERS = "duration_ms IS NULL"
 class Opening(NamedTuple):
     """What is known of a request when it is admitted. The endpoint is its path without ids.
 
-    `session_id` is the request id of the WebSocket's opening, where the request is a further response over it.
+    `is_reserved`: the endpoint is one that a token must not reach. `session_id` is the request id of the WebSocket's
+    opening, where the request is a further response over it.
     """
 
     request_id: str
     method: str
     path: str
     endpoint: str
+    is_reserved: bool
     session_id: str | None = None
 
 

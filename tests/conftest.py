@@ -12,8 +12,8 @@ from xdist.scheduler import LoadFileScheduling
 SHARING = frozenset(
     f"tests/functional/test_{name}.py"
     for name in (
-        *("answers", "damaged_rows", "exactness", "faithful", "large_bodies", "obeyed_at_once", "only_v1", "sdk"),
-        *("streaming", "tokens"),
+        *("answers", "damaged_rows", "exactness", "faithful", "large_bodies", "obeyed_at_once", "only_v1"),
+        *("reserved_endpoints", "sdk", "streaming", "tokens"),
     )
 )
 """The files whose tests share the gateways of functional/conftest.py. One that is missing here only costs time."""

@@ -21,10 +21,11 @@ from mitmproxy.proxy.layers.http import (
 
 from addon import edge, wire
 from addon.exchange import Destination, Exchange
+from addon.reserved_endpoints import is_reserved
 from addon.seams.answering_layer import AnsweringLayer
 from addon.seams.client_codec import ClientCodec
 from addon.seams.timed_layer import Commands
-from store.errors import DestinationRefused, GatewayError
+from store.errors import DestinationRefused, EndpointNotAllowed, GatewayError
 
 
 class KeyedLayer(AnsweringLayer):
@@ -68,13 +69,12 @@ def _refusal(request: http.Request, exchange: Exchange, wanted: GetHttpConnectio
         return DestinationRefused()
     if _hosts(request) != {url.hostport(request.scheme, grant.destination.host, grant.destination.port)}:
         return DestinationRefused()  # behind one address there may be many hosts
-    if edge.seen(request) == exchange.checked:
-        return None
     try:
-        edge.check(request)
+        if edge.seen(request) != exchange.checked:
+            edge.check(request)
     except GatewayError as error:
         return error
-    return None
+    return EndpointNotAllowed() if is_reserved(request.method, edge.path_of(request)) else None
 
 
 def _hosts(request: http.Request) -> set[str | None]:

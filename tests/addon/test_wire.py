@@ -47,6 +47,8 @@ def test_the_prefix_goes_before_the_path() -> None:
         "X-Forwarded-Host",
         "X-FORWARDED-ANYTHING",
         "X-Real-IP",
+        "X-Original-URL",
+        "X-Rewrite-URL",
         "True-Client-IP",
         "CF-Connecting-IP",
         "Proxy-Authorization",

@@ -15,6 +15,7 @@ from store import clock
 from store.admission import Admission, Admitted
 from store.bootstrap import Store
 from store.errors import (
+    EndpointNotAllowed,
     GatewayError,
     InvalidToken,
     ProjectInactive,
@@ -153,6 +154,54 @@ def test_each_refusal_is_obeyed_by_the_next_request_and_counts_nothing(
     assert outcomes(admission, other.value) == [Admitted]
 
 
+def ask_for_reserved(admission: Admission, value: str) -> type:
+    """Tell what a request for a reserved endpoint comes to."""
+
+    async def ask() -> Admitted | BaseException:
+        try:
+            return await admission.admit(value, opening("/v1/keys", is_reserved=True))
+        except GatewayError as error:
+            return error
+
+    return type(asyncio.run(ask()))
+
+
+def test_a_reserved_endpoint_is_refused_and_counts_nothing(store: Store, admission: Admission) -> None:
+    token = make_token(store)
+    assert ask_for_reserved(admission, token.value) is EndpointNotAllowed
+    assert Tokens(store).get(token.id) == token
+    assert rows(store, "request") == []
+    assert outcomes(admission, token.value) == [Admitted]
+
+
+@pytest.mark.parametrize(("apply", "refusal"), REFUSALS)
+def test_a_reserved_endpoint_is_told_to_those_alone_whose_token_and_project_are_good(
+    store: Store, admission: Admission, apply: Callable[[Store, TokenRecord], None], refusal: type[GatewayError]
+) -> None:
+    token = make_token(store)
+    apply(store, token)
+    told = EndpointNotAllowed if refusal is RateLimitExceeded else refusal
+    assert ask_for_reserved(admission, token.value) is told
+    assert ask_for_reserved(admission, UNKNOWN_TOKEN) is InvalidToken
+
+
+def test_a_reserved_endpoint_is_refused_to_its_own_request_of_a_batch(store: Store, admission: Admission) -> None:
+    token = make_token(store, max_requests=2)
+
+    async def all_at_once() -> list[Admitted | BaseException]:
+        openings = [opening(is_reserved=reserved) for reserved in (True, False, True, False, True, False)]
+        calls = [
+            *(admission.admit(token.value, each) for each in openings),
+            admission.admit_again(token.id, openings[0]),
+        ]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    refused, admitted = EndpointNotAllowed, Admitted
+    told = [type(outcome) for outcome in asyncio.run(all_at_once())]
+    assert told == [refused, admitted, refused, admitted, refused, RateLimitExceeded, refused]
+    assert count_of(store, token) == 2
+
+
 def test_what_was_refused_is_admitted_once_the_reason_is_gone(store: Store, admission: Admission) -> None:
     token = make_token(store, max_requests=1)
     assert outcomes(admission, token.value, token.value) == [Admitted, RateLimitExceeded]
@@ -287,7 +336,7 @@ admission = Admission(store)
 print("ready", flush=True)
 token, number = sys.stdin.readline().split()
 async def main():
-    openings = [Opening(new_request_id(), "GET", "/v1/models", "/v1/models") for _ in range(int(number))]
+    openings = [Opening(new_request_id(), "GET", "/v1/models", "/v1/models", False) for _ in range(int(number))]
     return await asyncio.gather(*(admission.admit(token, opening) for opening in openings), return_exceptions=True)
 print(json.dumps(collections.Counter(type(outcome).__name__ for outcome in asyncio.run(main()))))
 admission.close()

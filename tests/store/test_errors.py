@@ -16,6 +16,7 @@ TABLE: list[Row] = [
     (errors.TokenInactive, 401, "token_inactive", "authentication_error"),
     (errors.TokenExpired, 401, "token_expired", "authentication_error"),
     (errors.ProjectInactive, 403, "project_inactive", ""),
+    (errors.EndpointNotAllowed, 403, "endpoint_not_allowed", ""),
     (errors.DestinationRefused, 403, "destination_refused", ""),
     (errors.NotFound, 404, "not_found", "invalid_request_error"),
     (errors.MethodNotAllowed, 405, "method_not_allowed", "invalid_request_error"),

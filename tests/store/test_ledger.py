@@ -172,7 +172,7 @@ def test_models_that_are_made_up_have_no_sums_without_end(store: Store, ledger: 
 
 def test_what_looks_like_a_token_or_a_key_is_masked_wherever_it_stands(store: Store, ledger: Ledger) -> None:
     token, key = "6fd5ce84-0efa-4d8d-9dbd-8de4ab5e8b1b", "sk-proj-0123456789abcdef"
-    told = Opening("1", "GET", f"/v1/models/{token}", "/v1/models/{id}")
+    told = Opening("1", "GET", f"/v1/models/{token}", "/v1/models/{id}", is_reserved=False)
     opened = Opened("1", 7, PROJECT, TOKEN, told.endpoint)
     with store.database.write():
         Price.create(id="1", project_id=PROJECT, model="", rates='{"input": "1"}', updated_at=1)

@@ -106,9 +106,9 @@ def set_columns(store: Store, table: str, row_id: str, **columns: object) -> Non
         store.database.execute(f"UPDATE {table} SET {names} WHERE id = ?", [*columns.values(), row_id])  # noqa: S608
 
 
-def opening(path: str = "/v1/chat/completions") -> Opening:
+def opening(path: str = "/v1/chat/completions", *, is_reserved: bool = False) -> Opening:
     """Describe a new request to the ledger."""
-    return Opening(new_request_id(), "POST", path, path)
+    return Opening(new_request_id(), "POST", path, path, is_reserved)
 
 
 type ForeignConnection = sqlite3.Connection | psycopg.Connection[Any]

@@ -5,7 +5,8 @@ from mitmproxy import http
 from support.http2 import Http2Client
 from support.inprocess import CHUNKED, CLOSE, assert_json_error, head_and_body, run, running
 from support.processes import free_port
-from support.stores import API_KEY
+from support.requests import UPGRADE
+from support.stores import API_KEY, rows
 from support.upstreams import OK, Conversation, RawUpstream, answer_all
 
 from addon.exchange import Exchanges
@@ -123,6 +124,75 @@ def test_a_request_that_was_edited_past_the_edge_is_refused(tmp_path: Path) -> N
             async with running(tmp_path, upstream.url) as proxy:
                 proxy.master.addons.add(Redirect(path="/admin"))
                 assert_json_error(await proxy.ask(proxy.request()), 404, "not_found")
+            assert upstream.conversations == []
+
+    run(main())
+
+
+def test_a_reserved_endpoint_is_refused_however_it_is_asked_for(tmp_path: Path) -> None:
+    upgrade = "".join(f"{name}: {value}\r\n" for name, value in UPGRADE)
+    requests = {
+        "GET /v1/realtime/calls": upgrade,
+        "POST /v1/realtime/calls": f"{CLOSE}Content-Length: 9999999\r\n",
+        "POST /v1/realtime%2fcalls": CHUNKED,
+    }
+
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+                for line, headers in requests.items():
+                    answer = await proxy.ask_and_stay(proxy.request(line, headers=headers))
+                    assert_json_error(answer, 403, "endpoint_not_allowed")
+                async with Http2Client.connect(proxy.port) as client:
+                    path = "/v1/realtime/calls"
+                    streams = [client.begin("POST", path, proxy.token.value, end_stream=end) for end in (True, False)]
+                    assert [await client.status(stream) for stream in streams] == [403, 403]
+                assert Tokens(proxy.store).get(proxy.token.id) == proxy.token
+                assert rows(proxy.store, "request") == []
+            assert upstream.conversations == []
+
+    run(main())
+
+
+RESERVED_EDITS = [
+    ("GET /v1/models", {"path": "/v1/keys"}),
+    ("GET /v1/models", {"path": "/v1/realtime%2Fclient_secrets?x"}),
+    ("GET /v1/realtime", {"method": "POST"}),
+]
+
+
+@pytest.mark.parametrize(("line", "changes"), RESERVED_EDITS)
+def test_a_request_that_was_edited_towards_a_reserved_endpoint_is_refused(
+    tmp_path: Path, line: str, changes: dict[str, str]
+) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+                proxy.master.addons.add(Redirect(**changes))
+                assert_json_error(await proxy.ask(proxy.request(line)), 403, "endpoint_not_allowed")
+            assert upstream.conversations == []
+
+    run(main())
+
+
+def test_an_edit_that_is_taken_back_does_not_lead_to_a_reserved_endpoint(tmp_path: Path) -> None:
+    class Detour:
+        """Edit the path while the request is admitted, and have it back as it was checked at first."""
+
+        def __init__(self, exchanges: Exchanges) -> None:
+            self._exchanges = exchanges
+
+        def requestheaders(self, flow: http.HTTPFlow) -> None:
+            flow.request.path = "/v1/models"
+
+        def request(self, flow: http.HTTPFlow) -> None:
+            flow.request.path = "/v1/keys"
+
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+                proxy.master.addons.add(Detour(proxy.exchanges))
+                assert_json_error(await proxy.ask(proxy.request("GET /v1/keys")), 403, "endpoint_not_allowed")
             assert upstream.conversations == []
 
     run(main())

@@ -118,6 +118,20 @@ def test_a_replay_to_elsewhere_is_refused_without_a_connection(
     run(main())
 
 
+def test_a_replay_to_a_reserved_endpoint_is_refused_and_not_counted(tmp_path: Path) -> None:
+    def reserved(flow: http.HTTPFlow) -> None:
+        flow.request.path = "/v1/realtime%2Fclient_secrets"
+
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+                flow = await replayed(proxy, reserved)
+                assert (status(flow), count(proxy)) == (403, 1)
+            assert len(upstream.conversations) == 1
+
+    run(main())
+
+
 def test_a_replay_that_the_upstream_does_not_answer_ends(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:

@@ -1,0 +1,47 @@
+"""A million paths, written in every way to get past the list of reserved endpoints, before a thousand servers that
+read them in ways of their own: none that one of them takes for a refused endpoint passes."""
+
+import random
+from collections import Counter
+from urllib.parse import unquote
+
+import pytest
+from support.requests import make_request
+from support.written_paths import REFUSED, Reader, write
+
+from addon import edge
+from addon.reserved_endpoints import is_reserved
+from store.errors import GatewayError
+
+PATHS = 250_000
+SEEDS = 4
+READERS = 1_000
+READERS_OF_A_PATH = 8
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_no_path_that_a_server_takes_for_a_refused_endpoint_passes(seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    readers = [Reader(chance) for _ in range(READERS)]
+    told: Counter[str] = Counter()
+    for _ in range(PATHS):
+        path = write(chance)
+        refused = any(reader.is_refused(path) for reader in chance.sample(readers, READERS_OF_A_PATH))
+        told["read as refused"] += refused
+        try:
+            edge.check(make_request(path=path, method="POST"))
+        except GatewayError as error:
+            told[error.code] += 1
+            continue
+        reserved = is_reserved("POST", edge.path_of(make_request(path=path)))
+        told["endpoint_not_allowed" if reserved else "passed"] += 1
+        told["read as refused, beyond the edge"] += refused
+        told["read as refused, not when decoded once"] += refused and not _is_refused_decoded_once(path)
+        assert reserved or not refused, path
+    print(f"seed {seed}: {dict(told)}")
+    assert told["read as refused, not when decoded once"] > PATHS / 20
+    assert told["passed"] > PATHS / 20
+
+
+def _is_refused_decoded_once(path: bytes) -> bool:
+    return REFUSED.fullmatch(unquote(path.decode().partition("?")[0]).lower()) is not None
