@@ -12,7 +12,7 @@
 
 `metering/` reads the usage from a copy of the bytes of a request and its answer, however they are coded
 (`content_coding.py`), and counts what told none, in a process of its own. `endpoints.py` takes the ids out of paths.
-`reserved_endpoints.py` knows the endpoints that no token may reach.
+`reserved_endpoints.py` knows the endpoints that no token may reach; `locations.py` keeps redirects at the gateway.
 
 Over a WebSocket `websocket_session.py` admits each response as a request is, and `websocket_events.py` reads which
 events ask for one, begin one or end one.

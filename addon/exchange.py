@@ -15,6 +15,7 @@ from addon.websocket_session import WebSocketSession
 from store.errors import GatewayError
 from store.ids import new_request_id
 from store.ledger import Opened
+from store.settings import Upstream
 
 _ID = re.compile(r"[!-~]{1,128}")
 
@@ -54,8 +55,8 @@ class Exchange:
     grant: Grant | None = None
     checked: object = None
     """What the edge has seen of the request, and let pass (`edge.seen`)."""
-    upstream: str = ""
-    """The origin that it is granted for."""
+    upstream: Upstream | None = None
+    """What it is granted for."""
     sent: float = 0.0
     """When the request went upstream; 0 before."""
     answered: float = 0.0

@@ -274,7 +274,7 @@ class Gateway:
         if self._exchanges.get(flow.id) is not exchange:  # it was ended meanwhile, and would be settled by nobody
             self._admission.settle(Settlement(admitted.opened))
             raise ServiceUnavailable
-        exchange.grant, exchange.upstream = Grant(destination, admitted.api_key, upstream.prefix), upstream.origin
+        exchange.grant, exchange.upstream = Grant(destination, admitted.api_key, upstream.prefix), upstream
         exchange.begin_metering(admitted.opened, flow.request)
         annotations.write(flow, admitted)
 

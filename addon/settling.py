@@ -82,7 +82,7 @@ def _outcome(exchange: Exchange, meter: Meter | None) -> Outcome:
         request_bytes=meter.request_bytes if meter else None,
         response_bytes=meter.response_bytes if meter and (exchange.streamed or exchange.ended) else None,
         upstream_request_id=exchange.upstream_request_id,
-        upstream=exchange.upstream,
+        upstream=exchange.upstream.origin if exchange.upstream else None,
     )
 
 

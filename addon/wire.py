@@ -8,7 +8,9 @@ from collections.abc import Iterable
 
 from mitmproxy import http
 
+from addon import locations
 from addon.exchange import Grant
+from store.settings import Upstream
 
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 
@@ -64,10 +66,11 @@ def keyed_request(request: http.Request, grant: Grant) -> http.Request:
     return keyed
 
 
-def client_response(response: http.Response, *, closes: bool) -> http.Response:
+def client_response(response: http.Response, upstream: Upstream | None, *, closes: bool) -> http.Response:
     """Return the copy of an answer that goes to the client; the answer itself where nothing changes.
 
-    `closes`: the connection ends with it, and the client (of HTTP/1) is told so.
+    `upstream`: whoever made it, None for the gateway. `closes`: the connection ends with it, and the client (of HTTP/1)
+    is told so.
     """
     upgraded = response.status_code == _SWITCHING_PROTOCOLS
     dropped = _OF_THE_UPSTREAM | _hop_by_hop(response.headers, upgraded=upgraded)
@@ -75,6 +78,8 @@ def client_response(response: http.Response, *, closes: bool) -> http.Response:
         dropped |= _OF_NO_BODY
     fields = response.data.headers.fields
     kept = tuple(field for field in fields if field[0].lower() not in dropped)
+    if upstream is not None and not locations.LOCATIONS.isdisjoint([name.lower() for name, _ in kept]):
+        kept = tuple(_relocated(field, upstream) for field in kept)
     if closes and not upgraded:
         kept = (*kept, (b"Connection", b"close"))
     if kept == fields:
@@ -140,6 +145,11 @@ def _upstream_fields(request: http.Request, grant: Grant) -> Iterable[tuple[byte
                 continue
         fields.append((name, value))
     return (*fields, (b"authorization", authorization))
+
+
+def _relocated(field: tuple[bytes, bytes], upstream: Upstream) -> tuple[bytes, bytes]:
+    name, value = field
+    return (name, locations.for_client(value, upstream)) if name.lower() in locations.LOCATIONS else field
 
 
 def _hop_by_hop(headers: http.Headers, *, upgraded: bool) -> frozenset[bytes]:

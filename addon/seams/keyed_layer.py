@@ -2,7 +2,7 @@
 
 - A request that goes to the upstream's side is replaced by a copy with the key (`wire.keyed_request`).
 - Before a connection to the upstream is opened or reused, the flow must hold a grant for just that destination.
-- An answer goes to the client without what is meant for one hop.
+- An answer goes to the client without what is meant for one hop, and its locations lead to the gateway.
 """
 
 import time
@@ -48,7 +48,8 @@ class KeyedLayer(AnsweringLayer):
             event = self._keyed(event)
         elif isinstance(event, ResponseHeaders):
             closes = self._exchanges.are_ending and isinstance(codec, ClientCodec)
-            passed = wire.client_response(event.response, closes=closes)
+            exchange = self._of_stream.get(event.stream_id)
+            passed = wire.client_response(event.response, exchange.upstream if exchange else None, closes=closes)
             event = ResponseHeaders(event.stream_id, passed, event.end_stream)
         return super()._event_to_codec(codec, event)
 

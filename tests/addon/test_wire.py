@@ -5,6 +5,7 @@ from support.requests import UPGRADE, make_request, make_response
 
 from addon import wire
 from addon.exchange import Destination, Grant
+from store.settings import Upstream
 
 KEY = "sk-upstream-key"
 GRANT = Grant(Destination("upstream", 443, tls=True), KEY)
@@ -87,7 +88,7 @@ def test_headers_that_frame_and_route_cannot_be_named_away() -> None:
 def test_a_connection_header_in_no_encoding_is_of_one_hop_too() -> None:
     assert sent(("Connection", b"\xff, X-Hop"), ("X-Hop", "1"))[:-1] == []
     passed = wire.client_response(
-        make_response(("Connection", b"\xff, X-Hop"), ("X-Hop", "1"), ("X", "2")), closes=False
+        make_response(("Connection", b"\xff, X-Hop"), ("X-Hop", "1"), ("X", "2")), None, closes=False
     )
     assert passed.headers.fields == ((b"X", b"2"),)
 
@@ -122,27 +123,47 @@ def test_an_upgrade_to_something_else_is_none() -> None:
 
 def test_an_answer_without_headers_of_its_hop_is_passed_as_it_is() -> None:
     response = make_response(("Content-Type", "text/plain"), ("Set-Cookie", "a=b"))
-    assert wire.client_response(response, closes=False) is response
+    assert wire.client_response(response, None, closes=False) is response
 
 
 def test_headers_of_the_upstreams_hop_do_not_reach_the_client() -> None:
     response = make_response(("Connection", "close, X-Hop"), ("X-Hop", "1"), ("Keep-Alive", "5"), ("X-End", "2"))
-    passed = wire.client_response(response, closes=False)
+    passed = wire.client_response(response, None, closes=False)
     assert passed.headers.fields == ((b"X-End", b"2"),)
     assert len(response.headers.fields) == 4
 
 
 def test_where_else_the_upstream_can_be_reached_is_not_told() -> None:
     response = make_response(("Alt-Svc", 'h3=":443"; ma=86400'), ("X-Other", "1"))
-    passed = wire.client_response(response, closes=False)
+    passed = wire.client_response(response, None, closes=False)
     assert "alt-svc" not in passed.headers
     assert passed.headers["x-other"] == "1"
     assert "alt-svc" in response.headers
 
 
+@pytest.mark.parametrize("name", ["Location", "location", "Content-Location"])
+def test_a_location_at_the_upstream_is_told_as_one_at_the_gateway(name: str) -> None:
+    upstream = Upstream.parse("https://api.example/openai/v1")
+    response = make_response(("X-Before", "1"), (name, "https://api.example/openai/v1/files"), ("X-After", "2"))
+    passed = wire.client_response(response, upstream, closes=False)
+    assert passed.headers.fields == ((b"X-Before", b"1"), (name.encode(), b"/v1/files"), (b"X-After", b"2"))
+    assert response.headers[name] == "https://api.example/openai/v1/files"
+
+
+def test_every_one_of_several_locations_is_told_so() -> None:
+    response = make_response(("Location", "http://api.example:80/v1/a"), ("Location", "http://api.example/v1/b"))
+    passed = wire.client_response(response, Upstream.parse("http://api.example"), closes=False)
+    assert passed.headers.get_all("location") == ["/v1/a", "/v1/b"]
+
+
+def test_an_answer_with_a_location_elsewhere_is_passed_as_it_is() -> None:
+    response = make_response(("Location", "https://cdn.example/v1/files"))
+    assert wire.client_response(response, Upstream.parse("https://api.example"), closes=False) is response
+
+
 def test_the_answer_to_an_upgrade_keeps_it() -> None:
     response = make_response(("Connection", "Upgrade"), ("Upgrade", "websocket"), status=101)
-    assert wire.client_response(response, closes=False).headers.fields == response.headers.fields
+    assert wire.client_response(response, None, closes=False).headers.fields == response.headers.fields
 
 
 NAMES = st.one_of(
@@ -170,7 +191,7 @@ def test_what_goes_upstream_is_what_came_less_what_must_not_pass(headers: list[F
 
 @given(FIELDS)
 def test_what_goes_to_the_client_is_what_came_less_what_must_not_pass(headers: list[Field]) -> None:
-    out = list(wire.client_response(make_response(*headers), closes=False).headers.fields)
+    out = list(wire.client_response(make_response(*headers), None, closes=False).headers.fields)
     remaining = iter(headers)
     assert all(field in remaining for field in out)
     assert not {b"connection", b"te"} & {name.lower() for name, _ in out}
@@ -211,7 +232,7 @@ def test_what_is_an_answer(status: int, version: str, upgrade: bool, is_one: boo
 @pytest.mark.parametrize(("status", "kept"), [(304, False), (200, True)])
 def test_an_answer_that_never_has_a_body_tells_of_no_chunks(status: int, kept: bool) -> None:
     response = make_response(("Transfer-Encoding", "chunked"), ("ETag", "x"), status=status)
-    passed = wire.client_response(response, closes=False)
+    passed = wire.client_response(response, None, closes=False)
     assert ("transfer-encoding" in passed.headers) == kept
     assert passed.headers["etag"] == "x"
     assert "transfer-encoding" in response.headers

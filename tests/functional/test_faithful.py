@@ -60,6 +60,22 @@ def test_headers_pass_but_for_those_that_must_not(relay: Relay) -> None:
     assert sent.keys() - {name.lower() for name in passing} == {"host", "accept", "user-agent", "authorization"}
 
 
+@pytest.mark.parametrize("location", ["{upstream}/v1/files?a=%2F", "/v1/files?a=%2F", "files?a=%2F"])
+def test_a_client_that_follows_a_redirect_of_the_upstream_stays_at_the_gateway(relay: Relay, location: str) -> None:
+    def answer(conversation: Conversation) -> None:
+        if conversation.read_head().startswith(b"GET /v1/old "):
+            to = location.format(upstream=relay.upstream.url)
+            conversation.send(f"HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n".encode())
+            conversation.read_head()
+        conversation.send(OK)
+
+    relay.expect(answer)
+    with httpx.Client(headers=bearer(relay.token), follow_redirects=True) as client:
+        response = client.get(f"{relay.gateway.url}/v1/old")
+    assert (response.status_code, str(response.url)) == (200, f"{relay.gateway.url}/v1/files?a=%2F")
+    assert b"GET /v1/files?a=%2F HTTP/1.1\r\n" in relay.upstream.received()
+
+
 def test_framing_headers_cannot_be_named_away(relay: Relay) -> None:
     headers = {"Connection": "content-length, authorization, host"}
     received = relay.send("POST", "/v1/x", content=b"hello", headers=headers).received

@@ -162,7 +162,8 @@ async def running(
         watch = _Watch()
         chain.add_first(master, gateway)
         master.addons.add(watch)
-        master.options.update(confdir=_authority(), mode=[f"reverse:{upstream_url}@127.0.0.1:0"])
+        origin = settings.upstream._replace(prefix="").origin
+        master.options.update(confdir=_authority(), mode=[f"reverse:{origin}@127.0.0.1:0"])
         master.options.update(**(options or {}))
         proxy = Proxy(master, gateway, store, make_token(store), watch)
         logging.getLogger().addHandler(proxy.errors)

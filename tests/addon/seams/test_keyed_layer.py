@@ -198,6 +198,46 @@ def test_an_edit_that_is_taken_back_does_not_lead_to_a_reserved_endpoint(tmp_pat
     run(main())
 
 
+def redirect(upstream: RawUpstream, *, path: str, headers: str = "Content-Length: 0") -> None:
+    """Have an upstream answer with a location of its own."""
+    at = f"{upstream.url}{path}"
+    answer = f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {at}\r\nContent-Location: {at}?b\r\n{headers}\r\n\r\n"
+    upstream.answer = answer_all(answer.encode())
+
+
+@pytest.mark.parametrize("headers", ["Content-Length: 0", "Content-Type: text/event-stream\r\nContent-Length: 0"])
+@pytest.mark.parametrize("prefix", ["", "/openai"])
+def test_a_redirect_of_the_upstream_to_itself_stays_at_the_gateway(tmp_path: Path, prefix: str, headers: str) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            redirect(upstream, path=f"{prefix}/v1/files", headers=headers)
+            async with running(tmp_path, upstream.url + prefix) as proxy:
+                status, told, _ = head_and_body(await proxy.ask(proxy.request()))
+                assert (status, told["location"], told["content-location"]) == (307, "/v1/files", "/v1/files?b")
+                flow = await proxy.end_of_flow()
+                assert flow.response
+                assert flow.response.headers["location"] == f"{upstream.url}{prefix}/v1/files"
+                async with Http2Client.connect(proxy.port) as client:
+                    answered = await client.answer(client.get("/v1/models", proxy.token.value))
+                assert answered
+                assert (answered["location"], answered["content-location"]) == ("/v1/files", "/v1/files?b")
+
+    run(main())
+
+
+def test_a_redirect_in_the_place_of_a_websocket_stays_at_the_gateway(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            redirect(upstream, path="/v1/realtime?model=new")
+            async with running(tmp_path, upstream.url) as proxy:
+                upgrade = "".join(f"{name}: {value}\r\n" for name, value in UPGRADE)
+                answer = await proxy.ask_and_stay(proxy.request("GET /v1/realtime?model=old", headers=upgrade))
+                assert head_and_body(answer)[1]["location"] == "/v1/realtime?model=new"
+            assert b"Sec-WebSocket-Key" in upstream.received()
+
+    run(main())
+
+
 def test_without_a_grant_there_is_no_connection(tmp_path: Path) -> None:
     class Forget:
         def __init__(self, exchanges: Exchanges) -> None:
