@@ -210,7 +210,7 @@ def test_headers_of_an_answer_pass_and_do_not_steer_the_pool(pooled: Pooled) -> 
         "date": "Thu, 01 Jan 1970 00:00:00 GMT",
         "x-request-id": "req_upstream",
         "set-cookie": "a=b",
-        "location": f"https://{NAME}/v1/elsewhere",
+        "location": "https://elsewhere.example/v1/elsewhere",
         "x-ratelimit-remaining-tokens": "7",
         "x-accel-redirect": "/v1/models",
         "x-accel-buffering": "yes",
@@ -225,6 +225,30 @@ def test_headers_of_an_answer_pass_and_do_not_steer_the_pool(pooled: Pooled) -> 
     missing = {name for name, value in fields.items() if answered.headers.get(name) != value}
     print(f"{pooled.pool.kind}: taken out of answers: {missing}")
     assert not missing - {"x-accel-redirect", "x-accel-buffering"}
+
+
+@pytest.mark.parametrize(
+    ("location", "told"),
+    [
+        (f"https://{NAME}/v1/new?a=%2F#b", "/v1/new?a=%2F#b"),
+        (f"http://{NAME.upper()}:443/v1/new", "/v1/new"),
+        (f"https://{NAME}", "/"),
+        (f"https://{NAME}//elsewhere.example", "/.//elsewhere.example"),
+        (f"https://{NAME}.example/v1/new", f"https://{NAME}.example/v1/new"),
+        ("/v1/new", "/v1/new"),
+    ],
+)
+def test_a_redirect_of_the_upstream_to_itself_stays_at_the_gateway(pooled: Pooled, location: str, told: str) -> None:
+    lines = f"Location: {location}\r\nContent-Location: {location}\r\n"
+    pooled.api.act = lambda conversation: conversation.send(
+        f"HTTP/1.1 307 Temporary Redirect\r\nContent-Length: 0\r\n{lines}\r\n".encode()
+    )
+    answered = pooled.ask()
+    assert (answered.status_code, answered.headers["location"], answered.headers["content-location"]) == (
+        307,
+        told,
+        told,
+    )
 
 
 @pytest.mark.parametrize("status", [400, 429, 500, 502, 503, 504])
