@@ -281,9 +281,8 @@ class Gateway:
     def _session(self, flow: http.HTTPFlow, exchange: Exchange) -> WebSocketSession | None:
         if exchange.opened is None or exchange.meter is None:
             return None
-        opening = _opening(flow.request, exchange.request_id)
         return WebSocketSession(
-            Account(exchange.opened, opening.method, opening.path),
+            Account(exchange.opened.token_id, _opening(flow.request, exchange.request_id)),
             exchange.meter,
             self._admission,
             functools.partial(self._end_turn, flow, exchange),

@@ -66,8 +66,8 @@ _RESERVED = (
     "audit-logs",  # Portkey
 )
 
-_SOCKETS = "realtime"
-"""WebSockets are opened under this, with GET. All that is posted there makes a credential or begins a call."""
+_SOCKETS = frozenset({"realtime", "live"})
+"""WebSockets are opened under these, with GET. All that is posted there makes a credential or begins a call."""
 
 _READS = frozenset({"GET", "HEAD"})
 
@@ -116,7 +116,7 @@ def _names_reserved(method: str, path: str) -> bool:
     found = set(words)
     # ".." may lead from anywhere to anywhere, so that any of the words may be the first.
     firsts = found if _CLIMBS.search(path) else set(words[:1])
-    if _SOCKETS in firsts and method not in _READS:
+    if _SOCKETS & firsts and method not in _READS:
         return True
     return any(rest <= found for first in firsts & _RULES.keys() for rest in _RULES[first])
 

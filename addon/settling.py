@@ -95,7 +95,7 @@ def _outcome_of_turn(exchange: Exchange, turn: Turn) -> Outcome:
         request_bytes=turn.meter.request_bytes,
         response_bytes=turn.meter.response_bytes,
         upstream_request_id=exchange.plain(turn.response_id),
-        upstream=exchange.upstream,
+        upstream=exchange.upstream.origin if exchange.upstream else None,
     )
 
 

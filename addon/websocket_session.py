@@ -80,14 +80,12 @@ class Turn:
 class Account(NamedTuple):
     """Whose WebSocket it is, and how it was opened."""
 
-    opened: Opened
-    method: str
-    path: str
+    token_id: str
+    opening: Opening
 
     def next_opening(self) -> Opening:
         """Return what the ledger is told of one more response."""
-        opened = self.opened
-        return Opening(new_request_id(), self.method, self.path, opened.endpoint, session_id=opened.request_id)
+        return self.opening._replace(request_id=new_request_id(), session_id=self.opening.request_id)
 
 
 class WebSocketSession:
@@ -150,7 +148,7 @@ class WebSocketSession:
     # What the client says.
 
     async def _take_from_client(self, message: WebSocketMessage) -> None:
-        ask = websocket_events.asked(message.content, self._account.opened.endpoint)
+        ask = websocket_events.asked(message.content, self._account.opening.endpoint)
         turn = None
         if ask is not None:
             try:
@@ -175,14 +173,14 @@ class WebSocketSession:
             await self._check_again()
             self._has_paid = True
             return Turn(self._meter)
-        admitted = await self._admission.admit_again(self._account.opened.token_id, self._account.next_opening())
+        admitted = await self._admission.admit_again(self._account.token_id, self._account.next_opening())
         if self._has_ended:  # meanwhile, and nothing else would settle it
             self._admission.settle(Settlement(admitted.opened))
             raise ServiceUnavailable
         return Turn(self._meter.for_next_response(), admitted.opened)
 
     async def _check_again(self) -> None:
-        await self._admission.check_again(self._account.opened.token_id)
+        await self._admission.check_again(self._account.token_id)
         if self._has_ended:
             raise ServiceUnavailable
 
@@ -265,7 +263,7 @@ class WebSocketSession:
         """Return the ask that an error is about. On a Responses WebSocket a lane does one after the other."""
         if told.caused_by:
             return next((turn for turn in self._asked if turn.event_id == told.caused_by), None)
-        if self._account.opened.endpoint != RESPONSES or self._turn_of("", told.lane) is not None:
+        if self._account.opening.endpoint != RESPONSES or self._turn_of("", told.lane) is not None:
             return None
         return next((turn for turn in self._asked if turn.lane == told.lane), None)
 
@@ -296,7 +294,7 @@ class WebSocketSession:
 
     def _end_replaced(self, told: Told) -> None:
         """End what a new response replaces: one without an id, and what a Responses WebSocket has left in its lane."""
-        one_a_lane = self._account.opened.endpoint == RESPONSES
+        one_a_lane = self._account.opening.endpoint == RESPONSES
         for turn in [*self._under_way.values()]:
             if turn.response_id == told.response_id or (one_a_lane and turn.lane == told.lane):
                 del self._under_way[turn.response_id]
@@ -326,7 +324,7 @@ class WebSocketSession:
     def _refuse_begun(self, error: GatewayError, told: Told) -> None:
         """Refuse a response that the upstream has begun: cancel it there, or hang up where that cannot be said."""
         self._refuse(error, lane=told.lane)
-        if self._account.opened.endpoint == RESPONSES or not told.response_id:
+        if self._account.opening.endpoint == RESPONSES or not told.response_id:
             self._close(CloseReason.POLICY_VIOLATION, error.message)
         if self.closing is None:
             event_id, cancel = answers.cancel_event(told.response_id)

@@ -167,8 +167,20 @@ def test_everything_else_is_not_reserved(path: str) -> None:
     assert not any(is_reserved(method, path.encode()) for method in METHODS)
 
 
-@pytest.mark.parametrize("path", ["/v1/realtime", "/v1/realtime/", "/v1/realtime/translations", "/v1/%72ealtime"])
-def test_sessions_of_realtime_are_opened_as_websockets_and_not_posted(path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/realtime",
+        "/v1/realtime/",
+        "/v1/realtime/translations",
+        "/v1/%72ealtime",
+        "/v1/live",
+        "/v1/live/sessions",
+        "/v1/live/sessions/sess_1/accept",
+        "/v1/live%2Fsessions",
+    ],
+)
+def test_sessions_are_opened_as_websockets_and_not_posted(path: str) -> None:
     assert [is_reserved(method, path.encode()) for method in METHODS] == [False, False, True, True, True, True]
 
 

@@ -15,6 +15,7 @@ from addon.metering.usage import units_of
 from addon.websocket_session import Account, Closing, Turn, WebSocketSession
 from store.admission import Admission
 from store.bootstrap import Store
+from store.ledger import Opening
 from store.projects import Projects
 from store.tokens import TokenRecord, Tokens
 from store.usage import Source
@@ -35,17 +36,21 @@ def store(tmp_path: Any) -> Iterator[Store]:
 class Bench:
     """A session on a real store: its messages, and what it says and does."""
 
-    def __init__(self, store: Store, admission: Admission, token: TokenRecord, account: Account) -> None:
+    def __init__(self, store: Store, admission: Admission, token: TokenRecord, first: Opening) -> None:
         self.store = store
         self.admission = admission
         self.token = token
-        self.meter = Meter("GET", account.opened.endpoint, "gpt-realtime")
+        self.meter = Meter("GET", first.endpoint, "gpt-realtime")
         self.meter.begin_socket()
         self.ended: list[Turn] = []
         self.refused: list[GatewayError] = []
-        self.account = account
+        self.request_id = first.request_id
         self.session = WebSocketSession(
-            account, self.meter, admission, self.ended.append, lambda _, error: self.refused.append(error)
+            Account(token.id, first),
+            self.meter,
+            admission,
+            self.ended.append,
+            lambda _, error: self.refused.append(error),
         )
 
     async def client(self, kind: str, **fields: object) -> bool:
@@ -100,8 +105,8 @@ def run(store: Store, test: Callable[[Bench], Awaitable[None]], path: str = REAL
         try:
             token = make_token(store, **token_fields)
             first = opening(path)
-            admitted = await admission.admit(token.value, first)
-            await test(Bench(store, admission, token, Account(admitted.opened, first.method, first.path)))
+            await admission.admit(token.value, first)
+            await test(Bench(store, admission, token, first))
         finally:
             admission.close()
 
@@ -137,7 +142,7 @@ def test_the_opening_pays_for_the_first_response_and_each_further_one_is_counted
         for name in ("a", "b", "c"):
             assert await bench.respond(name)
         assert bench.count == 3
-        first = bench.account.opened.request_id
+        first = bench.request_id
         assert sorted(row["session_id"] or "" for row in rows(store, "request")) == ["", first, first]
         assert bench.inputs == [INPUT, INPUT]
         assert bench.meter.read().units["input_tokens"] == INPUT
