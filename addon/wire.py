@@ -1,7 +1,7 @@
 """What is written on the wire: copies of the flow's messages, so that the flow never holds the upstream key.
 
-The copies also lack the few headers that must not pass: those of one hop (RFC 9110, section 7.6.1), cookies, what
-tells about the client's address, and what would take the place of the path.
+The copies also lack the few things that must not pass: tokens, headers of one hop (RFC 9110, section 7.6.1), cookies,
+what tells about the client's address, and what would take the place of the path.
 """
 
 from collections.abc import Iterable
@@ -13,6 +13,8 @@ from addon.exchange import Grant
 from store.settings import Upstream
 
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
+MASKED_VALUE = b"***token***"
+"""Stands on the flow for a token in the query. No client means it, so its parameter can be told from all others."""
 
 _SWITCHING_PROTOCOLS = 101
 _NOT_MODIFIED = 304
@@ -36,7 +38,9 @@ _OF_THE_UPSTREAM = frozenset({b"alt-svc"})
 
 _OF_NO_BODY = frozenset({b"transfer-encoding"})  # mitmproxy would end the body that there is none of
 _OF_AN_UPGRADE = frozenset({b"connection", b"upgrade"})
-_OF_THE_CLIENT = frozenset(
+_CREDENTIALS = frozenset({b"authorization", b"api-key", b"x-api-key", b"x-goog-api-key", b"xi-api-key"})
+"""Where clients of one provider or another put what they hold as a key: here, a token."""
+_OF_THE_CLIENT = _CREDENTIALS | frozenset(
     {
         b"cookie",
         b"cf-connecting-ip",
@@ -62,7 +66,8 @@ def keyed_request(request: http.Request, grant: Grant) -> http.Request:
     """Return the copy of a request that goes upstream: with the key, at the upstream's path, body shared."""
     keyed = _copy(request)
     keyed.data.headers = http.Headers(_upstream_fields(request, grant))
-    keyed.data.path = grant.path_prefix.encode() + request.data.path
+    target = request.data.path
+    keyed.data.path = grant.path_prefix.encode() + (_without_tokens(target) if MASKED_VALUE in target else target)
     return keyed
 
 
@@ -129,12 +134,12 @@ def _copy[Message: http.Message](message: Message) -> Message:
 
 
 def _upstream_fields(request: http.Request, grant: Grant) -> Iterable[tuple[bytes, bytes]]:
-    dropped = _OF_THE_CLIENT | _hop_by_hop(request.headers, upgraded=is_websocket_upgrade(request))
+    of_the_hop = _hop_by_hop(request.headers, upgraded=is_websocket_upgrade(request))
     authorization = b"Bearer " + grant.api_key.encode()
     fields = []
     for name, value in request.headers.fields:
         lowered = name.lower()
-        if lowered in dropped or lowered.startswith(_FORWARDED) or lowered == b"authorization":
+        if lowered in _OF_THE_CLIENT or lowered in of_the_hop or lowered.startswith(_FORWARDED):
             continue
         if lowered == b"sec-websocket-protocol":
             offered = [offer.strip() for offer in value.split(b",")]
@@ -150,6 +155,13 @@ def _upstream_fields(request: http.Request, grant: Grant) -> Iterable[tuple[byte
 def _relocated(field: tuple[bytes, bytes], upstream: Upstream) -> tuple[bytes, bytes]:
     name, value = field
     return (name, locations.for_client(value, upstream)) if name.lower() in locations.LOCATIONS else field
+
+
+def _without_tokens(target: bytes) -> bytes:
+    """Take the masked parameters out of a target's query; leave all others as they are."""
+    path, mark, query = target.partition(b"?")
+    kept = [parameter for parameter in query.split(b"&") if parameter[parameter.find(b"=") + 1 :] != MASKED_VALUE]
+    return path + mark + b"&".join(kept) if kept else path
 
 
 def _hop_by_hop(headers: http.Headers, *, upgraded: bool) -> frozenset[bytes]:

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.requests import UPGRADE, make_request, make_response
 
-from addon import wire
+from addon import authentication, wire
 from addon.exchange import Destination, Grant
 from store.settings import Upstream
 
@@ -39,9 +39,56 @@ def test_the_prefix_goes_before_the_path() -> None:
     assert (keyed.path, request.path) == ("/openai/v1/x", "/v1/x")
 
 
+MASKED = wire.MASKED_VALUE.decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "upstream"),
+    [
+        (f"/v1/x?key={MASKED}", "/v1/x"),
+        (f"/v1/x?{MASKED}", "/v1/x"),
+        (f"/v1/x?key={MASKED}&a=1", "/v1/x?a=1"),
+        (f"/v1/x?a=%20&key={MASKED}&&b", "/v1/x?a=%20&&b"),
+        (f"/v1/x?a=1&key={MASKED}&token={MASKED}", "/v1/x?a=1"),
+        (f"/v1/x?key={MASKED}&", "/v1/x?"),
+    ],
+)
+def test_a_masked_token_in_a_query_is_taken_out_with_its_name(path: str, upstream: str) -> None:
+    request = make_request(path=path)
+    assert wire.keyed_request(request, GRANT).path == upstream
+    assert request.path == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/x?", "/v1/x?key=***&a", f"/v1/{MASKED}", f"/v1/{MASKED}?", f"/v1/x?a=b={MASKED}", f"/v1/x?a={MASKED}b"],
+)
+def test_any_other_target_passes_as_it_came(path: str) -> None:
+    assert wire.keyed_request(make_request(path=path), GRANT).path == path
+
+
+@given(st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E)))
+def test_a_query_without_a_masked_token_passes_byte_for_byte(query: str) -> None:
+    assert wire.keyed_request(make_request(path=f"/v1/x?{query}"), GRANT).path == f"/v1/x?{query}"
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(authentication._TAKERS)), st.just(TOKEN.encode())), max_size=4))  # noqa: SLF001
+def test_no_header_that_is_masked_goes_upstream(headers: list[Field]) -> None:
+    request = make_request(*headers)
+    authentication.take(request)
+    out = wire.keyed_request(request, GRANT).headers.fields
+    assert {name for name, _ in out} <= {b"authorization", b"sec-websocket-protocol"}
+    assert b"***" not in b"".join(value for _, value in out)
+    assert [value for name, value in out if name == b"authorization"] == [f"Bearer {KEY}".encode()]
+
+
 @pytest.mark.parametrize(
     "name",
     [
+        "X-API-Key",
+        "api-key",
+        "X-Goog-Api-Key",
+        "xi-api-key",
         "Cookie",
         "Forwarded",
         "X-Forwarded-For",

@@ -52,6 +52,10 @@ def test_headers_pass_but_for_those_that_must_not(relay: Relay) -> None:
         "Forwarded": "for=10.0.0.1",
         "X-Real-IP": "10.0.0.1",
         "True-Client-IP": "10.0.0.1",
+        "x-api-key": "sk-other",
+        "api-key": "other",
+        "X-Goog-Api-Key": "other",
+        "xi-api-key": "other",
     }
     lines = relay.send("GET", "/v1/x", headers={**passing, **dropped}).received.decode().split("\r\n")[1:-2]
     sent = {line.partition(":")[0].lower(): line.partition(": ")[2] for line in lines}

@@ -53,6 +53,18 @@ def test_chat(client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]) ->
     assert gateway.token(token["id"])["request_count"] == 1
 
 
+def test_a_token_with_the_prefix_of_a_key(gateway: Gateway, token: dict[str, Any]) -> None:
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=f"sk-{token['token']}") as client:
+        assert client.models.list().data
+    assert gateway.token(token["id"])["request_count"] == 1
+
+
+def test_the_client_of_azure(gateway: Gateway, token: dict[str, Any]) -> None:
+    with openai.AzureOpenAI(base_url=f"{gateway.url}/v1", api_key=token["token"], api_version="1") as client:
+        assert client.models.list().data
+    assert gateway.token(token["id"])["request_count"] == 1
+
+
 def test_streamed_chat(client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]) -> None:
     stream = client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == ANSWER

@@ -16,11 +16,43 @@ type Change = tuple[str, str, str]
 WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
     "the mask over the token": (
         canary.run_in_mitmweb,
-        [("addon/authentication.py", "(name, _masked(value) if", "(name, value if")],
+        [("addon/authentication.py", "return _mask_scheme(value, credentials)", "return value")],
     ),
     "the mask over a subprotocol": (
         canary.run_in_mitmweb,
         [("addon/authentication.py", "wire.KEY_SUBPROTOCOL + MASK if wire.is_key_subprotocol(name) else name", "name")],
+    ),
+    "the mask over x-api-key and its like": (
+        canary.run_in_mitmweb,
+        [
+            (
+                "addon/authentication.py",
+                "credentials.keys.append(_bare(_text(value).strip()))\n    return MASK.encode()",
+                "credentials.keys.append(_bare(_text(value).strip()))\n    return value",
+            )
+        ],
+    ),
+    "the mask over xi-api-key": (
+        canary.run_in_mitmweb,
+        [
+            (
+                "addon/authentication.py",
+                "credentials.others.append(_bare(_text(value).strip()))\n    return MASK.encode()",
+                "credentials.others.append(_bare(_text(value).strip()))\n    return value",
+            )
+        ],
+    ),
+    "the mask over a query": (
+        canary.run_in_mitmweb,
+        [("addon/authentication.py", "parameter[:start] + wire.MASKED_VALUE if is_token_value", "parameter if bool")],
+    ),
+    "the removal of x-api-key and its like": (
+        canary.run_in_launcher,
+        [("addon/wire.py", ', b"api-key", b"x-api-key", b"x-goog-api-key", b"xi-api-key"})', "})")],
+    ),
+    "the removal of a token in a query": (
+        canary.run_in_launcher,
+        [("addon/wire.py", "_without_tokens(target) if MASKED_VALUE in target else target", "target")],
     ),
     "a copy for the key": (
         canary.run_in_mitmweb,
@@ -80,5 +112,7 @@ def test_a_protection_that_is_missing_is_found(tmp_path: Path, protection: str) 
         assert KEY.encode() in done.elsewhere
     elif protection == "the way of replays through the keyed layer":
         assert done.told["replayed"] != 200  # it has no key
+    elif "removal" in protection:
+        assert b"***" in done.received  # it would be the token, were that not masked too
     else:
         assert found["key"] or found["token"]

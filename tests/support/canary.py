@@ -49,13 +49,16 @@ class Front(RawUpstream):
     def pass_on(self, conversation: Conversation) -> None:
         asyncio.run(self._pass_on(conversation))
 
-    async def _pass_on(self, conversation: Conversation) -> None:
-        """Both ways in one thread: Python's TLS sockets lose connections that two of them use at once."""
+    async def _streams(self, conversation: Conversation) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
         loop, sock = asyncio.get_running_loop(), conversation.sock
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock, ssl=self._context)
-        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    async def _pass_on(self, conversation: Conversation) -> None:
+        """Both ways in one thread: Python's TLS sockets lose connections that two of them use at once."""
+        reader, writer = await self._streams(conversation)
         behind, to_behind = await asyncio.open_connection("127.0.0.1", self._behind)
         await asyncio.gather(_copy(reader, to_behind, conversation), _copy(behind, writer))
 
@@ -108,10 +111,14 @@ class Net:
 
 
 def forms(secret: str) -> list[bytes]:
-    """Return the forms in which a secret is looked for: itself, either half, hexadecimal, base64 at every offset."""
+    """Return the forms in which a secret is looked for.
+
+    Itself, either half, hexadecimal, base64 at every offset, and percent-encoded.
+    """
     raw, half = secret.encode(), len(secret) // 2
     in_base64 = (base64.b64encode(bytes(offset) + raw)[4:-4] for offset in range(3))
-    return [raw, raw[:half] if len(raw[:half]) > 12 else raw, raw[half:], raw.hex().encode(), *in_base64]
+    halves = [raw[:half] if len(raw[:half]) > 12 else raw, raw[half:]]
+    return [raw, *halves, raw.hex().encode(), raw.replace(b"-", b"%2D"), *in_base64]
 
 
 class Traffic:
@@ -128,6 +135,7 @@ class Traffic:
         with httpx.Client(base_url=self._gateway.url, headers=self.headers, timeout=DEADLINE) as client:
             self._bodies(client)
             self._refusals(client)
+            self._other_places(client)
         self._hang_up()
         self._websocket()
         self._malformed()
@@ -179,6 +187,27 @@ class Traffic:
         ):
             self._note(response)
 
+    def _other_places(self, client: httpx.Client) -> None:
+        """Send the token in every header and query that clients of one provider or another use."""
+        token = self._token["token"]
+        other = "00000000-0000-4000-8000-000000000000"
+        marked = {"X-Mark": MARK}
+        for headers in (
+            *({name: token} for name in ("x-api-key", "Api-Key", "X-Goog-Api-Key")),
+            {"x-api-key": f"sk-{token}", "api-key": "unused"},
+            {"Authorization": f"Bearer sk-{token}", "x-api-key": token, "xi-api-key": f"sk-{token}"},
+            {"Authorization": f"Bearer {token}", "xi-api-key": token},
+            {"Authorization": f"Bearer {token}", "x-api-key": other},
+            {"Authorization": "Bearer x", "x-goog-api-key": token},
+            {"xi-api-key": token},
+        ):
+            self._note(httpx.get(f"{self._gateway.url}/v1/models", headers={**marked, **headers}, timeout=DEADLINE))
+        for target in (
+            *(f"/v1/models?key={token}", f"/v1/models?x=1&access_token=sk-{token}&y=%20", f"/v1/models?{token}"),
+            *(f"/v1/models?key={token.replace('-', '%2D')}", f"/health?key={token}", f"/nowhere?key={token}"),
+        ):
+            self._note(client.get(target))
+
     def _hang_up(self) -> None:
         url = f"{self._gateway.url}/v1/chat/completions"
         with httpx.stream("POST", url, json=STREAMED, headers={**self.headers, **SLOWLY}) as response:
@@ -187,8 +216,14 @@ class Traffic:
     def _websocket(self) -> None:
         url = f"ws://127.0.0.1:{self._gateway.port}/v1/realtime?model=gpt-realtime"
         protocols = ["realtime", f"openai-insecure-api-key.{self._token['token']}"]
-        for options in ({"additional_headers": self.headers}, {"subprotocols": protocols}):
-            with connect(url, **options) as websocket:
+        for query, options in (
+            ("", {"additional_headers": self.headers}),
+            ("", {"subprotocols": protocols}),
+            (f"&key={self._token['token']}", {"additional_headers": self.headers}),
+            ("", {"additional_headers": {"x-api-key": self._token["token"], "X-Mark": MARK}}),
+            ("", {"additional_headers": {"Api-Key": f"sk-{self._token['token']}", "xi-api-key": self._token["token"]}}),
+        ):
+            with connect(url + query, **options) as websocket:
                 self._net.add("answers", str(websocket.response))
                 websocket.send('{"type": "response.create"}')
                 while "response.done" not in (message := str(websocket.recv(DEADLINE))):
@@ -216,11 +251,14 @@ class Traffic:
     def _over_http2(self) -> None:
         async def three() -> list[int]:
             async with Http2Client.connect(self._gateway.port) as client:
-                streams = [client.get(f"/v1/models?h2={number}", self._token["token"]) for number in range(3)]
+                token = self._token["token"]
+                streams = [client.get(f"/v1/models?h2={number}&key={token}", token) for number in range(3)]
                 client.reset(streams.pop())
+                start = [(":method", "GET"), (":scheme", "https"), (":authority", "proxy"), (":path", "/v1/models")]
+                streams.append(client.request([*start, ("x-api-key", token), ("xi-api-key", token)]))
                 return [await client.status(stream) for stream in streams]
 
-        assert asyncio.run(three()) == [200, 200]
+        assert asyncio.run(three()) == [200, 200, 200]
 
     def _failures(self) -> None:
         """Have the upstream fail before its answer, in the middle of it, and in the handshake."""

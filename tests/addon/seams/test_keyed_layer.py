@@ -273,6 +273,28 @@ def test_an_upstream_that_is_back_is_tried_again_on_the_same_connection(tmp_path
     run(main())
 
 
+@pytest.mark.parametrize("name", ["authorization", "x-api-key", "api-key", "x-goog-api-key"])
+def test_a_token_over_http2_is_taken_from_any_of_its_headers(tmp_path: Path, name: str) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+                token = proxy.token.value
+                value = f"Bearer sk-{token}" if name == "authorization" else f"sk-{token}"
+                start = [(":method", "GET"), (":scheme", "https"), (":authority", "proxy")]
+                async with Http2Client.connect(proxy.port) as client:
+                    path = (":path", f"/v1/models?key={token}&x=1")
+                    stream = client.request([*start, path, (name, value), ("xi-api-key", token)])
+                    assert await client.status(stream) == 200
+                assert token not in repr((await proxy.end_of_flow()).get_state())
+            received = upstream.received()
+            assert received.startswith(b"GET /v1/models?x=1 HTTP/1.1\r\n")
+            assert received.count(f"authorization: Bearer {API_KEY}\r\n".encode()) == 1
+            assert token.encode() not in received
+            assert b"api-key" not in received
+
+    run(main())
+
+
 def test_streams_of_one_connection_are_admitted_each(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:

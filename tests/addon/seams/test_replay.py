@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from mitmproxy import http
-from support.inprocess import Proxy, run, running
+from support.inprocess import CLOSE, Proxy, run, running
 from support.stores import API_KEY, UNKNOWN_TOKEN
 from support.upstreams import OK, Conversation, RawUpstream, answer_all
 
@@ -52,6 +52,28 @@ def test_a_replay_is_admitted_and_counted_by_the_same_token(tmp_path: Path, body
         conversation.read_head()
         conversation.read_body(len(body))
         conversation.send(OK)
+
+    run(main())
+
+
+@pytest.mark.parametrize("header", ["x-api-key: {}", "API-Key: sk-{}", "x-goog-api-key: {}"])
+def test_a_replay_of_a_token_that_came_in_another_header_is_admitted(tmp_path: Path, header: str) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+                token = proxy.token.value
+                line = f"GET /v1/files?a=%20&key={token}&***&b HTTP/1.1\r\n"
+                await proxy.ask(f"{line}Host: x\r\n{header.format(token)}\r\n{CLOSE}\r\n")
+                flow = await proxy.end_of_flow()
+                proxy.master.commands.call("replay.client", [flow])
+                flow = await proxy.end_of_flow()
+                assert (status(flow), count(proxy)) == (200, 2)
+                assert flow.request.path == "/v1/files?a=%20&key=***token***&***&b"
+                assert token not in repr(flow.get_state())
+            first, second = (conversation.received for conversation in upstream.conversations)
+            assert first == second
+            assert first.startswith(b"GET /v1/files?a=%20&***&b HTTP/1.1\r\n")
+            assert b"api-key" not in first.lower()
 
     run(main())
 
