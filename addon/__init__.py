@@ -5,7 +5,8 @@
                      read the token; large and endless uploads are admitted here, as they are streamed
     request          admit: the store decides, counts and opens a row in the ledger, then a grant for one destination
                      is kept for this flow, and its meter begins to read along
-    (upstream)       the keyed layer sends the grant's key on a copy (`wire.py`), to that destination only
+    (upstream)       the keyed layer sends the grant's key on a copy (`wire.py`), to that destination only; a 401, which
+                     quotes a piece of it, becomes a 503 before it reaches the flow (`rejection.py`)
     responseheaders  add the request ids and the upstream's duration; stream what is no small document, with a `tap.py`
     response, error  (or websocket_end) forget the exchange and its grant; one line in the log; settle its row
                      (`settling.py`), with what was read of its usage

@@ -42,6 +42,16 @@ class ContentDecoder:
             raise ValueError(f"no {self._coding}: {error}") from error
 
 
+def decoded_start(data: bytes, coding: str, limit: int) -> bytes:
+    """Return at most `limit` bytes of what a body decodes to. Raises ValueError if it cannot be decoded."""
+    start = bytearray()
+    for piece in ContentDecoder(coding).feed(data):
+        start += piece
+        if len(start) >= limit:
+            break
+    return bytes(start[:limit])
+
+
 def _identity() -> _Steps:
     def steps(data: bytes) -> Iterator[bytes]:
         yield data

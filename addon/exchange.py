@@ -70,6 +70,11 @@ class Exchange:
     refusal: GatewayError | None = None
     """What to answer instead of going on."""
 
+    @property
+    def remote_ms(self) -> int:
+        """The milliseconds that the upstream took until the headers of its answer."""
+        return round((self.answered - self.sent) * 1000)
+
     def begin_metering(self, opened: Opened, request: http.Request) -> None:
         """Read along from now on, as the request has been admitted."""
         self.opened = opened
@@ -89,14 +94,18 @@ class Exchange:
 
     def begin_answer(self, response: http.Response) -> None:
         """Take note that the headers of the upstream's answer have come."""
-        self.answered = time.monotonic()
-        self.status = response.status_code
+        self.note_answer(response)
         self.streamed = streaming.is_streamed_answer(response)
-        self.upstream_request_id = self.plain(response.headers.get("x-request-id", ""))
         if self.meter and response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             self.meter.begin_socket()
         elif self.meter:
             self.meter.begin_answer(response.status_code, *_kind(response))
+
+    def note_answer(self, response: http.Response) -> None:
+        """Take note of an answer's headers alone, where the answer itself is not passed on."""
+        self.answered = time.monotonic()
+        self.status = response.status_code
+        self.upstream_request_id = self.plain(response.headers.get("x-request-id", ""))
 
     def end_answer(self, response: http.Response) -> None:
         """Take note that the answer has come whole; show it to the meter now, unless it was streamed."""

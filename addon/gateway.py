@@ -209,7 +209,7 @@ class Gateway:
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             exchange.session = self._session(flow, exchange)
         answers.add_request_ids(response.headers, exchange.request_id)
-        response.headers[answers.REMOTE_DURATION] = str(round((exchange.answered - exchange.sent) * 1000))
+        response.headers[answers.REMOTE_DURATION] = str(exchange.remote_ms)
         response.stream = Tap(exchange.watch_answer) if exchange.streamed else False
 
     def response(self, flow: http.HTTPFlow) -> None:

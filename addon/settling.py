@@ -13,6 +13,7 @@ from addon.metering.meter import Meter
 from addon.metering.question import Question
 from addon.websocket_session import Turn
 from store.admission import Admission
+from store.errors import UpstreamKeyRejected
 from store.ledger import Opened, Outcome, Settlement
 from store.usage import Metered, Source
 
@@ -100,7 +101,12 @@ def _outcome_of_turn(exchange: Exchange, turn: Turn) -> Outcome:
 
 
 def _status(exchange: Exchange) -> int | None:
-    """Return the status that the client saw: of an answer that is read whole first, it sees nothing if that fails."""
+    """Return the status that the client saw; the upstream's own where it rejected the project's key.
+
+    Of an answer that is read whole first, the client sees nothing if that fails.
+    """
+    if isinstance(exchange.refusal, UpstreamKeyRejected):
+        return exchange.status
     if exchange.refusal is not None and not exchange.streamed:
         return exchange.refusal.status
     return exchange.status

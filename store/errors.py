@@ -19,6 +19,7 @@
       HeadersTooLarge               431 headers_too_large
       TransferEncodingUnknown       501 transfer_encoding_unknown
       ServiceUnavailable            503 service_unavailable    (the upstream)
+      UpstreamKeyRejected           503 upstream_key_rejected  (the upstream's 401)
       StoreUnavailable              503 store_unavailable
         StoreLocked                 503 store_unavailable      (somebody else is writing: worth another try)
         StoreUnreachable            503 store_unavailable      (no connection to it: worth another try in a moment)
@@ -38,6 +39,7 @@ from typing import ClassVar
 type ErrorBody = dict[str, object]
 
 _BEARER = MappingProxyType({"WWW-Authenticate": "Bearer"})
+_NO_RETRY = MappingProxyType({"x-should-retry": "false"})
 
 
 class GatewayError(Exception):
@@ -213,7 +215,7 @@ class RateLimitExceeded(GatewayError):
     status = 429
     code = "rate_limit_exceeded"
     text = "The token has used all of its requests."
-    headers = MappingProxyType({"x-should-retry": "false"})
+    headers = _NO_RETRY
 
 
 class HeadersTooLarge(GatewayError):
@@ -238,6 +240,15 @@ class ServiceUnavailable(GatewayError):
     status = 503
     code = "service_unavailable"
     text = "Service temporarily unavailable"
+
+
+class UpstreamKeyRejected(GatewayError):
+    """The upstream answered 401: the project's key is bad, which is not the caller's fault. SDKs must not retry."""
+
+    status = 503
+    code = "upstream_key_rejected"
+    text = "The upstream rejected the project's API key. The token is good; the project needs a key that works."
+    headers: Mapping[str, str] = _NO_RETRY
 
 
 class StoreUnavailable(GatewayError):

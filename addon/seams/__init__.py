@@ -1,7 +1,8 @@
 """The parts that lean on mitmproxy's private interfaces, which is why its version is pinned.
 
     keyed_layer   the HTTP layer that sends the key on a copy, and to the pinned destination only
-    answering_layer  its base: answers failures in JSON, and decides what is given up when
+    rejecting_layer  its base: puts a 503 in the place of an upstream's 401, before the flow holds it
+    answering_layer  the base of that: answers failures in JSON, and decides what is given up when
     timed_layer   the base of that: has an eye on the time (deadlines)
     backpressure  reads no more from a peer than is taken
     client_codec  refuses malformed HTTP/1, in JSON (chunks: malformed bodies)

@@ -23,6 +23,7 @@ from mitmproxy.proxy.layers.http import (
     ErrorCode,
     GetHttpConnection,
     GetHttpConnectionCompleted,
+    Http1Client,
     HttpEvent,
     HttpRequestHeadersHook,
     HttpStream,
@@ -362,7 +363,7 @@ class AnsweringLayer(TimedLayer):
 
     def _hang_up_on_upstream(self, stream: HttpStream) -> Commands:
         upstream, exchange = self.connections.get(stream.flow.server_conn), self._of_stream.get(stream.stream_id)
-        if upstream is not None and exchange is not None and exchange.sent:
+        if upstream is not None and exchange is not None and exchange.sent and not _is_done(upstream, stream.stream_id):
             gone = RequestProtocolError(stream.stream_id, "answered by the gateway", ErrorCode.CANCEL)
             yield from super().event_to_child(upstream, gone)
 
@@ -433,6 +434,12 @@ class AnsweringLayer(TimedLayer):
         self._refused_early.pop(stream_id, None)
         self._answered.discard(stream_id)
         self._backlog.clear(stream_id)
+
+
+def _is_done(upstream: layer.Layer, stream_id: int) -> bool:
+    """Tell whether an upstream's connection of HTTP/1 has a whole request and answer behind it, and is free again."""
+    codec = upstream.context.layers[-1]
+    return isinstance(codec, Http1Client) and codec.stream_id != stream_id
 
 
 def _breaks_framing(codec: layer.Layer, code: ErrorCode) -> bool:

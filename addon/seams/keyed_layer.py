@@ -22,13 +22,13 @@ from mitmproxy.proxy.layers.http import (
 from addon import edge, wire
 from addon.exchange import Destination, Exchange
 from addon.reserved_endpoints import is_reserved
-from addon.seams.answering_layer import AnsweringLayer
 from addon.seams.client_codec import ClientCodec
+from addon.seams.rejecting_layer import RejectingLayer
 from addon.seams.timed_layer import Commands
 from store.errors import DestinationRefused, EndpointNotAllowed, GatewayError
 
 
-class KeyedLayer(AnsweringLayer):
+class KeyedLayer(RejectingLayer):
     """See the module's text. One a client connection."""
 
     def get_connection(self, event: GetHttpConnection, *, reuse: bool = True) -> Commands:

@@ -5,15 +5,10 @@ mitmproxy decodes a whole body at once: a small one can become huge, and one in 
 
 from mitmproxy import http
 
-from addon.content_coding import ContentDecoder
+from addon import content_coding
 
 
 def decoded_start(message: http.Message, limit: int) -> bytes:
     """Return at most `limit` bytes of a message's decoded body. Raises ValueError if it cannot be decoded."""
-    decoder = ContentDecoder(message.headers.get("content-encoding", "identity"))
-    start = bytearray()
-    for piece in decoder.feed(message.raw_content or b""):
-        start += piece
-        if len(start) >= limit:
-            break
-    return bytes(start[:limit])
+    coding = message.headers.get("content-encoding", "identity")
+    return content_coding.decoded_start(message.raw_content or b"", coding, limit)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support import canary
-from support.canary import KEY, MARK, Run, forms
+from support.canary import KEY, MARK, SAID, Run, forms
 from support.upstreams import DemoUpstream
 
 SHOWN_IN_MITMWEB = {
@@ -33,6 +33,10 @@ def check(run: Run, shown: set[str]) -> None:
     assert run.net.holding(*forms(run.token)) == set()
     assert f"Bearer {KEY}\r\n".encode() in run.received
     assert not any(form in run.received for form in [*forms(run.token), b"***"])
+    assert "answers" in run.net.holding(b"upstream_key_rejected")
+    logs = run.net.holding(SAID.encode())
+    assert logs
+    assert all(where.endswith(".log") for where in logs), logs
 
 
 def test_in_mitmweb(tmp_path: Path, demo: DemoUpstream) -> None:

@@ -162,7 +162,7 @@ OURS = re.compile(rb"\r\n(X-LLM-Proxy-Request-Id|X-Request-ID|X-LLM-Proxy-Remote
 
 
 def test_answers_of_every_status_pass_byte_for_byte(relay: Relay) -> None:
-    """Names in their own case, repeated ones in their own order, odd blanks and all."""
+    """Names in their own case, repeated ones in their own order, odd blanks and all. A 401 never passes."""
 
     def answer(conversation: Conversation) -> None:
         while True:
@@ -170,6 +170,7 @@ def test_answers_of_every_status_pass_byte_for_byte(relay: Relay) -> None:
 
     fields = b"X-One: 1\r\nsEt-CoOkIe: a=1\r\nX-Two: \xc3\xbc\r\nSet-Cookie: b=2\r\nSet-Cookie: a=1\r\nX-Empty: \r\n"
     answers = {status: b"HTTP/1.1 %d Theirs (%d)\r\n%s" % (status, status, fields) for status in range(200, 600)}
+    del answers[401]
     for status in answers:
         answers[status] += b"\r\n" if status in {204, 304} else b"Content-Length: 4\r\n\r\n\x00\xff\r\n"
     relay.expect(answer)

@@ -65,6 +65,19 @@ def test_the_client_of_azure(gateway: Gateway, token: dict[str, Any]) -> None:
     assert gateway.token(token["id"])["request_count"] == 1
 
 
+def test_a_key_that_the_upstream_rejects_is_not_tried_again(gateway: Gateway) -> None:
+    token = gateway.make_token(gateway.make_project(api_key="sk-that-the-upstream-rejects")["id"])
+    with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=token["token"]) as client:
+        with pytest.raises(openai.InternalServerError) as rejected:
+            client.models.list()
+        told = rejected.value.response.json()
+        assert (rejected.value.status_code, told["code"]) == (503, "upstream_key_rejected")
+        assert told["description"] == "invalid_api_key"
+        with pytest.raises(openai.InternalServerError):
+            client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
+    assert gateway.token(token["id"])["request_count"] == 2
+
+
 def test_streamed_chat(client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]) -> None:
     stream = client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == ANSWER

@@ -54,6 +54,22 @@ WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
         canary.run_in_launcher,
         [("addon/wire.py", "_without_tokens(target) if MASKED_VALUE in target else target", "target")],
     ),
+    "the place of a 401 beside the flow": (
+        canary.run_in_mitmweb,
+        [("addon/rejection.py", "response.status_code == HTTPStatus.UNAUTHORIZED", "False")],
+    ),
+    "the redaction of what a 401 says": (
+        canary.run_in_launcher,
+        [("addon/rejection.py", "word if _WORD.fullmatch(word) and not self._quotes_key(word) else _WITHHELD", "word")],
+    ),
+    "the look at a 401's code": (
+        canary.run_in_launcher,
+        [("addon/rejection.py", "_CODE.fullmatch(code) and not self._quotes_key(code)", "_CODE.fullmatch(code)")],
+    ),
+    "the look at a 401's request id": (
+        canary.run_in_launcher,
+        [("addon/rejection.py", 'if self._quotes_key(exchange.upstream_request_id or ""):', "if False:")],
+    ),
     "a copy for the key": (
         canary.run_in_mitmweb,
         [("addon/wire.py", "keyed = _copy(request)", "keyed = request")],

@@ -30,6 +30,8 @@ from support.processors import Others
 from support.talk import Talk
 from support.upstreams import KEY, DemoUpstream
 
+from store.models import Request
+
 TRIALS = 500
 CLIENTS = 64
 TALKING = 16
@@ -40,6 +42,8 @@ LONGEST = 0.1
 
 QUIET = 0.15
 """The share of the processors that others may take for that to be told."""
+
+KEY_REJECTED = 503
 
 ENOUGH = 2
 """Requests that each node must have answered after a change before the next one comes."""
@@ -190,7 +194,7 @@ class Times:
     [
         ("token", ("DELETE", None), {"is_active": True}, 401),
         ("project", ("PATCH", {"is_active": False}), {"is_active": True}, 403),
-        ("project", ("PATCH", {"api_key": "sk-that-the-upstream-refuses"}), {"api_key": KEY}, 401),
+        ("project", ("PATCH", {"api_key": "sk-that-the-upstream-refuses"}), {"api_key": KEY}, KEY_REJECTED),
     ],
     ids=["revoked", "switched off", "key replaced"],
 )
@@ -222,6 +226,8 @@ def test_no_request_sent_after_the_answer_is_admitted(
                 break
     assert not clients.wrong
     assert gateway.token(token["id"])["request_count"] == upstream.count() + clients.further
+    if refused == KEY_REJECTED:  # a fault of the store has this status too, but no row
+        wait_until(lambda: rejected(gateway, token["id"]) >= clients.checked[refused])
     times.check(clients, engine)
 
 
@@ -240,6 +246,12 @@ def test_no_request_sent_after_a_project_was_deleted_is_admitted(gateway: Gatewa
                 break
     assert not clients.wrong
     times.check(clients, engine)
+
+
+def rejected(gateway: Gateway, token_id: str) -> int:
+    """Return how many requests of a token have got a 401 of the upstream."""
+    with gateway.store() as store, store.database.read():
+        return Request.select().where((Request.token_id == token_id) & (Request.status == 401)).count()
 
 
 def percentiles(times: Sequence[float]) -> tuple[float, float, float]:

@@ -28,6 +28,7 @@ TABLE: list[Row] = [
     (errors.HeadersTooLarge, 431, "headers_too_large", "invalid_request_error"),
     (errors.TransferEncodingUnknown, 501, "transfer_encoding_unknown", "server_error"),
     (errors.ServiceUnavailable, 503, "service_unavailable", ""),
+    (errors.UpstreamKeyRejected, 503, "upstream_key_rejected", ""),
     (errors.StoreUnavailable, 503, "store_unavailable", ""),
     (errors.StoreLocked, 503, "store_unavailable", ""),
     (errors.StoreUnreachable, 503, "store_unavailable", ""),
@@ -85,6 +86,8 @@ def test_headers_go_with_their_statuses(row: Row) -> None:
         405: {"Allow": "GET, HEAD"},
         429: {"x-should-retry": "false"},
     }
+    if kind is errors.UpstreamKeyRejected:
+        expected = {503: {"x-should-retry": "false"}}
     assert make(kind).headers == expected.get(status, {})
 
 

@@ -8,6 +8,8 @@ request carries a harmless mark as well, in a header: where that is not found, n
 import asyncio
 import base64
 import contextlib
+import gzip
+import json
 import socket
 import ssl
 import threading
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from support.certificates import Authority
@@ -27,6 +30,10 @@ from support.upstreams import Conversation, DemoUpstream, RawUpstream, answer_al
 from support.web_client import Flow, Watcher, WebClient
 
 KEY = "sk-canary-5f0a7c31e9d84b62a1c7f3d0"
+QUOTED = f"{KEY[:8]}{'*' * 20}{KEY[-8:]}"
+"""The way in which an upstream quotes a key that it rejects."""
+SAID = "upstreamsaysso"
+"""A word of that upstream's, for nobody but the log."""
 MARK = "visible-mark-81c2"
 CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "canary"}]}
 STREAMED = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
@@ -61,6 +68,19 @@ class Front(RawUpstream):
         reader, writer = await self._streams(conversation)
         behind, to_behind = await asyncio.open_connection("127.0.0.1", self._behind)
         await asyncio.gather(_copy(reader, to_behind, conversation), _copy(behind, writer))
+
+    async def _say_once(self, conversation: Conversation, said: bytes) -> None:
+        reader, writer = await self._streams(conversation)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            conversation.received += await reader.readuntil(b"\r\n\r\n")
+            writer.write(said)
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+
+    def saying(self, said: bytes) -> contextlib.AbstractContextManager[None]:
+        """Answer the first request on every new connection with this, and hang up, until the block ends."""
+        return self.failing(lambda conversation: asyncio.run(self._say_once(conversation, said)))
 
     @contextlib.contextmanager
     def failing(self, how: Callable[[Conversation], None]) -> Iterator[None]:
@@ -113,12 +133,13 @@ class Net:
 def forms(secret: str) -> list[bytes]:
     """Return the forms in which a secret is looked for.
 
-    Itself, either half, hexadecimal, base64 at every offset, and percent-encoded.
+    Itself, either half, hexadecimal, base64 at every offset, percent-encoded, and the pieces of a key that are quoted.
     """
     raw, half = secret.encode(), len(secret) // 2
     in_base64 = (base64.b64encode(bytes(offset) + raw)[4:-4] for offset in range(3))
     halves = [raw[:half] if len(raw[:half]) > 12 else raw, raw[half:]]
-    return [raw, *halves, raw.hex().encode(), raw.replace(b"-", b"%2D"), *in_base64]
+    quoted = QUOTED.encode().split(b"*" * 20) if secret == KEY else []
+    return [raw, *halves, raw.hex().encode(), raw.replace(b"-", b"%2D"), *in_base64, *quoted]
 
 
 class Traffic:
@@ -141,7 +162,7 @@ class Traffic:
         self._malformed()
         self._over_http2()
         self._failures()
-
+        self._rejections()
         self._manage()
 
     def _manage(self) -> None:
@@ -271,6 +292,59 @@ class Traffic:
         ):
             with self._front.failing(_say(said)), contextlib.suppress(httpx.RemoteProtocolError):
                 self._note(httpx.get(f"{self._gateway.url}/v1/models", headers=self.headers, timeout=DEADLINE))
+
+    def _rejections(self) -> None:
+        """Have the upstream reject the key, and quote it in every place that an answer has."""
+        url = f"{self._gateway.url}/v1/chat/completions"
+        first, *others = _quoting()
+        for said in others:
+            with self._front.saying(said):
+                self._note(httpx.get(url, headers=self.headers, timeout=DEADLINE))
+        with self._front.saying(first):
+            self._note(httpx.head(url, headers=self.headers, timeout=DEADLINE))
+            headers = {**self.headers, "OpenAI-Project": "proj_1"}
+            self._note(httpx.post(url, json=STREAMED, headers=headers, timeout=DEADLINE))
+            self._rejected_socket()
+            asyncio.run(self._rejected_over_http2())
+
+    def _rejected_socket(self) -> None:
+        try:
+            connect(f"ws://127.0.0.1:{self._gateway.port}/v1/realtime", additional_headers=self.headers)
+        except InvalidStatus as refused:
+            response = refused.response
+            self._net.add("answers", str(response.headers), response.reason_phrase, response.body or b"")
+
+    async def _rejected_over_http2(self) -> None:
+        async with Http2Client.connect(self._gateway.port) as client:
+            stream = client.get("/v1/models", self._token["token"])
+            self._net.add("answers", str(await client.answer(stream)), client.body(stream))
+
+
+def _quoting() -> Iterator[bytes]:
+    """Yield 401s of an upstream that quote the key, or what may be taken for its error's code, in their own ways."""
+    message = f"Incorrect API key provided: {QUOTED}. {SAID} '{KEY}', {KEY[-8:]}. See https://example.com/{KEY[:8]}"
+    head = (
+        f"HTTP/1.1 401 {QUOTED}\r\nContent-Type: application/json\r\nX-Request-ID: req_{KEY[-8:]}\r\n"
+        f'WWW-Authenticate: Bearer error="{QUOTED}"\r\nSet-Cookie: key={KEY}\r\nX-Key: {QUOTED}\r\n'
+    ).encode()
+
+    def body(code: str | None) -> bytes:
+        return json.dumps({"error": {"message": message, "type": QUOTED, "param": KEY, "code": code}}).encode()
+
+    def of_length(said: bytes, length: int) -> bytes:
+        return b"Content-Length: %d\r\n\r\n%s" % (length, said)
+
+    for said in map(body, ("invalid_api_key", KEY[-8:], KEY, None)):
+        yield head + of_length(said, len(said))
+    said = body("invalid_api_key")
+    packed = gzip.compress(said)
+    yield head + b"Content-Encoding: gzip\r\n" + of_length(packed, len(packed))
+    yield head + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%s\r\n0\r\n\r\n" % (len(said), said)
+    yield head + b"\r\n" + said
+    yield head + of_length(said, 9999)
+    yield head + of_length(said.ljust(200_000), 200_000)
+    yield head.replace(b"application/json", b"text/event-stream") + b"\r\ndata: " + said + b"\n\n"
+    yield head.replace(b"application/json", b"text/plain") + b"\r\n" + message.encode()
 
 
 def _pieces(*pieces: bytes) -> Iterable[bytes]:

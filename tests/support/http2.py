@@ -38,6 +38,7 @@ class Http2Client:
         self._flush()
         self._statuses: dict[int, int] = {}
         self._headers: dict[int, dict[str, str]] = {}
+        self._bodies: dict[int, bytes] = {}
         self._ended: set[int] = set()
         self._reset: set[int] = set()
         self.last_stream: int | None = None
@@ -110,6 +111,10 @@ class Http2Client:
         await self._read_until(stream_id)
         return self._headers.get(stream_id)
 
+    def body(self, stream_id: int) -> bytes:
+        """Return what has come of an answer's body."""
+        return self._bodies.get(stream_id, b"")
+
     async def _read_until(self, stream_id: int) -> None:
         while stream_id not in self._ended | self._reset:
             await self._read()
@@ -135,6 +140,7 @@ class Http2Client:
                 fields = [(name.decode(), value.decode("latin-1")) for name, value in event.headers]
                 self._headers[event.stream_id] = dict(fields)
             elif isinstance(event, h2.events.DataReceived):
+                self._bodies[event.stream_id] = self.body(event.stream_id) + event.data
                 self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             elif isinstance(event, h2.events.StreamEnded):
                 self._ended.add(event.stream_id)

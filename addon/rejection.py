@@ -1,0 +1,116 @@
+"""The upstream's 401: it rejects the project's key, and quotes pieces of it to tell which one it means.
+
+A client would take it for a word on its own token, so it gets a 503 instead. Of what the upstream said, the client
+gets the error's code, and the log its text without anything that may be a piece of the key.
+"""
+
+import logging
+import re
+from http import HTTPStatus
+
+from mitmproxy import http
+
+from addon import answers, content_coding
+from addon.conversation import fields
+from addon.exchange import Exchange
+from store.errors import UpstreamKeyRejected
+
+MAX_BODY = 64 * 1024
+"""Bytes of a 401 that are read, before and after they are decoded."""
+
+PIECE = 4
+"""Characters that a word and the key have in common where the word may quote it. OpenAI quotes the key's last four."""
+
+_MAX_WORDS = 100
+_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_WORD = re.compile(r"[\"'(]?[A-Za-z]{1,20}(?:['-][A-Za-z]{1,20}){0,3}[\"')]?[.,:;!?]?")
+_WITHHELD = "***"
+_SCOPES = ("OpenAI-Organization", "OpenAI-Project")
+"""Headers of a request. OpenAI answers with a 401 where the key does not belong to what they name."""
+
+_log = logging.getLogger(__name__)
+
+
+def is_rejection(response: http.Response) -> bool:
+    """Tell whether an answer of the upstream says that its key is bad."""
+    return response.status_code == HTTPStatus.UNAUTHORIZED
+
+
+class Rejection:
+    """One 401, whose body comes piece by piece."""
+
+    def __init__(self, exchange: Exchange, request: http.Request, response: http.Response) -> None:
+        """Take the headers of the answer, and note them on the exchange."""
+        exchange.note_answer(response)
+        self._exchange = exchange
+        self._scopes = [name for name in _SCOPES if name in request.headers]
+        self._coding = response.headers.get("content-encoding", "identity")
+        self._body = bytearray()
+        self._key = exchange.grant.api_key if exchange.grant else ""
+        if self._quotes_key(exchange.upstream_request_id or ""):
+            exchange.upstream_request_id = None
+
+    def feed(self, data: bytes) -> bool:
+        """Take the next bytes of the body. Returns whether more of them are of use."""
+        self._body += data
+        return len(self._body) < MAX_BODY
+
+    def refusal(self) -> UpstreamKeyRejected:
+        """Log what the upstream said, and return what the client is told."""
+        body = self._decoded()
+        answer = fields.parse(body)
+        error = fields.fields(answer, "error")
+        code = self._plain_code(fields.text(error, "code"))
+        said = fields.text(error, "message") or fields.text(answer, "message") or body.decode(errors="replace")
+        self._log(code, self._redacted(said))
+        refusal = UpstreamKeyRejected(self._message(), description=code)
+        refusal.headers = {**refusal.headers, **self._headers()}
+        return refusal
+
+    def _headers(self) -> dict[str, str]:
+        """Return the headers that every answer of the upstream gets, and the one that it has to itself."""
+        headers = {answers.REMOTE_DURATION: str(self._exchange.remote_ms)}
+        if self._exchange.upstream_request_id:
+            headers[answers.UPSTREAM_REQUEST_ID] = self._exchange.upstream_request_id
+        return headers
+
+    def _decoded(self) -> bytes:
+        """Return the body; nothing if it is longer than is read, or cannot be decoded."""
+        try:
+            body = content_coding.decoded_start(bytes(self._body), self._coding, MAX_BODY)
+        except ValueError:
+            return b""
+        return body if max(len(body), len(self._body)) < MAX_BODY else b""
+
+    def _plain_code(self, code: str) -> str | None:
+        return code if _CODE.fullmatch(code) and not self._quotes_key(code) else None
+
+    def _message(self) -> str:
+        text = UpstreamKeyRejected.text
+        if not self._scopes:
+            return text
+        return f"{text} The cause may also be what this request names in {' and '.join(self._scopes)}."
+
+    def _log(self, code: str | None, text: str) -> None:
+        opened = self._exchange.opened
+        said = {
+            "request_id": self._exchange.request_id,
+            "project_id": opened.project_id if opened else None,
+            "upstream": self._exchange.upstream,
+            "upstream_request_id": self._exchange.upstream_request_id,
+            "code": code,
+            "text": text,
+        }
+        extra = {name: value for name, value in said.items() if value}
+        _log.warning("the upstream rejected a project's key", extra=extra)
+
+    def _redacted(self, text: str) -> str:
+        """Leave of a text what are words, and no pieces of the key."""
+        words = text.split(maxsplit=_MAX_WORDS)[:_MAX_WORDS]
+        return " ".join(word if _WORD.fullmatch(word) and not self._quotes_key(word) else _WITHHELD for word in words)
+
+    def _quotes_key(self, text: str) -> bool:
+        """Tell whether a text has a piece of the key in it."""
+        key, text = self._key.lower(), text.lower()
+        pieces = (text[start : start + PIECE] for start in range(len(text) - PIECE + 1))
+        return key in text or any(piece in key for piece in pieces)  # without a key, that is any text
