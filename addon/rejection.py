@@ -96,7 +96,7 @@ class Rejection:
         said = {
             "request_id": self._exchange.request_id,
             "project_id": opened.project_id if opened else None,
-            "upstream": self._exchange.upstream,
+            "upstream": self._exchange.upstream.origin if self._exchange.upstream else None,
             "upstream_request_id": self._exchange.upstream_request_id,
             "code": code,
             "text": text,

@@ -26,7 +26,7 @@ BODY_TIMEOUT = 2
 
 
 class RejectingLayer(AnsweringLayer):
-    """See the module's text. One a client connection."""
+    """Refuses each request of a client connection that the upstream answers with a 401."""
 
     def __init__(self, context: Context, exchanges: Exchanges, limits: Limits) -> None:
         super().__init__(context, exchanges, limits)

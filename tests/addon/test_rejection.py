@@ -12,6 +12,7 @@ from addon.exchange import Destination, Exchange, Grant
 from addon.rejection import MAX_BODY, PIECE, Rejection
 from store.errors import UpstreamKeyRejected
 from store.ledger import Opened
+from store.settings import Upstream
 
 KEY = "sk-proj-q0Zx7Wv2Lk9Rt4Yb8NcPd3Hf6Js1Mg5Aa"
 QUOTED = f"{KEY[:8]}{'*' * 30}{KEY[-4:]}"
@@ -21,7 +22,7 @@ MESSAGE = f"Incorrect API key provided: {QUOTED}. You can find your API key at h
 def rejection(
     *headers: tuple[str, str], key: str | None = KEY, sent: tuple[tuple[str, str], ...] = ()
 ) -> tuple[Exchange, Rejection]:
-    exchange = Exchange(sent=1.0, upstream="https://upstream")
+    exchange = Exchange(sent=1.0, upstream=Upstream("https", "upstream", 443, ""))
     exchange.opened = Opened(exchange.request_id, 0, "the-project", "the-token", "/v1/models")
     exchange.grant = None if key is None else Grant(Destination("upstream", 443, tls=True), key)
     return exchange, Rejection(exchange, make_request(*sent), make_response(*headers, status=401))
