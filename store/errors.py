@@ -98,7 +98,7 @@ class Unauthorized(GatewayError):
 
     status = 401
     code = "unauthorized"
-    text = "Send the management token as 'Authorization: Bearer <management token>'."
+    text = "Send the management token in the header 'Authorization: Bearer <management token>'."
     headers = _BEARER
 
 

@@ -1,5 +1,6 @@
 import pytest
 from flask.testing import FlaskClient
+from support.stores import path_of
 
 from manage_api.app import create_app
 from manage_api.contract import MAX_BODY
@@ -47,6 +48,42 @@ def test_wrong_token(anyone: FlaskClient, token: str, header: str) -> None:
     assert answer.status_code == 401
     assert answer.json is not None
     assert answer.json["code"] == "unauthorized"
+
+
+MISSING = "Send the management token in the header 'Authorization: Bearer <management token>'."
+OTHER_SCHEME = f"The Authorization header does not have the scheme Bearer. {MISSING}"
+WRONG = (
+    "The management token is wrong. The right one is the setting MANAGEMENT_TOKEN or, where that is not set, in the "
+    "file management_token in DATA_DIR."
+)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (None, MISSING),
+        ("", MISSING),
+        ("Bearer", MISSING),
+        ("bearer  ", MISSING),
+        ("Basic {token}", OTHER_SCHEME),
+        ("{token}", OTHER_SCHEME),
+        ("Bearer{token}", OTHER_SCHEME),
+        ("Token {token}", OTHER_SCHEME),
+        ("Bearer {token}x", WRONG),
+        ("Bearer 8f14e45f-ceea-4672-9c6d-4cf0d7a1b5e1", WRONG),
+        ("Bearer {token}, Bearer {token}", WRONG),
+    ],
+)
+def test_the_message_says_what_is_wrong(
+    anyone: FlaskClient, store: Store, token: str, header: str | None, message: str
+) -> None:
+    headers = {} if header is None else {"Authorization": header.format(token=token)}
+    for path in PATHS:
+        answer = anyone.get(path, headers=headers)
+        assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+        assert answer.get_json()["message"] == message
+        assert token not in answer.text
+        assert str(path_of(store).parent) not in answer.text
 
 
 def test_part_of_the_token(anyone: FlaskClient, token: str) -> None:
