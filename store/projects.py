@@ -6,10 +6,13 @@ from typing import Self, TypedDict
 
 from store import bulk
 from store.bootstrap import Store
-from store.errors import NotFound
+from store.errors import InvalidRequest, NotFound
 from store.locks import lock_project
 from store.models import FormerProject, Price, Project
 from store.transactions import transaction
+
+_ADMIN_KEY = "sk-admin-"
+"""The beginning of the keys of OpenAI's that manage an organization, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ class Projects:
 
     @transaction
     def create(self, name: str, api_key: str) -> ProjectRecord:
-        """Add an active project; its key is stored encrypted."""
+        """Add an active project; its key is stored encrypted. Raises InvalidRequest for an admin key."""
+        _refuse_admin_key(api_key)
         project_id, now = str(uuid.uuid4()), self._database.now()
         row = Project.create(
             id=project_id,
@@ -73,9 +77,13 @@ class Projects:
         return ProjectRecord.of(row)
 
     def update(self, project_id: str, changes: ProjectChanges) -> ProjectRecord:
-        """Write the named columns and return the project; with no changes nothing is written. Raises NotFound."""
+        """Write the named columns and return the project; with no changes nothing is written.
+
+        Raises NotFound, InvalidRequest for an admin key.
+        """
         columns: dict[str, object] = {**changes}
         if "api_key" in changes:
+            _refuse_admin_key(changes["api_key"])
             columns["sealed_api_key"] = self._vault.seal_api_key(project_id, str(columns.pop("api_key")))
         if columns:
             self._write(project_id, columns)
@@ -100,3 +108,12 @@ class Projects:
         Project.delete().where(Project.id == project_id).execute()
         Price.delete().where(Price.project_id == project_id).execute()
         FormerProject.create(id=project_id, name=project.name)
+
+
+def _refuse_admin_key(api_key: str) -> None:
+    """Raise InvalidRequest for a key that manages an organization: every token would make other keys with it."""
+    if api_key.strip().lower().startswith(_ADMIN_KEY):
+        raise InvalidRequest(
+            f"The field 'api_key' begins with {_ADMIN_KEY}: an admin key makes other keys, and is not for inference. "
+            "Send the key of a project."
+        )

@@ -74,6 +74,27 @@ def test_update_of_nothing(client: FlaskClient, project_id: str) -> None:
     assert (answer.status_code, answer.json) == (200, before)
 
 
+@pytest.mark.parametrize("key", ["sk-admin-0123456789", "SK-ADMIN-0123456789", "sk-Admin-"])
+def test_an_admin_key_is_refused(client: FlaskClient, store: Store, project_id: str, key: str) -> None:
+    for answer in (
+        client.post("/manage/projects", json={"name": "n", "api_key": key}),
+        client.patch(f"/manage/projects/{project_id}", json={"name": "n", "api_key": key}),
+    ):
+        assert answer.status_code == 400
+        assert answer.get_json()["message"] == (
+            "The field 'api_key' begins with sk-admin-: an admin key makes other keys, and is not for inference. "
+            "Send the key of a project."
+        )
+    assert [project["name"] for project in client.get("/manage/projects").get_json()] == ["One"]
+    assert api_key(store, project_id) == "sk-first"
+
+
+@pytest.mark.parametrize("key", [" sk-admin-0123456789", "\tsk-admin-0123456789", "\u00a0sk-admin-0123456789"])
+def test_an_admin_key_is_not_hidden_by_blanks(client: FlaskClient, project_id: str, key: str) -> None:
+    assert client.post("/manage/projects", json={"name": "n", "api_key": key}).status_code == 400
+    assert client.patch(f"/manage/projects/{project_id}", json={"api_key": key}).status_code == 400
+
+
 def test_delete(client: FlaskClient, project_id: str, token: dict[str, object]) -> None:
     answer = client.delete(f"/manage/projects/{project_id}")
     assert (answer.status_code, answer.data) == (204, b"")

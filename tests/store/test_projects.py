@@ -3,7 +3,7 @@ from support.stores import API_KEY, make_token, set_columns
 
 from store import clock
 from store.bootstrap import Store
-from store.errors import NotFound
+from store.errors import InvalidRequest, NotFound
 from store.models import FormerProject, Project
 from store.projects import Projects
 from store.tokens import Tokens
@@ -66,6 +66,19 @@ def test_an_empty_update_changes_nothing(store: Store, projects: Projects) -> No
     project = projects.create("One", API_KEY)
     set_columns(store, "project", project.id, updated_at=1)
     assert projects.update(project.id, {}).updated_at == 1
+
+
+@pytest.mark.parametrize("key", ["sk-admin-0123", "SK-Admin-0123", " sk-admin-0123", "\n\tsk-admin-"])
+def test_an_admin_key_is_refused(projects: Projects, key: str) -> None:
+    project = projects.create("One", "sk-adminless")
+    sealed = sealed_key(project.id)
+    with pytest.raises(InvalidRequest, match="'api_key' begins with sk-admin-") as raised:
+        projects.create("Two", key)
+    assert "0123" not in raised.value.message
+    with pytest.raises(InvalidRequest):
+        projects.update(project.id, {"name": "Two", "api_key": key})
+    assert projects.list() == [project]
+    assert sealed_key(project.id) == sealed
 
 
 def test_a_new_key_replaces_the_old_one_encrypted(store: Store, projects: Projects) -> None:
