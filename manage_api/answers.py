@@ -36,12 +36,12 @@ def token(record: TokenRecord) -> JSONObject:
 
 
 def revoked(tokens: RevokedTokens) -> JSONObject:
-    """Return the answer to a bulk revoke; as it is one transaction, no part of it can fail."""
+    """Return the answer to a bulk revoke. Tokens whose revoke the store did not confirm count as failed."""
     return {
         "revoked_count": tokens.revoked,
         "already_revoked_count": tokens.already_revoked,
         "total_tokens": tokens.total,
-        "failed_count": 0,
+        "failed_count": tokens.failed,
     }
 
 

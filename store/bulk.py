@@ -5,8 +5,10 @@ So no request waits for longer than for some of them, and no change takes longer
 
 import functools
 import itertools
+import logging
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from store import locks
 from store.database import Database, Statement
@@ -20,6 +22,18 @@ BATCH = 2000
 PAUSE = 0.005
 """Seconds after a batch, in which others get the lock, and the processor."""
 
+MOST_FAULTS = 2
+"""Batches in a row that may fail before the rest is given up: one may only meet a row that somebody else holds."""
+
+_LOG = logging.getLogger(__name__)
+
+
+class Changed(NamedTuple):
+    """The result of a change: how many tokens it changed, and of how many the store did not confirm it."""
+
+    changed: int
+    failed: int
+
 
 def token_ids(database: Database, project_id: str) -> list[str]:
     """Return the ids of a project's tokens. Raises StoreUnavailable."""
@@ -28,21 +42,32 @@ def token_ids(database: Database, project_id: str) -> list[str]:
         return [token_id for (token_id,) in database.execute(select, [storable(project_id)])]
 
 
-def change_tokens(database: Database, change: str, ids: Sequence[str]) -> int:
-    """Run a statement that lacks its last condition, that on the ids of tokens; return how many it has changed.
+def change_tokens(database: Database, change: str, ids: Sequence[str]) -> Changed:
+    """Run a statement that lacks its last condition, that on the ids of tokens.
 
-    Up to BATCH of them are changed together. Raises StoreUnavailable, OutcomeUnknown where some are changed already.
+    Up to BATCH of them are changed together. Where a batch fails the next one is tried. Raises StoreUnavailable where
+    all that was tried has failed and nothing was changed, OutcomeUnknown where something may have been.
     """
-    changed = 0
+    changed = confirmed = in_a_row = 0
+    faults: list[StoreUnavailable] = []
     for some in itertools.batched(ids, BATCH):
         try:
             changed += transact(database, functools.partial(_change, database, change, some))
         except StoreUnavailable as error:
-            if not changed:
-                raise
-            raise OutcomeUnknown from error
-        time.sleep(PAUSE)
-    return changed
+            faults.append(error)
+            in_a_row += 1
+            if in_a_row == MOST_FAULTS:
+                break
+        else:
+            confirmed += len(some)
+            in_a_row = 0
+            time.sleep(PAUSE)
+    if faults and not confirmed:
+        raise next((fault for fault in faults if isinstance(fault, OutcomeUnknown)), faults[0])
+    failed = len(ids) - confirmed
+    if faults:
+        _LOG.error("tokens were not changed", extra={"tokens": failed, "cause": str(faults[-1].__cause__)})
+    return Changed(changed, failed)
 
 
 def _change(database: Database, change: str, ids: Sequence[str]) -> int:

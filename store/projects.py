@@ -6,7 +6,7 @@ from typing import Self, TypedDict
 
 from store import bulk
 from store.bootstrap import Store
-from store.errors import InvalidRequest, NotFound
+from store.errors import InvalidRequest, NotFound, OutcomeUnknown
 from store.locks import lock_project
 from store.models import FormerProject, Price, Project
 from store.transactions import transaction
@@ -95,7 +95,8 @@ class Projects:
         Of many tokens most go before the project does. Raises NotFound, OutcomeUnknown where only some could go.
         """
         ids = bulk.token_ids(self._database, project_id)
-        bulk.change_tokens(self._database, "DELETE FROM token WHERE", ids[bulk.BATCH :])
+        if bulk.change_tokens(self._database, "DELETE FROM token WHERE", ids[bulk.BATCH :]).failed:
+            raise OutcomeUnknown
         self._delete(project_id)
 
     @transaction

@@ -73,15 +73,16 @@ class TokenChanges(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class RevokedTokens:
-    """What a bulk revoke found and did."""
+    """The result of a bulk revoke: of `failed` tokens the store did not confirm that they are revoked."""
 
     revoked: int
     already_revoked: int
+    failed: int = 0
 
     @property
     def total(self) -> int:
         """The number of the project's tokens."""
-        return self.revoked + self.already_revoked
+        return self.revoked + self.already_revoked + self.failed
 
 
 class Tokens:
@@ -150,13 +151,18 @@ class Tokens:
         self.update(token_id, {"is_active": False})
 
     def revoke_all(self, project_id: str) -> RevokedTokens:
-        """Revoke every token of a project; of many some at a time. Raises NotFound, OutcomeUnknown after some."""
+        """Revoke every token of a project; of many some at a time, of which some may fail.
+
+        Raises NotFound, OutcomeUnknown where the store did not confirm anything, and something may be done.
+        """
         with self._database.read():
             if not Project.select().where(Project.id == project_id).exists():
                 raise NotFound("There is no such project.")
         ids = bulk.token_ids(self._database, project_id)
-        revoked = bulk.change_tokens(self._database, "UPDATE token SET is_active = FALSE WHERE is_active AND", ids)
-        return RevokedTokens(revoked, len(ids) - revoked)
+        revoked, failed = bulk.change_tokens(
+            self._database, "UPDATE token SET is_active = FALSE WHERE is_active AND", ids
+        )
+        return RevokedTokens(revoked, len(ids) - revoked - failed, failed)
 
     @transaction
     def _write(self, token_id: str, changes: TokenChanges) -> str:

@@ -1,7 +1,9 @@
 import pytest
 from flask.testing import FlaskClient
 from support.ledger import without_usage
+from support.stores import refused_by_the_database
 
+from store import bulk
 from store.bootstrap import Store
 from store.models import Project
 
@@ -122,6 +124,26 @@ def test_bulk_revoke(client: FlaskClient, project_id: str, token: dict[str, obje
         "total_tokens": 2,
         "failed_count": 0,
     }
+
+
+def test_a_bulk_revoke_tells_of_how_many_tokens_it_failed(
+    client: FlaskClient, store: Store, project_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of the change, and wholly: then nothing was done, and the answer is an error."""
+    monkeypatch.setattr(bulk, "BATCH", 2)
+    ids = sorted(client.post("/manage/tokens", json={"project_id": project_id}).get_json()["id"] for _ in range(5))
+    path = f"/manage/projects/{project_id}/tokens/revoke"
+    with refused_by_the_database(store, ids):
+        answer = client.post(path)
+        assert (answer.status_code, answer.get_json()["code"]) == (503, "store_unavailable")
+        assert len(client.get("/manage/tokens?activeOnly=true").get_json()) == 5
+    with refused_by_the_database(store, [ids[2]]):
+        answer = client.post(path)
+    counts = {"revoked_count": 3, "already_revoked_count": 0, "total_tokens": 5, "failed_count": 2}
+    assert (answer.status_code, answer.json) == (200, counts)
+    assert {token["id"] for token in client.get("/manage/tokens?activeOnly=true").get_json()} == {ids[2], ids[3]}
+    counts = {"revoked_count": 2, "already_revoked_count": 3, "total_tokens": 5, "failed_count": 0}
+    assert client.post(path).json == counts
 
 
 @pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/tokens/revoke")])

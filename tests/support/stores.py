@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import sqlite3
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +137,29 @@ def foreign_lock(store: Store) -> Iterator[ForeignConnection]:
             connection.execute("BEGIN")
             connection.execute(f"LOCK TABLE {tables} IN EXCLUSIVE MODE".encode())
         yield connection
+
+
+@contextlib.contextmanager
+def refused_by_the_database(store: Store, ids: Sequence[str]) -> Iterator[None]:
+    """Have the database itself refuse every change of some tokens, by a trigger."""
+    named = ", ".join(f"'{token_id}'" for token_id in ids)
+    if isinstance(store.database, PostgresqlDatabase):
+        make = f"""
+            CREATE FUNCTION refuse() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$ LANGUAGE plpgsql;
+            CREATE TRIGGER refused BEFORE UPDATE OR DELETE ON token FOR EACH ROW WHEN (OLD.id IN ({named}))
+            EXECUTE FUNCTION refuse()
+        """.split(";\n")
+        drop = ["DROP FUNCTION refuse CASCADE"]
+    else:
+        kinds = ("UPDATE", "DELETE")
+        refuse = f"ON token WHEN OLD.id IN ({named}) BEGIN SELECT RAISE(ABORT, 'refused'); END"
+        make = [f"CREATE TRIGGER refused_{kind} BEFORE {kind} {refuse}" for kind in kinds]
+        drop = [f"DROP TRIGGER refused_{kind}" for kind in kinds]
+    with foreign_connection(store) as connection:
+        for statement in make:
+            connection.execute(statement)
+        try:
+            yield
+        finally:
+            for statement in drop:
+                connection.execute(statement)
