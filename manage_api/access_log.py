@@ -16,8 +16,8 @@ _LOG = logging.getLogger(__name__)
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
 
-_NO_PROJECT = frozenset({401, 404, 405})
-"""Statuses by which a UUID in a project's place need not be a project's: somebody may have sent a token there."""
+_FAILURE = 400
+"""From this status on a UUID in a project's place need not be a project's: it may be a token, sent there by mistake."""
 
 
 def register(app: flask.Flask) -> None:
@@ -32,7 +32,7 @@ def _start() -> None:
 
 def _log(response: flask.Response) -> flask.Response:
     path = quote(flask.request.path)  # quoted: a path cannot forge a line
-    if response.status_code in _NO_PROJECT:
+    if response.status_code >= _FAILURE:
         path = _UUID.sub("<uuid>", path)
     fields = {
         "method": flask.request.method,
