@@ -5,7 +5,7 @@ A request passes, in this order (`create_app` in `app` puts it together):
     request_ids   gets its id
     access_log    starts its clock
     auth          /manage only: the management token, or 401
-    contract      /manage only: size (413), media type (415), JSON and schema (400), as openapi.yaml has it
+    contract      /manage only: size (413), media type (415), JSON, schema and unknown names (400), by openapi.yaml
     projects, tokens, usage, requests, prices, health, docs
     errors        whatever went wrong becomes the one JSON body
     access_log    one line

@@ -1,29 +1,26 @@
-"""What a request must look like is said once, in openapi.yaml, and enforced from there.
+"""The contract is written once, in openapi.yaml, and enforced from there.
 
-The messages too: they quote the descriptions in openapi.yaml, and never what was sent.
+What is wrong is said in the words of `faults` and `unknown_names`, which never quote a value that was sent.
 """
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flask
 from openapi_core import Config, OpenAPI
 from openapi_core.datatypes import RequestParameters
-from openapi_core.exceptions import OpenAPIError
+from openapi_core.deserializing.styles.exceptions import EmptyQueryParameterValue
 from openapi_core.templating.media_types.exceptions import MediaTypeNotFound
-from openapi_core.validation.request.exceptions import (
-    MissingRequiredRequestBody,
-    ParameterValidationError,
-    RequestBodyValidationError,
-)
+from openapi_core.validation.request.exceptions import MissingRequiredRequestBody, ParameterValidationError
 from openapi_core.validation.schemas.exceptions import InvalidSchemaValue
 
+from manage_api import faults, unknown_names
 from manage_api.auth import is_management
 from store.clock import from_rfc3339
-from store.errors import GatewayError, InvalidRequest, RequestTooLarge, UnsupportedMediaType
+from store.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
 
 OPENAPI = Path(__file__).with_name("openapi.yaml")
 
@@ -32,6 +29,18 @@ MAX_BODY = 1024 * 1024
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 
+_LENGTH_OF_DATE = len("2026-11-25")
+
+_NO_FIELDS = re.compile(rb"\s*(\{\s*\})?\s*")
+"""A body that asks for nothing: some clients send an empty object where no body belongs."""
+
+
+class _Operation(NamedTuple):
+    """An operation of the contract: the schemas of its query's parameters, and whether it takes a body."""
+
+    parameters: Mapping[str, Any]
+    takes_body: bool
+
 
 def register(app: flask.Flask) -> None:
     """Check each request to the management API, after it was authenticated.
@@ -39,16 +48,27 @@ def register(app: flask.Flask) -> None:
     Raises RequestTooLarge, UnsupportedMediaType or InvalidRequest. What has no operation is left to Flask.
     """
     contract = _contract()
+    operations = _operations(contract)
 
     def check() -> None:
         if not is_management(flask.request.path):
             return
         if (flask.request.content_length or 0) > MAX_BODY:
             raise RequestTooLarge
-        if flask.request.routing_exception is None:
-            _validate(contract, flask.request)
+        if flask.request.url_rule is not None:
+            request = _Request(flask.request)
+            operation = operations[_template(flask.request.url_rule.rule), request.method]
+            wrong = [*_unexpected(request, operation), *_faults(contract, request, operation)]
+            if wrong:
+                raise InvalidRequest(" ".join(dict.fromkeys(wrong)))
 
     app.before_request(check)
+
+
+def read_only_fields() -> Mapping[str, object]:
+    """Return the read-only fields that the body has. Their values are not checked yet (see `read_only`)."""
+    fields: Mapping[str, object] = flask.g.get("read_only_fields", {})
+    return fields
 
 
 @functools.cache
@@ -56,9 +76,26 @@ def _contract() -> OpenAPI:
     """Read openapi.yaml: once a process, as it takes longer than all the rest of an application."""
     config = Config(
         extra_media_type_deserializers={"application/json": _parsed_by_flask},
-        extra_format_validators={"uuid": _is_uuid, "date": _is_time, "date-time": _is_time},
+        extra_format_validators={"uuid": _is_uuid, "date": _is_date, "date-time": _is_time},
     )
     return OpenAPI.from_file_path(str(OPENAPI), config=config)
+
+
+def _operations(contract: OpenAPI) -> Mapping[tuple[str, str], _Operation]:
+    """Return the operations, by the templates of their paths and their methods."""
+    found = {}
+    for path, item in (contract.spec / "paths").str_items():
+        for method in item.str_keys():
+            if method in {"get", "post", "put", "patch", "delete"}:
+                parameters = [*item.get("parameters", ()), *(item / method).get("parameters", ())]
+                query = {each["name"]: (each / "schema").read_value() for each in parameters if each["in"] == "query"}
+                found[_template(path), method] = _Operation(query, takes_body="requestBody" in item / method)
+    return found
+
+
+def _template(path: str) -> str:
+    """Write the path of an operation and the rule of a view alike, as `/manage/tokens/{}`."""
+    return re.sub(r"\{[^}]*\}|<[^>]*>", "{}", path)
 
 
 class _Request:
@@ -90,53 +127,66 @@ def _is_uuid(value: object) -> bool:
     return not isinstance(value, str) or _UUID.fullmatch(value) is not None
 
 
+def _is_date(value: object) -> bool:
+    """Tell whether a text is a day, such as `2026-11-25`."""
+    return not isinstance(value, str) or (len(value) == _LENGTH_OF_DATE and _can_be_read(value))
+
+
 def _is_time(value: object) -> bool:
-    """Tell whether a text is a time, or a day, as queries have them."""
+    """Tell whether a text is a time of RFC 3339, with its offset from UTC."""
+    return not isinstance(value, str) or (len(value) > _LENGTH_OF_DATE and _can_be_read(value))
+
+
+def _can_be_read(text: str) -> bool:
     try:
-        if isinstance(value, str):
-            from_rfc3339(value)
+        from_rfc3339(text)
     except ValueError:
         return False
     return True
 
 
-def _validate(contract: OpenAPI, request: flask.Request) -> None:
-    try:
-        contract.validate_request(_Request(request))
-    except ParameterValidationError as error:
-        text = _parameter_description(contract, request.path, error.name)
-        raise InvalidRequest(f"The query parameter '{error.name}' is invalid: {text}") from None
-    except RequestBodyValidationError as error:
-        raise _body_error(error) from None
+def _unexpected(request: _Request, operation: _Operation) -> Iterator[str]:
+    """Name what the operation does not know: openapi-core lets other parameters pass, and bodies where none belong."""
+    unknown = [name for name in request.parameters.query if name not in operation.parameters]
+    if unknown:
+        yield f"The query {unknown_names.complaint('parameter', unknown, list(operation.parameters))}."
+    if not operation.takes_body and not _NO_FIELDS.fullmatch(request.body):
+        yield "This request takes no body: send none."
 
 
-def _parameter_description(contract: OpenAPI, path: str, name: str) -> str:
-    """Return what openapi.yaml says about a parameter of a query; only GET has them."""
-    for parameter in contract.spec / "paths" / path / "get" / "parameters":
-        if parameter["name"] == name:
-            return str(parameter["description"])
-    return ""
+def _faults(contract: OpenAPI, request: _Request, operation: _Operation) -> Iterator[str]:
+    for error in contract.iter_request_errors(request):
+        if isinstance(error, ParameterValidationError):
+            yield from _parameter_faults(error, operation.parameters[error.name])
+        else:
+            yield from _body_faults(error)
 
 
-def _body_error(error: OpenAPIError) -> GatewayError:
+def _parameter_faults(error: ParameterValidationError, schema: Mapping[str, Any]) -> Iterator[str]:
+    subject = faults.parameter(error.name)(())
+    match error.__cause__:
+        case InvalidSchemaValue(schema_errors=found):
+            told = [*faults.sentences(found, faults.parameter(error.name))]
+            yield from told
+            if " " in flask.request.args[error.name] and faults.FORMATS["date-time"] in told[0]:
+                yield "A + is written as %2B in a query."
+        case EmptyQueryParameterValue():
+            yield f"{subject} must not be empty."
+        case _:
+            yield f"{subject} {faults.unreadable(schema)}."
+
+
+def _body_faults(error: Exception) -> Iterator[str]:
     if isinstance(error, MissingRequiredRequestBody):
-        return InvalidRequest("The body is missing: send a JSON object.")
+        yield "The body is missing: send a JSON object."
+        return
     match error.__cause__:
         case MediaTypeNotFound():
-            return UnsupportedMediaType()
-        case InvalidSchemaValue(schema_errors=faults):
-            messages = dict.fromkeys(message for fault in faults for message in _messages(fault))
-            return InvalidRequest(" ".join(messages))
-    return InvalidRequest()
-
-
-def _messages(fault: Any) -> Iterator[str]:
-    """Say of a jsonschema ValidationError which field is wrong and what it has to be."""
-    if fault.validator == "required":
-        for name in fault.validator_value:
-            if name not in fault.instance:
-                yield f"The field '{name}' is missing: {fault.schema['properties'][name]['description']}"
-    elif fault.path:
-        yield f"The field '{fault.path[0]}' is invalid: {fault.schema['description']}"
-    else:
-        yield f"The body is invalid: {fault.schema['description']}"
+            raise UnsupportedMediaType
+        case InvalidSchemaValue() as cause:
+            found: list[faults.Fault] = [*cause.schema_errors]
+            read_only = [fault for fault in found if fault.validator == "readOnly"]
+            flask.g.read_only_fields = {fault.absolute_path[0]: fault.instance for fault in read_only}
+            yield from faults.sentences((fault for fault in found if fault.validator != "readOnly"), faults.field)
+        case _:
+            yield InvalidRequest.text

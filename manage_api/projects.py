@@ -1,13 +1,15 @@
 """`/manage/projects`: projects, over HTTP."""
 
 import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flask
 
-from manage_api import answers, ledger_answers
+from manage_api import answers, ledger_answers, read_only
 from manage_api.answers import JSONObject
 from store.bootstrap import Store
-from store.projects import ProjectChanges, Projects
+from store.projects import ProjectChanges, ProjectRecord, Projects
 from store.tokens import Tokens
 from store.usage_report import UsageReports
 from store.usage_statement import UsageFilter
@@ -32,20 +34,17 @@ def blueprint(store: Store) -> flask.Blueprint:
     @routes.get("/<uuid:project_id>")
     def get_project(project_id: uuid.UUID) -> JSONObject:
         record = projects.get(str(project_id))
-        usage = reports.totals(UsageFilter(project_id=record.id))
-        return {**answers.project(record), "usage": ledger_answers.usage_sums(usage)}
+        return {**answers.project(record), **usage(record)}
 
     @routes.patch("/<uuid:project_id>")
     def update_project(project_id: uuid.UUID) -> JSONObject:
         body = flask.request.get_json()
-        changes: ProjectChanges = {}
-        if "name" in body:
-            changes["name"] = body["name"]
-        if "api_key" in body:
-            changes["api_key"] = body["api_key"]
-        if "is_active" in body:
-            changes["is_active"] = body["is_active"]
-        return answers.project(projects.update(str(project_id), changes))
+        # Sums of the ledger are read before the change: a report is a transaction of its own.
+        sums = usage(projects.get(str(project_id))) if "usage" in body else {}
+        check: Callable[[ProjectRecord], None] | None = read_only.check(
+            lambda record: {**answers.project(record), **sums}
+        )
+        return answers.project(projects.update(str(project_id), _changes(body), check))
 
     @routes.delete("/<uuid:project_id>")
     def delete_project(project_id: uuid.UUID) -> flask.Response:
@@ -56,4 +55,18 @@ def blueprint(store: Store) -> flask.Blueprint:
     def revoke_tokens(project_id: uuid.UUID) -> JSONObject:
         return answers.revoked(tokens.revoke_all(str(project_id)))
 
+    def usage(record: ProjectRecord) -> JSONObject:
+        return {"usage": ledger_answers.usage_sums(reports.totals(UsageFilter(project_id=record.id)))}
+
     return routes
+
+
+def _changes(body: Mapping[str, Any]) -> ProjectChanges:
+    changes: ProjectChanges = {}
+    if "name" in body:
+        changes["name"] = body["name"]
+    if "api_key" in body:
+        changes["api_key"] = body["api_key"]
+    if "is_active" in body:
+        changes["is_active"] = body["is_active"]
+    return changes

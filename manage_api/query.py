@@ -9,7 +9,7 @@ from store.errors import InvalidRequest
 
 
 def parameter(name: str) -> str | None:
-    """Return a parameter of the query. Raises InvalidRequest for a repeated one: nobody knows which is meant."""
+    """Return a parameter of the query. Raises InvalidRequest for a repeated one: it is not known which is meant."""
     values = flask.request.args.getlist(name)
     if len(values) > 1:
         raise InvalidRequest(f"The query parameter '{name}' is given more than once.")
@@ -35,7 +35,7 @@ def number(name: str) -> int | None:
     """
     text = parameter(name)
     if text is not None and not (text.isascii() and text.isdecimal()):
-        raise InvalidRequest(f"The query parameter '{name}' is invalid: send digits alone.")
+        raise InvalidRequest(f"The query parameter '{name}' must be written in the digits 0 to 9 alone.")
     return None if text is None else int(text)
 
 

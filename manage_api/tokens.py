@@ -1,15 +1,17 @@
 """`/manage/tokens`: tokens, over HTTP. A `tokenId` is a token's public id or the token itself."""
 
 import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flask
 
-from manage_api import answers, ledger_answers
+from manage_api import answers, ledger_answers, read_only
 from manage_api.answers import JSONObject
 from manage_api.query import canonical, identifier, parameter
 from store.bootstrap import Store
 from store.errors import InvalidRequest
-from store.tokens import DEFAULT_EXPIRES_IN_DAYS, TokenChanges, Tokens
+from store.tokens import DEFAULT_EXPIRES_IN_DAYS, TokenChanges, TokenRecord, Tokens
 from store.usage_report import UsageReports
 from store.usage_statement import UsageFilter
 
@@ -39,29 +41,38 @@ def blueprint(store: Store) -> flask.Blueprint:
     @routes.get("/<uuid:token_id>")
     def get_token(token_id: uuid.UUID) -> JSONObject:
         record = tokens.get(str(token_id))
-        usage = reports.totals(UsageFilter(token_id=record.id))
-        return {**answers.token(record), "usage": ledger_answers.usage_sums(usage)}
+        return {**answers.token(record), **usage(record)}
 
     @routes.patch("/<uuid:token_id>")
     def update_token(token_id: uuid.UUID) -> JSONObject:
         body = flask.request.get_json()
-        changes: TokenChanges = {}
-        if "is_active" in body:
-            changes["is_active"] = body["is_active"]
-        if "max_requests" in body:
-            changes["max_requests"] = body["max_requests"]
-        return answers.token(tokens.update(str(token_id), changes))
+        # Sums of the ledger are read before the change: a report is a transaction of its own.
+        sums = usage(tokens.get(str(token_id))) if "usage" in body else {}
+        check: Callable[[TokenRecord], None] | None = read_only.check(lambda record: {**answers.token(record), **sums})
+        return answers.token(tokens.update(str(token_id), _changes(body), check))
 
     @routes.delete("/<uuid:token_id>")
     def revoke_token(token_id: uuid.UUID) -> flask.Response:
         tokens.revoke(str(token_id))
         return answers.nothing()
 
+    def usage(record: TokenRecord) -> JSONObject:
+        return {"usage": ledger_answers.usage_sums(reports.totals(UsageFilter(token_id=record.id)))}
+
     return routes
+
+
+def _changes(body: Mapping[str, Any]) -> TokenChanges:
+    changes: TokenChanges = {}
+    if "is_active" in body:
+        changes["is_active"] = body["is_active"]
+    if "max_requests" in body:
+        changes["max_requests"] = body["max_requests"]
+    return changes
 
 
 def _flag(text: str) -> bool:
     """Read a boolean of the query: openapi-core takes yes, no, 1 and 0 too. Raises InvalidRequest."""
     if text.lower() not in {"true", "false"}:
-        raise InvalidRequest("The query parameter 'activeOnly' is invalid: true or false.")
+        raise InvalidRequest("The query parameter 'activeOnly' must be true or false.")
     return text.lower() == "true"

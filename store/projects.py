@@ -1,6 +1,7 @@
 """Projects: each owns one upstream key and any number of tokens."""
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self, TypedDict
 
@@ -76,17 +77,20 @@ class Projects:
             raise NotFound("There is no such project.")
         return ProjectRecord.of(row)
 
-    def update(self, project_id: str, changes: ProjectChanges) -> ProjectRecord:
-        """Write the named columns and return the project; with no changes nothing is written.
+    def update(
+        self, project_id: str, changes: ProjectChanges, check: Callable[[ProjectRecord], None] | None = None
+    ) -> ProjectRecord:
+        """Write the named columns and return the project; where none of them changes nothing is written.
 
+        `check` gets the project as it is before the change, in the same transaction; what it raises ends the change.
         Raises NotFound, InvalidRequest for an admin key.
         """
         columns: dict[str, object] = {**changes}
         if "api_key" in changes:
             _refuse_admin_key(changes["api_key"])
             columns["sealed_api_key"] = self._vault.seal_api_key(project_id, str(columns.pop("api_key")))
-        if columns:
-            self._write(project_id, columns)
+        if columns or check:
+            self._write(project_id, columns, check)
         return self.get(project_id)
 
     def delete(self, project_id: str) -> None:
@@ -100,8 +104,16 @@ class Projects:
         self._delete(project_id)
 
     @transaction
-    def _write(self, project_id: str, columns: dict[str, object]) -> None:
-        Project.update(**columns, updated_at=self._database.now()).where(Project.id == project_id).execute()
+    def _write(
+        self, project_id: str, columns: dict[str, object], check: Callable[[ProjectRecord], None] | None
+    ) -> None:
+        lock_project(self._database, project_id)
+        row = Project.get_by_id(project_id)
+        if check:
+            check(ProjectRecord.of(row))
+        changed = {name: value for name, value in columns.items() if getattr(row, name) != value}
+        if changed:
+            Project.update(**changed, updated_at=self._database.now()).where(Project.id == project_id).execute()
 
     @transaction
     def _delete(self, project_id: str) -> None:

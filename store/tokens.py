@@ -7,11 +7,11 @@ asks for a `tokenId`; logs and everything else speak of a token by its public id
 import logging
 import re
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from store import bulk, clock
+from store import bulk, clock, locks
 from store.bootstrap import Store
 from store.crypto import DecryptionError
 from store.errors import InvalidRequest, NotFound, ProjectInactive
@@ -137,14 +137,17 @@ class Tokens:
             row = self._found(token_id)
         return token_id if row is None else row.id
 
-    def update(self, token_id: str, changes: TokenChanges) -> TokenRecord:
-        """Write the named columns and return the token; with no changes nothing is written. Raises NotFound.
+    def update(
+        self, token_id: str, changes: TokenChanges, check: Callable[[TokenRecord], None] | None = None
+    ) -> TokenRecord:
+        """Write the named fields and return the token; with no changes nothing is written.
 
-        It never writes a count, so that no request that was counted meanwhile is forgotten.
+        It never writes a count, so that no request that was counted meanwhile is forgotten. `check` gets the token as
+        it is before the change, in the same transaction; what it raises ends the change. Raises NotFound.
         """
-        if not changes:
+        if not changes and not check:
             return self.get(token_id)
-        return self.get(self._write(token_id, changes))
+        return self.get(self._write(token_id, changes, check))
 
     def revoke(self, token_id: str) -> None:
         """Revoke a token, again where it was revoked before. Raises NotFound."""
@@ -165,9 +168,13 @@ class Tokens:
         return RevokedTokens(revoked, len(ids) - revoked - failed, failed)
 
     @transaction
-    def _write(self, token_id: str, changes: TokenChanges) -> str:
+    def _write(self, token_id: str, changes: TokenChanges, check: Callable[[TokenRecord], None] | None) -> str:
         public_id: str = self._row(token_id).id
-        Token.update(**changes).where(Token.id == public_id).execute()
+        if check:
+            self._database.lock_rows(locks.tokens(self._database, [public_id]))
+            check(self._record(self._row(public_id)))
+        if changes:
+            Token.update(**changes).where(Token.id == public_id).execute()
         return public_id
 
     def _row(self, token_id: str) -> Token:

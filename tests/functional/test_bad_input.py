@@ -64,6 +64,7 @@ class Target:
         assert set(error) - {"description"} == {"error", "code", "message"}
         assert error["error"] == error["message"]
         assert SECRET not in body.decode()
+        assert self.token["token"] not in body.decode()
         assert headers["content-type"] == "application/json"
         assert int(headers["content-length"]) == len(body)
         assert headers["x-request-id"] == headers["x-llm-proxy-request-id"]
@@ -100,42 +101,49 @@ PROJECTS, PROJECT, TOKENS, TOKEN = WRITES = (
     "POST /manage/tokens",
     f"PATCH /manage/tokens/{TOKEN_ID}",
 )
-GOOD = f'{{"name": "n", "api_key": "{SECRET}", "is_active": true, "project_id": "{PROJECT_ID}", "max_requests": 9}}'
-"""A body that every one of these takes."""
-
-IN_CHUNKS = b"%x\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD.encode())
-
-NO_JSON: dict[str, bytes] = {
-    "nothing but blanks": b"  ",
-    "not closed": GOOD[:-1].encode(),
-    "something after": f"{GOOD} x".encode(),
-    "two values": f"{GOOD} {GOOD}".encode(),
-    "single quotes": GOOD.replace('"', "'").encode(),
-    "trailing comma": f"{GOOD[:-1]},}}".encode(),
-    "comment": f"{GOOD} // x".encode(),
-    "form": f"name=n&api_key={SECRET}".encode(),
-    "byte order mark": GOOD.encode("utf-8-sig"),
-    "UTF-16": GOOD.encode("utf-16"),
-    "UTF-32": GOOD.encode("utf-32"),
-    "Latin-1": GOOD.replace('"n"', '"\u00e9"').encode("latin-1"),
-    "overlong UTF-8": GOOD.encode().replace(b'"n"', b'"\xc0\xaf"'),
-    "surrogates in UTF-8": GOOD.encode().replace(b'"n"', b'"\xed\xa0\x80"'),
-    "lone surrogate": GOOD.encode().replace(b'"n"', b'"\\ud800"'),
-    "lone surrogate as a key": GOOD.encode().replace(b'{"', b'{"\\udfff": 1, "'),
-    "lone surrogate where nobody looks": GOOD.encode().replace(b'{"', b'{"x": [{"y": "\\udfff"}], "'),
-    "control character": GOOD.encode().replace(b'"n"', b'"a\nb"'),
-    "NUL": GOOD.encode().replace(b'"n"', b'"a\0b"'),
-    "NaN": GOOD.encode().replace(b"9", b"NaN"),
-    "Infinity": GOOD.encode().replace(b"9", b"-Infinity"),
-    "leading zero": GOOD.encode().replace(b"9", b"09"),
-    "plus": GOOD.encode().replace(b"9", b"+9"),
-    "hexadecimal": GOOD.encode().replace(b"9", b"0x9"),
-    "too many digits": GOOD.encode().replace(b"9", b"9" * 5000),
-    "deep array": b"[" * 200_000,
-    "deep object": b'{"name":' * 100_000,
-    "deep and closed": GOOD.encode().replace(b'"n"', b"[" * 100_000 + b"]" * 100_000),
+GOOD = {
+    PROJECTS: f'{{"name": "n", "api_key": "{SECRET}"}}',
+    PROJECT: f'{{"name": "n", "api_key": "{SECRET}", "is_active": true}}',
+    TOKENS: f'{{"project_id": "{PROJECT_ID}", "max_requests": 9}}',
+    TOKEN: f'{{"is_active": true, "project_id": "{PROJECT_ID}", "max_requests": 9}}',
 }
-NO_OBJECT = ("null", "true", "1", "1e400", '"text"', "[]", f"[{GOOD}]", "[[[[]]]]")
+"""A body that each of these takes."""
+
+
+def in_chunks(body: str) -> bytes:
+    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body.encode())
+
+
+def no_json(good: str) -> list[bytes]:
+    """Return bodies that would be good if they were JSON."""
+    raw = good.encode()
+    whole = [
+        b"  ",
+        raw[:-1],
+        raw + b" x",
+        raw + b" " + raw,
+        good.replace('"', "'").encode(),
+        raw[:-1] + b",}",
+        raw + b" // x",
+        f"name=n&api_key={SECRET}".encode(),
+        good.encode("utf-8-sig"),
+        good.encode("utf-16"),
+        good.encode("utf-32"),
+        raw.replace(b'{"', b'{"\\udfff": 1, "'),
+        raw.replace(b'{"', b'{"x": [{"y": "\\udfff"}], "'),
+        b"[" * 200_000,
+        b'{"name":' * 100_000,
+        raw[:-1] + b', "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ]
+    texts = [good.replace('"n"', '"\u00e9"').encode("latin-1")]
+    texts += [
+        raw.replace(b'"n"', text) for text in (b'"\xc0\xaf"', b'"\xed\xa0\x80"', b'"\\ud800"', b'"a\nb"', b'"a\0b"')
+    ]
+    numbers = [raw.replace(b"9", number) for number in (b"NaN", b"-Infinity", b"09", b"+9", b"0x9", b"9" * 5000)]
+    return [*whole, *(texts if '"n"' in good else []), *(numbers if "9" in good else [])]
+
+
+NO_OBJECT = ("null", "true", "1", "1e400", '"text"', "[]", '[{"name": "n", "api_key": "k"}]', "[[[[]]]]")
 
 INVISIBLE = ("", " ", "\t\r\n", "\u00a0", "\u2003\u3000", "\u200b", "\u200d\ufeff\u2060", "\u00ad", "\u3164", "\x1f")
 BAD_NAMES = (*INVISIBLE, "\0", "a\0b", "a\0", "n" * 256, "\U0001f600" * 256)
@@ -160,6 +168,10 @@ NO_UUID = (
         "' OR 1=1",
     ),
 )
+UNKNOWN_FIELDS = (
+    *("max_request", "maxRequests", "MAX_REQUESTS", "max_requests ", "expires", "Name", "apiKey", "status", "", "\0"),
+    *("\u202e", "__proto__", SECRET, UNKNOWN, VALUE, "x" * 100_000),
+)
 
 BAD_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "name": ((PROJECTS, PROJECT), (*map(json.dumps, BAD_NAMES), *NO_TEXT)),
@@ -167,13 +179,12 @@ BAD_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "is_active": ((PROJECT, TOKEN), NO_FLAG),
     "max_requests": ((TOKENS, TOKEN), NO_COUNT),
     "expires_in_days": ((TOKENS,), (*NO_COUNT, "2880001", "2900000")),
-    "project_id": ((TOKENS,), (*map(json.dumps, NO_UUID), *NO_TEXT)),
 }
 
 
 @pytest.mark.parametrize("line", WRITES)
 def test_bodies_that_are_no_json_object(target: Target, line: str) -> None:
-    for body in (*NO_JSON.values(), *map(str.encode, NO_OBJECT)):
+    for body in (*no_json(GOOD[line]), *map(str.encode, NO_OBJECT)):
         target.check_refused(json_request(line, body), 400, "invalid_request")
 
 
@@ -182,12 +193,65 @@ def test_bad_fields(target: Target, field: str) -> None:
     lines, values = BAD_FIELDS[field]
     for line in lines:
         for value in values:  # the last of a repeated field counts
-            target.check_refused(json_request(line, f'{GOOD[:-1]}, "{field}": {value}}}'), 400, "invalid_request")
+            target.check_refused(json_request(line, f'{GOOD[line][:-1]}, "{field}": {value}}}'), 400, "invalid_request")
+
+
+@pytest.mark.parametrize("line", WRITES)
+def test_unknown_fields(target: Target, line: str) -> None:
+    for field in UNKNOWN_FIELDS:
+        target.check_refused(json_request(line, f"{GOOD[line][:-1]}, {json.dumps(field)}: 1}}"), 400, "invalid_request")
+
+
+def test_read_only_fields_with_another_value(target: Target) -> None:
+    for line, fields in (
+        (PROJECT, ("id", "created_at", "updated_at", "usage")),
+        (TOKEN, ("id", "token", "project_id", "request_count", "created_at", "last_used_at", "usage")),
+    ):
+        for field in fields:
+            for value in ("null" if field != "last_used_at" else "1", "1", "true", f'"{SECRET}"', f'"{UNKNOWN}"', "{}"):
+                body = f'{GOOD[line][:-1]}, "{field}": {value}}}'
+                target.check_refused(json_request(line, body), 400, "invalid_request")
+
+
+def test_keys_that_make_other_keys(target: Target) -> None:
+    for line in (PROJECTS, PROJECT):
+        for key in ("sk-admin-x", "SK-ADMIN-x", " sk-admin-x", "\tsk-admin-x"):
+            body = f'{GOOD[line][:-1]}, "api_key": {json.dumps(key)}}}'
+            target.check_refused(json_request(line, body), 400, "invalid_request")
+
+
+def test_bodies_where_none_belongs(target: Target) -> None:
+    for line in (
+        "GET /manage/tokens",
+        f"DELETE /manage/tokens/{TOKEN_ID}",
+        f"DELETE /manage/projects/{PROJECT_ID}",
+        f"POST /manage/projects/{PROJECT_ID}/tokens/revoke",
+    ):
+        for body in ("null", "[]", "x", f'{{"token_ids": ["{UNKNOWN}"]}}'):
+            target.check_refused(json_request(line, body), 400, "invalid_request")
+            target.check_refused(request(line, CHUNKED) + in_chunks(body), 400, "invalid_request")
+
+
+def test_unknown_query_parameters(target: Target) -> None:
+    for line in (
+        *WRITES,
+        "GET /manage/tokens",
+        "HEAD /manage/projects",
+        f"DELETE /manage/tokens/{TOKEN_ID}",
+        f"DELETE /manage/projects/{PROJECT_ID}",
+        f"POST /manage/projects/{PROJECT_ID}/tokens/revoke",
+    ):
+        for query in ("dry_run=true", "x", "=", "activeonly=true", f"{SECRET}=1", f"%00={SECRET}", "%ff=1"):
+            raw = request(f"{line}?{query}", "Content-Type: application/json", body=GOOD.get(line))
+            if line.startswith("HEAD"):
+                assert target.ask(raw)[0] == 400
+            else:
+                target.check_refused(raw, 400, "invalid_request")
 
 
 def test_a_bad_field_is_not_hidden_by_an_escape(target: Target) -> None:
     for line in (PROJECTS, PROJECT):
-        target.check_refused(json_request(line, f'{GOOD[:-1]}, "n\\u0061me": ""}}'), 400, "invalid_request")
+        target.check_refused(json_request(line, f'{GOOD[line][:-1]}, "n\\u0061me": ""}}'), 400, "invalid_request")
 
 
 @pytest.mark.parametrize("body", ["{}", '{"name": "n"}', '{"api_key": "k"}', '{"Name": "n", "API_KEY": "k"}'])
@@ -219,7 +283,7 @@ HEADERS: dict[str, tuple[str, ...]] = {
 @pytest.mark.parametrize("name", HEADERS)
 def test_bodies_of_another_type(target: Target, name: str) -> None:
     for line in WRITES:
-        target.check_refused(request(line, *HEADERS[name], body=GOOD), 415, "unsupported_media_type")
+        target.check_refused(request(line, *HEADERS[name], body=GOOD[line]), 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("line", WRITES)
@@ -253,10 +317,10 @@ def test_bodies_that_are_too_large(target: Target, name: str) -> None:
 def test_what_is_not_bad_is_taken(target: Target) -> None:
     """The one good body here, by each way to send it: the refusals above and below are not for something else."""
     for line in WRITES:
-        assert target.ask(json_request(line, GOOD))[0] == (200 if "PATCH" in line else 201)
+        assert target.ask(json_request(line, GOOD[line]))[0] == (200 if "PATCH" in line else 201)
     chunked = request(TOKEN, "Content-Type: application/json; charset=UTF-8", CHUNKED, "Content-Encoding: identity")
-    assert target.ask(chunked + IN_CHUNKS)[0] == 200
-    for query in ("", f"?{ID}", f"?activeOnly=true&{ID}", "?other=1&other=2"):
+    assert target.ask(chunked + in_chunks(GOOD[TOKEN]))[0] == 200
+    for query in ("", f"?{ID}", f"?activeOnly=true&{ID}"):
         assert target.ask(request(f"GET /manage/tokens{query}"))[0] == 200
     status, _, rest = target.ask(
         request(TOKEN, "Content-Type: application/json", "Expect: 100-continue", body='{"max_requests": 7}')
@@ -288,7 +352,7 @@ NO_HTTP: dict[str, bytes] = {
     "length in words": request(PROJECTS, "Content-Length: one") + b"x",
     "length of too many digits": request(PROJECTS, "Content-Length: " + "1" * 5000),
     "two lengths": request(PROJECTS, "Content-Length: 1", "Content-Length: 2") + b"xy",
-    "length and chunks": request(PROJECTS, "Content-Type: application/json", CHUNKED, body=IN_CHUNKS),
+    "length and chunks": request(PROJECTS, "Content-Type: application/json", CHUNKED, body=in_chunks(GOOD[PROJECTS])),
     "chunk of a negative size": request(PROJECTS, CHUNKED) + b"-1\r\nx\r\n0\r\n\r\n",
     "chunk of no size": request(PROJECTS, CHUNKED) + b"zz\r\nx\r\n0\r\n\r\n",
     "chunk of a prefixed size": request(PROJECTS, CHUNKED) + b"0x1\r\nx\r\n0\r\n\r\n",
@@ -335,7 +399,8 @@ NO_IDS = (
 @pytest.mark.parametrize("folder", ["tokens", "projects"])
 def test_unknown_ids(target: Target, folder: str) -> None:
     for name in NO_IDS:
-        for method, body in (("GET", None), ("DELETE", None), ("PATCH", GOOD)):
+        good = GOOD[TOKEN if folder == "tokens" else PROJECT]
+        for method, body in (("GET", None), ("DELETE", None), ("PATCH", good)):
             raw = request(f"{method} /manage/{folder}/{name}", "Content-Type: application/json", body=body)
             target.check_refused(raw, 404, "not_found")
     if folder == "projects":
@@ -371,7 +436,7 @@ def test_files_outside_the_documentation(target: Target) -> None:
 def test_unknown_methods(target: Target, path: str) -> None:
     line = f"{path}{PROJECT_ID}" if path.endswith("/") else path
     for method in ("PUT", "OPTIONS", "TRACE", "CONNECT", "BREW", "X" * 5000):
-        target.check_refused(request(f"{method} {line}", body=GOOD), 405, "method_not_allowed")
+        target.check_refused(request(f"{method} {line}", body=GOOD[PROJECTS]), 405, "method_not_allowed")
     target.check_refused(request(f"GET /manage/projects/{PROJECT_ID}/tokens/revoke"), 405, "method_not_allowed")
 
 
@@ -400,14 +465,14 @@ def test_broken_authorization(target: Target, number: int) -> None:
     ):
         raw = request(line, authorization=AUTHORIZATIONS[number])
         target.check_refused(raw, 401, "unauthorized")
-    for body in (GOOD, "{"):
+    for body in (GOOD[TOKEN], "{"):
         raw = request(TOKEN, "Content-Type: application/json", body=body, authorization=AUTHORIZATIONS[number])
         target.check_refused(raw, 401, "unauthorized")
 
 
 def test_a_client_that_leaves_in_the_middle_changes_nothing(target: Target) -> None:
     before = target.rows()
-    raw = json_request(PROJECTS, GOOD)
+    raw = json_request(PROJECTS, GOOD[PROJECTS])
     for length in (1, raw.index(b"\r\n\r\n"), len(raw) - 1):
         with socket.create_connection(("127.0.0.1", target.gateway.manage_port), timeout=DEADLINE) as sock:
             sock.sendall(raw[:length])
@@ -429,10 +494,12 @@ def test_the_log_holds_nothing_of_it(tmp_path: Path) -> None:
         for raw in NO_HTTP.values():
             target.ask(raw.replace(b"\r\n", f"\r\nX-Secret: {SECRET} {VALUE}\r\n".encode(), 1))
         for line in WRITES:
-            for body in NO_JSON.values():
+            for body in no_json(GOOD[line]):
                 target.ask(json_request(line, body))
             for field, (_, values) in BAD_FIELDS.items():
-                target.ask(json_request(line, f'{GOOD[:-1]}, "{field}": {values[-1]}}}'))
+                target.ask(json_request(line, f'{GOOD[line][:-1]}, "{field}": {values[-1]}}}'))
+            for field in UNKNOWN_FIELDS:
+                target.ask(json_request(line, f"{GOOD[line][:-1]}, {json.dumps(field)}: 1}}"))
     finally:
         gateway.stop()
     log = gateway.logs()

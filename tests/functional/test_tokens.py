@@ -85,6 +85,18 @@ def test_a_token_ends_at_the_second_that_is_shown(gateway: Gateway) -> None:
 
 
 @on_each_store
+def test_what_was_read_is_sent_back(gateway: Gateway) -> None:
+    token = gateway.make_token()
+    for path in (f"/manage/tokens/{token['id']}", f"/manage/projects/{token['project_id']}"):
+        read = gateway.manage("GET", path).json()
+        assert gateway.manage("PATCH", path, read).status_code == 200
+        assert gateway.manage("GET", path).json() == read
+        refused = gateway.manage("PATCH", path, {**read, "is_active": False, "created_at": "2020-01-01T00:00:00Z"})
+        assert (refused.status_code, gateway.manage("GET", path).json()) == (400, read)
+        assert gateway.manage("PATCH", path, {**read, "is_active": False}).json()["is_active"] is False
+
+
+@on_each_store
 @pytest.mark.parametrize("limit", [0, 1, LARGEST - 1, LARGEST])
 def test_limits(gateway: Gateway, limit: int) -> None:
     made, patched = gateway.make_token(max_requests=limit), gateway.make_token(max_requests=5)

@@ -12,7 +12,7 @@ def test_line(client: FlaskClient, token: dict[str, object], caplog: pytest.LogC
     answer = client.get(f"/manage/tokens/{token['token']}?projectId=secret")
     [record] = [record for record in caplog.records if record.name == "manage_api.access_log"]
     fields = vars(record)
-    assert (fields["method"], fields["path"], fields["status"]) == ("GET", "/manage/tokens/<token>", 200)
+    assert (fields["method"], fields["path"], fields["status"]) == ("GET", "/manage/tokens/<token>", 400)
     assert fields["request_id"] == answer.headers["X-Request-ID"]
     assert 0 <= fields["duration_ms"] < 10_000
     assert "secret" not in str(fields)
@@ -31,6 +31,8 @@ TOKEN = "8f14e45f-ceea-4672-9c6d-4cf0d7a1b5e1"
     ("status", "method", "query", "body", "content_type"),
     [
         (404, "GET", "", b"", None),
+        (400, "GET", "?colour=red", b"", None),
+        (400, "DELETE", "", b"{1}", None),
         (400, "PATCH", "", b"{", "application/json"),
         (413, "PATCH", "", b" " * (MAX_BODY + 1), "application/json"),
         (415, "PATCH", "", b"{}", "text/plain"),

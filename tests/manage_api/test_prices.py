@@ -90,23 +90,23 @@ def test_a_bad_rate_is_refused(client: FlaskClient, rate: str) -> None:
     answer = client.put("/manage/prices", data=body, content_type="application/json")
     assert answer.status_code == 400
     assert answer.json is not None
-    assert answer.json["message"].startswith("The field 'rates' is invalid: US dollars for a million tokens")
+    assert answer.json["message"].startswith("The field 'rates.input' must be ")
     assert client.get("/manage/prices").json == []
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"rates": {"input": 1}}, "`project_id`, `model` or both"),
-        ({"model": "m"}, "'rates' is missing"),
-        ({"model": "m", "rates": {}}, "'rates' is invalid"),
-        ({"model": "m", "rates": {"cached": 1}}, "'rates' is invalid"),
-        ({"model": "m", "rates": {"input": 1, "cached": 1}}, "'rates' is invalid"),
-        ({"model": "m", "rates": []}, "'rates' is invalid"),
-        ({"model": "", "rates": {"input": 1}}, "'model' is invalid"),
-        ({"model": "\0", "rates": {"input": 1}}, "'model' is invalid"),
-        ({"model": None, "rates": {"input": 1}}, "'model' is invalid"),
-        ({"project_id": "x", "rates": {"input": 1}}, "'project_id' is invalid"),
+        ({"rates": {"input": 1}}, "The body must have at least one of the fields 'project_id', 'model'."),
+        ({"model": "m"}, "The body lacks the required field 'rates'."),
+        ({"model": "m", "rates": {}}, "The field 'rates' must have at least 1 of the fields 'input', 'cached_input'"),
+        ({"model": "m", "rates": {"cached": 1}}, "The field 'rates' has an unknown field: 'cached' (did you mean"),
+        ({"model": "m", "rates": {"input": 1, "x": 1}}, "'x'; known fields: input, cached_input, output, input_audio"),
+        ({"model": "m", "rates": []}, "The field 'rates' must be an object, not an array."),
+        ({"model": "", "rates": {"input": 1}}, "The field 'model' must not be empty."),
+        ({"model": "\0", "rates": {"input": 1}}, "The field 'model' must not have a NUL in it."),
+        ({"model": None, "rates": {"input": 1}}, "The field 'model' must be a string, not null."),
+        ({"project_id": "x", "rates": {"input": 1}}, "The field 'project_id' must be a UUID"),
     ],
 )
 def test_a_bad_price_is_refused(client: FlaskClient, body: object, message: str) -> None:

@@ -1,11 +1,14 @@
+import sqlite3
+
+import psycopg
 import pytest
-from support.stores import API_KEY, make_token, set_columns
+from support.stores import API_KEY, change_elsewhere, make_token, set_columns
 
 from store import clock
 from store.bootstrap import Store
 from store.errors import InvalidRequest, NotFound
 from store.models import FormerProject, Project
-from store.projects import Projects
+from store.projects import ProjectRecord, Projects
 from store.tokens import Tokens
 
 UNKNOWN_IDS = ["00000000-0000-4000-8000-000000000000", "", "nonsense", "\0", "x" * 10_000]
@@ -68,6 +71,13 @@ def test_an_empty_update_changes_nothing(store: Store, projects: Projects) -> No
     assert projects.update(project.id, {}).updated_at == 1
 
 
+def test_an_update_to_what_is_there_already_changes_nothing(store: Store, projects: Projects) -> None:
+    project = projects.create("One", API_KEY)
+    set_columns(store, "project", project.id, updated_at=1)
+    assert projects.update(project.id, {"name": "One", "is_active": True}).updated_at == 1
+    assert projects.update(project.id, {"name": "One", "is_active": False}).updated_at > 1
+
+
 @pytest.mark.parametrize("key", ["sk-admin-0123", "SK-Admin-0123", " sk-admin-0123", "\n\tsk-admin-"])
 def test_an_admin_key_is_refused(projects: Projects, key: str) -> None:
     project = projects.create("One", "sk-adminless")
@@ -79,6 +89,33 @@ def test_an_admin_key_is_refused(projects: Projects, key: str) -> None:
         projects.update(project.id, {"name": "Two", "api_key": key})
     assert projects.list() == [project]
     assert sealed_key(project.id) == sealed
+
+
+def test_a_project_is_checked_in_the_transaction_that_changes_it(store: Store, projects: Projects) -> None:
+    project = projects.create("One", API_KEY)
+    seen: list[ProjectRecord] = []
+
+    def check(record: ProjectRecord) -> None:
+        seen.append(record)
+        with pytest.raises((sqlite3.OperationalError, psycopg.errors.LockNotAvailable)):
+            change_elsewhere(store, "project", project.id)
+
+    assert projects.update(project.id, {"name": "Two"}, check).name == "Two"
+    projects.update(project.id, {}, check)
+    assert [record.name for record in seen] == ["One", "Two"]
+
+
+def test_a_check_that_fails_changes_nothing(projects: Projects) -> None:
+    project = projects.create("One", API_KEY)
+
+    def check(_: ProjectRecord) -> None:
+        raise InvalidRequest
+
+    with pytest.raises(InvalidRequest):
+        projects.update(project.id, {"name": "Two", "api_key": "sk-new"}, check)
+    with pytest.raises(NotFound):
+        projects.update(UNKNOWN_IDS[0], {}, check)
+    assert projects.get(project.id) == project
 
 
 def test_a_new_key_replaces_the_old_one_encrypted(store: Store, projects: Projects) -> None:

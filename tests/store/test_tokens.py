@@ -1,9 +1,20 @@
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 
+import psycopg
 import pytest
-from support.stores import API_KEY, UNKNOWN_TOKEN, make_token, on_sqlite, opened, opening, set_columns
+from support.stores import (
+    API_KEY,
+    UNKNOWN_TOKEN,
+    change_elsewhere,
+    make_token,
+    on_sqlite,
+    opened,
+    opening,
+    set_columns,
+)
 
 from store import clock
 from store.admission import Admission
@@ -11,7 +22,7 @@ from store.bootstrap import Store
 from store.errors import InvalidRequest, NotFound, ProjectInactive
 from store.projects import Projects
 from store.settings import Settings
-from store.tokens import Tokens, is_token_value, masked
+from store.tokens import TokenRecord, Tokens, is_token_value, masked
 
 DAY = 24 * 3600 * clock.SECOND
 
@@ -152,6 +163,33 @@ def test_an_update_writes_the_named_columns_only(store: Store, tokens: Tokens) -
     assert tokens.update(token.id, {"is_active": False}).max_requests == 5
     assert not tokens.update(token.id, {"max_requests": 6}).is_active
     assert tokens.update(token.id, {"is_active": True}).is_active
+
+
+def test_a_token_is_checked_in_the_transaction_that_changes_it(store: Store, tokens: Tokens) -> None:
+    token = make_token(store, max_requests=5)
+    seen: list[TokenRecord] = []
+
+    def check(record: TokenRecord) -> None:
+        seen.append(record)
+        with pytest.raises((sqlite3.OperationalError, psycopg.errors.LockNotAvailable)):
+            change_elsewhere(store, "token", token.id)
+
+    assert tokens.update(token.value, {"max_requests": 6}, check).max_requests == 6
+    assert tokens.update(token.id, {}, check).max_requests == 6
+    assert [record.max_requests for record in seen] == [5, 6]
+
+
+def test_a_check_that_fails_changes_nothing(store: Store, tokens: Tokens) -> None:
+    token = make_token(store)
+
+    def check(_: TokenRecord) -> None:
+        raise InvalidRequest
+
+    with pytest.raises(InvalidRequest):
+        tokens.update(token.id, {"is_active": False}, check)
+    with pytest.raises(NotFound):
+        tokens.update(UNKNOWN_TOKEN, {"is_active": False}, check)
+    assert tokens.get(token.id) == token
 
 
 def test_an_update_does_not_undo_counts_of_the_same_time(store: Store, tokens: Tokens) -> None:

@@ -163,3 +163,13 @@ def refused_by_the_database(store: Store, ids: Sequence[str]) -> Iterator[None]:
         finally:
             for statement in drop:
                 connection.execute(statement)
+
+
+def change_elsewhere(store: Store, table: str, row_id: str) -> None:
+    """Write a row over a connection of its own, or fail at once where it is locked."""
+    with foreign_connection(store) as connection:
+        no_patience = (
+            "PRAGMA busy_timeout = 0" if isinstance(connection, sqlite3.Connection) else "SET lock_timeout = 1"
+        )
+        connection.execute(no_patience)
+        connection.execute(f"UPDATE {table} SET id = id WHERE id = '{row_id}'")  # noqa: S608 - names of a test
