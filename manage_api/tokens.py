@@ -9,6 +9,7 @@ import flask
 from manage_api import answers, ledger_answers, read_only
 from manage_api.answers import JSONObject
 from manage_api.query import canonical, identifier, parameter
+from store import clock
 from store.bootstrap import Store
 from store.errors import InvalidRequest
 from store.tokens import DEFAULT_EXPIRES_IN_DAYS, TokenChanges, TokenRecord, Tokens
@@ -35,6 +36,7 @@ def blueprint(store: Store) -> flask.Blueprint:
             canonical(body["project_id"]),
             body.get("expires_in_days", DEFAULT_EXPIRES_IN_DAYS),
             body.get("max_requests", 0),
+            expires_at=_moment(body["expires_at"]) if "expires_at" in body else None,
         )
         return answers.token(record), 201
 
@@ -68,7 +70,16 @@ def _changes(body: Mapping[str, Any]) -> TokenChanges:
         changes["is_active"] = body["is_active"]
     if "max_requests" in body:
         changes["max_requests"] = body["max_requests"]
+    if "expires_at" in body:
+        changes["expires_at"] = _moment(body["expires_at"])
+    if "expires_in_days" in body:
+        changes["expires_in_days"] = body["expires_in_days"]
     return changes
+
+
+def _moment(text: str | None) -> int:
+    """Read the end of a token in microseconds; null is never."""
+    return clock.NEVER if text is None else clock.from_rfc3339(text)
 
 
 def _flag(text: str) -> bool:

@@ -65,10 +65,15 @@ class TokenRecord:
 
 
 class TokenChanges(TypedDict, total=False):
-    """The columns that an update names; the others stay as they are."""
+    """The fields that an update names; the others stay as they are.
+
+    A token ends at `expires_at` (microseconds), or `expires_in_days` from now, where 0 is never: one of them at most.
+    """
 
     is_active: bool
     max_requests: int
+    expires_at: int
+    expires_in_days: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +99,17 @@ class Tokens:
 
     @transaction
     def create(
-        self, project_id: str, expires_in_days: int = DEFAULT_EXPIRES_IN_DAYS, max_requests: int = 0
+        self,
+        project_id: str,
+        expires_in_days: int = DEFAULT_EXPIRES_IN_DAYS,
+        max_requests: int = 0,
+        *,
+        expires_at: int | None = None,
     ) -> TokenRecord:
         """Add an active token. 0 days: it never expires; 0 requests: it is not limited.
 
-        Raises InvalidRequest for a time beyond the year 9999, NotFound for an unknown project, ProjectInactive.
+        A time, in microseconds, takes the place of the days. Raises InvalidRequest for one that is over already or
+        beyond the year 9999, NotFound for an unknown project, ProjectInactive.
         """
         token_id, value, now = str(uuid.uuid4()), str(uuid.uuid4()), self._database.now()
         if not lock_project(self._database, project_id).is_active:
@@ -112,7 +123,7 @@ class Tokens:
             request_count=0,
             max_requests=max_requests,
             created_at=now,
-            expires_at=_expiry(now, expires_in_days),
+            expires_at=_expiry(now, expires_in_days) if expires_at is None else _future(now, expires_at),
         )
         return self._record(row)
 
@@ -143,7 +154,8 @@ class Tokens:
         """Write the named fields and return the token; with no changes nothing is written.
 
         It never writes a count, so that no request that was counted meanwhile is forgotten. `check` gets the token as
-        it is before the change, in the same transaction; what it raises ends the change. Raises NotFound.
+        it is before the change, in the same transaction; what it raises ends the change. Raises NotFound, and
+        InvalidRequest for days that reach beyond the year 9999.
         """
         if not changes and not check:
             return self.get(token_id)
@@ -174,7 +186,7 @@ class Tokens:
             self._database.lock_rows(locks.tokens(self._database, [public_id]))
             check(self._record(self._row(public_id)))
         if changes:
-            Token.update(**changes).where(Token.id == public_id).execute()
+            Token.update(**_columns(changes, self._database.now())).where(Token.id == public_id).execute()
         return public_id
 
     def _row(self, token_id: str) -> Token:
@@ -212,11 +224,34 @@ class Tokens:
         )
 
 
+def _columns(changes: TokenChanges, now: int) -> dict[str, object]:
+    columns: dict[str, object] = {**changes}
+    columns.pop("expires_in_days", None)
+    if "expires_in_days" in changes:
+        columns["expires_at"] = _expiry(now, changes["expires_in_days"])
+    elif "expires_at" in changes:
+        columns["expires_at"] = _whole_second(changes["expires_at"])
+    return columns
+
+
+def _whole_second(time: int) -> int:
+    """Cut a time to its second: the API shows no more of it, and a token ends when the API says it does."""
+    return time // clock.SECOND * clock.SECOND
+
+
+def _future(now: int, time: int) -> int:
+    """Return when a new token ends that is to end at a time."""
+    expiry = _whole_second(time)
+    if expiry <= now:
+        raise InvalidRequest("The field 'expires_at' must be in the future, or null for a token that never expires.")
+    return expiry
+
+
 def _expiry(now: int, days: int) -> int:
-    """Return when a token of `days` days ends: on a whole second, so that it ends when the API says it does."""
+    """Return when a token of `days` days ends."""
     if days == 0:
         return clock.NEVER
-    expiry = (now // clock.SECOND) * clock.SECOND + days * clock.DAY
+    expiry = _whole_second(now) + days * clock.DAY
     if expiry >= clock.NEVER:
         raise InvalidRequest("expires_in_days reaches beyond the year 9999; use 0 for a token that never expires.")
     return expiry

@@ -168,6 +168,10 @@ NO_UUID = (
         "' OR 1=1",
     ),
 )
+NO_TIME = (
+    *("", "x", "2040-01-01", "2040-01-01T00:00:00", "2040-02-30T00:00:00Z", "2040-01-01 00:00:00Z", "20400101T000000Z"),
+    *("2040-01-01T00:00:00Z\n", " 2040-01-01T00:00:00Z", "2040-01-01T24:00:00Z", "\u0662040-01-01T00:00:00Z"),
+)
 UNKNOWN_FIELDS = (
     *("max_request", "maxRequests", "MAX_REQUESTS", "max_requests ", "expires", "Name", "apiKey", "status", "", "\0"),
     *("\u202e", "__proto__", SECRET, UNKNOWN, VALUE, "x" * 100_000),
@@ -178,7 +182,9 @@ BAD_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "api_key": ((PROJECTS, PROJECT), (*map(json.dumps, BAD_KEYS), *NO_TEXT)),
     "is_active": ((PROJECT, TOKEN), NO_FLAG),
     "max_requests": ((TOKENS, TOKEN), NO_COUNT),
-    "expires_in_days": ((TOKENS,), (*NO_COUNT, "2880001", "2900000")),
+    "expires_in_days": ((TOKENS, TOKEN), (*NO_COUNT, "2880001", "2900000")),
+    "expires_at": ((TOKENS, TOKEN), (*map(json.dumps, NO_TIME), "true", "0", "2208988800", "1e400", "[]", "{}")),
+    "project_id": ((TOKENS,), (*map(json.dumps, NO_UUID), *NO_TEXT)),
 }
 
 
@@ -211,6 +217,15 @@ def test_read_only_fields_with_another_value(target: Target) -> None:
             for value in ("null" if field != "last_used_at" else "1", "1", "true", f'"{SECRET}"', f'"{UNKNOWN}"', "{}"):
                 body = f'{GOOD[line][:-1]}, "{field}": {value}}}'
                 target.check_refused(json_request(line, body), 400, "invalid_request")
+
+
+def test_times_and_days_that_go_together(target: Target) -> None:
+    for line in (TOKENS, TOKEN):
+        for time in ('"2040-01-01T00:00:00Z"', "null"):
+            body = f'{GOOD[line][:-1]}, "expires_at": {time}, "expires_in_days": 30}}'
+            target.check_refused(json_request(line, body), 400, "invalid_request")
+    body = f'{GOOD[TOKENS][:-1]}, "expires_at": "2020-01-01T00:00:00Z"}}'
+    target.check_refused(json_request(TOKENS, body), 400, "invalid_request")
 
 
 def test_keys_that_make_other_keys(target: Target) -> None:

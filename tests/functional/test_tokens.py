@@ -85,6 +85,19 @@ def test_a_token_ends_at_the_second_that_is_shown(gateway: Gateway) -> None:
 
 
 @on_each_store
+def test_a_token_is_ended_and_extended_from_the_next_request_on(gateway: Gateway) -> None:
+    made = gateway.make_token(expires_at="2040-01-01T00:00:00.9+00:00")
+    assert made["expires_at"] == "2040-01-01T00:00:00Z"
+    path = f"/manage/tokens/{made['id']}"
+    statuses = [status(gateway, made)]
+    for change in ({"expires_at": "2020-01-01T00:00:00Z"}, {"expires_in_days": 365}, {"expires_at": None}):
+        assert gateway.manage("PATCH", path, change).status_code == 200
+        statuses.append(status(gateway, made))
+    assert statuses == [200, 401, 200, 200]
+    assert gateway.token(made["id"])["expires_at"] == "9999-12-31T23:59:59Z"
+
+
+@on_each_store
 def test_what_was_read_is_sent_back(gateway: Gateway) -> None:
     token = gateway.make_token()
     for path in (f"/manage/tokens/{token['id']}", f"/manage/projects/{token['project_id']}"):

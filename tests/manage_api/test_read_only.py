@@ -107,7 +107,7 @@ def test_what_was_read_can_be_sent_back_with_a_change(client: FlaskClient, path:
 
 def test_a_changed_read_only_field_is_refused_and_nothing_is_changed(client: FlaskClient, path: str) -> None:
     shown: dict[str, Any] = client.get(path).get_json()
-    writable = {"name", "is_active", "max_requests"}
+    writable = {"name", "is_active", "max_requests", "expires_at"}
     others: list[object] = [None, 0, "x", {}, True]
     for field in shown.keys() - writable:
         for value in others:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from flask.testing import FlaskClient
 from support.ledger import without_usage
+from support.stores import set_columns
 
 from store.bootstrap import Store
 from store.models import Token
@@ -61,6 +62,98 @@ def test_never_expires(client: FlaskClient, project_id: str) -> None:
 def test_the_longest_time_can_be_written(client: FlaskClient, project_id: str) -> None:
     answer = client.post("/manage/tokens", json={"project_id": project_id, "expires_in_days": 2_880_000})
     assert answer.status_code == 201
+
+
+NEVER = "9999-12-31T23:59:59Z"
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("2040-01-01T00:00:00Z", "2040-01-01T00:00:00Z"),
+        ("2040-01-01T01:30:00+01:30", "2040-01-01T00:00:00Z"),
+        ("2040-01-01T00:00:00.999999Z", "2040-01-01T00:00:00Z"),
+        (NEVER, NEVER),
+        (None, NEVER),
+    ],
+)
+def test_a_token_ends_at_a_time(client: FlaskClient, token: dict[str, object], sent: str | None, shown: str) -> None:
+    made = client.post("/manage/tokens", json={"project_id": token["project_id"], "expires_at": sent})
+    assert (made.status_code, made.get_json()["expires_at"]) == (201, shown)
+    path = f"/manage/tokens/{token['id']}"
+    assert client.patch(path, json={"expires_at": sent}).json == {**token, "expires_at": shown}
+    assert client.get(path).get_json()["expires_at"] == shown
+
+
+@pytest.mark.parametrize(("days", "lifetime"), [(1, timedelta(days=1)), (365, timedelta(days=365)), (0, None)])
+def test_a_token_is_extended_from_now(
+    client: FlaskClient, store: Store, token: dict[str, object], days: int, lifetime: timedelta | None
+) -> None:
+    set_columns(store, "token", str(token["id"]), created_at=1, expires_at=1)
+    shown = client.patch(f"/manage/tokens/{token['id']}", json={"expires_in_days": days}).get_json()["expires_at"]
+    if lifetime is None:
+        assert shown == NEVER
+    else:
+        assert timedelta() <= datetime.now(UTC) + lifetime - datetime.fromisoformat(shown) < timedelta(seconds=30)
+
+
+def test_a_time_in_the_past_ends_a_token_and_makes_none(client: FlaskClient, token: dict[str, object]) -> None:
+    past = (datetime.now(UTC) - timedelta(seconds=2)).isoformat()
+    answer = client.post("/manage/tokens", json={"project_id": token["project_id"], "expires_at": past})
+    assert answer.status_code == 400
+    assert answer.get_json()["message"] == (
+        "The field 'expires_at' must be in the future, or null for a token that never expires."
+    )
+    assert ids(client, "?activeOnly=true") == ids(client) == [token["id"]]
+    assert client.patch(f"/manage/tokens/{token['id']}", json={"expires_at": past}).status_code == 200
+    assert ids(client, "?activeOnly=true") == []
+
+
+@pytest.mark.parametrize("time", ["2040-01-01T00:00:00Z", None])
+def test_a_time_and_days_are_not_sent_together(client: FlaskClient, token: dict[str, object], time: str | None) -> None:
+    both = {"expires_at": time, "expires_in_days": 30}
+    for answer in (
+        client.post("/manage/tokens", json={"project_id": token["project_id"], **both}),
+        client.patch(f"/manage/tokens/{token['id']}", json=both),
+    ):
+        assert answer.status_code == 400
+        assert answer.get_json()["message"] == (
+            "The body must have only one of the fields 'expires_at', 'expires_in_days'."
+        )
+    assert without_usage(client.get(f"/manage/tokens/{token['id']}").json) == token
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "x",
+        "2040-01-01",
+        "2040-01-01T00:00:00",
+        "2040-02-30T00:00:00Z",
+        "2040-01-01 00:00:00Z",
+        0,
+        2208988800,
+        True,
+        [],
+    ],
+)
+def test_what_is_no_time_is_refused(client: FlaskClient, token: dict[str, object], value: object) -> None:
+    for answer in (
+        client.post("/manage/tokens", json={"project_id": token["project_id"], "expires_at": value}),
+        client.patch(f"/manage/tokens/{token['id']}", json={"expires_at": value}),
+    ):
+        assert answer.status_code == 400
+        assert answer.get_json()["message"].startswith("The field 'expires_at' must be ")
+    assert without_usage(client.get(f"/manage/tokens/{token['id']}").json) == token
+
+
+@pytest.mark.parametrize("value", ["1.0", "true", "-1", "2880001", '"1"', "null"])
+def test_bad_days_extend_nothing(client: FlaskClient, token: dict[str, object], value: str) -> None:
+    body = f'{{"expires_in_days": {value}}}'
+    answer = client.patch(f"/manage/tokens/{token['id']}", data=body, content_type="application/json")
+    assert answer.status_code == 400
+    assert without_usage(client.get(f"/manage/tokens/{token['id']}").json) == token
 
 
 def test_unknown_project(client: FlaskClient) -> None:

@@ -19,10 +19,10 @@ from support.stores import (
 from store import clock
 from store.admission import Admission
 from store.bootstrap import Store
-from store.errors import InvalidRequest, NotFound, ProjectInactive
+from store.errors import InvalidRequest, NotFound, ProjectInactive, TokenExpired
 from store.projects import Projects
 from store.settings import Settings
-from store.tokens import TokenRecord, Tokens, is_token_value, masked
+from store.tokens import TokenChanges, TokenRecord, Tokens, is_token_value, masked
 
 DAY = 24 * 3600 * clock.SECOND
 
@@ -163,6 +163,59 @@ def test_an_update_writes_the_named_columns_only(store: Store, tokens: Tokens) -
     assert tokens.update(token.id, {"is_active": False}).max_requests == 5
     assert not tokens.update(token.id, {"max_requests": 6}).is_active
     assert tokens.update(token.id, {"is_active": True}).is_active
+
+
+SECONDS = clock.SECOND
+FUTURE = 2_000_000_000 * SECONDS
+
+
+@pytest.mark.parametrize("time", [FUTURE, FUTURE + 1, FUTURE + SECONDS - 1])
+def test_a_token_ends_at_the_whole_second_of_a_time(store: Store, tokens: Tokens, time: int) -> None:
+    token = make_token(store, expires_at=time)
+    assert token.expires_at == tokens.get(token.id).expires_at == FUTURE
+    assert tokens.update(token.id, {"expires_at": time + SECONDS}).expires_at == FUTURE + SECONDS
+
+
+def test_a_new_token_ends_in_the_future(store: Store, tokens: Tokens) -> None:
+    project_id = Projects(store).create("One", API_KEY).id
+    now = store.database.now()
+    for time in (0, now - SECONDS, now // SECONDS * SECONDS + 1):  # cut to its second, the last one is over too
+        with pytest.raises(InvalidRequest, match="must be in the future"):
+            make_token(store, project_id=project_id, expires_at=time)
+    assert tokens.list() == []
+    assert make_token(store, project_id=project_id, expires_at=now + 3 * SECONDS).expires_at > now
+    assert make_token(store, project_id=project_id, expires_at=clock.NEVER).expires_at == clock.NEVER
+
+
+def test_days_of_an_update_count_from_now(store: Store, tokens: Tokens) -> None:
+    token = make_token(store, expires_in_days=1)
+    set_columns(store, "token", token.id, created_at=1, expires_at=1)
+    before = store.database.now()
+    expires_at = tokens.update(token.id, {"expires_in_days": 7}).expires_at
+    assert expires_at % SECONDS == 0
+    assert before - SECONDS < expires_at - 7 * DAY <= store.database.now()
+    assert tokens.update(token.id, {"expires_in_days": 0}).expires_at == clock.NEVER
+    with pytest.raises(InvalidRequest, match="beyond the year 9999"):
+        tokens.update(token.id, {"expires_in_days": 10**9, "is_active": False})
+    assert tokens.get(token.id).is_active
+
+
+@pytest.mark.parametrize("extension", [{"expires_at": FUTURE}, {"expires_at": clock.NEVER}, {"expires_in_days": 1}])
+def test_the_end_of_a_token_is_obeyed_at_once(store: Store, tokens: Tokens, extension: TokenChanges) -> None:
+    token = make_token(store)
+
+    async def change(admission: Admission) -> None:
+        await admission.admit(token.value, opening())
+        for _ in range(2):
+            tokens.update(token.id, {"expires_at": store.database.now() - SECONDS})
+            with pytest.raises(TokenExpired):
+                await admission.admit(token.value, opening())
+            tokens.update(token.id, extension)
+            await admission.admit(token.value, opening())
+
+    with admission_of(store) as admission:
+        asyncio.run(change(admission))
+    assert tokens.get(token.id).request_count == 3
 
 
 def test_a_token_is_checked_in_the_transaction_that_changes_it(store: Store, tokens: Tokens) -> None:
