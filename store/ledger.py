@@ -148,12 +148,20 @@ class Ledger:
             self._settle(settlements)
 
     def settle_each(self, settlements: Sequence[Settlement]) -> None:
-        """Settle rows as `settle` does, but without its usage what cannot be written as it is: it holds up no other."""
+        """Settle rows as `settle` does; what cannot be written as it is, without what cannot: it holds up no other."""
         if not self._try(settlements):
             for settlement in settlements:
-                if not self._try([settlement]):
-                    _log.error("a request is settled without its usage", extra={"request_id": settlement.opened[0]})
-                    self._settle([Settlement(settlement.opened, settlement.outcome)])
+                self._settle_reduced(settlement)
+
+    def _settle_reduced(self, settlement: Settlement) -> None:
+        """Settle a row with all that can be written: without its usage, or without its outcome too."""
+        opened, outcome, _ = settlement
+        for reduced in (settlement, Settlement(opened, outcome), Settlement(opened)):
+            if self._try([reduced]):
+                if reduced is not settlement:
+                    _log.error("a request is settled without all that is known", extra={"request_id": opened[0]})
+                return
+        _log.error("a request cannot be settled", extra={"request_id": opened[0]})
 
     def _try(self, settlements: Sequence[Settlement]) -> bool:
         """Settle rows, all or none; tell whether that was possible. Raises what is the database's fault."""

@@ -232,6 +232,20 @@ def test_what_cannot_be_written_is_settled_without_its_usage_and_disturbs_no_oth
     assert {record.levelno for record in caplog.records} == {logging.ERROR}
 
 
+def test_an_outcome_that_cannot_be_written_disturbs_no_other(
+    store: Store, ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    opened = [open_row(store, ledger) for _ in range(3)]
+    outcomes = [OUTCOME, replace(OUTCOME, status=10**20), OUTCOME]
+    settle(store, ledger, *(Settlement(row, one, METERED) for row, one in zip(opened, outcomes, strict=True)))
+    assert sorted((row["status"] or 0, row["usage_source"]) for row in rows(store, "request")) == [
+        (0, "unknown"),
+        (200, "observed"),
+        (200, "observed"),
+    ]
+    assert {record.levelno for record in caplog.records} == {logging.ERROR}
+
+
 def test_sums_end_where_the_databases_numbers_do(store: Store, ledger: Ledger) -> None:
     with store.database.write():
         Price.create(id="1", project_id=PROJECT, model="", rates='{"input": "0.008"}', updated_at=1)
