@@ -1,5 +1,7 @@
 """Endpoints: the paths of the API without the ids in them, so that requests can be summed up by what they do."""
 
+from urllib.parse import unquote
+
 RESOURCES = frozenset({
     "assistants", "audio", "batches", "chat", "completions", "containers", "conversations", "edits", "embeddings",
     "engines", "evals", "files", "fine_tuning", "graders", "images", "messages", "models", "moderations",
@@ -21,8 +23,12 @@ _MAX_SEGMENTS = 6
 
 
 def endpoint_of(path: str) -> str:
-    """Return the endpoint of a path under `/v1/`, without its query: `/v1/files/abc/content` is one of `{id}`."""
-    resource, *others = path.removeprefix("/v1/").rstrip("/").split("/")
+    """Return the endpoint of a path under `/v1/`, without its query: `/v1/files/abc/content` is one of `{id}`.
+
+    Its segments are decoded once, as an upstream reads them.
+    """
+    segments = path.removeprefix("/v1/").rstrip("/").split("/")
+    resource, *others = map(unquote, segments) if "%" in path else segments
     if resource not in RESOURCES or len(others) >= _MAX_SEGMENTS:
         return OTHER
     return "/".join(["/v1", resource, *(segment if segment in _WORDS else "{id}" for segment in others)])
