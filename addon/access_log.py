@@ -10,6 +10,7 @@ from addon.exchange import Exchange
 from addon.seams.log_records import without_bytes
 from addon.websocket_session import Turn
 from store.errors import GatewayError
+from store.ledger import Opened
 from store.tokens import masked
 
 _log = logging.getLogger(__name__)
@@ -23,11 +24,10 @@ def write(flow: http.HTTPFlow, exchange: Exchange) -> None:
         _log.log(level, "request", extra={name: value for name, value in fields.items() if value is not None})
 
 
-def write_turn(flow: http.HTTPFlow, exchange: Exchange, turn: Turn) -> None:
+def write_turn(flow: http.HTTPFlow, exchange: Exchange, turn: Turn, opened: Opened) -> None:
     """Log a response over a WebSocket that has a row of its own, and has ended."""
-    if turn.opened is not None:
-        duration = round((time.monotonic() - turn.admitted) * 1000)
-        _write_response(flow, exchange, turn.opened.request_id, status=turn.status, duration_ms=duration)
+    duration = round((time.monotonic() - turn.admitted) * 1000)
+    _write_response(flow, exchange, opened.request_id, status=turn.status, duration_ms=duration)
 
 
 def write_refused_turn(flow: http.HTTPFlow, exchange: Exchange, request_id: str, refusal: GatewayError) -> None:

@@ -51,7 +51,7 @@ class Exchange:
     meter: Meter | None = None
     """What reads along, once it is admitted."""
     session: WebSocketSession | None = None
-    """What admits the responses over a WebSocket, once it is open."""
+    """Admits the responses over a WebSocket, once it is open."""
     grant: Grant | None = None
     checked: object = None
     """What the edge has seen of the request, and let pass (`edge.seen`)."""

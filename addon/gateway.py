@@ -44,7 +44,7 @@ from addon.websocket_session import Account, Turn, WebSocketSession
 from store import lifecycle
 from store.admission import Admission
 from store.errors import DestinationRefused, GatewayError, InvalidRequest, ServiceUnavailable
-from store.ledger import Opening, Settlement
+from store.ledger import Opened, Opening, Settlement
 from store.settings import Settings, Upstream
 
 _log = logging.getLogger(__name__)
@@ -289,10 +289,10 @@ class Gateway:
             functools.partial(access_log.write_refused_turn, flow, exchange),
         )
 
-    def _end_turn(self, flow: http.HTTPFlow, exchange: Exchange, turn: Turn) -> None:
+    def _end_turn(self, flow: http.HTTPFlow, exchange: Exchange, turn: Turn, opened: Opened) -> None:
         """End a response over a WebSocket that has a row of its own."""
-        annotations.add_used(flow, self._settling.settle_turn(exchange, turn))
-        access_log.write_turn(flow, exchange, turn)
+        annotations.add_used(flow, self._settling.settle_turn(exchange, turn, opened))
+        access_log.write_turn(flow, exchange, turn, opened)
 
     def _longest_wait(self) -> float:
         """Return the seconds after which a request has gone upstream, or never will."""

@@ -35,11 +35,9 @@ class Settling:
         meter, exchange.meter = exchange.meter, None  # its flow may stay in mitmweb for long
         return self._settle(exchange.opened, meter, _outcome(exchange, meter))
 
-    def settle_turn(self, exchange: Exchange, turn: Turn) -> Metered:
-        """Settle a response over a WebSocket that has a row of its own. Returns what it told."""
-        if turn.opened is None:
-            return Metered()
-        return self._settle(turn.opened, turn.meter, _outcome_of_turn(exchange, turn))
+    def settle_turn(self, exchange: Exchange, turn: Turn, opened: Opened) -> Metered:
+        """Settle a response over a WebSocket, in a row of its own. Returns what it told."""
+        return self._settle(opened, turn.meter, _outcome_of_turn(exchange, turn))
 
     def _settle(self, opened: Opened, meter: Meter | None, outcome: Outcome) -> Metered:
         metered = meter.read() if meter else Metered()

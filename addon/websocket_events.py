@@ -3,19 +3,24 @@
 Sources: OpenAI's API reference, "Realtime client events" and "server events", and "Responses WebSocket events". A
 response is asked for by `response.create`, begins with `response.created`, and ends with one of `DONE`. On a Responses
 WebSocket the events of a lane carry its `stream_id`; `generate: false`, or a `prewarm` of the prompt's cache, asks for
-a response without output.
+a response without output; `response.steer` and `response.inject` make the upstream go on by itself.
+
+JSON has many spellings, and readers that differ. A message that may be an ask to some reader is one here.
 """
 
+import json
 import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from addon.conversation.fields import Fields, fields, text
 from addon.metering.outline import MAX_EVENT, fields_of_event
 
-RESPONSES = "/v1/responses"
-"""The endpoint whose WebSockets know lanes and responses without output, and no `response.cancel`."""
+REALTIME, RESPONSES = "/v1/realtime", "/v1/responses"
+"""The endpoints. Only Realtime knows `response.cancel`; only Responses knows lanes and responses without output."""
 
 ASKED = "response.create"
+GOES_ON = frozenset({"response.steer", "response.inject"})
 CREATED = "response.created"
 OUTPUT = "response.output_item.added"
 DONE = frozenset(
@@ -23,90 +28,127 @@ DONE = frozenset(
 )
 ERROR = "error"
 
-MAX_ID = 64
-"""Characters of an id that are compared."""
+MAX_ASK = 1024 * 1024
+"""Bytes of an ask that is read. A longer one asks for output, whatever it says."""
 
-_TOLD = (*(f'{kind}"'.encode() for kind in (CREATED, OUTPUT, *sorted(DONE))), b'"error"')
-"""Marks of the events that are read. The others, deltas most of all, are not parsed."""
+MAX_ID = 512
+"""Characters of an id. A longer one counts as none: a part of it may be another's id, or a part of a secret."""
 
-# The last field of an object that is too large to be read whole.
-_LAST_FIELD = re.compile(rb'"type"\s*:\s*"([a-z_.]{1,64})"\s*\}\s*\Z')
-_LONGEST_LAST_FIELD = 128
-
-
-class Ask(NamedTuple):
-    """A client's event that asks for a response. Texts that are not there are empty."""
-
-    event_id: str
-    lane: str
-    has_output: bool
+_ERRORS = range(400, 600)
+"""Statuses that an error may name."""
 
 
-class Told(NamedTuple):
-    """An upstream's event. Texts that are not there are empty."""
+def _spelled(word: str) -> str:
+    """Return a pattern for a JSON text, with any of its letters escaped."""
+    return '"' + "".join(rf"(?:{re.escape(letter)}|(?i:\\u00{ord(letter):02x}))" for letter in word) + '"'
+
+
+_CLIENTS = {kind: re.compile(_spelled(kind).encode()) for kind in (ASKED, *sorted(GOES_ON))}
+_UPSTREAMS = re.compile("|".join(f'"{re.escape(kind)}"' for kind in (CREATED, OUTPUT, *sorted(DONE), ERROR)).encode())
+_OF_RESPONSE = re.compile(rb'"type"\s*:\s*"response\.')
+_CREATED = f'"{CREATED}"'.encode()
+
+
+class Event(NamedTuple):
+    """An event of either side. Texts that are not there are empty."""
 
     kind: str
-    response_id: str
-    lane: str
-    caused_by: str
+    event_id: str = ""
+    response_id: str = ""
+    item_id: str = ""
+    lane: str = ""
+    caused_by: str = ""
     """The id of the client's event that an error is about."""
-    status: int | None
+    status: int | None = None
     """The HTTP status that an error names."""
+    has_output: bool = True
+    """Whether an ask is for output."""
 
 
-def asked(content: bytes, endpoint: str) -> Ask | None:
-    """Return what a client's message asks for, or None where it asks for no response."""
-    if ASKED.encode() not in content and b"\\u" not in content:
-        return None  # in JSON these letters have no other spelling
-    event = fields_of_event(content)
-    if _kind(event, content) != ASKED:
+def asked(content: bytes, *, is_text: bool = True) -> Event | None:
+    """Return a client's event of the kinds ASKED and GOES_ON; None for all other messages."""
+    if not is_text and b"\0" in content[:4]:
+        content = content.replace(b"\0", b"")  # as JSON in UTF-16 and UTF-32 has them between its letters
+    meant = [kind for kind, spelled in _CLIENTS.items() if spelled.search(content)]
+    if not meant:
         return None
-    warms_up = event.get("generate") is False or fields(event, "prompt_cache_options").get("prewarm") is True
-    return Ask(_id(event, "event_id"), _id(event, "stream_id"), not (warms_up and endpoint == RESPONSES))
-
-
-def told(content: bytes) -> Told | None:
-    """Return what an upstream's message tells of the beginning, the output or the end of a response, or None."""
-    if not any(mark in content for mark in _TOLD):
+    pairs = _pairs(content)
+    if pairs is None:
+        seen = fields_of_event(content)
+        return Event(meant[0], event_id=_id(seen, "event_id"), lane=_id(seen, "stream_id"))
+    kind = next((kind for kind in meant if kind in _values(pairs, "type")), None)
+    if kind is None:
         return None
-    event = fields_of_event(content)
-    kind = _kind(event, content)
-    if kind not in {CREATED, OUTPUT, ERROR} and kind not in DONE:
-        return None
-    status = event.get("status")
-    return Told(
-        kind,
-        _response_id(event),
-        _id(event, "stream_id"),
-        _id(fields(event, "error"), "event_id"),
-        status if isinstance(status, int) else None,
+    event = dict(pairs)
+    return Event(
+        kind, event_id=_id(event, "event_id"), lane=_id(event, "stream_id"), has_output=not _only_warms_up(pairs)
     )
 
 
-def place(content: bytes) -> tuple[str, str]:
-    """Return the id of the response, and the lane, that an upstream's event names; empty texts for none."""
+def told(content: bytes) -> Event | None:
+    """Return an upstream's event of the kinds CREATED, OUTPUT, DONE and ERROR; None for others, mostly unparsed."""
+    if not _UPSTREAMS.search(content):
+        return None
+    event = read(content)
+    if not event.kind and _CREATED in content:  # it cannot be read
+        return event._replace(kind=CREATED)
+    return event if event.kind in {CREATED, OUTPUT, ERROR} or event.kind in DONE else None
+
+
+def read(content: bytes) -> Event:
+    """Return an upstream's event of any kind."""
     event = fields_of_event(content)
-    return _response_id(event), _id(event, "stream_id")
+    if not event and len(content) <= MAX_EVENT:
+        event = dict(_pairs(content, nested=dict) or ())
+    error, response = fields(event, "error"), fields(event, "response")
+    status = event.get("status")
+    return Event(
+        text(event, "type"),
+        event_id=_id(event, "event_id"),
+        response_id=_id(event, "response_id") or _id(response, "id"),
+        item_id=_id(event, "item_id") or _id(fields(event, "item"), "id"),
+        lane=_id(event, "stream_id"),
+        caused_by=_id(error, "event_id"),
+        status=status if isinstance(status, int) and status in _ERRORS else None,
+    )
 
 
-def subject(content: bytes) -> tuple[str, str]:
-    """Return the ids of the response and of the item that an upstream's event names; empty texts for none."""
-    event = fields_of_event(content)
-    return _response_id(event), _id(event, "item_id") or _id(fields(event, "item"), "id")
+def is_of_response(content: bytes) -> bool:
+    """Tell whether an upstream's event is about a response."""
+    return _OF_RESPONSE.search(content) is not None
 
 
-def _response_id(event: Fields) -> str:
-    return _id(event, "response_id") or _id(fields(event, "response"), "id")
+def _pairs(content: bytes, nested: type = list) -> Sequence[tuple[str, object]] | None:
+    """Return the fields of an object, repeated ones too, and none for other JSON; None for what cannot be read.
+
+    Python's reader takes more than others do: deep nesting and lone surrogates.
+    """
+    if len(content) > MAX_ASK:
+        return None
+    try:
+        return _fields_of(json.loads(content, object_pairs_hook=nested))
+    except (ValueError, RecursionError):
+        return None
 
 
-def _kind(event: Fields, content: bytes) -> str:
-    """Return the type of an event; of a large one also where it is the last field."""
-    kind = text(event, "type")
-    if not kind and len(content) > MAX_EVENT:
-        last = _LAST_FIELD.search(content[-_LONGEST_LAST_FIELD:])
-        return last[1].decode() if last else ""
-    return kind
+def _fields_of(found: object) -> Sequence[tuple[str, object]]:
+    if isinstance(found, dict):
+        return list(found.items())
+    return [pair for pair in found if isinstance(pair, tuple)] if isinstance(found, list) else []
+
+
+def _values(pairs: Iterable[tuple[str, object]], name: str) -> list[object]:
+    return [value for field, value in pairs if field == name]
+
+
+def _only_warms_up(pairs: Sequence[tuple[str, object]]) -> bool:
+    """Tell whether an ask is for no output, in each of its fields that say so."""
+    generate = _values(pairs, "generate")
+    options = [dict(_fields_of(value)) for value in _values(pairs, "prompt_cache_options")]
+    prewarm = [option.get("prewarm") is True for option in options]
+    return (bool(generate) and all(value is False for value in generate)) or (bool(prewarm) and all(prewarm))
 
 
 def _id(holder: Fields, name: str) -> str:
-    return text(holder, name)[:MAX_ID]
+    found = text(holder, name)
+    return found if len(found) <= MAX_ID else ""

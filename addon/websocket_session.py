@@ -4,8 +4,9 @@ The opening has paid for the first one, which is checked again and not counted a
 has a row of its own in the ledger. A response that a client asks for is admitted before the client's event is
 forwarded; one that the upstream begins by itself (turn detection, idle time, steering) when the upstream tells it.
 
-What is refused is not forwarded, and answered with the API's own `error` event. A response that the upstream has begun
-is cancelled there, and its events are dropped. A token or a project that is no longer good closes the WebSocket.
+An event that is refused is not forwarded, and answered with the API's own `error` event. A response that the upstream
+has begun is cancelled there, and its events are dropped; where that cannot be said, the WebSocket is closed. So it is
+where the token or the project is no longer good.
 """
 
 import logging
@@ -13,14 +14,15 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import NamedTuple
 
 from mitmproxy.websocket import WebSocketMessage
-from wsproto.frame_protocol import CloseReason
+from wsproto.frame_protocol import CloseReason, Opcode
 
 from addon import answers, websocket_events
 from addon.metering.meter import Meter
-from addon.websocket_events import CREATED, DONE, ERROR, OUTPUT, RESPONSES, Ask, Told
+from addon.websocket_events import CREATED, DONE, ERROR, GOES_ON, OUTPUT, REALTIME, RESPONSES, Event
 from store.admission import Admission
 from store.errors import GatewayError, InvalidToken, ProjectInactive, ServiceUnavailable, TokenExpired, TokenInactive
 from store.ids import new_request_id
@@ -29,14 +31,11 @@ from store.ledger import Opened, Opening, Settlement
 MAX_TURNS = 64
 """Responses that are waited for, and as many that are under way; of more the oldest are settled as they are."""
 
-MAX_REFUSED = 64
+MAX_DROPPED = 64
 """Responses that were refused after they had begun, and whose events are dropped."""
 
 FRESH = 1.0
 """Seconds from an admission to the beginning of its response. What begins later is checked again."""
-
-_MAX_REASON = 123
-"""Bytes of a close frame's reason (RFC 6455, section 5.5)."""
 
 _ENDS_SESSION = (InvalidToken, TokenInactive, TokenExpired, ProjectInactive)
 
@@ -51,7 +50,7 @@ class Reply(NamedTuple):
 
 
 class Closing(NamedTuple):
-    """Why the gateway closes a WebSocket: a code and a reason of RFC 6455."""
+    """The code and the reason of a close frame (RFC 6455, section 7.4)."""
 
     code: int
     reason: str
@@ -69,7 +68,9 @@ class Turn:
     lane: str = ""
     event_id: str = ""
     has_output: bool = True
-    """Whether it was admitted as one; otherwise its first output is."""
+    """False for a response that was not counted, as it is to have no output."""
+    has_failed: bool = False
+    """True once an error seems to have ended it; its row is settled then."""
     admitted: float = field(default_factory=time.monotonic)
     began: float | None = None
     response_id: str = ""
@@ -78,7 +79,7 @@ class Turn:
 
 
 class Account(NamedTuple):
-    """Whose WebSocket it is, and how it was opened."""
+    """The token of a WebSocket, and its opening."""
 
     token_id: str
     opening: Opening
@@ -91,8 +92,8 @@ class Account(NamedTuple):
 class WebSocketSession:
     """Admits and meters the responses of one WebSocket.
 
-    `end_turn` is called with each response that has a row of its own, when it is over; `refused` with the id and the
-    cause of each that was refused.
+    `end_turn` is called with each response that has a row of its own, and with that row, when it is over;
+    `tell_refused` with the id and the cause of each refusal.
     """
 
     def __init__(
@@ -100,24 +101,26 @@ class WebSocketSession:
         account: Account,
         meter: Meter,
         admission: Admission,
-        end_turn: Callable[[Turn], None],
-        refused: Callable[[str, GatewayError], None],
+        end_turn: Callable[[Turn, Opened], None],
+        tell_refused: Callable[[str, GatewayError], None],
     ) -> None:
         self.closing: Closing | None = None
-        """Whether, and why, the WebSocket is to be closed."""
+        """The close frame that the client is to get, once the WebSocket is to be closed."""
         self._account = account
         self._meter = meter
         self._admission = admission
         self._end_turn = end_turn
-        self._tell_refused = refused
+        self._tell_refused = tell_refused
+        self._has_lanes = account.opening.endpoint == RESPONSES
+        self._can_cancel = account.opening.endpoint == REALTIME
         self._replies: list[Reply] = []
         self._has_paid = False
-        """Whether the first response, for which the opening has paid, has been admitted."""
+        """True once the first response, for which the opening has paid, is admitted."""
         self._asked: list[Turn] = []
-        self._under_way: dict[str, Turn] = {}
-        self._refused: dict[str, set[str]] = {}
-        """The ids of refused responses, and of their items."""
-        self._cancels: deque[str] = deque(maxlen=MAX_REFUSED)
+        self._under_way: list[Turn] = []
+        self._dropped: dict[str, set[str]] = {}
+        """The ids of the items of each refused response whose events are dropped, by its own id."""
+        self._cancels: deque[str] = deque(maxlen=MAX_DROPPED)
         """The ids of the gateway's own events."""
         self._has_ended = False
 
@@ -139,32 +142,45 @@ class WebSocketSession:
         return replies
 
     def end(self) -> None:
-        """Settle the responses that are not over: the WebSocket has ended."""
+        """Settle the responses that are not over: the WebSocket has ended. Raises nothing."""
         self._has_ended = True
-        for turn in [*self._asked, *self._under_way.values()]:
-            self._end(turn)
-        self._asked, self._under_way = [], {}
+        turns, self._asked, self._under_way = [*self._asked, *self._under_way], [], []
+        for turn in turns:
+            try:
+                self._end(turn)
+            except Exception:
+                _log.exception("a response is not settled")
 
-    # What the client says.
+    # The client's messages.
 
     async def _take_from_client(self, message: WebSocketMessage) -> None:
-        ask = websocket_events.asked(message.content, self._account.opening.endpoint)
+        event = websocket_events.asked(message.content, is_text=message.type is Opcode.TEXT)
         turn = None
-        if ask is not None:
+        if event is not None:
             try:
-                turn = await self._turn_for(ask)
+                turn = await self._turn_for(event)
             except GatewayError as error:
                 message.drop()
-                self._refuse(error, ask.event_id, ask.lane)
+                self._refuse(error, event.event_id, event.lane)
                 return
-            self._make_room()
-            self._asked.append(turn)
         _feed(turn.meter if turn else self._meter, message)
 
-    async def _turn_for(self, ask: Ask) -> Turn:
-        """Return the turn that a client asks for, once it is admitted. Raises GatewayError."""
-        turn = await self._admit() if ask.has_output else Turn(self._meter, has_output=False)
-        turn.lane, turn.event_id = ask.lane, ask.event_id
+    async def _turn_for(self, event: Event) -> Turn | None:
+        """Admit the response that a client asks for, and wait for it to begin; only check what is not counted.
+
+        Raises GatewayError.
+        """
+        if event.kind in GOES_ON:
+            await self._check_again()
+            return None
+        if event.has_output or not self._has_lanes:
+            turn = await self._admit()
+        else:
+            await self._check_again()
+            turn = Turn(self._meter, has_output=False)
+        turn.lane, turn.event_id = self._lane(event), event.event_id
+        self._make_room(self._asked)
+        self._asked.append(turn)
         return turn
 
     async def _admit(self) -> Turn:
@@ -184,136 +200,174 @@ class WebSocketSession:
         if self._has_ended:
             raise ServiceUnavailable
 
-    # What the upstream says.
+    # The upstream's messages.
 
     async def _take_from_upstream(self, message: WebSocketMessage) -> None:
-        told = websocket_events.told(message.content)
-        if self._is_refused(message, told):
+        event = websocket_events.read(message.content) if self._dropped else websocket_events.told(message.content)
+        if event is None:
+            _feed(self._meter_of(message.content), message)
+        elif self._is_to_drop(event):
             message.drop()
             _feed(self._meter, message)
-            return
-        match told:
-            case Told(kind=kind) if kind == CREATED:
-                await self._begin(message, told)
-            case Told(kind=kind) if kind == OUTPUT:
-                await self._take_output(message, told)
-            case Told(kind=kind) if kind in DONE:
-                self._finish(message, told)
-            case Told(kind=kind) if kind == ERROR:
-                self._take_error(message, told)
-            case _:
-                _feed(self._meter_of(message.content), message)
+        elif event.kind == CREATED:
+            await self._begin(message, event)
+        elif event.kind == OUTPUT:
+            await self._take_output(message, event)
+        elif event.kind in DONE:
+            self._finish(message, event)
+        elif event.kind == ERROR:
+            self._take_error(message, event)
+        else:
+            _feed(self._meter_of(message.content), message)
 
-    async def _begin(self, message: WebSocketMessage, told: Told) -> None:
+    async def _begin(self, message: WebSocketMessage, event: Event) -> None:
         """Take that a response has begun; admit it now if it was not asked for."""
-        if told.response_id and told.response_id in self._under_way:
-            _feed(self._under_way[told.response_id].meter, message)
+        known = self._turn_with(event.response_id)
+        if known is not None:
+            _feed(known.meter, message)
             return
-        turn = self._next_asked(told.lane)
+        turn = self._next_asked(self._lane(event))
         try:
             if turn is None:
                 turn = await self._admit()
-            elif turn.has_output and time.monotonic() - turn.admitted > FRESH:
-                await self._check_again()
+            elif time.monotonic() - turn.admitted > FRESH:
+                await self._check_late()
         except GatewayError as error:
             message.drop()
             if turn is not None:
                 self._end(turn)
-            self._refuse_begun(error, told)
+            self._refuse_begun(error, event, turn.event_id if turn else "")
             return
-        self._end_replaced(told)
-        self._make_room()
-        turn.lane, turn.began, turn.response_id = told.lane, time.monotonic(), told.response_id
-        self._under_way[told.response_id] = turn
+        self._end_replaced(event)
+        self._make_room(self._under_way)
+        turn.lane, turn.began, turn.response_id = self._lane(event), time.monotonic(), event.response_id
+        self._under_way.append(turn)
         _feed(turn.meter, message)
 
-    async def _take_output(self, message: WebSocketMessage, told: Told) -> None:
-        """Take that a response has output; one that was to have none is admitted now."""
-        turn = self._turn_of(told.response_id, told.lane)
-        if turn is not None and not turn.has_output:
+    async def _check_late(self) -> None:
+        """Check a response again that was admitted a while ago. A store that fails changes nothing about that."""
+        try:
+            await self._check_again()
+        except _ENDS_SESSION:
+            raise
+        except GatewayError:
+            _log.debug("a response is not checked again")
+
+    async def _take_output(self, message: WebSocketMessage, event: Event) -> None:
+        """Take that a response has output. It has begun then, whatever was told before; and it has to be admitted."""
+        turn = self._turn_of(event)
+        if turn is None:
+            await self._begin(message, event)
+            return
+        if not turn.has_output:
             try:
-                admitted = await self._admit()
+                admitted = self._take_paid(turn.lane) or await self._admit()
             except GatewayError as error:
                 message.drop()
-                self._refuse_begun(error, told._replace(response_id=turn.response_id))
+                self._refuse_begun(error, event, turn.event_id)
                 return
+            turn.meter.forget_response(turn.response_id)
+            admitted.meter.begin_response(turn.response_id)
             turn.has_output, turn.opened, turn.meter = True, admitted.opened, admitted.meter
-        _feed(turn.meter if turn else self._meter, message)
+        _feed(turn.meter, message)
 
-    def _finish(self, message: WebSocketMessage, told: Told) -> None:
-        turn = self._turn_of(told.response_id, told.lane)
+    def _finish(self, message: WebSocketMessage, event: Event) -> None:
+        turn = self._turn_of(event)
         _feed(turn.meter if turn else self._meter, message)
         if turn is not None:
-            del self._under_way[turn.response_id]
+            self._under_way.remove(turn)
             self._end(turn)
 
-    def _take_error(self, message: WebSocketMessage, told: Told) -> None:
-        """Take that something failed: an ask, where that is certain; or what the gateway itself has said."""
-        if told.caused_by in self._cancels:
+    def _take_error(self, message: WebSocketMessage, event: Event) -> None:
+        """Take that something has failed: an ask, or a word of the gateway's own."""
+        if event.caused_by and event.caused_by in self._cancels:
             message.drop()
             return
-        turn = self._failed(told)
+        turn = self._failed(event)
         _feed(turn.meter if turn else self._meter, message)
         if turn is not None:
-            self._asked.remove(turn)
-            turn.status = told.status
+            turn.status = event.status
             self._end(turn)
+            if event.caused_by or not turn.has_output:
+                self._asked.remove(turn)
+            else:  # it may have been about something else: the response may yet begin, and is paid for
+                turn.opened, turn.meter, turn.has_failed = None, self._meter, True
 
-    def _failed(self, told: Told) -> Turn | None:
-        """Return the ask that an error is about. On a Responses WebSocket a lane does one after the other."""
-        if told.caused_by:
-            return next((turn for turn in self._asked if turn.event_id == told.caused_by), None)
-        if self._account.opening.endpoint != RESPONSES or self._turn_of("", told.lane) is not None:
+    def _failed(self, event: Event) -> Turn | None:
+        """Return the ask that an error is about: the one that it names, or on a Responses WebSocket the next of a lane.
+
+        A lane does one after the other, so that nothing else fails while none is under way.
+        """
+        if event.caused_by:
+            return next((turn for turn in self._asked if turn.event_id == event.caused_by), None)
+        lane = self._lane(event)
+        if not self._has_lanes or any(turn.lane == lane for turn in self._under_way):
             return None
-        return next((turn for turn in self._asked if turn.lane == told.lane), None)
+        return next((turn for turn in self._asked if turn.lane == lane and not turn.has_failed), None)
 
-    # Which turn an event belongs to.
+    # The turn that an event belongs to.
+
+    def _lane(self, event: Event) -> str:
+        return event.lane if self._has_lanes else ""
 
     def _next_asked(self, lane: str) -> Turn | None:
-        """Take out the oldest ask of a lane; of any lane where the upstream tells none."""
-        for turn in self._asked:
-            if lane in {"", turn.lane}:
-                self._asked.remove(turn)
-                return turn
-        return None
+        """Take out the oldest ask of a lane, or of all lanes where the upstream names none. One that failed comes last.
 
-    def _turn_of(self, response_id: str, lane: str) -> Turn | None:
-        """Return the turn under way that an event names, by its response or its lane; the only one if it names none."""
-        if response_id:
-            return self._under_way.get(response_id)
-        turns = [turn for turn in self._under_way.values() if lane in {"", turn.lane}]
+        What has failed before it does not begin any more.
+        """
+        asked = [turn for turn in self._asked if turn.lane == lane] or ([] if lane else self._asked)
+        found = next((turn for turn in asked if not turn.has_failed), asked[0] if asked else None)
+        if found is not None:
+            self._asked = [
+                turn for turn in self._asked if turn is not found and not (turn.has_failed and turn.lane == found.lane)
+            ]
+        return found
+
+    def _take_paid(self, lane: str) -> Turn | None:
+        """Take out the oldest ask of a lane that is admitted as one with output."""
+        found = next((turn for turn in self._asked if turn.lane == lane and turn.has_output), None)
+        if found is not None:
+            self._asked.remove(found)
+        return found
+
+    def _turn_with(self, response_id: str) -> Turn | None:
+        return next((turn for turn in self._under_way if response_id and turn.response_id == response_id), None)
+
+    def _turn_of(self, event: Event) -> Turn | None:
+        """Return the turn under way that an event belongs to: by its response, or else as the only one of its lane."""
+        found = self._turn_with(event.response_id)
+        if found is not None or (event.response_id and not self._has_lanes):
+            return found
+        turns = [turn for turn in self._under_way if turn.lane == self._lane(event)]
         return turns[0] if len(turns) == 1 else None
 
     def _meter_of(self, content: bytes) -> Meter:
         """Return the meter that an event is shown to; it is parsed only where several responses are under way."""
-        if not self._under_way or b'"response.' not in content:
+        if not self._under_way or not websocket_events.is_of_response(content):
             return self._meter
-        named = websocket_events.place(content) if len(self._under_way) > 1 else ("", "")
-        turn = self._turn_of(*named)
+        several = len(self._under_way) > 1
+        turn = self._turn_of(websocket_events.read(content)) if several else self._under_way[0]
         return turn.meter if turn else self._meter
 
-    def _end_replaced(self, told: Told) -> None:
+    def _end_replaced(self, event: Event) -> None:
         """End what a new response replaces: one without an id, and what a Responses WebSocket has left in its lane."""
-        one_a_lane = self._account.opening.endpoint == RESPONSES
-        for turn in [*self._under_way.values()]:
-            if turn.response_id == told.response_id or (one_a_lane and turn.lane == told.lane):
-                del self._under_way[turn.response_id]
+        for turn in [*self._under_way]:
+            if turn.response_id == event.response_id or (self._has_lanes and turn.lane == event.lane):
+                self._under_way.remove(turn)
                 self._end(turn)
 
-    def _make_room(self) -> None:
+    def _make_room(self, turns: list[Turn]) -> None:
         """Settle the oldest of too many turns."""
-        while len(self._asked) >= MAX_TURNS:
-            self._end(self._asked.pop(0))
-        while len(self._under_way) >= MAX_TURNS:
-            self._end(self._under_way.pop(next(iter(self._under_way))))
+        while len(turns) >= MAX_TURNS:
+            self._end(turns.pop(0))
 
     def _end(self, turn: Turn) -> None:
         if turn.opened is not None:
-            self._end_turn(turn)
+            self._end_turn(turn, turn.opened)
 
     # Refusals.
 
-    def _refuse(self, error: GatewayError, event_id: str = "", lane: str = "") -> None:
+    def _refuse(self, error: GatewayError, event_id: str, lane: str) -> None:
         """Answer in place of the upstream; close the WebSocket where its token or its project is no longer good."""
         request_id = new_request_id()
         self._tell_refused(request_id, error)
@@ -321,37 +375,33 @@ class WebSocketSession:
         if isinstance(error, _ENDS_SESSION):
             self._close(CloseReason.POLICY_VIOLATION, error.message)
 
-    def _refuse_begun(self, error: GatewayError, told: Told) -> None:
+    def _refuse_begun(self, error: GatewayError, event: Event, event_id: str) -> None:
         """Refuse a response that the upstream has begun: cancel it there, or hang up where that cannot be said."""
-        self._refuse(error, lane=told.lane)
-        if self._account.opening.endpoint == RESPONSES or not told.response_id:
-            self._close(CloseReason.POLICY_VIOLATION, error.message)
+        self._refuse(error, event_id, event.lane)
+        if not self._can_cancel or not event.response_id:
+            is_ours = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+            self._close(CloseReason.TRY_AGAIN_LATER if is_ours else CloseReason.POLICY_VIOLATION, error.message)
         if self.closing is None:
-            event_id, cancel = answers.cancel_event(told.response_id)
-            self._cancels.append(event_id)
+            cancel_id, cancel = answers.cancel_event(event.response_id)
+            self._cancels.append(cancel_id)
             self._replies.append(Reply(cancel, to_client=False))
-            self._refused[told.response_id] = set()
-            if len(self._refused) > MAX_REFUSED:
-                del self._refused[next(iter(self._refused))]
+            self._dropped[event.response_id] = set()
+            if len(self._dropped) > MAX_DROPPED:
+                del self._dropped[next(iter(self._dropped))]
 
     def _close(self, code: int, reason: str) -> None:
-        self.closing = self.closing or Closing(code, reason[:_MAX_REASON])
+        self.closing = self.closing or Closing(code, reason)
 
-    def _is_refused(self, message: WebSocketMessage, told: Told | None) -> bool:
-        """Tell whether an event belongs to a refused response, or to one of its items."""
-        if not self._refused:
-            return False
-        response_id, item_id = websocket_events.subject(message.content)
-        refused = next(
-            (known for known, items in self._refused.items() if known == response_id or item_id in items), None
-        )
-        if refused is None:
-            return False
-        if item_id:
-            self._refused[refused].add(item_id)
-        if told is not None and told.kind in DONE:
-            del self._refused[refused]
-        return True
+    def _is_to_drop(self, event: Event) -> bool:
+        """Tell whether an event belongs to a refused response, or to one of its items; learn these as they come."""
+        for response_id, items in self._dropped.items():
+            if event.response_id == response_id or event.item_id in items:
+                if event.item_id:
+                    items.add(event.item_id)
+                if event.kind in DONE:
+                    del self._dropped[response_id]
+                return True
+        return False
 
 
 def _feed(meter: Meter, message: WebSocketMessage) -> None:

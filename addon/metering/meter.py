@@ -126,9 +126,19 @@ class Meter:
     def for_next_response(self) -> "Meter":
         """Return a meter for one more response over the same WebSocket, which knows the models that this one knows."""
         meter = Meter(self._method, self._endpoint, self._query_model)
-        told = None if self._session is None else self._session.model
+        told = None if self._session is None else self._session.session_model
         meter._session = Session(self._endpoint, self._query_model, told)
         return meter
+
+    def begin_response(self, response_id: str) -> None:
+        """Expect the end of a response that another meter has begun to read."""
+        if self._session is not None:
+            self._session.begin_response(response_id)
+
+    def forget_response(self, response_id: str) -> None:
+        """Expect no end of a response that another meter reads on."""
+        if self._session is not None:
+            self._session.forget_response(response_id)
 
     @_guarded(None)
     def feed_message(self, content: bytes, *, from_client: bool, is_text: bool) -> None:

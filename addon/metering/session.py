@@ -6,6 +6,7 @@ from addon.metering.outline import fields_of_event
 from addon.metering.question import Question, joined, texts_of
 from addon.metering.transcript import MARKS, MAX_RAW, Transcript
 from addon.metering.usage import total, units_of
+from addon.websocket_events import ASKED, CREATED, DONE, ERROR
 from store.usage import Consumption, Metered, Source, Units
 
 _MAX_MODELS = 32
@@ -14,22 +15,19 @@ _MAX_UNDER_WAY = 256
 """Responses whose beginning is waited for, and as many whose end is."""
 _MAX_ID = 64
 """Characters of an id that are kept."""
-_CREATED = "response.created"
-_DONE = {"response.done", "response.completed", "response.incomplete", "response.failed", "response.cancelled"}
 _TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
 _SESSIONS = {"session.created", "session.updated", "transcription_session.created", "transcription_session.updated"}
-_ASKED = "response.create"
-_REFUSED = "error"
 _MARKS = (b'"usage"', b"response.created", b"session.created", b"session.updated", b'"error"')
 """What stands in the messages that are parsed, seldom in others: deltas, the most of them by far, are not."""
 
 
 class Session:
-    """Reads messages of one WebSocket. `model` is the one that its session tells, or the one that is asked for."""
+    """Reads messages of one WebSocket. `session_model` is the one that is told for all of its responses, if any is."""
 
-    def __init__(self, endpoint: str, query_model: str | None, model: str | None = None) -> None:
+    def __init__(self, endpoint: str, query_model: str | None, session_model: str | None = None) -> None:
         self.model_asked = query_model
-        self.model = model or query_model
+        self.session_model = session_model or query_model
+        self.model = self.session_model
         self._endpoint = endpoint
         self._transcription_model: str | None = None
         self._sums: dict[tuple[str | None, str | None], Units] = {}
@@ -44,7 +42,7 @@ class Session:
     def take(self, content: bytes, *, from_client: bool) -> None:
         """Take the next message, a text."""
         if from_client:
-            if _ASKED.encode() in content:
+            if ASKED.encode() in content:
                 self._take_request(content)
         elif any(mark in content for mark in _MARKS):
             self._take_event(fields_of_event(content))
@@ -75,12 +73,22 @@ class Session:
             beyond=transcript.beyond,
         )
 
+    def begin_response(self, response_id: str) -> None:
+        """Expect the end of a response: the first that was asked for, if any was."""
+        del self._asked[:1]
+        if len(self._under_way) < _MAX_UNDER_WAY:
+            self._under_way.add(response_id[:_MAX_ID])
+
+    def forget_response(self, response_id: str) -> None:
+        """Expect no end of a response that has begun."""
+        self._under_way.discard(response_id[:_MAX_ID])
+
     def _new_transcript(self) -> Transcript | None:
         return Transcript(self._endpoint) if self._endpoint in MARKS else None
 
     def _take_request(self, content: bytes) -> None:
         message = fields_of_event(content)
-        if text(message, "type") == _ASKED:
+        if text(message, "type") == ASKED:
             if len(self._asked) < _MAX_UNDER_WAY:
                 self._asked.append(_id(message, "event_id"))
             model = model_name(message.get("model")) or model_name(fields(message, "response").get("model"))
@@ -93,11 +101,11 @@ class Session:
             self._is_partial = True  # no JSON, or too large and of an unusual form
         elif kind in _SESSIONS:
             self._take_session(fields(event, "session"))
-        elif kind == _CREATED:
+        elif kind == CREATED:
             self._begin(response)
-        elif kind in _DONE:
+        elif kind in DONE:
             self._end(response)
-        elif kind == _REFUSED:
+        elif kind == ERROR:
             self._forget(_id(fields(event, "error"), "event_id"))
         elif kind == _TRANSCRIBED and self._transcription_model is not None:
             self._add(self._transcription_model, None, units_of(fields(event, "usage")))
@@ -105,7 +113,8 @@ class Session:
             self._is_partial = True
 
     def _take_session(self, session: Fields) -> None:
-        self.model = model_name(session.get("model")) or self.model
+        self.session_model = model_name(session.get("model")) or self.session_model
+        self.model = self.session_model
         transcription = fields(fields(fields(session, "audio"), "input"), "transcription")
         told = transcription or fields(session, "input_audio_transcription")
         self._transcription_model = model_name(told.get("model"))
@@ -115,9 +124,7 @@ class Session:
             self._asked.remove(refused)
 
     def _begin(self, response: Fields) -> None:
-        del self._asked[:1]
-        if len(self._under_way) < _MAX_UNDER_WAY:
-            self._under_way.add(_id(response, "id"))
+        self.begin_response(text(response, "id"))
         self.model = model_name(response.get("model")) or self.model
 
     def _end(self, response: Fields) -> None:

@@ -76,8 +76,8 @@ class GatewayWebsocketLayer(WebsocketLayer):
             return None
         for reply in session.take_replies():
             side = self.client_ws if reply.to_client else self.server_ws
-            self._show(reply)
             if side.state is ConnectionState.OPEN:
+                self._show(reply)
                 yield side.send2(TextMessage(reply.text))
         return session.closing
 
@@ -102,12 +102,13 @@ class GatewayWebsocketLayer(WebsocketLayer):
         yield commands.RequestWakeup(CLOSING_TIMEOUT)
         yield WebsocketEndHook(self.flow)
         self.flow.live = False
+        if self._has_answered():  # in what had come before
+            yield from self._hang_up()
 
     def _await_close(self, event: events.Event) -> layer.CommandGenerator[None]:
         """Drop what the client still sends, until it answers the close frame, hangs up or takes too long."""
         if isinstance(event, events.Wakeup) or (self._is_of_client(event) and self._has_closed(event)):
-            self._handle_event = self._closed
-            yield commands.CloseConnection(self.client_ws.conn)
+            yield from self._hang_up()
 
     def _is_of_client(self, event: events.Event) -> bool:
         return isinstance(event, events.ConnectionEvent) and event.connection is self.client_ws.conn
@@ -116,7 +117,14 @@ class GatewayWebsocketLayer(WebsocketLayer):
         if not isinstance(event, events.DataReceived):
             return isinstance(event, events.ConnectionClosed)
         self.client_ws.receive_data(event.data)
+        return self._has_answered()
+
+    def _has_answered(self) -> bool:
         return any(isinstance(came, CloseConnection) for came in self.client_ws.events())
+
+    def _hang_up(self) -> layer.CommandGenerator[None]:
+        self._handle_event = self._closed
+        yield commands.CloseConnection(self.client_ws.conn)
 
     def _closed(self, _: events.Event) -> layer.CommandGenerator[None]:
         yield from ()

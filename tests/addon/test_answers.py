@@ -49,3 +49,22 @@ def test_the_upstreams_request_id_stays() -> None:
     answers.add_request_ids(headers, ID)
     assert headers.get_all(answers.UPSTREAM_REQUEST_ID) == ["req_upstream"]
     assert headers.get_all(answers.REQUEST_ID) == [ID]
+
+
+def test_an_error_event_is_one_of_the_api() -> None:
+    event = json.loads(answers.error_event(errors.RateLimitExceeded(), "the-id", "mine", "left"))
+    assert event == {
+        "type": "error",
+        "event_id": "event_the-id",
+        "status": 429,
+        "error": {**errors.RateLimitExceeded().detail(), "event_id": "mine"},
+        "stream_id": "left",
+    }
+    bare = json.loads(answers.error_event(errors.ProjectInactive(), "the-id", "", ""))
+    assert (bare["error"]["event_id"], bare["error"]["message"]) == (None, "Project is inactive")
+    assert "stream_id" not in bare
+
+
+def test_a_cancel_event_names_its_response() -> None:
+    event_id, event = answers.cancel_event("resp_1")
+    assert json.loads(event) == {"type": "response.cancel", "event_id": event_id, "response_id": "resp_1"}

@@ -1,21 +1,27 @@
 import asyncio
+import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.requests import make_request, make_response
-from support.stores import make_settings, make_token, opened, opening
+from support.stores import API_KEY, make_settings, make_token, opened, opening
 
-from addon.exchange import Exchange
+from addon.exchange import Destination, Exchange, Grant
 from addon.metering.estimator import Estimator
+from addon.metering.meter import Meter
 from addon.metering.question import Question
 from addon.settling import Settling
+from addon.websocket_session import Turn
 from store.admission import Admission
 from store.bootstrap import Store
 from store.errors import ServiceUnavailable
 from store.models import Request
+from store.settings import Upstream
 from store.usage import Consumption, Metered, Source
 
+UPSTREAM = Upstream("https", "api.openai.com", 443, "")
 JSON = ("Content-Type", "application/json")
 EVENTS = ("Content-Type", "text/event-stream")
 SAID = b'data: {"model": "gpt-4o", "choices": [{"index": 0, "delta": {"content": "Hello"}}]}\n\n'
@@ -168,3 +174,32 @@ def test_the_status_is_the_one_that_the_client_saw(store: Store, admission: Admi
     asyncio.run(main())
     row = only_row(store, admission)
     assert (row.status, row.response_bytes, row.streamed) == (503, None, False)
+
+
+@pytest.mark.parametrize(("status", "told"), [(None, 101), (404, 404)])
+@pytest.mark.parametrize(("response_id", "kept"), [("resp_1", "resp_1"), (f"resp_{API_KEY}", None), ("", None)])
+def test_a_response_over_a_websocket_has_its_own_outcome(
+    store: Store, admission: Admission, settling: Settling, status: int | None, told: int, response_id: str, kept: str
+) -> None:
+    async def settle() -> None:
+        exchange = await admitted(store, admission)
+        exchange.grant, exchange.upstream = Grant(Destination("host", 443, tls=True), API_KEY), UPSTREAM
+        exchange.status = 101
+        assert exchange.opened is not None
+        meter = Meter("GET", "/v1/realtime", "gpt-4o")
+        meter.begin_socket()
+        meter.feed_message(b"12345", from_client=True, is_text=True)
+        done = {"type": "response.done", "response": {"usage": {"input_tokens": 1, "output_tokens": 2}}}
+        meter.feed_message(json.dumps(done).encode(), from_client=False, is_text=True)
+        now = time.monotonic()
+        turn = Turn(meter, exchange.opened, admitted=now - 2, began=now - 1, response_id=response_id, status=status)
+        assert settling.settle_turn(exchange, turn, exchange.opened).source is Source.OBSERVED
+
+    asyncio.run(settle())
+    row = only_row(store, admission)
+    assert (row.status, row.streamed, row.upstream_request_id) == (told, True, kept)
+    assert row.first_byte_ms == 1000
+    assert (row.duration_ms or 0) >= 2000
+    assert row.request_bytes == 5
+    assert (row.response_bytes or 0) > 5
+    assert row.cost is not None  # by the upstream's prices

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from mitmproxy.websocket import WebSocketMessage
+from support.processes import DEADLINE
 from support.stores import foreign_lock, make_settings, make_token, opened, opening, rows, set_columns
 from support.usages import REALTIME, RESPONSE, TRANSCRIPTION
 from wsproto.frame_protocol import CloseReason, Opcode
@@ -15,7 +16,7 @@ from addon.metering.usage import units_of
 from addon.websocket_session import Account, Closing, Turn, WebSocketSession
 from store.admission import Admission
 from store.bootstrap import Store
-from store.ledger import Opening
+from store.ledger import Opened, Opening
 from store.projects import Projects
 from store.tokens import TokenRecord, Tokens
 from store.usage import Source
@@ -49,7 +50,7 @@ class Bench:
             Account(token.id, first),
             self.meter,
             admission,
-            self.ended.append,
+            lambda turn, _: self.ended.append(turn),
             lambda _, error: self.refused.append(error),
         )
 
@@ -270,6 +271,9 @@ def test_responses_at_once_have_their_own_usages(store: Store) -> None:
             assert await bench.begin(name)
         assert await bench.upstream("response.output_text.delta", response_id="c", delta="c" * 1000)
         assert await bench.upstream("response.output_text.delta", response_id="b", delta="b")
+        before = bench.meter.response_bytes
+        assert await bench.upstream("response.output_text.delta", delta="of which, it does not say")
+        assert bench.meter.response_bytes > before
         assert await bench.finish("c", {"input_tokens": 7, "output_tokens": 1})
         assert await bench.finish("b", {"input_tokens": 5, "output_tokens": 1})
         assert bench.inputs == [7, 5]
@@ -401,10 +405,10 @@ def test_a_response_that_is_admitted_after_the_end_is_settled_and_not_forwarded(
         await asyncio.sleep(0)
         bench.session.end()
         assert not await asking
-        bench.admission.close()
         assert bench.count == 2
-        (row,) = [row for row in rows(store, "request") if row["session_id"]]
-        assert row["usage_source"] == Source.UNKNOWN
+        async with asyncio.timeout(DEADLINE):
+            while not all(row["settled_at"] for row in rows(store, "request") if row["session_id"]):
+                await asyncio.sleep(0.01)
 
     run(store, test)
 
@@ -454,5 +458,310 @@ def test_a_fault_closes_the_session(store: Store, monkeypatch: pytest.MonkeyPatc
         assert not await bench.ask()
         assert bench.session.closing is not None
         assert bench.session.closing.code == CloseReason.INTERNAL_ERROR
+
+    run(store, test)
+
+
+def test_the_default_lane_is_a_lane(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.ask(stream_id="left")
+        assert await bench.ask()
+        assert await bench.begin("d")
+        assert await bench.begin("l", stream_id="left")
+        assert await bench.upstream("response.output_item.added", item={"id": "i"})
+        assert await bench.finish("l", RESPONSE, stream_id="left")
+        assert await bench.finish("d", RESPONSE)
+        assert [(turn.response_id, turn.lane) for turn in bench.ended] == [("l", "left"), ("d", "")]
+        assert (bench.count, bench.session.closing) == (3, None)
+
+    run(store, test, RESPONSES_PATH, max_requests=3)
+
+
+def test_an_upstream_without_lanes_answers_the_asks_of_all(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        for name in ("a", "b"):
+            assert await bench.ask(stream_id=name)
+        for name in ("a", "b"):
+            assert await bench.begin(name)
+            assert await bench.finish(name, RESPONSE)
+        assert (bench.count, len(bench.ended)) == (2, 1)
+
+    run(store, test, RESPONSES_PATH)
+
+
+def test_output_of_a_response_that_never_began_is_admitted(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.upstream("response.output_item.added", response_id="b", item={"id": "i"})
+        assert await bench.upstream("response.output_item.added", response_id="b", item={"id": "j"})
+        assert not await bench.upstream("response.output_item.added", response_id="c", item={"id": "k"})
+        assert not await bench.upstream("response.output_audio.delta", response_id="c", item_id="k")
+        assert bench.count == 2
+
+    run(store, test, max_requests=2)
+
+
+def test_output_in_a_lane_without_a_response_is_admitted_or_closes_the_session(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert not await bench.upstream("response.output_item.added", item={"id": "i"})
+        assert bench.session.closing is not None
+
+    run(store, test, RESPONSES_PATH, max_requests=1)
+
+
+@pytest.mark.parametrize("kind", ["response.steer", "response.inject"])
+def test_what_makes_the_upstream_go_on_is_checked_and_not_counted(store: Store, kind: str) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.client(kind, response_id="a")
+        assert bench.count == 1
+        revoke(bench)
+        assert not await bench.client(kind, response_id="a")
+        assert bench.session.closing is not None
+
+    run(store, test, RESPONSES_PATH, max_requests=1)
+
+
+def test_an_ask_for_no_output_is_checked(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        revoke(bench)
+        assert not await bench.ask(generate=False)
+        assert bench.errors() == [("token_inactive", None)]
+        assert bench.session.closing is not None
+
+    run(store, test, RESPONSES_PATH)
+
+
+def test_an_ask_for_no_output_that_fails_costs_no_other_response_anything(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.ask()
+        assert await bench.begin("a")
+        assert await bench.ask(generate=False)
+        assert await bench.upstream("error", status=400, error={"code": "no"})
+        assert await bench.finish("a", RESPONSE)
+        assert await bench.ask()
+        assert await bench.begin("b")
+        assert await bench.upstream("response.output_item.added", item={"id": "i"})
+        assert await bench.finish("b", RESPONSE)
+        assert (bench.count, bench.session.closing) == (2, None)
+        assert bench.ended[-1].meter.read().source is Source.OBSERVED
+
+    run(store, test, RESPONSES_PATH, max_requests=2)
+
+
+def test_an_error_about_something_else_costs_a_response_nothing(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.ask()
+        assert await bench.upstream("error", status=400, error={"code": "unknown_event"})
+        assert [turn.status for turn in bench.ended] == [400]
+        assert await bench.begin("b")
+        assert await bench.finish("b", RESPONSE)
+        assert (bench.count, len(bench.ended), bench.session.closing) == (2, 1, None)
+
+    run(store, test, RESPONSES_PATH, max_requests=2)
+
+
+def test_an_error_while_a_response_is_under_way_ends_no_other(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        for _ in range(2):
+            assert await bench.ask()
+        assert await bench.begin("b")
+        assert await bench.upstream("error", status=500, error={"code": "server_error"})
+        assert bench.ended == []
+
+    run(store, test, RESPONSES_PATH)
+
+
+def test_a_refusal_names_its_lane(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert not await bench.ask(stream_id="left")
+        assert not await bench.begin("b", stream_id="right")
+        assert [said["stream_id"] for said, _ in bench.replies()] == ["left", "right"]
+
+    run(store, test, RESPONSES_PATH, max_requests=1)
+
+
+def test_realtime_knows_no_response_without_output(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert not await bench.ask(generate=False)
+
+    run(store, test, max_requests=1)
+
+
+def test_an_ask_that_failed_leaves_its_place_to_the_next(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.ask(model="wrong")
+        assert await bench.upstream("error", status=404, error={"code": "model_not_found"})
+        assert await bench.ask()
+        assert await bench.begin("b")
+        assert await bench.finish("b", RESPONSE)
+        assert [(turn.response_id, turn.status) for turn in bench.ended] == [("", 404), ("b", None)]
+        assert bench.count == 3
+
+    run(store, test, RESPONSES_PATH)
+
+
+def test_a_store_that_fails_stops_no_response_that_is_paid(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.ask()
+        monkeypatch.setattr(websocket_session, "FRESH", -1.0)
+        with foreign_lock(store):
+            assert await bench.begin("b")
+        assert (bench.errors(), bench.session.closing) == ([], None)
+
+    run(store, test, RESPONSES_PATH)
+
+
+def test_a_begun_response_that_the_store_cannot_admit_closes_a_session_for_now(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        with foreign_lock(store):
+            assert not await bench.begin("b")
+        assert bench.session.closing is not None
+        assert bench.session.closing.code == CloseReason.TRY_AGAIN_LATER
+
+    run(store, test, RESPONSES_PATH)
+
+
+def test_a_late_refusal_names_the_clients_event(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(bench: Bench) -> None:
+        long = "e" * 200
+        assert await bench.ask(event_id=long)
+        monkeypatch.setattr(websocket_session, "FRESH", -1.0)
+        revoke(bench)
+        assert not await bench.begin("a")
+        assert bench.errors() == [("token_inactive", long)]
+
+    run(store, test)
+
+
+def test_ids_with_a_long_common_start_are_told_apart(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        prefix = "resp_" + "b" * 100
+        assert await bench.begin(f"{prefix}1")
+        assert not await bench.begin(f"{prefix}2")
+        *_, (cancel, _) = bench.replies()
+        assert cancel["response_id"] == f"{prefix}2"
+        assert await bench.finish(f"{prefix}1")
+
+    run(store, test, max_requests=1)
+
+
+def test_a_response_that_is_told_twice_has_begun_once(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.begin("a")
+        assert await bench.begin("a")
+        assert bench.count == 1
+
+    run(store, test, max_requests=1)
+
+
+def test_an_event_that_quotes_another_belongs_to_no_response(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        model = {"audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}}
+        assert await bench.upstream("session.created", session=model)
+        assert await bench.respond("a")
+        assert await bench.ask()
+        assert await bench.begin("b")
+        heard = "conversation.item.input_audio_transcription.completed"
+        assert await bench.upstream(heard, transcript='"type": "response.done"', usage=TRANSCRIPTION)
+        assert await bench.finish("b")
+        assert bench.ended[0].meter.read().source is Source.OBSERVED
+        assert len(bench.meter.read().consumptions) == 2
+
+    run(store, test)
+
+
+def test_the_openings_row_stays_observed_where_a_response_turns_out_to_have_output(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.ask(generate=False)
+        assert await bench.begin("b")
+        assert await bench.upstream("response.output_item.added", item={"id": "i"})
+        assert await bench.finish("b")
+        assert bench.meter.read().source is Source.OBSERVED
+
+    run(store, test, RESPONSES_PATH)
+
+
+def test_a_response_is_of_its_own_model_or_of_the_sessions(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.upstream("session.created", session={"model": "gpt-realtime-2"})
+        assert await bench.ask()
+        assert await bench.upstream("response.created", response={"id": "a", "model": "of-the-first"})
+        assert await bench.finish("a")
+        for name in ("b", "c"):
+            assert await bench.ask()
+            assert await bench.begin(name)
+        bench.session.end()
+        assert [turn.meter.read().model for turn in bench.ended] == ["gpt-realtime-2"] * 2
+
+    run(store, test)
+
+
+def test_dropped_responses_are_forgotten_at_their_end_and_beyond_a_number(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(bench: Bench) -> None:
+        monkeypatch.setattr(websocket_session, "MAX_DROPPED", 2)
+        assert await bench.begin("a")
+        for name in ("b", "c", "d"):
+            assert not await bench.begin(name)
+        assert not await bench.finish("d")
+        assert await bench.upstream("response.output_audio.delta", response_id="d", delta="AAAA")
+        assert await bench.upstream("response.output_audio.delta", response_id="b", delta="AAAA")
+        assert not await bench.upstream("response.output_audio.delta", response_id="c", delta="AAAA")
+
+    run(store, test, max_requests=1)
+
+
+def test_the_first_reason_to_close_stays(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        revoke(bench)
+        assert not await bench.ask()
+        first = bench.session.closing
+        switch_off(bench)
+        Tokens(store).update(bench.token.id, {"is_active": True})
+        assert not await bench.ask()
+        assert bench.session.closing is first
+
+    run(store, test)
+
+
+def test_a_session_that_has_ended_admits_nothing(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.ask()
+        bench.session.end()
+        assert not await bench.ask()
+        bench.session.end()
+        assert len(bench.ended) == 1
+
+    run(store, test)
+
+
+def test_a_settlement_that_fails_leaves_no_other_open(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        for _ in range(2):
+            assert await bench.ask()
+        ended: list[Turn] = []
+
+        def fail_once(turn: Turn, _: Opened) -> None:
+            ended.append(turn)
+            if len(ended) == 1:
+                raise OSError("no space left")
+
+        monkeypatch.setattr(bench.session, "_end_turn", fail_once)
+        bench.session.end()
+        assert len(ended) == 2
 
     run(store, test)

@@ -1,7 +1,7 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +40,7 @@ async def next_of(connection: ClientConnection | ServerConnection) -> dict[str, 
 
 
 @asynccontextmanager
-async def conversation(tmp_path: Path, **limits: int) -> AsyncIterator[Conversation]:
+async def conversation(tmp_path: Path, path: str = "/v1/realtime", **limits: int) -> AsyncIterator[Conversation]:
     """Open a WebSocket through the proxy. The upstream answers no close frame by itself: it hangs up."""
     opened: asyncio.Queue[ServerConnection] = asyncio.Queue()
 
@@ -53,7 +53,7 @@ async def conversation(tmp_path: Path, **limits: int) -> AsyncIterator[Conversat
         async with running(tmp_path, f"http://127.0.0.1:{port}") as proxy:
             token = make_token(proxy.store, **limits)
             headers = {"Authorization": f"Bearer {token.value}"}
-            url = f"ws://127.0.0.1:{proxy.port}/v1/realtime"
+            url = f"ws://127.0.0.1:{proxy.port}{path}"
             async with connect(url, additional_headers=headers, compression=None) as client:
                 upstream = await asyncio.wait_for(opened.get(), DEADLINE)
                 proxy.token = token
@@ -116,6 +116,109 @@ def test_a_refused_response_is_not_forwarded_and_answered_in_its_place(tmp_path:
     run(main())
 
 
+def test_what_comes_behind_a_last_refusal_is_not_forwarded(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with conversation(tmp_path) as talk:
+            Tokens(talk.proxy.store).revoke(talk.proxy.token.id)
+            with corked(talk.client):
+                await talk.ask()
+                await talk.client.send("behind it")
+            assert (await next_of(talk.client))["error"]["code"] == "token_inactive"
+            assert await ending(talk.upstream) == ([], CloseCode.NORMAL_CLOSURE)
+            assert await ending(talk.client) == ([], CloseCode.POLICY_VIOLATION)
+
+    run(main())
+
+
+def test_what_an_upstream_says_behind_a_last_refusal_is_not_forwarded(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with conversation(tmp_path) as talk:
+            Tokens(talk.proxy.store).revoke(talk.proxy.token.id)
+            with corked(talk.upstream):
+                await talk.upstream.send(event("response.created", response={"id": "a"}))
+                await talk.upstream.send("behind it")
+            assert (await next_of(talk.client))["error"]["code"] == "token_inactive"
+            assert await ending(talk.client) == ([], CloseCode.POLICY_VIOLATION)
+
+    run(main())
+
+
+def test_a_closing_client_that_is_cut_is_waited_for_no_longer(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with conversation(tmp_path) as talk:
+            Tokens(talk.proxy.store).revoke(talk.proxy.token.id)
+            talk.client.transport.pause_reading()
+            await talk.ask()
+            while len(talk.proxy.exchanges):  # its account ends with the close frame
+                await asyncio.sleep(0.001)
+            connections = talk.proxy.master.addons.get("proxyserver").connections
+            assert connections
+            talk.client.transport.abort()
+            async with asyncio.timeout(websocket_layer.CLOSING_TIMEOUT / 2):
+                while connections:
+                    await asyncio.sleep(0.001)
+
+    run(main())
+
+
+def test_an_upstream_that_does_not_answer_a_close_frame_is_hung_up_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with conversation(tmp_path) as talk:
+            Tokens(talk.proxy.store).revoke(talk.proxy.token.id)
+            for side in (talk.upstream, talk.client):
+                side.transport.pause_reading()
+            await talk.ask()
+            flow = talk.proxy.flows[0]
+            async with asyncio.timeout(websocket_layer.CLOSING_TIMEOUT / 2):
+                while flow.server_conn.connected:
+                    await asyncio.sleep(0.001)
+            assert flow.client_conn.connected
+            for side in (talk.upstream, talk.client):
+                side.transport.abort()
+
+    run(main())
+
+
+def test_a_client_that_closes_behind_a_last_refusal_waits_for_nothing(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with conversation(tmp_path) as talk:
+            Tokens(talk.proxy.store).revoke(talk.proxy.token.id)
+            with corked(talk.client):
+                await talk.ask()
+                closing = asyncio.create_task(talk.client.close())
+                await asyncio.sleep(0)
+            async with asyncio.timeout(websocket_layer.CLOSING_TIMEOUT / 2):
+                await closing
+
+    run(main())
+
+
+@contextmanager
+def corked(connection: ClientConnection | ServerConnection) -> Iterator[None]:
+    """Send what is written in the block as one segment."""
+    written: list[bytes] = []
+    write, connection.transport.write = connection.transport.write, written.append  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        connection.transport.write = write  # type: ignore[method-assign]
+        write(b"".join(written))
+
+
+def test_a_responses_websocket_is_one_however_its_path_is_written(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with conversation(tmp_path, "/v1/%72esponses", max_requests=1) as talk:
+            for name in ("a", "b"):
+                await talk.upstream.send(event("response.created", response={"id": name}))
+            await talk.upstream.send(event("response.output_item.added", item={"id": "i"}))
+            assert (await next_of(talk.client))["response"]["id"] == "a"
+            assert (await next_of(talk.client))["error"]["code"] == "rate_limit_exceeded"
+            assert await ending(talk.client) == ([], CloseCode.POLICY_VIOLATION)
+            assert await ending(talk.upstream) == ([], CloseCode.NORMAL_CLOSURE)
+
+    run(main())
+
+
 def test_messages_keep_their_order_while_a_response_is_admitted(tmp_path: Path) -> None:
     async def main() -> None:
         async with conversation(tmp_path) as talk:
@@ -174,6 +277,29 @@ def test_a_revoked_token_closes_the_websocket_with_a_reason(tmp_path: Path) -> N
             assert json.loads(error)["error"]["code"] == "token_inactive"
             assert (code, talk.client.close_reason) == (CloseCode.POLICY_VIOLATION, "The token has been revoked.")
             assert await ending(talk.upstream) == ([], CloseCode.NORMAL_CLOSURE)
+            flow = talk.proxy.flows[0]
+            assert flow.websocket is not None
+            assert flow.websocket.timestamp_end is not None
+            assert (flow.websocket.close_code, flow.websocket.closed_by_client) == (CloseCode.POLICY_VIOLATION, False)
+            assert flow.websocket.close_reason == talk.client.close_reason
+            assert not flow.live
+
+    run(main())
+
+
+@pytest.mark.parametrize("end", ["client", "upstream"])
+def test_a_side_that_is_cut_while_a_response_is_admitted_ends_the_other(tmp_path: Path, end: str) -> None:
+    async def main() -> None:
+        async with conversation(tmp_path) as talk:
+            with foreign_lock(talk.proxy.store) as other:
+                await talk.ask()
+                while (shown := talk.proxy.flows[0].websocket) is None or not shown.messages:
+                    await asyncio.sleep(0)
+                one, rest = (talk.client, talk.upstream) if end == "client" else (talk.upstream, talk.client)
+                one.transport.abort()
+                other.execute("COMMIT")
+            _, code = await ending(rest)
+            assert code == CloseCode.ABNORMAL_CLOSURE
 
     run(main())
 
