@@ -56,7 +56,7 @@ class Exchange:
     checked: object = None
     """What the edge has seen of the request, and let pass (`edge.seen`)."""
     upstream: Upstream | None = None
-    """What it is granted for."""
+    """The upstream that it is granted for."""
     sent: float = 0.0
     """When the request went upstream; 0 before."""
     answered: float = 0.0

@@ -66,7 +66,7 @@ class Event(NamedTuple):
     status: int | None = None
     """The HTTP status that an error names."""
     has_output: bool = True
-    """Whether an ask is for output."""
+    """False for an ask without output."""
 
 
 def asked(content: bytes, *, is_text: bool = True) -> Event | None:

@@ -74,7 +74,7 @@ def keyed_request(request: http.Request, grant: Grant) -> http.Request:
 def client_response(response: http.Response, upstream: Upstream | None, *, closes: bool) -> http.Response:
     """Return the copy of an answer that goes to the client; the answer itself where nothing changes.
 
-    `upstream`: whoever made it, None for the gateway. `closes`: the connection ends with it, and the client (of HTTP/1)
+    `upstream`: its origin, None for the gateway. `closes`: the connection ends with it, and the client (of HTTP/1)
     is told so.
     """
     upgraded = response.status_code == _SWITCHING_PROTOCOLS

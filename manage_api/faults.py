@@ -36,7 +36,7 @@ _SENT: Mapping[type, str] = {
     str: "a string",
     type(None): "null",
 }
-"""What Python's reader makes of JSON."""
+"""The types that Python's reader makes of JSON."""
 
 FORMATS: Mapping[str, str] = {
     "date": "a date, such as 2026-11-25",

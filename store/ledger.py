@@ -58,7 +58,7 @@ _SETTLED_BY_OTHERS = "duration_ms IS NULL"
 
 
 class Opening(NamedTuple):
-    """What is known of a request when it is admitted. The endpoint is its path without ids.
+    """A request as it is known when it is admitted. The endpoint is its path without ids.
 
     `is_reserved`: the endpoint is one that a token must not reach. `session_id` is the request id of the WebSocket's
     opening, where the request is a further response over it.

@@ -1,4 +1,4 @@
-"""How a command reads the store: it opens it, says what it found, or what is wrong.
+"""A command that reads the store: it opens it, says what it found, or what is wrong.
 
 status  0    what was asked for is printed
         1    it is not, and the message says why: there is no store, or it does not answer

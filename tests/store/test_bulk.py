@@ -104,7 +104,7 @@ def test_a_token_that_somebody_else_holds_keeps_only_its_batch(store: Store, pro
 
 
 @pytest.mark.parametrize("in_doubt", [0, 1])
-def test_a_commit_that_nobody_can_be_asked_about_is_not_told_as_a_revoke(
+def test_a_commit_of_unknown_outcome_is_not_told_as_a_revoke(
     far_store: Store, relay: TcpRelay, monkeypatch: pytest.MonkeyPatch, in_doubt: int
 ) -> None:
     """It was one in truth; the next request says so."""

@@ -33,7 +33,7 @@ KEY = "sk-canary-5f0a7c31e9d84b62a1c7f3d0"
 QUOTED = f"{KEY[:8]}{'*' * 20}{KEY[-8:]}"
 """The way in which an upstream quotes a key that it rejects."""
 SAID = "upstreamsaysso"
-"""A word of that upstream's, for nobody but the log."""
+"""A word of that upstream's, for the log alone."""
 MARK = "visible-mark-81c2"
 CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "canary"}]}
 STREAMED = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}

@@ -1,4 +1,4 @@
-"""What all commands have in common: the settings that they read, and the folders that they use."""
+"""The settings and folders of all commands."""
 
 import json
 import signal
