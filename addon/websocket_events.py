@@ -28,11 +28,17 @@ DONE = frozenset(
 )
 ERROR = "error"
 
-MAX_ASK = 1024 * 1024
-"""Bytes of an ask that is read. A longer one asks for output, whatever it says."""
+MAX_ASK = 128 * 1024
+"""Bytes of an ask that is read: 20 ms where it is made to be slow. A longer one asks for output, whatever it says."""
 
 MAX_ID = 512
 """Characters of an id. A longer one counts as none: a part of it may be another's id, or a part of a secret."""
+
+IS_ACTIVE = "conversation_already_has_active_response"
+"""The code of Realtime's refusal of an ask, also where it does not name the ask."""
+
+REJECTIONS = frozenset({"invalid_api_key", "invalid_authentication", "authentication_error"})
+"""The codes and types of an error that is about the upstream's key, and may quote it."""
 
 _ERRORS = range(400, 600)
 """Statuses that an error may name."""
@@ -65,6 +71,8 @@ class Event(NamedTuple):
     """The id of the client's event that an error is about."""
     status: int | None = None
     """The HTTP status that an error names."""
+    code: str = ""
+    """The code of an error; its type where that alone says that the key is rejected."""
     has_output: bool = True
     """False for an ask without output."""
 
@@ -114,6 +122,7 @@ def read(content: bytes) -> Event:
         lane=_id(event, "stream_id"),
         caused_by=_id(error, "event_id"),
         status=status if isinstance(status, int) and status in _ERRORS else None,
+        code=_id(error, "type") if _id(error, "type") in REJECTIONS else _id(error, "code"),
     )
 
 

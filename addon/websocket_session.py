@@ -22,14 +22,36 @@ from wsproto.frame_protocol import CloseReason, Opcode
 
 from addon import answers, websocket_events
 from addon.metering.meter import Meter
-from addon.websocket_events import CREATED, DONE, ERROR, GOES_ON, OUTPUT, REALTIME, RESPONSES, Event
+from addon.websocket_events import (
+    CREATED,
+    DONE,
+    ERROR,
+    GOES_ON,
+    IS_ACTIVE,
+    OUTPUT,
+    REALTIME,
+    REJECTIONS,
+    RESPONSES,
+    Event,
+)
 from store.admission import Admission
-from store.errors import GatewayError, InvalidToken, ProjectInactive, ServiceUnavailable, TokenExpired, TokenInactive
+from store.errors import (
+    GatewayError,
+    InvalidToken,
+    ProjectInactive,
+    ServiceUnavailable,
+    TokenExpired,
+    TokenInactive,
+    UpstreamKeyRejected,
+)
 from store.ids import new_request_id
 from store.ledger import Opened, Opening, Settlement
 
 MAX_TURNS = 64
 """Responses that are waited for, and as many that are under way; of more the oldest are settled as they are."""
+
+MAX_ASKED = 1024
+"""Responses that are waited for, settled or not."""
 
 MAX_DROPPED = 64
 """Responses that were refused after they had begun, and whose events are dropped."""
@@ -179,7 +201,8 @@ class WebSocketSession:
             await self._check_again()
             turn = Turn(self._meter, has_output=False)
         turn.lane, turn.event_id = self._lane(event), event.event_id
-        self._make_room(self._asked)
+        self._asked = self._asked[1 - MAX_ASKED :]
+        self._settle_oldest_asked()
         self._asked.append(turn)
         return turn
 
@@ -230,28 +253,33 @@ class WebSocketSession:
         try:
             if turn is None:
                 turn = await self._admit()
-            elif time.monotonic() - turn.admitted > FRESH:
-                await self._check_late()
+            else:
+                await self._check_late(turn)
         except GatewayError as error:
             message.drop()
-            if turn is not None:
-                self._end(turn)
             self._refuse_begun(error, event, turn.event_id if turn else "")
             return
         self._end_replaced(event)
-        self._make_room(self._under_way)
+        while len(self._under_way) >= MAX_TURNS:
+            self._end(self._under_way.pop(0))
         turn.lane, turn.began, turn.response_id = self._lane(event), time.monotonic(), event.response_id
         self._under_way.append(turn)
         _feed(turn.meter, message)
 
-    async def _check_late(self) -> None:
-        """Check a response again that was admitted a while ago. A store that fails changes nothing about that."""
+    async def _check_late(self, turn: Turn) -> None:
+        """Check a response again that was admitted a while ago; end it if it must not go on. Raises GatewayError.
+
+        A store that fails changes nothing about what was admitted.
+        """
+        if time.monotonic() - turn.admitted <= FRESH:
+            return
         try:
             await self._check_again()
-        except _ENDS_SESSION:
+        except Exception as error:
+            if isinstance(error, GatewayError) and not isinstance(error, _ENDS_SESSION) and not self._has_ended:
+                return
+            self._end(turn)
             raise
-        except GatewayError:
-            _log.debug("a response is not checked again")
 
     async def _take_output(self, message: WebSocketMessage, event: Event) -> None:
         """Take that a response has output. It has begun then, whatever was told before; and it has to be admitted."""
@@ -261,7 +289,7 @@ class WebSocketSession:
             return
         if not turn.has_output:
             try:
-                admitted = self._take_paid(turn.lane) or await self._admit()
+                admitted = await self._admitted_instead(turn)
             except GatewayError as error:
                 message.drop()
                 self._refuse_begun(error, event, turn.event_id)
@@ -283,15 +311,18 @@ class WebSocketSession:
         if event.caused_by and event.caused_by in self._cancels:
             message.drop()
             return
+        if event.code in REJECTIONS or event.status == HTTPStatus.UNAUTHORIZED:
+            self._hide_rejection(message, event)
         turn = self._failed(event)
         _feed(turn.meter if turn else self._meter, message)
         if turn is not None:
             turn.status = event.status
-            self._end(turn)
             if event.caused_by or not turn.has_output:
                 self._asked.remove(turn)
+                self._end(turn)
             else:  # it may have been about something else: the response may yet begin, and is paid for
-                turn.opened, turn.meter, turn.has_failed = None, self._meter, True
+                self._settle_asked(turn)
+                turn.has_failed = True
 
     def _failed(self, event: Event) -> Turn | None:
         """Return the ask that an error is about: the one that it names, or on a Responses WebSocket the next of a lane.
@@ -300,6 +331,9 @@ class WebSocketSession:
         """
         if event.caused_by:
             return next((turn for turn in self._asked if turn.event_id == event.caused_by), None)
+        if event.code == IS_ACTIVE:
+            unnamed = (turn for turn in reversed(self._asked) if not turn.event_id and not turn.has_failed)
+            return next(unnamed, None)
         lane = self._lane(event)
         if not self._has_lanes or any(turn.lane == lane for turn in self._under_way):
             return None
@@ -323,12 +357,14 @@ class WebSocketSession:
             ]
         return found
 
-    def _take_paid(self, lane: str) -> Turn | None:
-        """Take out the oldest ask of a lane that is admitted as one with output."""
-        found = next((turn for turn in self._asked if turn.lane == lane and turn.has_output), None)
-        if found is not None:
-            self._asked.remove(found)
-        return found
+    async def _admitted_instead(self, turn: Turn) -> Turn:
+        """Return the oldest ask for output of a turn's lane, or admit one. Raises GatewayError."""
+        paid = next((asked for asked in self._asked if asked.lane == turn.lane and asked.has_output), None)
+        if paid is None:
+            return await self._admit()
+        self._asked.remove(paid)
+        await self._check_late(paid)
+        return paid
 
     def _turn_with(self, response_id: str) -> Turn | None:
         return next((turn for turn in self._under_way if response_id and turn.response_id == response_id), None)
@@ -356,10 +392,16 @@ class WebSocketSession:
                 self._under_way.remove(turn)
                 self._end(turn)
 
-    def _make_room(self, turns: list[Turn]) -> None:
-        """Settle the oldest of too many turns."""
-        while len(turns) >= MAX_TURNS:
-            self._end(turns.pop(0))
+    def _settle_oldest_asked(self) -> None:
+        """Settle the oldest of too many asks with rows of their own."""
+        waiting = [turn for turn in self._asked if turn.opened is not None]
+        for turn in waiting[: max(0, len(waiting) + 1 - MAX_TURNS)]:
+            self._settle_asked(turn)
+
+    def _settle_asked(self, turn: Turn) -> None:
+        """Settle the row of an ask. Its response is paid for: the opening's row holds it, should it yet begin."""
+        self._end(turn)
+        turn.opened, turn.meter = None, self._meter
 
     def _end(self, turn: Turn) -> None:
         if turn.opened is not None:
@@ -388,6 +430,15 @@ class WebSocketSession:
             self._dropped[event.response_id] = set()
             if len(self._dropped) > MAX_DROPPED:
                 del self._dropped[next(iter(self._dropped))]
+
+    def _hide_rejection(self, message: WebSocketMessage, event: Event) -> None:
+        """Put an error of the gateway's in the place of one that rejects the project's key: it may quote the key."""
+        code = event.code if event.code in REJECTIONS else None
+        error, request_id = UpstreamKeyRejected(description=code), new_request_id()
+        said = {"request_id": request_id, "session_id": self._account.opening.request_id, "code": code}
+        _log.warning("the upstream rejected a project's key over a WebSocket", extra=said)
+        self._tell_refused(request_id, error)
+        message.content = answers.error_event(error, request_id, event.caused_by, event.lane).encode()
 
     def _close(self, code: int, reason: str) -> None:
         self.closing = self.closing or Closing(code, reason)

@@ -54,10 +54,11 @@ def ask(**fields: object) -> bytes:
         b'{"type": "response.create", "generate": false, "generate": true}',
         b'{"type": "response.create", "generate": true, "generate": false}',
         ask(generate=False, pad=HUGE),
+        ask(generate=False, pad=LARGE),
         ask(prompt_cache_options={"prewarm": 1}),
         ask(prompt_cache_options=[]),
     ],
-    ids=range(26),
+    ids=range(27),
 )
 def test_an_event_asks_for_output(content: bytes) -> None:
     event = asked(content)
@@ -66,7 +67,8 @@ def test_an_event_asks_for_output(content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [ask(generate=False), ask(prompt_cache_options={"prewarm": True}), ask(generate=False, pad=LARGE)]
+    "content",
+    [ask(generate=False), ask(prompt_cache_options={"prewarm": True}), ask(generate=False, pad="x" * (MAX_ASK - 100))],
 )
 def test_an_event_asks_for_no_output(content: bytes) -> None:
     event = asked(content)

@@ -430,17 +430,108 @@ def test_what_belongs_to_no_response_stays_in_the_openings_row(store: Store) -> 
     run(store, test)
 
 
-def test_asks_without_end_are_settled_as_they_are(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asks_without_end_are_settled_as_they_are_and_counted_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def test(bench: Bench) -> None:
         monkeypatch.setattr(websocket_session, "MAX_TURNS", 2)
         for _ in range(5):
             assert await bench.ask()
+        assert len(bench.ended) == 2
+        for name in ("a", "b", "c", "d", "e"):
+            assert await bench.begin(name)
+            assert await bench.finish(name)
+        assert bench.count == 5
+        assert bench.inputs[2:] == [INPUT, INPUT]
+        assert bench.meter.read().units["input_tokens"] == 3 * INPUT
+
+    run(store, test, max_requests=5)
+
+
+def test_asks_beyond_a_number_are_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(bench: Bench) -> None:
+        monkeypatch.setattr(websocket_session, "MAX_TURNS", 1)
+        monkeypatch.setattr(websocket_session, "MAX_ASKED", 2)
+        for _ in range(4):
+            assert await bench.ask()
         for name in ("a", "b", "c"):
             assert await bench.begin(name)
-        assert bench.count == 6  # the third had no ask left
-        assert len(bench.ended) == 3
+        assert bench.count == 5  # the third had no ask left
 
     run(store, test)
+
+
+def test_a_refusal_of_realtime_that_names_no_event_ends_the_newest_ask(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        for _ in range(2):
+            assert await bench.ask()
+        assert await bench.begin("b")
+        error = {"code": "conversation_already_has_active_response", "event_id": None}
+        assert await bench.upstream("error", error=error)
+        assert len(bench.ended) == 1
+        assert await bench.finish("b", {"input_tokens": 5, "output_tokens": 1})
+        assert await bench.ask()
+        assert await bench.begin("c")
+        assert await bench.finish("c", {"input_tokens": 7, "output_tokens": 1})
+        assert (bench.count, bench.inputs[1:]) == (4, [5, 7])
+
+    run(store, test)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": "invalid_api_key"},
+        {"code": "x", "type": "authentication_error"},
+        {"code": "other", "type": "invalid_request_error"},
+    ],
+)
+def test_a_rejection_of_the_key_over_a_websocket_is_hidden(store: Store, error: dict[str, str]) -> None:
+    async def test(bench: Bench) -> None:
+        told = {**error, "message": "Incorrect API key provided: sk-upstr***7890", "event_id": "mine"}
+        status = 401 if error["code"] == "other" else None
+        content = json.dumps({"type": "error", "status": status, "error": told}).encode()
+        message = WebSocketMessage(Opcode.TEXT, from_client=False, content=content)
+        await bench.session.take(message)
+        assert not message.dropped
+        shown = json.loads(message.content)
+        assert (shown["error"]["code"], shown["error"]["event_id"]) == ("upstream_key_rejected", "mine")
+        assert b"sk-upstr" not in message.content
+        assert [refusal.code for refusal in bench.refused] == ["upstream_key_rejected"]
+
+    run(store, test)
+
+
+def test_a_response_that_is_checked_late_as_its_session_ends_is_settled(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.ask()
+        monkeypatch.setattr(websocket_session, "FRESH", -1.0)
+        beginning = asyncio.create_task(bench.begin("b"))
+        await asyncio.sleep(0)
+        bench.session.end()
+        assert not await beginning
+        assert len(bench.ended) == 1
+
+    run(store, test)
+
+
+def test_a_paid_ask_is_checked_again_before_it_pays_for_another(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.ask(generate=False)
+        assert await bench.ask()
+        assert await bench.begin("b")
+        monkeypatch.setattr(websocket_session, "FRESH", -1.0)
+        revoke(bench)
+        assert not await bench.upstream("response.output_item.added", item={"id": "i"})
+        assert bench.session.closing is not None
+        assert len(bench.ended) == 1
+
+    run(store, test, RESPONSES_PATH)
 
 
 def test_an_ask_in_a_binary_message_is_admitted_too(store: Store) -> None:
