@@ -21,6 +21,7 @@ from peewee import (
 from store.text import storable
 
 UUID_LENGTH = 36
+UPSTREAM_ID_LENGTH = 128
 HMAC_LENGTH = 64
 
 
@@ -44,6 +45,7 @@ class Project(Model):
     is_active = BooleanField()
     created_at = BigIntegerField()
     updated_at = BigIntegerField()
+    api_key_updated_at = BigIntegerField(null=True)  # not known of a key that is older than this column
 
 
 class Token(Model):
@@ -52,6 +54,8 @@ class Token(Model):
     id = IdField(primary_key=True)
     project = ForeignKeyField(Project, on_delete="CASCADE")
     project_id: str  # the foreign key itself, read without a query
+    # Not `name`: processes of the version before read a project's along with a token, without saying whose it is.
+    name = TextField(null=True, column_name="token_name")
     lookup = CharField(max_length=HMAC_LENGTH, unique=True)
     sealed_value = BlobField()
     is_active = BooleanField()
@@ -85,6 +89,7 @@ class Request(Model):
     path = TextField()
     endpoint = TextField()
     session_id = IdField(null=True)
+    client = TextField(null=True)
     settled_at = BigIntegerField(null=True)
     usage_source = TextField(null=True)
     upstream_request_id = TextField(null=True)
@@ -104,6 +109,39 @@ class Request(Model):
     output_audio_tokens = BigIntegerField(null=True)
     cost = BigIntegerField(null=True)
     price = TextField(null=True)
+
+
+class Refusal(Model):
+    """Refused requests of a token: those with one code, in one minute, by one process; `repeats` is their number.
+
+    All else is the first one's.
+    """
+
+    id = IdField(primary_key=True)
+    started_at = BigIntegerField()
+    project_id = IdField()
+    token_id = IdField()
+    method = TextField()
+    path = TextField()
+    endpoint = TextField()
+    session_id = IdField(null=True)
+    client = TextField(null=True)
+    status = IntegerField()
+    code = TextField()
+    repeats = BigIntegerField()
+
+
+class UpstreamId(Model):
+    """The id that the upstream gave to a request of the ledger: several requests may have got the same."""
+
+    upstream_request_id = CharField(max_length=UPSTREAM_ID_LENGTH)
+    request_id = IdField()
+
+    class Meta:
+        """The table's name, and its key: it is an index of its own, as none can be added to `request` in use."""
+
+        table_name = "upstream_id"
+        primary_key = CompositeKey("upstream_request_id", "request_id")
 
 
 class Sums(Model):
@@ -184,6 +222,18 @@ class FormerProject(Model):
         table_name = "former_project"
 
 
+class FormerToken(Model):
+    """The name of a token that was deleted with its project, for reports."""
+
+    id = IdField(primary_key=True)
+    name = TextField()
+
+    class Meta:
+        """The table's name."""
+
+        table_name = "former_token"
+
+
 MODELS: tuple[type[Model], ...] = (
     Project,
     Token,
@@ -194,4 +244,7 @@ MODELS: tuple[type[Model], ...] = (
     Instance,
     Price,
     FormerProject,
+    Refusal,
+    UpstreamId,
+    FormerToken,
 )

@@ -167,6 +167,21 @@ def test_new_tokens_have_no_opening_balance(settings: Settings) -> None:
         assert store.database.execute("SELECT opening_count FROM token", ()) == [(0,)]
 
 
+OLD_READ = (
+    "SELECT lookup, token.id, token.is_active, expires_at, request_count, max_requests, project.id AS project_id,"
+    " name, project.is_active AS project_is_active, sealed_api_key"
+    " FROM token JOIN project ON project.id = token.project_id WHERE token.id = ?"
+)
+"""How versions up to 0003_sessions admit: they do not say which table a column is of."""
+
+
+def test_processes_of_the_version_before_still_admit(settings: Settings) -> None:
+    make_store(settings, "0003_sessions")
+    with opened(settings) as store, store.database.read():
+        ((*_, name, is_active, _),) = store.database.execute(OLD_READ, [rows_of("0003_sessions")["token"][0]["id"]])
+    assert (name, bool(is_active)) == ("Search", True)
+
+
 def test_a_look_ahead_changes_nothing(settings: Settings) -> None:
     assert pending_migrations(settings) == SCHEMAS
     assert not settings.data_dir.exists()
