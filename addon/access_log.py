@@ -36,14 +36,13 @@ def write_refused_turn(flow: http.HTTPFlow, exchange: Exchange, request_id: str,
 
 
 def _write_response(flow: http.HTTPFlow, exchange: Exchange, request_id: str, **told: object) -> None:
-    opened = exchange.opened
     fields = {
         "request_id": request_id,
         "session_id": exchange.request_id,
+        "client": exchange.client,
         "method": flow.request.method,
         "path": _path(flow.request),
-        "token_id": opened.token_id if opened else None,
-        "project_id": opened.project_id if opened else None,
+        **_holder(exchange),
         **told,
     }
     _log.info("request", extra={name: value for name, value in fields.items() if value is not None})
@@ -53,15 +52,19 @@ def _fields(flow: http.HTTPFlow, exchange: Exchange) -> dict[str, object]:
     refusal, response = exchange.refusal, flow.response
     return {
         "request_id": exchange.request_id,
+        "client": exchange.client,
         "method": flow.request.method,
         "path": _path(flow.request),
         "status": refusal.status if refusal else response.status_code if response else None,
         "code": refusal.code if refusal else None,
         "error": without_bytes(flow.error.msg) if flow.error else None,
-        "token_id": exchange.opened.token_id if exchange.opened else None,
-        "project_id": exchange.opened.project_id if exchange.opened else None,
+        **_holder(exchange),
         "duration_ms": round((time.monotonic() - exchange.started) * 1000),
     }
+
+
+def _holder(exchange: Exchange) -> dict[str, object]:
+    return exchange.holder._asdict() if exchange.holder else {}
 
 
 def _path(request: http.Request) -> str:

@@ -3,29 +3,23 @@
 It stays on the flow in mitmweb and in flow files, where a secret must never stand.
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from mitmproxy import http
 
-from store.admission import Admitted
+from store.holder import Holder
 from store.usage import Metered
 
 _TOKEN_ID = "llm_proxy_token_id"  # noqa: S105 - a field's name
+_TOKEN_NAME = "llm_proxy_token_name"  # noqa: S105 - the same
 _PROJECT_ID = "llm_proxy_project_id"
 _PROJECT_NAME = "llm_proxy_project_name"
+_HOLDER = (_TOKEN_ID, _TOKEN_NAME, _PROJECT_ID, _PROJECT_NAME)
 _USED = "llm_proxy_used"
 _PASSED = {"request": "llm_proxy_request_passed", "response": "llm_proxy_response_passed"}
 
 type Side = Literal["request", "response"]
 SIDES: tuple[Side, ...] = ("request", "response")
-
-
-class Annotations(NamedTuple):
-    """Whose request a flow is; None before it was admitted."""
-
-    token_id: str | None
-    project_id: str | None
-    project_name: str | None
 
 
 class Used(NamedTuple):
@@ -36,16 +30,15 @@ class Used(NamedTuple):
     output: int | None
 
 
-def write(flow: http.HTTPFlow, admitted: Admitted) -> None:
-    """Note on a flow under which token it was admitted."""
-    flow.metadata[_TOKEN_ID] = admitted.opened.token_id
-    flow.metadata[_PROJECT_ID] = admitted.opened.project_id
-    flow.metadata[_PROJECT_NAME] = admitted.project_name
+def write(flow: http.HTTPFlow, holder: Holder) -> None:
+    """Note on a flow whose request it is, admitted or refused."""
+    flow.metadata.update(zip(_HOLDER, holder, strict=True))
 
 
-def read(flow: http.HTTPFlow) -> Annotations:
-    """Return what was noted on a flow."""
-    return Annotations(*(flow.metadata.get(name) for name in (_TOKEN_ID, _PROJECT_ID, _PROJECT_NAME)))
+def read(flow: http.HTTPFlow) -> Holder | None:
+    """Return whose request a flow is; None where that is not known."""
+    found: list[Any] = [flow.metadata.get(name) for name in _HOLDER]
+    return Holder(*found) if _TOKEN_ID in flow.metadata else None
 
 
 def note_used(flow: http.HTTPFlow, metered: Metered) -> None:

@@ -13,6 +13,7 @@ from addon import streaming
 from addon.metering.meter import Meter
 from addon.websocket_session import WebSocketSession
 from store.errors import GatewayError
+from store.holder import Holder
 from store.ids import new_request_id
 from store.ledger import Opened
 from store.settings import Upstream
@@ -42,10 +43,14 @@ class Exchange:
     """One request and its answer. Times are seconds of the monotonic clock."""
 
     client_id: str = ""
+    client: str | None = None
+    """The client's address; None for a replay, which has none."""
     request_id: str = field(default_factory=new_request_id)
     started: float = field(default_factory=time.monotonic)
     token: str | None = field(default=None, repr=False)
     """The token's value, until it is admitted."""
+    holder: Holder | None = None
+    """Whose it is, once that is known: also where it is refused."""
     opened: Opened | None = None
     """Its row in the ledger, once it is admitted."""
     meter: Meter | None = None

@@ -43,7 +43,8 @@ from addon.tap import Tap
 from addon.websocket_session import Account, Turn, WebSocketSession
 from store import lifecycle
 from store.admission import Admission
-from store.errors import DestinationRefused, GatewayError, InvalidRequest, ServiceUnavailable
+from store.client_address import client_address
+from store.errors import DestinationRefused, GatewayError, InvalidRequest, ServiceUnavailable, TokenRefused
 from store.ledger import Opened, Opening, Settlement
 from store.settings import Settings, Upstream
 
@@ -92,6 +93,7 @@ class Gateway:
         self._settling = Settling(admission)
         self._exchanges = Exchanges()
         self._upstreams: dict[Destination, Upstream] = {}
+        self._trusted = settings.trusted_networks
 
     def load(self, _loader: Loader) -> None:
         """Give mitmweb its port, if it has one: its own default is the management API's. Serve clients anywhere."""
@@ -168,6 +170,7 @@ class Gateway:
         credentials = authentication.take(flow.request)
         self._end_all([flow.id])  # replayed again before its last replay has ended
         exchange = self._exchanges.open(flow.id, "" if flow.is_replay else flow.client_conn.id)
+        exchange.client = self._client(flow)
         if flow.error:  # mitmproxy is about to reject it, and calls `error` next
             exchange.refusal = InvalidRequest(MALFORMED)
             return
@@ -245,6 +248,9 @@ class Gateway:
         """Answer with an error instead of going on; what is still to come of the request is not waited for."""
         exchange = self._exchanges.get(flow.id) or self._exchanges.open(flow.id, flow.client_conn.id)
         exchange.refusal, exchange.grant, exchange.token = error, None, None
+        if isinstance(error, TokenRefused) and error.refused:
+            exchange.holder = error.refused.holder
+            annotations.write(flow, exchange.holder)
         at_once = exchange.sent or (flow.request.timestamp_end is None and streaming.has_body(flow.request))
         flow.request.stream = False
         flow.response = answers.error(error, exchange.request_id, flow.request.method)
@@ -266,23 +272,25 @@ class Gateway:
         if upstream is None:
             raise DestinationRefused
         token, exchange.token = exchange.token or "", None  # of no use any more, whatever the answer
-        opening = _opening(flow.request, exchange.request_id)
+        opening = _opening(flow.request, exchange)
         if flow.is_replay and token == authentication.MASK:
-            admitted = await self._admission.admit_again(annotations.read(flow).token_id or "", opening)
+            holder = annotations.read(flow)
+            admitted = await self._admission.admit_again(holder.token_id if holder else "", opening)
         else:
             admitted = await self._admission.admit(token, opening)
         if self._exchanges.get(flow.id) is not exchange:  # it was ended meanwhile, and would be settled by nobody
             self._admission.settle(Settlement(admitted.opened))
             raise ServiceUnavailable
         exchange.grant, exchange.upstream = Grant(destination, admitted.api_key, upstream.prefix), upstream
+        exchange.holder = admitted.holder
         exchange.begin_metering(admitted.opened, flow.request)
-        annotations.write(flow, admitted)
+        annotations.write(flow, admitted.holder)
 
     def _session(self, flow: http.HTTPFlow, exchange: Exchange) -> WebSocketSession | None:
         if exchange.opened is None or exchange.meter is None:
             return None
         return WebSocketSession(
-            Account(exchange.opened.token_id, _opening(flow.request, exchange.request_id)),
+            Account(exchange.opened.token_id, _opening(flow.request, exchange)),
             exchange.meter,
             self._admission,
             functools.partial(self._end_turn, flow, exchange),
@@ -293,6 +301,12 @@ class Gateway:
         """End a response over a WebSocket that has a row of its own."""
         annotations.add_used(flow, self._settling.settle_turn(exchange, turn, opened))
         access_log.write_turn(flow, exchange, turn, opened)
+
+    def _client(self, flow: http.HTTPFlow) -> str | None:
+        if flow.is_replay:
+            return None
+        forwarded = ",".join(flow.request.headers.get_all("x-forwarded-for")) if self._trusted else None
+        return client_address(flow.client_conn.peername[0], forwarded, self._trusted)
 
     def _longest_wait(self) -> float:
         """Return the seconds after which a request has gone upstream, or never will."""
@@ -338,10 +352,12 @@ class Gateway:
         return Destination(host, port, mode.scheme == "https"), upstream
 
 
-def _opening(request: http.Request, request_id: str) -> Opening:
+def _opening(request: http.Request, exchange: Exchange) -> Opening:
     path = edge.path_of(request)
     reserved, text = is_reserved(request.method, path), path.decode("ascii")  # the edge lets nothing else in
-    return Opening(request_id, request.method, text[:MAX_PATH], endpoint_of(text), reserved)
+    return Opening(
+        exchange.request_id, request.method, text[:MAX_PATH], endpoint_of(text), reserved, client=exchange.client
+    )
 
 
 def _reason(refusal: GatewayError, cause: str) -> str:

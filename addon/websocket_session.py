@@ -42,6 +42,7 @@ from store.errors import (
     ServiceUnavailable,
     TokenExpired,
     TokenInactive,
+    TokenRefused,
     UpstreamKeyRejected,
 )
 from store.ids import new_request_id
@@ -219,7 +220,7 @@ class WebSocketSession:
         return Turn(self._meter.for_next_response(), admitted.opened)
 
     async def _check_again(self) -> None:
-        await self._admission.check_again(self._account.token_id)
+        await self._admission.check_again(self._account.token_id, self._account.next_opening())
         if self._has_ended:
             raise ServiceUnavailable
 
@@ -411,7 +412,8 @@ class WebSocketSession:
 
     def _refuse(self, error: GatewayError, event_id: str, lane: str) -> None:
         """Answer in place of the upstream; close the WebSocket where its token or its project is no longer good."""
-        request_id = new_request_id()
+        refused = error.refused if isinstance(error, TokenRefused) else None
+        request_id = refused.opening.request_id if refused else new_request_id()
         self._tell_refused(request_id, error)
         self._replies.append(Reply(answers.error_event(error, request_id, event_id, lane), to_client=True))
         if isinstance(error, _ENDS_SESSION):

@@ -13,7 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from store import instances, withdrawals
+from store import instances, refusals, withdrawals
 from store.bootstrap import Store
 from store.crypto import DecryptionError, Vault
 from store.database import Statement
@@ -25,9 +25,12 @@ from store.errors import (
     RateLimitExceeded,
     TokenExpired,
     TokenInactive,
+    TokenRefused,
 )
 from store.group_commit import GroupCommit
+from store.holder import Holder
 from store.ledger import Ledger, Opened, Opening, Settlement
+from store.refusals import Refusals, Refused, Tally
 from store.tokens import is_token_value
 
 _log = logging.getLogger(__name__)
@@ -36,8 +39,8 @@ _LOCK_AND_READ = (
     "SELECT id FROM project WHERE id IN (SELECT project_id FROM token WHERE {named}) ORDER BY id",
     "SELECT id FROM token WHERE {named} ORDER BY id",
     (
-        "SELECT lookup, token.id, token.is_active, expires_at, request_count, max_requests, project.id AS project_id,"
-        " name, project.is_active AS project_is_active, sealed_api_key"
+        "SELECT lookup, token.id, token_name, token.is_active, expires_at, request_count, max_requests,"
+        " project.id AS project_id, name, project.is_active AS project_is_active, sealed_api_key"
         " FROM token JOIN project ON project.id = token.project_id WHERE {named}"
     ),
 )
@@ -52,7 +55,7 @@ class Admitted:
     """An admitted request: it is counted, and may use this key once."""
 
     opened: Opened
-    project_name: str
+    holder: Holder
     api_key: str = field(repr=False)
 
 
@@ -64,16 +67,18 @@ class _Name(NamedTuple):
 
 
 class _Claim(NamedTuple):
-    """A request that wants to be admitted; without an opening one that is paid for, and is checked again only."""
+    """A request that wants to be admitted, or one that is paid for, and is checked again only."""
 
     name: _Name
-    opening: Opening | None
+    opening: Opening
+    is_paid: bool = False
 
 
 class _Row(NamedTuple):
     """A token with its project, as read inside the transaction."""
 
     token_id: str
+    token_name: str | None
     is_active: bool
     expires_at: int
     request_count: int
@@ -83,8 +88,13 @@ class _Row(NamedTuple):
     project_is_active: bool
     sealed_api_key: bytes
 
+    @property
+    def holder(self) -> Holder:
+        return Holder(self.token_id, self.token_name, self.project_id, self.project_name)
 
-type _Writer = GroupCommit[_Claim | None, Admitted | None, Settlement]
+
+type _Note = Settlement | Tally
+type _Writer = GroupCommit[_Claim | None, Admitted | None, _Note]
 
 
 class Admission:
@@ -98,12 +108,14 @@ class Admission:
         self._writer: _Writer = GroupCommit(
             store.database, self._decide, self._record, self._settle_unheard, self._withdraw
         )
+        self._refusals = Refusals(self._writer.leave)
 
     async def admit(self, token_value: str, opening: Opening) -> Admitted:
         """Count one request of a token and return what it may use; durable when this returns.
 
         Raises InvalidToken, TokenInactive, TokenExpired, ProjectInactive, EndpointNotAllowed, RateLimitExceeded,
-        StoreUnavailable, or GatewayError when the project's key cannot be decrypted; then nothing is counted.
+        StoreUnavailable, or GatewayError when the project's key cannot be decrypted; then nothing is counted. A
+        TokenRefused is among the refusals soon.
         """
         if not is_token_value(token_value):
             raise InvalidToken
@@ -113,12 +125,12 @@ class Admission:
         """Count one more request of a token that is known by its public id, as for a replay. Raises as `admit` does."""
         return await self._admit(_Name("id", token_id), opening)
 
-    async def check_again(self, token_id: str) -> None:
-        """Check that a token may still make a request which it has paid for. Nothing is counted.
+    async def check_again(self, token_id: str, opening: Opening) -> None:
+        """Check that a token may still make a request which it has paid for. Nothing is counted, and no row opened.
 
         Raises as `admit` does, except RateLimitExceeded: a token that is used up has paid.
         """
-        await self._writer.submit(_Claim(_Name("id", token_id), None))
+        await self._submit(_Claim(_Name("id", token_id), opening, is_paid=True))
 
     async def check(self) -> None:
         """Find out whether requests could be admitted now, the way they are. Raises StoreUnavailable."""
@@ -133,22 +145,34 @@ class Admission:
 
     def close(self) -> None:
         """Finish what waits and stop; settle what nobody has settled."""
-        self._writer.close()
+        self._writer.close(self._refusals.take_grown())
         instances.end(self._database, self._ledger, self.instance_id)
 
     async def _admit(self, name: _Name, opening: Opening) -> Admitted:
-        admitted = await self._writer.submit(_Claim(name, opening))
+        admitted = await self._submit(_Claim(name, opening))
         if admitted is None:
             raise GatewayError
         return admitted
+
+    async def _submit(self, claim: _Claim) -> Admitted | None:
+        try:
+            return await self._writer.submit(claim)
+        except TokenRefused as refusal:
+            self._refusals.note(refusal)
+            raise
 
     def _settle_unheard(self, admitted: Admitted | None) -> None:
         """Settle a request that went away while it was admitted."""
         if admitted:
             self.settle(Settlement(admitted.opened))
 
-    def _record(self, settlements: Sequence[Settlement], *, alone: bool) -> None:
-        (self._ledger.settle_each if alone else self._ledger.settle)(settlements)
+    def _record(self, notes: Sequence[_Note], *, alone: bool) -> None:
+        settlements = [note for note in notes if isinstance(note, Settlement)]
+        tallies = [note for note in notes if isinstance(note, Tally)]
+        if settlements:
+            (self._ledger.settle_each if alone else self._ledger.settle)(settlements)
+        if tallies:
+            (refusals.write_or_drop if alone else refusals.write)(self._database, tallies)
 
     def _withdraw(self, doubted: Sequence[Admitted | None]) -> None:
         withdrawals.withdraw(self._database, [admitted.opened for admitted in doubted if admitted])
@@ -210,8 +234,10 @@ class _Batch:
         if row is None:
             return InvalidToken()
         opening = claim.opening
-        refusal = self._standing(row) or (self._refusal(row, opening) if opening else None)
-        if refusal is not None or opening is None:
+        refusal = self._standing(row) or (None if claim.is_paid else self._refusal(row, opening))
+        if refusal is not None:
+            refusal.refused = Refused(opening, row.holder, self._now)
+        if refusal is not None or claim.is_paid:
             return refusal
         try:
             api_key = self._api_key(row)
@@ -222,9 +248,9 @@ class _Batch:
         self.counts[row.token_id] += 1
         opened = Opened(opening.request_id, self._now, row.project_id, row.token_id, opening.endpoint)
         self.opened.append((opening, opened))
-        return Admitted(opened, row.project_name, api_key)
+        return Admitted(opened, row.holder, api_key)
 
-    def _standing(self, row: _Row) -> GatewayError | None:
+    def _standing(self, row: _Row) -> TokenRefused | None:
         """Return why a token may make no request at all, or None."""
         if not row.is_active:
             return TokenInactive()
@@ -234,7 +260,7 @@ class _Batch:
             return ProjectInactive()
         return None
 
-    def _refusal(self, row: _Row, opening: Opening) -> GatewayError | None:
+    def _refusal(self, row: _Row, opening: Opening) -> TokenRefused | None:
         """Return why this request is not admitted, or None."""
         if opening.is_reserved:
             return EndpointNotAllowed()

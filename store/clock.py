@@ -10,7 +10,10 @@ from datetime import UTC, date, datetime, timedelta
 SECOND = 1_000_000
 """Microseconds in a second."""
 
-HOUR = 60 * 60 * SECOND
+MINUTE = 60 * SECOND
+"""Microseconds in a minute."""
+
+HOUR = 60 * MINUTE
 """Microseconds in an hour; hours of the ledger begin at its multiples."""
 
 DAY = 24 * HOUR

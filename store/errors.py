@@ -4,10 +4,12 @@
       InvalidRequest                400 invalid_request
       Unauthorized                  401 unauthorized           (the management port)
       InvalidToken                  401 invalid_token
-      TokenInactive                 401 token_inactive
-      TokenExpired                  401 token_expired
-      ProjectInactive               403 project_inactive
-      EndpointNotAllowed            403 endpoint_not_allowed
+      TokenRefused                                           (a known token may not make this request)
+        TokenInactive               401 token_inactive
+        TokenExpired                401 token_expired
+        ProjectInactive             403 project_inactive
+        EndpointNotAllowed          403 endpoint_not_allowed
+        RateLimitExceeded           429 rate_limit_exceeded
       DestinationRefused            403 destination_refused
       NotFound                      404 not_found
       MethodNotAllowed              405 method_not_allowed
@@ -15,7 +17,6 @@
       RequestTooLarge               413 request_too_large
       UnsupportedMediaType          415 unsupported_media_type
       ExpectationFailed             417 expectation_failed
-      RateLimitExceeded             429 rate_limit_exceeded
       HeadersTooLarge               431 headers_too_large
       TransferEncodingUnknown       501 transfer_encoding_unknown
       ServiceUnavailable            503 service_unavailable    (the upstream)
@@ -34,7 +35,10 @@ No message may hold a secret: they go to clients and to logs.
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from store.refusals import Refused
 
 type ErrorBody = dict[str, object]
 
@@ -111,7 +115,13 @@ class InvalidToken(GatewayError):
     headers = _BEARER
 
 
-class TokenInactive(GatewayError):
+class TokenRefused(GatewayError):
+    """A known token may not make a request. `refused` says which request, and whose; None where there was none."""
+
+    refused: "Refused | None" = None
+
+
+class TokenInactive(TokenRefused):
     """The token was revoked."""
 
     status = 401
@@ -120,7 +130,7 @@ class TokenInactive(GatewayError):
     headers = _BEARER
 
 
-class TokenExpired(GatewayError):
+class TokenExpired(TokenRefused):
     """The token's time is over."""
 
     status = 401
@@ -129,7 +139,7 @@ class TokenExpired(GatewayError):
     headers = _BEARER
 
 
-class ProjectInactive(GatewayError):
+class ProjectInactive(TokenRefused):
     """The project of the token is switched off."""
 
     status = 403
@@ -137,7 +147,7 @@ class ProjectInactive(GatewayError):
     text = "Project is inactive"
 
 
-class EndpointNotAllowed(GatewayError):
+class EndpointNotAllowed(TokenRefused):
     """The endpoint is one of the provider's that no token may reach."""
 
     status = 403
@@ -209,7 +219,7 @@ class ExpectationFailed(GatewayError):
     text = "Send 'Expect: 100-continue', or no Expect header."
 
 
-class RateLimitExceeded(GatewayError):
+class RateLimitExceeded(TokenRefused):
     """The token has used all of its requests; only a higher limit helps, so SDKs must not retry."""
 
     status = 429

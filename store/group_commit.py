@@ -135,9 +135,14 @@ class GroupCommit[Item, Result, Note]:
             self._waker = loop
             loop.call_later(NOTE_DELAY, self._wake, loop, self._turns)
 
-    def close(self) -> None:
-        """Commit what waits, then end the writer thread. What nobody waits for gets `timeout` seconds, if it fails."""
+    def close(self, last: Sequence[Note] = ()) -> None:
+        """Commit what waits, and some last notes, then end the writer thread.
+
+        Notes get `timeout` seconds, where the store fails.
+        """
         self._hand_over()
+        for note in last:
+            self._notes.leave(note)
         self._queue.put(_Signal.END)
         self._thread.join()
 

@@ -34,7 +34,7 @@ _OPENED = {
     "id": "TEXT",
     "instance_id": "TEXT",
     "started_at": "BIGINT",
-    **dict.fromkeys(("project_id", "token_id", "method", "path", "endpoint", "session_id"), "TEXT"),
+    **dict.fromkeys(("project_id", "token_id", "method", "path", "endpoint", "session_id", "client"), "TEXT"),
 }
 _OPEN = f"INSERT INTO request ({', '.join(_OPENED)})"
 _SETTLED = {
@@ -53,6 +53,9 @@ _SETTLE = (
 )
 _RETURNING = "RETURNING request.id"
 
+_KEEP_UPSTREAM_ID = "INSERT INTO upstream_id (upstream_request_id, request_id)"
+_KEPT_ALREADY = "ON CONFLICT (upstream_request_id, request_id) DO NOTHING"
+
 _UNSETTLED = "settled_at IS NULL"
 _SETTLED_BY_OTHERS = "duration_ms IS NULL"
 
@@ -61,7 +64,7 @@ class Opening(NamedTuple):
     """A request as it is known when it is admitted. The endpoint is its path without ids.
 
     `is_reserved`: the endpoint is one that a token must not reach. `session_id` is the request id of the WebSocket's
-    opening, where the request is a further response over it.
+    opening, where the request is a further response over it. `client` is the address that it came from.
     """
 
     request_id: str
@@ -70,6 +73,7 @@ class Opening(NamedTuple):
     endpoint: str
     is_reserved: bool
     session_id: str | None = None
+    client: str | None = None
 
 
 class Opened(NamedTuple):
@@ -132,7 +136,8 @@ class Ledger:
         values = [
             (
                 *(opened.request_id, instance_id, opened.started_at, opened.project_id, opened.token_id),
-                *(opening.method, storable(masked(opening.path)), storable(opening.endpoint), opening.session_id),
+                *(opening.method, storable(masked(opening.path)), storable(opening.endpoint)),
+                *(opening.session_id, opening.client),
             )
             for opening, opened in rows
         ]
@@ -197,7 +202,14 @@ class Ledger:
         for ended in self._database.tables(["TEXT", *_SETTLED.values()], values):
             sql = f"{_ENDED} ({ended.sql}) {_SETTLE} AND request.{condition} {_RETURNING}"
             written.update(request_id for (request_id,) in self._database.execute(sql, [*ended.parameters, now]))
+        self._keep_upstream_ids([entry.settlement for entry in entries if entry.request_id in written])
         return written
+
+    def _keep_upstream_ids(self, settlements: Sequence[Settlement]) -> None:
+        """Have settled requests found by the upstream's ids too."""
+        ids = [(_text(outcome.upstream_request_id), opened.request_id) for opened, outcome, _ in settlements]
+        for found in self._database.tables(["TEXT", "TEXT"], [pair for pair in ids if pair[0]]):
+            self._database.run(f"{_KEEP_UPSTREAM_ID} {found.sql} {_KEPT_ALREADY}", found.parameters)
 
     def _correct(self, entry: _Entry, now: int) -> list[Addend]:
         """Write over what others have settled, who took this process for dead; return what that adds to the sums."""

@@ -1,4 +1,4 @@
-"""What has been kept for long enough goes: rows of the ledger and hourly sums. Daily sums stay.
+"""Rows of the ledger, refusals and hourly sums go once they have been kept for long enough. Daily sums stay.
 
 Each step is one small transaction, so that no request waits for long.
 """
@@ -16,6 +16,11 @@ PAUSE = 0.05
 """Seconds between two transactions, in which others write."""
 
 _OLD_ROWS = "SELECT id FROM request WHERE started_at < ? AND settled_at IS NOT NULL ORDER BY started_at, id LIMIT ?"
+_OLD_REFUSALS = "SELECT id FROM refusal WHERE started_at < ? ORDER BY started_at, id LIMIT ?"
+_OLD_UPSTREAM_IDS = (
+    "DELETE FROM upstream_id"
+    " WHERE (upstream_request_id, request_id) IN (SELECT upstream_request_id, id FROM request WHERE {old})"
+)
 _OLDEST_HOUR = (
     "SELECT start FROM hourly_usage WHERE start = (SELECT MIN(start) FROM hourly_usage WHERE start < ?)"  # noqa: S608
     f" ORDER BY {', '.join(KEY)}"
@@ -23,23 +28,34 @@ _OLDEST_HOUR = (
 
 
 def clean(database: Database, ledger_days: int, stopped: threading.Event) -> None:
-    """Delete the rows and the hourly sums of days that are over for `ledger_days`, unless it is stopped before.
+    """Delete the rows, refusals and hourly sums of days that are over for `ledger_days`, unless it is stopped before.
 
     Raises StoreUnavailable.
     """
     limit = database.now() // DAY * DAY - ledger_days * DAY
-    for delete in (_delete_rows, _delete_hour):
+    for delete in (_delete_rows, _delete_refusals, _delete_hour):
         while delete(database, limit) and not stopped.wait(PAUSE):
             pass
 
 
 def _delete_rows(database: Database, limit: int) -> int:
+    return _delete_old(database, "request", _OLD_ROWS, limit, before=_OLD_UPSTREAM_IDS)
+
+
+def _delete_refusals(database: Database, limit: int) -> int:
+    return _delete_old(database, "refusal", _OLD_REFUSALS, limit)
+
+
+def _delete_old(database: Database, table: str, select: str, limit: int, *, before: str = "") -> int:
+    """Delete rows that a statement selects, and `before` them what refers to them. Returns how many they were."""
     with database.write():
-        ids = [row_id for (row_id,) in database.execute(_OLD_ROWS, (limit, CHUNK))]
+        ids = [row_id for (row_id,) in database.execute(select, (limit, CHUNK))]
         if ids:
             old = database.among("id", ids)
-            database.lock_rows(Statement(f"SELECT id FROM request WHERE {old.sql} ORDER BY id", old.parameters))  # noqa: S608
-            database.run(f"DELETE FROM request WHERE {old.sql}", old.parameters)  # noqa: S608 - no data
+            database.lock_rows(Statement(f"SELECT id FROM {table} WHERE {old.sql} ORDER BY id", old.parameters))  # noqa: S608
+            if before:
+                database.run(before.format(old=old.sql), old.parameters)
+            database.run(f"DELETE FROM {table} WHERE {old.sql}", old.parameters)  # noqa: S608 - no data
         return len(ids)
 
 

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import SplitResult, urlsplit
@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from store import env_file, setting_names
+from store.client_address import Network, parse_networks
 from store.crypto import KeyRing
 from store.database import urls
 from store.errors import StartupError
@@ -165,6 +166,11 @@ def _database_url(value: str) -> str:
     return value and urls.check(value)
 
 
+def _trusted_proxies(value: str) -> str:
+    parse_networks(value)
+    return value
+
+
 def bearer_text(value: SecretStr) -> SecretStr:
     """Return a management token as it is. Raises ValueError for one that no header takes, or that can be guessed."""
     text = value.get_secret_value()
@@ -185,6 +191,11 @@ class Settings(BaseSettings):
     proxy_listen: Annotated[str, _checked(Listen)] = Field(default="127.0.0.1:8080", description="The proxy's port.")
     manage_listen: Annotated[str, _checked(Listen)] = Field(
         default="127.0.0.1:8081", description="The management API's port."
+    )
+    trusted_proxies: Annotated[str, AfterValidator(_trusted_proxies)] = Field(
+        default="",
+        description="Addresses and networks (`10.0.0.0/8`), separated by commas, whose `X-Forwarded-For` tells the "
+        "client's address; default: none.",
     )
     workers: Annotated[int, _whole(1, 256)] | None = Field(
         default=None, description="Processes of the proxy, under `./run.sh`; default: one for each core."
@@ -291,6 +302,11 @@ class Settings(BaseSettings):
     def manage(self) -> Listen:
         """MANAGE_LISTEN, taken apart."""
         return Listen.parse(self.manage_listen)
+
+    @property
+    def trusted_networks(self) -> Sequence[Network]:
+        """TRUSTED_PROXIES, taken apart."""
+        return parse_networks(self.trusted_proxies)
 
     @property
     def web(self) -> Listen:

@@ -23,11 +23,11 @@ _LONG_NAME = 100
 
 
 def write(flow: http.HTTPFlow) -> None:
-    """Write what is known of an admitted request by now; what an operator has added stays, after it."""
-    admitted = annotations.read(flow)
-    if admitted.token_id is None:
+    """Write what is known of a known token's request by now; what an operator has added stays, after it."""
+    holder = annotations.read(flow)
+    if holder is None:
         return
-    project, token = f"project={_word(admitted.project_name or '')}", f"token={admitted.token_id}"
+    project, token = f"project={_word(holder.project_name)}", f"token={holder.token_id}"
     ours = " ".join([project, *_spent(flow), *_cut(flow), token])  # the column shows the start
     theirs = flow.comment.removeprefix(flow.metadata.get(_OURS, "")).removeprefix(_SEPARATOR)
     flow.comment = f"{ours}{_SEPARATOR}{theirs}" if theirs else ours

@@ -1,12 +1,17 @@
+from mitmproxy.test import tflow
 from support.flows import TOKEN_ID, admitted_flow
 
 from addon import annotations
+from store.holder import Holder
 
 
-def test_what_is_noted_is_read_back_and_holds_no_secret() -> None:
-    flow = admitted_flow(project="Search")
-    assert annotations.read(flow) == (TOKEN_ID, "1", "Search")
-    assert "sk-never-shown" not in repr(flow.get_state())
+def test_what_is_noted_is_read_back() -> None:
+    assert annotations.read(admitted_flow(project="Search")) == Holder(TOKEN_ID, None, "1", "Search")
+    assert annotations.read(admitted_flow(token_name="Ann's").copy()) == Holder(TOKEN_ID, "Ann's", "1", "Search")
+
+
+def test_of_a_flow_without_notes_the_holder_is_not_known() -> None:
+    assert annotations.read(tflow.tflow()) is None
 
 
 def test_a_truncated_request_stays_one_in_a_copy_of_its_flow() -> None:

@@ -24,6 +24,7 @@ from store.errors import (
     TokenExpired,
     TokenInactive,
 )
+from store.holder import Holder
 from store.ledger import Outcome, Settlement
 from store.projects import Projects
 from store.settings import Settings
@@ -58,7 +59,7 @@ def test_an_admitted_request_is_counted_and_gets_its_projects_key(store: Store, 
     (admitted,) = admit(admission, token.value)
     project = Projects(store).get(token.project_id)
     assert isinstance(admitted, Admitted)
-    assert (admitted.project_name, admitted.api_key) == (project.name, API_KEY)
+    assert (admitted.holder, admitted.api_key) == (Holder(token.id, None, project.id, project.name), API_KEY)
     assert (admitted.opened.token_id, admitted.opened.project_id) == (token.id, project.id)
     after = Tokens(store).get(token.id)
     assert after.last_used_at == admitted.opened.started_at
@@ -282,11 +283,11 @@ def test_a_paid_request_is_checked_again_and_not_counted(
 ) -> None:
     token = make_token(store, max_requests=1)
     admit(admission, token.value)
-    asyncio.run(admission.check_again(token.id))
+    asyncio.run(admission.check_again(token.id, opening()))
     assert count_of(store, token) == len(rows(store, "request")) == 1
     spoil(store, token)
     with pytest.raises(refusal):
-        asyncio.run(admission.check_again(token.id))
+        asyncio.run(admission.check_again(token.id, opening()))
 
 
 def test_a_paid_request_in_a_batch_changes_nothing_for_the_others(store: Store, admission: Admission) -> None:
@@ -295,10 +296,10 @@ def test_a_paid_request_in_a_batch_changes_nothing_for_the_others(store: Store, 
     async def all_at_once() -> Sequence[object]:
         return await asyncio.gather(
             admission.admit(token.value, opening()),
-            admission.check_again(token.id),
+            admission.check_again(token.id, opening()),
             admission.admit(token.value, opening()),
             admission.admit(token.value, opening()),
-            admission.check_again(token.id),
+            admission.check_again(token.id, opening()),
             return_exceptions=True,
         )
 

@@ -6,8 +6,7 @@ from mitmproxy import http
 from mitmproxy.test import tflow
 
 from addon import annotations
-from store.admission import Admitted
-from store.ledger import Opened
+from store.holder import Holder
 from support.requests import make_request, make_response
 
 JSON = ("Content-Type", "application/json")
@@ -16,12 +15,17 @@ TOKEN_ID = "8f14e45f-ceea-4672-9c6d-4cf0d7a1b5e1"
 
 
 def admitted_flow(
-    body: object = None, *, path: str = "/v1/chat/completions", project: str = "Search", token_id: str = TOKEN_ID
+    body: object = None,
+    *,
+    path: str = "/v1/chat/completions",
+    project: str = "Search",
+    token_id: str = TOKEN_ID,
+    token_name: str | None = None,
 ) -> http.HTTPFlow:
     """Return a flow that was admitted, with a request of JSON."""
     flow = tflow.tflow(req=make_request(JSON, path=path, method="POST"))
     flow.request.raw_content = json.dumps(body).encode()
-    annotations.write(flow, Admitted(Opened("0", 0, "1", token_id, path), project, "sk-never-shown"))
+    annotations.write(flow, Holder(token_id, token_name, "1", project))
     return flow
 
 

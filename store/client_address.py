@@ -1,0 +1,69 @@
+"""The address of a client: the peer's, or where that is a proxy of the operator's, the one that it tells.
+
+Both ports ask here, so that a log line and a row of the ledger name the same client.
+"""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+type Address = IPv4Address | IPv6Address
+type Network = IPv4Network | IPv6Network
+
+_MAPPED = ip_network("::ffff:0:0/96")
+
+
+def parse_networks(text: str) -> Sequence[Network]:
+    """Read addresses and networks (CIDR), separated by commas. Raises ValueError, whose text quotes nothing."""
+    try:
+        return tuple(_network(part.strip()) for part in text.split(",")) if text.strip() else ()
+    except ValueError:
+        raise ValueError(
+            "must be addresses and networks such as 10.1.2.3 or 10.0.0.0/8, separated by commas; "
+            "the bits behind a network's prefix must be 0"
+        ) from None
+
+
+def client_address(peer: str, forwarded: str | None, trusted: Sequence[Network]) -> str:
+    """Return the client's address, IPv4 where it is mapped into IPv6.
+
+    `peer` is the other end of the connection, `forwarded` the value of `X-Forwarded-For`: each proxy adds whom it was
+    asked by at its end. So it is read from there, for as long as who says so is in `trusted`.
+    """
+    if not (forwarded and trusted) and ":" not in peer:
+        return peer  # as almost always: parsing would take ten times as long
+    address = _parsed(peer)
+    if address is None:
+        return peer
+    for told in reversed(forwarded.split(",")) if forwarded else ():
+        before = _parsed(_without_port(told.strip()))
+        if before is None or not _is_in(address, trusted):
+            break
+        address = before
+    return str(address)
+
+
+def _network(text: str) -> Network:
+    network = ip_network(text)
+    if isinstance(network, IPv6Network) and isinstance(_MAPPED, IPv6Network) and network.subnet_of(_MAPPED):
+        return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - _MAPPED.prefixlen))
+    return network
+
+
+def _parsed(text: str) -> Address | None:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+
+
+def _is_in(address: Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks)
+
+
+def _without_port(text: str) -> str:
+    """Take off a port, which some proxies add: `192.0.2.1:443`, `[2001:db8::1]:443`."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    host, colon, _ = text.partition(":")
+    return host if colon and "." in host else text
