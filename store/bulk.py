@@ -7,7 +7,7 @@ import functools
 import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from store import locks
@@ -24,6 +24,9 @@ PAUSE = 0.005
 
 MOST_FAULTS = 2
 """Batches in a row that may fail before the rest is given up: one may only meet a row that somebody else holds."""
+
+type Change = Callable[[Statement], int]
+"""Changes the tokens for which a condition holds, and returns how many it changed; inside a writing transaction."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -42,11 +45,11 @@ def token_ids(database: Database, project_id: str) -> list[str]:
         return [token_id for (token_id,) in database.execute(select, [storable(project_id)])]
 
 
-def change_tokens(database: Database, change: str, ids: Sequence[str]) -> Changed:
-    """Run a statement that lacks its last condition, that on the ids of tokens.
+def change_tokens(database: Database, change: Change, ids: Sequence[str]) -> Changed:
+    """Run a change for tokens, up to BATCH of them in a transaction, in which they are locked.
 
-    Up to BATCH of them are changed together. Where a batch fails the next one is tried. Raises StoreUnavailable where
-    all that was tried has failed and nothing was changed, OutcomeUnknown where something may have been.
+    Where a batch fails the next one is tried. Raises StoreUnavailable where all that was tried has failed and nothing
+    was changed, OutcomeUnknown where something may have been.
     """
     changed = confirmed = in_a_row = 0
     faults: list[StoreUnavailable] = []
@@ -70,7 +73,6 @@ def change_tokens(database: Database, change: str, ids: Sequence[str]) -> Change
     return Changed(changed, failed)
 
 
-def _change(database: Database, change: str, ids: Sequence[str]) -> int:
-    among = database.among("id", ids)
+def _change(database: Database, change: Change, ids: Sequence[str]) -> int:
     database.read_locked([locks.tokens(database, ids)], Statement("SELECT 1"))
-    return database.update(f"{change} {among.sql}", among.parameters)
+    return change(database.among("id", ids))

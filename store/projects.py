@@ -5,8 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self, TypedDict
 
-from store import bulk
+from store import bulk, names
 from store.bootstrap import Store
+from store.database import Statement
 from store.errors import InvalidRequest, NotFound, OutcomeUnknown
 from store.locks import lock_project
 from store.models import FormerProject, Price, Project
@@ -94,12 +95,12 @@ class Projects:
         return self.get(project_id)
 
     def delete(self, project_id: str) -> None:
-        """Remove a project, its tokens and its own prices; its name is kept for reports.
+        """Remove a project, its tokens and its own prices; names are kept for reports.
 
         Of many tokens most go before the project does. Raises NotFound, OutcomeUnknown where only some could go.
         """
         ids = bulk.token_ids(self._database, project_id)
-        if bulk.change_tokens(self._database, "DELETE FROM token WHERE", ids[bulk.BATCH :]).failed:
+        if bulk.change_tokens(self._database, self._delete_tokens, ids[bulk.BATCH :]).failed:
             raise OutcomeUnknown
         self._delete(project_id)
 
@@ -115,9 +116,14 @@ class Projects:
         if changed:
             Project.update(**changed, updated_at=self._database.now()).where(Project.id == project_id).execute()
 
+    def _delete_tokens(self, which: Statement) -> int:
+        names.keep_of_tokens(self._database, which)
+        return self._database.update(f"DELETE FROM token WHERE {which.sql}", which.parameters)  # noqa: S608 - no data
+
     @transaction
     def _delete(self, project_id: str) -> None:
         project = lock_project(self._database, project_id, with_tokens=True)
+        self._delete_tokens(Statement("project_id = ?", [project_id]))
         Project.delete().where(Project.id == project_id).execute()
         Price.delete().where(Price.project_id == project_id).execute()
         FormerProject.create(id=project_id, name=project.name)

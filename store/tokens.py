@@ -14,6 +14,7 @@ from typing import TypedDict
 from store import bulk, clock, locks
 from store.bootstrap import Store
 from store.crypto import DecryptionError
+from store.database import Statement
 from store.errors import InvalidRequest, NotFound, ProjectInactive
 from store.locks import lock_project
 from store.models import Project, Token
@@ -25,8 +26,6 @@ UNREADABLE = str(uuid.UUID(int=0))
 """Stands for a value that cannot be decrypted: the form of a token, and no token (the nil UUID of RFC 9562)."""
 
 _LOG = logging.getLogger(__name__)
-
-_REVOKE = "UPDATE token SET is_active = FALSE WHERE is_active AND id IN"
 
 _CANONICAL_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -174,10 +173,14 @@ class Tokens:
             if not Project.select().where(Project.id == project_id).exists():
                 raise NotFound("There is no such project.")
         ids = bulk.token_ids(self._database, project_id)
-        revoked, failed = bulk.change_tokens(
-            self._database, "UPDATE token SET is_active = FALSE WHERE is_active AND", ids
-        )
+        revoked, failed = bulk.change_tokens(self._database, self._revoke, ids)
         return RevokedTokens(revoked, len(ids) - revoked - failed, failed)
+
+    def _revoke(self, which: Statement) -> int:
+        return self._database.update(
+            f"UPDATE token SET is_active = FALSE WHERE is_active AND {which.sql}",  # noqa: S608 - no data
+            which.parameters,
+        )
 
     @transaction
     def _write(self, token_id: str, changes: TokenChanges, check: Callable[[TokenRecord], None] | None) -> str:

@@ -5,9 +5,10 @@ the requests of a report are all that were admitted.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from store import names
 from store.bootstrap import Store
 from store.coverage import FROM_DAYS, FROM_HOURS, Stretch, Table, cover
 from store.database import Row
@@ -23,7 +24,8 @@ MAX_GROUPS = 50_000
 class UsageGroup:
     """What the requests of one group add up to. Of the others only what the report is grouped by is not None.
 
-    `day` and `hour` are their beginnings. A token is shown with its project. `model` is None where none is known.
+    `day` and `hour` are their beginnings. A token is shown with its project. `model` and the names are None where none
+    is known; what was deleted has its last name.
     """
 
     sums: UsageSums
@@ -32,6 +34,7 @@ class UsageGroup:
     project_id: str | None = None
     project_name: str | None = None
     token_id: str | None = None
+    token_name: str | None = None
     model: str | None = None
     endpoint: str | None = None
 
@@ -60,37 +63,33 @@ class UsageReports:
 
         Grouped by hours, it shows the hours that are kept, and no others.
         """
-        about, rows, names = self._read(by, about)
-        groups = _merged(rows, len(keys(by)))
-        if len(groups) > MAX_GROUPS:
-            raise InvalidRequest(f"The report has more than {MAX_GROUPS} groups: group by less, or for a shorter time.")
+        with self._database.snapshot():
+            about, rows = self._read(by, about)
+            merged = _merged(rows, len(keys(by)))
+            if len(merged) > MAX_GROUPS:
+                raise InvalidRequest(
+                    f"The report has more than {MAX_GROUPS} groups: group by less, or for a shorter time."
+                )
+            groups = self._named([_group(by, key, sums) for key, sums in merged.items()])
         return UsageReport(
             start=about.start,
             end=about.end,
-            totals=UsageSums.total(groups.values()),
-            groups=sorted((_group(by, key, sums, names) for key, sums in groups.items()), key=_order),
+            totals=UsageSums.total(merged.values()),
+            groups=sorted(groups, key=_order),
         )
 
     def totals(self, about: UsageFilter) -> UsageSums:
         """Add up everything that a filter leaves."""
         return self.report((), about).totals
 
-    def project_names(self) -> dict[str, str]:
-        """Return the names of all projects by their ids, also of those that were deleted."""
-        with self._database.read():
-            return self._project_names()
-
-    def _read(
-        self, by: Sequence[Dimension], about: UsageFilter
-    ) -> tuple[UsageFilter, Sequence[Row], Mapping[str, str]]:
-        """Return the filter with the time that is really added up, the groups of each part, and projects' names."""
+    def _read(self, by: Sequence[Dimension], about: UsageFilter) -> tuple[UsageFilter, Sequence[Row]]:
+        """Return the filter with the time that is really added up, and the groups of each part."""
         tables = FROM_HOURS if Dimension.HOUR in by else FROM_DAYS
-        with self._database.snapshot():
-            stretches = list(cover(about.start or 0, END if about.end is None else about.end, tables, self._is_kept))
-            about = _widened(about, stretches)
-            sql, parameters = statement(by, about, stretches)
-            limit = MAX_GROUPS * (len(stretches) + 1) + 1
-            return about, self._database.execute(sql, [*parameters, limit]), self._project_names()
+        stretches = list(cover(about.start or 0, END if about.end is None else about.end, tables, self._is_kept))
+        about = _widened(about, stretches)
+        sql, parameters = statement(by, about, stretches)
+        limit = MAX_GROUPS * (len(stretches) + 1) + 1
+        return about, self._database.execute(sql, [*parameters, limit])
 
     def _is_kept(self, whole: Stretch, finer: Table) -> bool:
         """Tell whether the finer table still has every settled request that the sums of a day or an hour count."""
@@ -102,9 +101,17 @@ class UsageReports:
         )
         return int(summed or 0) == int(kept or 0)
 
-    def _project_names(self) -> dict[str, str]:
-        rows = self._database.execute("SELECT id, name FROM project UNION ALL SELECT id, name FROM former_project", ())
-        return dict(rows)
+    def _named(self, groups: Sequence[UsageGroup]) -> Iterator[UsageGroup]:
+        projects = names.of_projects(self._database, {group.project_id for group in groups if group.project_id})
+        tokens = names.of_tokens(self._database, {group.token_id for group in groups if group.token_id})
+        return (
+            dataclasses.replace(
+                group,
+                project_name=projects.get(group.project_id or ""),
+                token_name=tokens.get(group.token_id or ""),
+            )
+            for group in groups
+        )
 
 
 def _widened(about: UsageFilter, stretches: Sequence[Stretch]) -> UsageFilter:
@@ -125,14 +132,13 @@ def _merged(rows: Sequence[Row], key_length: int) -> dict[Row, UsageSums]:
     return merged
 
 
-def _group(by: Sequence[Dimension], key: Row, sums: UsageSums, names: Mapping[str, str]) -> UsageGroup:
+def _group(by: Sequence[Dimension], key: Row, sums: UsageSums) -> UsageGroup:
     fields = dict(zip(keys(by), key, strict=True))
     return UsageGroup(
         sums=sums,
         day=fields.get("day"),
         hour=fields.get("hour"),
         project_id=fields.get("project_id"),
-        project_name=names.get(fields.get("project_id", "")),
         token_id=fields.get("token_id"),
         model=fields.get("model") or None,
         endpoint=fields.get("endpoint"),

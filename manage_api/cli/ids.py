@@ -6,6 +6,7 @@ from dataclasses import replace
 import click
 
 from manage_api.cli import table
+from store import names
 from store.bootstrap import Store
 from store.errors import NotFound
 from store.request_list import RequestFilter
@@ -30,20 +31,22 @@ def known[Filter: (UsageFilter, RequestFilter)](store: Store, about: Filter) -> 
 
 
 def _project(store: Store, text: str) -> str:
-    reports = UsageReports(store)
-    names = reports.project_names()
+    with store.database.read():
+        projects = names.of_projects(store.database)
     try:
         project_id = str(uuid.UUID(text))
     except ValueError:
         project_id = None
-    if project_id in names or (project_id and reports.totals(UsageFilter(project_id=project_id)).requests):
+    if project_id in projects or (
+        project_id and UsageReports(store).totals(UsageFilter(project_id=project_id)).requests
+    ):
         return project_id
-    raise click.BadParameter(f"no project has this id. {_listed(names)}", param_hint="'--project'")
+    raise click.BadParameter(f"no project has this id. {_listed(projects)}", param_hint="'--project'")
 
 
-def _listed(names: dict[str, str]) -> str:
+def _listed(projects: dict[str, str]) -> str:
     """List projects, ordered by name."""
-    rows = [{"id": each, "name": name} for each, name in sorted(names.items(), key=lambda item: item[::-1])]
+    rows = [{"id": each, "name": name} for each, name in sorted(projects.items(), key=lambda item: item[::-1])]
     if not rows:
         return "There is none yet."
     more = f"and {len(rows) - _SHOWN:,} more\n" if len(rows) > _SHOWN else ""

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support.ledger import NOON, PROJECT_ID, forget, open_request, settle_request, sums_of
-from support.stores import API_KEY, make_settings, opened
+from support.ledger import NOON, PROJECT_ID, TOKEN_ID, forget, open_request, settle_request, sums_of
+from support.stores import API_KEY, make_settings, make_token, opened, set_columns
 
 from store import usage_report
 from store.bootstrap import Store
@@ -236,6 +236,26 @@ def test_groups_of_projects_and_tokens_are_named(store: Store) -> None:
         names = {group.project_id: group.project_name for group in groups}
         assert names == {kept.id: "Kept", gone.id: "Gone", PROJECT_ID: None}
     assert UsageReports(store).report([Dimension.MODEL], UsageFilter()).groups[0].project_name is None
+
+
+def test_tokens_are_named_where_they_are_shown(store: Store) -> None:
+    kept, gone, nameless = (make_token(store) for _ in range(3))
+    for token, name in ((kept, "Kept"), (gone, "Gone"), (nameless, None)):
+        set_columns(store, "token", token.id, token_name=name)
+        settle_request(store, project_id=token.project_id, token_id=token.id)
+    settle_request(store)
+    Projects(store).delete(gone.project_id)
+    groups = UsageReports(store).report([Dimension.TOKEN, Dimension.DAY], UsageFilter()).groups
+    names = {group.token_id: (group.token_name, group.project_name) for group in groups}
+    assert names == {
+        kept.id: ("Kept", "Tests"),
+        gone.id: ("Gone", "Tests"),
+        nameless.id: (None, "Tests"),
+        TOKEN_ID: (None, None),
+    }
+    assert {group.token_name for group in UsageReports(store).report([Dimension.PROJECT], UsageFilter()).groups} == {
+        None
+    }
 
 
 def test_groups_are_ordered_by_time_and_cost(store: Store) -> None:
