@@ -24,6 +24,7 @@ def token(record: TokenRecord) -> JSONObject:
     """Return the schema `Token`, with the token itself in it."""
     return {
         "id": record.id,
+        "name": record.name,
         "token": record.value,
         "project_id": record.project_id,
         "expires_at": to_rfc3339(record.expires_at),

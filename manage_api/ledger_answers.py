@@ -16,7 +16,7 @@ _GROUP_FIELDS: Mapping[Dimension, Sequence[str]] = {
     Dimension.DAY: ["day"],
     Dimension.HOUR: ["hour"],
     Dimension.PROJECT: ["project_id", "project_name"],
-    Dimension.TOKEN: ["project_id", "project_name", "token_id"],
+    Dimension.TOKEN: ["project_id", "project_name", "token_id", "token_name"],
     Dimension.MODEL: ["model"],
     Dimension.ENDPOINT: ["endpoint"],
 }
@@ -60,6 +60,7 @@ def usage_group(group: UsageGroup, by: Sequence[Dimension]) -> JSONObject:
         "project_id": group.project_id,
         "project_name": group.project_name,
         "token_id": group.token_id,
+        "token_name": group.token_name,
         "model": group.model,
         "endpoint": group.endpoint,
     }

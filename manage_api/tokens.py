@@ -37,6 +37,7 @@ def blueprint(store: Store) -> flask.Blueprint:
             body.get("expires_in_days", DEFAULT_EXPIRES_IN_DAYS),
             body.get("max_requests", 0),
             expires_at=_moment(body["expires_at"]) if "expires_at" in body else None,
+            name=body.get("name"),
         )
         return answers.token(record), 201
 
@@ -66,6 +67,8 @@ def blueprint(store: Store) -> flask.Blueprint:
 
 def _changes(body: Mapping[str, Any]) -> TokenChanges:
     changes: TokenChanges = {}
+    if "name" in body:
+        changes["name"] = body["name"]
     if "is_active" in body:
         changes["is_active"] = body["is_active"]
     if "max_requests" in body:

@@ -30,9 +30,13 @@ _LOG = logging.getLogger(__name__)
 _CANONICAL_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
 
-_SECRET = re.compile(
-    r"[0-9a-f]{8}-?[0-9a-f]{4}-?4[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12}|sk-[\w-]{8,}", re.IGNORECASE
-)
+_VALUE_FORM = "[0-9a-f]{8}-?[0-9a-f]{4}-?4[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12}"
+_KEY_FORM = r"sk-[\w-]{8,}"
+
+_SECRET = re.compile(f"{_VALUE_FORM}|{_KEY_FORM}", re.IGNORECASE)
+
+_SECRET_IN_NAME = re.compile(f"{_VALUE_FORM}|(?<![a-z0-9]){_KEY_FORM}", re.IGNORECASE)
+"""Where people choose words, a key begins one: "helpdesk-assistant" holds none."""
 
 
 def masked(text: str) -> str:
@@ -50,6 +54,7 @@ class TokenRecord:
     """A token as the management API shows it, with its value, or UNREADABLE. Times are microseconds."""
 
     id: str
+    name: str | None
     value: str
     project_id: str
     expires_at: int
@@ -69,6 +74,7 @@ class TokenChanges(TypedDict, total=False):
     A token ends at `expires_at` (microseconds), or `expires_in_days` from now, where 0 is never: one of them at most.
     """
 
+    name: str | None
     is_active: bool
     max_requests: int
     expires_at: int
@@ -104,17 +110,20 @@ class Tokens:
         max_requests: int = 0,
         *,
         expires_at: int | None = None,
+        name: str | None = None,
     ) -> TokenRecord:
         """Add an active token. 0 days: it never expires; 0 requests: it is not limited.
 
         A time, in microseconds, takes the place of the days. Raises InvalidRequest for one that is over already or
-        beyond the year 9999, NotFound for an unknown project, ProjectInactive.
+        beyond the year 9999, and for a name that holds a secret, NotFound for an unknown project, ProjectInactive.
         """
+        _refuse_secret(name)
         token_id, value, now = str(uuid.uuid4()), str(uuid.uuid4()), self._database.now()
         if not lock_project(self._database, project_id).is_active:
             raise ProjectInactive(description="Switch the project on before you make tokens for it.")
         row = Token.create(
             id=token_id,
+            name=name,
             project=project_id,
             lookup=self._vault.lookup(value),
             sealed_value=self._vault.seal_token(token_id, value),
@@ -154,8 +163,9 @@ class Tokens:
 
         It never writes a count, so that no request that was counted meanwhile is forgotten. `check` gets the token as
         it is before the change, in the same transaction; what it raises ends the change. Raises NotFound, and
-        InvalidRequest for days that reach beyond the year 9999.
+        InvalidRequest for days that reach beyond the year 9999, and for a name that holds a secret.
         """
+        _refuse_secret(changes.get("name"))
         if not changes and not check:
             return self.get(token_id)
         return self.get(self._write(token_id, changes, check))
@@ -216,6 +226,7 @@ class Tokens:
             value = UNREADABLE
         return TokenRecord(
             id=row.id,
+            name=row.name,
             value=value,
             project_id=row.project_id,
             expires_at=row.expires_at,
@@ -224,6 +235,15 @@ class Tokens:
             max_requests=row.max_requests,
             created_at=row.created_at,
             last_used_at=row.last_used_at,
+        )
+
+
+def _refuse_secret(name: str | None) -> None:
+    """Raise InvalidRequest for a name in which something has the form of a token or a key."""
+    if name and _SECRET_IN_NAME.search(name):
+        raise InvalidRequest(
+            "The field 'name' has something in it with the form of a token or a key: a UUID, or sk- with more behind. "
+            "A name is shown in reports, logs and mitmweb: choose one without."
         )
 
 

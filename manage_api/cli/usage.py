@@ -18,7 +18,7 @@ _KEYS: Mapping[Dimension, Sequence[str]] = {
     Dimension.DAY: ["day"],
     Dimension.HOUR: ["hour"],
     Dimension.PROJECT: ["project"],
-    Dimension.TOKEN: ["project", "token"],
+    Dimension.TOKEN: ["project", "token", "token_name"],
     Dimension.MODEL: ["model"],
     Dimension.ENDPOINT: ["endpoint"],
 }
@@ -50,13 +50,15 @@ def read(store: Store, by: Sequence[Dimension], about: UsageFilter, form: str) -
 
 
 def _as_table(report: UsageReport, by: Sequence[Dimension]) -> str:
-    """Write a table for people, with the totals below; sums that are 0 throughout are left out."""
+    """Write a table for people, with the totals below; names where no token has one, and sums of 0, are left out."""
     totals = _sums(report.totals)
-    keys = list(dict.fromkeys(key for dimension in by for key in _KEYS[dimension]))
+    has_names = any(group.token_name for group in report.groups)
+    keys = dict.fromkeys(key for dimension in by for key in _KEYS[dimension] if key != "token_name" or has_names)
+    titles = {key: key.replace("_", " ") for key in keys}
     sums = {name: title for name, title in _SUMS.items() if name in _ALWAYS or totals[name]}
     rows = [_row(group, by) for group in report.groups] if by else []
-    total = {**dict.fromkeys(keys, ""), **dict.fromkeys(keys[:1], "total"), **totals}
-    return table.write({**{key: key for key in keys}, **sums}, [*rows, total])
+    total = {**dict.fromkeys(keys, ""), **dict.fromkeys(list(keys)[:1], "total"), **totals}
+    return table.write({**titles, **sums}, [*rows, total])
 
 
 def _row(group: UsageGroup, by: Sequence[Dimension]) -> JSONObject:

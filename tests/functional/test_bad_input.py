@@ -147,6 +147,10 @@ NO_OBJECT = ("null", "true", "1", "1e400", '"text"', "[]", '[{"name": "n", "api_
 
 INVISIBLE = ("", " ", "\t\r\n", "\u00a0", "\u2003\u3000", "\u200b", "\u200d\ufeff\u2060", "\u00ad", "\u3164", "\x1f")
 BAD_NAMES = (*INVISIBLE, "\0", "a\0b", "a\0", "n" * 256, "\U0001f600" * 256)
+BAD_NAMES_OF_TOKENS = (
+    *(*INVISIBLE, "\0", "a\0b", "n" * 101, "\U0001f600" * 101, "a\n", "a\r\nb", "a\tb", "\x1b[2Ja", "a\x7f", "a\x85"),
+    *("a\u2028", "\u202ea", VALUE, f"Ann {VALUE}", f"Ann {SECRET}"),
+)
 BAD_KEYS = (
     *("", " ", "a b", "k\n", "k\r\nX-Evil: 1", "\rk", "k\t", "k\0", "k\x7f", "\u00e9", "k\u2028", "k\u200b", "\uff4b"),
     "k" * 4097,
@@ -206,6 +210,12 @@ def test_bad_fields(target: Target, field: str) -> None:
 def test_unknown_fields(target: Target, line: str) -> None:
     for field in UNKNOWN_FIELDS:
         target.check_refused(json_request(line, f"{GOOD[line][:-1]}, {json.dumps(field)}: 1}}"), 400, "invalid_request")
+
+
+def test_bad_names_of_tokens(target: Target) -> None:
+    for line in (TOKENS, TOKEN):
+        for value in (*map(json.dumps, BAD_NAMES_OF_TOKENS), *(each for each in NO_TEXT if each != "null")):
+            target.check_refused(json_request(line, f'{GOOD[line][:-1]}, "name": {value}}}'), 400, "invalid_request")
 
 
 def test_read_only_fields_with_another_value(target: Target) -> None:

@@ -314,7 +314,8 @@ def test_a_mistyped_field_makes_nothing(client: FlaskClient, project_id: str, pa
 def test_unknown_and_bad_fields_are_told_together(client: FlaskClient) -> None:
     body = {"project_id": 1, "max_requests": "7", "tokens": 1}
     assert refused(client, json.dumps(body).encode(), "/manage/tokens") == (
-        "The body has an unknown field: 'tokens'; known fields: project_id, expires_in_days, expires_at, max_requests. "
+        "The body has an unknown field: 'tokens'; known fields: "
+        "project_id, name, expires_in_days, expires_at, max_requests. "
         "The field 'project_id' must be a string, not an integer. "
         "The field 'max_requests' must be an integer, not a string."
     )

@@ -26,6 +26,7 @@ def test_create_with_defaults(client: FlaskClient, project_id: str) -> None:
     assert token is not None
     assert list(token) == [
         "id",
+        "name",
         "token",
         "project_id",
         "expires_at",
@@ -42,6 +43,69 @@ def test_create_with_defaults(client: FlaskClient, project_id: str) -> None:
     assert token["last_used_at"] is None
     lifetime = datetime.fromisoformat(token["expires_at"]) - datetime.fromisoformat(token["created_at"])
     assert lifetime == timedelta(days=30)
+
+
+def test_a_token_has_a_name(client: FlaskClient, project_id: str) -> None:
+    token = client.post(
+        "/manage/tokens", json={"project_id": project_id, "name": "Ann\u2019s \U0001f469\u200d\U0001f4bb"}
+    ).json
+    assert token is not None
+    assert token["name"] == "Ann\u2019s \U0001f469\u200d\U0001f4bb"
+    path = f"/manage/tokens/{token['id']}"
+    assert without_usage(client.get(path).json) == token
+    assert client.get("/manage/tokens").json == [token]
+    assert client.patch(path, json={"name": "Ben"}).json == {**token, "name": "Ben"}
+    assert client.patch(path, json={"max_requests": 0}).get_json()["name"] == "Ben"
+    assert client.patch(path, json={"name": None}).json == {**token, "name": None}
+    assert without_usage(client.get(path).json) == {**token, "name": None}
+
+
+@pytest.mark.parametrize("name", [None, "n", "n" * 100, " a ", "\U0001f469" * 100, "helpdesk-assistant", "<b>&\"'=1+1"])
+def test_names_that_are_taken(client: FlaskClient, project_id: str, name: str | None) -> None:
+    for _ in range(2):
+        answer = client.post("/manage/tokens", json={"project_id": project_id, "name": name})
+        assert (answer.status_code, answer.get_json()["name"]) == (201, name)
+
+
+WORDS = "must have a visible character, and no control characters or line ends"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "must not be empty"),
+        ("n" * 101, "must have at most 100 characters"),
+        (1, "must be a string or null, not an integer"),
+        (["n"], "must be a string or null, not an array"),
+        *((name, WORDS) for name in (" ", "\u00a0\u2003", "\u200b", "a\0", "a\nb", "a\n", "\ra", "a\tb", "a\x1b[2J")),
+        *((name, WORDS) for name in ("a\x7f", "a\x85", "a\u2028b", "a\u2029", "\u202ea", "a\u2066b")),
+        ("Ann sk-0123456789abc", None),
+        ("for 8f14e45f-ceea-4672-9c6d-4cf0d7a1b5e1", None),
+    ],
+)
+def test_names_that_are_refused(
+    client: FlaskClient, token: dict[str, object], name: object, message: str | None
+) -> None:
+    expected = (
+        f"The field 'name' {message}."
+        if message
+        else (
+            "The field 'name' has something in it with the form of a token or a key: a UUID, or sk- with more behind. "
+            "A name is shown in reports, logs and mitmweb: choose one without."
+        )
+    )
+    for answer in (
+        client.post("/manage/tokens", json={"project_id": token["project_id"], "name": name}),
+        client.patch(f"/manage/tokens/{token['id']}", json={"name": name, "max_requests": 5}),
+    ):
+        assert (answer.status_code, answer.get_json()["message"]) == (400, expected)
+    assert client.get("/manage/tokens").json == [token]
+
+
+def test_a_name_that_is_no_text_in_unicode_is_refused(client: FlaskClient, token: dict[str, object]) -> None:
+    for body in (b'{"name": "a\\ud800"}', b'{"name": "\xff"}'):
+        answer = client.patch(f"/manage/tokens/{token['id']}", data=body, content_type="application/json")
+        assert (answer.status_code, answer.get_json()["message"]) == (400, "The body is not valid JSON in UTF-8.")
 
 
 def test_create_with_limits(client: FlaskClient, project_id: str) -> None:

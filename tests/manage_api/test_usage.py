@@ -56,12 +56,14 @@ def test_nothing(client: FlaskClient) -> None:
 def test_groups(client: FlaskClient, used: dict[str, str]) -> None:
     body = report(client, "?groupBy=token,model,day")
     assert body["group_by"] == ["token", "model", "day"]
-    assert list(body["groups"][0]) == ["project_id", "project_name", "token_id", "model", "day", *NOTHING]
+    names = ["project_id", "project_name", "token_id", "token_name", "model", "day"]
+    assert list(body["groups"][0]) == [*names, *NOTHING]
     assert body["groups"][0] == {
         **NOTHING,
         "project_id": used["project_id"],
         "project_name": "One",
         "token_id": used["id"],
+        "token_name": None,
         "model": "gpt-4o",
         "day": "2024-10-04",
         "requests": 1,
@@ -137,6 +139,20 @@ def test_csv(client: FlaskClient) -> None:
     assert dict(zip(header, first, strict=True))["cost_usd"] == "0.0000435"
     assert len(others) == 2
     assert others[-1][-1] == ""
+
+
+def test_tokens_are_named(client: FlaskClient, used: dict[str, str]) -> None:
+    client.patch(f"/manage/tokens/{used['id']}", json={"name": "=Ann"})
+    for _ in range(2):
+        groups = report(client, "?groupBy=token")["groups"]
+        assert [(group["token_id"], group["token_name"]) for group in groups] == [
+            (used["id"], "=Ann"),
+            (TOKEN_ID, None),
+        ]
+        lines = csv.reader(io.StringIO(client.get("/manage/usage?groupBy=token&format=csv").text, newline=""))
+        header, *rows = (line[2:4] for line in lines)
+        assert (header, rows) == (["token_id", "token_name"], [[used["id"], "'=Ann"], [TOKEN_ID, ""]])
+        client.delete(f"/manage/projects/{used['project_id']}")
 
 
 def test_csv_of_nothing_has_its_header(client: FlaskClient) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import dataclasses
 import sqlite3
 from collections.abc import Iterator
 
@@ -72,6 +73,44 @@ def test_anything_but_a_canonical_uuid4_is_no_token_value(text: str) -> None:
 )
 def test_what_looks_like_a_secret_is_masked(text: str, shown: str) -> None:
     assert masked(text) == shown
+
+
+def test_a_token_has_a_name_that_is_changed_and_taken_away(tokens: Tokens, store: Store) -> None:
+    token = make_token(store, name="Ann")
+    other = make_token(store, name="Ann", project_id=token.project_id)
+    assert [token.name, other.name, make_token(store).name] == ["Ann", "Ann", None]
+    assert tokens.update(token.id, {"name": "Ben"}) == tokens.get(token.id) == dataclasses.replace(token, name="Ben")
+    assert tokens.update(token.id, {"max_requests": 5}).name == "Ben"
+    assert tokens.update(token.id, {"name": None}).name is None
+    assert tokens.get(other.id).name == "Ann"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "8f14e45f-ceea-4672-9c6d-4cf0d7a1b5e1",
+        "of 8F14E45FCEEA46729C6D4CF0D7A1B5E1",
+        "sk-proj-abc_DEF-0123456789",
+        "Ann's key:SK-0123456789",
+        "key_sk-0123456789",
+        "\u5bc6\u94a5sk-0123456789",
+    ],
+)
+def test_a_name_that_holds_a_secret_is_refused(tokens: Tokens, store: Store, name: str) -> None:
+    assert masked(name) != name
+    token = make_token(store, name="Ann")
+    with pytest.raises(InvalidRequest, match="'name' has something in it with the form of a token or a key") as raised:
+        make_token(store, project_id=token.project_id, name=name)
+    assert "0123456789" not in raised.value.message
+    assert "f14e" not in raised.value.message.lower()
+    with pytest.raises(InvalidRequest):
+        tokens.update(token.id, {"name": name, "max_requests": 5})
+    assert tokens.list() == [token]
+
+
+@pytest.mark.parametrize("name", ["helpdesk-assistant", "TASK-scheduler", "sk-learn", "3f2b8a9e", "Ask-0123456789"])
+def test_a_name_of_words_is_taken(store: Store, name: str) -> None:
+    assert make_token(store, name=name).name == name
 
 
 def test_a_new_token_has_the_defaults(store: Store, tokens: Tokens) -> None:

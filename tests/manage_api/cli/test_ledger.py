@@ -48,6 +48,28 @@ def test_usage_as_a_table(store: Store) -> None:
     assert "unpriced" not in result.stdout
 
 
+def test_usage_by_token_shows_names_beside_ids(store: Store) -> None:
+    first = make_token(store, name="Ann\x1b")
+    second, third = (make_token(store, name=name, project_id=first.project_id) for name in ("Ann\x1b", None))
+    for number, token in enumerate((first, second, third)):
+        settle_request(store, project_id=token.project_id, token_id=token.id, **KNOWN, cost=3_000_000 - number)
+    assert run("usage", "--by", "token,model").stdout == (
+        "project  token                                 token name  model   requests  input  output  cost (USD)\n"
+        f"Tests    {first.id}  Ann\ufffd        gpt-4o         1  1,000      30    0.000003\n"
+        f"Tests    {second.id}  Ann\ufffd        gpt-4o         1  1,000      30    0.000003\n"
+        f"Tests    {third.id}  -           gpt-4o         1  1,000      30    0.000003\n"
+        "total                                                                     3  3,000      90    0.000009\n"
+    )
+
+
+def test_a_deleted_token_is_shown_with_its_name(store: Store) -> None:
+    token = make_token(store, name="Ann")
+    settle_request(store, project_id=token.project_id, token_id=token.id)
+    Projects(store).delete(token.project_id)
+    assert f"{token.id}  Ann " in run("usage", "--by", "token").stdout
+    assert f"{token.id},Ann," in run("usage", "--by", "token", "--format", "csv").stdout
+
+
 def test_usage_of_nothing(store: Store) -> None:
     assert store
     assert run("usage", "--by", "token,day").stdout == (
