@@ -1,6 +1,7 @@
 """`llm-proxy usage`: the report of `/manage/usage`, straight from the store."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from manage_api import ledger_answers
@@ -56,14 +57,26 @@ def _as_table(report: UsageReport, by: Sequence[Dimension]) -> str:
     keys = dict.fromkeys(key for dimension in by for key in _KEYS[dimension] if key != "token_name" or has_names)
     titles = {key: key.replace("_", " ") for key in keys}
     sums = {name: title for name, title in _SUMS.items() if name in _ALWAYS or totals[name]}
-    rows = [_row(group, by) for group in report.groups] if by else []
+    projects = _projects(report.groups)
+    rows = [_row(group, by, projects) for group in report.groups] if by else []
     total = {**dict.fromkeys(keys, ""), **dict.fromkeys(list(keys)[:1], "total"), **totals}
     return table.write({**titles, **sums}, [*rows, total])
 
 
-def _row(group: UsageGroup, by: Sequence[Dimension]) -> JSONObject:
-    names = {"project": group.project_name or group.project_id, "token": group.token_id}
-    return {**ledger_answers.usage_group(group, by), **names, **_sums(group.sums)}
+def _projects(groups: Sequence[UsageGroup]) -> Mapping[str | None, str | None]:
+    """Return what projects are shown as, by their ids: their names, along with the id where several have that name."""
+    names = {group.project_id: group.project_name for group in groups}
+    times = Counter(names.values())
+    shown = {}
+    for project_id, name in names.items():
+        unique = name if times[name] == 1 else f"{name} ({project_id})"
+        shown[project_id] = project_id if name is None else unique
+    return shown
+
+
+def _row(group: UsageGroup, by: Sequence[Dimension], projects: Mapping[str | None, str | None]) -> JSONObject:
+    shown = {"project": projects[group.project_id], "token": group.token_id}
+    return {**ledger_answers.usage_group(group, by), **shown, **_sums(group.sums)}
 
 
 def _sums(sums: UsageSums) -> JSONObject:

@@ -48,6 +48,24 @@ def test_usage_as_a_table(store: Store) -> None:
     assert "unpriced" not in result.stdout
 
 
+def test_projects_of_one_name_are_told_apart(store: Store) -> None:
+    """In the report, where they are side by side; so is one that was deleted."""
+    first, second, other, unused = (make_token(store) for _ in range(4))
+    for token, name in ((first, "Same"), (second, "Same"), (other, "Other"), (unused, "Other")):
+        Projects(store).update(token.project_id, {"name": name})
+    for number, token in enumerate((first, second, other)):
+        mine = {"project_id": token.project_id, "token_id": token.id}
+        settle_request(store, **mine, **KNOWN, cost=9_000_000 - number)
+        settle_request(store, **mine, usage_source=Source.OBSERVED, model="gpt-5", input_tokens=1, cost=5 - number)
+    Projects(store).delete(second.project_id)
+    by_project = run("usage").stdout.splitlines()
+    names = [f"Same ({first.project_id})", f"Same ({second.project_id})", "Other"]
+    assert [line.partition("  ")[0] for line in by_project] == ["project", *names, *names, "total"]
+    by_token = run("usage", "--by", "token").stdout.splitlines()
+    assert [line.partition("  ")[0] for line in by_token] == ["project", *names, "total"]
+    assert run("usage", "--project", first.project_id).stdout.splitlines()[1].startswith("Same  ")
+
+
 def test_usage_by_token_shows_names_beside_ids(store: Store) -> None:
     first = make_token(store, name="Ann\x1b")
     second, third = (make_token(store, name=name, project_id=first.project_id) for name in ("Ann\x1b", None))
