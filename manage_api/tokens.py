@@ -8,7 +8,7 @@ import flask
 
 from manage_api import answers, ledger_answers, read_only
 from manage_api.answers import JSONObject
-from manage_api.query import canonical, identifier, parameter
+from manage_api.query import canonical, identifier, moment, parameter
 from store import clock
 from store.bootstrap import Store
 from store.errors import InvalidRequest
@@ -26,7 +26,7 @@ def blueprint(store: Store) -> flask.Blueprint:
     @routes.get("")
     def list_tokens() -> list[JSONObject]:
         active_only = _flag(parameter("activeOnly") or "false")
-        records = tokens.list(identifier("projectId"), active_only=active_only)
+        records = tokens.list(identifier("projectId"), active_only=active_only, expires_before=moment("expiresBefore"))
         return [answers.token(record) for record in records]
 
     @routes.post("")

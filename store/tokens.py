@@ -135,11 +135,18 @@ class Tokens:
         )
         return self._record(row)
 
-    def list(self, project_id: str | None = None, *, active_only: bool = False) -> Sequence[TokenRecord]:
-        """Return tokens, newest first; `active_only` leaves out the revoked and the expired ones."""
+    def list(
+        self, project_id: str | None = None, *, active_only: bool = False, expires_before: int | None = None
+    ) -> Sequence[TokenRecord]:
+        """Return tokens, newest first; `active_only` leaves out the revoked and the expired ones.
+
+        `expires_before` (microseconds) leaves only those that expire, or have expired, before that time.
+        """
         query = Token.select().order_by(Token.created_at.desc(), Token.id)
         if project_id is not None:
             query = query.where(Token.project == project_id)
+        if expires_before is not None:
+            query = query.where(Token.expires_at < expires_before)
         if active_only:
             query = query.where(Token.is_active & (Token.expires_at > self._database.now()))
         with self._database.read():

@@ -84,7 +84,7 @@ def test_other_names_are_kept(document: Any) -> None:
     assert set(components["securitySchemes"]) == {"ManagementToken", "TokenAuth"}
     query = document["paths"]["/manage/tokens"]["get"]["parameters"]
     names = [components["parameters"][parameter["$ref"].rsplit("/", 1)[1]]["name"] for parameter in query]
-    assert names == ["projectId", "activeOnly"]
+    assert names == ["projectId", "activeOnly", "expiresBefore"]
 
 
 def refused(client: FlaskClient, body: bytes, path: str = "/manage/projects") -> str:

@@ -301,8 +301,44 @@ def test_filter_by_activity(client: FlaskClient, store: Store, token: dict[str, 
     assert len(ids(client, "?activeOnly=false")) == len(ids(client)) == 3
 
 
+def test_filter_by_expiry(client: FlaskClient, store: Store, project_id: str) -> None:
+    """Exclusive; a token that never expires is never left, and one that has expired is."""
+
+    def make(project_id: str, expires_at: str | None) -> str:
+        token = client.post("/manage/tokens", json={"project_id": project_id, "expires_at": expires_at}).get_json()
+        return str(token["id"])
+
+    other = client.post("/manage/projects", json={"name": "Other", "api_key": "sk-other"}).get_json()["id"]
+    expired, soon, later = (make(project_id, f"2040-01-0{day}T00:00:00Z") for day in (1, 2, 3))
+    never, revoked, elsewhere = (
+        make(project_id, None),
+        make(project_id, "2040-01-02T00:00:00Z"),
+        make(other, "2040-01-01T00:00:00Z"),
+    )
+    client.delete(f"/manage/tokens/{revoked}")
+    set_columns(store, "token", expired, expires_at=1)
+    for query, found in {
+        "expiresBefore=2040-01-02T00:00:00Z": [elsewhere, expired],
+        "expiresBefore=2040-01-02": [elsewhere, expired],
+        "expiresBefore=2040-01-02T00:00:00.000001Z": [elsewhere, revoked, soon, expired],
+        "expiresBefore=2040-01-02T02:00:00%2B01:00": [elsewhere, revoked, soon, expired],
+        f"expiresBefore=2040-01-03&projectId={project_id}": [revoked, soon, expired],
+        f"expiresBefore=2040-01-03&projectId={project_id}&activeOnly=true": [soon],
+        "expiresBefore=2040-01-04&activeOnly=true": [elsewhere, later, soon],
+        "expiresBefore=9999-12-31T23:59:59Z": [elsewhere, revoked, later, soon, expired],
+        "expiresBefore=1970-01-01": [],
+    }.items():
+        assert ids(client, f"?{query}") == found, query
+    assert never in ids(client)
+
+
 @pytest.mark.parametrize(
-    "query", ["projectId=x", "projectId=", "activeOnly=1", "activeOnly=yes", "activeOnly=", "activeOnly=null"]
+    "query",
+    [
+        *("projectId=x", "projectId=", "activeOnly=1", "activeOnly=yes", "activeOnly=", "activeOnly=null"),
+        *("expiresBefore=", "expiresBefore=tomorrow", "expiresBefore=2040-02-30", "expiresBefore=2040-01-01T00:00:00"),
+        *("expiresBefore=1", "expiresBefore=2040-01-01&expiresBefore=2040-01-02"),
+    ],
 )
 def test_bad_query(client: FlaskClient, query: str) -> None:
     answer = client.get(f"/manage/tokens?{query}")
