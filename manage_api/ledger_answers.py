@@ -22,7 +22,7 @@ _GROUP_FIELDS: Mapping[Dimension, Sequence[str]] = {
 }
 
 SUMS_FIELDS = (
-    *("requests", "in_flight", "observed", "estimated", "unknown", "unpriced"),
+    *("requests", "refused", "in_flight", "observed", "estimated", "unknown", "unpriced"),
     *COLUMNS,
     *("request_bytes", "response_bytes", "cost_usd"),
 )
@@ -76,12 +76,16 @@ def ledger_row(record: RequestRecord) -> JSONObject:
         "started_at": to_rfc3339_exact(record.started_at),
         "project_id": record.project_id,
         "token_id": record.token_id,
+        "token_name": record.token_name,
+        "client": record.client,
         "method": record.method,
         "path": record.path,
         "endpoint": record.endpoint,
         "model_asked": record.model_asked,
         "model": record.model,
         "status": record.status,
+        "code": record.code,
+        "repeats": record.repeats,
         "streamed": record.streamed,
         "duration_ms": record.duration_ms,
         "time_to_first_byte_ms": record.first_byte_ms,

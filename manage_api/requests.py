@@ -1,4 +1,4 @@
-"""`/manage/requests`: the rows of the ledger, over HTTP, as JSON or JSON lines."""
+"""`/manage/requests`: single requests, admitted and refused, over HTTP, as JSON or JSON lines."""
 
 import json
 from collections.abc import Iterable
@@ -33,6 +33,7 @@ def blueprint(store: Store) -> flask.Blueprint:
             endpoint=parameter("endpoint"),
             status=number("status"),
             source=parameter("usageSource"),
+            code=parameter("code"),
         )
         after = Cursor.parse(cursor) if cursor else None
         page = requests.page(about, limit=number("limit") or DEFAULT_LIMIT, after=after)
@@ -41,6 +42,10 @@ def blueprint(store: Store) -> flask.Blueprint:
             headers = {NEXT_CURSOR: next_cursor} if next_cursor else {}
             return flask.Response(as_json_lines(page.requests), mimetype="application/jsonl", headers=headers)
         return {"data": [ledger_answers.ledger_row(record) for record in page.requests], "next_cursor": next_cursor}
+
+    @routes.get("/<request_id>")
+    def get_request(request_id: str) -> JSONObject:
+        return ledger_answers.ledger_row(requests.get(request_id))
 
     return routes
 

@@ -291,6 +291,10 @@ class UpstreamTimeout(GatewayError):
     text = "The upstream did not answer in time."
 
 
+REFUSAL_CODES = tuple(kind.code for kind in TokenRefused.__subclasses__())
+"""Why a known token may not make a request."""
+
+
 class StartupError(Exception):
     """A process cannot start; the message says what the operator has to do."""
 

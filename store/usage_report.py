@@ -88,7 +88,7 @@ class UsageReports:
         stretches = list(cover(about.start or 0, END if about.end is None else about.end, tables, self._is_kept))
         about = _widened(about, stretches)
         sql, parameters = statement(by, about, stretches)
-        limit = MAX_GROUPS * (len(stretches) + 1) + 1
+        limit = MAX_GROUPS * (len(stretches) + 2) + 1
         return about, self._database.execute(sql, [*parameters, limit])
 
     def _is_kept(self, whole: Stretch, finer: Table) -> bool:

@@ -63,6 +63,7 @@ _SUMS = ", ".join(
 )
 
 _OPEN = "open_request"
+_REFUSED = "refusal"
 _KNOWN = ("request_bytes", "response_bytes", *COLUMNS, "cost")
 
 
@@ -73,7 +74,7 @@ def _source(kind: Source) -> str:
 _AS_SUMS = ", ".join(
     [
         f"started_at AS start, started_at / {DAY} * {DAY} AS day, started_at / {HOUR} * {HOUR} AS hour",
-        "project_id, token_id, COALESCE(model, '') AS model, endpoint, 1 AS requests",
+        "project_id, token_id, COALESCE(model, '') AS model, endpoint, 1 AS requests, 0 AS refused",
         "CASE WHEN settled_at IS NULL THEN 1 ELSE 0 END AS in_flight",
         _source(Source.OBSERVED),
         _source(Source.ESTIMATED),
@@ -83,14 +84,25 @@ _AS_SUMS = ", ".join(
 )
 """A row of the ledger as if it was the sum of itself."""
 
+_REFUSALS_AS_SUMS = ", ".join(
+    [
+        f"started_at AS start, started_at / {DAY} * {DAY} AS day, started_at / {HOUR} * {HOUR} AS hour",
+        "project_id, token_id, '' AS model, endpoint, repeats AS refused",
+        *(f"0 AS {name}" for name in UsageSums._fields if name != "refused"),
+    ]
+)
+"""Refusals, with the same columns."""
+
 # A sum's own start is its day or hour as it is, not computed: SQLite groups by that in the order of the primary key.
 _FROM: dict[str, str] = {
-    Table.DAYS: f"(SELECT *, start AS day, 0 AS in_flight FROM {Table.DAYS})",  # noqa: S608 - no data
+    Table.DAYS: f"(SELECT *, start AS day, 0 AS in_flight, 0 AS refused FROM {Table.DAYS})",  # noqa: S608 - no data
     Table.HOURS: (
-        f"(SELECT *, start / {DAY} * {DAY} AS day, start AS hour, 0 AS in_flight FROM {Table.HOURS})"  # noqa: S608
+        f"(SELECT *, start / {DAY} * {DAY} AS day, start AS hour, 0 AS in_flight, 0 AS refused"  # noqa: S608
+        f" FROM {Table.HOURS})"
     ),
     Table.ROWS: f"(SELECT {_AS_SUMS} FROM {Table.ROWS} WHERE settled_at IS NOT NULL)",  # noqa: S608 - no data
     _OPEN: _OPEN,
+    _REFUSED: f"(SELECT {_REFUSALS_AS_SUMS} FROM {_REFUSED})",  # noqa: S608 - no data
 }
 
 # Apart, as the few requests that are open are found by an index of their own; a condition on their time or token would
@@ -107,13 +119,13 @@ def keys(by: Sequence[Dimension]) -> Sequence[str]:
 
 
 def statement(by: Sequence[Dimension], about: UsageFilter, stretches: Sequence[Stretch]) -> tuple[str, list[object]]:
-    """Write one SELECT for each stretch and one for the open requests; a group may come from several of them.
+    """Write a SELECT for each stretch, one for open requests and one for refused ones; a group may come from several.
 
     Returns SQL that wants one parameter more: how many rows there may be.
     """
     columns = keys(by)
     selects, parameters = [], []
-    for table, begins, ends in (*stretches, (_OPEN, about.start, about.end)):
+    for table, begins, ends in (*stretches, (_OPEN, about.start, about.end), (_REFUSED, about.start, about.end)):
         conditions, values = where(
             {
                 "start >= ?": given(begins or None),

@@ -8,9 +8,13 @@ from store.money import usd
 
 
 class UsageSums(NamedTuple):
-    """What requests add up to. Numbers of tokens are sums of what is known; `cost` is in `usage.COST_UNIT`s."""
+    """What requests add up to. Numbers of tokens are sums of what is known; `cost` is in `usage.COST_UNIT`s.
+
+    `refused` requests are in no other number: `requests` are the admitted ones.
+    """
 
     requests: int
+    refused: int
     in_flight: int
     observed: int
     estimated: int

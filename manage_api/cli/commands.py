@@ -27,6 +27,7 @@ from manage_api.cli import (
 from manage_api.cli.place import Service
 from store import logs
 from store.bootstrap import management_token, open_store
+from store.errors import REFUSAL_CODES
 from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, interrupt_at_stop_signals, note_stop_signals, or_exit
 from store.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter
 from store.settings import Settings
@@ -122,15 +123,30 @@ def report_usage(by: Sequence[Dimension], form: str, **about: Any) -> None:
 @main.command(name="requests")
 @options.filters
 @click.option("--status", type=click.IntRange(100, 599), help="Answered with this status.")
+@click.option("--code", type=click.Choice(REFUSAL_CODES), help="Refused by the gateway for this.")
 @click.option(
     "--usage", "source", type=click.Choice([*(source.value for source in Source), OPEN]), help="How the usage is known."
 )
 @click.option("--limit", type=click.IntRange(1, MAX_LIMIT), default=DEFAULT_LIMIT, show_default=True)
 @click.option("--format", "form", type=click.Choice(requests.FORMATS), default="table", show_default=True)
 def list_requests(limit: int, form: str, **about: Any) -> None:
-    """List the newest requests."""
+    """List the newest requests, admitted and refused."""
     settings = _settings()
     sys.exit(reading.run(settings, lambda store: requests.read(store, RequestFilter(**about), limit, form)))
+
+
+@main.group()
+def request() -> None:
+    """Look a single request up."""
+
+
+@request.command(name="show")
+@click.argument("request_id", metavar="ID")
+@click.option("--format", "form", type=click.Choice(requests.FORMATS_OF_ONE), default="table", show_default=True)
+def show_request(request_id: str, form: str) -> None:
+    """Show the request with this ID: ours, or the upstream's, which SDKs show."""
+    settings = _settings()
+    sys.exit(reading.run(settings, lambda store: requests.show(store, request_id, form)))
 
 
 def _settings() -> Settings:

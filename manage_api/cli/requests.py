@@ -1,5 +1,8 @@
-"""`llm-proxy requests`: the newest rows of `/manage/requests`, straight from the store."""
+"""`llm-proxy requests` and `llm-proxy request show`: what `/manage/requests` tells, straight from the store."""
 
+import json
+
+from manage_api import ledger_answers
 from manage_api.answers import JSONObject
 from manage_api.cli import ids, table
 from manage_api.requests import as_json_lines
@@ -9,10 +12,13 @@ from store.money import usd
 from store.request_list import OPEN, RequestFilter, RequestList, RequestRecord
 
 FORMATS = ("table", "jsonl")
+FORMATS_OF_ONE = ("table", "json")
 
 _COLUMNS = {
     "started": "started",
     "status": "status",
+    "code": "refused as",
+    "repeats": "times",
     "duration_ms": "ms",
     "endpoint": "endpoint",
     "model": "model",
@@ -21,8 +27,10 @@ _COLUMNS = {
     "cost": "cost (USD)",
     "usage": "usage",
     "token_id": "token",
+    "token_name": "token name",
     "id": "request",
 }
+_WHERE_THERE_ARE_ANY = ("code", "repeats", "token_name")
 
 
 def read(store: Store, about: RequestFilter, limit: int, form: str) -> str:
@@ -30,20 +38,42 @@ def read(store: Store, about: RequestFilter, limit: int, form: str) -> str:
     records = RequestList(store).page(ids.known(store, about), limit=limit).requests
     if form == "jsonl":
         return as_json_lines(records)
-    return table.write(_COLUMNS, [_row(record) for record in records])
+    rows = [_row(record) for record in records]
+    left_out = [name for name in _WHERE_THERE_ARE_ANY if all(row[name] is None for row in rows)]
+    return table.write({name: title for name, title in _COLUMNS.items() if name not in left_out}, rows)
+
+
+def show(store: Store, request_id: str, form: str) -> str:
+    """Return one request, by the gateway's id or the upstream's, as one of FORMATS_OF_ONE.
+
+    Raises NotFound, StoreUnavailable.
+    """
+    fields = ledger_answers.ledger_row(RequestList(store).get(request_id))
+    if form == "json":
+        return json.dumps(fields, ensure_ascii=False, indent=2) + "\n"
+    rows = [{"field": name, "value": _plain(value)} for name, value in fields.items()]
+    return table.write({"field": "field", "value": "value"}, rows)
 
 
 def _row(record: RequestRecord) -> JSONObject:
     return {
         "started": to_rfc3339(record.started_at),
         "status": record.status,
+        "code": record.code,
+        "repeats": record.repeats,
         "duration_ms": record.duration_ms,
         "endpoint": record.endpoint,
         "model": record.model or record.model_asked,
         "input_tokens": record.input_tokens,
         "output_tokens": record.output_tokens,
         "cost": None if record.cost is None else usd(record.cost),
-        "usage": record.usage_source or OPEN,
+        "usage": record.usage_source or (None if record.code else OPEN),
         "token_id": record.token_id,
+        "token_name": record.token_name,
         "id": record.id,
     }
+
+
+def _plain(value: object) -> str | None:
+    """Write a field as JSON does, texts without quotation marks."""
+    return value if value is None or isinstance(value, str) else json.dumps(value)

@@ -26,6 +26,7 @@ _KEYS: Mapping[Dimension, Sequence[str]] = {
 _ALWAYS = ("requests", "input_tokens", "output_tokens", "cost_usd")
 _SUMS = {
     "requests": "requests",
+    "refused": "refused",
     "in_flight": "running",
     "estimated": "estimated",
     "unknown": "unknown",

@@ -1,17 +1,21 @@
 import json
+import uuid
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from support.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, settle_request
+from support.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, refuse_request, settle_request
 
 from store.bootstrap import Store
 from store.usage import Source
 
+OTHER = str(uuid.UUID(int=9))
+UNKNOWN = str(uuid.UUID(int=10))
 COLUMNS = {
     "usage_source": Source.OBSERVED,
     "upstream_request_id": "req_1",
     "session_id": None,
+    "client": "203.0.113.7",
     "model_asked": "gpt-4o",
     "model": "gpt-4o-2024-08-06",
     "streamed": True,
@@ -44,12 +48,16 @@ def test_a_row(client: FlaskClient, store: Store) -> None:
             "started_at": "2024-10-04T12:00:00.000005Z",
             "project_id": PROJECT_ID,
             "token_id": TOKEN_ID,
+            "token_name": None,
+            "client": "203.0.113.7",
             "method": "POST",
             "path": "/v1/chat/completions",
             "endpoint": "/v1/chat/completions",
             "model_asked": "gpt-4o",
             "model": "gpt-4o-2024-08-06",
             "status": 200,
+            "code": None,
+            "repeats": None,
             "streamed": True,
             "duration_ms": 900,
             "time_to_first_byte_ms": 200,
@@ -74,8 +82,56 @@ def test_a_running_request(client: FlaskClient, store: Store) -> None:
     assert (row["usage_source"], row["status"], row["streamed"], row["cost_usd"], row["price"]) == (None,) * 5
 
 
+def test_a_refused_request(client: FlaskClient, store: Store, token: dict[str, str]) -> None:
+    client.patch(f"/manage/tokens/{token['id']}", json={"name": "Ann's laptop"})
+    mine = {"project_id": token["project_id"], "token_id": token["id"]}
+    row = refuse_request(store, **mine, started_at=NOON + 5, client="203.0.113.7", repeats=12)
+    (shown,) = page(client)["data"]
+    told = {name: value for name, value in shown.items() if value is not None}
+    assert told == {
+        "id": row["id"],
+        "started_at": "2024-10-04T12:00:00.000005Z",
+        **mine,
+        "token_name": "Ann's laptop",
+        "client": "203.0.113.7",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "endpoint": "/v1/chat/completions",
+        "status": 429,
+        "code": "rate_limit_exceeded",
+        "repeats": 12,
+    }
+    assert client.get(f"/manage/requests/{row['id']}").json == shown
+
+
+def test_a_request_is_found_by_its_ids(client: FlaskClient, store: Store) -> None:
+    older = settle_request(store, **COLUMNS)
+    newer = settle_request(store, **{**COLUMNS, "upstream_request_id": "req/2?"})
+    newest = settle_request(store, **COLUMNS)
+    shown = {row["id"]: row for row in page(client)["data"]}
+    for text, row in (
+        (older["id"], older),
+        (older["id"].upper(), older),
+        ("req_1", newest),
+        ("req%2F2%3F", None),  # no path takes a slash; the command line does
+        (newer["id"], newer),
+    ):
+        answer = client.get(f"/manage/requests/{text}")
+        assert (answer.status_code, answer.json) == (200, shown[row["id"]]) if row else answer.status_code == 404, text
+
+
+@pytest.mark.parametrize("request_id", [UNKNOWN, "req_9", "REQ_1", "%00", "%ED%A0%80", "x" * 3000, "'", "%25"])
+def test_an_unknown_id_is_not_found(client: FlaskClient, store: Store, request_id: str) -> None:
+    settle_request(store, **COLUMNS)
+    answer = client.get(f"/manage/requests/{request_id}")
+    assert answer.status_code == 404
+    assert answer.json is not None
+    assert "only the first is found by its id" in answer.json["message"]
+
+
 def test_pages_as_json_and_as_json_lines(client: FlaskClient, store: Store) -> None:
-    ids = [settle_request(store, started_at=NOON - number)["id"] for number in range(5)]
+    make = [settle_request, refuse_request, refuse_request, settle_request, settle_request]
+    ids = [made(store, started_at=NOON - number)["id"] for number, made in enumerate(make)]
     found, query = [], "?limit=2"
     while query:
         body = page(client, query)
@@ -92,6 +148,10 @@ def test_pages_as_json_and_as_json_lines(client: FlaskClient, store: Store) -> N
     ("query", "names"),
     [
         ("status=429", "estimated"),
+        ("status=403", "refused"),
+        ("code=project_inactive", "refused"),
+        ("status=403&code=project_inactive&projectId=" + OTHER, "refused"),
+        ("endpoint=/v1/files", "refused"),
         ("usageSource=observed", "observed"),
         ("usageSource=open", "open"),
         ("model=gpt-4o", "observed"),
@@ -107,6 +167,15 @@ def test_filters(client: FlaskClient, store: Store, query: str, names: str) -> N
         "estimated": settle_request(store, usage_source=Source.ESTIMATED, status=429, started_at=NOON + 2_000_000),
         "unknown": settle_request(store, endpoint="/v1/models", started_at=NOON - 5),
         "open": open_request(store),
+        "refused": refuse_request(
+            store,
+            project_id=OTHER,
+            token_id=OTHER,
+            started_at=NOON + 1_000_000 - 1,
+            status=403,
+            code="project_inactive",
+            endpoint="/v1/files",
+        ),
     }
     assert [row["id"] for row in page(client, f"?{query}")["data"]] == [rows[names]["id"]]
 
@@ -128,6 +197,7 @@ def test_a_token_is_named_by_its_value_too(client: FlaskClient, store: Store, to
         ("limit=x", "'limit' must be an integer from 1 to 1000."),
         ("limit=" + "9" * 5000, "'limit' must be an integer from 1 to 1000."),
         ("limit=x&status=99", "must be at least 100. The query parameter 'limit' must be an integer"),
+        ("code=rate_limit", "must be one of token_inactive, token_expired, project_inactive, endpoint_not_allowed"),
         ("usageSource=running", "must be one of observed, estimated, unknown, open."),
         ("cursor=x", "next_cursor of the page before"),
         ("cursor=" + "A" * 31 + "%0A", "next_cursor of the page before"),

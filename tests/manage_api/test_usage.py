@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from support.ledger import NOON, PROJECT_ID, TOKEN_ID, forget, open_request, settle_request
+from support.ledger import NOON, PROJECT_ID, TOKEN_ID, forget, open_request, refuse_request, settle_request
 
 from store.bootstrap import Store
 from store.clock import DAY, HOUR
 from store.usage import Source
 
 UNKNOWN = "3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23"
-COUNTS = ["requests", "in_flight", "observed", "estimated", "unknown", "unpriced"]
+COUNTS = ["requests", "refused", "in_flight", "observed", "estimated", "unknown", "unpriced"]
 TOKENS = ["input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens"]
 SPOKEN = ["input_audio_tokens", "output_audio_tokens"]
 NOTHING: dict[str, object] = {
@@ -87,6 +87,26 @@ def test_tokens_of_which_nothing_is_known_are_null_and_not_0(client: FlaskClient
     totals = report(client)["totals"]
     assert (totals["requests"], totals["unknown"], totals["in_flight"]) == (2, 1, 1)
     assert {totals[name] for name in [*TOKENS, *SPOKEN, "cost_usd"]} == {None}
+
+
+def test_refused_requests_stand_beside_the_others(client: FlaskClient, store: Store, used: dict[str, str]) -> None:
+    mine = {"project_id": used["project_id"], "token_id": used["id"]}
+    refuse_request(store, **mine, repeats=7)
+    refuse_request(store, **mine, repeats=2, endpoint="/v1/embeddings", started_at=NOON + 40 * DAY)
+    of_the_token = f"tokenId={used['id']}"
+    assert report(client, f"?{of_the_token}")["totals"] == {**SUMS, "refused": 9}
+    assert report(client, f"?{of_the_token}&to=2024-10-05")["totals"]["refused"] == 7
+    assert report(client, f"?{of_the_token}&model=gpt-4o")["totals"]["refused"] == 0
+    groups = report(client, f"?{of_the_token}&groupBy=endpoint,day")["groups"]
+    assert [(group["endpoint"], group["day"], group["requests"], group["refused"]) for group in groups] == [
+        ("/v1/chat/completions", "2024-10-04", 2, 7),
+        ("/v1/chat/completions", "2024-10-05", 1, 0),
+        ("/v1/embeddings", "2024-11-13", 0, 2),
+    ]
+    hours = report(client, f"?{of_the_token}&groupBy=hour")["groups"]
+    assert [group["refused"] for group in hours] == [7, 0, 2]
+    for shown in (f"/manage/tokens/{used['id']}", f"/manage/projects/{used['project_id']}"):
+        assert client.get(shown).json["usage"]["refused"] == 9  # type: ignore[index]
 
 
 def test_groups_by_hour(client: FlaskClient, used: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from store import clock
 from store.bootstrap import Store
 from store.ids import new_request_id
-from store.models import DailyUsage, HourlyUsage, Request, Sums
+from store.models import DailyUsage, HourlyUsage, Refusal, Request, Sums, UpstreamId
 from store.usage import COLUMNS, Source
 
 NOON = 20_000 * clock.DAY + 12 * clock.HOUR
@@ -46,8 +46,30 @@ def settle_request(store: Store, **columns: Any) -> dict[str, Any]:
         store, **{"settled_at": started_at + clock.SECOND, "usage_source": Source.UNKNOWN, "status": 200, **columns}
     )
     with store.database.write():
+        if row.get("upstream_request_id"):
+            UpstreamId.create(upstream_request_id=row["upstream_request_id"], request_id=row["id"])
         _add(HourlyUsage, row, clock.HOUR)
         _add(DailyUsage, row, clock.DAY)
+    return row
+
+
+def refuse_request(store: Store, **columns: Any) -> dict[str, Any]:
+    """Write the row of a refused request; return its columns."""
+    row = {
+        "id": new_request_id(),
+        "started_at": NOON,
+        "project_id": PROJECT_ID,
+        "token_id": TOKEN_ID,
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "endpoint": "/v1/chat/completions",
+        "status": 429,
+        "code": "rate_limit_exceeded",
+        "repeats": 1,
+        **columns,
+    }
+    with store.database.write():
+        Refusal.create(**row)
     return row
 
 

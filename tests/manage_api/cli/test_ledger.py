@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from support.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, settle_request
+from support.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, refuse_request, settle_request
 from support.stores import API_KEY, foreign_connection, make_settings, make_token, opened
 
 from manage_api.cli import reading
@@ -142,6 +142,44 @@ def test_requests_as_a_table_and_as_json_lines(store: Store) -> None:
     assert json.loads(line)["id"] == running["id"]
 
 
+def test_refused_requests_are_listed_beside_the_others(store: Store) -> None:
+    token = make_token(store, name="Ann's laptop")
+    settle_request(store, **KNOWN, duration_ms=1900)
+    refused = refuse_request(store, token_id=token.id, started_at=NOON + DAY, repeats=12)
+    titles, first, second = run("requests").stdout.splitlines()
+    assert " ".join(titles.split()) == (
+        "started status refused as times ms endpoint model input output cost (USD) usage token token name request"
+    )
+    assert first.split() == [
+        *("2024-10-05T12:00:00Z", "429", "rate_limit_exceeded", "12", "-", "/v1/chat/completions", "-", "-", "-", "-"),
+        *("-", token.id, "Ann's", "laptop", refused["id"]),
+    ]
+    assert second.split()[1:4] == ["200", "-", "-"]
+    assert len(run("requests", "--code", "rate_limit_exceeded").stdout.splitlines()) == 2
+    usage = run("usage", "--by", "token", "--token", token.id).stdout.splitlines()
+    assert usage[0].split()[-5:] == ["refused", "input", "output", "cost", "(USD)"]
+    assert usage[1].split()[-5:] == ["0", "12", "0", "0", "-"]
+
+
+@pytest.mark.parametrize("upstream_id", ["req_1", "a/b c"])
+def test_a_request_is_shown_by_either_id(store: Store, upstream_id: str) -> None:
+    row = settle_request(store, **KNOWN, upstream_request_id=upstream_id, price='{"input": "2.5"}', streamed=True)
+    shown = [run("request", "show", text) for text in (row["id"], upstream_id)]
+    assert shown[0].stdout == shown[1].stdout
+    fields = dict(line.split(maxsplit=1) for line in shown[0].stdout.splitlines())
+    assert (fields["id"], fields["upstream_request_id"], fields["code"]) == (row["id"], upstream_id, "-")
+    assert (fields["price"], fields["input_tokens"], fields["streamed"]) == ('{"input": "2.5"}', "1000", "true")
+    as_json = json.loads(run("request", "show", upstream_id, "--format", "json").stdout)
+    assert list(as_json) == [name for name in fields if name != "field"]
+
+
+def test_a_request_that_is_not_there_is_told(store: Store) -> None:
+    settle_request(store)
+    result = run("request", "show", "req_1")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("There is no such request")
+
+
 def test_requests_are_filtered(store: Store) -> None:
     token = make_token(store)
     settle_request(store, **KNOWN, token_id=token.id, status=429)
@@ -161,6 +199,7 @@ def test_requests_are_filtered(store: Store) -> None:
         (["usage", "--token", "secret-by-mistake"], "an id (a UUID)"),
         (["usage", "--format", "jsonl"], "'table', 'csv', 'json'"),
         (["requests", "--limit", "1001"], "1<=x<=1000"),
+        (["requests", "--code", "other"], "'token_inactive', 'token_expired'"),
         (["requests", "--usage", "OBSERVED"], "'observed', 'estimated', 'unknown', 'open'"),
     ],
 )
