@@ -17,6 +17,7 @@ def project(record: ProjectRecord) -> JSONObject:
         "is_active": record.is_active,
         "created_at": to_rfc3339(record.created_at),
         "updated_at": to_rfc3339(record.updated_at),
+        "api_key_updated_at": _time(record.api_key_updated_at),
     }
 
 
@@ -32,7 +33,7 @@ def token(record: TokenRecord) -> JSONObject:
         "request_count": record.request_count,
         "max_requests": record.max_requests,
         "created_at": to_rfc3339(record.created_at),
-        "last_used_at": None if record.last_used_at is None else to_rfc3339(record.last_used_at),
+        "last_used_at": _time(record.last_used_at),
     }
 
 
@@ -51,3 +52,7 @@ def nothing() -> flask.Response:
     response = flask.Response(status=204)
     del response.headers["Content-Type"]
     return response
+
+
+def _time(microseconds: int | None) -> str | None:
+    return None if microseconds is None else to_rfc3339(microseconds)

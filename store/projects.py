@@ -19,18 +19,22 @@ _ADMIN_KEY = "sk-admin-"
 
 @dataclass(frozen=True, slots=True)
 class ProjectRecord:
-    """A project as the management API shows it. Its key stays in the store."""
+    """A project as the management API shows it. Its key stays in the store. Times are microseconds.
+
+    `api_key_updated_at` is when the key was last set; None of one that was set before the store kept that.
+    """
 
     id: str
     name: str
     is_active: bool
     created_at: int
     updated_at: int
+    api_key_updated_at: int | None
 
     @classmethod
     def of(cls, row: Project) -> Self:
         """Read a row."""
-        return cls(row.id, row.name, row.is_active, row.created_at, row.updated_at)
+        return cls(row.id, row.name, row.is_active, row.created_at, row.updated_at, row.api_key_updated_at)
 
 
 class ProjectChanges(TypedDict, total=False):
@@ -60,6 +64,7 @@ class Projects:
             is_active=True,
             created_at=now,
             updated_at=now,
+            api_key_updated_at=now,
         )
         return ProjectRecord.of(row)
 
@@ -83,8 +88,8 @@ class Projects:
     ) -> ProjectRecord:
         """Write the named columns and return the project; where none of them changes nothing is written.
 
-        `check` gets the project as it is before the change, in the same transaction; what it raises ends the change.
-        Raises NotFound, InvalidRequest for an admin key.
+        `check` gets the project as it is before the change, in the same transaction; what it raises ends the change. The
+        same key once more is a new one: keys are not compared. Raises NotFound, InvalidRequest for an admin key.
         """
         columns: dict[str, object] = {**changes}
         if "api_key" in changes:
@@ -114,7 +119,10 @@ class Projects:
             check(ProjectRecord.of(row))
         changed = {name: value for name, value in columns.items() if getattr(row, name) != value}
         if changed:
-            Project.update(**changed, updated_at=self._database.now()).where(Project.id == project_id).execute()
+            changed["updated_at"] = now = self._database.now()
+            if "sealed_api_key" in changed:
+                changed["api_key_updated_at"] = now
+            Project.update(**changed).where(Project.id == project_id).execute()
 
     def _delete_tokens(self, which: Statement) -> int:
         names.keep_of_tokens(self._database, which)

@@ -220,7 +220,7 @@ def test_bad_names_of_tokens(target: Target) -> None:
 
 def test_read_only_fields_with_another_value(target: Target) -> None:
     for line, fields in (
-        (PROJECT, ("id", "created_at", "updated_at", "usage")),
+        (PROJECT, ("id", "created_at", "updated_at", "api_key_updated_at", "usage")),
         (TOKEN, ("id", "token", "project_id", "request_count", "created_at", "last_used_at", "usage")),
     ):
         for field in fields:

@@ -1,7 +1,7 @@
 import pytest
 from flask.testing import FlaskClient
 from support.ledger import without_usage
-from support.stores import refused_by_the_database
+from support.stores import refused_by_the_database, set_columns
 
 from store import bulk
 from store.bootstrap import Store
@@ -25,10 +25,10 @@ def test_create(client: FlaskClient, store: Store) -> None:
     assert answer.status_code == 201
     project = answer.json
     assert project is not None
-    assert set(project) == {"id", "name", "is_active", "created_at", "updated_at"}
+    assert list(project) == ["id", "name", "is_active", "created_at", "updated_at", "api_key_updated_at"]
     assert project["name"] == "Ünï 😀"
     assert project["is_active"] is True
-    assert project["created_at"] == project["updated_at"]
+    assert project["created_at"] == project["updated_at"] == project["api_key_updated_at"]
     assert project["created_at"].endswith("Z")
     assert api_key(store, project["id"]) == "sk-key"
     assert without_usage(client.get(f"/manage/projects/{project['id']}").json) == project
@@ -67,6 +67,22 @@ def test_update_changes_what_is_named(client: FlaskClient, store: Store, project
     assert answer.json is not None
     assert (answer.json["name"], answer.json["is_active"]) == ("Two", False)
     assert api_key(store, project_id) == "sk-second"
+
+
+def test_a_project_shows_when_its_key_was_replaced(client: FlaskClient, store: Store, project_id: str) -> None:
+    path = f"/manage/projects/{project_id}"
+    set_columns(store, "project", project_id, api_key_updated_at=1_700_000_000_999_999)
+    shown = "2023-11-14T22:13:20Z"
+    assert client.get("/manage/projects").get_json()[0]["api_key_updated_at"] == shown
+    assert client.patch(path, json={"name": "Two", "is_active": False}).get_json()["api_key_updated_at"] == shown
+    replaced = client.patch(path, json={"api_key": "sk-second", "api_key_updated_at": shown}).get_json()
+    assert replaced["api_key_updated_at"] == replaced["updated_at"] > shown
+    answer = client.patch(path, json={"api_key": "sk-third", "api_key_updated_at": shown})
+    assert (answer.status_code, api_key(store, project_id)) == (400, "sk-second")
+    set_columns(store, "project", project_id, api_key_updated_at=None)
+    assert client.get(path).get_json()["api_key_updated_at"] is None
+    assert client.patch(path, json={"name": "One", "api_key_updated_at": None}).status_code == 200
+    assert client.patch(path, json={"api_key_updated_at": shown}).status_code == 400
 
 
 def test_update_of_nothing(client: FlaskClient, project_id: str) -> None:

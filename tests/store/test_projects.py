@@ -27,7 +27,8 @@ def test_a_new_project_is_active_and_can_be_read_back(projects: Projects) -> Non
     before = clock.now()
     project = projects.create("One", API_KEY)
     assert project.is_active
-    assert before <= project.created_at == project.updated_at <= clock.now()
+    assert before <= project.created_at <= clock.now()
+    assert project.created_at == project.updated_at == project.api_key_updated_at
     assert projects.get(project.id) == project
 
 
@@ -122,6 +123,19 @@ def test_a_new_key_replaces_the_old_one_encrypted(store: Store, projects: Projec
     project = projects.create("One", API_KEY)
     projects.update(project.id, {"api_key": "sk-new"})
     assert store.vault.open_api_key(project.id, sealed_key(project.id)) == "sk-new"
+
+
+@pytest.mark.parametrize("key", ["sk-new", API_KEY])
+@pytest.mark.parametrize("before", [1, None])
+def test_the_time_of_a_key_is_that_of_its_replacement_alone(
+    store: Store, projects: Projects, key: str, before: int | None
+) -> None:
+    project = projects.create("One", API_KEY)
+    set_columns(store, "project", project.id, updated_at=1, api_key_updated_at=before)
+    assert projects.update(project.id, {"name": "Two", "is_active": False}).api_key_updated_at == before
+    replaced = projects.update(project.id, {"api_key": key})
+    assert replaced.api_key_updated_at == replaced.updated_at > 1
+    assert projects.get(project.id) == replaced
 
 
 def test_deleting_a_project_deletes_its_tokens_and_no_others(store: Store, projects: Projects) -> None:

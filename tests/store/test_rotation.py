@@ -106,13 +106,13 @@ def test_every_column_of_ciphertexts_is_rotated() -> None:
 @pytest.mark.parametrize("number", [0, 1, BATCH - 1, BATCH, BATCH + 1, 3 * BATCH])
 def test_everything_is_encrypted_anew_and_means_the_same(settings: Settings, store: Store, number: int) -> None:
     made = fill(store, number)
-    listed = Tokens(store).list()
+    listed, projects = Tokens(store).list(), Projects(store).list()
     done = rotate(store)
     assert done.resealed == Counter({"project": 1, "token": number, "secret": ALL_SECRETS})
     assert done.unreadable == []
     assert headers(store) == {KeyRing.parse(NEW).first_header}
     with opened_with(settings, NEW) as alone:
-        assert Tokens(alone).list() == listed
+        assert (Tokens(alone).list(), Projects(alone).list()) == (listed, projects)
         assert {(token.id, token.value) for token in Tokens(alone).list()} == set(made)
         assert {admit(alone, value) for _, value in made[:3]} <= {API_KEY}
     with pytest.raises(StartupError, match="ENCRYPTION_KEY does not open this store"):
