@@ -1,15 +1,19 @@
 """The access log: one line a request, with nothing in it that a client could hide a secret in.
 
-No header, no body and no query; of the path, tokens are masked, and any other UUID that may be one by mistake.
+No header, no body and no query; of the path, tokens are masked, and any other UUID that may be one by mistake. What was
+made or changed is named by its public id instead.
 """
 
+import contextlib
 import logging
 import re
 import time
+from collections.abc import Iterator
 from urllib.parse import quote
 
 import flask
 
+from store.errors import OutcomeUnknown
 from store.logs import mask_tokens
 
 _LOG = logging.getLogger(__name__)
@@ -26,6 +30,22 @@ def register(app: flask.Flask) -> None:
     app.after_request(_log)
 
 
+def changed(**public_ids: str) -> None:
+    """Have the line of this request name what it made or changed, by fields such as `token_id`."""
+    flask.g.changed = public_ids
+
+
+@contextlib.contextmanager
+def changing(**public_ids: str) -> Iterator[None]:
+    """Have the line of this request name what is changed inside, unless that fails and has surely changed nothing."""
+    try:
+        yield
+    except OutcomeUnknown:
+        changed(**public_ids)
+        raise
+    changed(**public_ids)
+
+
 def _start() -> None:
     flask.g.started = time.perf_counter()
 
@@ -39,6 +59,7 @@ def _log(response: flask.Response) -> flask.Response:
         "path": mask_tokens(path),
         "status": response.status_code,
         "duration_ms": round((time.perf_counter() - flask.g.started) * 1000, 1),
+        **flask.g.get("changed", {}),
         "request_id": flask.g.request_id,
     }
     _LOG.log(logging.DEBUG if flask.request.path in {"/health", "/ready"} else logging.INFO, "request", extra=fields)

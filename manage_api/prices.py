@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import flask
 
-from manage_api import answers, ledger_answers
+from manage_api import access_log, answers, ledger_answers
 from manage_api.answers import JSONObject
 from manage_api.query import canonical
 from store.bootstrap import Store
@@ -31,11 +31,13 @@ def blueprint(store: Store) -> flask.Blueprint:
             project_id=None if project_id is None else canonical(project_id),
             model=body.get("model"),
         )
+        access_log.changed(price_id=record.id)
         return ledger_answers.price(record)
 
     @routes.delete("/<uuid:price_id>")
     def delete_price(price_id: uuid.UUID) -> flask.Response:
-        prices.delete(str(price_id))
+        with access_log.changing(price_id=str(price_id)):
+            prices.delete(str(price_id))
         return answers.nothing()
 
     return routes

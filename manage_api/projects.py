@@ -6,7 +6,7 @@ from typing import Any
 
 import flask
 
-from manage_api import answers, ledger_answers, read_only
+from manage_api import access_log, answers, ledger_answers, read_only
 from manage_api.answers import JSONObject
 from store.bootstrap import Store
 from store.projects import ProjectChanges, ProjectRecord, Projects
@@ -29,7 +29,9 @@ def blueprint(store: Store) -> flask.Blueprint:
     @routes.post("")
     def create_project() -> tuple[JSONObject, int]:
         body = flask.request.get_json()
-        return answers.project(projects.create(body["name"], body["api_key"])), 201
+        record = projects.create(body["name"], body["api_key"])
+        access_log.changed(project_id=record.id)
+        return answers.project(record), 201
 
     @routes.get("/<uuid:project_id>")
     def get_project(project_id: uuid.UUID) -> JSONObject:
@@ -44,16 +46,19 @@ def blueprint(store: Store) -> flask.Blueprint:
         check: Callable[[ProjectRecord], None] | None = read_only.check(
             lambda record: {**answers.project(record), **sums}
         )
-        return answers.project(projects.update(str(project_id), _changes(body), check))
+        with access_log.changing(project_id=str(project_id)):
+            return answers.project(projects.update(str(project_id), _changes(body), check))
 
     @routes.delete("/<uuid:project_id>")
     def delete_project(project_id: uuid.UUID) -> flask.Response:
-        projects.delete(str(project_id))
+        with access_log.changing(project_id=str(project_id)):
+            projects.delete(str(project_id))
         return answers.nothing()
 
     @routes.post("/<uuid:project_id>/tokens/revoke")
     def revoke_tokens(project_id: uuid.UUID) -> JSONObject:
-        return answers.revoked(tokens.revoke_all(str(project_id)))
+        with access_log.changing(project_id=str(project_id)):
+            return answers.revoked(tokens.revoke_all(str(project_id)))
 
     def usage(record: ProjectRecord) -> JSONObject:
         return {"usage": ledger_answers.usage_sums(reports.totals(UsageFilter(project_id=record.id)))}

@@ -6,7 +6,7 @@ from typing import Any
 
 import flask
 
-from manage_api import answers, ledger_answers, read_only
+from manage_api import access_log, answers, ledger_answers, read_only
 from manage_api.answers import JSONObject
 from manage_api.query import canonical, identifier, moment, parameter
 from store import clock
@@ -39,6 +39,7 @@ def blueprint(store: Store) -> flask.Blueprint:
             expires_at=_moment(body["expires_at"]) if "expires_at" in body else None,
             name=body.get("name"),
         )
+        access_log.changed(token_id=record.id)
         return answers.token(record), 201
 
     @routes.get("/<uuid:token_id>")
@@ -49,14 +50,18 @@ def blueprint(store: Store) -> flask.Blueprint:
     @routes.patch("/<uuid:token_id>")
     def update_token(token_id: uuid.UUID) -> JSONObject:
         body = flask.request.get_json()
+        token = tokens.get(str(token_id))
         # Sums of the ledger are read before the change: a report is a transaction of its own.
-        sums = usage(tokens.get(str(token_id))) if "usage" in body else {}
+        sums = usage(token) if "usage" in body else {}
         check: Callable[[TokenRecord], None] | None = read_only.check(lambda record: {**answers.token(record), **sums})
-        return answers.token(tokens.update(str(token_id), _changes(body), check))
+        with access_log.changing(token_id=token.id):
+            return answers.token(tokens.update(token.id, _changes(body), check))
 
     @routes.delete("/<uuid:token_id>")
     def revoke_token(token_id: uuid.UUID) -> flask.Response:
-        tokens.revoke(str(token_id))
+        token = tokens.get(str(token_id))
+        with access_log.changing(token_id=token.id):
+            tokens.revoke(token.id)
         return answers.nothing()
 
     def usage(record: TokenRecord) -> JSONObject:

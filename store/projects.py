@@ -88,8 +88,8 @@ class Projects:
     ) -> ProjectRecord:
         """Write the named columns and return the project; where none of them changes nothing is written.
 
-        `check` gets the project as it is before the change, in the same transaction; what it raises ends the change. The
-        same key once more is a new one: keys are not compared. Raises NotFound, InvalidRequest for an admin key.
+        `check` gets the project as it is before the change, in the same transaction; what it raises ends the change.
+        The same key once more is a new one: keys are not compared. Raises NotFound, InvalidRequest for an admin key.
         """
         columns: dict[str, object] = {**changes}
         if "api_key" in changes:

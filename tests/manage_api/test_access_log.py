@@ -1,10 +1,14 @@
 import logging
+from collections.abc import Callable
 
 import flask
 import pytest
 from flask.testing import FlaskClient
+from support.stores import refused_by_the_database
 
 from manage_api.contract import MAX_BODY
+from store import bulk
+from store.bootstrap import Store
 
 
 def test_line(client: FlaskClient, token: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
@@ -60,3 +64,86 @@ def test_a_project_that_is_there_is_logged(
     caplog.set_level(logging.INFO)
     client.get(f"/manage/projects/{project_id}")
     assert vars(caplog.records[-1])["path"] == f"/manage/projects/{project_id}"
+
+
+PUBLIC_IDS = ("project_id", "token_id", "price_id")
+
+
+class Lines:
+    """Sends requests and returns the public ids in the line of each."""
+
+    def __init__(self, client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+        self._client = client
+        self._caplog = caplog
+
+    def of(self, method: str, path: str, body: object = None, *, status: int = 200) -> dict[str, str]:
+        self._caplog.clear()
+        answer = self._client.open(path, method=method, json=body)
+        assert answer.status_code == status, answer.text
+        (line,) = (vars(record) for record in self._caplog.records if record.name == "manage_api.access_log")
+        return {name: line[name] for name in PUBLIC_IDS if name in line}
+
+
+@pytest.fixture
+def lines(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> Lines:
+    caplog.set_level(logging.INFO)
+    return Lines(client, caplog)
+
+
+def test_what_was_made_is_named(lines: Lines, client: FlaskClient) -> None:
+    project = lines.of("POST", "/manage/projects", {"name": "One", "api_key": "sk-one"}, status=201)
+    assert [project] == [{"project_id": each["id"]} for each in client.get("/manage/projects").get_json()]
+    token = lines.of("POST", "/manage/tokens", project, status=201)
+    assert [token] == [{"token_id": each["id"]} for each in client.get("/manage/tokens").get_json()]
+    price = lines.of("PUT", "/manage/prices", {"model": "m", "rates": {"input": 1}})
+    assert [price] == [{"price_id": each["id"]} for each in client.get("/manage/prices").get_json()]
+    assert lines.of("PUT", "/manage/prices", {"model": "m", "rates": {"input": 2}}) == price
+    assert lines.of("DELETE", f"/manage/prices/{price['price_id']}", status=204) == price
+
+
+@pytest.mark.parametrize("name", ["id", "token"])
+@pytest.mark.parametrize("write", [str.lower, str.upper])
+def test_what_was_changed_is_named(lines: Lines, token: dict[str, str], name: str, write: Callable[[str], str]) -> None:
+    path, named = f"/manage/tokens/{write(token[name])}", {"token_id": token["id"]}
+    assert lines.of("PATCH", path, {"max_requests": 5}) == named
+    assert lines.of("DELETE", path, status=204) == named
+    path, named = f"/manage/projects/{write(token['project_id'])}", {"project_id": token["project_id"]}
+    assert lines.of("PATCH", path, {"name": "Two"}) == named
+    assert lines.of("POST", f"{path}/tokens/revoke") == named
+    assert lines.of("DELETE", path, status=204) == named
+
+
+def test_what_was_only_read_is_not_named(lines: Lines, token: dict[str, str]) -> None:
+    for folder in ("projects", "tokens", "prices", "usage", "requests"):
+        assert lines.of("GET", f"/manage/{folder}") == {}
+    assert lines.of("GET", f"/manage/tokens/{token['token']}") == {}
+    assert lines.of("GET", f"/manage/projects/{token['project_id']}") == {}
+
+
+@pytest.mark.parametrize("folder", ["projects", "tokens"])
+def test_where_nothing_was_changed_nothing_is_named(lines: Lines, token: dict[str, str], folder: str) -> None:
+    """Above all not the value of a token that stands in a project's or a price's place."""
+    mine = token["project_id"] if folder == "projects" else token["token"]
+    assert lines.of("PATCH", f"/manage/{folder}/{mine}", {"created_at": "x"}, status=400) == {}
+    assert lines.of("PATCH", f"/manage/{folder}/{mine}", {"is_active": 1}, status=400) == {}
+    assert lines.of("PATCH", f"/manage/{folder}/{TOKEN}", {"is_active": True}, status=404) == {}
+    assert lines.of("DELETE", f"/manage/{folder}/{TOKEN}", status=404) == {}
+    assert lines.of("DELETE", f"/manage/prices/{token['token']}", status=404) == {}
+    assert lines.of("DELETE", f"/manage/projects/{token['token']}", status=404) == {}
+    assert lines.of("POST", f"/manage/projects/{token['token']}/tokens/revoke", status=404) == {}
+    assert lines.of("POST", "/manage/tokens", {"project_id": TOKEN}, status=404) == {}
+
+
+def test_a_failure_that_may_have_changed_something_is_named(
+    lines: Lines, client: FlaskClient, store: Store, project_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "BATCH", 2)
+    ids = sorted(client.post("/manage/tokens", json={"project_id": project_id}).get_json()["id"] for _ in range(7))
+    revoke = f"/manage/projects/{project_id}/tokens/revoke"
+    with refused_by_the_database(store, ids):
+        assert lines.of("POST", revoke, status=503) == {}
+        assert lines.of("DELETE", f"/manage/projects/{project_id}", status=503) == {}
+        assert lines.of("DELETE", f"/manage/tokens/{ids[0]}", status=503) == {}
+    with refused_by_the_database(store, ids[4:5]):
+        assert lines.of("DELETE", f"/manage/projects/{project_id}", status=503) == {"project_id": project_id}
+        assert lines.of("POST", revoke) == {"project_id": project_id}
