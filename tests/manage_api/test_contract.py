@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from typing import Any
 
 import flask
@@ -353,3 +354,22 @@ json_values = st.recursive(
 def test_any_json_is_taken_or_refused(client: FlaskClient, body: object) -> None:
     answer = client.post("/manage/projects", data=json.dumps(body), content_type="application/json")
     assert answer.status_code in {201, 400}
+
+
+names_of_tokens = st.text(max_size=102) | st.text(st.characters(exclude_categories=()), max_size=5) | json_values
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(name=names_of_tokens)
+def test_any_name_of_a_token_is_kept_as_it_is_or_refused(client: FlaskClient, project_id: str, name: object) -> None:
+    body = {"project_id": project_id, "name": name}
+    answer = client.post("/manage/tokens", data=json.dumps(body), content_type="application/json")
+    assert answer.status_code in {201, 400}
+    if answer.status_code == 201:
+        shown = client.get(f"/manage/tokens/{answer.get_json()['id']}").get_json()["name"]
+        assert shown == name
+        if isinstance(name, str):
+            assert 1 <= len(name) <= 100
+            assert name.strip()
+            assert len(f"{name}.".splitlines()) == 1
+            assert not any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in name)
