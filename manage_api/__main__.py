@@ -22,7 +22,8 @@ def _serve(settings: Settings) -> None:
     store, token = open_store(settings), management_token(settings)
     housekeeping = Housekeeping(store, settings.ledger_days)
     try:
-        serve(create_app(store, token), settings.manage, settings.drain_timeout)
+        trusted = settings.trusted_networks
+        serve(create_app(store, token, trusted), settings.manage, settings.drain_timeout, trusted)
     finally:
         housekeeping.close()
 

@@ -8,11 +8,12 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
 import flask
 
+from store.client_address import Network, client_address
 from store.errors import OutcomeUnknown
 from store.logs import mask_tokens
 
@@ -24,10 +25,16 @@ _FAILURE = 400
 """From this status on a UUID in a project's place need not be a project's: it may be a token, sent there by mistake."""
 
 
-def register(app: flask.Flask) -> None:
+def register(app: flask.Flask, trusted_proxies: Sequence[Network]) -> None:
     """Log each request of the application when it is answered: at level info, /health and /ready at level debug."""
+
+    def log(response: flask.Response) -> flask.Response:
+        forwarded = flask.request.headers.get("X-Forwarded-For")
+        _log(response, client_address(flask.request.remote_addr or "", forwarded, trusted_proxies))
+        return response
+
     app.before_request(_start)
-    app.after_request(_log)
+    app.after_request(log)
 
 
 def changed(**public_ids: str) -> None:
@@ -50,11 +57,12 @@ def _start() -> None:
     flask.g.started = time.perf_counter()
 
 
-def _log(response: flask.Response) -> flask.Response:
+def _log(response: flask.Response, client: str) -> None:
     path = quote(flask.request.path)  # quoted: a path cannot forge a line
     if response.status_code >= _FAILURE:
         path = _UUID.sub("<uuid>", path)
     fields = {
+        "client": client,
         "method": flask.request.method,
         "path": mask_tokens(path),
         "status": response.status_code,
@@ -63,4 +71,3 @@ def _log(response: flask.Response) -> flask.Response:
         "request_id": flask.g.request_id,
     }
     _LOG.log(logging.DEBUG if flask.request.path in {"/health", "/ready"} else logging.INFO, "request", extra=fields)
-    return response

@@ -1,5 +1,7 @@
 """The Flask application, put together in one place so that the order of the steps can be read."""
 
+from collections.abc import Sequence
+
 import flask
 
 from manage_api import (
@@ -18,16 +20,20 @@ from manage_api import (
     usage,
 )
 from store.bootstrap import Store
+from store.client_address import Network
 
 
-def create_app(store: Store, management_token: str) -> flask.Flask:
-    """Make the management API of an open store; `management_token` opens `/manage`."""
+def create_app(store: Store, management_token: str, trusted_proxies: Sequence[Network] = ()) -> flask.Flask:
+    """Make the management API of an open store; `management_token` opens `/manage`.
+
+    `trusted_proxies` are those whose `X-Forwarded-For` tells the client's address, for the log.
+    """
     app = flask.Flask(__name__, static_folder=None)
     app.json = strict_json.StrictJSONProvider(app)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False  # no redirects: a slash too many is another path
     request_ids.register(app)
-    access_log.register(app)
+    access_log.register(app, trusted_proxies)
     auth.register(app, management_token)
     contract.register(app)
     errors.register(app)

@@ -20,6 +20,7 @@ from waitress.utilities import RequestEntityTooLarge
 
 from manage_api import request_ids
 from manage_api.contract import MAX_BODY
+from store.client_address import Network, client_address
 from store.errors import (
     GatewayError,
     HeadersTooLarge,
@@ -75,7 +76,12 @@ class _ErrorTask(ErrorTask):
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
-        _LOG.info("refused", extra={"status": error.status, "request_id": request_id})
+        _LOG.info("refused", extra={"client": self._client(), "status": error.status, "request_id": request_id})
+
+    def _client(self) -> str:
+        channel = cast("_Channel", self.channel)
+        forwarded = cast("HTTPRequestParser", self.request).headers.get("X_FORWARDED_FOR")
+        return client_address(channel.addr[0], forwarded, cast("_Port", channel.server).trusted_proxies)
 
 
 class _Parser(HTTPRequestParser):
@@ -117,17 +123,23 @@ class _Channel(HTTPChannel):
 
 class _Port(TcpWSGIServer):
     channel_class = _Channel
+    trusted_proxies: Sequence[Network] = ()
 
 
 class Server(_Port):
     """A port with an application behind it. Raises StartupError when the port cannot be opened.
 
     `drain_timeout` is for how many seconds requests under way may go on at a stop; `sockets` are those of the port, if
-    it is open already.
+    it is open already. `trusted_proxies` tell the addresses of clients.
     """
 
     def __init__(
-        self, app: "WSGIApplication", listen: Listen, drain_timeout: float, sockets: Sequence[socket.socket] = ()
+        self,
+        app: "WSGIApplication",
+        listen: Listen,
+        drain_timeout: float,
+        sockets: Sequence[socket.socket] = (),
+        trusted_proxies: Sequence[Network] = (),
     ) -> None:
         self._drain_timeout = drain_timeout
         self._stopping = False
@@ -146,11 +158,14 @@ class Server(_Port):
                 ident=None,
                 max_request_header_size=MAX_HEADERS,
                 max_request_body_size=MAX_READ,
+                clear_untrusted_proxy_headers=False,  # `client_address` knows whom to trust
             )
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "no such address"
             raise StartupError(f"Cannot listen on {listen} (MANAGE_LISTEN): {reason}.") from error
         self._ports = [self, *(self._also(app, other) for other in others)]
+        for port in self._ports:
+            port.trusted_proxies = trusted_proxies
 
     def run(self) -> None:
         """Serve until `stop` is called, then finish the requests under way, while there is time."""
@@ -190,13 +205,13 @@ class Server(_Port):
         return any(channel.requests or channel.total_outbufs_len for channel in self._channels())
 
 
-def serve(app: flask.Flask, listen: Listen, drain_timeout: float) -> None:
+def serve(app: flask.Flask, listen: Listen, drain_timeout: float, trusted_proxies: Sequence[Network] = ()) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP; return when the requests under way are answered, or their time is over.
 
     Raises StartupError when the port cannot be opened. Only for the main thread.
     """
     drain_timeout = min(drain_timeout, LONGEST_DRAIN)
-    server = Server(app, listen, drain_timeout, given_sockets())
+    server = Server(app, listen, drain_timeout, given_sockets(), trusted_proxies)
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: server.stop())
     _LOG.info("listening", extra={"url": f"http://{listen}"})

@@ -164,8 +164,13 @@ def test_a_response_beyond_the_limit_is_refused_and_the_session_goes_on(store: S
         assert await bench.client("input_audio_buffer.append", audio="AAAA")
         assert bench.count == 1
         assert len(bench.refused) == 1
+        refusals.append(said["event_id"].removeprefix("event_"))
 
+    refusals: list[str] = []
     run(store, test, max_requests=1)
+    (row,) = rows(store, "refusal")
+    assert [row["id"]] == refusals
+    assert row["session_id"] == rows(store, "request")[0]["id"]
 
 
 @pytest.mark.parametrize(("spoil", "code"), GONE)

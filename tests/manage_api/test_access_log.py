@@ -6,9 +6,11 @@ import pytest
 from flask.testing import FlaskClient
 from support.stores import refused_by_the_database
 
+from manage_api.app import create_app
 from manage_api.contract import MAX_BODY
 from store import bulk
 from store.bootstrap import Store
+from store.client_address import parse_networks
 
 
 def test_line(client: FlaskClient, token: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
@@ -147,3 +149,19 @@ def test_a_failure_that_may_have_changed_something_is_named(
     with refused_by_the_database(store, ids[4:5]):
         assert lines.of("DELETE", f"/manage/projects/{project_id}", status=503) == {"project_id": project_id}
         assert lines.of("POST", revoke) == {"project_id": project_id}
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "client_address"),
+    [
+        ("203.0.113.7", "198.51.100.1", "203.0.113.7"),
+        ("::ffff:10.0.0.1", "198.51.100.1", "198.51.100.1"),
+    ],
+)
+def test_the_client_is_named_and_a_proxy_believed_where_it_is_trusted(
+    store: Store, caplog: pytest.LogCaptureFixture, peer: str, forwarded: str, client_address: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    anyone = create_app(store, "", parse_networks("10.0.0.0/8")).test_client()
+    anyone.get("/manage/projects", headers={"X-Forwarded-For": forwarded}, environ_base={"REMOTE_ADDR": peer})
+    assert vars(caplog.records[-1])["client"] == client_address
