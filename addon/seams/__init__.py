@@ -23,6 +23,7 @@
     contexts      copies contexts faster
     chain         puts our addons before all others, so that none sees what is not masked yet
     flow_list     takes the oldest flows out of mitmweb's list
+    web_page      adds a style to mitmweb's page
     own_files     reads mitmproxy's config.yaml and CA, and tells what is wrong with them
     listening     opens the port once the addon is there, and closes it to drain
     log_records   keeps what was on the wire out of the log, and mitmproxy's own log handler from doubling ours

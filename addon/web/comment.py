@@ -1,4 +1,4 @@
-"""The flow's comment: whose request it is, and what it took. mitmweb shows it and filters by it (`~comment`).
+"""The flow's comment: what a request took, and whose it is. mitmweb shows it and filters by it (`~comment`).
 
 Names come from operators and callers: what is no plain word is quoted, and no control character gets in.
 """
@@ -28,7 +28,8 @@ def write(flow: http.HTTPFlow) -> None:
     if holder is None:
         return
     project, token = f"project={_word(holder.project_name)}", f"token={holder.token_id}"
-    ours = " ".join([project, *_spent(flow), *_cut(flow), token])  # the column shows the start
+    names = [project, *([f"token={_word(holder.token_name)}"] if holder.token_name else [])]
+    ours = " ".join([*_spent(flow), *names, *_cut(flow), token])  # the column shows the start
     theirs = flow.comment.removeprefix(flow.metadata.get(_OURS, "")).removeprefix(_SEPARATOR)
     flow.comment = f"{ours}{_SEPARATOR}{theirs}" if theirs else ours
     flow.metadata[_OURS] = ours

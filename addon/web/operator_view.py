@@ -4,6 +4,8 @@ Its hooks come after the gateway's and before mitmweb's own, which tells the bro
 look on: where one fails, mitmproxy logs that and the request goes its way.
 """
 
+from pathlib import Path
+
 from mitmproxy import contentviews, ctx, http
 from mitmproxy.addonmanager import Loader
 
@@ -15,6 +17,7 @@ from addon.web import body_copy, comment
 from addon.web.content_view import ConversationContentview
 from store.settings import Settings
 
+STYLE = Path(__file__).with_name("mitmweb.css")
 COLUMNS = ["method", "path", "comment", "status", "size", "time"]
 
 
@@ -26,9 +29,14 @@ class OperatorView:
         self._flows = flows
 
     def load(self, _loader: Loader) -> None:
-        """Add the view of conversations, and the columns unless the operator chose some."""
+        """Add the view of conversations, a style for it, and the columns unless the operator chose some."""
         contentviews.add(ConversationContentview)
-        if "web_columns" in ctx.options and not ctx.options.has_changed("web_columns"):
+        if "web_columns" not in ctx.options:
+            return
+        from addon.seams import web_page  # noqa: PLC0415 - it takes all of mitmweb
+
+        web_page.add_style(STYLE.read_text())
+        if not ctx.options.has_changed("web_columns"):
             ctx.options.update(web_columns=COLUMNS)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:

@@ -12,7 +12,7 @@ from support.processes import DEADLINE
 from support.upstreams import DemoUpstream
 from websockets.sync.client import connect
 
-from addon.web.operator_view import COLUMNS
+from addon.web.operator_view import COLUMNS, STYLE
 from addon.websocket_frames import MAX_FRAMES
 
 PASSWORD = "web-password"
@@ -43,6 +43,9 @@ class Web:
     def get(self, path: str) -> Any:
         return self._web.get(path).raise_for_status().json()
 
+    def page(self) -> str:
+        return self._web.get("/").raise_for_status().text
+
     def flows(self) -> list[dict[str, Any]]:
         flows: list[dict[str, Any]] = self.get("/flows")
         return flows
@@ -58,8 +61,8 @@ class Web:
         shown: dict[str, str] = self.get(f"/flows/{flow['id']}/{side}/content/auto")
         return shown
 
-    def comment(self, rest: str) -> str:
-        return f'project="My Search" {rest} token={self.token["id"]}'
+    def comment(self, spent: str, more: str = "") -> str:
+        return f'{spent} project="My Search"{more} token={self.token["id"]}'
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,7 @@ def test_a_running_request_says_whose_it_is_and_a_cut_one_how_far_it_came(web: W
         assert flow["comment"] == web.comment("model=gpt-4o-mini")
         assert flow["response"]["contentLength"] is None
     flow = web.last(lambda flow: "truncated" in flow["comment"])
-    assert flow["comment"] == web.comment("model=gpt-4o-mini truncated=response")
+    assert flow["comment"] == web.comment("model=gpt-4o-mini", " truncated=response")
     shown = web.shown(flow, "response")
     assert shown["text"].startswith("[Broke off after ")
     assert "── assistant ──\nThis" in shown["text"]
@@ -148,6 +151,10 @@ def test_a_refused_request_is_shown_with_its_error(web: Web) -> None:
     flow = web.last()
     assert flow["comment"] == ""
     assert web.shown(flow, "response")["text"].startswith("── error ──\nThe token is missing")
+
+
+def test_the_page_gives_the_comment_its_room(web: Web) -> None:
+    assert STYLE.read_text() in web.page()
 
 
 def test_the_columns_show_the_comment(web: Web) -> None:

@@ -14,13 +14,13 @@ def used(**units: int) -> Metered:
     return Metered(Source.OBSERVED, (Consumption("gpt-4o-2024", units),), model="gpt-4o-2024")
 
 
-START, END = "project=Search", f"token={TOKEN_ID}"
+END = f"project=Search token={TOKEN_ID}"
 
 
 def test_an_admitted_request_says_whose_it_is_and_what_is_asked() -> None:
     flow = admitted_flow({"model": "gpt-4o"})
     comment.write(flow)
-    assert flow.comment == f"{START} model=gpt-4o {END}"
+    assert flow.comment == f"model=gpt-4o {END}"
 
 
 def test_an_answer_says_which_model_it_was_and_what_it_took() -> None:
@@ -28,7 +28,7 @@ def test_an_answer_says_which_model_it_was_and_what_it_took() -> None:
     comment.write(flow)
     annotations.note_used(flow, used(input_tokens=12, output_tokens=34))
     comment.write(flow)
-    assert flow.comment == f"{START} model=gpt-4o-2024 usage=in:12,out:34 {END}"
+    assert flow.comment == f"model=gpt-4o-2024 usage=in:12,out:34 {END}"
     assert flowfilter.match("~comment project=Search", flow)
     assert flowfilter.match(f"~comment token={TOKEN_ID}", flow)
     assert flowfilter.match("~comment model=gpt-4o.*out:34", flow)
@@ -38,14 +38,14 @@ def test_an_answer_says_which_model_it_was_and_what_it_took() -> None:
 def test_a_websocket_names_its_model_in_its_path() -> None:
     flow = admitted_flow(path="/v1/realtime?model=gpt-realtime")
     comment.write(flow)
-    assert flow.comment == f"{START} model=gpt-realtime {END}"
+    assert flow.comment == f"model=gpt-realtime {END}"
 
 
 def test_an_answer_that_tells_nothing_leaves_what_was_asked() -> None:
     flow = admitted_flow({"model": "gpt-4o"})
     annotations.note_used(flow, Metered())
     comment.write(flow)
-    assert flow.comment == f"{START} model=gpt-4o {END}"
+    assert flow.comment == f"model=gpt-4o {END}"
 
 
 def test_a_truncated_body_is_told() -> None:
@@ -53,7 +53,7 @@ def test_a_truncated_body_is_told() -> None:
     annotations.note_passed(flow, "request", 5)
     annotations.note_passed(flow, "response", 6)
     comment.write(flow)
-    assert flow.comment == f"{START} truncated=request,response {END}"
+    assert flow.comment == f"project=Search truncated=request,response token={TOKEN_ID}"
 
 
 def test_a_refused_request_gets_no_comment() -> None:
@@ -68,11 +68,11 @@ def test_what_an_operator_wrote_stays_after_ours(added: str) -> None:
     flow = admitted_flow({"model": "gpt-4o"})
     flow.comment = added
     comment.write(flow)
-    assert flow.comment == f"{START} model=gpt-4o {END} | {added}"
+    assert flow.comment == f"model=gpt-4o {END} | {added}"
     annotations.note_used(flow, used(input_tokens=1))
     comment.write(flow)
     comment.write(flow)
-    assert flow.comment == f"{START} model=gpt-4o-2024 usage=in:1 {END} | {added}"
+    assert flow.comment == f"model=gpt-4o-2024 usage=in:1 {END} | {added}"
 
 
 def test_what_an_operator_makes_of_ours_stays_too() -> None:
@@ -80,10 +80,10 @@ def test_what_an_operator_makes_of_ours_stays_too() -> None:
     comment.write(flow)
     flow.comment += " and mine"
     comment.write(flow)
-    assert flow.comment == f"{START} model=gpt-4o {END} |  and mine"
+    assert flow.comment == f"model=gpt-4o {END} |  and mine"
     flow.comment = "only mine"
     comment.write(flow)
-    assert flow.comment == f"{START} model=gpt-4o {END} | only mine"
+    assert flow.comment == f"model=gpt-4o {END} | only mine"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_an_operator_makes_of_ours_stays_too() -> None:
 def test_names_are_one_word_each(name: str, word: str) -> None:
     flow = admitted_flow({"model": name}, project=name)
     comment.write(flow)
-    assert flow.comment == f"project={word}" + (f" model={word} " if name else " ") + END
+    assert flow.comment == (f"model={word} " if name else "") + f"project={word} token={TOKEN_ID}"
 
 
 @given(st.text(), st.text())

@@ -1,4 +1,5 @@
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ from mitmproxy import contentviews, http
 from mitmproxy.addons.view import View
 from mitmproxy.options import Options
 from mitmproxy.test import taddons, tflow
+from mitmproxy.tools import web
+from mitmproxy.tools.web.app import IndexHandler
 from mitmproxy.tools.web.master import WebMaster
 from mitmproxy.tools.web.web_columns import AVAILABLE_WEB_COLUMNS
 from support.flows import EVENT_STREAM, TOKEN_ID, admitted_flow
@@ -15,7 +18,7 @@ from support.stores import make_settings
 from addon import annotations
 from addon.seams import chain
 from addon.tap import Tap
-from addon.web.operator_view import COLUMNS, OperatorView
+from addon.web.operator_view import COLUMNS, STYLE, OperatorView
 
 
 class Bench:
@@ -56,7 +59,7 @@ def test_streamed_bodies_are_on_the_flow_at_their_end(tmp_path: Path) -> None:
     send(flow.request, b'{"model"', b': "m"}', b"")
     bench.addon.request(flow)
     assert flow.request.raw_content == b'{"model": "m"}'
-    assert flow.comment == f"project=Search model=m token={TOKEN_ID}"
+    assert flow.comment == f"model=m project=Search token={TOKEN_ID}"
     bench.answer(flow)
     send(flow.response, b"data: {}\n", b"\n", b"")
     bench.addon.response(flow)
@@ -160,6 +163,15 @@ def test_mitmweb_gets_the_view_and_the_columns(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_the_style_names_what_is_in_mitmwebs_page() -> None:
+    style = re.sub(r"/\*.*?\*/", "", STYLE.read_text(), flags=re.DOTALL)
+    names = set(re.findall(r"\.([a-z-]+)", style))
+    assert names == {"flow-table", "col-path", "col-comment", "contentview"}
+    (script,) = (Path(web.__file__).parent / "static").glob("index-*.js")
+    code = script.read_text()
+    assert not [name for name in names if f'"{name}"' not in code]
+
+
 def test_the_columns_that_an_operator_chose_stay(tmp_path: Path) -> None:
     async def main() -> None:
         master = WebMaster(Options(), with_termlog=False)
@@ -179,6 +191,7 @@ def test_a_tool_without_columns_is_fine(tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _registry_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def _mitmproxy_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(IndexHandler, "render_string", IndexHandler.render_string)
     registry = contentviews.registry
     monkeypatch.setattr(registry, "_by_name", dict(registry._by_name))  # noqa: SLF001
