@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.master import Master
-from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ReverseInstance
+from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ReverseInstance, ServerInstance
 from mitmproxy.proxy.mode_specs import ProxyMode
 
 from store.lifecycle import BACKLOG, STOP_SIGNALS, ignore_stop_signals
@@ -20,6 +20,9 @@ _log = logging.getLogger(__name__)
 
 LAST_REQUESTS = 1.0
 """Seconds that kept connections get at a stop for one more request, whose answer says that it is the last one."""
+
+_ANY = "::"
+"""All interfaces; mitmproxy's own word for them is an empty one."""
 
 _LOOK = 0.05
 """Seconds between two looks at whether connections are left."""
@@ -59,6 +62,14 @@ def switch_to(master: Master, mode: str) -> None:
     """
     master.options.update(mode=[mode])
     spawn(_exit_unless_listening(master))
+
+
+def show_address(master: Master) -> None:
+    """Tell mitmweb's page where the port is; of several modes, the first one's.
+
+    It shows two options, which say nothing where a mode has an address of its own.
+    """
+    spawn(_show_address(master))
 
 
 async def stop(master: Master) -> None:
@@ -138,10 +149,22 @@ def spawn[T](coroutine: Coroutine[object, object, T]) -> asyncio.Task[T]:
 
 
 async def _exit_unless_listening(master: Master) -> None:
+    if not all(server.is_running for server in await _started(master)):
+        sys.exit(1)  # mitmproxy has logged why
+
+
+async def _show_address(master: Master) -> None:
+    for server in (await _started(master))[:1]:
+        host = server.mode.listen_host(master.options.listen_host)
+        for _, port, *_ in server.listen_addrs[:1]:
+            master.options.update(listen_host="" if host == _ANY else host, listen_port=port)
+
+
+async def _started(master: Master) -> Sequence[ServerInstance[ProxyMode]]:
+    """Return what listens in the modes that are set, once all of it does, or has failed."""
     servers = _proxyserver(master).servers
     await servers.update([ProxyMode.parse(mode) for mode in master.options.mode])
-    if not all(server.is_running for server in servers):
-        sys.exit(1)  # mitmproxy has logged why
+    return [*servers]
 
 
 def _listening(master: Master) -> list[asyncio.Server]:

@@ -11,7 +11,7 @@ from mitmproxy.addonmanager import Loader
 
 from addon import annotations
 from addon.annotations import Side
-from addon.seams import flow_list
+from addon.seams import flow_list, listening
 from addon.seams.flow_list import FlowList
 from addon.web import body_copy, comment
 from addon.web.content_view import ConversationContentview
@@ -38,6 +38,10 @@ class OperatorView:
         web_page.add_style(STYLE.read_text())
         if not ctx.options.has_changed("web_columns"):
             ctx.options.update(web_columns=COLUMNS)
+
+    def running(self) -> None:
+        """Have mitmweb's badge show the proxy's address."""
+        listening.show_address(ctx.master)
 
     def requestheaders(self, flow: http.HTTPFlow) -> None:
         """Make room for one more flow; begin a copy of a body that is streamed."""

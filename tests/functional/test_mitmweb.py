@@ -157,6 +157,11 @@ def test_the_page_gives_the_comment_its_room(web: Web) -> None:
     assert STYLE.read_text() in web.page()
 
 
+def test_the_badge_shows_the_proxys_address(web: Web) -> None:
+    options = web.get("/options")
+    assert (options["listen_host"]["value"], options["listen_port"]["value"]) == ("127.0.0.1", web.gateway.port)
+
+
 def test_the_columns_show_the_comment(web: Web) -> None:
     assert web.get("/options")["web_columns"]["value"] == COLUMNS
 

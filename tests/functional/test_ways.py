@@ -7,8 +7,11 @@ from pathlib import Path
 import httpx
 import pytest
 from support.gateway import Gateway, bearer
-from support.processes import Process, free_port, running, tool
+from support.processes import Process, free_port, running, tool, wait_until
 from support.upstreams import DemoUpstream, RawUpstream, answer_all
+
+PASSWORD = "web-password"
+WEB = ["--set", "web_open_browser=false", "--set", f"web_password={PASSWORD}"]
 
 
 def test_plain_mitmdump_switches_to_the_settings(tmp_path: Path, upstream: DemoUpstream) -> None:
@@ -30,10 +33,18 @@ def test_plain_mitmweb_takes_the_port_of_the_settings(tmp_path: Path, upstream: 
     gateway = Gateway(tmp_path, upstream.url)
     port, web_port = free_port(), free_port()
     env = {**gateway.env, "PROXY_LISTEN": f"127.0.0.1:{port}", "WEB_LISTEN": f"127.0.0.1:{web_port}"}
-    command = [tool("mitmweb"), "-s", "addon/proxy.py", "-p", str(free_port()), "--set", "web_open_browser=false"]
+    command = [tool("mitmweb"), "-s", "addon/proxy.py", "-p", str(free_port()), *WEB]
     with running(Process(command, env=env, log=tmp_path / "proxy.log")) as process:
         process.wait_for_port(port)
         assert httpx.get(f"http://127.0.0.1:{web_port}").status_code == 403  # it wants its login
+        wait_until(lambda: shown_address(web_port) == ("127.0.0.1", port))
+
+
+def shown_address(web_port: int) -> tuple[str, int]:
+    """Return what mitmweb's badge shows."""
+    headers = {"Authorization": f"Bearer {PASSWORD}"}
+    options = httpx.get(f"http://127.0.0.1:{web_port}/options", headers=headers).raise_for_status().json()
+    return options["listen_host"]["value"], options["listen_port"]["value"]
 
 
 def test_a_port_that_is_taken_ends_plain_mitmdump(tmp_path: Path, upstream: DemoUpstream) -> None:

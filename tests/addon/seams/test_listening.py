@@ -49,7 +49,7 @@ def test_the_mode_leads_to_the_upstreams_origin(
 
 
 @asynccontextmanager
-async def running_master(mode: str) -> AsyncIterator[Master]:
+async def running_master(*modes: str) -> AsyncIterator[Master]:
     started = asyncio.Event()
 
     class Started:
@@ -58,7 +58,7 @@ async def running_master(mode: str) -> AsyncIterator[Master]:
 
     master = DumpMaster(Options(), with_termlog=False, with_dumper=False)
     master.addons.add(Started())
-    master.options.update(mode=[mode])
+    master.options.update(mode=[*modes])
     task = asyncio.create_task(master.run())
     try:
         await asyncio.wait_for(started.wait(), DEADLINE)
@@ -86,6 +86,44 @@ def test_switching_opens_the_port_in_the_new_mode_and_stopping_closes_it() -> No
             await listening.stop(master)
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection("127.0.0.1", port)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("listen", "shown"), [("127.0.0.1", "127.0.0.1"), ("", ""), ("::", "")])
+def test_the_address_is_shown_that_the_first_mode_listens_on(listen: str, shown: str) -> None:
+    async def main() -> None:
+        async with running_master(
+            f"reverse:http://127.0.0.1:1@{listen}:0", "reverse:http://127.0.0.1:2@localhost:0"
+        ) as master:
+            port = listening._listening(master)[0].sockets[0].getsockname()[1]  # noqa: SLF001
+            listening.show_address(master)
+            await asyncio.gather(*listening._tasks)  # noqa: SLF001
+            assert (master.options.listen_host, master.options.listen_port) == (shown, port)
+
+    asyncio.run(main())
+
+
+def test_the_address_is_shown_that_was_switched_to() -> None:
+    async def main() -> None:
+        async with running_master("reverse:http://127.0.0.1:1@0") as master:
+            listening.switch_to(master, "reverse:http://127.0.0.1:2@127.0.0.1:0")
+            listening.show_address(master)
+            await asyncio.gather(*listening._tasks)  # noqa: SLF001
+            (server,) = listening._listening(master)  # noqa: SLF001
+            assert (master.options.listen_host, master.options.listen_port) == server.sockets[0].getsockname()
+
+    asyncio.run(main())
+
+
+def test_no_address_is_shown_where_nothing_listens() -> None:
+    async def main() -> None:
+        async with running_master("reverse:http://127.0.0.1:1@127.0.0.1:0") as master:
+            master.options.update(server=False)
+            await listening.stop(master)
+            listening.show_address(master)
+            await asyncio.gather(*listening._tasks)  # noqa: SLF001
+            assert not master.options.has_changed("listen_port")
 
     asyncio.run(main())
 
