@@ -10,6 +10,7 @@
     responseheaders  add the request ids and the upstream's duration; stream what is no small document, with a `tap.py`
     response, error  (or websocket_end) forget the exchange and its grant; one line in the log; settle its row
                      (`settling.py`), with what was read of its usage
+    usage_estimated  (a hook of our own, `late_usage.py`) the usage was counted here, some time after the end
 
 `metering/` reads the usage from a copy of the bytes of a request and its answer, however they are coded
 (`content_coding.py`), and counts what told none, in a process of its own. `endpoints.py` takes the ids out of paths.

@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple
 from mitmproxy import http
 
 from store.holder import Holder
-from store.usage import Metered
+from store.usage import Metered, Source
 
+_REQUEST_ID = "llm_proxy_request_id"
 _TOKEN_ID = "llm_proxy_token_id"  # noqa: S105 - a field's name
 _TOKEN_NAME = "llm_proxy_token_name"  # noqa: S105 - the same
 _PROJECT_ID = "llm_proxy_project_id"
@@ -23,16 +24,18 @@ SIDES: tuple[Side, ...] = ("request", "response")
 
 
 class Used(NamedTuple):
-    """The model that answered, and tokens; None is unknown."""
+    """The model that answered, and tokens; None is unknown. `is_estimated`: some of the tokens were counted here."""
 
-    model: str | None
-    input: int | None
-    output: int | None
+    model: str | None = None
+    input: int | None = None
+    output: int | None = None
+    is_estimated: bool = False
 
 
-def write(flow: http.HTTPFlow, holder: Holder) -> None:
-    """Note on a flow whose request it is, admitted or refused."""
+def write(flow: http.HTTPFlow, request_id: str, holder: Holder) -> None:
+    """Note on a flow whose request it is, admitted or refused, and the id that it has this time."""
     flow.metadata.update(zip(_HOLDER, holder, strict=True))
+    flow.metadata[_REQUEST_ID] = request_id
 
 
 def read(flow: http.HTTPFlow) -> Holder | None:
@@ -41,20 +44,31 @@ def read(flow: http.HTTPFlow) -> Holder | None:
     return Holder(*found) if _TOKEN_ID in flow.metadata else None
 
 
+def request_id(flow: http.HTTPFlow) -> str | None:
+    """Return the request id that a flow had last; a replay has one of its own."""
+    found: str | None = flow.metadata.get(_REQUEST_ID)
+    return found
+
+
 def note_used(flow: http.HTTPFlow, metered: Metered) -> None:
-    """Note on a flow which model answered, and what the upstream told that it took."""
-    units = metered.units
-    flow.metadata[_USED] = [metered.model, units.get("input_tokens"), units.get("output_tokens")]
+    """Note on a flow which model answered, and what it took."""
+    flow.metadata[_USED] = [*_used(metered)]
 
 
 def add_used(flow: http.HTTPFlow, metered: Metered) -> None:
     """Note on a WebSocket's flow what one more of its responses took, beside what those before it did."""
-    before, units = used(flow), metered.units
+    before, more = used(flow), _used(metered)
     flow.metadata[_USED] = [
-        metered.model or before.model,
-        _sum(before.input, units.get("input_tokens")),
-        _sum(before.output, units.get("output_tokens")),
+        more.model or before.model,
+        _sum(before.input, more.input),
+        _sum(before.output, more.output),
+        before.is_estimated or more.is_estimated,
     ]
+
+
+def _used(metered: Metered) -> Used:
+    units, is_estimated = metered.units, metered.source is Source.ESTIMATED
+    return Used(metered.model, units.get("input_tokens"), units.get("output_tokens"), is_estimated)
 
 
 def _sum(*known: int | None) -> int | None:
@@ -64,7 +78,7 @@ def _sum(*known: int | None) -> int | None:
 
 def used(flow: http.HTTPFlow) -> Used:
     """Return which model answered, and what it took, as far as that is known."""
-    return Used(*flow.metadata.get(_USED, (None, None, None)))
+    return Used(*flow.metadata.get(_USED, ()))
 
 
 def note_passed(flow: http.HTTPFlow, side: Side, passed: int | None) -> None:

@@ -20,7 +20,7 @@ from mitmproxy.exceptions import OptionsError
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
-from addon import access_log, annotations, answers, authentication, edge, streaming, wire
+from addon import access_log, annotations, answers, authentication, edge, late_usage, streaming, wire
 from addon.endpoints import endpoint_of
 from addon.exchange import Destination, Exchange, Exchanges, Grant
 from addon.reserved_endpoints import is_reserved
@@ -250,7 +250,7 @@ class Gateway:
         exchange.refusal, exchange.grant, exchange.token = error, None, None
         if isinstance(error, TokenRefused) and error.refused:
             exchange.holder = error.refused.holder
-            annotations.write(flow, exchange.holder)
+            annotations.write(flow, exchange.request_id, exchange.holder)
         at_once = exchange.sent or (flow.request.timestamp_end is None and streaming.has_body(flow.request))
         flow.request.stream = False
         flow.response = answers.error(error, exchange.request_id, flow.request.method)
@@ -284,7 +284,7 @@ class Gateway:
         exchange.grant, exchange.upstream = Grant(destination, admitted.api_key, upstream.prefix), upstream
         exchange.holder = admitted.holder
         exchange.begin_metering(admitted.opened, flow.request)
-        annotations.write(flow, admitted.holder)
+        annotations.write(flow, exchange.request_id, admitted.holder)
 
     def _session(self, flow: http.HTTPFlow, exchange: Exchange) -> WebSocketSession | None:
         if exchange.opened is None or exchange.meter is None:
@@ -299,7 +299,8 @@ class Gateway:
 
     def _end_turn(self, flow: http.HTTPFlow, exchange: Exchange, turn: Turn, opened: Opened) -> None:
         """End a response over a WebSocket that has a row of its own."""
-        annotations.add_used(flow, self._settling.settle_turn(exchange, turn, opened))
+        tell = late_usage.teller(flow, exchange.request_id, annotations.add_used)
+        annotations.add_used(flow, self._settling.settle_turn(exchange, turn, opened, tell))
         access_log.write_turn(flow, exchange, turn, opened)
 
     def _client(self, flow: http.HTTPFlow) -> str | None:
@@ -319,11 +320,8 @@ class Gateway:
     def _end(self, flow: http.HTTPFlow) -> None:
         exchange = self._exchanges.close(flow.id)
         if exchange is not None:
-            metered = self._settling.settle(exchange)
-            if flow.websocket is None:
-                annotations.note_used(flow, metered)
-            else:
-                annotations.add_used(flow, metered)
+            note = annotations.note_used if flow.websocket is None else annotations.add_used
+            note(flow, self._settling.settle(exchange, late_usage.teller(flow, exchange.request_id, note)))
             access_log.write(flow, exchange)
 
     def _end_all(self, flow_ids: Sequence[str]) -> None:

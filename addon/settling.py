@@ -6,6 +6,7 @@ Everything that ends an exchange comes here, once. Nothing here raises, or waits
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
 from addon.exchange import Exchange
 from addon.metering.estimator import Estimator
@@ -19,6 +20,9 @@ from store.usage import Metered, Source
 
 _log = logging.getLogger(__name__)
 
+type Tell = Callable[[Metered], Awaitable[None]]
+"""Is called with an estimate that was made, once it is on its way to the ledger."""
+
 
 class Settling:
     """Settles exchanges, for one process."""
@@ -28,25 +32,28 @@ class Settling:
         self._estimator = Estimator()
         self._estimates: dict[asyncio.Task[None], Settlement] = {}
 
-    def settle(self, exchange: Exchange) -> Metered:
-        """Settle an exchange that has ended, unless it never was admitted. Returns what its answer told."""
+    def settle(self, exchange: Exchange, tell: Tell | None = None) -> Metered:
+        """Settle an exchange that has ended, unless it never was admitted. Returns what its answer told.
+
+        Where that is nothing, and it can be estimated, `tell` hears of it later.
+        """
         if exchange.opened is None:
             return Metered()
         meter, exchange.meter = exchange.meter, None  # its flow may stay in mitmweb for long
-        return self._settle(exchange.opened, meter, _outcome(exchange, meter))
+        return self._settle(exchange.opened, meter, _outcome(exchange, meter), tell)
 
-    def settle_turn(self, exchange: Exchange, turn: Turn, opened: Opened) -> Metered:
-        """Settle a response over a WebSocket, in a row of its own. Returns what it told."""
-        return self._settle(opened, turn.meter, _outcome_of_turn(exchange, turn))
+    def settle_turn(self, exchange: Exchange, turn: Turn, opened: Opened, tell: Tell | None = None) -> Metered:
+        """Settle a response over a WebSocket, in a row of its own. Returns what it told; `tell` is as in `settle`."""
+        return self._settle(opened, turn.meter, _outcome_of_turn(exchange, turn), tell)
 
-    def _settle(self, opened: Opened, meter: Meter | None, outcome: Outcome) -> Metered:
+    def _settle(self, opened: Opened, meter: Meter | None, outcome: Outcome, tell: Tell | None) -> Metered:
         metered = meter.read() if meter else Metered()
         settlement = Settlement(opened, outcome, metered)
         question = meter.open_question() if meter and metered.source is Source.UNKNOWN else None
         if question is None:
             self._admission.settle(settlement)
             return metered
-        task = asyncio.create_task(self._estimate(settlement, question))
+        task = asyncio.create_task(self._estimate(settlement, question, tell))
         self._estimates[task] = settlement
         task.add_done_callback(self._estimates.pop)
         return metered
@@ -62,7 +69,7 @@ class Settling:
             self._admission.settle(settlement)  # what its task says after that is too late
         self._estimator.close()
 
-    async def _estimate(self, settlement: Settlement, question: Question) -> None:
+    async def _estimate(self, settlement: Settlement, question: Question, tell: Tell | None) -> None:
         metered = None
         try:
             metered = await self._estimator.answer(question)
@@ -70,6 +77,8 @@ class Settling:
             _log.exception("a usage is not estimated")
         finally:
             self._admission.settle(settlement if metered is None else settlement._replace(metered=metered))
+        if metered is not None and tell is not None:
+            await tell(metered)
 
 
 def _outcome(exchange: Exchange, meter: Meter | None) -> Outcome:

@@ -38,8 +38,9 @@ def write(flow: http.HTTPFlow) -> None:
 def _spent(flow: http.HTTPFlow) -> list[str]:
     used = annotations.used(flow)
     model = used.model or _model_asked(flow.request)
+    mark = "~" if used.is_estimated else ""
     told = [f"{name}:{tokens}" for name, tokens in (("in", used.input), ("out", used.output)) if tokens is not None]
-    return [*([f"model={_word(model)}"] if model else []), *([f"usage={','.join(told)}"] if told else [])]
+    return [*([f"model={_word(model)}"] if model else []), *([f"usage={mark}{','.join(told)}"] if told else [])]
 
 
 def _cut(flow: http.HTTPFlow) -> list[str]:

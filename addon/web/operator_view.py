@@ -70,6 +70,10 @@ class OperatorView:
         """Write what the responses over a WebSocket took together."""
         comment.write(flow)
 
+    def usage_estimated(self, flow: http.HTTPFlow) -> None:
+        """Write what was counted here, after the end of the flow; mitmproxy has mitmweb show its row anew."""
+        comment.write(flow)
+
     def error(self, flow: http.HTTPFlow) -> None:
         """Put on the flow what came until it broke off."""
         _put_copy(flow, "request", ended=False)

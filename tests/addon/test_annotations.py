@@ -2,7 +2,13 @@ from mitmproxy.test import tflow
 from support.flows import TOKEN_ID, admitted_flow
 
 from addon import annotations
+from addon.annotations import Used
 from store.holder import Holder
+from store.usage import Consumption, Metered, Source
+
+
+def used(source: Source, **units: int) -> Metered:
+    return Metered(source, (Consumption("gpt-4o", units),), model="gpt-4o")
 
 
 def test_what_is_noted_is_read_back() -> None:
@@ -12,6 +18,27 @@ def test_what_is_noted_is_read_back() -> None:
 
 def test_of_a_flow_without_notes_the_holder_is_not_known() -> None:
     assert annotations.read(tflow.tflow()) is None
+
+
+def test_an_estimate_is_marked() -> None:
+    flow = admitted_flow()
+    assert annotations.used(flow) == Used(None, None, None, is_estimated=False)
+    annotations.note_used(flow, used(Source.OBSERVED, input_tokens=1, output_tokens=2))
+    assert annotations.used(flow) == Used("gpt-4o", 1, 2, is_estimated=False)
+    annotations.note_used(flow, used(Source.ESTIMATED, output_tokens=3))
+    assert annotations.used(flow.copy()) == Used("gpt-4o", None, 3, is_estimated=True)
+
+
+def test_a_sum_of_which_a_part_is_estimated_is_marked() -> None:
+    flow = admitted_flow()
+    for metered in (
+        used(Source.OBSERVED, input_tokens=1),
+        Metered(),
+        used(Source.ESTIMATED, input_tokens=2, output_tokens=3),
+        used(Source.OBSERVED, input_tokens=4, output_tokens=5),
+    ):
+        annotations.add_used(flow, metered)
+    assert annotations.used(flow) == Used("gpt-4o", 7, 8, is_estimated=True)
 
 
 def test_a_truncated_request_stays_one_in_a_copy_of_its_flow() -> None:

@@ -19,6 +19,8 @@ from wsproto.frame_protocol import Opcode
 
 from addon import access_log, annotations, answers
 from addon.gateway import Gateway
+from addon.metering.estimator import Estimator
+from addon.metering.question import Question
 from addon.tap import Tap
 from store.admission import Admission
 from store.bootstrap import Store
@@ -26,6 +28,7 @@ from store.models import Request
 from store.projects import Projects
 from store.settings import Settings
 from store.tokens import TokenRecord, Tokens
+from store.usage import Consumption, Metered, Source
 
 
 @pytest.fixture
@@ -482,7 +485,7 @@ def test_each_further_response_over_a_websocket_has_a_row_and_a_line_in_the_log(
         bench.gateway.websocket_end(http_flow)
         late = await say(bench, http_flow, from_client=True, type="response.create")
         assert (refused.dropped, late.dropped) == (True, True)
-        assert annotations.used(http_flow) == ("gpt-realtime", 6, 10)
+        assert annotations.used(http_flow) == annotations.Used("gpt-realtime", 6, 10)
         assert exchange.session is None
         lines = [vars(record) for record in caplog.records if record.message == "request"]
         first = exchange.request_id
@@ -498,6 +501,36 @@ def test_each_further_response_over_a_websocket_has_a_row_and_a_line_in_the_log(
         assert (further.input_tokens, further.output_tokens, further.endpoint) == (3, 5, "/v1/realtime")
 
     caplog.set_level(logging.INFO, logger=access_log.__name__)
+    run(settings, store, test)
+
+
+def test_estimates_of_responses_over_a_websocket_are_added_to_what_its_flow_says(
+    settings: Settings, store: Store, token: TokenRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answer(_: Estimator, question: Question) -> Metered:
+        units = {"input_tokens": 3, "output_tokens": 5}
+        return Metered(Source.ESTIMATED, (Consumption(question.model, units),), model=question.model)
+
+    async def test(bench: Bench) -> None:
+        http_flow = await bench.send(*UPGRADE, token=token.value, path="/v1/responses")
+        exchange = bench.exchanges.get(http_flow.id)
+        assert exchange is not None
+        exchange.sent = 1.0
+        http_flow.response = make_response(status=101)
+        await bench.gateway.responseheaders(http_flow)
+        http_flow.websocket = WebSocketData()
+        bench.gateway.response(http_flow)
+        for name in ("first", "second"):
+            await say(bench, http_flow, from_client=True, type="response.create", model="gpt-4o", input="Hi")
+            await say(bench, http_flow, from_client=False, type="response.created", response={"id": name})
+            place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+            await say(bench, http_flow, from_client=False, type="response.output_text.delta", delta="Hello", **place)
+        bench.gateway.websocket_end(http_flow)
+        assert annotations.used(http_flow) == annotations.Used()
+        await ledger_says(store, ["estimated", "estimated"])
+        assert annotations.used(http_flow) == annotations.Used("gpt-4o", 6, 10, is_estimated=True)
+
+    monkeypatch.setattr(Estimator, "answer", answer)
     run(settings, store, test)
 
 

@@ -117,11 +117,18 @@ def test_what_told_nothing_is_counted(
 
     monkeypatch.setattr(Estimator, "answer", answer)
 
+    told = []
+
+    async def tell(metered: Metered) -> None:
+        told.append(metered)
+
     async def main() -> None:
-        assert settling.settle(await streamed(store, admission)).source is Source.UNKNOWN
+        assert settling.settle(await streamed(store, admission), tell).source is Source.UNKNOWN
+        assert told == []
         await settling.drain()
 
     asyncio.run(main())
+    assert told == [ESTIMATE]
     row = only_row(store, admission)
     assert (row.usage_source, row.input_tokens, row.output_tokens, row.streamed) == ("estimated", 3, 1, True)
     assert row.response_bytes == len(SAID)
@@ -135,8 +142,11 @@ def test_an_estimate_that_fails_leaves_the_usage_unknown(
 
     monkeypatch.setattr(Estimator, "answer", answer)
 
+    async def tell(metered: Metered) -> None:
+        raise AssertionError(metered)
+
     async def main() -> None:
-        settling.settle(await streamed(store, admission))
+        settling.settle(await streamed(store, admission), tell)
         await settling.drain()
 
     asyncio.run(main())

@@ -1,5 +1,9 @@
 """What an operator finds in mitmweb: conversations, comments to filter by, and no more than it was told to keep."""
 
+import contextlib
+import itertools
+import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,6 +54,15 @@ class Web:
         flows: list[dict[str, Any]] = self.get("/flows")
         return flows
 
+    @contextlib.contextmanager
+    def updates(self) -> Iterator[Iterator[dict[str, Any]]]:
+        """Listen to what mitmweb tells its page about flows that have changed."""
+        url = self.gateway.proxies[0].web_url.replace("http:", "ws:")
+        headers = {"Authorization": f"Bearer {PASSWORD}"}
+        with connect(f"{url}/updates", additional_headers=headers, max_size=None, proxy=None) as websocket:
+            told = (json.loads(websocket.recv(DEADLINE)) for _ in itertools.count())
+            yield (update["payload"]["flow"] for update in told if update["type"] == "flows/update")
+
     def last(self, condition: Callable[[dict[str, Any]], object] = lambda flow: flow.get("response")) -> dict[str, Any]:
         """Poll the newest flow until it meets `condition`."""
         deadline = time.monotonic() + DEADLINE
@@ -92,11 +105,25 @@ def test_a_running_request_says_whose_it_is_and_a_cut_one_how_far_it_came(web: W
         flow = web.last()
         assert flow["comment"] == web.comment("model=gpt-4o-mini")
         assert flow["response"]["contentLength"] is None
-    flow = web.last(lambda flow: "truncated" in flow["comment"])
-    assert flow["comment"] == web.comment("model=gpt-4o-mini", " truncated=response")
+    flow = web.last(lambda flow: "usage" in flow["comment"])
+    assert re.sub(r"out:\d+", "out:N", flow["comment"]) == web.comment(
+        "model=gpt-4o-mini usage=~in:9,out:N", " truncated=response"
+    )
     shown = web.shown(flow, "response")
     assert shown["text"].startswith("[Broke off after ")
     assert "── assistant ──\nThis" in shown["text"]
+
+
+def test_an_estimated_usage_comes_into_the_row_of_a_request_that_has_ended(web: Web) -> None:
+    with web.updates() as updates:
+        assert web.client.post("/v1/chat/completions", json={**ASKED, "stream": True}).is_success
+        shown = [next(updates)]
+        while "usage" not in shown[-1]["comment"]:
+            shown.append(next(updates))
+    assert shown[-1]["comment"] == web.comment("model=gpt-4o-mini usage=~in:9,out:16")
+    before = shown[-2]
+    assert before["response"]["timestamp_end"] is not None
+    assert before["comment"] == web.comment("model=gpt-4o-mini")
 
 
 def slowly() -> dict[str, str]:

@@ -25,7 +25,7 @@ def admitted_flow(
     """Return a flow that was admitted, with a request of JSON."""
     flow = tflow.tflow(req=make_request(JSON, path=path, method="POST"))
     flow.request.raw_content = json.dumps(body).encode()
-    annotations.write(flow, Holder(token_id, token_name, "1", project))
+    annotations.write(flow, "0", Holder(token_id, token_name, "1", project))
     return flow
 
 

@@ -35,6 +35,22 @@ def test_an_answer_says_which_model_it_was_and_what_it_took() -> None:
     assert not flowfilter.match("~comment model=gpt-3", flow)
 
 
+def test_what_was_estimated_is_marked() -> None:
+    flow = admitted_flow({"model": "gpt-4o"})
+    annotations.note_used(flow, used(input_tokens=12, output_tokens=34)._replace(source=Source.ESTIMATED))
+    comment.write(flow)
+    assert flow.comment == f"model=gpt-4o-2024 usage=~in:12,out:34 {END}"
+    assert flowfilter.match('~comment "usage=~"', flow)
+
+
+def test_a_token_with_a_name_is_found_by_it_and_by_its_id() -> None:
+    flow = admitted_flow({"model": "gpt-4o"}, token_name="Ann's laptop")
+    comment.write(flow)
+    assert flow.comment == f'model=gpt-4o project=Search token="Ann\'s laptop" token={TOKEN_ID}'
+    assert flowfilter.match("~comment laptop", flow)
+    assert flowfilter.match(f"~comment token={TOKEN_ID}", flow)
+
+
 def test_a_websocket_names_its_model_in_its_path() -> None:
     flow = admitted_flow(path="/v1/realtime?model=gpt-realtime")
     comment.write(flow)
