@@ -125,7 +125,7 @@ class Gateway:
         self._upstreams = dict(self._pinned(mode) for mode in modes if _is_served(mode))
         listening.Drain(ctx.master, self._exchanges.drain, self._account, self._settings.drain_timeout)
         listening.serve(ctx.master)
-        lifecycle.tell_ready(self._settings.drain_timeout)
+        lifecycle.tell_ready(self._settings.drain_timeout, page=getattr(ctx.master, "web_url", ""))
 
     def configure(self, updated: set[str]) -> None:
         """Refuse options that would undo a promise, once the gateway runs."""

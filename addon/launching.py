@@ -9,7 +9,7 @@ from addon.seams import listening, log_records, own_files
 from addon.seams.lean_master import LeanMaster
 from addon.startup import add_gateway
 from store.errors import StartupError
-from store.lifecycle import given_sockets
+from store.lifecycle import given_sockets, is_supervised
 from store.settings import Settings
 
 
@@ -36,7 +36,8 @@ async def _serve_with_mitmweb(settings: Settings) -> None:
     master.options.update(web_open_browser=False)
     _prepare(master, settings)
     log_records.hide_login("mitmproxy.tools.web.master")
-    print(f"mitmweb: {master.web_url}", flush=True)
+    if not is_supervised():  # the supervisor says it in its own words
+        print(f"mitmweb: {master.web_url}", flush=True)
     try:
         await master.run()
     except OSError as error:  # all that is opened with an exception: the proxy's port fails with a line in the log

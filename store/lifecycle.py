@@ -32,7 +32,10 @@ SOCKETS = "LLM_PROXY_SOCKETS"
 """Names the descriptors on which a process finds what it listens on already open: `5,6`."""
 
 READY = "LLM_PROXY_READY"
-"""Names the descriptor to which a process writes when it serves: the seconds that its requests may go on at a stop."""
+"""Names the descriptor to which a process writes when it serves: the seconds that its requests may go on at a stop.
+
+After a space follows the address of a page that it serves besides, if there is one. It may be a secret: a login.
+"""
 
 BACKLOG = 1024
 """Connections that may wait until a process takes them; the system may allow fewer."""
@@ -53,7 +56,7 @@ def begin() -> None:
     _outlive_output()
     for number in STOP_SIGNALS:
         signal.signal(number, _end_cleanly)  # until there is something to drain, and a handler that does
-    if os.environ.get(SUPERVISED):
+    if is_supervised():
         threading.Thread(target=_stop_at_end_of_input, name="supervisor-watch", daemon=True).start()
 
 
@@ -97,12 +100,20 @@ def given_sockets() -> list[socket.socket]:
     ]
 
 
-def tell_ready(drain_timeout: float) -> None:
-    """Tell the supervisor, if there is one that asks, that this process serves, and how long it drains; once."""
+def is_supervised() -> bool:
+    """Tell whether a supervisor has started this process."""
+    return bool(os.environ.get(SUPERVISED))
+
+
+def tell_ready(drain_timeout: float, page: str = "") -> None:
+    """Tell the supervisor, if there is one that asks, that this process serves, and how long it drains; once.
+
+    `page` is the address of a page that it serves besides, with its login.
+    """
     descriptor = os.environ.pop(READY, "")
     if descriptor:
         with contextlib.suppress(BrokenPipeError):  # it is about to stop, and does not ask any more
-            os.write(int(descriptor), f"{drain_timeout:g}\n".encode())
+            os.write(int(descriptor), f"{drain_timeout:g} {page}".rstrip().encode() + b"\n")
         os.close(int(descriptor))
 
 

@@ -18,15 +18,20 @@ _GRACE = 10
 _PATIENCE = 2.0
 """Seconds after which a process is told again to end."""
 
+_LONGEST = 1024
+"""Bytes that a process says when it serves, at most."""
+
 
 class Child:
     """A process that stops when told to, or when this one is gone; the terminal's Ctrl-C does not reach it.
 
-    `drain_timeout` is for how many seconds its requests may go on once it is told to end, as it says when it serves.
+    When it serves it says for how many seconds its requests may go on once it is told to end (`drain_timeout`), and the
+    address of a page that it serves besides, with its login (`page`; empty for none).
     """
 
     def __init__(self, process: Process, told: int) -> None:
         self.drain_timeout = 0.0
+        self.page = ""
         self._process = process
         self._serving = asyncio.create_task(self._read_that_it_serves(told))
 
@@ -91,7 +96,7 @@ class Child:
         loop.add_reader(told, readable.set)
         try:
             await readable.wait()
-            seconds = os.read(told, 64)
+            seconds, _, page = os.read(told, _LONGEST).decode(errors="replace").partition(" ")
         finally:
             loop.remove_reader(told)
             os.close(told)
@@ -99,6 +104,7 @@ class Child:
             self.drain_timeout = float(seconds)
         except ValueError:  # nothing, or what another version says
             return False
+        self.page = page.strip()
         return True
 
 

@@ -157,11 +157,11 @@ def _settings() -> Settings:
     return settings
 
 
-def _serve(settings: Settings, *opens: Opens, says: Callable[[Settings], str]) -> None:
+def _serve(settings: Settings, *opens: Opens, says: Callable[..., str]) -> None:
     services = _opened(settings, *opens)
     or_exit(lambda: _prepare(settings), CANNOT_START)
     env = {**processes.ALLOCATOR, **os.environ}
-    sys.exit(asyncio.run(supervisor.run(services, env=env, on_ready=lambda: click.echo(says(settings)))))
+    sys.exit(asyncio.run(supervisor.run(services, env=env, on_ready=lambda pages: click.echo(says(settings, *pages)))))
 
 
 def _opened(settings: Settings, *opens: Opens) -> list[Service]:

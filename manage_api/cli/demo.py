@@ -26,7 +26,7 @@ async def run(settings: Settings, services: Sequence[Service]) -> int:
         return await supervisor.run(
             [Service("demo upstream", _upstream(port, key), [[]], is_replaceable=False), *services],
             env={**os.environ, **_environment(Path(folder), port, token)},
-            on_ready=lambda: print(_introduction(settings, token, _make_token(settings, token, key)), flush=True),
+            on_ready=lambda _: print(_introduction(settings, token, _make_token(settings, token, key)), flush=True),
         )
 
 

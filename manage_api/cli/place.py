@@ -50,6 +50,11 @@ class Place:
         """For how many seconds its requests may go on at a stop."""
         return max((child.drain_timeout for child in (self._child, *self._others) if child), default=0.0)
 
+    @property
+    def page(self) -> str:
+        """The address of a page that it serves besides, with its login; empty for none."""
+        return self._child.page if self._child else ""
+
     async def start(self) -> bool:
         """Start the first process; return when it serves, and whether it does."""
         async with self._change:
@@ -114,8 +119,8 @@ class Place:
     async def _restart(self, ended: Child) -> None:
         """Start a process in the place of one that has ended, unless that was replaced meanwhile."""
         async with self._change:
-            if self._child is ended:
-                await self._start(START_TIMEOUT)
+            if self._child is ended and await self._start(START_TIMEOUT) and self.page:
+                print(f"The {self._service.name} is at {self.page} now.", flush=True)  # no line of a log: it is a login
 
     async def _start(self, limit: float | None) -> bool:
         child = await self._spawn()

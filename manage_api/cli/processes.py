@@ -54,8 +54,8 @@ def _management_token(settings: Settings) -> tuple[str, str]:
     return f"MANAGEMENT_TOKEN ({file})", f"$(sed -n s/^MANAGEMENT_TOKEN=//p {shlex.quote(str(file))})"
 
 
-def banner(settings: Settings) -> str:
-    """Say where everything is, with a command that works."""
+def banner(settings: Settings, mitmweb: str = "") -> str:
+    """Say where everything is, with a command that works. `mitmweb` is its address, with its login."""
     manage = f"http://{settings.manage}"
     where, token = _management_token(settings)
     return f"""LLM Proxy {__version__} is up. Ctrl-C stops it.
@@ -63,11 +63,17 @@ def banner(settings: Settings) -> str:
   proxy             http://{settings.proxy}/v1  ->  {settings.upstream_url}
   management API    {manage}/manage  (documentation: {manage}/docs)
   management token  {where}
-
+{_mitmweb(mitmweb)}
 Try:
 
   curl -H "Authorization: Bearer {token}" {manage}/manage/projects
 """
+
+
+def _mitmweb(address: str) -> str:
+    """Write a line on mitmweb, if it runs. An address without a login is for a password of the operator's own."""
+    password = "" if "?" in address else "  (log in with your web_password)"
+    return f"  mitmweb           {address}{password}\n" if address else ""
 
 
 def proxy_banner(settings: Settings) -> str:

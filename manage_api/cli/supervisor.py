@@ -13,12 +13,15 @@ from manage_api.cli.child import say
 from manage_api.cli.place import Place, Service
 from store.lifecycle import ignore_stop_signals
 
+type OnReady = Callable[[Sequence[str]], object]
 
-async def run(services: Sequence[Service], *, env: Mapping[str, str], on_ready: Callable[[], object]) -> int:
+
+async def run(services: Sequence[Service], *, env: Mapping[str, str], on_ready: OnReady) -> int:
     """Run services until a signal comes; return the exit status for it all.
 
-    `on_ready` is called (in a thread) once all of them serve. 0: stopped by a signal, and every process ended cleanly.
-    1: anything else, also where one of them does not get as far as to serve.
+    `on_ready` is called (in a thread) once all of them serve, with the addresses of the pages that they serve besides.
+    0: stopped by a signal, and every process ended cleanly. 1: anything else, also where one of them does not get as
+    far as to serve.
     """
     supervisor = _Supervisor(services, env)
     serving = asyncio.create_task(supervisor.serve(on_ready))
@@ -49,14 +52,14 @@ class _Supervisor:
             loop.add_signal_handler(number, self.stopped.set)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up, _has_terminal())
 
-    async def serve(self, on_ready: Callable[[], object]) -> None:
+    async def serve(self, on_ready: OnReady) -> None:
         """Start all, and keep them running. Returns where one does not start, and raises what `on_ready` does."""
         firsts = [places[0] for places in self._places.values()]
         others = [place for places in self._places.values() for place in places[1:]]
         for places in (firsts, others):  # what is wrong with all of a service is told by the first of them alone
             if not all(await asyncio.gather(*(place.start() for place in places))):
                 return
-        await asyncio.to_thread(on_ready)
+        await asyncio.to_thread(on_ready, [place.page for place in firsts if place.page])
         async with asyncio.TaskGroup() as group:
             for place in (*firsts, *others):
                 group.create_task(place.keep())

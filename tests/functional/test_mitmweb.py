@@ -198,6 +198,7 @@ def test_the_columns_of_config_yaml_are_obeyed(tmp_path: Path, upstream: DemoUps
     (gateway.data / "mitmproxy" / "config.yaml").write_text(f"web_columns: [path]\nweb_password: {PASSWORD}\n")
     try:
         web_url = gateway.start_proxy("launcher --web").web_url
+        assert f"mitmweb: {web_url}/\n" in gateway.logs()
         headers = {"Authorization": f"Bearer {PASSWORD}"}
         assert httpx.get(f"{web_url}/options", headers=headers).json()["web_columns"]["value"] == ["path"]
         assert "conversation" in httpx.get(f"{web_url}/state", headers=headers).json()["contentViews"]

@@ -147,9 +147,27 @@ def test_the_demo_lets_a_stream_end(tmp_path: Path) -> None:
         assert process.wait() == 0
 
 
-def test_web_prints_a_login_that_works(installation: Installation) -> None:
+def test_the_banner_of_web_has_a_login_that_works_and_nothing_else_has(installation: Installation) -> None:
     with started(installation, "web") as process:
-        login = re.search(r"http://127\.0\.0\.1:\d+/\?token=\w+", process.output())
-        assert login
-        assert httpx.get(login.group(), follow_redirects=True).status_code == 200
-        assert httpx.get(login.group().partition("?")[0]).status_code == 403
+        (login,) = re.findall(r"^  mitmweb +(http://127\.0\.0\.1:\d+/\?token=\w+)$", process.output(), re.MULTILINE)
+        assert httpx.get(login, follow_redirects=True).status_code == 200
+        assert httpx.get(login.partition("?")[0]).status_code == 403
+        (proxy, _) = children(process.pid)
+        os.kill(proxy, signal.SIGKILL)
+        process.wait_for_output(" now.\n")
+        (again,) = re.findall(r" is at (http://\S+) now\.$", process.output(), re.MULTILINE)
+        assert httpx.get(again, follow_redirects=True).status_code == 200
+    output = process.output()
+    for address in (login, again):
+        assert output.count(address.partition("=")[2]) == 1
+
+
+def test_the_operators_password_for_mitmweb_holds_and_is_not_told(installation: Installation) -> None:
+    folder = installation.data / "mitmproxy"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("web_password: a-password-of-mine\n")
+    with started(installation, "web") as process:
+        (login,) = re.findall(r"^  mitmweb +(\S+)  \(log in with your web_password\)$", process.output(), re.MULTILINE)
+        assert httpx.get(login).status_code == 403
+        assert httpx.get(login, params={"token": "a-password-of-mine"}).status_code == 200
+    assert "a-password-of-mine" not in process.output()

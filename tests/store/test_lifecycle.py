@@ -72,6 +72,11 @@ def test_a_supervisor_is_told_once_and_one_that_does_not_listen_is_no_fault(monk
     assert os.read(told, 10) == b""  # it is closed
     os.close(told)
     told, tells = os.pipe()
+    monkeypatch.setenv(lifecycle.READY, str(tells))
+    lifecycle.tell_ready(1.5, page="http://web/?token=x")
+    assert os.read(told, 100) == b"1.5 http://web/?token=x\n"
+    os.close(told)
+    told, tells = os.pipe()
     os.close(told)
     monkeypatch.setenv(lifecycle.READY, str(tells))
     lifecycle.tell_ready(1.5)

@@ -26,12 +26,23 @@ def test_it_says_that_it_serves_and_how_long_it_drains(tmp_path: Path) -> None:
     async def serve() -> None:
         one = await spawn(SERVING.replace("b'5'", "b'2.5'"), str(tmp_path / "pids"))
         assert await one.serves(None)
-        assert one.drain_timeout == 2.5
+        assert (one.drain_timeout, one.page) == (2.5, "")
         assert await one.end(signal.SIGTERM)
         assert await one.end(signal.SIGTERM)  # once more does no harm
 
     asyncio.run(serve())
     assert all(map(is_gone, pids(tmp_path / "pids")))
+
+
+def test_it_says_which_page_it_serves_besides(tmp_path: Path) -> None:
+    async def serve() -> None:
+        code = SERVING.replace("b'5'", "b'2.5 http://web/?token=x\\n'")
+        one = await spawn(code, str(tmp_path / "pids"))
+        assert await one.serves(None)
+        assert (one.drain_timeout, one.page) == (2.5, "http://web/?token=x")
+        assert await one.end(signal.SIGTERM)
+
+    asyncio.run(serve())
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,29 @@ def test_one_that_dies_while_it_is_replaced_is_not_started_again(
     assert all(map(is_gone, pids(file)))
 
 
+def test_the_page_of_one_that_is_started_again_is_told(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(place, "FIRST_PAUSE", 0.0)
+    code = SERVING.replace("b'5'", "f'5 http://web/?token={os.getpid()}'.encode()")
+    told = ""
+
+    async def act(one: Place) -> None:
+        def has(text: str) -> bool:
+            nonlocal told
+            told += capfd.readouterr().out
+            return text in told
+
+        (first,) = pids(file)
+        assert one.page == f"http://web/?token={first}"
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: len(pids(file)) == 2)
+        await until(lambda: has(f"The one is at http://web/?token={pids(file)[1]} now.\n"))
+
+    assert run(python(code, str(file)), act)
+    assert "token" not in told.replace("The one is at http://web/?token=", "", 1)
+
+
 def test_where_the_program_is_gone_the_old_one_goes_on_and_is_started_again_once_it_is_back(
     file: Path, output: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:

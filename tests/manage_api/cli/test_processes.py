@@ -28,6 +28,20 @@ def test_the_banner_reads_a_given_management_token_where_it_is(monkeypatch: pyte
     assert '"Authorization: Bearer $MANAGEMENT_TOKEN"' in processes.banner(Settings.load())
 
 
+@pytest.mark.parametrize(
+    ("address", "line"),
+    [
+        ("http://127.0.0.1:8082/?token=x", "  mitmweb           http://127.0.0.1:8082/?token=x"),
+        ("http://[::1]:8082/", "  mitmweb           http://[::1]:8082/  (log in with your web_password)"),
+    ],
+)
+def test_the_banner_says_how_to_log_in_to_mitmweb(address: str, line: str) -> None:
+    settings = Settings(_env_file=None)
+    without, lines = (processes.banner(settings, *given).splitlines() for given in ([], [address]))
+    lines.remove(line)
+    assert lines == without
+
+
 def test_this_python_has_the_allocator_that_is_asked_for() -> None:
     code = "import os; print(os.environ.get('PYTHONMALLOC', ''))"
     env = {**os.environ, **processes.ALLOCATOR}

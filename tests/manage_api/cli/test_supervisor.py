@@ -43,7 +43,7 @@ def run(*commands: Sequence[str], processes: int = 1, then: Callable[[], object]
     ]
     acting = threading.Thread(target=act)
     try:
-        return asyncio.run(supervisor.run(services, env=clean_environment(), on_ready=acting.start))
+        return asyncio.run(supervisor.run(services, env=clean_environment(), on_ready=lambda _: acting.start()))
     finally:
         for one in (one for sockets in shares for share in sockets for one in share):
             one.close()
@@ -155,8 +155,20 @@ def test_a_process_that_does_not_end_is_killed(
     assert all(map(is_gone, pids(tmp_path / "pids")))
 
 
+def test_the_announcement_gets_the_pages_that_are_served_besides(tmp_path: Path) -> None:
+    def announce(pages: Sequence[str]) -> None:
+        told.append(pages)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    told: list[Sequence[str]] = []
+    codes = [SERVING, SERVING.replace("b'5'", "b'5 http://web/?token=x\\n'")]
+    services = [Service(name, python(code, str(tmp_path / name)), [[]]) for name, code in zip("ab", codes, strict=True)]
+    assert asyncio.run(supervisor.run(services, env=clean_environment(), on_ready=announce)) == 0
+    assert told == [["http://web/?token=x"]]
+
+
 def test_an_announcement_that_fails_ends_all(tmp_path: Path) -> None:
-    def fail() -> None:
+    def fail(_: Sequence[str]) -> None:
         raise RuntimeError("no token")
 
     service = Service("one", python(SERVING, str(tmp_path / "pids")), [[]])
