@@ -1,45 +1,74 @@
 #!/usr/bin/env bash
-# Sets up on first use, then starts what is asked for. `./run.sh --help` lists the commands.
-#   ./run.sh          the proxy and the management API
-#   ./run.sh test     the tests; ./run.sh setup installs what they need, and nothing else
-#   ./run.sh soak     the slow ones: thousands of trials under load
-#   ./run.sh bench    what a request costs, beside plain mitmdump and nginx
+# Sets up .venv where it must, then starts what is asked for.
 set -euo pipefail
 caller=$PWD
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")"
 
+show_help() {
+    cat <<'END'
+Usage: ./run.sh [COMMAND] [OPTION]...
+
+LLM Proxy: hand out tokens instead of API keys. Without a COMMAND it starts.
+The first time, .venv is set up; that needs a network, and takes about a minute.
+
+  start     Start the proxy and the management API.
+  proxy     Start the proxy alone, as one of several machines does.
+  web       Start both with mitmweb, to watch the traffic; the proxy is one process then.
+  demo      Start both before a demo upstream; nothing is kept.
+  usage     Show what was used and what it cost.
+  requests  List the newest requests.
+  backup    Copy the store into a new FILE, while it is in use.
+  migrate   Bring the store's schema up to date, as each start does.
+  copy      Copy the store into another, empty database.
+  rotate    Encrypt the store anew with the first key of ENCRYPTION_KEY.
+
+  setup     Install what LLM Proxy and its tests need, and start nothing.
+  test      Run the tests. Options are those of pytest.
+  soak      Run the slow tests: thousands of trials under load. Options are those of pytest.
+  bench     Measure what a request costs, beside plain mitmdump and nginx.
+
+./run.sh COMMAND --help lists the options of a command once .venv is set up. Help installs nothing.
+END
+}
+
+# The path of a Python that is new enough, and able to make a .venv if there is one. pyenv hides all but the chosen one.
 find_python() {
-    for candidate in python3 python3.14 python3.13 python3.12 python; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then
-            echo "$candidate"
-            return
-        fi
+    for modules in ensurepip,venv sys; do
+        for candidate in python3 python "PYENV_VERSION=3.14 python3.14" "PYENV_VERSION=3.13 python3.13" \
+            "PYENV_VERSION=3.12 python3.12"; do
+            # shellcheck disable=SC2086 # a command, with a variable or without
+            env $candidate -c "import sys, $modules; sys.version_info < (3, 12) and sys.exit(1); print(sys.executable)" \
+                2>/dev/null && return
+        done
     done
     echo "LLM Proxy needs Python 3.12 or newer; none was found on the PATH." >&2
     exit 1
 }
 
-# installed NAME: whether that is so, by the pyproject.toml of today.
+# installed NAME: whether that is so, for this folder, this Python and this pyproject.toml; as set_up.py wrote it.
 installed() {
-    cmp -s pyproject.toml ".venv/installed-$1.toml"
+    [ ! -e .venv/unfinished ] && version=$(.venv/bin/python -V 2>/dev/null) &&
+        { pwd -P; echo "${version%.*}"; cat pyproject.toml; } | cmp -s - ".venv/installed-for-$1"
 }
 
-# install NAME REQUIREMENT: again whenever pyproject.toml has changed since.
+# install NAME [ARGUMENT]...: what NAME needs, if it is not there. To be asked for help is no reason to.
 install() {
     installed "$1" && return
-    if ! .venv/bin/python -c '' 2>/dev/null; then
-        python=$(find_python)
-        "$python" -m venv --clear .venv
-    fi
-    echo "Installing what LLM Proxy needs into .venv ..." >&2
-    .venv/bin/python -m pip install -qq --disable-pip-version-check --editable "$2"
-    cp pyproject.toml ".venv/installed-$1.toml"
+    case "${2:-}" in -h|--help) show_help; exit ;; esac
+    python=$(find_python)
+    "$python" -I manage_api/cli/set_up.py "$1"
 }
 
 case "${1:-start}" in
-    setup) install test '.[test]' ;;
-    test)  install test '.[test]'; exec .venv/bin/python -m pytest "${@:2}" ;;
-    soak)  install soak '.[soak]'; exec .venv/bin/python -m pytest -n 0 --timeout 3600 -o testpaths=tests/soak "${@:2}" ;;
-    bench) install test '.[test]'; PYTHONPATH=tests exec .venv/bin/python -m benchmarks.bench "${@:2}" ;;
-    *)     installed test || install run '.[estimates]'; exec .venv/bin/llm-proxy --caller "$caller" "${@:-start}" ;;
+    -h|--help) show_help ;;
+    setup)
+        case "${*:2}" in
+            "") install test ;;
+            -h|--help) show_help ;;
+            *) echo "./run.sh setup takes no arguments." >&2; exit 2 ;;
+        esac ;;
+    test)  install test "${@:2}"; exec .venv/bin/python -m pytest "${@:2}" ;;
+    soak)  install soak "${@:2}"; exec .venv/bin/python -m pytest -n 0 --timeout 3600 -o testpaths=tests/soak "${@:2}" ;;
+    bench) install test "${@:2}"; PYTHONPATH=tests exec .venv/bin/python -m benchmarks.bench "${@:2}" ;;
+    *)     install run "${@:2}"; exec .venv/bin/llm-proxy --caller "$caller" "${@:-start}" ;;
 esac

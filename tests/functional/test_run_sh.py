@@ -93,8 +93,12 @@ def test_it_is_called_from_anywhere_by_any_name(tmp_path: Path) -> None:
     caller.mkdir()
     link.symlink_to(home / "run.sh")
     # A folder in which everything is installed, as far as run.sh sees.
-    for name, copy in (("run.sh", ""), ("pyproject.toml", ""), ("pyproject.toml", ".venv/installed-test.toml")):
-        shutil.copy(ROOT / name, home / copy)
+    for name in ("run.sh", "pyproject.toml"):
+        shutil.copy(ROOT / name, home)
+    (home / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    version = f"Python {sys.version_info.major}.{sys.version_info.minor}"
+    mark = f"{home}\n{version}\n{(home / 'pyproject.toml').read_text()}"
+    (home / ".venv" / "installed-for-run").write_text(mark)
     (home / ".venv" / "bin" / "llm-proxy").symlink_to(tool("llm-proxy"))
     (home / ".env").write_text("DATA_DIR=its data\n")
 
