@@ -1,9 +1,13 @@
-"""`/openapi.yaml` and `/docs`: the contract, for programs and for people. Everything is served from here."""
+"""`/openapi.yaml` and `/docs`, to which `/` leads: the contract, for programs and for people.
+
+Everything is served from here.
+"""
 
 from importlib import resources
 from pathlib import Path
 
 import flask
+from werkzeug.wrappers import Response as BaseResponse
 
 from manage_api.contract import OPENAPI
 
@@ -14,6 +18,10 @@ _SWAGGER_UI = Path(str(resources.files("flask_swagger_ui") / "dist"))
 def blueprint() -> flask.Blueprint:
     """Make the resources; they need no token and no network."""
     routes = flask.Blueprint("docs", __name__)
+
+    @routes.get("/")
+    def root() -> BaseResponse:
+        return flask.redirect("/docs")
 
     @routes.get("/openapi.yaml")
     def openapi() -> flask.Response:

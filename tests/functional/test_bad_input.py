@@ -439,7 +439,7 @@ def test_a_token_for_an_unknown_project(target: Target) -> None:
 
 
 PATHS = (
-    *("/", "/manage", "/manage/", "/manage//projects", "/manage/projects/", "/MANAGE/projects"),
+    *("/manage", "/manage/", "/manage//projects", "/manage/projects/", "/MANAGE/projects"),
     *("/manage/Projects", "/manage/projects/../projects", "/manage/./projects", "/manage/projects;x", "/v1/models"),
     *("/manage/projects/x/tokens", f"/manage/tokens/{TOKEN_ID}/revoke", f"/manage/projects/{PROJECT_ID}/x", "*"),
     *("/manage/\\projects", "/manage/projects%00", "/manage/projects%23", "/static/x", "/openapi.json"),
@@ -457,9 +457,9 @@ def test_files_outside_the_documentation(target: Target) -> None:
         target.check_refused(request(f"GET /docs/{path}"), 404, "not_found")
 
 
-@pytest.mark.parametrize("path", ["/manage/projects", "/manage/tokens", "/manage/projects/", "/health", "/docs"])
+@pytest.mark.parametrize("path", ["/manage/projects", "/manage/tokens", "/manage/projects/", "/health", "/docs", "/"])
 def test_unknown_methods(target: Target, path: str) -> None:
-    line = f"{path}{PROJECT_ID}" if path.endswith("/") else path
+    line = f"{path}{PROJECT_ID}" if path.endswith("s/") else path
     for method in ("PUT", "OPTIONS", "TRACE", "CONNECT", "BREW", "X" * 5000):
         target.check_refused(request(f"{method} {line}", body=GOOD[PROJECTS]), 405, "method_not_allowed")
     target.check_refused(request(f"GET /manage/projects/{PROJECT_ID}/tokens/revoke"), 405, "method_not_allowed")

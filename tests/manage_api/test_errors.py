@@ -92,7 +92,7 @@ def test_inactive_project(client: FlaskClient, project_id: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "allowed"),
-    [("/manage/projects", "GET, HEAD, POST"), ("/health", "GET, HEAD"), ("/docs", "GET, HEAD")],
+    [("/manage/projects", "GET, HEAD, POST"), ("/health", "GET, HEAD"), ("/docs", "GET, HEAD"), ("/", "GET, HEAD")],
 )
 def test_allow(client: FlaskClient, path: str, allowed: str) -> None:
     answer = client.delete(path)
