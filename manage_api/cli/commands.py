@@ -24,6 +24,7 @@ from manage_api.cli import (
     supervisor,
     usage,
 )
+from manage_api.cli.child import say
 from manage_api.cli.place import Service
 from store import logs
 from store.bootstrap import management_token, open_store
@@ -165,6 +166,7 @@ def _serve(settings: Settings, *opens: Opens, says: Callable[..., str]) -> None:
 
 
 def _opened(settings: Settings, *opens: Opens) -> list[Service]:
+    say("Starting LLM Proxy ...")  # migrations and workers take seconds
     return [or_exit(partial(one, settings), CANNOT_START) for one in opens]
 
 

@@ -32,6 +32,7 @@ def shell(command: str) -> str:
 def test_the_first_start_makes_everything_and_prints_a_curl_line_that_works(installation: Installation) -> None:
     with started(installation) as process:
         output = process.output()
+        assert output.index("Starting LLM Proxy ...\n") < output.index(" is up.")
         assert f"http://127.0.0.1:{installation.proxy}/v1" in output
         token_file = installation.folder / "data" / "management_token"
         assert str(token_file) in output
