@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 from manage_api.cli.commands import main
+from manage_api.cli.demo import introduction
+from manage_api.cli.set_up import KINDS
 from store.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +36,14 @@ def test_the_help_of_run_sh_lists_every_command_in_its_own_words() -> None:
     assert sorted((name, "" if (name, "") in own else text) for name, text in listed) == sorted(
         [*((name, f"{command.get_short_help_str(200)}") for name, command in main.commands.items()), *own]
     )
+
+
+def test_the_first_screen_is_what_the_demo_prints() -> None:
+    screen = README.split("```")[1]
+    (token,) = set(re.findall(r"[0-9a-f-]{36}", screen))
+    (management_token,) = re.findall(r"/manage/tokens/.* Bearer (\w+)", screen)
+    assert introduction(Settings.model_construct(), management_token, token) in screen
+    assert KINDS["run"].size in screen
 
 
 def test_every_link_into_the_project_leads_somewhere() -> None:

@@ -80,7 +80,7 @@ class Estimator:
             if self._is_missing:
                 _log.warning(
                     "usage that no answer tells is not estimated: bpe-openai is missing; "
-                    "pip install 'llm-proxy[estimates]'"
+                    "in the folder of run.sh: pip install --editable '.[estimates]'"
                 )
         return self._is_missing
 

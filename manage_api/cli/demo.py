@@ -26,7 +26,7 @@ async def run(settings: Settings, services: Sequence[Service]) -> int:
         return await supervisor.run(
             [Service("demo upstream", _upstream(port, key), [[]], is_replaceable=False), *services],
             env={**os.environ, **_environment(Path(folder), port, token)},
-            on_ready=lambda _: print(_introduction(settings, token, _make_token(settings, token, key)), flush=True),
+            on_ready=lambda _: print(introduction(settings, token, _make_token(settings, token, key)), flush=True),
         )
 
 
@@ -70,14 +70,17 @@ def _post(settings: Settings, token: str, path: str, body: Mapping[str, object])
         return answer
 
 
-def _introduction(settings: Settings, management_token: str, token: str) -> str:
+def introduction(settings: Settings, management_token: str, token: str) -> str:
+    """Say what to try, in a shell and in Python, with the demo's own tokens."""
     return f"""LLM Proxy's demo is up, before an upstream that only pretends. Ctrl-C stops it and forgets everything.
+
+In another terminal:
 
 curl http://{settings.proxy}/v1/chat/completions \\
   -H "Authorization: Bearer {token}" -H "Content-Type: application/json" \\
   -d '{{"model": "{_MODEL}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
 
-Or with OpenAI's SDK (pip install openai):
+Or in Python with OpenAI's SDK, such as: python3 -m venv sdk && sdk/bin/pip install openai && sdk/bin/python
 
 from openai import OpenAI
 
@@ -88,7 +91,7 @@ stream = client.chat.completions.create(
 for chunk in stream:
     print(chunk.choices[0].delta.content or "", end="", flush=True)
 
-How often it was used, and what it cost:
+How often it was used, and what it cost, in the terminal again:
 
 curl http://{settings.manage}/manage/tokens/{token} -H "Authorization: Bearer {management_token}"
 """

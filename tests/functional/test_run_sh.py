@@ -53,6 +53,21 @@ def test_a_second_start_finds_what_the_first_one_made(installation: Installation
         assert [(data / name).read_text() for name in ("encryption_key", "management_token")] == before
 
 
+def test_a_management_token_that_is_removed_is_replaced_at_a_hangup(installation: Installation) -> None:
+    file = installation.data / "management_token"
+    url = f"http://127.0.0.1:{installation.manage}/manage/projects"
+
+    def status(token: str) -> int:
+        return httpx.get(url, headers={"Authorization": f"Bearer {token}"}).status_code
+
+    with started(installation) as process:
+        old = file.read_text().strip()
+        file.unlink()
+        process.signal(signal.SIGHUP)
+        process.wait_for_output("Replaced; ")
+        assert (status(old), status(file.read_text().strip())) == (401, 200)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_ends_everything(installation: Installation, number: signal.Signals) -> None:
     with started(installation) as process:

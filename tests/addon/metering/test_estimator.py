@@ -161,7 +161,7 @@ def test_without_the_tokenizer_it_says_once_what_to_do(
     assert helpers() == []
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "pip install 'llm-proxy[estimates]'" in record.getMessage()
+    assert "pip install --editable '.[estimates]'" in record.getMessage()
 
 
 def test_the_process_gets_no_secret(estimator: Estimator, monkeypatch: pytest.MonkeyPatch) -> None:
