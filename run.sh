@@ -16,7 +16,8 @@ The first time, .venv is set up; that needs a network, and takes about a minute.
   web       Start both with mitmweb, to watch the traffic; the proxy is one process then.
   demo      Start both before a demo upstream; nothing is kept.
   usage     Show what was used and what it cost.
-  requests  List the newest requests.
+  requests  List the newest requests, admitted and refused.
+  request   Look a single request up.
   backup    Copy the store into a new FILE, while it is in use.
   migrate   Bring the store's schema up to date, as each start does.
   copy      Copy the store into another, empty database.
