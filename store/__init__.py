@@ -7,8 +7,10 @@ has a `ticket` for each request, and `notes`) serves the proxy; `withdrawals` ta
 `rotation` replaces the key that all is encrypted with, `backup` copies all into one file.
 `ledger` opens and settles a row for each admitted request, by way of `pricing` and the `sums` of hours and days;
 `instances` are the processes that do, and `housekeeping` settles what dead ones left; `retention` deletes what is old.
-The ledger is read by `usage_report` (by way of `coverage`, `usage_statement` and `usage_sums`) and `request_list`;
-`prices` keeps the operator's own prices. `settings`, `errors`, `logs`, `lifecycle`, `health`, `clock`, `ids`, `usage`,
-`money`, `text`, `sql` and `keyfiles` are what all processes share besides.
+Beside it `refusals` keeps which requests were refused, whose they were (`holder`) and from where (`client_address`).
+`usage_report` reads both (by way of `coverage`, `usage_statement` and `usage_sums`), and so does `request_list`, with
+`names` that outlive what they name. `prices` keeps the operator's own prices.
+`settings`, `errors`, `logs`, `lifecycle`, `health`, `clock`, `ids`, `usage`, `money`, `text`, `sql` and `keyfiles` are
+what all processes share besides.
 It imports neither mitmproxy nor Flask.
 """

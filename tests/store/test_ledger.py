@@ -1,16 +1,18 @@
 import json
 import logging
 import random
+import threading
 from dataclasses import replace
 
 import pytest
 from support.stores import opening, rows
 
-from store import clock, sums, usage
+from store import clock, retention, sums, usage
 from store.bootstrap import Store
 from store.coverage import Table
 from store.ledger import MAX_MODELS, OTHER_MODELS, Ledger, Opened, Opening, Outcome, Settlement
 from store.models import Price
+from store.request_list import RequestList
 from store.usage import COLUMNS, Consumption, Metered, Source
 
 PROJECT, TOKEN, INSTANCE = "project", "token", "instance"
@@ -289,3 +291,17 @@ def test_sums_are_those_of_the_rows(store: Store, ledger: Ledger) -> None:
             for row in rows(store, table)
         }
         assert found == expected
+
+
+def test_a_settled_request_is_found_by_the_upstreams_id_until_it_is_deleted(store: Store, ledger: Ledger) -> None:
+    long_ago = clock.now() - 100 * clock.DAY
+    first, second, third, old = (open_row(store, ledger, at=at) for at in (None, None, None, long_ago))
+    settle(store, ledger, *(Settlement(row, OUTCOME, METERED) for row in (first, second, old)), Settlement(third))
+    settle(store, ledger, Settlement(first, OUTCOME, METERED))  # again, as after an outcome that was not known
+    assert sorted(row["request_id"] for row in rows(store, "upstream_id")) == sorted(
+        row.request_id for row in (first, second, old)
+    )
+    requests = RequestList(store)
+    assert requests.get("req_1").id == max(first.request_id, second.request_id, old.request_id)
+    retention.clean(store.database, 30, threading.Event())
+    assert {row["request_id"] for row in rows(store, "upstream_id")} == {first.request_id, second.request_id}
