@@ -11,6 +11,8 @@ from store.ids import new_request_id
 REQUEST_ID = "X-LLM-Proxy-Request-Id"
 UPSTREAM_REQUEST_ID = "X-Request-ID"
 REMOTE_DURATION = "X-LLM-Proxy-Remote-Duration-Ms"
+BUFFERING = "X-Accel-Buffering"
+"""Tells nginx, and what has learned it from there, whether to keep an answer until there is more of it."""
 
 
 def error(cause: GatewayError, request_id: str, method: str) -> http.Response:

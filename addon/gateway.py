@@ -213,6 +213,8 @@ class Gateway:
             exchange.session = self._session(flow, exchange)
         answers.add_request_ids(response.headers, exchange.request_id)
         response.headers[answers.REMOTE_DURATION] = str(exchange.remote_ms)
+        if streaming.is_event_stream(response):
+            response.headers.setdefault(answers.BUFFERING, "no")
         response.stream = Tap(exchange.watch_answer) if exchange.streamed else False
 
     def response(self, flow: http.HTTPFlow) -> None:

@@ -22,7 +22,13 @@ def has_body(request: http.Request) -> bool:
 
 def is_streamed_answer(response: http.Response) -> bool:
     """Tell whether an answer is an event stream, large, or of unknown length."""
-    if response.headers.get("content-type", "").lower().startswith("text/event-stream"):
+    if is_event_stream(response):
         return True
     length = response.headers.get("content-length", "")
     return not length.isdecimal() or int(length) > LARGE
+
+
+def is_event_stream(response: http.Response) -> bool:
+    """Tell whether an answer is an event stream, by its headers."""
+    content_type: str = response.headers.get("content-type", "")
+    return content_type.lower().startswith("text/event-stream")

@@ -48,6 +48,20 @@ def test_the_first_event_and_each_further_one_arrive_within_50_ms(relay: Relay) 
         assert statistics.median(event_of_each_stream) < MAX_DELAY  # a busy machine may hold up one
 
 
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        (b"Content-Type: text/event-stream; charset=utf-8\r\n", ["no"]),
+        (b"Content-Type: text/event-stream\r\nx-accel-buffering: yes\r\n", ["yes"]),
+        (b"Content-Type: application/json\r\n", []),
+    ],
+)
+def test_what_is_in_front_is_asked_to_keep_no_event_back(relay: Relay, headers: bytes, told: list[str]) -> None:
+    """Unless the upstream has its own say. Other answers pass as they are."""
+    answer = b"HTTP/1.1 200 OK\r\n" + headers + b"Content-Length: 2\r\n\r\n{}"
+    assert relay.send("GET", "/v1/stream", answer=answer).response.headers.get_list("x-accel-buffering") == told
+
+
 def test_streams_side_by_side_do_not_hold_each_other_up(relay: Relay) -> None:
     async def read(client: httpx.AsyncClient) -> int:
         async with client.stream("GET", "/v1/stream", headers=bearer(relay.token)) as response:
