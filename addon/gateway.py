@@ -42,6 +42,7 @@ from addon.settling import Settling
 from addon.tap import Tap
 from addon.websocket_session import Account, Turn, WebSocketSession
 from store import lifecycle
+from store.addresses import plain
 from store.admission import Admission
 from store.client_address import client_address
 from store.errors import DestinationRefused, GatewayError, InvalidRequest, ServiceUnavailable, TokenRefused
@@ -146,6 +147,7 @@ class Gateway:
         """Close every connection that is not reverse mode over TCP to an HTTP upstream."""
         if not _is_served(client.proxy_mode) or client.transport_protocol != "tcp" or not self._upstreams:
             client.error = "The gateway serves HTTP in reverse mode only."
+        client.peername, client.sockname = _shown(client.peername), _shown(client.sockname)
 
     def next_layer(self, asked: layer.NextLayer) -> None:
         """Put the keyed layer in charge."""
@@ -365,6 +367,11 @@ def _reason(refusal: GatewayError, cause: str) -> str:
     if cause in {mitmproxy_flow.Error.KILLED_MESSAGE, refusal.message}:
         return refusal.message
     return f"{refusal.message} ({log_records.without_bytes(cause)})"
+
+
+def _shown(address: connection.Address) -> connection.Address:
+    """Return an address as it is shown: a socket for both families tells IPv4 addresses as IPv6 ones."""
+    return (plain(address[0]), *address[1:])
 
 
 def _is_open(option: str) -> bool:

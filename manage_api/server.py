@@ -20,6 +20,7 @@ from waitress.utilities import RequestEntityTooLarge
 
 from manage_api import request_ids
 from manage_api.contract import MAX_BODY
+from store.addresses import plain
 from store.client_address import Network, client_address
 from store.errors import (
     GatewayError,
@@ -31,6 +32,7 @@ from store.errors import (
 )
 from store.lifecycle import STOP_SIGNALS, given_sockets, ignore_stop_signals, tell_ready
 from store.settings import Listen
+from store.sockets import bound_to_ipv6, keep_alive
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -125,6 +127,15 @@ class _Port(TcpWSGIServer):
     channel_class = _Channel
     trusted_proxies: Sequence[Network] = ()
 
+    def set_socket_options(self, conn: socket.socket) -> None:
+        """Prepare a connection that was accepted."""
+        super().set_socket_options(conn)
+        keep_alive(conn)
+
+    def fix_addr(self, addr: tuple[str, int]) -> tuple[str, int]:
+        """Return the client's address as it is shown."""
+        return (plain(addr[0]), *addr[1:])
+
 
 class Server(_Port):
     """A port with an application behind it. Raises StartupError when the port cannot be opened.
@@ -144,8 +155,8 @@ class Server(_Port):
         self._drain_timeout = drain_timeout
         self._stopping = False
         self._sockets: dict[int, Any] = {}
-        first, *others = sockets or (None,)
         try:
+            first, *others = sockets or bound_to_ipv6(*listen) or (None,)
             super().__init__(
                 app,
                 map=self._sockets,

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -25,14 +24,13 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from store import env_file, setting_names
+from store.addresses import hostport, is_host, split_url
 from store.client_address import Network, parse_networks
 from store.crypto import KeyRing
 from store.database import urls
 from store.errors import StartupError
 from store.lifecycle import SUPERVISED
 
-_NAME = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
-_MAX_NAME = 253
 _PORTS = {"http": 80, "https": 443}
 
 _ENDPOINT = re.compile(
@@ -84,14 +82,14 @@ class Listen(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read `host:port` or `[IPv6]:port`. Raises ValueError, whose text quotes nothing."""
-        parts = _split(f"//{text}")
+        parts = split_url(f"//{text}")
         is_whole = parts is not None and parts.netloc == text and parts.username is None
-        if parts is None or not is_whole or not parts.port or parts.hostname is None or not _is_host(parts.hostname):
+        if parts is None or not is_whole or not parts.port or parts.hostname is None or not is_host(parts.hostname):
             raise ValueError("must be host:port, such as 127.0.0.1:8080 or [::1]:8080")
         return cls(parts.hostname, parts.port)
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return hostport(self.host, self.port)
 
 
 class Upstream(NamedTuple):
@@ -119,10 +117,10 @@ class Upstream(NamedTuple):
             raise ValueError(
                 "must have no user and no password: the key belongs to a project (write @ in a path as %40)"
             )
-        parts = _split(url)
+        parts = split_url(url)
         if parts is None or parts.scheme not in {"http", "https"} or parts.port == 0:
             raise ValueError("must be a URL such as https://api.openai.com")
-        if parts.hostname is None or not _is_host(parts.hostname):
+        if parts.hostname is None or not is_host(parts.hostname):
             raise ValueError("must be a URL with a host's name or address, such as https://api.openai.com")
         path = parts.path.rstrip("/")
         if not path.endswith("/v1") and _ENDPOINT.search(path):
@@ -130,28 +128,6 @@ class Upstream(NamedTuple):
         if parts.query or parts.fragment:
             raise ValueError("must have no query and no fragment")
         return cls(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], path.removesuffix("/v1"))
-
-
-def _split(url: str) -> SplitResult | None:
-    """Take a URL apart, or return None for what is none: the errors of `urlsplit` quote parts of it."""
-    if not _is_plain(url):
-        return None
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # it is read only now
-    except ValueError:
-        return None
-    return parts
-
-
-def _is_host(name: str) -> bool:
-    """Tell whether this can be a host: an IPv6 address, as `urlsplit` takes it, or a name that a resolver takes."""
-    return ":" in name or (len(name) <= _MAX_NAME and _NAME.fullmatch(name) is not None)
-
-
-def _is_plain(text: str) -> bool:
-    """Tell whether a text can stand in a URL as it is. `urlsplit` takes blanks and drops line ends silently."""
-    return text.isascii() and text.isprintable() and " " not in text
 
 
 def _checked(parse: type[Listen | Upstream | KeyRing]) -> AfterValidator:

@@ -13,7 +13,7 @@
     websocket_ends  cuts a WebSocket whose other side was cut
     persistence   knows the last message of a connection, for both codecs of HTTP/1
     replay        has mitmproxy's replays pass the keyed layer too
-    connections   closes the connections that mitmproxy forgets, and tells of each attempt to open one
+    connections   closes the connections that mitmproxy forgets, tells of each attempt to open one, keeps them alive
     kills         ends intercepted flows that an operator kills
     next_layer    puts the keyed layer where mitmproxy would put its own
     lean_imports  imports of its addons what is needed alone

@@ -7,15 +7,18 @@
 - It opens five connections at once to an address for one client: the sixth request of an HTTP/2 client would wait for
   the answer to another, or for its time to connect to be over.
 - It reads whether or not what it reads is taken (backpressure).
+- It has idle connections not probed: it would not notice a peer that is gone, and what is in between forgets them.
 """
 
 import asyncio
+import contextlib
 
 from mitmproxy.connection import Connection, ConnectionState
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.server import ConnectionHandler
 
 from addon.seams import backpressure
+from store.sockets import keep_alive
 
 MOST_CONNECTIONS = 100
 """To one address, for one client: as many as the requests that HTTP/2 lets it have under way."""
@@ -28,6 +31,9 @@ async def _handle_patiently_and_close(self: ConnectionHandler, connection: Conne
     transport = self.transports[connection]
     if isinstance(transport.reader, asyncio.StreamReader):
         transport.reader = backpressure.PatientReader(transport.reader, connection)  # type: ignore[assignment]
+    if isinstance(transport.writer, asyncio.StreamWriter):
+        with contextlib.suppress(OSError):  # it has gone already
+            keep_alive(transport.writer.get_extra_info("socket"))
     try:
         await _handle_connection(self, connection)
     finally:

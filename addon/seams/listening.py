@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.master import Master
@@ -15,8 +16,11 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 
 from store.lifecycle import BACKLOG, STOP_SIGNALS, ignore_stop_signals
 from store.settings import Settings
+from store.sockets import bound_to_ipv6
 
 _log = logging.getLogger(__name__)
+
+_listen = ReverseInstance.listen
 
 LAST_REQUESTS = 1.0
 """Seconds that kept connections get at a stop for one more request, whose answer says that it is the last one."""
@@ -43,7 +47,8 @@ def wait_to_serve(sockets: Sequence[socket.socket]) -> None:
 
     async def listen(instance: ReverseInstance, host: str, port: int) -> list[asyncio.Server]:
         start = functools.partial(asyncio.start_server, instance.handle_stream, backlog=BACKLOG, start_serving=False)
-        return [await start(sock=one) for one in sockets] if sockets else [await start(host, port)]
+        own = sockets or bound_to_ipv6(host, port)
+        return [await start(sock=one) for one in own] if own else [await start(host, port)]
 
     ReverseInstance.listen = listen  # type: ignore[method-assign,assignment]
 
@@ -60,6 +65,7 @@ def switch_to(master: Master, mode: str) -> None:
 
     Scripts load while the first servers start, so this is for `running`, and the addon must refuse what comes before.
     """
+    ReverseInstance.listen = _listen_on_both  # type: ignore[method-assign,assignment]
     master.options.update(mode=[mode])
     spawn(_exit_unless_listening(master))
 
@@ -146,6 +152,13 @@ def spawn[T](coroutine: Coroutine[object, object, T]) -> asyncio.Task[T]:
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
     return task
+
+
+async def _listen_on_both(instance: ReverseInstance, host: str, port: int) -> list[Any]:
+    """Listen as mitmproxy does, and take IPv4 on `[::]` too: asyncio would take IPv6 alone."""
+    start = functools.partial(asyncio.start_server, instance.handle_stream, backlog=BACKLOG)
+    own = bound_to_ipv6(host, port)
+    return [await start(sock=one) for one in own] if own else await _listen(instance, host, port)
 
 
 async def _exit_unless_listening(master: Master) -> None:

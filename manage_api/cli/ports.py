@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from store.errors import StartupError
 from store.lifecycle import BACKLOG
 from store.settings import Listen
+from store.sockets import bound
 
 _ADVICE = {
     errno.EADDRINUSE: "Stop what has it, or choose another port.",
-    errno.EADDRNOTAVAIL: "Choose an address of this machine.",
+    errno.EADDRNOTAVAIL: "Choose an address of this machine; where IPv6 is switched off, that is one of IPv4.",
+    errno.EAFNOSUPPORT: "Choose another address.",
 }
 
 type Sockets = Sequence[socket.socket]
@@ -33,7 +35,7 @@ def open_port(name: str, listen: Listen, shares: int = 1) -> list[Sockets]:
                 *listen, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
             )
             for number in range(shares):
-                sockets = [_bound(family, address, joins=number > 0) for family, *_, address in addresses]
+                sockets = [bound(family, address, joins=number > 0) for family, *_, address in addresses]
                 opened.append([stack.enter_context(one) for one in sockets])
             for one in (one for sockets in opened for one in sockets):
                 one.listen(BACKLOG)
@@ -42,20 +44,3 @@ def open_port(name: str, listen: Listen, shares: int = 1) -> list[Sockets]:
         advice = _ADVICE.get(error.errno or 0, "Choose another port.")
         raise StartupError(f"Cannot listen on {name}={listen}: {error.strerror}. {advice}") from None
     return opened
-
-
-def _bound(family: int, address: tuple[object, ...], *, joins: bool) -> socket.socket:
-    """Bind a socket. The first of a port joins no other, so that it fails where somebody has the port; others may."""
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if joins:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound.bind(address)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    except OSError:
-        bound.close()
-        raise
-    return bound

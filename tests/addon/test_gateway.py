@@ -618,6 +618,19 @@ def test_only_reverse_mode_over_tcp_is_served(
     run(settings, store, test)
 
 
+def test_a_clients_address_of_a_port_for_both_families_is_shown_as_ipv4(settings: Settings, store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        client = connection.Client(
+            peername=("::ffff:192.0.2.1", 1),
+            sockname=("::ffff:127.0.0.1", 2),
+            proxy_mode=ProxyMode.parse("reverse:http://upstream:1234"),
+        )
+        bench.gateway.client_connected(client)
+        assert (client.peername, client.sockname) == (("192.0.2.1", 1), ("127.0.0.1", 2))
+
+    run(settings, store, test)
+
+
 def test_nothing_is_served_before_the_gateway_runs(settings: Settings, store: Store) -> None:
     admission = Admission(store)
     with contextlib.closing(admission):

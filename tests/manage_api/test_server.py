@@ -270,17 +270,55 @@ def test_address_of_nobody() -> None:
         Server(lambda _environ, _start: [], Listen("no-such-host.invalid", 8081), 1)
 
 
+def shown_address(environ: dict[str, Any], start: Any) -> list[bytes]:
+    start("200 OK", [("Content-Type", "text/plain")])
+    return [str(environ["REMOTE_ADDR"]).encode()]
+
+
+@contextlib.contextmanager
+def serving(app: Any, listen: Listen) -> Iterator[Server]:
+    server = Server(app, listen, 1)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join()
+        server.shut_down()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_any_address_of_ipv6_takes_ipv4_too_and_shows_addresses_as_they_are(address: str) -> None:
+    port = free_port()
+    with serving(shown_address, Listen("::", port)), socket.create_connection((address, port), 10) as client:
+        client.sendall(request("GET / HTTP/1.0", "Host: a"))
+        assert client.makefile("rb").read().endswith(f"\r\n\r\n{address}".encode())
+
+
+def test_a_client_is_kept_alive() -> None:
+    port = free_port()
+    with (
+        serving(shown_address, Listen("127.0.0.1", port)) as server,
+        socket.create_connection(("127.0.0.1", port), 10) as client,
+    ):
+        client.sendall(request("GET / HTTP/1.1", "Host: a"))
+        assert client.recv(1)
+        (channel,) = server._channels()  # noqa: SLF001
+        assert channel.socket
+        assert channel.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+def test_an_ipv6_port_in_use() -> None:
+    message = r"Cannot listen on \[::1\]:\d+ \(MANAGE_LISTEN\): Address already in use"
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other, pytest.raises(StartupError, match=message):
+        Server(shown_address, Listen("::1", other.getsockname()[1]), 1)
+
+
 def test_broken_application() -> None:
     def broken(_environ: object, _start: object) -> list[bytes]:
         raise RuntimeError
 
     port = free_port()
-    server = Server(broken, Listen("127.0.0.1", port), 1)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
+    with serving(broken, Listen("127.0.0.1", port)):
         check(send(port, request("GET / HTTP/1.1", "Host: a")), 500, "internal_error")
-    finally:
-        server.stop()
-        thread.join()
-        server.shut_down()

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import socket
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ from support.http2 import Http2Client
 from support.inprocess import HoldConnections, assert_json_error, run, running
 from support.processes import DEADLINE
 from support.upstreams import Conversation, RawUpstream, answer_all
+
+from store.sockets import IDLE
 
 
 def test_a_client_that_sends_more_than_was_wanted_is_closed_too(tmp_path: Path) -> None:
@@ -45,5 +48,22 @@ def test_an_attempt_that_is_given_up_while_a_hook_runs_is_answered(tmp_path: Pat
                 assert_json_error(await proxy.ask(proxy.request()), 503, "service_unavailable")
                 assert len(proxy.exchanges) == 0
             assert upstream.received() == b""
+
+    run(main())
+
+
+def test_both_sides_are_kept_alive(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, proxy.connection() as (reader, writer):
+                writer.write(proxy.request(headers="").encode())
+                await asyncio.wait_for(reader.readuntil(b"{}"), DEADLINE)
+                transports = proxy.handler.transports.values()
+                writers = [one.writer for one in transports if isinstance(one.writer, asyncio.StreamWriter)]
+                assert len(writers) == 2
+                for one in writers:
+                    sock = one.get_extra_info("socket")
+                    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == IDLE
 
     run(main())

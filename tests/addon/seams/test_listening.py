@@ -15,7 +15,7 @@ from mitmproxy.proxy.mode_servers import ReverseInstance
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from mitmproxy.tools.dump import DumpMaster
 from support.inprocess import CLOSE, head_and_body, running
-from support.processes import DEADLINE
+from support.processes import DEADLINE, free_port
 from support.signals import signals_kept
 from support.upstreams import OK, Conversation, RawUpstream, answer_all
 
@@ -124,6 +124,28 @@ def test_no_address_is_shown_where_nothing_listens() -> None:
             listening.show_address(master)
             await asyncio.gather(*listening._tasks)  # noqa: SLF001
             assert not master.options.has_changed("listen_port")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("way", ["by itself", "as the launcher has it"])
+def test_any_address_of_ipv6_takes_ipv4_too(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    monkeypatch.setattr(ReverseInstance, "listen", ReverseInstance.listen)  # it is replaced, and put back after that
+    mode, port = "reverse:http://127.0.0.1:2@:::{}", free_port()
+
+    async def main() -> None:
+        first = mode.format(port) if way != "by itself" else "reverse:http://127.0.0.1:1@127.0.0.1:0"
+        if way != "by itself":
+            listening.wait_to_serve([])
+        async with running_master(first) as master:
+            if way == "by itself":
+                listening.switch_to(master, mode.format(port))
+            listening.serve(master)
+            await asyncio.gather(*listening._tasks)  # noqa: SLF001
+            for address in ("127.0.0.1", "::1"):
+                _, writer = await asyncio.open_connection(address, port)
+                writer.close()
+                await writer.wait_closed()
 
     asyncio.run(main())
 

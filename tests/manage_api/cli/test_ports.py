@@ -72,6 +72,30 @@ def test_each_address_of_a_name_is_opened(monkeypatch: pytest.MonkeyPatch) -> No
         assert [[one.getsockname()[0] for one in share] for share in shares] == [["127.0.0.1", "127.0.0.2"]] * 2
 
 
+def connects(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("shares", [1, 2])
+@pytest.mark.parametrize(("host", "takes_ipv4"), [("::", True), ("::1", False)])
+def test_any_address_of_ipv6_takes_ipv4_too(host: str, takes_ipv4: bool, shares: int) -> None:
+    port = free_port()
+    with contextlib.ExitStack() as stack:
+        for one in (one for share in open_port("PROXY_LISTEN", Listen(host, port), shares) for one in share):
+            stack.enter_context(one)
+        assert (connects("::1", port), connects(LOOPBACK, port)) == (True, takes_ipv4)
+
+
+def test_a_port_of_ipv4_that_somebody_has_is_not_taken_by_ipv6() -> None:
+    message = r"PROXY_LISTEN=\[::\]:\d+: Address already in use"
+    with socket.create_server(("", 0)) as taken, pytest.raises(StartupError, match=message):
+        open_port("PROXY_LISTEN", Listen("::", taken.getsockname()[1]))
+
+
 def test_what_connects_before_anybody_accepts_waits() -> None:
     with opened(free_port()) as ((one,),), socket.create_connection(one.getsockname()) as client:
         client.sendall(b"early")

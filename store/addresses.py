@@ -1,0 +1,55 @@
+"""Hosts and addresses as texts: how they are read, and the one way to write them."""
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, urlsplit
+
+_NAME = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
+_MAX_NAME = 253
+
+type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def split_url(url: str) -> SplitResult | None:
+    """Take a URL apart, or return None for what is none: the errors of `urlsplit` quote parts of it."""
+    if not _is_plain(url):
+        return None
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # it is read only now
+    except ValueError:
+        return None
+    return parts
+
+
+def is_host(name: str) -> bool:
+    """Tell whether this can be a host: an IPv6 address, as `urlsplit` takes it, or a name that a resolver takes."""
+    return ":" in name or (len(name) <= _MAX_NAME and _NAME.fullmatch(name) is not None)
+
+
+def hostport(host: str, port: int) -> str:
+    """Write a host with a port: an IPv6 address has brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def address(text: str) -> Address | None:
+    """Read an address, an IPv4-mapped one (::ffff:192.0.2.1) as the IPv4 address that it is; None for a name."""
+    try:
+        found = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return mapped or found
+
+
+def plain(host: str) -> str:
+    """Write an IPv4-mapped address, as a socket for both families tells it, as IPv4; all else as it is."""
+    if not host.startswith("::ffff:"):
+        return host
+    found = address(host)
+    return host if found is None else str(found)
+
+
+def _is_plain(text: str) -> bool:
+    """Tell whether a text can stand in a URL as it is. `urlsplit` takes blanks and drops line ends silently."""
+    return text.isascii() and text.isprintable() and " " not in text
