@@ -25,6 +25,7 @@ from addon.endpoints import endpoint_of
 from addon.exchange import Destination, Exchange, Exchanges, Grant
 from addon.reserved_endpoints import is_reserved
 from addon.seams import (
+    authorities,
     connections,
     contexts,
     headers,
@@ -35,6 +36,7 @@ from addon.seams import (
     option_values,
     replay,
     upstream_codec,
+    upstream_sockets,
     websocket_layer,
 )
 from addon.seams.client_codec import MALFORMED
@@ -86,7 +88,7 @@ def _guarded(hook: _Hook) -> _Hook:
 
 
 class Gateway:
-    """The addon. It is given an open store's admission, and closes it at the end."""
+    """The addon. It is given an open store's admission, and closes it at the end. Raises StartupError."""
 
     def __init__(self, settings: Settings, admission: Admission) -> None:
         self._settings = settings
@@ -94,7 +96,8 @@ class Gateway:
         self._settling = Settling(admission)
         self._exchanges = Exchanges()
         self._upstreams: dict[Destination, Upstream] = {}
-        self._trusted = settings.trusted_networks
+        self._trusted_proxies = settings.trusted_networks
+        self._trusted_authorities = settings.trusted_authorities
 
     def load(self, _loader: Loader) -> None:
         """Give mitmweb its port, if it has one: its own default is the management API's. Serve clients anywhere."""
@@ -107,6 +110,8 @@ class Gateway:
         """Open the port in reverse mode, if mitmproxy was not started in it, and fix where requests may go."""
         log_records.redact_wire_bytes()
         connections.install()
+        upstream_sockets.install(self._settings.ways, self._trusted_authorities)
+        authorities.install(self._trusted_authorities)
         headers.install()
         option_values.install()
         contexts.install()
@@ -310,8 +315,8 @@ class Gateway:
     def _client(self, flow: http.HTTPFlow) -> str | None:
         if flow.is_replay:
             return None
-        forwarded = ",".join(flow.request.headers.get_all("x-forwarded-for")) if self._trusted else None
-        return client_address(flow.client_conn.peername[0], forwarded, self._trusted)
+        forwarded = ",".join(flow.request.headers.get_all("x-forwarded-for")) if self._trusted_proxies else None
+        return client_address(flow.client_conn.peername[0], forwarded, self._trusted_proxies)
 
     def _longest_wait(self) -> float:
         """Return the seconds after which a request has gone upstream, or never will."""

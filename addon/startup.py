@@ -31,13 +31,13 @@ def add_gateway(master: Master, settings: Settings) -> None:
     """Set up the process and its log, open the store and put the addons first; or exit with 1 and what is wrong."""
     allow_many_open_files()
     logs.configure(settings.log_threshold, settings.log_format)
-    settings.warn_of_unknown_names()
+    settings.warn()
     log_records.remove_terminal_handler()
     log_records.quieten(settings.log_threshold)
     log_records.hide_login("tornado.access")
     store = or_exit(lambda: open_store(settings), CANNOT_START)
     admission = Admission(store)
-    gateway = Gateway(settings, admission)
+    gateway = or_exit(lambda: Gateway(settings, admission), CANNOT_START)
     upkeep = Upkeep(Housekeeping(store, settings.ledger_days, admission.instance_id))
     flows = flow_list.of(master)
     for_operators = [] if flows is None else [OperatorView(settings, flows)]

@@ -14,7 +14,7 @@ def main() -> None:
     begin()
     settings = or_exit(Settings.load, BAD_SETTINGS)
     logs.configure(settings.log_threshold, settings.log_format)
-    settings.warn_of_unknown_names()
+    settings.warn()
     or_exit(lambda: _serve(settings), CANNOT_START)
 
 

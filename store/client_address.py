@@ -4,12 +4,13 @@ Both ports ask here, so that a log line and a row of the ledger name the same cl
 """
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
-type Address = IPv4Address | IPv6Address
+from store.addresses import Address, address, plain
+
 type Network = IPv4Network | IPv6Network
 
-_MAPPED = ip_network("::ffff:0:0/96")
+_MAPPED = IPv6Network("::ffff:0:0/96")
 
 
 def parse_networks(text: str) -> Sequence[Network]:
@@ -29,36 +30,28 @@ def client_address(peer: str, forwarded: str | None, trusted: Sequence[Network])
     `peer` is the other end of the connection, `forwarded` the value of `X-Forwarded-For`: each proxy adds whom it was
     asked by at its end. So it is read from there, for as long as who says so is in `trusted`.
     """
-    if not (forwarded and trusted) and ":" not in peer:
-        return peer  # as almost always: parsing would take ten times as long
-    address = _parsed(peer)
-    if address is None:
+    if not forwarded or not trusted:
+        return plain(peer)
+    found = address(peer)
+    if found is None:
         return peer
-    for told in reversed(forwarded.split(",")) if forwarded else ():
-        before = _parsed(_without_port(told.strip()))
-        if before is None or not _is_in(address, trusted):
+    for told in reversed(forwarded.split(",")):
+        before = address(_without_port(told.strip()))
+        if before is None or not _is_in(found, trusted):
             break
-        address = before
-    return str(address)
+        found = before
+    return str(found)
 
 
 def _network(text: str) -> Network:
     network = ip_network(text)
-    if isinstance(network, IPv6Network) and isinstance(_MAPPED, IPv6Network) and network.subnet_of(_MAPPED):
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
         return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - _MAPPED.prefixlen))
     return network
 
 
-def _parsed(text: str) -> Address | None:
-    try:
-        address = ip_address(text)
-    except ValueError:
-        return None
-    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
-
-
-def _is_in(address: Address, networks: Sequence[Network]) -> bool:
-    return any(address in network for network in networks)
+def _is_in(found: Address, networks: Sequence[Network]) -> bool:
+    return any(found in network for network in networks)
 
 
 def _without_port(text: str) -> str:

@@ -7,8 +7,12 @@ LEAST_LENGTH = 8
 
 
 def given(variables: Mapping[str, str], settings: Collection[str]) -> dict[str, str]:
-    """Return the values of settings, by their names in lower case. Case does not count; what is empty is not given."""
-    values = {name.lower(): value for name, value in variables.items() if value}
+    """Return the values of settings, by their names in lower case. What is empty is not given.
+
+    Case does not count. Of a name in several cases the one in lower case does, as for `https_proxy` everywhere.
+    """
+    spellings = sorted(variables, key=str.islower)
+    values = {name.lower(): variables[name] for name in spellings if variables[name]}
     return {name: values[name] for name in settings if name in values}
 
 

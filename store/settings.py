@@ -3,11 +3,12 @@
 A setting comes from the environment, then from a file `.env` in the working directory.
 """
 
+import itertools
 import logging
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -23,12 +24,13 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from store import env_file, setting_names
+from store import authorities, env_file, setting_names
 from store.addresses import hostport, is_host, split_url
 from store.client_address import Network, parse_networks
 from store.crypto import KeyRing
 from store.database import urls
 from store.errors import StartupError
+from store.forward_proxy import Exceptions, ForwardProxy, Ways
 from store.lifecycle import SUPERVISED
 
 _PORTS = {"http": 80, "https": 443}
@@ -138,6 +140,23 @@ def _checked(parse: type[Listen | Upstream | KeyRing]) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _forward_proxy(name: str) -> AfterValidator:
+    def check(value: str) -> str:
+        ForwardProxy.parse(value, name)
+        return value
+
+    return AfterValidator(check)
+
+
+def _authorities(path: Path) -> Path:
+    authorities.of_file(path)
+    return path
+
+
+def _numbers(places: Iterable[int]) -> str:
+    return ", ".join(f"number {place}" for place in places)
+
+
 def _database_url(value: str) -> str:
     return value and urls.check(value)
 
@@ -163,6 +182,29 @@ class Settings(BaseSettings):
     upstream_url: Annotated[str, _checked(Upstream)] = Field(
         default="https://api.openai.com",
         description="The API that gets the requests. A path goes before `/v1`, or replaces it if it ends in `/v1`.",
+    )
+    upstream_ca_file: Annotated[Path, AfterValidator(_authorities)] | None = Field(
+        default=None,
+        description="A PEM file of certificate authorities, [trusted beside the usual ones](#behind-a-companys-proxy) "
+        "for the upstream's certificate.",
+    )
+    ssl_cert_file: Annotated[Path, AfterValidator(_authorities)] | None = Field(
+        default=None, description="One more such file; the name that other programs know."
+    )
+    ssl_cert_dir: str = Field(default="", description="Folders with such files, separated by colons.")
+    https_proxy: Annotated[str, _forward_proxy("HTTPS_PROXY")] | None = Field(
+        default=None,
+        repr=False,  # it may hold a password
+        description="The [proxy on the way](#behind-a-companys-proxy) to an https upstream, "
+        "such as `http://user:password@proxy.example:3128`.",
+    )
+    http_proxy: Annotated[str, _forward_proxy("HTTP_PROXY")] | None = Field(
+        default=None, repr=False, description="The same, to an http upstream."
+    )
+    no_proxy: str = Field(
+        default="",
+        description="Hosts that are connected to without a proxy, separated by commas: "
+        "`example.com` (and all below it), `10.0.0.0/8`, `host:8443`, or `*` for all.",
     )
     proxy_listen: Annotated[str, _checked(Listen)] = Field(default="127.0.0.1:8080", description="The proxy's port.")
     manage_listen: Annotated[str, _checked(Listen)] = Field(
@@ -245,7 +287,7 @@ class Settings(BaseSettings):
             *setting_names.slips(os.environ, "the environment", names, missing),
         ]
         try:
-            settings = cls(**{name: value for name, value in values.items() if name not in environment})
+            settings = cls(**{**values, **environment})
         except ValidationError as error:
             faults += [
                 f"{' '.join(map(str, fault['loc'])).upper()} {fault['msg'].removeprefix('Value error, ')}".lstrip()
@@ -256,13 +298,43 @@ class Settings(BaseSettings):
         settings._unknown = tuple(file.shown(name) for name in file.values if name.lower() not in names)
         return settings
 
-    def warn_of_unknown_names(self) -> None:
-        """Log, once for all processes under a supervisor, which names in `.env` are no settings.
+    def warn(self) -> None:
+        """Log, once for all processes under a supervisor, what has no effect, and is no fault.
 
-        They are no fault, as other programs read such a file too.
+        Other programs read the same file and the same variables: names in `.env` that are no settings, entries of
+        NO_PROXY in another's spelling, folders of SSL_CERT_DIR that are not on this machine.
         """
-        if self._unknown and not os.environ.get(SUPERVISED):
+        if os.environ.get(SUPERVISED):
+            return
+        if self._unknown:
             _log.warning("names in %s that are no settings: %s", _ENV_FILE, ", ".join(self._unknown))
+        if unread := Exceptions(self.no_proxy).unread:
+            _log.warning("entries of NO_PROXY that cannot be read, and have no effect: %s", _numbers(unread))
+        folders = authorities.folders(self.ssl_cert_dir)
+        if empty := [number for number, one in enumerate(folders, 1) if authorities.is_empty(one)]:
+            _log.warning("folders of SSL_CERT_DIR without a certificate that can be read: %s", _numbers(empty))
+
+    @property
+    def trusted_authorities(self) -> Sequence[bytes]:
+        """The certificates, as DER, of UPSTREAM_CA_FILE, SSL_CERT_FILE and SSL_CERT_DIR.
+
+        Raises StartupError where a file has gone since the settings were read.
+        """
+        try:
+            files = [authorities.of_file(path) for path in (self.upstream_ca_file, self.ssl_cert_file) if path]
+        except ValueError as error:
+            raise StartupError(f"A file of UPSTREAM_CA_FILE or SSL_CERT_FILE {error}.") from None
+        folders = authorities.of_folders(authorities.folders(self.ssl_cert_dir))
+        return tuple(dict.fromkeys(itertools.chain(*files, folders)))
+
+    @property
+    def ways(self) -> Ways:
+        """HTTPS_PROXY, HTTP_PROXY and NO_PROXY, taken apart."""
+        return Ways(
+            ForwardProxy.parse(self.https_proxy, "HTTPS_PROXY") if self.https_proxy else None,
+            ForwardProxy.parse(self.http_proxy, "HTTP_PROXY") if self.http_proxy else None,
+            Exceptions(self.no_proxy),
+        )
 
     @property
     def upstream(self) -> Upstream:

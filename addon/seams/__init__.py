@@ -14,6 +14,8 @@
     persistence   knows the last message of a connection, for both codecs of HTTP/1
     replay        has mitmproxy's replays pass the keyed layer too
     connections   closes the connections that mitmproxy forgets, tells of each attempt to open one, keeps them alive
+    upstream_sockets  opens them, through a forward proxy where there is one
+    authorities   trusts more of them for upstreams than mitmproxy does
     kills         ends intercepted flows that an operator kills
     next_layer    puts the keyed layer where mitmproxy would put its own
     lean_imports  imports of its addons what is needed alone

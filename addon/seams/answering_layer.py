@@ -42,7 +42,7 @@ from mitmproxy.proxy.layers.http import (
 
 from addon import answers
 from addon.exchange import Exchange, Exchanges
-from addon.seams import backpressure
+from addon.seams import backpressure, upstream_sockets
 from addon.seams.backpressure import Backlog
 from addon.seams.client_codec import MALFORMED, ClientCodec
 from addon.seams.client_http2 import ClientHttp2
@@ -392,7 +392,7 @@ class AnsweringLayer(TimedLayer):
     def _give_up_connecting(self, connection: Connection) -> Commands:
         """Tell those who wait for a connection at once; the attempt itself may take a while to end."""
         yield commands.CloseConnection(connection)
-        yield from self.register_connection(RegisterHttpConnection(connection, "no connection in time"))
+        yield from self.register_connection(RegisterHttpConnection(connection, upstream_sockets.why_late(connection)))
 
     def _give_up_unanswered(self, stream_id: int) -> Commands:
         stream = self.streams.get(stream_id)

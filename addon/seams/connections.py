@@ -17,7 +17,7 @@ from mitmproxy.connection import Connection, ConnectionState
 from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.server import ConnectionHandler
 
-from addon.seams import backpressure
+from addon.seams import backpressure, upstream_sockets
 from store.sockets import keep_alive
 
 MOST_CONNECTIONS = 100
@@ -43,6 +43,7 @@ async def _handle_patiently_and_close(self: ConnectionHandler, connection: Conne
 
 async def _open_and_tell(self: ConnectionHandler, command: commands.OpenConnection) -> None:
     self.max_conns.default_factory = _enough
+    upstream_sockets.wanted.set(command.connection)
     try:
         await _open_connection(self, command)
     except asyncio.CancelledError:

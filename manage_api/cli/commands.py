@@ -154,7 +154,7 @@ def _settings() -> Settings:
     """Read the settings. Of the log only warnings are shown: commands say themselves what they do."""
     settings = or_exit(Settings.load, BAD_SETTINGS)
     logs.configure(max(settings.log_threshold, logging.WARNING), settings.log_format)
-    settings.warn_of_unknown_names()
+    settings.warn()
     return settings
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support.forward_proxy import ForwardProxy
 from support.installation import Installation, children, started
 from support.processes import DEADLINE, ROOT, Process, clean_environment, tool
 from support.stores import make_settings, opened, tree
@@ -165,6 +166,19 @@ def test_the_demo_lets_a_stream_end(tmp_path: Path) -> None:
             os.killpg(process.pid, signal.SIGINT)
             assert list(lines)[-2:] == ["data: [DONE]", ""]
         assert process.wait() == 0
+
+
+def test_the_demo_needs_no_proxy_where_one_is_set(tmp_path: Path) -> None:
+    with ForwardProxy({}) as forward:
+        address = f"http://127.0.0.1:{forward.port}"
+        installation = Installation(tmp_path, HTTP_PROXY=address, https_proxy=address, http_proxy=address)
+        with started(installation, "demo", until="How often") as process:
+            token = re.search(r'api_key="([0-9a-f-]+)"', process.wait_for_output("/manage/tokens/"))
+            assert token
+            headers = {"Authorization": f"Bearer {token.group(1)}"}
+            assert httpx.get(f"http://127.0.0.1:{installation.proxy}/v1/models", headers=headers).status_code == 200
+            assert process.stop() == 0
+        assert forward.heads == []
 
 
 def test_the_banner_of_web_has_a_login_that_works_and_nothing_else_has(installation: Installation) -> None:

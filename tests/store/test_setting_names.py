@@ -56,3 +56,17 @@ def test_an_empty_variable_is_no_slip() -> None:
 def test_settings_are_given_in_any_case_and_not_empty() -> None:
     variables = {"Upstream_Url": "a", "DATA_DIR": "", "workers": "2", "OTHER": "x"}
     assert given(variables, SETTINGS) == {"upstream_url": "a", "workers": "2"}
+
+
+@pytest.mark.parametrize("names", [("HTTPS_PROXY", "https_proxy"), ("https_proxy", "Https_Proxy", "HTTPS_PROXY")])
+def test_of_a_name_in_several_cases_the_one_in_lower_case_counts(names: tuple[str, ...]) -> None:
+    assert given({name: name for name in names}, ["https_proxy"]) == {"https_proxy": "https_proxy"}
+    assert given({**dict.fromkeys(names, "set"), "https_proxy": ""}, ["https_proxy"]) == {"https_proxy": "set"}
+
+
+def test_the_names_that_other_programs_know_are_settings_and_no_slips_of_each_other() -> None:
+    names = ["https_proxy", "http_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"]
+    others = ["FTP_PROXY", "ALL_PROXY", "GOPROXY", "RSYNC_PROXY", "SOCKS_PROXY", "SSL_CERT", "NIX_SSL_CERT_FILE"]
+    variables = dict.fromkeys([*others, "http_proxy"], "set")
+    assert list(slips(variables, "here", names, [name for name in names if name != "http_proxy"])) == []
+    assert len(list(slips({"HTTPS_PORXY": "set"}, "here", names, names))) == 1

@@ -1,8 +1,10 @@
 import base64
 import logging
+import ssl
 from pathlib import Path
 
 import pytest
+from support.certificates import Authority
 
 from store.errors import StartupError
 from store.lifecycle import SUPERVISED
@@ -120,18 +122,18 @@ def test_other_names_of_the_file_are_told_in_one_warning_without_values(
     monkeypatch.setenv("ANYTHING", SECRET)
     settings = Settings.load()
     assert (settings.upstream.host, settings.workers) == ("host", 2)
-    settings.warn_of_unknown_names()
+    settings.warn()
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
         ("WARNING", "names in .env that are no settings: COMPOSE_FILE, line 3, DATABASE")
     ]
     monkeypatch.setenv(SUPERVISED, "1")
-    settings.warn_of_unknown_names()
+    settings.warn()
     assert len(caplog.records) == 1
 
 
 def test_without_other_names_there_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     Path(".env").write_text("# nothing\nMAX_BODY=5\n")
-    Settings.load().warn_of_unknown_names()
+    Settings.load().warn()
     assert caplog.records == []
 
 
@@ -350,3 +352,75 @@ def test_a_database_url_must_name_a_file(monkeypatch: pytest.MonkeyPatch, url: s
     monkeypatch.setenv("DATABASE_URL", url)
     with pytest.raises(StartupError, match="DATABASE_URL must"):
         Settings.load()
+
+
+def test_faults_of_proxies_and_authorities_are_reported_with_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("no-certificate").write_text(SECRET)
+    Path(".env").write_text(f"SSL_CERT_FILE=no-certificate\nhttp_proxy=socks5://{SECRET}@host\n")
+    monkeypatch.setenv("UPSTREAM_CA_FILE", f"{SECRET}/missing.pem")
+    monkeypatch.setenv("https_proxy", f"http://user:{SECRET}@host:x")
+    monkeypatch.setenv("MAX_BODY", "0")
+    told = faults()
+    assert [fault.split(" ", 2)[:2] for fault in told] == [
+        ["UPSTREAM_CA_FILE", "cannot"],
+        ["SSL_CERT_FILE", "holds"],
+        ["HTTPS_PROXY", "must"],
+        ["HTTP_PROXY", "must"],
+        ["MAX_BODY", "must"],
+    ]
+
+
+def test_the_way_to_the_upstream_is_read_from_either_source_and_either_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    def way(*, tls: bool) -> str:
+        return str(Settings.load().ways.to("api.example", 443, tls=tls))
+
+    Path(".env").write_text("HTTPS_PROXY=http://file:1\nhttp_proxy=file:2\nNo_Proxy=file.example\n")
+    assert (way(tls=True), way(tls=False)) == ("file:1 (HTTPS_PROXY)", "file:2 (HTTP_PROXY)")
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:{SECRET}@upper:1")
+    assert way(tls=True) == "upper:1 (HTTPS_PROXY)"
+    monkeypatch.setenv("https_proxy", "lower:1")
+    assert way(tls=True) == "lower:1 (HTTPS_PROXY)"
+    monkeypatch.setenv("no_proxy", "api.example")
+    assert way(tls=True) == "None"
+    assert Settings.load().ways.to("file.example", 443, tls=True) is not None  # the environment has its own exceptions
+
+
+def test_a_proxys_password_is_not_shown() -> None:
+    settings = Settings(_env_file=None, https_proxy=f"http://user:{SECRET}@host", http_proxy=f"user:{SECRET}@host")
+    assert SECRET not in repr(settings)
+    assert SECRET not in repr(settings.ways)
+
+
+def test_authorities_of_all_settings_are_trusted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+        made.append(Authority(tmp_path / name).file)
+    assert Settings.load().trusted_authorities == ()
+    monkeypatch.setenv("UPSTREAM_CA_FILE", "one/authority.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", "two/authority.pem")
+    Path(".env").write_text("SSL_CERT_DIR=three:missing:one\n")
+    assert Settings.load().trusted_authorities == tuple(ssl.PEM_cert_to_DER_cert(file.read_text()) for file in made)
+
+
+def test_a_file_of_authorities_that_goes_after_the_settings_were_read_ends_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPSTREAM_CA_FILE", str(Authority(tmp_path).file))
+    settings = Settings.load()
+    (tmp_path / "authority.pem").unlink()
+    with pytest.raises(StartupError, match="UPSTREAM_CA_FILE or SSL_CERT_FILE cannot be read: No such file"):
+        _ = settings.trusted_authorities
+
+
+def test_what_is_no_fault_as_other_programs_set_it_is_told_in_warnings_without_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Authority(tmp_path)
+    monkeypatch.setenv("NO_PROXY", f"api.example,192.168.*,<{SECRET}>")
+    monkeypatch.setenv("SSL_CERT_DIR", f"{SECRET}:{tmp_path}:{tmp_path / SECRET}")
+    Settings.load().warn()
+    assert [record.getMessage() for record in caplog.records] == [
+        "entries of NO_PROXY that cannot be read, and have no effect: number 2, number 3",
+        "folders of SSL_CERT_DIR without a certificate that can be read: number 1, number 3",
+    ]

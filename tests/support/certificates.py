@@ -15,10 +15,10 @@ DAY = timedelta(days=1)
 class Authority:
     """A certificate authority in a folder; `file` is what those who trust it are given."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "The tests' authority") -> None:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "The tests' authority")])
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         now = datetime.now(UTC)
         basic = x509.BasicConstraints(ca=True, path_length=None)
         builder = self._certificate(self._name, self._key.public_key(), now - DAY, now + DAY)
