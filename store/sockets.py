@@ -10,8 +10,6 @@ import socket
 IDLE, INTERVAL, PROBES = 60, 15, 4
 """Seconds without a byte until a connection is probed, and between probes; the unanswered probes that end it."""
 
-_ANY_IPV6 = "::"
-
 _NO_IPV6 = "IPv6 is switched off on this machine (listen on 0.0.0.0 in place of [::], on 127.0.0.1 in place of [::1])"
 
 
@@ -33,7 +31,7 @@ def bound(family: int, address: tuple[object, ...], *, joins: bool = False) -> s
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, address[0] != _ANY_IPV6)
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         if joins:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         made.bind(address)

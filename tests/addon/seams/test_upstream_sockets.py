@@ -2,6 +2,7 @@ import asyncio
 import base64
 import contextlib
 import logging
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from mitmproxy import http
 from support.certificates import Authority
 from support.forward_proxy import ForwardProxy
 from support.http2 import Http2Client
-from support.inprocess import CHUNKED, Proxy, assert_json_error, head_and_body, read_answer, run, running
+from support.inprocess import CLOSE, Proxy, assert_json_error, head_and_body, read_answer, run, running
 from support.processes import DEADLINE, free_port
 from support.stores import API_KEY
 from support.upstreams import OK, Conversation, RawUpstream, answer_all
@@ -86,12 +87,41 @@ def test_a_proxy_may_itself_be_spoken_to_over_tls(tmp_path: Path, upstream: RawU
             way = f"https://localhost:{forward.port}"
             async with running(tmp_path, HTTP, http_proxy=way, upstream_ca_file=authority.file) as proxy:
                 assert await is_answered(proxy)
-                upload = proxy.request("POST /v1/x", headers=CHUNKED) + "1\r\na\r\n0\r\n\r\n"
-                assert head_and_body(await proxy.ask(upload))[0] == 200
             async with running(tmp_path, HTTP, http_proxy=way) as proxy:
                 assert_json_error(await proxy.ask(proxy.request()), 503, "service_unavailable")
                 assert f"the proxy localhost:{forward.port} (HTTP_PROXY) cannot be reached" in told(proxy.flows[0])
-            assert forward.asked == [f"CONNECT {HOST}:80 HTTP/1.1"] * 2
+            assert forward.asked == [f"CONNECT {HOST}:80 HTTP/1.1"]
+
+    run(main())
+
+
+def test_an_answer_that_ends_with_its_connection_comes_over_tls_to_the_proxy(tmp_path: Path) -> None:
+    """It begins before the request has ended. mitmproxy closes one half of the connection then, which TLS cannot."""
+    authority, size = Authority(tmp_path), 2 * 1024 * 1024
+    ended = threading.Event()
+
+    def answer(conversation: Conversation) -> None:
+        conversation.read_head()
+        conversation.send(b"HTTP/1.1 200 OK\r\n\r\nbegun")
+        conversation.read_body(size)
+        assert ended.wait(DEADLINE)
+        conversation.send(b", ended")
+
+    async def main() -> None:
+        with (
+            RawUpstream(answer) as upstream,
+            ForwardProxy({f"{HOST}:80": upstream.port}, tls=authority.server("localhost")) as forward,
+        ):
+            way = f"https://localhost:{forward.port}"
+            async with (
+                running(tmp_path, HTTP, http_proxy=way, upstream_ca_file=authority.file) as proxy,
+                proxy.connection() as (reader, writer),
+            ):
+                writer.write(proxy.request("POST /v1/x", headers=f"{CLOSE}Content-Length: {size}\r\n").encode())
+                await asyncio.wait_for(reader.readuntil(b"begun"), DEADLINE)
+                writer.write(b"x" * size)
+                ended.set()
+                assert await asyncio.wait_for(reader.read(), DEADLINE) == b", ended"
 
     run(main())
 
