@@ -111,7 +111,8 @@ def unreachable(log: str) -> str | None:
     hosts = re.findall(r"host='([^']+)'|Looking in indexes: \w+://(?:[^@/\s]*@)?([^/\s]+)", log)
     causes = re.findall(r"\[Errno -?\d+\] ([\w ]+)|(CERTIFICATE_VERIFY_FAILED)|broken by '(\w+)|(timed out)", log)
     where, why = ("".join(found[-1]) if found else None for found in (hosts, causes))
-    return f"{where or 'PyPI'} cannot be reached" + (f" ({why})" if why else "")
+    way = " through the proxy" if "ProxyError" in log else ""
+    return f"{where or 'PyPI'} cannot be reached{way}" + (f" ({why})" if why else "")
 
 
 def _acquire(lock: int) -> None:
@@ -125,13 +126,14 @@ def _acquire(lock: int) -> None:
 
 def _set_up(name: str, lock: int) -> None:
     began = time.monotonic()
+    is_new = {*VENV.iterdir()} == {LOCK}
     why = fault()
-    if {*VENV.iterdir()} == {LOCK}:
-        _say(f"Setting up LLM Proxy in .venv: about {KINDS[name].size}, within a minute on a fast connection.")
-    elif why:
-        _say(f"Setting up LLM Proxy in .venv again, as {why}: about {KINDS[name].size}.")
-    else:
+    if any(VENV.glob(f"{_MARK}*")) and not why:
         _say("Bringing .venv up to date with pyproject.toml.")
+    else:
+        again = f" again, as {why}" if why and not is_new else ""
+        size = KINDS[name].size
+        _say(f"Setting up LLM Proxy in .venv{again}: about {size}, within a minute on a fast connection.")
     if why:
         _make_venv(lock)
     _install(KINDS[name], lock)

@@ -90,7 +90,7 @@ def test_how_far_pip_is(log: str, stage: str) -> None:
         ),
         (
             f"after connection broken by 'ProxyError('Cannot connect to proxy.', OSError('Tunnel failed'))'\n{NOTHING}",
-            "PyPI cannot be reached (ProxyError)",
+            "PyPI cannot be reached through the proxy (ProxyError)",
         ),
         (
             f"after connection broken by 'SSLError(Error(1, '[SSL: CERTIFICATE_VERIFY_FAILED] it failed'))'\n{NOTHING}",
