@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 import flask
 
-from store.client_address import Network, client_address
+from store.addresses import Network
+from store.client_address import client_address
 from store.errors import OutcomeUnknown
 from store.logs import mask_tokens
 

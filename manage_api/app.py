@@ -19,8 +19,8 @@ from manage_api import (
     tokens,
     usage,
 )
+from store.addresses import Network
 from store.bootstrap import Store
-from store.client_address import Network
 
 
 def create_app(store: Store, management_token: str, trusted_proxies: Sequence[Network] = ()) -> flask.Flask:

@@ -20,8 +20,8 @@ from waitress.utilities import RequestEntityTooLarge
 
 from manage_api import request_ids
 from manage_api.contract import MAX_BODY
-from store.addresses import plain
-from store.client_address import Network, client_address
+from store.addresses import Network, plain
+from store.client_address import client_address
 from store.errors import (
     GatewayError,
     HeadersTooLarge,

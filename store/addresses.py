@@ -7,7 +7,10 @@ from urllib.parse import SplitResult, urlsplit
 _NAME = re.compile(r"([a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?")
 _MAX_NAME = 253
 
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+
 type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def split_url(url: str) -> SplitResult | None:
@@ -40,6 +43,21 @@ def address(text: str) -> Address | None:
         return None
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return mapped or found
+
+
+def network(text: str, *, strict: bool) -> Network | None:
+    """Read a network (192.0.2.0/24) or an address, an IPv4-mapped one as IPv4; None for all else.
+
+    `strict`: the bits behind the prefix have to be 0.
+    """
+    try:
+        found = ipaddress.ip_network(text, strict=strict)
+    except ValueError:
+        return None
+    if isinstance(found, ipaddress.IPv6Network) and found.subnet_of(_MAPPED):
+        mapped = int(found.network_address) - int(_MAPPED.network_address)
+        return ipaddress.IPv4Network((mapped, found.prefixlen - _MAPPED.prefixlen))
+    return found
 
 
 def plain(host: str) -> str:

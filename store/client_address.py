@@ -4,24 +4,20 @@ Both ports ask here, so that a log line and a row of the ledger name the same cl
 """
 
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
 
-from store.addresses import Address, address, plain
-
-type Network = IPv4Network | IPv6Network
-
-_MAPPED = IPv6Network("::ffff:0:0/96")
+from store.addresses import Address, Network, address, network, plain
 
 
 def parse_networks(text: str) -> Sequence[Network]:
     """Read addresses and networks (CIDR), separated by commas. Raises ValueError, whose text quotes nothing."""
-    try:
-        return tuple(_network(part.strip()) for part in text.split(",")) if text.strip() else ()
-    except ValueError:
+    networks = [network(part.strip(), strict=True) for part in text.split(",")] if text.strip() else []
+    found = tuple(one for one in networks if one is not None)
+    if len(found) < len(networks):
         raise ValueError(
             "must be addresses and networks such as 10.1.2.3 or 10.0.0.0/8, separated by commas; "
             "the bits behind a network's prefix must be 0"
-        ) from None
+        )
+    return found
 
 
 def client_address(peer: str, forwarded: str | None, trusted: Sequence[Network]) -> str:
@@ -41,13 +37,6 @@ def client_address(peer: str, forwarded: str | None, trusted: Sequence[Network])
             break
         found = before
     return str(found)
-
-
-def _network(text: str) -> Network:
-    network = ip_network(text)
-    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
-        return IPv4Network((int(network.network_address) & 0xFFFFFFFF, network.prefixlen - _MAPPED.prefixlen))
-    return network
 
 
 def _is_in(found: Address, networks: Sequence[Network]) -> bool:

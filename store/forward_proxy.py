@@ -5,20 +5,17 @@ the comments say so.
 """
 
 import base64
-import ipaddress
 import re
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 from urllib.parse import unquote_to_bytes
 
-from store.addresses import address, hostport, is_host, split_url
+from store.addresses import Network, address, hostport, is_host, network, split_url
 
 _PORTS = {"http": 80, "https": 443}
 
 _ENTRY = re.compile(r"(?P<host>\[[^\[\]]+\]|[^:\[\]]+|[^\[\]]*:[^\[\]]*:[^\[\]]*?)(?::(?P<port>\d{1,5}))?")
 """An entry of NO_PROXY: a host or an address, an IPv6 address with or without brackets, and perhaps a port."""
-
-type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +89,14 @@ class _Exception(NamedTuple):
     def parse(cls, entry: str) -> Self | None:
         """Read `host`, `.suffix`, `*.suffix`, an address, a CIDR or `*`; None where it is nothing of these."""
         if "/" in entry:
-            return cls("", network, None) if (network := _network(entry)) else None
-        found = _ENTRY.fullmatch(entry)
-        if found is None:
+            return cls("", found, None) if (found := network(entry, strict=False)) else None
+        parts = _ENTRY.fullmatch(entry)
+        if parts is None:
             return None
-        host, port = found["host"], int(found["port"]) if found["port"] else None
-        network = _network(host.strip("[]"))
-        if network is not None:
-            return cls("", network, port)
+        host, port = parts["host"], int(parts["port"]) if parts["port"] else None
+        found = network(host.strip("[]"), strict=False)
+        if found is not None:
+            return cls("", found, port)
         name = host if host == "*" else host.removeprefix("*").removeprefix(".").rstrip(".").lower()
         # A leading dot means "and the domain itself" to curl, and "not the domain itself" to Go; here as to curl.
         return cls(name, None, port) if name == "*" or is_host(name) else None
@@ -146,10 +143,3 @@ class Ways:
 def _is_loopback(host: str) -> bool:
     name, found = host.rstrip(".").lower(), address(host)
     return found.is_loopback if found is not None else f".{name}".endswith(".localhost")
-
-
-def _network(text: str) -> Network | None:
-    try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return None

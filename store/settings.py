@@ -25,8 +25,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from store import authorities, env_file, setting_names
-from store.addresses import hostport, is_host, split_url
-from store.client_address import Network, parse_networks
+from store.addresses import Network, hostport, is_host, split_url
+from store.client_address import parse_networks
 from store.crypto import KeyRing
 from store.database import urls
 from store.errors import StartupError
