@@ -50,7 +50,7 @@ class Exchange:
     token: str | None = field(default=None, repr=False)
     """The token's value, until it is admitted."""
     holder: Holder | None = None
-    """Whose it is, once that is known: also where it is refused."""
+    """The holder of its token, once that is known: also where it is refused."""
     opened: Opened | None = None
     """Its row in the ledger, once it is admitted."""
     meter: Meter | None = None

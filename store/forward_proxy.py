@@ -25,7 +25,7 @@ class ForwardProxy:
     setting: str
     """The name of the setting that it comes from, for messages."""
     tls: bool
-    """Whether the proxy itself is spoken to over TLS."""
+    """True where the proxy itself is spoken to over TLS."""
     host: str
     port: int
     authorization: str = field(default="", repr=False)
@@ -112,14 +112,14 @@ class _Exception(NamedTuple):
 
 
 class Exceptions:
-    """What NO_PROXY names."""
+    """The destinations that NO_PROXY names."""
 
     def __init__(self, text: str) -> None:
         entries = [entry for entry in re.split(r"[\s,]+", text) if entry]
         parsed = [_Exception.parse(entry) for entry in entries]
         self._known = [one for one in parsed if one is not None]
         self.unread = [number for number, one in enumerate(parsed, 1) if one is None]
-        """Which entries have no effect, as they cannot be read; from 1 on."""
+        """The numbers, from 1 on, of the entries that have no effect, as they cannot be read."""
 
     def cover(self, host: str, port: int) -> bool:
         """Tell whether the way to a destination leads past the proxies."""
@@ -128,7 +128,7 @@ class Exceptions:
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """Which way leads to which destination."""
+    """The ways to destinations: a proxy, or none."""
 
     https: ForwardProxy | None
     http: ForwardProxy | None

@@ -8,7 +8,7 @@ from store.money import usd
 
 
 class UsageSums(NamedTuple):
-    """What requests add up to. Numbers of tokens are sums of what is known; `cost` is in `usage.COST_UNIT`s.
+    """Requests added up. Numbers of tokens are sums of what is known; `cost` is in `usage.COST_UNIT`s.
 
     `refused` requests are in no other number: `requests` are the admitted ones.
     """

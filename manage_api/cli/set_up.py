@@ -32,7 +32,7 @@ _LINE_EVERY = 10.0
 _LAST_LINES = 12
 
 _NETWORK = (r"ConnectionPool\(host=", "Failed to connect to ", "Unable to fetch ", "not enough bytes were received")
-"""What pip says when it gives up because of the network, in versions 23 to 26."""
+"""The words of pip, in versions 23 to 26, where it gives up because of the network."""
 
 
 class Kind(NamedTuple):
@@ -213,7 +213,7 @@ def _run(command: Sequence[str], lock: int, tell: Callable[[str], str]) -> int:
 
 
 class Shown:
-    """How far it is, for people: a line that changes on a terminal, otherwise few lines."""
+    """The progress, for people: a line that changes on a terminal, otherwise few lines."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""What a client costs the others that goes on asking with a token that is refused, and what its trace costs of that.
+"""The cost, to others, of a client that goes on asking with a token that is refused; and the trace's part of it.
 
     .venv/bin/python tests/benchmarks/refusals.py
     .venv/bin/python tests/benchmarks/refusals.py --seconds 600 --rounds 1 --kinds loop
@@ -41,7 +41,7 @@ REFUSED = "SELECT COUNT(*), COALESCE(SUM(repeats), 0) FROM refusal WHERE token_i
 
 
 class Round(NamedTuple):
-    """What was done in one round; times in seconds, CPU in microseconds for each request that was decided."""
+    """The figures of one round; times in seconds, CPU in microseconds for each request that was decided."""
 
     kind: str
     seconds: float

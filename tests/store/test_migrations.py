@@ -172,7 +172,7 @@ OLD_READ = (
     " name, project.is_active AS project_is_active, sealed_api_key"
     " FROM token JOIN project ON project.id = token.project_id WHERE token.id = ?"
 )
-"""How versions up to 0003_sessions admit: they do not say which table a column is of."""
+"""The statement with which versions up to 0003_sessions admit: they do not say which table a column is of."""
 
 
 def test_processes_of_the_version_before_still_admit(settings: Settings) -> None:

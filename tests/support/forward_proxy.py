@@ -25,7 +25,7 @@ class ForwardProxy:
         self.hosts = hosts
         self.port = port
         self.heads: list[bytes] = []
-        """What it was asked, without what went through its tunnels."""
+        """The heads of its requests, without what went through its tunnels."""
         self.instead: bytes | None = None
         """What it answers in place of anything else, before it hangs up."""
         self.is_silent = False
