@@ -16,9 +16,10 @@ from store.errors import GatewayError
 from store.holder import Holder
 from store.ids import new_request_id
 from store.ledger import Opened
+from store.models import UPSTREAM_ID_LENGTH
 from store.settings import Upstream
 
-_ID = re.compile(r"[!-~]{1,128}")
+_ID = re.compile(rf"[!-~]{{1,{UPSTREAM_ID_LENGTH}}}")
 
 
 class Destination(NamedTuple):

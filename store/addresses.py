@@ -36,7 +36,12 @@ def hostport(host: str, port: int) -> str:
 
 
 def address(text: str) -> Address | None:
-    """Read an address, an IPv4-mapped one (::ffff:192.0.2.1) as the IPv4 address that it is; None for a name."""
+    """Read an address, an IPv4-mapped one (::ffff:192.0.2.1) as the IPv4 address that it is; None for a name.
+
+    None too for one with a zone (fe80::1%eth0): that is any text at all, and means something on its machine alone.
+    """
+    if "%" in text:
+        return None
     try:
         found = ipaddress.ip_address(text)
     except ValueError:

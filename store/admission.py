@@ -108,7 +108,7 @@ class Admission:
         self._writer: _Writer = GroupCommit(
             store.database, self._decide, self._record, self._settle_unheard, self._withdraw
         )
-        self._refusals = Refusals(self._writer.leave)
+        self._refusals = Refusals(self._writer.leave, lambda: self._writer.notes_waiting)
 
     async def admit(self, token_value: str, opening: Opening) -> Admitted:
         """Count one request of a token and return what it may use; durable when this returns.
@@ -145,7 +145,7 @@ class Admission:
 
     def close(self) -> None:
         """Finish what waits and stop; settle what nobody has settled."""
-        self._writer.close(self._refusals.take_grown())
+        self._writer.close(self._refusals.take_unwritten())
         instances.end(self._database, self._ledger, self.instance_id)
 
     async def _admit(self, name: _Name, opening: Opening) -> Admitted:
@@ -172,7 +172,7 @@ class Admission:
         if settlements:
             (self._ledger.settle_each if alone else self._ledger.settle)(settlements)
         if tallies:
-            (refusals.write_or_drop if alone else refusals.write)(self._database, tallies)
+            (refusals.write_each if alone else refusals.write)(self._database, tallies)
 
     def _withdraw(self, doubted: Sequence[Admitted | None]) -> None:
         withdrawals.withdraw(self._database, [admitted.opened for admitted in doubted if admitted])

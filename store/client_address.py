@@ -3,9 +3,12 @@
 Both ports ask here, so that a log line and a row of the ledger name the same client.
 """
 
+import re
 from collections.abc import Sequence
 
 from store.addresses import Address, Network, address, network, plain
+
+_WITH_PORT = re.compile(r"(?:\[([^\]]*)\]|([0-9.]+))(?::[0-9]+)?")
 
 
 def parse_networks(text: str) -> Sequence[Network]:
@@ -31,8 +34,8 @@ def client_address(peer: str, forwarded: str | None, trusted: Sequence[Network])
     found = address(peer)
     if found is None:
         return peer
-    for told in reversed(forwarded.split(",")):
-        before = address(_without_port(told.strip()))
+    for told in filter(None, map(str.strip, reversed(forwarded.split(",")))):  # RFC 9110, section 5.6.1
+        before = address(_without_port(told))
         if before is None or not _is_in(found, trusted):
             break
         found = before
@@ -45,7 +48,5 @@ def _is_in(found: Address, networks: Sequence[Network]) -> bool:
 
 def _without_port(text: str) -> str:
     """Take off a port, which some proxies add: `192.0.2.1:443`, `[2001:db8::1]:443`."""
-    if text.startswith("["):
-        return text[1:].partition("]")[0]
-    host, colon, _ = text.partition(":")
-    return host if colon and "." in host else text
+    found = _WITH_PORT.fullmatch(text)
+    return (found[1] or found[2]) if found else text

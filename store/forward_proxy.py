@@ -5,7 +5,10 @@ the comments say so.
 """
 
 import base64
+import contextlib
+import ipaddress
 import re
+import socket
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 from urllib.parse import unquote_to_bytes
@@ -142,4 +145,9 @@ class Ways:
 
 def _is_loopback(host: str) -> bool:
     name, found = host.rstrip(".").lower(), address(host)
-    return found.is_loopback if found is not None else f".{name}".endswith(".localhost")
+    if found is None:
+        with contextlib.suppress(OSError):
+            found = ipaddress.IPv4Address(socket.inet_aton(name))  # 127.1 and the like, as the system reads them
+    if found is None:
+        return f".{name}".endswith(".localhost")
+    return found.is_loopback or found.is_unspecified  # a connection to 0.0.0.0 or :: stays on this machine too

@@ -135,6 +135,11 @@ class GroupCommit[Item, Result, Note]:
             self._waker = loop
             loop.call_later(NOTE_DELAY, self._wake, loop, self._turns)
 
+    @property
+    def notes_waiting(self) -> int:
+        """The number of notes that are not written yet."""
+        return self._notes.waiting
+
     def close(self, last: Sequence[Note] = ()) -> None:
         """Commit what waits, and some last notes, then end the writer thread.
 

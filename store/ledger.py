@@ -14,6 +14,7 @@ from store import sums
 from store.clock import DAY
 from store.database import Database
 from store.errors import GatewayError
+from store.models import UPSTREAM_ID_LENGTH
 from store.pricing import Charge, Pricing
 from store.sums import Addend
 from store.text import storable
@@ -137,7 +138,7 @@ class Ledger:
             (
                 *(opened.request_id, instance_id, opened.started_at, opened.project_id, opened.token_id),
                 *(opening.method, storable(masked(opening.path)), storable(opening.endpoint)),
-                *(opening.session_id, opening.client),
+                *(opening.session_id, _text(opening.client)),
             )
             for opening, opened in rows
         ]
@@ -208,7 +209,10 @@ class Ledger:
     def _keep_upstream_ids(self, settlements: Sequence[Settlement]) -> None:
         """Have settled requests found by the upstream's ids too."""
         ids = [(_text(outcome.upstream_request_id), opened.request_id) for opened, outcome, _ in settlements]
-        for found in self._database.tables(["TEXT", "TEXT"], [pair for pair in ids if pair[0]]):
+        kept = [
+            (upstream_id, row_id) for upstream_id, row_id in ids if 0 < len(upstream_id or "") <= UPSTREAM_ID_LENGTH
+        ]
+        for found in self._database.tables(["TEXT", "TEXT"], kept):
             self._database.run(f"{_KEEP_UPSTREAM_ID} {found.sql} {_KEPT_ALREADY}", found.parameters)
 
     def _correct(self, entry: _Entry, now: int) -> list[Addend]:

@@ -25,7 +25,10 @@ _log = logging.getLogger(__name__)
 
 
 class Notes[Note]:
-    """Notes in the order in which they were left. All but `leave` and `have_arrived` are for the writer thread."""
+    """Notes in the order in which they were left.
+
+    All but `leave`, `waiting` and `have_arrived` are for the writer thread.
+    """
 
     def __init__(self) -> None:
         self._arrived: collections.deque[Note] = collections.deque()
@@ -42,6 +45,11 @@ class Notes[Note]:
     def leave(self, note: Note) -> None:
         """Add one; in any thread."""
         self._arrived.append(note)
+
+    @property
+    def waiting(self) -> int:
+        """How many are not written; in any thread."""
+        return len(self._arrived) + len(self._kept)
 
     @property
     def have_arrived(self) -> bool:

@@ -5,6 +5,7 @@ follow in the same minute are counted in it. Each process counts its own.
 """
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -17,10 +18,16 @@ from store.ledger import Opening
 from store.text import storable
 from store.tokens import masked
 
-WRITE_DELAY = 1.0
-"""Seconds that a count of further refusals waits for more of them."""
+WRITE_DELAY = 0.5
+"""Seconds that refusals wait for more of them."""
 
-MAX_TALLIES = 10_000
+CHUNK = 100
+"""Rows that are written after each delay at most."""
+
+MOST_WAITING = 1000
+"""Notes that may wait when refusals are left to be written: more tell of a store that does not keep up."""
+
+MAX_TALLIES = 5000
 """Rows that a process adds in a minute at most; what is refused beyond them is in the log alone."""
 
 _COLUMNS = {
@@ -60,48 +67,64 @@ class Tally(NamedTuple):
 
 
 class Refusals:
-    """Counts the refusals of one process, in its event loop; `leave` takes what is to be written."""
+    """Counts the refusals of one process, in its event loop.
 
-    def __init__(self, leave: Callable[[Tally], None]) -> None:
+    `leave` takes what is to be written; `waiting` tells how many notes wait for that. Settlements wait among them, and
+    must neither be dropped nor be delayed for refusals: so these come some at a time, each row once, and not while the
+    store does not keep up.
+    """
+
+    def __init__(self, leave: Callable[[Tally], None], waiting: Callable[[], int]) -> None:
         self._leave = leave
+        self._waiting = waiting
         self._minute = 0
         self._tallies: dict[tuple[str, str], Tally] = {}
         """Those of the minute, by token and code."""
-        self._grown: dict[str, Tally] = {}
-        """Those whose number is not written, by their ids."""
+        self._unwritten: dict[str, Tally] = {}
+        """Those that are to be written, by their ids."""
+        self._is_due = False
+        self._is_full = False
+        """True once the log has told that there are too many in this minute."""
 
     def note(self, error: TokenRefused) -> None:
-        """Count a refusal. The first of its minute is left at once, the number of the others in WRITE_DELAY."""
+        """Count a refusal. It is left to be written in WRITE_DELAY, or later where there are many."""
         refused = error.refused
         if refused is None:
             return
         minute = refused.at // MINUTE
-        if minute != self._minute:
-            self._minute, self._tallies = minute, {}
+        if minute > self._minute:  # clocks that step back begin no rows
+            self._minute, self._tallies, self._is_full = minute, {}, False
         key = refused.holder.token_id, error.code
         tally = self._tallies.get(key)
         if tally is not None:
-            self._tallies[key] = grown = tally._replace(repeats=tally.repeats + 1)
-            self._grow(grown)
-        elif len(self._tallies) < MAX_TALLIES:
-            self._tallies[key] = first = Tally(refused, error.status, error.code)
-            self._leave(first)
-            if len(self._tallies) == MAX_TALLIES:
-                _log.warning("further refusals of this minute are in the log alone", extra={"rows": MAX_TALLIES})
+            self._keep(key, tally._replace(repeats=tally.repeats + 1))
+        elif max(len(self._tallies), len(self._unwritten)) < MAX_TALLIES:
+            self._keep(key, Tally(refused, error.status, error.code))
+        elif not self._is_full:
+            self._is_full = True
+            _log.warning("further refusals of this minute are in the log alone", extra={"rows": MAX_TALLIES})
 
-    def take_grown(self) -> Sequence[Tally]:
+    def take_unwritten(self) -> Sequence[Tally]:
         """Return what is still to be written."""
-        grown, self._grown = self._grown, {}
-        return [*grown.values()]
+        unwritten, self._unwritten = self._unwritten, {}
+        return [*unwritten.values()]
 
-    def _grow(self, tally: Tally) -> None:
-        if not self._grown:
-            asyncio.get_running_loop().call_later(WRITE_DELAY, self._leave_grown)
-        self._grown[tally.id] = tally
+    def _keep(self, key: tuple[str, str], tally: Tally) -> None:
+        self._tallies[key] = self._unwritten[tally.id] = tally
+        self._leave_later()
 
-    def _leave_grown(self) -> None:
-        for tally in self.take_grown():
-            self._leave(tally)
+    def _leave_later(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_later(WRITE_DELAY, self._leave_some)
+
+    def _leave_some(self) -> None:
+        self._is_due = False
+        if self._waiting() < MOST_WAITING:
+            for row_id in [*itertools.islice(self._unwritten, CHUNK)]:
+                self._leave(self._unwritten.pop(row_id))
+        if self._unwritten:
+            self._leave_later()
 
 
 def write(database: Database, tallies: Sequence[Tally]) -> None:
@@ -115,21 +138,32 @@ def write(database: Database, tallies: Sequence[Tally]) -> None:
         database.run(f"{_INSERT} {table.sql} {_COUNT}", table.parameters)
 
 
-def write_or_drop(database: Database, tallies: Sequence[Tally]) -> None:
-    """Write refusals as `write` does; what cannot be written is dropped, so that it holds up nothing else."""
+def write_each(database: Database, tallies: Sequence[Tally]) -> None:
+    """Write refusals as `write` does; one that cannot be written is dropped, so that it holds up nothing else."""
+    if not _try(database, tallies):
+        for tally in tallies:
+            if not _try(database, [tally]):
+                _log.error("a refusal cannot be written", extra={"request_id": tally.id})
+
+
+def _try(database: Database, tallies: Sequence[Tally]) -> bool:
+    """Write refusals, all or none; tell whether that was possible. Raises what is the database's fault."""
     try:
         with database.savepoint():
             write(database, tallies)
     except GatewayError:
         raise
     except Exception:
-        _log.exception("refusals cannot be written", extra={"rows": len(tallies)})
+        _log.exception("cannot write refusals", extra={"rows": len(tallies)})
+        return False
+    return True
 
 
 def _row(tally: Tally) -> Sequence[object]:
     opening, holder, at = tally.first
     return (
         *(opening.request_id, at, holder.project_id, holder.token_id, opening.method),
-        *(storable(masked(opening.path)), storable(opening.endpoint), opening.session_id, opening.client),
+        *(storable(masked(opening.path)), storable(opening.endpoint), opening.session_id),
+        opening.client and storable(opening.client),
         *(tally.status, tally.code, tally.repeats),
     )

@@ -151,12 +151,25 @@ def test_each_kind_of_upstream_has_its_proxy() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "LOCALHOST.", "api.localhost", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"]
+    "host",
+    [
+        "localhost",
+        "LOCALHOST.",
+        "api.localhost",
+        "127.0.0.1",
+        "127.9.9.9",
+        "::1",
+        "::ffff:127.0.0.1",
+        "127.1",
+        "0x7f000001",
+        "0.0.0.0",
+        "::",
+    ],
 )
 def test_loopback_is_always_reached_directly(host: str) -> None:
     assert ways().to(host, 443, tls=True) is None
 
 
-@pytest.mark.parametrize("host", ["localhost.example", "notlocalhost", "128.0.0.1", "::2"])
+@pytest.mark.parametrize("host", ["localhost.example", "notlocalhost", "128.0.0.1", "::2", "128.1", "0x80000001"])
 def test_nothing_else_is_taken_for_loopback(host: str) -> None:
     assert ways().to(host, 443, tls=True) is not None

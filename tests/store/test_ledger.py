@@ -305,3 +305,10 @@ def test_a_settled_request_is_found_by_the_upstreams_id_until_it_is_deleted(stor
     assert requests.get("req_1").id == max(first.request_id, second.request_id, old.request_id)
     retention.clean(store.database, 30, threading.Event())
     assert {row["request_id"] for row in rows(store, "upstream_id")} == {first.request_id, second.request_id}
+
+
+def test_an_upstreams_id_that_is_too_long_to_be_found_by_costs_nothing_else(store: Store, ledger: Ledger) -> None:
+    settle(store, ledger, Settlement(open_row(store, ledger), replace(OUTCOME, upstream_request_id="x" * 129), METERED))
+    (row,) = rows(store, "request")
+    assert (row["upstream_request_id"], row["usage_source"], row["status"]) == ("x" * 129, "observed", 200)
+    assert rows(store, "upstream_id") == []

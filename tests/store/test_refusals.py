@@ -150,12 +150,17 @@ def test_further_refusals_are_written_while_the_process_goes_on(
     monkeypatch.setattr(refusals, "WRITE_DELAY", 0.01)
     token = used_up(store)
 
+    async def written(number: int) -> None:
+        async with asyncio.timeout(10):
+            while sum(row["repeats"] for row in rows(store, "refusal")) != number:
+                await asyncio.sleep(0.01)
+
     async def ask() -> None:
+        await refused(admission, token.value)
+        await written(1)
         for _ in range(3):
             await refused(admission, token.value)
-        async with asyncio.timeout(10):
-            while [row["repeats"] for row in rows(store, "refusal")] != [3]:
-                await asyncio.sleep(0.01)
+        await written(4)
 
     asyncio.run(ask())
 
@@ -174,36 +179,87 @@ def test_a_refusal_that_cannot_be_written_holds_up_nothing(store: Store, admissi
     assert [row["settled_at"] is not None for row in rows(store, "request")] == [True]
 
 
-def tallied(*times: int, code: type[TokenRefused] = RateLimitExceeded) -> tuple[list[Tally], list[Tally]]:
-    """Return what is left at once, and what has grown, after refusals at some times."""
+def counted(*tokens_and_times: tuple[str, int], waiting: int = 0) -> tuple[list[Tally], Refusals]:
+    """Return where tallies are left, and what has counted refusals of some tokens at some times."""
     left: list[Tally] = []
+    refused_requests = Refusals(left.append, lambda: waiting)
+    for token_id, at in tokens_and_times:
+        error = RateLimitExceeded()
+        error.refused = Refused(opening(), HOLDER._replace(token_id=token_id), at)
+        refused_requests.note(error)
+    return left, refused_requests
 
-    async def note() -> list[Tally]:
-        counted = Refusals(left.append)
-        for at in times:
-            error = code()
-            error.refused = Refused(opening(), HOLDER, at)
-            counted.note(error)
-        return [*counted.take_grown()]
 
-    return left, asyncio.run(note())
+async def unwritten(*times: int) -> list[tuple[int, int]]:
+    """Return the first time and the number of each row that some refusals of one token make."""
+    _, refused_requests = counted(*(("1", at) for at in times))
+    return [(tally.first.at, tally.repeats) for tally in refused_requests.take_unwritten()]
 
 
 def test_each_minute_begins_a_row() -> None:
-    left, grown = tallied(NOON, NOON + 1, NOON + clock.MINUTE - 1, NOON + clock.MINUTE, NOON + 2 * clock.MINUTE)
-    assert [tally.first.at for tally in left] == [NOON, NOON + clock.MINUTE, NOON + 2 * clock.MINUTE]
-    assert [(tally.first.at, tally.repeats) for tally in grown] == [(NOON, 3)]
+    times = (NOON, NOON + 1, NOON + clock.MINUTE - 1, NOON + clock.MINUTE, NOON + 2 * clock.MINUTE)
+    rows_of_minutes = [(NOON, 3), (NOON + clock.MINUTE, 1), (NOON + 2 * clock.MINUTE, 1)]
+    assert asyncio.run(unwritten(*times)) == rows_of_minutes
 
 
-def test_too_many_rows_a_minute_are_left_to_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_steps_back_begins_none() -> None:
+    assert asyncio.run(unwritten(NOON, NOON - 1, NOON, NOON - 1)) == [(NOON, 4)]
+
+
+def test_too_many_rows_a_minute_are_left_to_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(refusals, "MAX_TALLIES", 2)
-    left: list[Tally] = []
-    counted = Refusals(left.append)
-    for token_id in ("1", "2", "3"):
-        error = RateLimitExceeded()
-        error.refused = Refused(opening(), HOLDER._replace(token_id=token_id), NOON)
-        counted.note(error)
-    assert [tally.first.holder.token_id for tally in left] == ["1", "2"]
+
+    async def count() -> list[str]:
+        _, refused_requests = counted(*((token, NOON) for token in "1234"), ("1", NOON))
+        return [tally.first.holder.token_id * tally.repeats for tally in refused_requests.take_unwritten()]
+
+    assert asyncio.run(count()) == ["11", "2"]
+    assert [record.message for record in caplog.records] == ["further refusals of this minute are in the log alone"]
+
+
+async def left_after(seconds: float, waiting: int, *tokens_and_times: tuple[str, int]) -> tuple[int, int]:
+    """Return how many tallies are left to be written after a while, and how many are not yet."""
+    left, refused_requests = counted(*tokens_and_times, waiting=waiting)
+    async with asyncio.timeout(10):
+        while not left and waiting < refusals.MOST_WAITING:
+            await asyncio.sleep(0)
+    await asyncio.sleep(seconds)
+    return len(left), len(refused_requests.take_unwritten())
+
+
+def test_many_rows_are_written_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "WRITE_DELAY", 0.2)
+    many = [(str(number), NOON) for number in range(250)]
+    assert asyncio.run(left_after(0, 0, *many, *many)) == (refusals.CHUNK, 150)
+
+
+def test_refusals_wait_while_the_store_does_not_keep_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would take the place of settlements, of which the oldest are dropped in the end."""
+    monkeypatch.setattr(refusals, "WRITE_DELAY", 0.001)
+    assert asyncio.run(left_after(0.05, refusals.MOST_WAITING, ("1", NOON), ("2", NOON))) == (0, 2)
+
+
+def test_one_that_cannot_be_written_holds_up_no_other(store: Store) -> None:
+    good, bad = (Tally(Refused(opening(), HOLDER, NOON), 429, "rate_limit_exceeded", repeats) for repeats in (1, 2**70))
+    with store.database.write():
+        refusals.write_each(store.database, [bad, good])
+    assert [row["id"] for row in rows(store, "refusal")] == [good.id]
+
+
+@pytest.mark.parametrize("client", ["fe80::1%\udcff", "\0", "x" * 10_000])
+def test_no_client_spoils_the_batch_of_others(store: Store, admission: Admission, client: str) -> None:
+    token, used = make_token(store), used_up(store)
+
+    async def ask() -> None:
+        odd = opening()._replace(client=client)
+        await asyncio.gather(*(admission.admit(token.value, one) for one in (opening(), odd, opening())))
+        await refused(admission, used.value, opening()._replace(client=client))
+
+    asyncio.run(ask())
+    admission.close()
+    assert (len(rows(store, "request")), len(rows(store, "refusal"))) == (3, 1)
 
 
 def test_old_refusals_are_deleted_and_younger_ones_stay(store: Store) -> None:
