@@ -162,7 +162,7 @@ def test_each_kind_of_upstream_has_its_proxy() -> None:
         "::ffff:127.0.0.1",
         "127.1",
         "0x7f000001",
-        "0.0.0.0",
+        "0.0.0.0",  # noqa: S104 - nothing is bound
         "::",
     ],
 )
