@@ -13,12 +13,12 @@ from typing import NamedTuple
 from store import sums
 from store.clock import DAY
 from store.database import Database
-from store.errors import GatewayError
 from store.models import UPSTREAM_ID_LENGTH
 from store.pricing import Charge, Pricing
 from store.sums import Addend
 from store.text import storable
 from store.tokens import masked
+from store.transactions import attempt
 from store.usage import COLUMNS, Metered, Source
 
 _log = logging.getLogger(__name__)
@@ -171,15 +171,10 @@ class Ledger:
 
     def _try(self, settlements: Sequence[Settlement]) -> bool:
         """Settle rows, all or none; tell whether that was possible. Raises what is the database's fault."""
-        try:
-            with self._database.savepoint():
-                self.settle(settlements)
-        except GatewayError:
-            raise
-        except Exception:
-            _log.exception("cannot settle as it is", extra={"requests": len(settlements)})
-            return False
-        return True
+        fault = attempt(self._database, lambda: self.settle(settlements))
+        if fault is not None:
+            _log.error("cannot settle as it is", exc_info=fault, extra={"requests": len(settlements)})
+        return fault is None
 
     def _settle(self, settlements: Sequence[Settlement]) -> None:
         if any(settlement.metered.consumptions for settlement in settlements):

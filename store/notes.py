@@ -48,7 +48,7 @@ class Notes[Note]:
 
     @property
     def waiting(self) -> int:
-        """How many are not written; in any thread."""
+        """The number of those that are not written; in any thread."""
         return len(self._arrived) + len(self._kept)
 
     @property

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from store.clock import MINUTE
 from store.database import Database
-from store.errors import GatewayError, TokenRefused
+from store.errors import TokenRefused
 from store.holder import Holder
 from store.ledger import Opening
 from store.text import storable
 from store.tokens import masked
+from store.transactions import attempt
 
 WRITE_DELAY = 0.5
 """Seconds that refusals wait for more of them."""
@@ -148,15 +149,10 @@ def write_each(database: Database, tallies: Sequence[Tally]) -> None:
 
 def _try(database: Database, tallies: Sequence[Tally]) -> bool:
     """Write refusals, all or none; tell whether that was possible. Raises what is the database's fault."""
-    try:
-        with database.savepoint():
-            write(database, tallies)
-    except GatewayError:
-        raise
-    except Exception:
-        _log.exception("cannot write refusals", extra={"rows": len(tallies)})
-        return False
-    return True
+    fault = attempt(database, lambda: write(database, tallies))
+    if fault is not None:
+        _log.error("cannot write refusals", exc_info=fault, extra={"rows": len(tallies)})
+    return fault is None
 
 
 def _row(tally: Tally) -> Sequence[object]:

@@ -1,4 +1,4 @@
-"""Transactions that begin anew when others were in their way.
+"""Transactions that begin anew when others were in their way, and parts of one that may fail alone.
 
 PostgreSQL ends one of several transactions that wait for each other, and whoever waits for a lock for too long. Nothing
 is wrong then, and nothing was written.
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Concatenate, Protocol
 
 from store.database import Database
-from store.errors import StoreLocked
+from store.errors import GatewayError, StoreLocked
 
 
 class _OnDatabase(Protocol):
@@ -42,3 +42,18 @@ def transaction[Owner: _OnDatabase, **Arguments, Result](
         return transact(owner._database, lambda: method(owner, *args, **kwargs))  # noqa: SLF001 - as the method itself
 
     return transacted
+
+
+def attempt(database: Database, change: Callable[[], object]) -> Exception | None:
+    """Make a change inside a writing transaction, as a whole or not at all. Returns what kept it from being made.
+
+    Raises what is the database's fault: then the transaction itself cannot go on.
+    """
+    try:
+        with database.savepoint():
+            change()
+    except GatewayError:
+        raise
+    except Exception as fault:
+        return fault
+    return None

@@ -27,9 +27,9 @@ class ForwardProxy:
         self.heads: list[bytes] = []
         """The heads of its requests, without what went through its tunnels."""
         self.instead: bytes | None = None
-        """What it answers in place of anything else, before it hangs up."""
+        """The answer in place of any other, before it hangs up."""
         self.is_silent = False
-        """Whether it answers nothing, and does not hang up either."""
+        """True where it answers nothing, and does not hang up either."""
         self._wanted = f"Basic {base64.b64encode(credentials.encode()).decode()}" if credentials else ""
         self._tls = tls
         self._loop = asyncio.new_event_loop()

@@ -17,23 +17,21 @@ INSTANCE_ID = str(uuid.UUID(int=1))
 PROJECT_ID = str(uuid.UUID(int=2))
 TOKEN_ID = str(uuid.UUID(int=3))
 
+_ASKED: Mapping[str, Any] = {
+    "started_at": NOON,
+    "project_id": PROJECT_ID,
+    "token_id": TOKEN_ID,
+    "method": "POST",
+    "path": "/v1/chat/completions",
+    "endpoint": "/v1/chat/completions",
+}
 _KEY = ("start", "project_id", "token_id", "model", "endpoint")
 _SUMMED = ("request_bytes", "response_bytes", *COLUMNS, "cost")
 
 
 def open_request(store: Store, **columns: Any) -> dict[str, Any]:
     """Write the row of a request that is running; return its columns."""
-    row = {
-        "id": new_request_id(),
-        "instance_id": INSTANCE_ID,
-        "started_at": NOON,
-        "project_id": PROJECT_ID,
-        "token_id": TOKEN_ID,
-        "method": "POST",
-        "path": "/v1/chat/completions",
-        "endpoint": "/v1/chat/completions",
-        **columns,
-    }
+    row = {"id": new_request_id(), "instance_id": INSTANCE_ID, **_ASKED, **columns}
     with store.database.write():
         Request.create(**row)
     return row
@@ -55,19 +53,8 @@ def settle_request(store: Store, **columns: Any) -> dict[str, Any]:
 
 def refuse_request(store: Store, **columns: Any) -> dict[str, Any]:
     """Write the row of a refused request; return its columns."""
-    row = {
-        "id": new_request_id(),
-        "started_at": NOON,
-        "project_id": PROJECT_ID,
-        "token_id": TOKEN_ID,
-        "method": "POST",
-        "path": "/v1/chat/completions",
-        "endpoint": "/v1/chat/completions",
-        "status": 429,
-        "code": "rate_limit_exceeded",
-        "repeats": 1,
-        **columns,
-    }
+    told = {"status": 429, "code": "rate_limit_exceeded", "repeats": 1}
+    row = {"id": new_request_id(), **_ASKED, **told, **columns}
     with store.database.write():
         Refusal.create(**row)
     return row
