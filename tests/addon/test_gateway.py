@@ -18,6 +18,7 @@ from support.stores import API_KEY, UNKNOWN_TOKEN, changed, foreign_lock, make_s
 from wsproto.frame_protocol import Opcode
 
 from addon import access_log, annotations, answers
+from addon.exchange import Exchange
 from addon.gateway import Gateway
 from addon.metering.estimator import Estimator
 from addon.metering.question import Question
@@ -463,18 +464,24 @@ async def say(bench: Bench, http_flow: http.HTTPFlow, *, from_client: bool, **ev
     return message
 
 
+async def open_websocket(bench: Bench, token: TokenRecord, path: str) -> tuple[http.HTTPFlow, Exchange]:
+    """Return the flow of a WebSocket that the upstream has opened, and its exchange."""
+    http_flow = await bench.send(*UPGRADE, token=token.value, path=path)
+    exchange = bench.exchanges.get(http_flow.id)
+    assert exchange is not None
+    exchange.sent = 1.0
+    http_flow.response = make_response(status=101)
+    await bench.gateway.responseheaders(http_flow)
+    http_flow.websocket = WebSocketData()
+    bench.gateway.response(http_flow)
+    return http_flow, exchange
+
+
 def test_each_further_response_over_a_websocket_has_a_row_and_a_line_in_the_log(
     settings: Settings, store: Store, token: TokenRecord, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def test(bench: Bench) -> None:
-        http_flow = await bench.send(*UPGRADE, token=token.value, path="/v1/realtime?model=gpt-realtime")
-        exchange = bench.exchanges.get(http_flow.id)
-        assert exchange is not None
-        exchange.sent = 1.0
-        http_flow.response = make_response(status=101)
-        await bench.gateway.responseheaders(http_flow)
-        http_flow.websocket = WebSocketData()
-        bench.gateway.response(http_flow)
+        http_flow, exchange = await open_websocket(bench, token, "/v1/realtime?model=gpt-realtime")
         for name in ("first", "second"):
             await say(bench, http_flow, from_client=True, type="response.create")
             await say(bench, http_flow, from_client=False, type="response.created", response={"id": name})
@@ -512,14 +519,7 @@ def test_estimates_of_responses_over_a_websocket_are_added_to_what_its_flow_says
         return Metered(Source.ESTIMATED, (Consumption(question.model, units),), model=question.model)
 
     async def test(bench: Bench) -> None:
-        http_flow = await bench.send(*UPGRADE, token=token.value, path="/v1/responses")
-        exchange = bench.exchanges.get(http_flow.id)
-        assert exchange is not None
-        exchange.sent = 1.0
-        http_flow.response = make_response(status=101)
-        await bench.gateway.responseheaders(http_flow)
-        http_flow.websocket = WebSocketData()
-        bench.gateway.response(http_flow)
+        http_flow, _ = await open_websocket(bench, token, "/v1/responses")
         for name in ("first", "second"):
             await say(bench, http_flow, from_client=True, type="response.create", model="gpt-4o", input="Hi")
             await say(bench, http_flow, from_client=False, type="response.created", response={"id": name})
