@@ -6,8 +6,8 @@ Unlike `mitmdump -s` it has the addon in place before the port opens, and nothin
 import click
 
 from addon.seams import lean_imports
-from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, or_exit
-from store.settings import Settings
+from store.runtime.lifecycle import BAD_SETTINGS, CANNOT_START, begin, or_exit
+from store.runtime.settings import Settings
 
 
 @click.command(help=__doc__)

@@ -10,8 +10,8 @@ from addon.exchange import Exchange
 from addon.seams.log_records import without_bytes
 from addon.websocket_session import Turn
 from store.errors import GatewayError
-from store.ledger import Opened
-from store.tokens import masked
+from store.ledger.ledger import Opened
+from store.management.tokens import masked
 
 _log = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ import json
 
 from mitmproxy import http
 
-from store import health as reports
 from store.errors import GatewayError
 from store.ids import new_request_id
+from store.runtime import health as reports
 
 REQUEST_ID = "X-LLM-Proxy-Request-Id"
 UPSTREAM_REQUEST_ID = "X-Request-ID"

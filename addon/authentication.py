@@ -15,7 +15,7 @@ from mitmproxy import http
 
 from addon import wire
 from store.errors import InvalidRequest, InvalidToken
-from store.tokens import is_token_value
+from store.management.tokens import is_token_value
 
 MASK = "***"
 

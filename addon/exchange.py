@@ -12,12 +12,12 @@ from mitmproxy import http
 from addon import streaming
 from addon.metering.meter import Meter
 from addon.websocket_session import WebSocketSession
+from store.admission.holder import Holder
+from store.database.models import UPSTREAM_ID_LENGTH
 from store.errors import GatewayError
-from store.holder import Holder
 from store.ids import new_request_id
-from store.ledger import Opened
-from store.models import UPSTREAM_ID_LENGTH
-from store.settings import Upstream
+from store.ledger.ledger import Opened
+from store.runtime.settings import Upstream
 
 _ID = re.compile(rf"[!-~]{{1,{UPSTREAM_ID_LENGTH}}}")
 

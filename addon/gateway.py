@@ -43,13 +43,13 @@ from addon.seams.client_codec import MALFORMED
 from addon.settling import Settling
 from addon.tap import Tap
 from addon.websocket_session import Account, Turn, WebSocketSession
-from store import lifecycle
-from store.addresses import plain
-from store.admission import Admission
-from store.client_address import client_address
+from store.admission.admission import Admission
 from store.errors import DestinationRefused, GatewayError, InvalidRequest, ServiceUnavailable, TokenRefused
-from store.ledger import Opened, Opening, Settlement
-from store.settings import Settings, Upstream
+from store.ledger.ledger import Opened, Opening, Settlement
+from store.network.addresses import plain
+from store.network.client_address import client_address
+from store.runtime import lifecycle
+from store.runtime.settings import Settings, Upstream
 
 _log = logging.getLogger(__name__)
 

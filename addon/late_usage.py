@@ -11,7 +11,7 @@ from mitmproxy import ctx, hooks, http
 
 from addon import annotations
 from addon.settling import Tell
-from store.usage import Metered
+from store.ledger.usage import Metered
 
 
 @dataclass

@@ -9,8 +9,8 @@ from addon.seams import listening, log_records, own_files
 from addon.seams.lean_master import LeanMaster
 from addon.startup import add_gateway
 from store.errors import StartupError
-from store.lifecycle import given_sockets, is_supervised
-from store.settings import Settings
+from store.runtime.lifecycle import given_sockets, is_supervised
+from store.runtime.settings import Settings
 
 
 def serve(settings: Settings) -> None:

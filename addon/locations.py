@@ -10,7 +10,7 @@ import ipaddress
 import re
 from urllib.parse import unquote_to_bytes
 
-from store.settings import Upstream
+from store.runtime.settings import Upstream
 
 LOCATIONS = frozenset({b"location", b"content-location"})
 """The headers, in small letters."""

@@ -20,8 +20,8 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 if ctx.master.addons.get("gateway") is None:  # it is there when mitmproxy runs this file again, which was touched
     try:
         from addon.startup import add_gateway
-        from store.lifecycle import BAD_SETTINGS, or_exit
-        from store.settings import Settings
+        from store.runtime.lifecycle import BAD_SETTINGS, or_exit
+        from store.runtime.settings import Settings
 
         add_gateway(ctx.master, or_exit(Settings.load, BAD_SETTINGS))
     except SystemExit as end:

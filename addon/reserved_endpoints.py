@@ -2,7 +2,7 @@
 
 A project's key opens more of the provider's API than a token should. Some endpoints answer with a credential of the
 provider's own, or begin a session that runs past the gateway: both work on without limits, ledger and revoke. Others
-manage the account that the key belongs to. The store refuses them (`store/admission.py`); here they are recognised.
+manage the account that the key belongs to. The store refuses them (`store/admission/`); here they are recognised.
 
 An upstream may read a path in other ways than it is written: decoded once or more often, without parameters, blanks or
 dots, in other letters. What one of these readings takes for a reserved endpoint is one.

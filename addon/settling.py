@@ -13,10 +13,10 @@ from addon.metering.estimator import Estimator
 from addon.metering.meter import Meter
 from addon.metering.question import Question
 from addon.websocket_session import Turn
-from store.admission import Admission
+from store.admission.admission import Admission
 from store.errors import UpstreamKeyRejected
-from store.ledger import Opened, Outcome, Settlement
-from store.usage import Metered, Source
+from store.ledger.ledger import Opened, Outcome, Settlement
+from store.ledger.usage import Metered, Source
 
 _log = logging.getLogger(__name__)
 

@@ -8,12 +8,13 @@ from addon.gateway import Gateway
 from addon.seams import chain, dispatch, flow_list, log_records
 from addon.web.operator_view import OperatorView
 from addon.websocket_frames import WebSocketFrames
-from store import logs, pricing
-from store.admission import Admission
-from store.bootstrap import open_store
-from store.housekeeping import Housekeeping
-from store.lifecycle import CANNOT_START, allow_many_open_files, or_exit
-from store.settings import Settings
+from store.admission.admission import Admission
+from store.ledger import pricing
+from store.ledger.housekeeping import Housekeeping
+from store.operations.opening import open_store
+from store.runtime import logs
+from store.runtime.lifecycle import CANNOT_START, allow_many_open_files, or_exit
+from store.runtime.settings import Settings
 
 
 class Upkeep:

@@ -34,7 +34,7 @@ from addon.websocket_events import (
     RESPONSES,
     Event,
 )
-from store.admission import Admission
+from store.admission.admission import Admission
 from store.errors import (
     GatewayError,
     InvalidToken,
@@ -46,7 +46,7 @@ from store.errors import (
     UpstreamKeyRejected,
 )
 from store.ids import new_request_id
-from store.ledger import Opened, Opening, Settlement
+from store.ledger.ledger import Opened, Opening, Settlement
 
 MAX_TURNS = 64
 """Responses that are waited for, and as many that are under way; of more the oldest are settled as they are."""

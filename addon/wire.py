@@ -10,7 +10,7 @@ from mitmproxy import http
 
 from addon import locations
 from addon.exchange import Grant
-from store.settings import Upstream
+from store.runtime.settings import Upstream
 
 KEY_SUBPROTOCOL = "openai-insecure-api-key."
 MASKED_VALUE = b"***token***"

@@ -2,11 +2,11 @@
 
 from manage_api.app import create_app
 from manage_api.server import serve
-from store import logs
-from store.bootstrap import management_token, open_store
-from store.housekeeping import Housekeeping
-from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, or_exit
-from store.settings import Settings
+from store.ledger.housekeeping import Housekeeping
+from store.operations.opening import management_token, open_store
+from store.runtime import logs
+from store.runtime.lifecycle import BAD_SETTINGS, CANNOT_START, begin, or_exit
+from store.runtime.settings import Settings
 
 
 def main() -> None:

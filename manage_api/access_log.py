@@ -13,10 +13,10 @@ from urllib.parse import quote
 
 import flask
 
-from store.addresses import Network
-from store.client_address import client_address
 from store.errors import OutcomeUnknown
-from store.logs import mask_tokens
+from store.network.addresses import Network
+from store.network.client_address import client_address
+from store.runtime.logs import mask_tokens
 
 _LOG = logging.getLogger(__name__)
 

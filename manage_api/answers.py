@@ -3,8 +3,8 @@
 import flask
 
 from store.clock import to_rfc3339
-from store.projects import ProjectRecord
-from store.tokens import RevokedTokens, TokenRecord
+from store.management.projects import ProjectRecord
+from store.management.tokens import RevokedTokens, TokenRecord
 
 type JSONObject = dict[str, object]
 

@@ -19,8 +19,8 @@ from manage_api import (
     tokens,
     usage,
 )
-from store.addresses import Network
-from store.bootstrap import Store
+from store.network.addresses import Network
+from store.store import Store
 
 
 def create_app(store: Store, management_token: str, trusted_proxies: Sequence[Network] = ()) -> flask.Flask:

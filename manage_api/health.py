@@ -5,8 +5,8 @@
 
 import flask
 
-from store import health as reports
-from store.bootstrap import Store
+from store.runtime import health as reports
+from store.store import Store
 
 
 def blueprint(store: Store) -> flask.Blueprint:

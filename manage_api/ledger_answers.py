@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from manage_api.answers import JSONObject
 from store.clock import to_date, to_rfc3339, to_rfc3339_exact
-from store.money import decimal_text, usd
-from store.prices import PriceRecord
-from store.request_list import RequestRecord
-from store.usage import COLUMNS
-from store.usage_report import UsageGroup, UsageReport
-from store.usage_statement import Dimension
-from store.usage_sums import UsageSums
+from store.ledger.money import decimal_text, usd
+from store.ledger.usage import COLUMNS
+from store.management.prices import PriceRecord
+from store.reports.request_list import RequestRecord
+from store.reports.usage_query import Dimension
+from store.reports.usage_report import UsageGroup, UsageReport
+from store.reports.usage_totals import UsageSums
 
 _GROUP_FIELDS: Mapping[Dimension, Sequence[str]] = {
     Dimension.DAY: ["day"],

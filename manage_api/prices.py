@@ -8,8 +8,8 @@ import flask
 from manage_api import access_log, answers, ledger_answers
 from manage_api.answers import JSONObject
 from manage_api.query import canonical
-from store.bootstrap import Store
-from store.prices import OwnPrices
+from store.management.prices import OwnPrices
+from store.store import Store
 
 
 def blueprint(store: Store) -> flask.Blueprint:

@@ -8,11 +8,11 @@ import flask
 
 from manage_api import access_log, answers, ledger_answers, read_only
 from manage_api.answers import JSONObject
-from store.bootstrap import Store
-from store.projects import ProjectChanges, ProjectRecord, Projects
-from store.tokens import Tokens
-from store.usage_report import UsageReports
-from store.usage_statement import UsageFilter
+from store.management.projects import ProjectChanges, ProjectRecord, Projects
+from store.management.tokens import Tokens
+from store.reports.usage_query import UsageFilter
+from store.reports.usage_report import UsageReports
+from store.store import Store
 
 
 def blueprint(store: Store) -> flask.Blueprint:

@@ -8,9 +8,9 @@ import flask
 from manage_api import ledger_answers
 from manage_api.answers import JSONObject
 from manage_api.query import identifier, moment, number, parameter
-from store.bootstrap import Store
-from store.request_list import DEFAULT_LIMIT, Cursor, RequestFilter, RequestList, RequestRecord
-from store.tokens import Tokens
+from store.management.tokens import Tokens
+from store.reports.request_list import DEFAULT_LIMIT, Cursor, RequestFilter, RequestList, RequestRecord
+from store.store import Store
 
 NEXT_CURSOR = "X-LLM-Proxy-Next-Cursor"
 

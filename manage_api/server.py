@@ -20,8 +20,6 @@ from waitress.utilities import RequestEntityTooLarge
 
 from manage_api import request_ids
 from manage_api.contract import MAX_BODY
-from store.addresses import Network, plain
-from store.client_address import client_address
 from store.errors import (
     GatewayError,
     HeadersTooLarge,
@@ -30,9 +28,11 @@ from store.errors import (
     StartupError,
     TransferEncodingUnknown,
 )
-from store.lifecycle import STOP_SIGNALS, given_sockets, ignore_stop_signals, tell_ready
-from store.settings import Listen
-from store.sockets import bound_to_ipv6, keep_alive
+from store.network.addresses import Network, plain
+from store.network.client_address import client_address
+from store.network.sockets import bound_to_ipv6, keep_alive
+from store.runtime.lifecycle import STOP_SIGNALS, given_sockets, ignore_stop_signals, tell_ready
+from store.runtime.settings import Listen
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication

@@ -10,11 +10,11 @@ from manage_api import access_log, answers, ledger_answers, read_only
 from manage_api.answers import JSONObject
 from manage_api.query import canonical, identifier, moment, parameter
 from store import clock
-from store.bootstrap import Store
 from store.errors import InvalidRequest
-from store.tokens import DEFAULT_EXPIRES_IN_DAYS, TokenChanges, TokenRecord, Tokens
-from store.usage_report import UsageReports
-from store.usage_statement import UsageFilter
+from store.management.tokens import DEFAULT_EXPIRES_IN_DAYS, TokenChanges, TokenRecord, Tokens
+from store.reports.usage_query import UsageFilter
+from store.reports.usage_report import UsageReports
+from store.store import Store
 
 
 def blueprint(store: Store) -> flask.Blueprint:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from store.tokens import masked
+from store.management.tokens import masked
 
 MOST_NAMES = 50
 """Names that a message shows at most. It says how many more there are."""

@@ -7,10 +7,10 @@ import flask
 from manage_api import csv_text, ledger_answers
 from manage_api.answers import JSONObject
 from manage_api.query import identifier, moment, parameter
-from store.bootstrap import Store
-from store.tokens import Tokens
-from store.usage_report import UsageReport, UsageReports
-from store.usage_statement import Dimension, UsageFilter
+from store.management.tokens import Tokens
+from store.reports.usage_query import Dimension, UsageFilter
+from store.reports.usage_report import UsageReport, UsageReports
+from store.store import Store
 
 
 def blueprint(store: Store) -> flask.Blueprint:

@@ -1,16 +1,16 @@
-"""The store: everything that both processes know, and the only code that touches the database.
+"""The store: all state that the processes share, and the only code that touches the database.
 
-`bootstrap` opens it, `schema` brings its tables up to date, `copying/` takes it into another database; `database/`
-holds what differs between engines, `models` and `migrations/` the tables, `crypto` what is secret in them;
-`projects` and `tokens` serve the management API, `admission` (through the one writer thread of `group_commit`, which
-has a `ticket` for each request, and `notes`) serves the proxy; `withdrawals` take back what it could not answer for.
-`rotation` replaces the key that all is encrypted with, `backup` copies all into one file.
-`ledger` opens and settles a row for each admitted request, by way of `pricing` and the `sums` of hours and days;
-`instances` are the processes that do, and `housekeeping` settles what dead ones left; `retention` deletes what is old.
-Beside it `refusals` keeps which requests were refused, whose they were (`holder`) and from where (`client_address`).
-`usage_report` reads both (by way of `coverage`, `usage_statement` and `usage_sums`), and so does `request_list`, with
-`names` that outlive what they name. `prices` keeps the operator's own prices.
-`settings`, `errors`, `logs`, `lifecycle`, `health`, `clock`, `ids`, `usage`, `money`, `text`, `sql` and `keyfiles` are
-what all processes share besides.
-It imports neither mitmproxy nor Flask.
+    runtime/      settings, logs, start and stop of a process
+    network/      addresses, sockets, forward proxies, certificate authorities
+    encryption/   the key ring, and the vault that seals API keys
+    database/     the engines (SQLite, PostgreSQL), the tables, transactions and the order of locks
+    management/   projects, tokens and prices, for the management API
+    admission/    the decision on each request, and the writer thread that carries it out
+    ledger/       a row for each admitted request, its price, and the sums of hours and days
+    reports/      usage and the list of requests
+    operations/   opening, copying and backing up a store; rotating its encryption key
+
+`store` is the record of an open store, `schema` brings its tables up to date (`migrations/`), `errors` are the faults
+that clients are told, with the statuses of both ports. `clock`, `ids` and `version` are shared by all.
+The package imports neither mitmproxy nor Flask.
 """

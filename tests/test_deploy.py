@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from store.settings import Settings
+from store.runtime.settings import Settings
 
 DOCS = Path(__file__).parents[1] / "docs"
 DEPLOY = DOCS / "deploy"

@@ -6,7 +6,7 @@ from pathlib import Path
 from manage_api.cli.commands import main
 from manage_api.cli.demo import introduction
 from manage_api.cli.set_up import KINDS
-from store.settings import Settings
+from store.runtime.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

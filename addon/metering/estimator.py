@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from addon.metering.question import Question, read_block
-from store.usage import Consumption, Metered, Source, Units
+from store.ledger.usage import Consumption, Metered, Source, Units
 
 TIMEOUT = 30.0
 """Seconds that the answer to a question may take, the start of the process included."""

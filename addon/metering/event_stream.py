@@ -8,7 +8,7 @@ from addon.metering.outline import MAX_EVENT, fields_of_event
 from addon.metering.transcript import MARKS, Transcript
 from addon.metering.usage import units_of
 from addon.sse import Decoder
-from store.usage import Consumption, Units
+from store.ledger.usage import Consumption, Units
 
 _DONE = b"[DONE]"
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')

@@ -15,7 +15,7 @@ from addon.metering.question import Question, joined, texts_of
 from addon.metering.session import Session
 from addon.metering.transcript import MARKS, MAX_RAW
 from addon.metering.usage import units_of
-from store.usage import Consumption, Metered, Source
+from store.ledger.usage import Consumption, Metered, Source
 
 _log = logging.getLogger(__name__)
 

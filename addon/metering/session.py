@@ -7,7 +7,7 @@ from addon.metering.question import Question, joined, texts_of
 from addon.metering.transcript import MARKS, MAX_RAW, Transcript
 from addon.metering.usage import total, units_of
 from addon.websocket_events import ASKED, CREATED, DONE, ERROR
-from store.usage import Consumption, Metered, Source, Units
+from store.ledger.usage import Consumption, Metered, Source, Units
 
 _MAX_MODELS = 32
 """Models whose sums are kept; of further ones nothing is."""

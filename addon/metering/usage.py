@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from store.usage import MAX_COUNT, Units
+from store.ledger.usage import MAX_COUNT, Units
 
 type _Path = tuple[str, ...]
 

@@ -18,7 +18,7 @@ from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.server import ConnectionHandler
 
 from addon.seams import backpressure, upstream_sockets
-from store.sockets import keep_alive
+from store.network.sockets import keep_alive
 
 MOST_CONNECTIONS = 100
 """To one address, for one client: as many as the requests that HTTP/2 lets it have under way."""

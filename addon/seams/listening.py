@@ -14,9 +14,9 @@ from mitmproxy.master import Master
 from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ReverseInstance, ServerInstance
 from mitmproxy.proxy.mode_specs import ProxyMode
 
-from store.lifecycle import BACKLOG, STOP_SIGNALS, ignore_stop_signals
-from store.settings import Settings
-from store.sockets import bound_to_ipv6
+from store.network.sockets import bound_to_ipv6
+from store.runtime.lifecycle import BACKLOG, STOP_SIGNALS, ignore_stop_signals
+from store.runtime.settings import Settings
 
 _log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ import certifi
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import server
 
-from store.forward_proxy import ForwardProxy, Ways
+from store.network.forward_proxy import ForwardProxy, Ways
 
 wanted: contextvars.ContextVar[Connection] = contextvars.ContextVar("wanted")
 """The connection that a task opens a socket for."""

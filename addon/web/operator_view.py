@@ -15,7 +15,7 @@ from addon.seams import flow_list, listening
 from addon.seams.flow_list import FlowList
 from addon.web import body_copy, comment
 from addon.web.content_view import ConversationContentview
-from store.settings import Settings
+from store.runtime.settings import Settings
 
 STYLE = Path(__file__).with_name("mitmweb.css")
 COLUMNS = ["method", "path", "comment", "status", "size", "time"]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from store.backup import Backup, back_up
-from store.bootstrap import ENCRYPTION_KEY_FILE
 from store.database import is_postgresql
 from store.database.urls import sqlite_path
 from store.errors import BackupFailed
-from store.settings import Settings
+from store.operations.backup import Backup, back_up
+from store.operations.opening import ENCRYPTION_KEY_FILE
+from store.runtime.settings import Settings
 
 _FAILED = 1
 

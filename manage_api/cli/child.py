@@ -9,7 +9,7 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-from store.lifecycle import READY, SOCKETS, STOP_SIGNALS, SUPERVISED
+from store.runtime.lifecycle import READY, SOCKETS, STOP_SIGNALS, SUPERVISED
 
 _CLEAN = {0, *(-number for number in STOP_SIGNALS)}  # the latter before it could see to the signal itself
 _GRACE = 10

@@ -26,14 +26,21 @@ from manage_api.cli import (
 )
 from manage_api.cli.child import say
 from manage_api.cli.place import Service
-from store import logs
-from store.bootstrap import management_token, open_store
 from store.errors import REFUSAL_CODES
-from store.lifecycle import BAD_SETTINGS, CANNOT_START, begin, interrupt_at_stop_signals, note_stop_signals, or_exit
-from store.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter
-from store.settings import Settings
-from store.usage import Source
-from store.usage_statement import Dimension, UsageFilter
+from store.ledger.usage import Source
+from store.operations.opening import management_token, open_store
+from store.reports.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter
+from store.reports.usage_query import Dimension, UsageFilter
+from store.runtime import logs
+from store.runtime.lifecycle import (
+    BAD_SETTINGS,
+    CANNOT_START,
+    begin,
+    interrupt_at_stop_signals,
+    note_stop_signals,
+    or_exit,
+)
+from store.runtime.settings import Settings
 from store.version import __version__
 
 type Opens = Callable[[Settings], Service]

@@ -12,12 +12,12 @@ from collections.abc import Callable
 import click
 
 from manage_api.cli import table
-from store.bootstrap import open_existing
-from store.copying.copier import Copied, copy
 from store.database import open_database, without_password
 from store.errors import CopyFailed, StartupError
-from store.lifecycle import CANNOT_START, or_exit
-from store.settings import Settings
+from store.operations.copying.copier import Copied, copy
+from store.operations.opening import open_existing
+from store.runtime.lifecycle import CANNOT_START, or_exit
+from store.runtime.settings import Settings
 
 _FAILED = 1
 

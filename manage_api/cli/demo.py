@@ -12,8 +12,8 @@ from pathlib import Path
 
 from manage_api.cli import processes, supervisor
 from manage_api.cli.place import Service
-from store.crypto import new_key
-from store.settings import Settings
+from store.encryption.crypto import new_key
+from store.runtime.settings import Settings
 
 _MODEL = "gpt-4o-mini"
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 import click
 
 from manage_api.cli import table
-from store import names
-from store.bootstrap import Store
 from store.errors import NotFound
-from store.request_list import RequestFilter
-from store.tokens import Tokens
-from store.usage_report import UsageReports
-from store.usage_statement import UsageFilter
+from store.management import names
+from store.management.tokens import Tokens
+from store.reports.request_list import RequestFilter
+from store.reports.usage_query import UsageFilter
+from store.reports.usage_report import UsageReports
+from store.store import Store
 
 _SHOWN = 20
 """Projects that are listed at most."""

@@ -8,9 +8,9 @@ status  0    the schema is up to date
 
 import click
 
-from store.bootstrap import migrate_store, pending_migrations
-from store.lifecycle import CANNOT_START, or_exit
-from store.settings import Settings
+from store.operations.opening import migrate_store, pending_migrations
+from store.runtime.lifecycle import CANNOT_START, or_exit
+from store.runtime.settings import Settings
 
 _INTERRUPTED = 1
 _OUTDATED = 3

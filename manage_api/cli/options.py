@@ -10,7 +10,7 @@ import click
 
 from store.clock import from_rfc3339
 from store.database import urls
-from store.usage_statement import Dimension
+from store.reports.usage_query import Dimension
 
 type Command = Callable[..., None]
 type Callback[T] = Callable[[click.Context, click.Parameter, str | None], T | None]

@@ -9,9 +9,9 @@ import socket
 from collections.abc import Sequence
 
 from store.errors import StartupError
-from store.lifecycle import BACKLOG
-from store.settings import Listen
-from store.sockets import bound
+from store.network.sockets import bound
+from store.runtime.lifecycle import BACKLOG
+from store.runtime.settings import Listen
 
 _ADVICE = {
     errno.EADDRINUSE: "Stop what has it, or choose another port.",

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from manage_api.cli.place import Service
 from manage_api.cli.ports import open_port
-from store.bootstrap import MANAGEMENT_TOKEN_FILE
-from store.settings import Settings
+from store.operations.opening import MANAGEMENT_TOKEN_FILE
+from store.runtime.settings import Settings
 from store.version import __version__
 
 type Command = Sequence[str]

@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import click
 
-from store.bootstrap import Store, open_existing
 from store.errors import GatewayError, StoreUnavailable
-from store.lifecycle import CANNOT_START, or_exit
-from store.settings import Settings
+from store.operations.opening import open_existing
+from store.runtime.lifecycle import CANNOT_START, or_exit
+from store.runtime.settings import Settings
+from store.store import Store
 
 _FAILED = 1
 

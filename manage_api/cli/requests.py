@@ -6,10 +6,10 @@ from manage_api import ledger_answers
 from manage_api.answers import JSONObject
 from manage_api.cli import ids, table
 from manage_api.requests import as_json_lines
-from store.bootstrap import Store
 from store.clock import to_rfc3339
-from store.money import usd
-from store.request_list import OPEN, RequestFilter, RequestList, RequestRecord
+from store.ledger.money import usd
+from store.reports.request_list import OPEN, RequestFilter, RequestList, RequestRecord
+from store.store import Store
 
 FORMATS = ("table", "jsonl")
 FORMATS_OF_ONE = ("table", "json")

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import click
 
-from store.bootstrap import ENCRYPTION_KEY_FILE, open_existing
 from store.errors import StoreLocked, StoreUnavailable
-from store.lifecycle import CANNOT_START, or_exit
-from store.rotation import Rotation
-from store.settings import Settings
+from store.operations.opening import ENCRYPTION_KEY_FILE, open_existing
+from store.operations.rotation import Rotation
+from store.runtime.lifecycle import CANNOT_START, or_exit
+from store.runtime.settings import Settings
 
 _INCOMPLETE = 1
 

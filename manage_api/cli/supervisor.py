@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from manage_api.cli.child import say
 from manage_api.cli.place import Place, Service
-from store.lifecycle import ignore_stop_signals
+from store.runtime.lifecycle import ignore_stop_signals
 
 type OnReady = Callable[[Sequence[str]], object]
 

@@ -8,10 +8,10 @@ from manage_api import ledger_answers
 from manage_api.answers import JSONObject
 from manage_api.cli import ids, table
 from manage_api.usage import as_csv
-from store.bootstrap import Store
-from store.usage_report import UsageGroup, UsageReport, UsageReports
-from store.usage_statement import Dimension, UsageFilter
-from store.usage_sums import UsageSums
+from store.reports.usage_query import Dimension, UsageFilter
+from store.reports.usage_report import UsageGroup, UsageReport, UsageReports
+from store.reports.usage_totals import UsageSums
+from store.store import Store
 
 FORMATS = ("table", "csv", "json")
 

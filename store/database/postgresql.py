@@ -18,10 +18,10 @@ import psycopg
 from playhouse.migrate import SchemaMigrator
 
 from store.database.base import SNAPSHOT_TIMEOUT, Database, Row, RowRefused, Statement
-from store.database.postgresql_attempt import NOW, Attempt, Status, Witness, roll_back
+from store.database.models import MODELS
 from store.database.postgresql_connection import Connection, connect
+from store.database.postgresql_transaction import NOW, Attempt, Status, Witness, roll_back
 from store.errors import OutcomeUnknown, StartupError, StoreLocked, StoreUnavailable, StoreUnreachable
-from store.models import MODELS
 
 LEAST_VERSION = 15
 

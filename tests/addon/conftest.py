@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from store.settings import Settings
+from store.runtime.settings import Settings
 
 
 @pytest.fixture(autouse=True)

@@ -3,8 +3,8 @@ from support.flows import TOKEN_ID, admitted_flow
 
 from addon import annotations
 from addon.annotations import Used
-from store.holder import Holder
-from store.usage import Consumption, Metered, Source
+from store.admission.holder import Holder
+from store.ledger.usage import Consumption, Metered, Source
 
 
 def used(source: Source, **units: int) -> Metered:

@@ -23,13 +23,13 @@ from addon.gateway import Gateway
 from addon.metering.estimator import Estimator
 from addon.metering.question import Question
 from addon.tap import Tap
-from store.admission import Admission
-from store.bootstrap import Store
-from store.models import Request
-from store.projects import Projects
-from store.settings import Settings
-from store.tokens import TokenRecord, Tokens
-from store.usage import Consumption, Metered, Source
+from store.admission.admission import Admission
+from store.database.models import Request
+from store.ledger.usage import Consumption, Metered, Source
+from store.management.projects import Projects
+from store.management.tokens import TokenRecord, Tokens
+from store.runtime.settings import Settings
+from store.store import Store
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from support.flows import admitted_flow
 
 from addon import annotations, late_usage
 from addon.annotations import Used
-from store.holder import Holder
-from store.usage import Consumption, Metered, Source
+from store.admission.holder import Holder
+from store.ledger.usage import Consumption, Metered, Source
 
 ESTIMATE = Metered(Source.ESTIMATED, (Consumption("gpt-4o", {"input_tokens": 3, "output_tokens": 1}),), model="gpt-4o")
 REQUEST_ID = "0"

@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from addon import locations
-from store.settings import Upstream
+from store.runtime.settings import Upstream
 
 OPENAI = "https://api.openai.com"
 AZURE = "https://acme.openai.azure.com/openai/v1"

@@ -14,12 +14,12 @@ from addon.metering.meter import Meter
 from addon.metering.question import Question
 from addon.settling import Settling
 from addon.websocket_session import Turn
-from store.admission import Admission
-from store.bootstrap import Store
+from store.admission.admission import Admission
+from store.database.models import Request
 from store.errors import ServiceUnavailable
-from store.models import Request
-from store.settings import Upstream
-from store.usage import Consumption, Metered, Source
+from store.ledger.usage import Consumption, Metered, Source
+from store.runtime.settings import Upstream
+from store.store import Store
 
 UPSTREAM = Upstream("https", "api.openai.com", 443, "")
 JSON = ("Content-Type", "application/json")

@@ -14,12 +14,12 @@ from addon import websocket_events, websocket_session
 from addon.metering.meter import Meter
 from addon.metering.usage import units_of
 from addon.websocket_session import Account, Closing, Turn, WebSocketSession
-from store.admission import Admission
-from store.bootstrap import Store
-from store.ledger import Opened, Opening
-from store.projects import Projects
-from store.tokens import TokenRecord, Tokens
-from store.usage import Source
+from store.admission.admission import Admission
+from store.ledger.ledger import Opened, Opening
+from store.ledger.usage import Source
+from store.management.projects import Projects
+from store.management.tokens import TokenRecord, Tokens
+from store.store import Store
 
 if TYPE_CHECKING:
     from store.errors import GatewayError

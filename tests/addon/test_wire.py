@@ -5,7 +5,7 @@ from support.requests import UPGRADE, make_request, make_response
 
 from addon import authentication, wire
 from addon.exchange import Destination, Grant
-from store.settings import Upstream
+from store.runtime.settings import Upstream
 
 KEY = "sk-upstream-key"
 GRANT = Grant(Destination("upstream", 443, tls=True), KEY)

@@ -35,15 +35,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support.stores import API_KEY, make_settings, opened, opening
 
-from store import pricing
-from store.admission import Admission
-from store.bootstrap import Store
+from store.admission.admission import Admission
 from store.errors import ProjectInactive
-from store.ledger import Outcome, Settlement
-from store.projects import Projects
-from store.settings import Settings
-from store.tokens import Tokens
-from store.usage import Consumption, Metered, Source
+from store.ledger import pricing
+from store.ledger.ledger import Outcome, Settlement
+from store.ledger.usage import Consumption, Metered, Source
+from store.management.projects import Projects
+from store.management.tokens import Tokens
+from store.runtime.settings import Settings
+from store.store import Store
 
 ENCRYPTION_KEY = base64.b64encode(bytes(32)).decode()
 LOADS = ((1, 1), (1, 8), (1, 64), (4, 8), (4, 64))

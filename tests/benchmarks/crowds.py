@@ -22,7 +22,7 @@ from benchmarks.bench.load import Ask, Job
 from benchmarks.bench.messages import request
 from benchmarks.bench.site import Running, Site
 
-from store.lifecycle import allow_many_open_files
+from store.runtime.lifecycle import allow_many_open_files
 
 IDLE, ACTIVE = 2000, 500
 STREAMS, EVENTS_A_SECOND, LASTS = 500, 20, 5

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.gateway import Gateway
 from support.stores import foreign_connection, make_many_tokens, make_settings, opened
 
-from store.bootstrap import Store
+from store.store import Store
 
 
 def bare(store: Store) -> int:

@@ -27,12 +27,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.admissions import METERED, OUTCOME, line, milliseconds, percentiles
 from support.stores import make_settings, make_token, opened, opening
 
-from store import pricing
-from store.admission import Admission
-from store.bootstrap import Store
+from store.admission.admission import Admission
 from store.errors import RateLimitExceeded, TokenRefused
-from store.ledger import Settlement
-from store.tokens import TokenRecord
+from store.ledger import pricing
+from store.ledger.ledger import Settlement
+from store.management.tokens import TokenRecord
+from store.store import Store
 
 CLIENTS = 8
 LOOPING = 4

@@ -23,14 +23,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.ledger import NOON
 from support.stores import foreign_connection, make_settings, opened
 
-from store import usage_report
-from store.bootstrap import Store
 from store.clock import DAY, HOUR, SECOND
 from store.errors import InvalidRequest
-from store.request_list import OPEN, RequestFilter, RequestList
-from store.usage import COLUMNS
-from store.usage_report import UsageReports
-from store.usage_statement import Dimension, UsageFilter
+from store.ledger.usage import COLUMNS
+from store.reports import usage_report
+from store.reports.request_list import OPEN, RequestFilter, RequestList
+from store.reports.usage_query import Dimension, UsageFilter
+from store.reports.usage_report import UsageReports
+from store.store import Store
 
 DAYS = 30
 BEGINNING = NOON - 12 * HOUR

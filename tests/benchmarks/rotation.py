@@ -27,8 +27,8 @@ from support.processes import tool
 from support.stores import make_many_tokens, make_settings, opened
 from support.upstreams import KEY, DemoUpstream
 
-from store.crypto import new_key
-from store.projects import Projects
+from store.encryption.crypto import new_key
+from store.management.projects import Projects
 
 CLIENTS = 4
 PAUSE = 0.005

@@ -18,7 +18,7 @@ from support.relay import Relay
 from support.upstreams import KEY, DemoUpstream, RawUpstream, answer_all
 from support.web_client import WebClient
 
-from store.sockets import IDLE
+from store.network.sockets import IDLE
 
 HOST = "upstream.test"
 """A name that resolves nowhere (RFC 6761): only the forward proxy knows the way to it."""

@@ -15,8 +15,8 @@ from support.processes import DEADLINE, ROOT, Process, python, tool
 from support.stores import make_many_tokens, make_settings, opened
 from support.upstreams import KEY, DemoUpstream
 
-from store.crypto import KeyRing, new_key
-from store.projects import Projects
+from store.encryption.crypto import KeyRing, new_key
+from store.management.projects import Projects
 
 OLD, NEW = new_key(), new_key()
 TOKENS = 3000

@@ -15,8 +15,8 @@ from support.installation import Installation, started, without_rights
 from support.processes import ROOT, Process, python, tool
 from support.upstreams import KEY, DemoUpstream
 
-from store.bootstrap import management_token, open_store
-from store.settings import Settings
+from store.operations.opening import management_token, open_store
+from store.runtime.settings import Settings
 
 RUN = [tool("llm-proxy"), "start"]  # what ./run.sh starts
 PROXY = python("-m", "addon")

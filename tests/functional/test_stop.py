@@ -21,7 +21,7 @@ from support.processes import DEADLINE, ROOT, Process, python, running, tool, wa
 from support.stores import foreign_lock, opened
 from support.upstreams import KEY, DemoUpstream
 
-from store.settings import Settings
+from store.runtime.settings import Settings
 
 CTRL_C, CTRL_BACKSLASH = b"\x03", b"\x1c"
 AUTHORIZED = {"Authorization": f"Bearer {MANAGEMENT_TOKEN}"}

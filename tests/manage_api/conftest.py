@@ -6,8 +6,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from manage_api.app import create_app
-from store.bootstrap import Store, open_store
-from store.settings import Settings
+from store.operations.opening import open_store
+from store.runtime.settings import Settings
+from store.store import Store
 
 MANAGEMENT_TOKEN = "management-token-of-the-tests"
 

@@ -8,9 +8,9 @@ from support.stores import refused_by_the_database
 
 from manage_api.app import create_app
 from manage_api.contract import MAX_BODY
-from store import bulk
-from store.bootstrap import Store
-from store.client_address import parse_networks
+from store.management import bulk
+from store.network.client_address import parse_networks
+from store.store import Store
 
 
 def test_line(client: FlaskClient, token: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:

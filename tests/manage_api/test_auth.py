@@ -4,7 +4,7 @@ from support.stores import path_of
 
 from manage_api.app import create_app
 from manage_api.contract import MAX_BODY
-from store.bootstrap import Store
+from store.store import Store
 
 PATHS = (
     "/manage",

@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from manage_api.contract import MAX_BODY
-from store.bootstrap import Store
-from store.projects import Projects
+from store.management.projects import Projects
+from store.store import Store
 
 type Fault = Callable[[FlaskClient], TestResponse]
 

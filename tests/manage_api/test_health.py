@@ -6,7 +6,7 @@ import pytest
 from flask.testing import FlaskClient
 from support.stores import foreign_lock
 
-from store.bootstrap import Store
+from store.store import Store
 
 
 def test_health(anyone: FlaskClient) -> None:

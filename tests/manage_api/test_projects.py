@@ -3,9 +3,9 @@ from flask.testing import FlaskClient
 from support.ledger import without_usage
 from support.stores import refused_by_the_database, set_columns
 
-from store import bulk
-from store.bootstrap import Store
-from store.models import Project
+from store.database.models import Project
+from store.management import bulk
+from store.store import Store
 
 UNKNOWN = "3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23"
 

@@ -6,9 +6,9 @@ from support.ledger import open_request, settle_request
 from support.stores import set_columns
 
 from manage_api.read_only import require_present
-from store.bootstrap import Store
 from store.errors import InvalidRequest
-from store.usage import Source
+from store.ledger.usage import Source
+from store.store import Store
 
 SHOWN: dict[str, object] = {
     "id": "3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23",

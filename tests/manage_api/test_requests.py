@@ -6,8 +6,8 @@ import pytest
 from flask.testing import FlaskClient
 from support.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, refuse_request, settle_request
 
-from store.bootstrap import Store
-from store.usage import Source
+from store.ledger.usage import Source
+from store.store import Store
 
 OTHER = str(uuid.UUID(int=9))
 UNKNOWN = str(uuid.UUID(int=10))

@@ -21,7 +21,7 @@ import pytest
 from manage_api.contract import MAX_BODY
 from manage_api.server import MAX_HEADERS, MAX_READ, Server
 from store.errors import StartupError
-from store.settings import Listen
+from store.runtime.settings import Listen
 
 TOKEN = "management-token-of-the-tests"
 AUTH = {"Authorization": f"Bearer {TOKEN}"}

@@ -6,8 +6,8 @@ from flask.testing import FlaskClient
 from support.ledger import without_usage
 from support.stores import set_columns
 
-from store.bootstrap import Store
-from store.models import Token
+from store.database.models import Token
+from store.store import Store
 
 UNKNOWN = "3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23"
 

@@ -6,9 +6,9 @@ import pytest
 from flask.testing import FlaskClient
 from support.ledger import NOON, PROJECT_ID, TOKEN_ID, forget, open_request, refuse_request, settle_request
 
-from store.bootstrap import Store
 from store.clock import DAY, HOUR
-from store.usage import Source
+from store.ledger.usage import Source
+from store.store import Store
 
 UNKNOWN = "3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23"
 COUNTS = ["requests", "refused", "in_flight", "observed", "estimated", "unknown", "unpriced"]

@@ -16,11 +16,11 @@ from support.postgresql import Server
 from support.processes import Process, clean_environment, tool
 from support.stores import API_KEY, make_many_tokens, make_settings, opened
 
-from store.bootstrap import Store
-from store.copying.tables import TABLES
 from store.database import open_database
-from store.projects import Projects
-from store.settings import Settings
+from store.management.projects import Projects
+from store.operations.copying.tables import TABLES
+from store.runtime.settings import Settings
+from store.store import Store
 
 TOKENS = 100_000
 REQUESTS = 1_000_000

@@ -13,7 +13,7 @@ from support.gateway import Gateway
 from support.metered_upstream import MeteredUpstream
 from support.mixed_load import COLUMNS, MixedLoad, compare, rows_of
 
-from store.instances import BEAT, LEASE
+from store.ledger.instances import BEAT, LEASE
 
 REQUESTS = 10_000
 KILLS = 6

@@ -30,7 +30,7 @@ from support.processors import Others
 from support.talk import Talk
 from support.upstreams import KEY, DemoUpstream
 
-from store.models import Request
+from store.database.models import Request
 
 TRIALS = 500
 CLIENTS = 64

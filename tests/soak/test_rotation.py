@@ -18,9 +18,9 @@ from support.processes import Process, tool
 from support.stores import make_many_tokens, make_settings, opened
 from support.upstreams import KEY, DemoUpstream
 
-from store.bootstrap import open_store
-from store.crypto import KeyRing, new_key
+from store.encryption.crypto import KeyRing, new_key
 from store.errors import StartupError
+from store.operations.opening import open_store
 
 ROUNDS = 150
 TOKENS = 3000

@@ -8,7 +8,7 @@ from support.gateway import Gateway, bearer
 from support.processes import Process, tool
 from support.upstreams import KEY, DemoUpstream
 
-from store.crypto import new_key
+from store.encryption.crypto import new_key
 
 OLD, NEW = new_key(), new_key()
 ROTATE = [tool("llm-proxy"), "rotate"]

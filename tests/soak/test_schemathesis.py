@@ -16,9 +16,9 @@ from support.processes import clean_environment, tool
 from support.stores import make_settings, opened, set_columns
 
 from manage_api.contract import OPENAPI
-from store.bootstrap import Store
 from store.clock import DAY
-from store.usage import Source
+from store.ledger.usage import Source
+from store.store import Store
 
 HERE = Path(__file__).parent
 EXAMPLES = 300

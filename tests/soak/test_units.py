@@ -16,7 +16,7 @@ from support.gateway import MANAGEMENT_TOKEN
 from support.http_engine import DEPLOY, require
 from support.processes import Process, clean_environment, free_port, python, running, tool
 
-from store.crypto import new_key
+from store.encryption.crypto import new_key
 
 UNITS = ("llm-proxy@.service", "llm-proxy-manage@.service")
 

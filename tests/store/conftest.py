@@ -9,9 +9,9 @@ from support.stores import make_settings, opened
 from support.tcp_relay import TcpRelay
 
 from store import schema
-from store.bootstrap import Store
 from store.database import open_database
-from store.settings import Settings
+from store.runtime.settings import Settings
+from store.store import Store
 
 ENGINES = ("sqlite", "postgresql")
 

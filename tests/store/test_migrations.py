@@ -15,16 +15,16 @@ from support.schemas import FOLDER, KEY, REQUESTS, SCHEMAS, TOKEN, make_store, r
 from support.stores import changed, foreign_lock, make_settings, opened, opening, rows, set_columns
 
 from store import schema
-from store.admission import Admission
-from store.bootstrap import migrate_store, open_store, pending_migrations
-from store.copying.tables import TABLES
+from store.admission.admission import Admission
 from store.database import open_database
 from store.errors import StartupError, StoreLocked
-from store.projects import Projects
-from store.settings import Settings
-from store.tokens import Tokens
-from store.usage_report import UsageReports
-from store.usage_statement import UsageFilter
+from store.management.projects import Projects
+from store.management.tokens import Tokens
+from store.operations.copying.tables import TABLES
+from store.operations.opening import migrate_store, open_store, pending_migrations
+from store.reports.usage_query import UsageFilter
+from store.reports.usage_report import UsageReports
+from store.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from support.postgresql import Server

@@ -12,17 +12,19 @@ from concurrent.futures import ProcessPoolExecutor
 from decimal import Decimal
 from typing import NamedTuple
 
-from store import bulk, clock, instances, retention
-from store.admission import Admission
-from store.bootstrap import Store
+from store import clock
+from store.admission.admission import Admission
 from store.errors import GatewayError, StoreUnavailable
-from store.ledger import Ledger, Opened, Settlement
-from store.prices import OwnPrices
-from store.projects import Projects
-from store.rotation import Rotation
-from store.settings import Settings
-from store.tokens import Tokens
-from store.usage import Consumption, Metered, Source
+from store.ledger import instances, retention
+from store.ledger.ledger import Ledger, Opened, Settlement
+from store.ledger.usage import Consumption, Metered, Source
+from store.management import bulk
+from store.management.prices import OwnPrices
+from store.management.projects import Projects
+from store.management.tokens import Tokens
+from store.operations.rotation import Rotation
+from store.runtime.settings import Settings
+from store.store import Store
 from support.stores import API_KEY, make_many_tokens, opened, opening
 
 CLIENTS = 16

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from mitmproxy.certs import CertStore
 
-from store.bootstrap import Store
+from store.store import Store
 from support.processes import Process, clean_environment, free_port, python, tool
 from support.stores import make_settings, opened
 from support.upstreams import KEY

@@ -20,9 +20,9 @@ from mitmproxy.tools.dump import DumpMaster
 from addon.gateway import Gateway
 from addon.seams import chain, listening
 from addon.seams.keyed_layer import KeyedLayer
-from store.admission import Admission
-from store.bootstrap import Store
-from store.tokens import TokenRecord
+from store.admission.admission import Admission
+from store.management.tokens import TokenRecord
+from store.store import Store
 from support.processes import DEADLINE
 from support.stores import make_settings, make_token, opened
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from store import clock
-from store.bootstrap import Store
+from store.database.models import DailyUsage, HourlyUsage, Refusal, Request, Sums, UpstreamId
 from store.ids import new_request_id
-from store.models import DailyUsage, HourlyUsage, Refusal, Request, Sums, UpstreamId
-from store.usage import COLUMNS, Source
+from store.ledger.usage import COLUMNS, Source
+from store.store import Store
 
 NOON = 20_000 * clock.DAY + 12 * clock.HOUR
 """2024-10-04T12:00:00Z, in microseconds."""

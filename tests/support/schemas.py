@@ -10,9 +10,9 @@ from typing import Any
 from playhouse.migrations import Runner
 
 from store import schema
-from store.bootstrap import prepare_folder
 from store.database import Database, open_database
-from store.settings import Settings
+from store.operations.opening import prepare_folder
+from store.runtime.settings import Settings
 from support.processes import ROOT
 
 KEY = "YSBrZXkgZm9yIHRoZSBzdG9yZXMgb2Ygb2xkIHRlc3Q="

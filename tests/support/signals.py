@@ -4,7 +4,7 @@ import contextlib
 import signal
 from collections.abc import Iterator
 
-from store.lifecycle import STOP_SIGNALS
+from store.runtime.lifecycle import STOP_SIGNALS
 
 
 @contextlib.contextmanager

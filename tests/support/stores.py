@@ -12,14 +12,15 @@ import psycopg
 import pytest
 
 from store import clock
-from store.bootstrap import Store, open_store
 from store.database.postgresql import PostgresqlDatabase
 from store.database.sqlite import SqliteDatabase
 from store.ids import new_request_id
-from store.ledger import Opening
-from store.projects import Projects
-from store.settings import Settings
-from store.tokens import TokenRecord, Tokens
+from store.ledger.ledger import Opening
+from store.management.projects import Projects
+from store.management.tokens import TokenRecord, Tokens
+from store.operations.opening import open_store
+from store.runtime.settings import Settings
+from store.store import Store
 
 API_KEY = "sk-upstream-key-of-the-unit-tests-0123456789"
 on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)

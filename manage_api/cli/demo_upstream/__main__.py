@@ -6,7 +6,7 @@ import contextlib
 import click
 
 from manage_api.cli.demo_upstream.app import DEFAULT_CHUNK_DELAY, LOOPBACK, serve
-from store.lifecycle import STOP_SIGNALS, begin, ignore_stop_signals
+from store.runtime.lifecycle import STOP_SIGNALS, begin, ignore_stop_signals
 
 
 @click.command()

@@ -16,7 +16,7 @@ from manage_api.cli.demo_upstream.models import Models, OneModel
 from manage_api.cli.demo_upstream.realtime import Realtime
 from manage_api.cli.demo_upstream.record import RecordedRequests
 from manage_api.cli.demo_upstream.responses import Responses
-from store.lifecycle import tell_ready
+from store.runtime.lifecycle import tell_ready
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_CHUNK_DELAY = 0.02

@@ -12,7 +12,7 @@ import pytest
 from addon.metering import estimator as estimator_module
 from addon.metering.estimator import Estimator
 from addon.metering.question import Question
-from store.usage import Consumption, Metered, Source
+from store.ledger.usage import Consumption, Metered, Source
 
 
 def question(text: bytes = b"Hello there") -> Question:

@@ -17,7 +17,7 @@ from addon.metering import event_stream
 from addon.metering.event_stream import EventStream
 from addon.metering.outline import fields_of_event
 from addon.metering.usage import units_of
-from store.usage import Consumption
+from store.ledger.usage import Consumption
 
 CHAT_ENDPOINT, RESPONSES, IMAGES = "/v1/chat/completions", "/v1/responses", "/v1/images/generations"
 MESSAGES = "/v1/{other}"

@@ -18,7 +18,7 @@ from addon.metering import meter as meter_module
 from addon.metering.meter import Meter
 from addon.metering.question import separated
 from addon.metering.usage import units_of
-from store.usage import Consumption, Metered, Source
+from store.ledger.usage import Consumption, Metered, Source
 
 CHAT_ENDPOINT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
 SPEECH, TRANSCRIPTIONS = "/v1/audio/speech", "/v1/audio/transcriptions"

@@ -11,7 +11,7 @@ from support.usages import REALTIME, RESPONSE, TRANSCRIPTION, WHISPER
 
 from addon.metering.session import Session
 from addon.metering.usage import total, units_of
-from store.usage import Consumption, Metered, Source
+from store.ledger.usage import Consumption, Metered, Source
 
 REALTIME_UNITS = units_of(REALTIME) or {}
 RESPONSE_UNITS = units_of(RESPONSE) or {}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from support import usages
 
 from addon.metering.usage import total, units_of
-from store.usage import MAX_COUNT
+from store.ledger.usage import MAX_COUNT
 
 PRICED: list[tuple[str, str, dict[str, Any]]] = [
     ("chat", "gpt-4o", usages.CHAT),

@@ -25,7 +25,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.utils import accept_key
 
 from addon.seams import answering_layer
-from store.tokens import Tokens
+from store.management.tokens import Tokens
 
 
 @pytest.mark.parametrize("way", ["read whole", "streamed", "expect", "expect, streamed"])

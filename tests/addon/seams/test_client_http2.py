@@ -12,7 +12,7 @@ from support.strict_upstream import StrictUpstream
 from support.upstreams import OK, Conversation, RawUpstream, answer_all
 
 from addon.seams import client_http2
-from store.tokens import Tokens
+from store.management.tokens import Tokens
 
 LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + 200_000 * b"x"
 """An answer that the client has to make room for."""

@@ -9,7 +9,7 @@ from support.inprocess import HoldConnections, assert_json_error, run, running
 from support.processes import DEADLINE
 from support.upstreams import Conversation, RawUpstream, answer_all
 
-from store.sockets import IDLE
+from store.network.sockets import IDLE
 
 
 def test_a_client_that_sends_more_than_was_wanted_is_closed_too(tmp_path: Path) -> None:

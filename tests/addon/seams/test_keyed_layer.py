@@ -10,8 +10,8 @@ from support.stores import API_KEY, rows
 from support.upstreams import OK, Conversation, RawUpstream, answer_all
 
 from addon.exchange import Exchanges
-from store.projects import Projects
-from store.tokens import Tokens
+from store.management.projects import Projects
+from store.management.tokens import Tokens
 
 
 def test_the_wire_has_the_key_and_the_flow_never(tmp_path: Path) -> None:

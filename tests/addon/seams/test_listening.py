@@ -20,8 +20,8 @@ from support.signals import signals_kept
 from support.upstreams import OK, Conversation, RawUpstream, answer_all
 
 from addon.seams import listening
-from store.lifecycle import BACKLOG
-from store.settings import Settings
+from store.runtime.lifecycle import BACKLOG
+from store.runtime.settings import Settings
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from addon.exchange import Exchanges
 from addon.seams.client_tls import ClientTls
 from addon.seams.keyed_layer import KeyedLayer
 from addon.seams.next_layer import put_keyed_layer
-from store.settings import Settings
+from store.runtime.settings import Settings
 
 PLAIN = b"GET /v1/models HTTP/1.1\r\n"
 TLS = bytes.fromhex("1603010200010001fc0303")

@@ -16,8 +16,8 @@ from websockets.exceptions import InvalidStatus
 
 from addon.rejection import MAX_BODY
 from addon.seams import rejecting_layer
-from store.models import Request
-from store.projects import Projects
+from store.database.models import Request
+from store.management.projects import Projects
 
 KEY = "sk-q0Zx7Wv2Lk9Rt4Yb8NcPd3Hf6Js1Mg5Aa"
 QUOTED = f"{KEY[:8]}***{KEY[-4:]}"

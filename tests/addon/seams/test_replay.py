@@ -7,7 +7,7 @@ from support.inprocess import CLOSE, Proxy, run, running
 from support.stores import API_KEY, UNKNOWN_TOKEN
 from support.upstreams import OK, Conversation, RawUpstream, answer_all
 
-from store.tokens import Tokens
+from store.management.tokens import Tokens
 
 type Edit = Callable[[http.HTTPFlow], None]
 

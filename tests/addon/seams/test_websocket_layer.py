@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 from addon.seams import backpressure, websocket_layer
-from store.tokens import Tokens
+from store.management.tokens import Tokens
 
 
 class Conversation(NamedTuple):

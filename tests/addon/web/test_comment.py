@@ -7,7 +7,7 @@ from support.flows import TOKEN_ID, admitted_flow
 
 from addon import annotations
 from addon.web import comment
-from store.usage import Consumption, Metered, Source
+from store.ledger.usage import Consumption, Metered, Source
 
 
 def used(**units: int) -> Metered:

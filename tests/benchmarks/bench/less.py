@@ -9,9 +9,9 @@ from addon import exchange
 from addon.__main__ import main
 from addon.metering.meter import Meter
 from addon.metering.question import Question
-from store.admission import Admission
-from store.ledger import Ledger
-from store.usage import Metered
+from store.admission.admission import Admission
+from store.ledger.ledger import Ledger
+from store.ledger.usage import Metered
 
 
 class Blind(Meter):

@@ -13,8 +13,8 @@ from support.postgresql import Server
 from support.processes import ROOT, Process, clean_environment, free_port, python, running
 from support.stores import API_KEY, UNKNOWN_TOKEN
 
-from store.projects import Projects
-from store.tokens import Tokens
+from store.management.projects import Projects
+from store.management.tokens import Tokens
 
 IMPORTS = {"PYTHONPATH": str(ROOT / "tests")}
 """The environment of processes that are part of this package."""

@@ -6,9 +6,9 @@ import pytest
 from support.stores import make_settings, make_token, opened
 
 from manage_api.cli.backup import run
-from store.bootstrap import ENCRYPTION_KEY_FILE
-from store.crypto import new_key
-from store.settings import Settings
+from store.encryption.crypto import new_key
+from store.operations.opening import ENCRYPTION_KEY_FILE
+from store.runtime.settings import Settings
 
 KEY = new_key()
 

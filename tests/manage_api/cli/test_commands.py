@@ -12,9 +12,9 @@ from support.schemas import KEY, SCHEMAS, make_store
 from support.stores import make_settings, make_token, opened, tree
 
 from manage_api.cli.commands import main
-from store.bootstrap import MANAGEMENT_TOKEN_FILE
 from store.database import open_database
-from store.lifecycle import STOP_SIGNALS
+from store.operations.opening import MANAGEMENT_TOKEN_FILE
+from store.runtime.lifecycle import STOP_SIGNALS
 
 READING = {
     "usage": (["usage"], 1),

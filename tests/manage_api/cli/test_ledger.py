@@ -12,12 +12,12 @@ from support.stores import API_KEY, foreign_connection, make_settings, make_toke
 
 from manage_api.cli import reading
 from manage_api.cli.commands import main
-from store import usage_report
-from store.bootstrap import Store
 from store.clock import DAY
-from store.projects import Projects
-from store.tokens import Tokens
-from store.usage import Source
+from store.ledger.usage import Source
+from store.management.projects import Projects
+from store.management.tokens import Tokens
+from store.reports import usage_report
+from store.store import Store
 
 UNKNOWN = str(uuid.UUID(int=9))
 KNOWN = {"usage_source": Source.OBSERVED, "model": "gpt-4o", "input_tokens": 1000, "output_tokens": 30}

@@ -8,7 +8,7 @@ from support.processes import free_port
 
 from manage_api.cli.ports import Sockets, open_port
 from store.errors import StartupError
-from store.settings import Listen
+from store.runtime.settings import Listen
 
 LOOPBACK = "127.0.0.1"
 

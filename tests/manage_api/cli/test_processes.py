@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from manage_api.cli import processes
-from store.settings import Settings
+from store.runtime.settings import Settings
 
 
 def test_the_banner_never_shows_a_management_token(tmp_path: Path) -> None:

@@ -14,12 +14,13 @@ from support.stores import (
 )
 
 from manage_api.cli.rotation import run
-from store import rotation
-from store.bootstrap import ENCRYPTION_KEY_FILE, Store
-from store.crypto import new_key
-from store.projects import Projects
-from store.settings import Settings
-from store.tokens import Tokens
+from store.encryption.crypto import new_key
+from store.management.projects import Projects
+from store.management.tokens import Tokens
+from store.operations import rotation
+from store.operations.opening import ENCRYPTION_KEY_FILE
+from store.runtime.settings import Settings
+from store.store import Store
 
 OLD, NEW = new_key(), new_key()
 DONE = "Encrypted anew with the first key of the ring: keys of projects 1, tokens 1, secrets of the store 2.\n"

@@ -13,7 +13,7 @@ from support.signals import signals_kept
 from manage_api.cli import child, place, supervisor
 from manage_api.cli.place import Service
 from manage_api.cli.ports import open_port
-from store.settings import Listen
+from store.runtime.settings import Listen
 
 
 @pytest.fixture(autouse=True)

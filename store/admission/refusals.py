@@ -1,0 +1,165 @@
+"""Refused requests of known tokens, beside the ledger: why a token fails can be looked up.
+
+A client in a loop must not fill the store. So the first refusal of a token with a code gets a row, and those that
+follow in the same minute are counted in it. Each process counts its own.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from store.admission.holder import Holder
+from store.clock import MINUTE
+from store.database import Database
+from store.database.text import storable
+from store.database.transactions import attempt
+from store.errors import TokenRefused
+from store.ledger.ledger import Opening
+from store.management.tokens import masked
+
+WRITE_DELAY = 0.5
+"""Seconds that refusals wait for more of them."""
+
+CHUNK = 100
+"""Rows that are written after each delay at most."""
+
+MOST_WAITING = 1000
+"""Notes that may wait when refusals are left to be written: more tell of a store that does not keep up."""
+
+MAX_TALLIES = 5000
+"""Rows that a process adds in a minute at most; what is refused beyond them is in the log alone."""
+
+_COLUMNS = {
+    "id": "TEXT",
+    "started_at": "BIGINT",
+    **dict.fromkeys(("project_id", "token_id", "method", "path", "endpoint", "session_id", "client"), "TEXT"),
+    "status": "INTEGER",
+    "code": "TEXT",
+    "repeats": "BIGINT",
+}
+_INSERT = f"INSERT INTO refusal ({', '.join(_COLUMNS)})"
+_COUNT = "ON CONFLICT (id) DO UPDATE SET repeats = excluded.repeats"
+
+_log = logging.getLogger(__name__)
+
+
+class Refused(NamedTuple):
+    """A request that was refused: as it was known then, whose it is, and when that was (microseconds)."""
+
+    opening: Opening
+    holder: Holder
+    at: int
+
+
+class Tally(NamedTuple):
+    """The first of some refusals, and their number."""
+
+    first: Refused
+    status: int
+    code: str
+    repeats: int = 1
+
+    @property
+    def id(self) -> str:
+        """The row's id: that of the first request."""
+        return self.first.opening.request_id
+
+
+class Refusals:
+    """Counts the refusals of one process, in its event loop.
+
+    `leave` takes what is to be written; `waiting` tells how many notes wait for that. Settlements wait among them, and
+    must neither be dropped nor be delayed for refusals: so these come some at a time, each row once, and not while the
+    store does not keep up.
+    """
+
+    def __init__(self, leave: Callable[[Tally], None], waiting: Callable[[], int]) -> None:
+        self._leave = leave
+        self._waiting = waiting
+        self._minute = 0
+        self._tallies: dict[tuple[str, str], Tally] = {}
+        """Those of the minute, by token and code."""
+        self._unwritten: dict[str, Tally] = {}
+        """Those that are to be written, by their ids."""
+        self._is_due = False
+        self._is_full = False
+        """True once the log has told that there are too many in this minute."""
+
+    def note(self, error: TokenRefused) -> None:
+        """Count a refusal. It is left to be written in WRITE_DELAY, or later where there are many."""
+        refused = error.refused
+        if refused is None:
+            return
+        minute = refused.at // MINUTE
+        if minute > self._minute:  # clocks that step back begin no rows
+            self._minute, self._tallies, self._is_full = minute, {}, False
+        key = refused.holder.token_id, error.code
+        tally = self._tallies.get(key)
+        if tally is not None:
+            self._keep(key, tally._replace(repeats=tally.repeats + 1))
+        elif max(len(self._tallies), len(self._unwritten)) < MAX_TALLIES:
+            self._keep(key, Tally(refused, error.status, error.code))
+        elif not self._is_full:
+            self._is_full = True
+            _log.warning("further refusals of this minute are in the log alone", extra={"rows": MAX_TALLIES})
+
+    def take_unwritten(self) -> Sequence[Tally]:
+        """Return what is still to be written."""
+        unwritten, self._unwritten = self._unwritten, {}
+        return [*unwritten.values()]
+
+    def _keep(self, key: tuple[str, str], tally: Tally) -> None:
+        self._tallies[key] = self._unwritten[tally.id] = tally
+        self._leave_later()
+
+    def _leave_later(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_later(WRITE_DELAY, self._leave_some)
+
+    def _leave_some(self) -> None:
+        self._is_due = False
+        if self._waiting() < MOST_WAITING:
+            for row_id in [*itertools.islice(self._unwritten, CHUNK)]:
+                self._leave(self._unwritten.pop(row_id))
+        if self._unwritten:
+            self._leave_later()
+
+
+def write(database: Database, tallies: Sequence[Tally]) -> None:
+    """Add the rows of refusals, or bring their numbers up to date; inside a writing transaction.
+
+    Of several tallies of one row the last one counts. A row is its process's own: no other writes it.
+    """
+    latest = {tally.id: tally for tally in tallies}
+    rows = [_row(latest[row_id]) for row_id in sorted(latest)]
+    for table in database.tables([*_COLUMNS.values()], rows):
+        database.run(f"{_INSERT} {table.sql} {_COUNT}", table.parameters)
+
+
+def write_each(database: Database, tallies: Sequence[Tally]) -> None:
+    """Write refusals as `write` does; one that cannot be written is dropped, so that it holds up nothing else."""
+    if not _try(database, tallies):
+        for tally in tallies:
+            if not _try(database, [tally]):
+                _log.error("a refusal cannot be written", extra={"request_id": tally.id})
+
+
+def _try(database: Database, tallies: Sequence[Tally]) -> bool:
+    """Write refusals, all or none; tell whether that was possible. Raises what is the database's fault."""
+    fault = attempt(database, lambda: write(database, tallies))
+    if fault is not None:
+        _log.error("cannot write refusals", exc_info=fault, extra={"rows": len(tallies)})
+    return fault is None
+
+
+def _row(tally: Tally) -> Sequence[object]:
+    opening, holder, at = tally.first
+    return (
+        *(opening.request_id, at, holder.project_id, holder.token_id, opening.method),
+        *(storable(masked(opening.path)), storable(opening.endpoint), opening.session_id),
+        opening.client and storable(opening.client),
+        *(tally.status, tally.code, tally.repeats),
+    )

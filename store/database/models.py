@@ -1,0 +1,250 @@
+"""The tables, as peewee models. Their history is in `migrations/`, which creates and changes them.
+
+Ids are UUIDs as text; times are microseconds (see `clock`). The models are bound to a database when the store is
+opened.
+"""
+
+from typing import Any
+
+from peewee import (
+    BigIntegerField,
+    BlobField,
+    BooleanField,
+    CharField,
+    CompositeKey,
+    ForeignKeyField,
+    IntegerField,
+    Model,
+    TextField,
+)
+
+from store.database.text import storable
+
+UUID_LENGTH = 36
+UPSTREAM_ID_LENGTH = 128
+HMAC_LENGTH = 64
+
+
+class IdField(CharField):
+    """An id. What no database takes as a text is as unknown as any other."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_length=UUID_LENGTH, **options)
+
+    def db_value(self, value: str | None) -> str | None:
+        """Return what can be asked for."""
+        return value and storable(value)
+
+
+class Project(Model):
+    """A team's project: it owns one upstream key."""
+
+    id = IdField(primary_key=True)
+    name = TextField()
+    sealed_api_key = BlobField()
+    is_active = BooleanField()
+    created_at = BigIntegerField()
+    updated_at = BigIntegerField()
+    api_key_updated_at = BigIntegerField(null=True)  # not known of a key that is older than this column
+
+
+class Token(Model):
+    """A proxy token. `lookup` is the HMAC of its value, `sealed_value` its ciphertext."""
+
+    id = IdField(primary_key=True)
+    project = ForeignKeyField(Project, on_delete="CASCADE")
+    project_id: str  # the foreign key itself, read without a query
+    # Not `name`: processes of the version before read a project's along with a token, without saying whose it is.
+    name = TextField(null=True, column_name="token_name")
+    lookup = CharField(max_length=HMAC_LENGTH, unique=True)
+    sealed_value = BlobField()
+    is_active = BooleanField()
+    request_count = BigIntegerField()
+    opening_count = BigIntegerField(default=0)  # of those requests, the ones that are older than the ledger
+    max_requests = BigIntegerField()
+    created_at = BigIntegerField()
+    expires_at = BigIntegerField()
+    last_used_at = BigIntegerField(null=True)
+
+
+class Secret(Model):
+    """The store's own secrets, encrypted by the key ring; `name` says which."""
+
+    name = CharField(max_length=UUID_LENGTH, primary_key=True)
+    sealed = BlobField()
+
+
+class Request(Model):
+    """A row of the ledger: one admitted request. Until it is settled all from `settled_at` on is NULL.
+
+    It refers to its token and project by their ids alone, as it outlives them. `cost` is in `usage.COST_UNIT`s.
+    """
+
+    id = IdField(primary_key=True)
+    instance_id = IdField()
+    started_at = BigIntegerField()
+    project_id = IdField()
+    token_id = IdField()
+    method = TextField()
+    path = TextField()
+    endpoint = TextField()
+    session_id = IdField(null=True)
+    client = TextField(null=True)
+    settled_at = BigIntegerField(null=True)
+    usage_source = TextField(null=True)
+    upstream_request_id = TextField(null=True)
+    model_asked = TextField(null=True)
+    model = TextField(null=True)
+    status = IntegerField(null=True)
+    streamed = BooleanField(null=True)
+    duration_ms = BigIntegerField(null=True)
+    first_byte_ms = BigIntegerField(null=True)
+    request_bytes = BigIntegerField(null=True)
+    response_bytes = BigIntegerField(null=True)
+    input_tokens = BigIntegerField(null=True)
+    cached_input_tokens = BigIntegerField(null=True)
+    output_tokens = BigIntegerField(null=True)
+    reasoning_tokens = BigIntegerField(null=True)
+    input_audio_tokens = BigIntegerField(null=True)
+    output_audio_tokens = BigIntegerField(null=True)
+    cost = BigIntegerField(null=True)
+    price = TextField(null=True)
+
+
+class Refusal(Model):
+    """Refused requests of a token: those with one code, in one minute, by one process; `repeats` is their number.
+
+    All else is the first one's.
+    """
+
+    id = IdField(primary_key=True)
+    started_at = BigIntegerField()
+    project_id = IdField()
+    token_id = IdField()
+    method = TextField()
+    path = TextField()
+    endpoint = TextField()
+    session_id = IdField(null=True)
+    client = TextField(null=True)
+    status = IntegerField()
+    code = TextField()
+    repeats = BigIntegerField()
+
+
+class UpstreamId(Model):
+    """The id that the upstream gave to a request of the ledger: several requests may have got the same."""
+
+    upstream_request_id = CharField(max_length=UPSTREAM_ID_LENGTH)
+    request_id = IdField()
+
+    class Meta:
+        """The table's name, and its key: it is an index of its own, as none can be added to `request` in use."""
+
+        table_name = "upstream_id"
+        primary_key = CompositeKey("upstream_request_id", "request_id")
+
+
+class Sums(Model):
+    """What the settled requests of an hour or a day (from `start` on) add up to. An unknown model is the empty text.
+
+    A request of unknown usage is in `requests` alone. `unpriced` are those with a usage, but without a cost.
+    """
+
+    start = BigIntegerField()
+    project_id = IdField()
+    token_id = IdField()
+    model = TextField()
+    endpoint = TextField()
+    requests = BigIntegerField()
+    observed = BigIntegerField()
+    estimated = BigIntegerField()
+    unpriced = BigIntegerField()
+    request_bytes = BigIntegerField()
+    response_bytes = BigIntegerField()
+    input_tokens = BigIntegerField()
+    cached_input_tokens = BigIntegerField()
+    output_tokens = BigIntegerField()
+    reasoning_tokens = BigIntegerField()
+    input_audio_tokens = BigIntegerField()
+    output_audio_tokens = BigIntegerField()
+    cost = BigIntegerField()
+
+    class Meta:
+        """What both tables share."""
+
+        primary_key = CompositeKey("start", "project_id", "token_id", "model", "endpoint")
+
+
+class HourlyUsage(Sums):
+    """Sums of an hour; kept as long as the rows of the ledger."""
+
+    class Meta:
+        """The table's name."""
+
+        table_name = "hourly_usage"
+
+
+class DailyUsage(Sums):
+    """Sums of a day (UTC); kept for ever."""
+
+    class Meta:
+        """The table's name."""
+
+        table_name = "daily_usage"
+
+
+class Instance(Model):
+    """A process that admits requests. While it is alive `beats` goes up."""
+
+    id = IdField(primary_key=True)
+    beats = BigIntegerField()
+
+
+class Price(Model):
+    """A price of the operator's own, in JSON (see `prices`). Empty texts stand for any project and any model."""
+
+    id = IdField(primary_key=True)
+    project_id = IdField()
+    model = TextField()
+    rates = TextField()
+    updated_at = BigIntegerField()
+
+
+class FormerProject(Model):
+    """The name of a deleted project, for reports."""
+
+    id = IdField(primary_key=True)
+    name = TextField()
+
+    class Meta:
+        """The table's name."""
+
+        table_name = "former_project"
+
+
+class FormerToken(Model):
+    """The name of a token that was deleted with its project, for reports."""
+
+    id = IdField(primary_key=True)
+    name = TextField()
+
+    class Meta:
+        """The table's name."""
+
+        table_name = "former_token"
+
+
+MODELS: tuple[type[Model], ...] = (
+    Project,
+    Token,
+    Secret,
+    Request,
+    HourlyUsage,
+    DailyUsage,
+    Instance,
+    Price,
+    FormerProject,
+    Refusal,
+    UpstreamId,
+    FormerToken,
+)

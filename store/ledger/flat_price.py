@@ -1,0 +1,82 @@
+"""What tokens of text cost at a price without tiers: the usual case, worked out in a twentieth of the time.
+
+genai-prices knows this and everything else, and remains what is right: a test compares both for all of its models.
+"""
+
+import functools
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+from store.ledger.usage import Units
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelPrice
+
+_UNITS = ("input_tokens", "cache_read_tokens", "output_tokens", "output_reasoning_tokens")
+"""A total and a part of it, twice."""
+
+_PARTS = {"cache_read_mtok": "input_mtok", "output_reasoning_mtok": "output_mtok"}
+"""Rates that mean something beside those of their totals only."""
+
+_MILLION = 1_000_000
+_PER_REQUEST = "requests_kcount"
+_NOTHING = Decimal(0)
+
+
+class FlatPrice(NamedTuple):
+    """The rates of text in USD for a million tokens, and all rates as they are shown, under genai-prices' names."""
+
+    input: Decimal
+    cached: Decimal
+    output: Decimal
+    reasoning: Decimal
+    shown: Mapping[str, str]
+
+    @staticmethod
+    def of(price: "ModelPrice") -> "FlatPrice | None":
+        """Read a price of genai-prices; None for one with tiers, and for one that is not of tokens alone."""
+        rates = tuple((name, rate) for name, rate in vars(price).items() if rate is not None)
+        return _read(rates) if all(isinstance(rate, Decimal) for _, rate in rates) else None
+
+    def cost(self, units: Units) -> Decimal | None:
+        """Return what units cost, in USD; None where there are others among them, or where they contradict each other.
+
+        A part that has no rate of its own costs what the rest of its total does.
+        """
+        if any(count and unit not in _UNITS for unit, count in units.items()):
+            return None
+        whole, cached, output, reasoning = (units.get(unit, 0) for unit in _UNITS)
+        if not (0 <= cached <= whole and 0 <= reasoning <= output):
+            return None
+        return (
+            self.input * (whole - cached)
+            + self.cached * cached
+            + self.output * (output - reasoning)
+            + self.reasoning * reasoning
+        ) / _MILLION
+
+
+@functools.lru_cache(maxsize=1024)
+def _read(rates: tuple[tuple[str, Decimal], ...]) -> FlatPrice | None:
+    found = dict(rates)
+    is_sound = all(rate.is_finite() and rate >= 0 for rate in found.values())
+    lacks_total = any(part in found and total not in found for part, total in _PARTS.items())
+    if _PER_REQUEST in found or not is_sound or lacks_total:
+        return None
+    whole, output = found.get("input_mtok", _NOTHING), found.get("output_mtok", _NOTHING)
+    return FlatPrice(
+        whole,
+        found.get("cache_read_mtok", whole),
+        output,
+        found.get("output_reasoning_mtok", output),
+        shown(found),
+    )
+
+
+def shown(rates: Mapping[str, Decimal]) -> dict[str, str]:
+    """Return rates as they are shown, without zeros at their end.
+
+    Those of other units than tokens, such as searches, say nothing here.
+    """
+    return {name: format(rate.normalize(), "f") for name, rate in rates.items() if not name.endswith("_kcount")}

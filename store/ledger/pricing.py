@@ -1,0 +1,228 @@
+"""What a usage costs: by the operator's own prices, else by those of genai-prices, which need no network.
+
+Money is exact: Decimals while it is calculated, whole `COST_UNIT`s when it is kept. What has no price has no cost.
+"""
+
+import functools
+import importlib.metadata
+import json
+import logging
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from store import clock
+from store.database import Database
+from store.ledger.flat_price import FlatPrice, shown
+from store.ledger.usage import COST_UNIT, Consumption, Units
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, ModelPrice, Provider
+
+ANY = ""
+"""In the place of a project or a model: all of them."""
+
+RATES: Mapping[str, str] = {
+    "input": "input_mtok",
+    "cached_input": "cache_read_mtok",
+    "output": "output_mtok",
+    "input_audio": "input_audio_mtok",
+    "output_audio": "output_audio_mtok",
+}
+"""The rates of an own price, in USD for a million tokens, and what genai-prices calls them."""
+
+_MAX_COST = 2**53
+"""About 9,000 dollars for a request: no price that leads to more is to be believed."""
+_DEFAULT_PROVIDER = "openai"
+
+_log = logging.getLogger(__name__)
+
+
+class Charge(NamedTuple):
+    """A cost in COST_UNITs, and for each model the price that it comes from.
+
+    A price is rates in USD, under genai-prices' names, and `from`: whose they are.
+    """
+
+    cost: int
+    prices: Mapping[str, Mapping[str, str]]
+
+
+class Pricing:
+    """Knows what models cost. Not for several threads at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._own: dict[tuple[str, str], _Own] = {}
+        self._own_version: object = None
+
+    def refresh(self) -> None:
+        """Take note of the operator's own prices as they are in this transaction."""
+        ((*version,),) = self._database.execute("SELECT COUNT(*), MAX(updated_at) FROM price", ())
+        if version != self._own_version:
+            rows = self._database.execute("SELECT project_id, model, rates FROM price", ())
+            read = {(project_id, model): _read(rates) for project_id, model, rates in rows}
+            self._own = {place: price for place, price in read.items() if price is not None}
+            self._own_version = version
+
+    def charge(
+        self, project_id: str, upstream: str | None, used: Consumption, model_asked: str | None, at: int
+    ) -> Charge | None:
+        """Return what a project owes for a usage of an upstream (its origin) at a time, or None if nobody knows."""
+        if not _is_whole(used.units):
+            return None
+        model = used.model or model_asked or ""
+        moment = datetime.fromtimestamp(at / clock.SECOND, UTC)
+        try:
+            terms = self._own_terms(project_id, used.model, model_asked) or _find(model, upstream or "")
+            return None if terms is None else _charge(terms, used, model, moment)
+        except (ValueError, ArithmeticError):  # units that contradict each other
+            return None
+        except Exception:
+            _log.exception("a usage has no cost")
+            return None
+
+    def _own_terms(self, project_id: str, *names: str | None) -> "_Own | None":
+        models = [model for model in names if model]
+        places = [*((project_id, model) for model in models), (project_id, ANY), *((ANY, model) for model in models)]
+        return next((self._own[place] for place in places if place in self._own), None)
+
+
+def warm() -> None:
+    """Load what prices take, so that the first request that has one does not wait for it."""
+    _find(ANY, ANY)
+
+
+def _is_whole(units: Units) -> bool:
+    """Tell whether a usage is known in full: what went in costs too, so an output alone has no price."""
+    return "input_tokens" in units or (bool(units) and not any(unit.endswith("_tokens") for unit in units))
+
+
+class _Terms(Protocol):
+    """Where a price comes from."""
+
+    @property
+    def origin(self) -> str:
+        """Whose it is, as a charge shows it."""
+
+    def price(self, moment: datetime, tier: str | None) -> "ModelPrice":
+        """Return the price that holds at a moment."""
+
+    def total(self, used: Consumption, moment: datetime) -> Decimal:
+        """Return what a usage costs, in USD. Raises ValueError, ArithmeticError."""
+
+
+def _charge(terms: _Terms, used: Consumption, model: str, moment: datetime) -> Charge | None:
+    price = terms.price(moment, used.service_tier)
+    flat = FlatPrice.of(price)
+    total = None if flat is None else flat.cost(used.units)
+    if flat is not None and total is not None:
+        rates = flat.shown
+    else:
+        rates, total = shown(_rates(price, used.units)), terms.total(used, moment)
+    cost = round(total * COST_UNIT)
+    return Charge(cost, {model: {"from": terms.origin, **rates}}) if 0 <= cost <= _MAX_COST else None
+
+
+class _Own(NamedTuple):
+    """A price of the operator's, which holds at all times and for every tier of service."""
+
+    always: "ModelPrice"
+
+    @property
+    def origin(self) -> str:
+        return "own price"
+
+    def price(self, _moment: datetime, _tier: str | None) -> "ModelPrice":
+        return self.always
+
+    def total(self, used: Consumption, _moment: datetime) -> Decimal:
+        from genai_prices import Usage  # noqa: PLC0415 - it takes a moment, and 20 MB: only where something has a price
+
+        return self.always.calc_price(Usage(**used.units))["total_price"]
+
+
+class _Listed(NamedTuple):
+    """A model in the lists of genai-prices, among those of a provider, or of those whom that one stands in for."""
+
+    provider: "Provider"
+    model: "ModelInfo"
+    has_tiers: bool
+    """Whether it has prices for tiers of service."""
+
+    @property
+    def origin(self) -> str:
+        return _library()
+
+    def price(self, moment: datetime, tier: str | None) -> "ModelPrice":
+        return self.model.get_prices(moment, self._context(tier))
+
+    def total(self, used: Consumption, moment: datetime) -> Decimal:
+        from genai_prices import Usage  # noqa: PLC0415 - as above
+
+        context = self._context(used.service_tier)
+        usage = Usage(**used.units)
+        return self.model.calc_price(
+            usage, self.provider, genai_request_timestamp=moment, price_context=context
+        ).total_price
+
+    def _context(self, tier: str | None) -> dict[str, str] | None:
+        return {"service_tier": tier} if tier and self.has_tiers else None
+
+
+def _read(rates: str) -> _Own | None:
+    """Return an own price, or None where the row is damaged, or of a newer program.
+
+    Input and output cost nothing where nothing is said of them, and audio from the cache what all else from it does.
+    """
+    from genai_prices.types import ModelPrice  # noqa: PLC0415 - as above
+
+    try:
+        named = {RATES[name]: Decimal(rate) for name, rate in json.loads(rates).items()}
+    except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError):
+        _log.error("an own price cannot be read, and does not count: set it again")
+        return None
+    if {"cache_read_mtok", "input_audio_mtok"} <= named.keys():
+        named["cache_audio_read_mtok"] = named["cache_read_mtok"]
+    return _Own(ModelPrice(**{"input_mtok": Decimal(0), "output_mtok": Decimal(0), **named}))
+
+
+@functools.lru_cache(maxsize=1024)
+def _find(model: str, upstream: str) -> _Listed | None:
+    """Find a model among those of the upstream's provider; behind an unknown upstream, by its name alone.
+
+    Names that nobody knows are looked for in the library's lists, as it remembers what it is asked for without bound.
+    """
+    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - as above
+
+    name, providers = model.lower(), get_snapshot().providers
+    here = [provider for provider in providers if re.match(provider.api_pattern, upstream)]
+    named = [provider for provider in providers if provider.model_match and provider.model_match.is_match(name)]
+    default = [provider for provider in providers if provider.id == _DEFAULT_PROVIDER]
+    provider = [*here, *named, *default][0]
+    found = provider.find_model(name, all_providers=providers)
+    if found is None:
+        return None
+    is_its_own = any(found is one for one in provider.models)
+    return _Listed(provider, found, is_its_own and bool(found.price_variants))
+
+
+@functools.cache
+def _library() -> str:
+    return f"genai-prices {importlib.metadata.version('genai-prices')}"
+
+
+def _rates(price: "ModelPrice", units: Units) -> dict[str, Decimal]:
+    """Return the rates that hold for these units."""
+    from genai_prices.types import TieredPrices  # noqa: PLC0415 - as above
+
+    rates = {}
+    for name, rate in vars(price).items():
+        if isinstance(rate, TieredPrices):
+            reached = [tier.price for tier in rate.tiers if units.get("input_tokens", 0) > tier.start]
+            rates[name] = reached[-1] if reached else rate.base
+        elif rate is not None:
+            rates[name] = rate
+    return rates

@@ -1,0 +1,65 @@
+"""Rows of the ledger, refusals and hourly sums go once they have been kept for long enough. Daily sums stay.
+
+Each step is one small transaction, so that no request waits for long.
+"""
+
+import threading
+
+from store.clock import DAY
+from store.database import Database, Statement
+from store.ledger.rollups import KEY
+
+CHUNK = 200
+"""Rows that are deleted in one transaction at most."""
+
+PAUSE = 0.05
+"""Seconds between two transactions, in which others write."""
+
+_OLD_ROWS = "SELECT id FROM request WHERE started_at < ? AND settled_at IS NOT NULL ORDER BY started_at, id LIMIT ?"
+_OLD_REFUSALS = "SELECT id FROM refusal WHERE started_at < ? ORDER BY started_at, id LIMIT ?"
+_OLD_UPSTREAM_IDS = (
+    "DELETE FROM upstream_id"
+    " WHERE (upstream_request_id, request_id) IN (SELECT upstream_request_id, id FROM request WHERE {old})"
+)
+_OLDEST_HOUR = (
+    "SELECT start FROM hourly_usage WHERE start = (SELECT MIN(start) FROM hourly_usage WHERE start < ?)"  # noqa: S608
+    f" ORDER BY {', '.join(KEY)}"
+)
+
+
+def clean(database: Database, ledger_days: int, stopped: threading.Event) -> None:
+    """Delete the rows, refusals and hourly sums of days that are over for `ledger_days`, unless it is stopped before.
+
+    Raises StoreUnavailable.
+    """
+    limit = database.now() // DAY * DAY - ledger_days * DAY
+    for delete in (_delete_rows, _delete_refusals, _delete_hour):
+        while delete(database, limit) and not stopped.wait(PAUSE):
+            pass
+
+
+def _delete_rows(database: Database, limit: int) -> int:
+    return _delete_old(database, "request", _OLD_ROWS, limit, before=_OLD_UPSTREAM_IDS)
+
+
+def _delete_refusals(database: Database, limit: int) -> int:
+    return _delete_old(database, "refusal", _OLD_REFUSALS, limit)
+
+
+def _delete_old(database: Database, table: str, select: str, limit: int, *, before: str = "") -> int:
+    """Delete rows that a statement selects, and `before` them what refers to them. Returns how many they were."""
+    with database.write():
+        ids = [row_id for (row_id,) in database.execute(select, (limit, CHUNK))]
+        if ids:
+            old = database.among("id", ids)
+            database.lock_rows(Statement(f"SELECT id FROM {table} WHERE {old.sql} ORDER BY id", old.parameters))  # noqa: S608
+            if before:
+                database.run(before.format(old=old.sql), old.parameters)
+            database.run(f"DELETE FROM {table} WHERE {old.sql}", old.parameters)  # noqa: S608 - no data
+        return len(ids)
+
+
+def _delete_hour(database: Database, limit: int) -> int:
+    with database.write():
+        hours = database.lock_rows(Statement(_OLDEST_HOUR, (limit,)))
+        return database.update("DELETE FROM hourly_usage WHERE start = ?", hours[0]) if hours else 0

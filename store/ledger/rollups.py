@@ -1,0 +1,66 @@
+"""The sums of the ledger by hour and by day: they grow with each row that is settled, in the same transaction."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
+
+from store.clock import DAY, HOUR
+from store.database import Database
+from store.ledger.usage import COLUMNS
+from store.reports.time_ranges import Table
+
+TABLES: Mapping[Table, int] = {Table.HOURS: HOUR, Table.DAYS: DAY}
+"""The tables, and the microseconds that each of their rows sums up."""
+
+KEY = ("start", "project_id", "token_id", "model", "endpoint")
+AMOUNTS = ("requests", "observed", "estimated", "unpriced", "request_bytes", "response_bytes", *COLUMNS, "cost")
+"""What is summed up: the columns of `models.Sums` beside its key."""
+
+MAX_SUM = 2**62
+"""Where sums end: SQLite would go on with fractions."""
+
+
+class Addend(NamedTuple):
+    """What one row adds: when its request began (microseconds), the rest of the key, and the amounts."""
+
+    started_at: int
+    key: tuple[str, str, str, str]
+    amounts: Sequence[int]
+
+    def taken_back(self) -> Self:
+        """Return what undoes this one."""
+        return self._replace(amounts=[-amount for amount in self.amounts])
+
+
+def add(database: Database, addends: Sequence[Addend]) -> None:
+    """Add to the sums; inside a writing transaction. Rows are taken in the order of their keys, as all writers do."""
+    for table, width in TABLES.items():
+        sums: dict[tuple[int, str, str, str, str], list[int]] = {}
+        for addend in addends:
+            key = (addend.started_at // width * width, *addend.key)
+            sums[key] = [*map(sum, zip(sums[key], addend.amounts, strict=True))] if key in sums else [*addend.amounts]
+        if sums:
+            rows = [(*key, *(min(amount, MAX_SUM) for amount in sums[key])) for key in sorted(sums)]
+            for added in database.tables(_TYPES, rows):
+                database.run(f"{_INSERT[table]} {added.sql} {_ADD[table]}", added.parameters)
+        for key in sorted(key for key, amounts in sums.items() if amounts[0] < 0):
+            database.run(_delete_empty(table), key)
+
+
+@functools.cache
+def _delete_empty(table: str) -> str:
+    conditions = " AND ".join(f"{name} = ?" for name in KEY)
+    return f"DELETE FROM {table} WHERE {conditions} AND requests = 0"  # noqa: S608 - no data
+
+
+_TYPES = ["BIGINT", *["TEXT"] * (len(KEY) - 1), *["BIGINT"] * len(AMOUNTS)]
+_INSERT = {table: f"INSERT INTO {table} ({', '.join((*KEY, *AMOUNTS))})" for table in TABLES}
+_ADD = {
+    table: f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET "
+    + ", ".join(
+        f"{name} = CASE WHEN {table}.{name} > {MAX_SUM} - excluded.{name} THEN {MAX_SUM}"
+        f" ELSE {table}.{name} + excluded.{name} END"
+        for name in AMOUNTS
+    )
+    for table in TABLES
+}

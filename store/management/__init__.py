@@ -1,0 +1,1 @@
+"""The records that administrators manage: projects, tokens and prices."""

@@ -1,0 +1,77 @@
+"""Changes of all tokens of a project. There may be 100,000: they are changed some at a time.
+
+So no request waits for longer than for some of them, and no change takes longer than a transaction may.
+"""
+
+import functools
+import itertools
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from store.database import Database, Statement, locks
+from store.database.text import storable
+from store.database.transactions import transact
+from store.errors import OutcomeUnknown, StoreUnavailable
+
+BATCH = 2000
+"""Tokens in one transaction at most: it takes some ten milliseconds, up to a hundred beside a load."""
+
+PAUSE = 0.005
+"""Seconds after a batch, in which others get the lock, and the processor."""
+
+MOST_FAULTS = 2
+"""Batches in a row that may fail before the rest is given up: one may only meet a row that somebody else holds."""
+
+type Change = Callable[[Statement], int]
+"""Changes the tokens for which a condition holds, and returns how many it changed; inside a writing transaction."""
+
+_LOG = logging.getLogger(__name__)
+
+
+class Changed(NamedTuple):
+    """The result of a change: how many tokens it changed, and of how many the store did not confirm it."""
+
+    changed: int
+    failed: int
+
+
+def token_ids(database: Database, project_id: str) -> list[str]:
+    """Return the ids of a project's tokens. Raises StoreUnavailable."""
+    select = "SELECT id FROM token WHERE project_id = ? ORDER BY id"
+    with database.snapshot():
+        return [token_id for (token_id,) in database.execute(select, [storable(project_id)])]
+
+
+def change_tokens(database: Database, change: Change, ids: Sequence[str]) -> Changed:
+    """Run a change for tokens, up to BATCH of them in a transaction, in which they are locked.
+
+    Where a batch fails the next one is tried. Raises StoreUnavailable where all that was tried has failed and nothing
+    was changed, OutcomeUnknown where something may have been.
+    """
+    changed = confirmed = in_a_row = 0
+    faults: list[StoreUnavailable] = []
+    for some in itertools.batched(ids, BATCH):
+        try:
+            changed += transact(database, functools.partial(_change, database, change, some))
+        except StoreUnavailable as error:
+            faults.append(error)
+            in_a_row += 1
+            if in_a_row == MOST_FAULTS:
+                break
+        else:
+            confirmed += len(some)
+            in_a_row = 0
+            time.sleep(PAUSE)
+    if faults and not confirmed:
+        raise next((fault for fault in faults if isinstance(fault, OutcomeUnknown)), faults[0])
+    failed = len(ids) - confirmed
+    if faults:
+        _LOG.error("tokens were not changed", extra={"tokens": failed, "cause": str(faults[-1].__cause__)})
+    return Changed(changed, failed)
+
+
+def _change(database: Database, change: Change, ids: Sequence[str]) -> int:
+    database.read_locked([locks.tokens(database, ids)], Statement("SELECT 1"))
+    return change(database.among("id", ids))

@@ -1,0 +1,94 @@
+"""The operator's own prices, which take the place of the built-in ones.
+
+The column `rates` is a JSON object: for any of RATES a decimal text, in US dollars for a million tokens, from 0 to
+999999.999999. Of several prices the most exact one counts: project and model, project alone, model alone.
+"""
+
+import builtins
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Self
+
+from store.database import Statement
+from store.database.locks import lock_project
+from store.database.models import Price
+from store.database.transactions import transaction
+from store.errors import NotFound
+from store.ledger.money import decimal_text
+from store.ledger.pricing import RATES
+from store.operations.opening import CHECK
+from store.store import Store
+
+_SMALLEST = Decimal("0.000001")
+
+type Rates = Mapping[str, Decimal]
+
+
+@dataclass(frozen=True, slots=True)
+class PriceRecord:
+    """A price, for a project, a model, or both. Rates are US dollars for a million tokens."""
+
+    id: str
+    project_id: str | None
+    model: str | None
+    rates: Rates
+    updated_at: int
+
+    @classmethod
+    def of(cls, row: Price) -> Self:
+        """Read a row."""
+        rates = {name: Decimal(rate) for name, rate in json.loads(row.rates).items()}
+        return cls(row.id, row.project_id or None, row.model or None, rates, row.updated_at)
+
+
+class OwnPrices:
+    """Reads and writes prices. Each method raises StoreUnavailable when the store does not answer."""
+
+    def __init__(self, store: Store) -> None:
+        self._database = store.database
+
+    def list(self) -> builtins.list[PriceRecord]:
+        """Return every price: those of any project first, then project by project."""
+        with self._database.read():
+            records = [PriceRecord.of(row) for row in Price.select()]
+        return sorted(records, key=lambda record: (record.project_id or "", record.model or ""))
+
+    @transaction
+    def set(self, rates: Rates, *, project_id: str | None = None, model: str | None = None) -> PriceRecord:
+        """Set the price of a project, a model, or both; the one that was there before is replaced.
+
+        Rates are rounded to six decimals. Raises NotFound for an unknown project.
+        """
+        key = {"project_id": project_id or "", "model": model or ""}
+        if project_id is not None:
+            lock_project(self._database, project_id)
+        columns = {"rates": _json(rates), "updated_at": self._now()}
+        Price.insert(id=str(uuid.uuid4()), **key, **columns).on_conflict(
+            conflict_target=[Price.project_id, Price.model], update=columns
+        ).execute()
+        return PriceRecord.of(Price.get(**key))
+
+    def _now(self) -> int:
+        """Return a time that no other price has: those who keep prices in mind see by it that they have changed.
+
+        Prices are set one after the other: a row that is always there is locked for that.
+        """
+        select = Statement("SELECT COALESCE(MAX(updated_at), 0) FROM price")
+        _, ((last,),) = self._database.read_locked(
+            [Statement("SELECT name FROM secret WHERE name = ?", [CHECK])], select
+        )
+        return max(self._database.now(), int(last) + 1)
+
+    @transaction
+    def delete(self, price_id: str) -> None:
+        """Remove a price. Raises NotFound."""
+        if not Price.delete().where(Price.id == price_id).execute():
+            raise NotFound("There is no such price.")
+
+
+def _json(rates: Rates) -> str:
+    """Write rates that are not negative; even zero has a sign, which is taken off."""
+    return json.dumps({name: decimal_text(abs(rates[name].quantize(_SMALLEST))) for name in RATES if name in rates})

@@ -1,0 +1,288 @@
+"""Tokens: what applications hold instead of a key.
+
+A token's value is a lower-case UUIDv4. The management API takes it, or the token's public id (another UUID), where it
+asks for a `tokenId`; logs and everything else speak of a token by its public id only.
+"""
+
+import logging
+import re
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+from store import clock
+from store.database import Statement, locks
+from store.database.locks import lock_project
+from store.database.models import Project, Token
+from store.database.transactions import transaction
+from store.encryption.crypto import DecryptionError
+from store.errors import InvalidRequest, NotFound, ProjectInactive
+from store.management import bulk
+from store.store import Store
+
+DEFAULT_EXPIRES_IN_DAYS = 30
+
+UNREADABLE = str(uuid.UUID(int=0))
+"""Stands for a value that cannot be decrypted: the form of a token, and no token (the nil UUID of RFC 9562)."""
+
+_LOG = logging.getLogger(__name__)
+
+_CANONICAL_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+_VALUE_FORM = "[0-9a-f]{8}-?[0-9a-f]{4}-?4[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12}"
+_KEY_FORM = r"sk-[\w-]{8,}"
+
+_SECRET = re.compile(f"{_VALUE_FORM}|{_KEY_FORM}", re.IGNORECASE)
+
+_SECRET_IN_NAME = re.compile(f"{_VALUE_FORM}|(?<![a-z0-9]){_KEY_FORM}", re.IGNORECASE)
+"""Where people choose words, a key begins one: "helpdesk-assistant" holds none."""
+
+
+def masked(text: str) -> str:
+    """Replace what looks like a token or a key: callers put them where none belongs."""
+    return _SECRET.sub("***", text)
+
+
+def is_token_value(text: str) -> bool:
+    """Tell whether `text` has the form of a token's value: a canonical, lower-case UUIDv4."""
+    return _CANONICAL_UUID4.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A token as the management API shows it, with its value, or UNREADABLE. Times are microseconds."""
+
+    id: str
+    name: str | None
+    value: str
+    project_id: str
+    expires_at: int
+    is_active: bool
+    request_count: int
+    max_requests: int
+    created_at: int
+    last_used_at: int | None
+
+    def __repr__(self) -> str:
+        return f"TokenRecord({self.id})"
+
+
+class TokenChanges(TypedDict, total=False):
+    """The fields that an update names; the others stay as they are.
+
+    A token ends at `expires_at` (microseconds), or `expires_in_days` from now, where 0 is never: one of them at most.
+    """
+
+    name: str | None
+    is_active: bool
+    max_requests: int
+    expires_at: int
+    expires_in_days: int
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedTokens:
+    """The result of a bulk revoke: of `failed` tokens the store did not confirm that they are revoked."""
+
+    revoked: int
+    already_revoked: int
+    failed: int = 0
+
+    @property
+    def total(self) -> int:
+        """The number of the project's tokens."""
+        return self.revoked + self.already_revoked + self.failed
+
+
+class Tokens:
+    """Reads and writes tokens. Each method raises StoreUnavailable when the store does not answer."""
+
+    def __init__(self, store: Store) -> None:
+        self._database = store.database
+        self._vault = store.vault
+
+    @transaction
+    def create(
+        self,
+        project_id: str,
+        expires_in_days: int = DEFAULT_EXPIRES_IN_DAYS,
+        max_requests: int = 0,
+        *,
+        expires_at: int | None = None,
+        name: str | None = None,
+    ) -> TokenRecord:
+        """Add an active token. 0 days: it never expires; 0 requests: it is not limited.
+
+        A time, in microseconds, takes the place of the days. Raises InvalidRequest for one that is over already or
+        beyond the year 9999, and for a name that holds a secret, NotFound for an unknown project, ProjectInactive.
+        """
+        _refuse_secret(name)
+        token_id, value, now = str(uuid.uuid4()), str(uuid.uuid4()), self._database.now()
+        if not lock_project(self._database, project_id).is_active:
+            raise ProjectInactive(description="Switch the project on before you make tokens for it.")
+        row = Token.create(
+            id=token_id,
+            name=name,
+            project=project_id,
+            lookup=self._vault.lookup(value),
+            sealed_value=self._vault.seal_token(token_id, value),
+            is_active=True,
+            request_count=0,
+            max_requests=max_requests,
+            created_at=now,
+            expires_at=_expiry(now, expires_in_days) if expires_at is None else _future(now, expires_at),
+        )
+        return self._record(row)
+
+    def list(
+        self, project_id: str | None = None, *, active_only: bool = False, expires_before: int | None = None
+    ) -> Sequence[TokenRecord]:
+        """Return tokens, newest first; `active_only` leaves out the revoked and the expired ones.
+
+        `expires_before` (microseconds) leaves only those that expire, or have expired, before that time.
+        """
+        query = Token.select().order_by(Token.created_at.desc(), Token.id)
+        if project_id is not None:
+            query = query.where(Token.project == project_id)
+        if expires_before is not None:
+            query = query.where(Token.expires_at < expires_before)
+        if active_only:
+            query = query.where(Token.is_active & (Token.expires_at > self._database.now()))
+        with self._database.read():
+            return self._records(query)
+
+    def get(self, token_id: str) -> TokenRecord:
+        """Return one token, by its id or its value. Raises NotFound."""
+        with self._database.read():
+            return self._records([self._row(token_id)])[0]
+
+    def public_id(self, token_id: str) -> str:
+        """Return the id of a token that is named by its id or its value; what names none is returned as it is."""
+        with self._database.read():
+            row = self._found(token_id)
+        return token_id if row is None else row.id
+
+    def update(
+        self, token_id: str, changes: TokenChanges, check: Callable[[TokenRecord], None] | None = None
+    ) -> TokenRecord:
+        """Write the named fields and return the token; with no changes nothing is written.
+
+        It never writes a count, so that no request that was counted meanwhile is forgotten. `check` gets the token as
+        it is before the change, in the same transaction; what it raises ends the change. Raises NotFound, and
+        InvalidRequest for days that reach beyond the year 9999, and for a name that holds a secret.
+        """
+        _refuse_secret(changes.get("name"))
+        if not changes and not check:
+            return self.get(token_id)
+        return self.get(self._write(token_id, changes, check))
+
+    def revoke(self, token_id: str) -> None:
+        """Revoke a token, again where it was revoked before. Raises NotFound."""
+        self.update(token_id, {"is_active": False})
+
+    def revoke_all(self, project_id: str) -> RevokedTokens:
+        """Revoke every token of a project; of many some at a time, of which some may fail.
+
+        Raises NotFound, OutcomeUnknown where the store did not confirm anything, and something may be done.
+        """
+        with self._database.read():
+            if not Project.select().where(Project.id == project_id).exists():
+                raise NotFound("There is no such project.")
+        ids = bulk.token_ids(self._database, project_id)
+        revoked, failed = bulk.change_tokens(self._database, self._revoke, ids)
+        return RevokedTokens(revoked, len(ids) - revoked - failed, failed)
+
+    def _revoke(self, which: Statement) -> int:
+        return self._database.update(
+            f"UPDATE token SET is_active = FALSE WHERE is_active AND {which.sql}",  # noqa: S608 - no data
+            which.parameters,
+        )
+
+    @transaction
+    def _write(self, token_id: str, changes: TokenChanges, check: Callable[[TokenRecord], None] | None) -> str:
+        public_id: str = self._row(token_id).id
+        if check:
+            self._database.lock_rows(locks.tokens(self._database, [public_id]))
+            check(self._record(self._row(public_id)))
+        if changes:
+            Token.update(**_columns(changes, self._database.now())).where(Token.id == public_id).execute()
+        return public_id
+
+    def _row(self, token_id: str) -> Token:
+        row = self._found(token_id)
+        if row is None:
+            raise NotFound("There is no such token.")
+        return row
+
+    def _found(self, token_id: str) -> Token | None:
+        return Token.get_or_none((Token.id == token_id) | (Token.lookup == self._vault.lookup(token_id)))
+
+    def _records(self, rows: Iterable[Token]) -> Sequence[TokenRecord]:
+        """Read rows. One that is damaged, or whose key is gone, is shown without its value: the others go on."""
+        records = [self._record(row) for row in rows]
+        unreadable = [record.id for record in records if record.value == UNREADABLE]
+        if unreadable:
+            _LOG.error("tokens cannot be decrypted", extra={"tokens": len(unreadable), "first_id": unreadable[0]})
+        return records
+
+    def _record(self, row: Token) -> TokenRecord:
+        try:
+            value = self._vault.open_token(row.id, bytes(row.sealed_value))
+        except DecryptionError:
+            value = UNREADABLE
+        return TokenRecord(
+            id=row.id,
+            name=row.name,
+            value=value,
+            project_id=row.project_id,
+            expires_at=row.expires_at,
+            is_active=row.is_active,
+            request_count=row.request_count,
+            max_requests=row.max_requests,
+            created_at=row.created_at,
+            last_used_at=row.last_used_at,
+        )
+
+
+def _refuse_secret(name: str | None) -> None:
+    """Raise InvalidRequest for a name in which something has the form of a token or a key."""
+    if name and _SECRET_IN_NAME.search(name):
+        raise InvalidRequest(
+            "The field 'name' has something in it with the form of a token or a key: a UUID, or sk- with more behind. "
+            "A name is shown in reports, logs and mitmweb: choose one without."
+        )
+
+
+def _columns(changes: TokenChanges, now: int) -> dict[str, object]:
+    columns: dict[str, object] = {**changes}
+    columns.pop("expires_in_days", None)
+    if "expires_in_days" in changes:
+        columns["expires_at"] = _expiry(now, changes["expires_in_days"])
+    elif "expires_at" in changes:
+        columns["expires_at"] = _whole_second(changes["expires_at"])
+    return columns
+
+
+def _whole_second(time: int) -> int:
+    """Cut a time to its second: the API shows no more of it, and a token ends when the API says it does."""
+    return time // clock.SECOND * clock.SECOND
+
+
+def _future(now: int, time: int) -> int:
+    """Return when a new token ends that is to end at a time."""
+    expiry = _whole_second(time)
+    if expiry <= now:
+        raise InvalidRequest("The field 'expires_at' must be in the future, or null for a token that never expires.")
+    return expiry
+
+
+def _expiry(now: int, days: int) -> int:
+    """Return when a token of `days` days ends."""
+    if days == 0:
+        return clock.NEVER
+    expiry = _whole_second(now) + days * clock.DAY
+    if expiry >= clock.NEVER:
+        raise InvalidRequest("expires_in_days reaches beyond the year 9999; use 0 for a token that never expires.")
+    return expiry

@@ -1,0 +1,191 @@
+"""Opening the store: the folder, the database and its migrations, the secrets. Both processes start here.
+
+Commands that only read a store, or work on one that is there, open it as it is: for them nothing is ever made.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from store import schema
+from store.database import Database, open_database, without_password
+from store.database.models import Secret
+from store.encryption import keyfiles
+from store.encryption.crypto import DecryptionError, KeyRing, Place, Vault, new_key
+from store.errors import GatewayError, StartupError, StoreLocked
+from store.runtime.settings import Settings, bearer_text
+from store.store import Store
+
+ENCRYPTION_KEY_FILE = "encryption_key"
+MANAGEMENT_TOKEN_FILE = "management_token"  # noqa: S105 - a file's name
+
+CHECK = "check"
+"""The name of the secret that every store has, and by which it is seen whether a key opens it."""
+
+_LOOKUP_KEY = "token_lookup_key"
+_LOOKUP_KEY_SIZE = 32
+
+
+def open_store(settings: Settings) -> Store:
+    """Open the store, making whatever is not there yet. Safe to do from several processes at once.
+
+    Raises StartupError when it cannot be opened, when its schema is newer than this code, or when the key ring
+    cannot decrypt it.
+    """
+    with _reaching(settings) as database:  # closed at the end: this thread may be one that has no use for it
+        prepare_folder(settings.data_dir)
+        with database.exclusive():
+            schema.migrate(database)
+            vault = _unlock(database, settings)
+        _require_writable(database)
+    return Store(database, vault)
+
+
+def open_existing(settings: Settings) -> Store:
+    """Open a store that is there. Nothing is made: no folder, no file, no table, no secret.
+
+    Raises StartupError when there is none, when its schema is older or newer than this code, or when it cannot be
+    opened.
+    """
+    with _reaching(settings) as database:
+        if schema.is_new(database):
+            raise _missing(settings)
+        lacking = schema.pending(database)
+        if lacking:
+            raise StartupError(
+                f"The store's schema is older than this program (it lacks {', '.join(lacking)}). "
+                "The command migrate brings it up to date, and so does a start of the gateway."
+            )
+        sealed = _sealed_secrets(database)
+        if not sealed:  # it was migrated, and never opened
+            raise _missing(settings)
+        return Store(database, _opened(_ring(settings, is_new=False), sealed))
+
+
+def migrate_store(settings: Settings, tell: Callable[[str], None]) -> None:
+    """Bring the store's schema up to date, as opening it does, and nothing else; `tell` gets each migration's name.
+
+    Raises StartupError.
+    """
+    with _reaching(settings) as database:
+        prepare_folder(settings.data_dir)
+        with database.exclusive():
+            schema.migrate(database, tell)
+
+
+def pending_migrations(settings: Settings) -> list[str]:
+    """Return the names of the migrations that opening the store would do; nothing is made. Raises StartupError."""
+    with _reaching(settings) as database:
+        return schema.pending(database)
+
+
+@contextlib.contextmanager
+def _reaching(settings: Settings) -> Iterator[Database]:
+    """Use the store's database; its faults become StartupErrors."""
+    try:
+        with contextlib.closing(open_database(settings.store_url, settings.store_timeout)) as database:
+            yield database
+    except OSError as error:
+        raise _unusable(error) from error
+    except GatewayError as error:
+        raise StartupError(
+            f"Cannot open the store {without_password(settings.store_url)}: {error.__cause__}"
+        ) from error
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make DATA_DIR, for its owner alone, where it is not there yet."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _missing(settings: Settings) -> StartupError:
+    return StartupError(
+        f"There is no store at {without_password(settings.store_url)}. "
+        "The first start of the gateway makes one; DATA_DIR and DATABASE_URL say where."
+    )
+
+
+def _unusable(error: OSError) -> StartupError:
+    return StartupError(f"Cannot use DATA_DIR or DATABASE_URL: {error.strerror}: {error.filename}")
+
+
+def management_token(settings: Settings) -> str:
+    """Return the management token: the setting's, or the one in DATA_DIR, made now if there is none.
+
+    Raises StartupError when the file cannot be read, or has lost it: an empty token would let everybody in.
+    """
+    if settings.management_token is not None:
+        return settings.management_token.get_secret_value()
+    file = settings.data_dir / MANAGEMENT_TOKEN_FILE
+    try:
+        token = keyfiles.read_or_make(file, lambda: secrets.token_urlsafe(32))
+    except OSError as error:
+        raise _unusable(error) from error
+    if not token:
+        raise StartupError(f"The file {file.name} in DATA_DIR is empty. Remove it to get a new token.")
+    try:
+        return bearer_text(SecretStr(token)).get_secret_value()
+    except ValueError as error:
+        raise StartupError(f"The file {file.name} in DATA_DIR {error}. Remove it to get a new token.") from None
+
+
+def _require_writable(database: Database) -> None:
+    """Fail for a read-only store: it would open, be read, and then refuse every request."""
+    with contextlib.suppress(StoreLocked), database.write(patience=0):  # a lock of somebody else's is no fault
+        database.run("DELETE FROM secret WHERE 1 = 0")  # BEGIN alone succeeds
+
+
+def _unlock(database: Database, settings: Settings) -> Vault:
+    """Open the store's own secrets, or make them in an empty store."""
+    sealed = _sealed_secrets(database)
+    ring = _ring(settings, is_new=not sealed)
+    return _opened(ring, sealed) if sealed else _found(database, ring)
+
+
+def _sealed_secrets(database: Database) -> Mapping[str, bytes]:
+    with database.read():
+        return {secret.name: bytes(secret.sealed) for secret in Secret.select()}
+
+
+def _opened(ring: KeyRing, sealed: Mapping[str, bytes]) -> Vault:
+    try:
+        ring.decrypt(sealed[CHECK], Place.SECRET.of(CHECK))
+        return Vault(ring, ring.decrypt(sealed[_LOOKUP_KEY], Place.SECRET.of(_LOOKUP_KEY)))
+    except DecryptionError:
+        raise StartupError(
+            "ENCRYPTION_KEY does not open this store. Set the key that it was made with, or add it to the ring."
+        ) from None
+    except KeyError as missing:
+        raise StartupError(f"The store is damaged: it has lost its secret {missing}.") from None
+
+
+def _found(database: Database, ring: KeyRing) -> Vault:
+    lookup_key = secrets.token_bytes(_LOOKUP_KEY_SIZE)
+    with database.write():
+        for name, plaintext in ((CHECK, b"llm-proxy"), (_LOOKUP_KEY, lookup_key)):
+            Secret.create(name=name, sealed=ring.encrypt(plaintext, Place.SECRET.of(name)))
+    return Vault(ring, lookup_key)
+
+
+def _ring(settings: Settings, *, is_new: bool) -> KeyRing:
+    """Return the setting's key ring, or that of the file in DATA_DIR, which is made for a new store only."""
+    if settings.encryption_key is not None:
+        return KeyRing.parse(settings.encryption_key.get_secret_value())
+    file = settings.data_dir / ENCRYPTION_KEY_FILE
+    text = keyfiles.read_or_make(file, new_key) if is_new else keyfiles.read(file)
+    if text is None:
+        raise StartupError(
+            f"The store is encrypted, and there is no key: set ENCRYPTION_KEY, or put the file {ENCRYPTION_KEY_FILE} "
+            f"back into {settings.data_dir}. A new key would not open it."
+        )
+    return _parse_file(text)
+
+
+def _parse_file(text: str) -> KeyRing:
+    try:
+        return KeyRing.parse(text)
+    except ValueError as error:
+        raise StartupError(f"The file {ENCRYPTION_KEY_FILE} in DATA_DIR is damaged: {error}") from None

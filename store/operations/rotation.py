@@ -1,0 +1,108 @@
+"""Rotation: everything that is sealed comes under the first key of the ring, while the store is in use.
+
+Batch after batch is read, encrypted anew and written in one short transaction, so that admissions hardly wait. A row
+is written only where it is still what was read: a key that was replaced meanwhile stays. The batches need no order and
+leave nothing to tidy up: whatever ends a rotation, the ring still opens the store, and the next rotation does the rest.
+
+Rows that are under the first key already are not looked at, damaged or not.
+
+A process that still has another key first can add rows under that one behind the back of a pass. So passes are made
+until a whole one finds nothing to do.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from store.database.transactions import transact
+from store.encryption.crypto import HEADER_SIZE, DecryptionError, Place
+from store.store import Store
+
+BATCH = 100
+"""Rows in one transaction at most: it takes one or two milliseconds."""
+
+PAUSE = 0.01
+"""Seconds after a batch: most of the time is for the requests, which look for the lock, and the processor, again."""
+
+
+class _Column(NamedTuple):
+    """A column that holds ciphertexts, in a table whose rows are named by `key`."""
+
+    table: str
+    key: str
+    name: str
+    place: Place
+
+
+SEALED = (
+    _Column("project", "id", "sealed_api_key", Place.API_KEY),
+    _Column("token", "id", "sealed_value", Place.TOKEN),
+    # Last, so that the new key alone does not open a store that is done in part.
+    _Column("secret", "name", "sealed", Place.SECRET),
+)
+
+
+class Unreadable(NamedTuple):
+    """A row that no key of the ring decrypts: it stays as it is."""
+
+    table: str
+    row_id: str
+    reason: str
+
+
+class Rotation:
+    """Encrypts a store anew. `resealed` counts the rows done, by table; `unreadable` are those of the last pass."""
+
+    def __init__(self, store: Store) -> None:
+        self._database = store.database
+        self._vault = store.vault
+        self.resealed: Counter[str] = Counter()
+        self.unreadable: list[Unreadable] = []
+
+    def batches(self) -> Iterator[None]:
+        """Do one batch after the other, until a whole pass finds nothing that can be done.
+
+        It may be left after any of them. Raises StoreLocked or StoreUnavailable; the batches before are written.
+        """
+        found = True
+        while found:
+            found = False
+            self.unreadable.clear()
+            for column in SEALED:
+                for rows in self._outdated(column):
+                    found |= self._reseal(column, rows)
+                    yield
+                    time.sleep(PAUSE)
+
+    def _outdated(self, column: _Column) -> Iterator[list[tuple[str, bytes]]]:
+        """Read the ids and ciphertexts of the rows that are not under the first key, a batch at a time."""
+        select = (
+            f"SELECT {column.key}, {column.name} FROM {column.table} WHERE {column.key} > ?"  # noqa: S608 - no data
+            # On SQLite a part of an empty ciphertext is NULL, which differs from nothing.
+            f" AND (length({column.name}) < {HEADER_SIZE} OR substr({column.name}, 1, {HEADER_SIZE}) <> ?)"
+            f" ORDER BY {column.key} LIMIT ?"
+        )
+        last = ""
+        while True:
+            with self._database.read():
+                found = self._database.execute(select, (last, self._vault.ring.first_header, BATCH))
+            if not found:
+                return
+            yield [(row_id, bytes(sealed)) for row_id, sealed in found]
+            last = found[-1][0]
+
+    def _reseal(self, column: _Column, rows: list[tuple[str, bytes]]) -> bool:
+        """Encrypt rows anew and write them; return whether any of them could be decrypted."""
+        update = f"UPDATE {column.table} SET {column.name} = ? WHERE {column.key} = ? AND {column.name} = ?"  # noqa: S608
+        changes = []
+        for row_id, sealed in rows:
+            try:
+                changes.append((self._vault.reseal(column.place, row_id, sealed), row_id, sealed))
+            except DecryptionError as error:
+                self.unreadable.append(Unreadable(column.table, row_id, str(error)))
+        if changes:
+            self.resealed[column.table] += transact(
+                self._database, lambda: sum(self._database.update(update, change) for change in changes)
+            )
+        return bool(changes)

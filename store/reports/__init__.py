@@ -1,0 +1,1 @@
+"""Reports: usage by group and time, and the list of single requests."""

@@ -1,0 +1,228 @@
+"""Single requests: the ledger's rows and the refusals beside them, newest first, page by page; or one, by its id.
+
+A page begins behind the last row of the one before, whose time and id are its cursor: what was added meanwhile, and how
+far back a page is, changes nothing.
+"""
+
+import base64
+import contextlib
+import json
+import re
+import struct
+import uuid
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, fields, replace
+from typing import Literal, NamedTuple, Self
+
+from store.database import Row
+from store.database.sql import Conditions, given, where
+from store.database.text import storable
+from store.errors import InvalidRequest, NotFound
+from store.management import names
+from store.store import Store
+
+DEFAULT_LIMIT = 100
+MAX_LIMIT = 1000
+
+OPEN: Literal["open"] = "open"
+"""Stands among the sources of usage for requests that are still running."""
+
+_CURSOR = re.compile(r"[A-Za-z0-9_-]{32}")
+
+
+class Cursor(NamedTuple):
+    """The row behind which a page begins."""
+
+    started_at: int
+    request_id: str
+
+    def __str__(self) -> str:
+        """Write it as 32 characters that pass in a query as they are; every such text is a cursor."""
+        packed = struct.pack(">q16s", self.started_at, uuid.UUID(self.request_id).bytes)
+        return base64.urlsafe_b64encode(packed).decode()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a cursor. Raises InvalidRequest."""
+        if _CURSOR.fullmatch(text) is None:
+            raise InvalidRequest("The cursor is invalid: send the one of the page before, unchanged.")
+        started_at, request_id = struct.unpack(">q16s", base64.urlsafe_b64decode(text))
+        return cls(started_at, str(uuid.UUID(bytes=request_id)))
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFilter:
+    """Which requests are listed: microseconds from `start` until just before `end`; None leaves it open.
+
+    `model` is the one that answered, or that was asked. `source` is a `usage.Source`, or OPEN. Both leave admitted
+    requests only, `code` (why one was refused) refused ones.
+    """
+
+    start: int | None = None
+    end: int | None = None
+    project_id: str | None = None
+    token_id: str | None = None
+    model: str | None = None
+    endpoint: str | None = None
+    status: int | None = None
+    source: str | None = None
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """An admitted request, or some refused ones of a minute. `cost` is in `usage.COST_UNIT`s; unknown is None.
+
+    Of an admitted one `code` and `repeats` are None. Refused ones have them: `repeats` is their number, and all else is
+    the first one's, as far as there is any.
+    """
+
+    id: str
+    upstream_request_id: str | None
+    session_id: str | None
+    client: str | None
+    started_at: int
+    project_id: str
+    token_id: str
+    method: str
+    path: str
+    endpoint: str
+    model_asked: str | None
+    model: str | None
+    status: int | None
+    streamed: bool | None
+    duration_ms: int | None
+    first_byte_ms: int | None
+    request_bytes: int | None
+    response_bytes: int | None
+    input_tokens: int | None
+    cached_input_tokens: int | None
+    output_tokens: int | None
+    reasoning_tokens: int | None
+    input_audio_tokens: int | None
+    output_audio_tokens: int | None
+    cost: int | None
+    price: str | None
+    usage_source: str | None
+    code: str | None
+    repeats: int | None
+    token_name: str | None = None
+
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """Read a row of these columns, the last one aside; SQLite has no booleans."""
+        columns = dict(zip(_COLUMNS, row, strict=True))
+        streamed = columns.pop("streamed")
+        return cls(**columns, streamed=None if streamed is None else bool(streamed))
+
+    @property
+    def price_used(self) -> dict[str, object] | None:
+        """What the cost was computed with."""
+        return None if self.price is None else json.loads(self.price)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Requests, newest first, and where the next page begins, if there is one."""
+
+    requests: Sequence[RequestRecord]
+    next_cursor: Cursor | None
+
+
+_COLUMNS = [field.name for field in fields(RequestRecord) if field.name != "token_name"]
+
+
+class RequestList:
+    """Reads single requests. Raises StoreUnavailable when the store does not answer."""
+
+    def __init__(self, store: Store) -> None:
+        self._database = store.database
+
+    def page(self, about: RequestFilter, *, limit: int = DEFAULT_LIMIT, after: Cursor | None = None) -> Page:
+        """Return up to `limit` requests that a filter leaves, behind `after` where that is given."""
+        with self._database.read():
+            rows = [*self._admitted(about, limit + 1, after), *self._refused(about, limit + 1, after)]
+            found = sorted(map(RequestRecord.of, rows), key=lambda record: (record.started_at, record.id), reverse=True)
+            records = self._named(found[:limit])
+        last = records[-1] if len(found) > limit else None
+        return Page(records, None if last is None else Cursor(last.started_at, last.id))
+
+    def get(self, request_id: str) -> RequestRecord:
+        """Return the request with an id of the gateway's (in any case), or of the upstream's: the newest of several.
+
+        Raises NotFound.
+        """
+        with self._database.read():
+            rows = self._with_id(request_id)
+            if not rows:
+                raise NotFound(
+                    "There is no such request: it may be older than LEDGER_DAYS, have an unknown token, or be one of "
+                    "several refusals of a minute, of which only the first is found by its id."
+                )
+            return self._named([RequestRecord.of(rows[0])])[0]
+
+    def _admitted(self, about: RequestFilter, limit: int, after: Cursor | None) -> list[Row]:
+        if about.code is not None:
+            return []
+        more = {
+            "(model = ? OR model_asked = ?)": None if about.model is None else (about.model, about.model),
+            "usage_source = ?": given(None if about.source == OPEN else about.source),
+        }
+        return self._rows(_OPEN_ROWS if about.source == OPEN else _ROWS, about, more, limit, after)
+
+    def _refused(self, about: RequestFilter, limit: int, after: Cursor | None) -> list[Row]:
+        if about.model is not None or about.source is not None:
+            return []
+        return self._rows(_REFUSALS, about, {"code = ?": given(about.code)}, limit, after)
+
+    def _rows(self, sql: str, about: RequestFilter, more: Conditions, limit: int, after: Cursor | None) -> list[Row]:
+        conditions, parameters = where(
+            {
+                "started_at >= ?": given(about.start),
+                "started_at < ?": given(about.end),
+                "project_id = ?": given(about.project_id),
+                "token_id = ?": given(about.token_id),
+                "endpoint = ?": given(about.endpoint),
+                "status = ?": given(about.status),
+                **more,
+                "(started_at, id) < (?, ?)": after,
+            }
+        )
+        return self._database.execute(
+            f"{sql} WHERE {conditions} ORDER BY started_at DESC, id DESC LIMIT ?", [*parameters, limit]
+        )
+
+    def _with_id(self, request_id: str) -> list[Row]:
+        text = storable(request_id)
+        with contextlib.suppress(ValueError):
+            ours = str(uuid.UUID(text))
+            found = [row for sql in (_ROWS, _REFUSALS) for row in self._database.execute(f"{sql} WHERE id = ?", [ours])]
+            if found:
+                return found
+        return self._database.execute(f"{_ROWS} WHERE id IN ({_WITH_UPSTREAM_ID}) ORDER BY id DESC LIMIT 1", [text])
+
+    def _named(self, records: Sequence[RequestRecord]) -> list[RequestRecord]:
+        """Put the names of their tokens on records."""
+        found = names.of_tokens(self._database, {record.token_id for record in records})
+        return [replace(record, token_name=found.get(record.token_id)) for record in records]
+
+
+def _selected(missing: AbstractSet[str]) -> str:
+    return ", ".join(f"NULL AS {name}" if name in missing else name for name in _COLUMNS)
+
+
+_OF_REFUSALS = {"code", "repeats"}
+_OF_BOTH = {
+    *("id", "session_id", "client", "started_at", "project_id", "token_id", "method", "path", "endpoint", "status")
+}
+
+_ROWS = f"SELECT {_selected(_OF_REFUSALS)} FROM request"  # noqa: S608 - no data
+_REFUSALS = f"SELECT {_selected({*_COLUMNS} - _OF_BOTH - _OF_REFUSALS)} FROM refusal"  # noqa: S608 - no data
+_WITH_UPSTREAM_ID = "SELECT request_id FROM upstream_id WHERE upstream_request_id = ?"
+
+# The few that are open have an index of their own; asked for with the others' conditions it would not be used.
+_OPEN_ROWS = (
+    f"WITH open_request AS MATERIALIZED (SELECT * FROM request WHERE settled_at IS NULL)"  # noqa: S608
+    f" SELECT {_selected(_OF_REFUSALS)} FROM open_request"
+)

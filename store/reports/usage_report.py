@@ -1,0 +1,150 @@
+"""What was used and what it cost, from the ledger's sums: the one place that adds them up.
+
+A time is exact where it is kept (see `coverage`). Requests that are still running are counted, as `in_flight`, so that
+the requests of a report are all that were admitted.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from store.database import Row
+from store.errors import InvalidRequest
+from store.management import names
+from store.reports.time_ranges import FROM_DAYS, FROM_HOURS, Stretch, Table, cover
+from store.reports.usage_query import COST_PART, END, Dimension, UsageFilter, keys, statement
+from store.reports.usage_totals import UsageSums
+from store.store import Store
+
+MAX_GROUPS = 50_000
+"""A report with more is refused: it would take the process's memory, and nobody reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageGroup:
+    """What the requests of one group add up to. Of the others only what the report is grouped by is not None.
+
+    `day` and `hour` are their beginnings. A token is shown with its project. `model` and the names are None where none
+    is known; what was deleted has its last name.
+    """
+
+    sums: UsageSums
+    day: int | None = None
+    hour: int | None = None
+    project_id: str | None = None
+    project_name: str | None = None
+    token_id: str | None = None
+    token_name: str | None = None
+    model: str | None = None
+    endpoint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReport:
+    """Groups, ordered by time and then by cost, the highest first; `start` and `end` are what was added up.
+
+    They differ from what was asked for where only whole days, or hours, are kept.
+    """
+
+    start: int | None
+    end: int | None
+    totals: UsageSums
+    groups: Sequence[UsageGroup]
+
+
+class UsageReports:
+    """Adds up usage. Each method raises StoreUnavailable when the store does not answer."""
+
+    def __init__(self, store: Store) -> None:
+        self._database = store.database
+
+    def report(self, by: Sequence[Dimension], about: UsageFilter) -> UsageReport:
+        """Group what a filter leaves; by nothing there is one group. Raises InvalidRequest for over MAX_GROUPS groups.
+
+        Grouped by hours, it shows the hours that are kept, and no others.
+        """
+        with self._database.snapshot():
+            about, rows = self._read(by, about)
+            merged = _merged(rows, len(keys(by)))
+            if len(merged) > MAX_GROUPS:
+                raise InvalidRequest(
+                    f"The report has more than {MAX_GROUPS} groups: group by less, or for a shorter time."
+                )
+            groups = self._named([_group(by, key, sums) for key, sums in merged.items()])
+        return UsageReport(
+            start=about.start,
+            end=about.end,
+            totals=UsageSums.total(merged.values()),
+            groups=sorted(groups, key=_order),
+        )
+
+    def totals(self, about: UsageFilter) -> UsageSums:
+        """Add up everything that a filter leaves."""
+        return self.report((), about).totals
+
+    def _read(self, by: Sequence[Dimension], about: UsageFilter) -> tuple[UsageFilter, Sequence[Row]]:
+        """Return the filter with the time that is really added up, and the groups of each part."""
+        tables = FROM_HOURS if Dimension.HOUR in by else FROM_DAYS
+        stretches = list(cover(about.start or 0, END if about.end is None else about.end, tables, self._is_kept))
+        about = _widened(about, stretches)
+        sql, parameters = statement(by, about, stretches)
+        limit = MAX_GROUPS * (len(stretches) + 2) + 1
+        return about, self._database.execute(sql, [*parameters, limit])
+
+    def _is_kept(self, whole: Stretch, finer: Table) -> bool:
+        """Tell whether the finer table still has every settled request that the sums of a day or an hour count."""
+        number, time = ("COUNT(settled_at)", "started_at") if finer is Table.ROWS else ("SUM(requests)", "start")
+        ((summed, kept),) = self._database.execute(
+            f"SELECT (SELECT SUM(requests) FROM {whole.table} WHERE start = ?),"  # noqa: S608 - no data
+            f" (SELECT {number} FROM {finer} WHERE {time} >= ? AND {time} < ?)",
+            [whole.start, whole.start, whole.end],
+        )
+        return int(summed or 0) == int(kept or 0)
+
+    def _named(self, groups: Sequence[UsageGroup]) -> Iterator[UsageGroup]:
+        projects = names.of_projects(self._database, {group.project_id for group in groups if group.project_id})
+        tokens = names.of_tokens(self._database, {group.token_id for group in groups if group.token_id})
+        return (
+            dataclasses.replace(
+                group,
+                project_name=projects.get(group.project_id or ""),
+                token_name=tokens.get(group.token_id or ""),
+            )
+            for group in groups
+        )
+
+
+def _widened(about: UsageFilter, stretches: Sequence[Stretch]) -> UsageFilter:
+    """Return the filter with the time that the stretches cover; a time that is left open stays so."""
+    start = about.start and min([about.start, *(stretch.start for stretch in stretches)])
+    end = about.end and max([about.end, *(stretch.end for stretch in stretches)])
+    return dataclasses.replace(about, start=start, end=end)
+
+
+def _merged(rows: Sequence[Row], key_length: int) -> dict[Row, UsageSums]:
+    """Add up the rows that have the same key: their first `key_length` columns."""
+    merged: dict[Row, UsageSums] = {}
+    for row in rows:
+        *numbers, high, low = (int(number or 0) for number in row[key_length:])  # sums are None over nothing
+        sums = UsageSums._make([*numbers, high * COST_PART + low])
+        before = merged.get(row[:key_length])
+        merged[row[:key_length]] = sums if before is None else UsageSums.total((before, sums))
+    return merged
+
+
+def _group(by: Sequence[Dimension], key: Row, sums: UsageSums) -> UsageGroup:
+    fields = dict(zip(keys(by), key, strict=True))
+    return UsageGroup(
+        sums=sums,
+        day=fields.get("day"),
+        hour=fields.get("hour"),
+        project_id=fields.get("project_id"),
+        token_id=fields.get("token_id"),
+        model=fields.get("model") or None,
+        endpoint=fields.get("endpoint"),
+    )
+
+
+def _order(group: UsageGroup) -> tuple[object, ...]:
+    ids = (group.project_id, group.token_id, group.model, group.endpoint)
+    return (group.day or 0, group.hour or 0, -group.sums.cost, -group.sums.requests, *(text or "" for text in ids))

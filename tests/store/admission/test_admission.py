@@ -1,0 +1,384 @@
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from types import NoneType
+
+import pytest
+from support.processes import DEADLINE, ROOT, clean_environment
+from support.stores import API_KEY, UNKNOWN_TOKEN, changed, foreign_lock, make_token, opened, opening, rows, set_columns
+
+from store import clock
+from store.admission.admission import Admission, Admitted
+from store.admission.holder import Holder
+from store.errors import (
+    EndpointNotAllowed,
+    GatewayError,
+    InvalidToken,
+    ProjectInactive,
+    RateLimitExceeded,
+    StoreUnavailable,
+    TokenExpired,
+    TokenInactive,
+)
+from store.ledger.ledger import Outcome, Settlement
+from store.ledger.usage import Consumption, Metered, Source
+from store.management.projects import Projects
+from store.management.tokens import TokenRecord, Tokens
+from store.runtime.settings import Settings
+from store.store import Store
+
+
+@pytest.fixture
+def admission(store: Store) -> Iterator[Admission]:
+    admission = Admission(store)
+    yield admission
+    admission.close()
+
+
+def admit(admission: Admission, *values: str) -> list[Admitted | BaseException]:
+    async def all_at_once() -> list[Admitted | BaseException]:
+        return await asyncio.gather(*(admission.admit(value, opening()) for value in values), return_exceptions=True)
+
+    return asyncio.run(all_at_once())
+
+
+def outcomes(admission: Admission, *values: str) -> list[type]:
+    return [type(outcome) for outcome in admit(admission, *values)]
+
+
+def count_of(store: Store, token: TokenRecord) -> int:
+    return Tokens(store).get(token.id).request_count
+
+
+def test_an_admitted_request_is_counted_and_gets_its_projects_key(store: Store, admission: Admission) -> None:
+    token, before = make_token(store), clock.now()
+    (admitted,) = admit(admission, token.value)
+    project = Projects(store).get(token.project_id)
+    assert isinstance(admitted, Admitted)
+    assert (admitted.holder, admitted.api_key) == (Holder(token.id, None, project.id, project.name), API_KEY)
+    assert (admitted.opened.token_id, admitted.opened.project_id) == (token.id, project.id)
+    after = Tokens(store).get(token.id)
+    assert after.last_used_at == admitted.opened.started_at
+    assert after.request_count == 1
+    assert after.last_used_at is not None
+    assert before <= after.last_used_at <= clock.now()
+
+
+def test_a_settlement_that_cannot_be_written_costs_no_other_request_anything(store: Store) -> None:
+    token, admission = make_token(store), Admission(store)
+    usages = [{"input_tokens": 1}, {"input_tokens": 2**70}, {"input_tokens": 3}]
+
+    async def settle_and_go_on() -> None:
+        opened = [(await admission.admit(token.value, opening())).opened for _ in usages]
+        for row, units in zip(opened, usages, strict=True):
+            admission.settle(Settlement(row, Outcome(200), Metered(Source.OBSERVED, (Consumption("own", units),))))
+        await admission.admit(token.value, opening())
+
+    asyncio.run(settle_and_go_on())
+    admission.close()
+    found = {row["input_tokens"]: row["usage_source"] for row in rows(store, "request") if row["status"]}
+    assert found == {1: "observed", None: "unknown", 3: "observed"}
+    assert count_of(store, token) == 4
+
+
+def test_the_key_is_not_in_the_repr_of_what_is_admitted(store: Store, admission: Admission) -> None:
+    (admitted,) = admit(admission, make_token(store).value)
+    assert API_KEY not in repr(admitted)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "nonsense", "' OR 1=1 --", UNKNOWN_TOKEN, UNKNOWN_TOKEN.upper() + "A", "\ud800", "\0", "x" * 10**6]
+)
+def test_an_unknown_or_malformed_token_is_invalid(store: Store, admission: Admission, value: str) -> None:
+    make_token(store)
+    assert outcomes(admission, value) == [InvalidToken]
+
+
+def test_a_token_in_another_spelling_and_its_id_are_invalid(store: Store, admission: Admission) -> None:
+    token = make_token(store)
+    spellings = [token.value.upper(), token.value.replace("-", ""), f" {token.value}", f"{token.value}\n", token.id]
+    assert outcomes(admission, *spellings, store.vault.lookup(token.value)) == [InvalidToken] * 6
+    assert count_of(store, token) == 0
+
+
+def use_up(store: Store, token: TokenRecord) -> None:
+    set_columns(store, "token", token.id, max_requests=3, request_count=3)
+
+
+def switch_off(store: Store, token: TokenRecord) -> None:
+    Projects(store).update(token.project_id, {"is_active": False})
+
+
+def expire(store: Store, token: TokenRecord) -> None:
+    set_columns(store, "token", token.id, expires_at=clock.now())
+
+
+def revoke(store: Store, token: TokenRecord) -> None:
+    Tokens(store).revoke(token.id)
+
+
+def delete(store: Store, token: TokenRecord) -> None:
+    Projects(store).delete(token.project_id)
+
+
+REFUSALS: list[tuple[Callable[[Store, TokenRecord], None], type[GatewayError]]] = [
+    (use_up, RateLimitExceeded),
+    (switch_off, ProjectInactive),
+    (expire, TokenExpired),
+    (revoke, TokenInactive),
+    (delete, InvalidToken),
+]
+
+
+@pytest.mark.parametrize("number", range(len(REFUSALS)))
+def test_of_several_refusals_the_first_in_order_is_told(store: Store, admission: Admission, number: int) -> None:
+    token = make_token(store)
+    for apply, _ in REFUSALS[: number + 1]:
+        apply(store, token)
+    assert outcomes(admission, token.value) == [REFUSALS[number][1]]
+
+
+@pytest.mark.parametrize(("apply", "refusal"), REFUSALS)
+def test_each_refusal_is_obeyed_by_the_next_request_and_counts_nothing(
+    store: Store, admission: Admission, apply: Callable[[Store, TokenRecord], None], refusal: type[GatewayError]
+) -> None:
+    token, other = make_token(store), make_token(store)
+    assert outcomes(admission, token.value) == [Admitted]
+    apply(store, token)
+    before = Tokens(store).list()
+    assert outcomes(admission, token.value) == [refusal]
+    assert Tokens(store).list() == before
+    assert outcomes(admission, other.value) == [Admitted]
+
+
+def ask_for_reserved(admission: Admission, value: str) -> type:
+    """Tell what a request for a reserved endpoint comes to."""
+
+    async def ask() -> Admitted | BaseException:
+        try:
+            return await admission.admit(value, opening("/v1/keys", is_reserved=True))
+        except GatewayError as error:
+            return error
+
+    return type(asyncio.run(ask()))
+
+
+def test_a_reserved_endpoint_is_refused_and_counts_nothing(store: Store, admission: Admission) -> None:
+    token = make_token(store)
+    assert ask_for_reserved(admission, token.value) is EndpointNotAllowed
+    assert Tokens(store).get(token.id) == token
+    assert rows(store, "request") == []
+    assert outcomes(admission, token.value) == [Admitted]
+
+
+@pytest.mark.parametrize(("apply", "refusal"), REFUSALS)
+def test_a_reserved_endpoint_is_told_to_those_alone_whose_token_and_project_are_good(
+    store: Store, admission: Admission, apply: Callable[[Store, TokenRecord], None], refusal: type[GatewayError]
+) -> None:
+    token = make_token(store)
+    apply(store, token)
+    told = EndpointNotAllowed if refusal is RateLimitExceeded else refusal
+    assert ask_for_reserved(admission, token.value) is told
+    assert ask_for_reserved(admission, UNKNOWN_TOKEN) is InvalidToken
+
+
+def test_a_reserved_endpoint_is_refused_to_its_own_request_of_a_batch(store: Store, admission: Admission) -> None:
+    token = make_token(store, max_requests=2)
+
+    async def all_at_once() -> list[Admitted | BaseException]:
+        openings = [opening(is_reserved=reserved) for reserved in (True, False, True, False, True, False)]
+        calls = [
+            *(admission.admit(token.value, each) for each in openings),
+            admission.admit_again(token.id, openings[0]),
+        ]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    refused, admitted = EndpointNotAllowed, Admitted
+    told = [type(outcome) for outcome in asyncio.run(all_at_once())]
+    assert told == [refused, admitted, refused, admitted, refused, RateLimitExceeded, refused]
+    assert count_of(store, token) == 2
+
+
+def test_what_was_refused_is_admitted_once_the_reason_is_gone(store: Store, admission: Admission) -> None:
+    token = make_token(store, max_requests=1)
+    assert outcomes(admission, token.value, token.value) == [Admitted, RateLimitExceeded]
+    Tokens(store).update(token.id, {"max_requests": 2})
+    assert outcomes(admission, token.value) == [Admitted]
+    revoke(store, token)
+    Tokens(store).update(token.id, {"is_active": True, "max_requests": 0})
+    assert outcomes(admission, token.value) == [Admitted]
+    switch_off(store, token)
+    Projects(store).update(token.project_id, {"is_active": True})
+    assert outcomes(admission, token.value) == [Admitted]
+    assert count_of(store, token) == 4
+
+
+def test_a_limit_below_the_count_refuses(store: Store, admission: Admission) -> None:
+    token = make_token(store)
+    admit(admission, *[token.value] * 3)
+    Tokens(store).update(token.id, {"max_requests": 2})
+    assert outcomes(admission, token.value) == [RateLimitExceeded]
+
+
+def test_a_token_ends_at_its_time_and_not_before(store: Store, admission: Admission) -> None:
+    token = make_token(store)
+    set_columns(store, "token", token.id, expires_at=clock.now() + 3600 * clock.SECOND)
+    assert outcomes(admission, token.value) == [Admitted]
+    set_columns(store, "token", token.id, expires_at=clock.now())
+    assert outcomes(admission, token.value) == [TokenExpired]
+
+
+def test_a_replaced_key_is_what_the_next_request_gets(store: Store, admission: Admission) -> None:
+    token = make_token(store)
+    admit(admission, token.value)
+    Projects(store).update(token.project_id, {"api_key": "sk-new"})
+    (admitted,) = admit(admission, token.value)
+    assert isinstance(admitted, Admitted)
+    assert admitted.api_key == "sk-new"
+
+
+def test_a_key_that_cannot_be_decrypted_refuses_its_project_alone(store: Store, admission: Admission) -> None:
+    broken, swapped, good = (make_token(store) for _ in range(3))
+    set_columns(store, "project", broken.project_id, sealed_api_key=b"damaged")
+    (sealed,) = store.database.execute("SELECT sealed_api_key FROM project WHERE id = ?", [good.project_id])[0]
+    set_columns(store, "project", swapped.project_id, sealed_api_key=sealed)
+    result = outcomes(admission, broken.value, good.value, swapped.value, good.value)
+    assert result == [GatewayError, Admitted, GatewayError, Admitted]
+    assert [count_of(store, token) for token in (broken, swapped, good)] == [0, 0, 2]
+
+
+def test_the_limit_is_exact_among_hundreds_at_once(store: Store, admission: Admission) -> None:
+    limited, free = make_token(store, max_requests=100), make_token(store)
+    values = [limited.value, free.value] * 300
+    told = Counter(outcomes(admission, *values))
+    assert told == {Admitted: 400, RateLimitExceeded: 200}
+    assert (count_of(store, limited), count_of(store, free)) == (100, 300)
+
+
+def test_a_token_is_admitted_again_by_its_public_id_and_counted_alike(store: Store, admission: Admission) -> None:
+    token = make_token(store, max_requests=3)
+
+    async def replays() -> list[Admitted | BaseException]:
+        again = admission.admit_again
+        calls = [
+            admission.admit(token.value, opening()),
+            *(again(id_, opening()) for id_ in (token.id, token.id, token.id, token.value, "x")),
+        ]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    first, *others = asyncio.run(replays())
+    assert isinstance(first, Admitted)
+    assert [isinstance(other, Admitted) and other.api_key for other in others[:2]] == [first.api_key] * 2
+    assert [type(other) for other in others[2:]] == [RateLimitExceeded, InvalidToken, InvalidToken]
+    assert count_of(store, token) == 3
+
+
+@pytest.mark.parametrize(("spoil", "refusal"), REFUSALS[1:])
+def test_a_paid_request_is_checked_again_and_not_counted(
+    store: Store, admission: Admission, spoil: Callable[[Store, TokenRecord], None], refusal: type[GatewayError]
+) -> None:
+    token = make_token(store, max_requests=1)
+    admit(admission, token.value)
+    asyncio.run(admission.check_again(token.id, opening()))
+    assert count_of(store, token) == len(rows(store, "request")) == 1
+    spoil(store, token)
+    with pytest.raises(refusal):
+        asyncio.run(admission.check_again(token.id, opening()))
+
+
+def test_a_paid_request_in_a_batch_changes_nothing_for_the_others(store: Store, admission: Admission) -> None:
+    token = make_token(store, max_requests=2)
+
+    async def all_at_once() -> Sequence[object]:
+        return await asyncio.gather(
+            admission.admit(token.value, opening()),
+            admission.check_again(token.id, opening()),
+            admission.admit(token.value, opening()),
+            admission.admit(token.value, opening()),
+            admission.check_again(token.id, opening()),
+            return_exceptions=True,
+        )
+
+    outcomes = asyncio.run(all_at_once())
+    assert [type(outcome) for outcome in outcomes] == [Admitted, NoneType, Admitted, RateLimitExceeded, NoneType]
+    assert count_of(store, token) == 2
+
+
+def test_requests_of_one_batch_are_decided_in_the_order_of_arrival(store: Store, admission: Admission) -> None:
+    token = make_token(store, max_requests=2)
+    assert outcomes(admission, *[token.value] * 4) == [Admitted, Admitted, RateLimitExceeded, RateLimitExceeded]
+
+
+def test_a_locked_store_refuses_and_counts_nothing_afterwards(settings: Settings) -> None:
+    with opened(changed(settings, store_timeout=0.2)) as store:
+        token, admission = make_token(store), Admission(store)
+        try:
+            with foreign_lock(store):
+                assert outcomes(admission, *[token.value] * 50) == [StoreUnavailable] * 50
+            assert outcomes(admission, token.value) == [Admitted]
+            assert count_of(store, token) == 1
+        finally:
+            admission.close()
+
+
+ADMIT = """
+import asyncio, collections, json, sys
+from store.admission import Admission
+from store.bootstrap import open_store
+from store.ids import new_request_id
+from store.ledger import Opening
+from store.settings import Settings
+store = open_store(Settings.load())
+admission = Admission(store)
+print("ready", flush=True)
+token, number = sys.stdin.readline().split()
+async def main():
+    openings = [Opening(new_request_id(), "GET", "/v1/models", "/v1/models", False) for _ in range(int(number))]
+    return await asyncio.gather(*(admission.admit(token, opening) for opening in openings), return_exceptions=True)
+print(json.dumps(collections.Counter(type(outcome).__name__ for outcome in asyncio.run(main()))))
+admission.close()
+store.database.close()
+"""
+
+
+@contextlib.contextmanager
+def admitting_processes(settings: Settings, number: int) -> Iterator[list[subprocess.Popen[str]]]:
+    folder = settings.data_dir
+    env = {
+        **clean_environment(),
+        "DATA_DIR": str(folder),
+        "DATABASE_URL": settings.database_url,
+        "STORE_TIMEOUT": "10",
+        "PYTHONPATH": str(ROOT),
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ADMIT], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder
+        )
+        for _ in range(number)
+    ]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            with process:
+                process.kill()
+
+
+def test_the_limit_is_exact_over_several_processes(store: Store, settings: Settings) -> None:
+    token, each = make_token(store, max_requests=500), 400
+    with admitting_processes(settings, 2) as processes:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write(f"{token.value} {each}\n")
+            process.stdin.flush()
+        told = [Counter(json.loads(process.communicate(timeout=DEADLINE)[0])) for process in processes]
+    assert sum(told, Counter()) == {"Admitted": 500, "RateLimitExceeded": 2 * each - 500}
+    assert count_of(store, token) == 500

@@ -1,0 +1,180 @@
+import contextlib
+import sqlite3
+import threading
+import time
+
+import pytest
+from support.stores import API_KEY, foreign_connection, foreign_lock, on_sqlite, path_of, rows
+
+from store.database import sqlite
+from store.database.models import FormerProject
+from store.errors import NotFound, StoreLocked, StoreUnavailable
+from store.management.projects import Projects
+from store.store import Store
+
+
+def names(store: Store) -> list[str]:
+    return [project.name for project in Projects(store).list()]
+
+
+def test_an_exception_inside_rolls_back_and_passes(store: Store) -> None:
+    def write_and_fail() -> None:
+        with store.database.write():
+            FormerProject.create(id="1", name="Never")
+            raise NotFound("on purpose")
+
+    with pytest.raises(NotFound, match="on purpose"):
+        write_and_fail()
+    assert rows(store, "former_project") == []
+
+
+def test_a_locked_store_is_given_up_in_time_and_works_at_once_afterwards(store: Store) -> None:
+    with foreign_lock(store):
+        started = time.monotonic()
+        with pytest.raises(StoreLocked), store.database.write(patience=0.2):
+            FormerProject.create(id="1", name="Never")
+        assert 0.2 <= time.monotonic() - started < 0.5
+    Projects(store).create("After", API_KEY)
+    assert names(store) == ["After"]
+
+
+def test_reading_does_not_wait_for_a_writer(store: Store) -> None:
+    with foreign_lock(store):
+        assert names(store) == []
+
+
+def test_a_writer_waits_for_another(store: Store) -> None:
+    with foreign_lock(store) as foreign:
+        started = threading.Event()
+
+        def write() -> None:
+            started.set()
+            Projects(store).create("Second", API_KEY)
+            store.database.close()
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        assert started.wait(5)
+        foreign.execute("COMMIT")
+        thread.join(5)
+    assert names(store) == ["Second"]
+
+
+def test_a_fault_is_translated_and_the_next_use_is_a_new_connection(store: Store) -> None:
+    before = store.database.engine.connection()
+    with pytest.raises(StoreUnavailable), store.database.write():
+        store.database.execute("INSERT INTO missing VALUES (1)", ())
+    Projects(store).create("After", API_KEY)
+    assert names(store) == ["After"]
+    assert store.database.engine.connection() is not before
+
+
+@on_sqlite
+def test_a_full_disk_writes_nothing_and_is_no_lasting_fault(store: Store) -> None:
+    (pages,) = store.database.execute("PRAGMA page_count", ())[0]
+    store.database.execute(f"PRAGMA max_page_count = {pages}", ())  # holds for this connection only
+    with pytest.raises(StoreUnavailable):
+        Projects(store).create("x" * 1_000_000, API_KEY)
+    assert names(store) == []
+    Projects(store).create("After", API_KEY)
+    assert names(store) == ["After"]
+
+
+def test_a_missing_table_is_a_fault_when_reading_too(store: Store) -> None:
+    with store.database.write():
+        store.database.execute("DROP TABLE token", ())
+        store.database.execute("DROP TABLE project", ())
+    with pytest.raises(StoreUnavailable):
+        Projects(store).list()
+
+
+def test_an_update_tells_how_many_rows_it_changed(store: Store) -> None:
+    for name in ("One", "Two"):
+        Projects(store).create(name, API_KEY)
+    rename = "UPDATE project SET name = ? WHERE name <> ?"
+    with store.database.write():
+        assert [store.database.update(rename, ["Two", "Two"]) for _ in range(2)] == [1, 0]
+
+
+def test_a_snapshot_stays_as_it_was_while_others_write(store: Store) -> None:
+    Projects(store).create("Before", API_KEY)
+    with store.database.snapshot():
+        assert names(store) == ["Before"]
+        with foreign_connection(store) as other:
+            other.execute("DELETE FROM project")
+        assert names(store) == ["Before"]
+    assert names(store) == []
+
+
+def test_a_fault_in_a_snapshot_is_translated(store: Store) -> None:
+    with pytest.raises(StoreUnavailable), store.database.snapshot():
+        store.database.execute("SELECT * FROM missing", ())
+    assert names(store) == []
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 31, 32, 33, 100, 256])
+def test_any_number_of_rows_is_written_once_each_in_turn(store: Store, number: int) -> None:
+    written = [(f"id-{place}", place, None) for place in range(number)]
+    tables = store.database.tables(["TEXT", "BIGINT", "TEXT"], written)
+    with store.database.write():
+        read = [row for table in tables for row in store.database.execute(*table)]
+    assert read == written
+
+
+@on_sqlite
+def test_statements_on_any_number_of_rows_have_few_texts(store: Store) -> None:
+    texts = {
+        table.sql
+        for number in range(1, 257)
+        for table in store.database.tables(["TEXT", "BIGINT"], [("id", 1)] * number)
+    }
+    assert len(texts) == 6
+    assert len({store.database.among("id", ["a"] * number).sql for number in range(1, 257)}) == 9
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 5])
+def test_what_has_one_of_some_texts_is_found(store: Store, number: int) -> None:
+    with store.database.write():
+        for place in range(6):
+            FormerProject.create(id=str(place), name="Former")
+    among = store.database.among("id", [str(place) for place in range(number)])
+    with store.database.write():
+        sql = f"SELECT id FROM former_project WHERE {among.sql} ORDER BY id"  # noqa: S608 - no data
+        found = store.database.execute(sql, among.parameters)
+    assert found == [(str(place),) for place in range(number)]
+
+
+@on_sqlite
+def test_what_is_written_is_in_the_database_itself_once_it_is_tidied(store: Store) -> None:
+    with store.database.write():
+        FormerProject.create(id="1", name="Tidied up")
+    assert b"Tidied up" not in path_of(store).read_bytes()
+    store.database.tidy()
+    assert b"Tidied up" in path_of(store).read_bytes()
+
+
+@on_sqlite
+def test_a_log_that_has_grown_too_long_is_emptied_once_nobody_reads_from_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "MOST_PAGES", 10)
+    log = path_of(store).with_name(f"{path_of(store).name}-wal")
+    with contextlib.closing(sqlite3.connect(path_of(store), isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM former_project").fetchall()
+        for number in range(20):
+            with store.database.write():
+                FormerProject.create(id=str(number), name="Former")
+        store.database.tidy()
+        assert log.stat().st_size
+    store.database.tidy()
+    assert log.stat().st_size == 0
+
+
+@on_sqlite
+def test_tidying_leaves_a_fault_to_those_who_write(store: Store) -> None:
+    store.database.close()
+    path_of(store).write_bytes(b"no database" * 1000)
+    store.database.tidy()
+    with pytest.raises(StoreUnavailable):
+        store.database.check()

@@ -1,0 +1,206 @@
+"""What becomes of a change while others of the same rows are under way: on PostgreSQL, where they run side by side."""
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+from support.ledger import INSTANCE_ID, NOON, PROJECT_ID, TOKEN_ID, open_request, settle_request
+from support.processes import wait_until
+from support.stores import API_KEY, make_many_tokens, make_token, on_postgresql, opening, rows, set_columns
+
+from store import clock
+from store.admission.admission import Admission, _Claim, _Name
+from store.database.postgresql import PostgresqlDatabase
+from store.errors import NotFound, ProjectInactive
+from store.ledger import instances, retention
+from store.ledger.ledger import Ledger, Opened, Settlement
+from store.management.prices import OwnPrices
+from store.management.projects import Projects
+from store.management.tokens import Tokens
+from store.store import Store
+
+pytestmark = on_postgresql
+
+RATES = {"input": Decimal(1)}
+WAITING = "SELECT COUNT(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+
+
+def connect(store: Store) -> psycopg.Connection[Any]:
+    """Connect past the program; each statement is a transaction, unless one is begun."""
+    assert isinstance(store.database, PostgresqlDatabase)
+    return psycopg.connect(store.database.url, autocommit=True)
+
+
+def meanwhile[Result](store: Store, statement: str, change: Callable[[], Result], then: str = "SELECT 1") -> Result:
+    """Make a change that waits for a transaction of somebody else's, with a statement; return what comes of it.
+
+    While it waits another statement has to succeed.
+    """
+
+    def make() -> Result:
+        try:
+            return change()
+        finally:
+            store.database.close()
+
+    with connect(store) as other, connect(store) as observer, ThreadPoolExecutor(1) as pool:
+        other.execute("BEGIN")
+        other.execute(statement.encode())
+        made = pool.submit(make)
+        wait_until(lambda: bool(observer.execute(WAITING.encode()).fetchall()[0][0]))
+        try:
+            observer.execute(then.encode())
+        finally:
+            other.execute("COMMIT")
+        return made.result()
+
+
+def test_no_token_is_made_for_a_project_that_goes(store: Store) -> None:
+    project = Projects(store).create("One", API_KEY)
+    with pytest.raises(NotFound):
+        meanwhile(store, "DELETE FROM project", lambda: Tokens(store).create(project.id))
+    assert rows(store, "token") == []
+
+
+def test_no_token_is_made_for_a_project_that_is_switched_off(store: Store) -> None:
+    project = Projects(store).create("One", API_KEY)
+    with pytest.raises(ProjectInactive):
+        meanwhile(store, "UPDATE project SET is_active = FALSE", lambda: Tokens(store).create(project.id))
+    assert rows(store, "token") == []
+
+
+def test_no_price_is_set_for_a_project_that_goes(store: Store) -> None:
+    project = Projects(store).create("One", API_KEY)
+    with pytest.raises(NotFound):
+        meanwhile(store, "DELETE FROM project", lambda: OwnPrices(store).set(RATES, project_id=project.id))
+    assert rows(store, "price") == []
+
+
+def test_a_project_that_goes_is_not_found_by_who_deletes_it_too(store: Store) -> None:
+    token = make_token(store)
+    with pytest.raises(NotFound):
+        meanwhile(store, "DELETE FROM project", lambda: Projects(store).delete(token.project_id))
+
+
+def test_the_last_name_of_a_project_is_kept(store: Store) -> None:
+    project = Projects(store).create("One", API_KEY)
+    meanwhile(store, "UPDATE project SET name = 'Two'", lambda: Projects(store).delete(project.id))
+    assert [row["name"] for row in rows(store, "former_project")] == ["Two"]
+
+
+def test_no_two_prices_have_the_same_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "now", lambda: 1)
+
+    def set_some(_: int) -> list[int]:
+        try:
+            return [OwnPrices(store).set(RATES, model="one").updated_at for _ in range(10)]
+        finally:
+            store.database.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        times = [*itertools.chain(*pool.map(set_some, range(4)))]
+    assert len(set(times)) == len(times)
+
+
+def blocks_only_the_first(store: Store, table: str, ids: list[str], change: Callable[[], object]) -> None:
+    """See that a change of several rows waits at the first of them, and has none of the others locked meanwhile."""
+    first, *_, last = sorted(ids)
+    lock = f"SELECT id FROM {table} WHERE id = '{{}}' FOR UPDATE"  # noqa: S608 - an id of ours
+    meanwhile(store, lock.format(first), change, f"{lock.format(last)} NOWAIT")
+
+
+def add_downwards(store: Store, project_id: str) -> list[str]:
+    """Add tokens whose rows are in another order than that of their ids."""
+    make_many_tokens(store, project_id, 5)
+    ids = sorted(row["id"] for row in rows(store, "token"))
+    for token_id in reversed(ids):
+        set_columns(store, "token", token_id, lookup=token_id)  # it is indexed: the row gets another place
+    return ids
+
+
+def test_tokens_are_revoked_in_the_order_of_their_ids(store: Store) -> None:
+    project_id = Projects(store).create("One", API_KEY).id
+    ids = add_downwards(store, project_id)
+    blocks_only_the_first(store, "token", ids, lambda: Tokens(store).revoke_all(project_id))
+
+
+def test_tokens_are_deleted_in_the_order_of_their_ids(store: Store) -> None:
+    project_id = Projects(store).create("One", API_KEY).id
+    ids = add_downwards(store, project_id)
+    blocks_only_the_first(store, "token", ids, lambda: Projects(store).delete(project_id))
+
+
+def test_sums_are_locked_before_the_tokens(store: Store) -> None:
+    """By who settles a request, and admits another in the same transaction."""
+    token = make_token(store)
+    settle_request(store)
+    request = open_request(store)
+    settlement = Settlement(Opened(request["id"], NOON, PROJECT_ID, TOKEN_ID, request["endpoint"]))
+    admission = Admission(store)
+
+    async def settle_and_admit() -> None:
+        admission.settle(settlement)
+        await admission.admit(token.value, opening())
+
+    sums = "SELECT start FROM daily_usage FOR UPDATE"
+    meanwhile(store, sums, lambda: asyncio.run(settle_and_admit()), "SELECT id FROM token FOR UPDATE NOWAIT")
+    admission.close()
+
+
+def test_a_project_is_locked_before_the_secrets(store: Store) -> None:
+    """By who admits a request, and shows in the same transaction that it could."""
+    token = make_token(store)
+    admission = Admission(store)
+
+    def check_and_admit() -> None:
+        with store.database.write():
+            admission._decide([None, _Claim(_Name("id", token.id), opening())])  # noqa: SLF001 - what the writer does
+
+    project = "SELECT id FROM project FOR UPDATE"
+    meanwhile(store, project, check_and_admit, "SELECT name FROM secret FOR UPDATE NOWAIT")
+    admission.close()
+
+
+def test_what_a_process_has_left_is_locked_in_the_order_of_the_ids(store: Store) -> None:
+    ids = [open_request(store)["id"] for _ in range(5)]
+    blocks_only_the_first(
+        store, "request", ids, lambda: instances.settle_left(store.database, Ledger(store.database), INSTANCE_ID)
+    )
+
+
+def test_what_comes_while_rows_are_locked_is_left_to_the_next_transaction(store: Store) -> None:
+    """It would be locked out of order, while somebody may have it who waits for them."""
+    waited_for = open_request(store)["id"]
+
+    def settle() -> None:
+        try:
+            instances.settle_left(store.database, Ledger(store.database), INSTANCE_ID)
+        finally:
+            store.database.close()
+
+    with connect(store) as other, connect(store) as another, ThreadPoolExecutor(1) as pool:
+        other.execute("BEGIN")
+        other.execute("SELECT id FROM request FOR UPDATE")
+        settled = pool.submit(settle)
+        wait_until(lambda: bool(another.execute(WAITING.encode()).fetchall()[0][0]))
+        late = open_request(store, id="00000000-0000-7000-8000-000000000000")["id"]
+        another.execute("BEGIN")
+        another.execute("SELECT id FROM request WHERE id = %s FOR UPDATE", [late])
+        other.execute("COMMIT")
+        settled.result()
+    is_settled = {row["id"]: row["settled_at"] is not None for row in rows(store, "request")}
+    assert is_settled == {waited_for: True, late: False}
+    settle()
+    assert all(row["settled_at"] for row in rows(store, "request"))
+
+
+def test_old_rows_are_deleted_in_the_order_of_their_ids(store: Store) -> None:
+    """As they are settled, whatever the order in which they began."""
+    ids = sorted(settle_request(store, started_at=NOON - age)["id"] for age in range(5))
+    blocks_only_the_first(store, "request", ids, lambda: retention.clean(store.database, 0, threading.Event()))

@@ -1,0 +1,121 @@
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+from support.processes import wait_until
+from support.stores import foreign_lock, on_sqlite, opening, path_of
+
+from store import clock
+from store.database.models import DailyUsage, HourlyUsage, Instance, Request
+from store.ledger import housekeeping, instances, retention
+from store.ledger.housekeeping import Housekeeping
+from store.ledger.ledger import Ledger, Opened, Settlement
+from store.store import Store
+
+DAYS = 30
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(housekeeping, "BEAT", 0.01)
+    monkeypatch.setattr(instances, "LEASE", 0.1)
+    monkeypatch.setattr(retention, "PAUSE", 0.001)
+    monkeypatch.setattr(retention, "CHUNK", 3)
+
+
+@pytest.fixture
+def keeping(store: Store) -> Iterator[Housekeeping]:
+    keeping = Housekeeping(store, DAYS, "mine")
+    yield keeping
+    keeping.close()
+
+
+def add(store: Store, instance_id: str, *, days_ago: float = 0, settled: bool) -> str:
+    told, ledger = opening(), Ledger(store.database)
+    row = Opened(told.request_id, clock.now() - round(days_ago * clock.DAY), "project", "token", told.endpoint)
+    with store.database.write():
+        ledger.open(instance_id, [(told, row)])
+        if settled:
+            ledger.settle([Settlement(row)])
+    return row.request_id
+
+
+def beats(store: Store) -> dict[str, int]:
+    with store.database.read():
+        return {row.id: row.beats for row in Instance.select()}
+
+
+def open_rows(store: Store) -> set[str]:
+    with store.database.read():
+        return {row.id for row in Request.select().where(Request.settled_at.is_null())}
+
+
+def test_the_process_beats(store: Store, keeping: Housekeeping) -> None:
+    del keeping
+    wait_until(lambda: beats(store).get("mine", 0) >= 2)
+
+
+@on_sqlite
+def test_the_database_is_tidied(store: Store, keeping: Housekeeping) -> None:
+    del keeping
+    add(store, "mine", settled=True)
+    wait_until(lambda: b"/v1/chat/completions" in path_of(store).read_bytes())
+
+
+def test_what_dead_processes_left_is_settled_and_what_is_under_way_here_is_not(
+    store: Store, keeping: Housekeeping
+) -> None:
+    del keeping
+    mine = add(store, "mine", settled=False)
+    add(store, "dead", settled=False)
+    wait_until(lambda: open_rows(store) == {mine})
+    seen = beats(store)["mine"]
+    wait_until(lambda: beats(store)["mine"] > seen + 15)  # longer than a lease
+    assert open_rows(store) == {mine}
+
+
+def test_rows_and_hours_are_deleted_after_their_time_and_days_stay(store: Store) -> None:
+    kept = [add(store, "mine", days_ago=age, settled=True) for age in (0, 1, DAYS - 0.001)]
+    kept.append(add(store, "mine", days_ago=DAYS + 5, settled=False))
+    for age in (DAYS + 1, DAYS + 1, DAYS + 2, DAYS + 40, DAYS + 41, DAYS + 42, DAYS + 400):
+        add(store, "mine", days_ago=age, settled=True)
+    keeping = Housekeeping(store, DAYS, "mine")
+    try:
+        wait_until(lambda: Request.select().count() == len(kept) and HourlyUsage.select().count() <= len(kept) - 1)
+    finally:
+        keeping.close()
+    with store.database.read():
+        assert {row.id for row in Request.select()} == set(kept)
+        assert sum(row.requests for row in HourlyUsage.select()) == len(kept) - 1
+        assert sum(row.requests for row in DailyUsage.select()) == len(kept) - 1 + 7
+
+
+def test_a_process_without_requests_of_its_own_settles_for_others(store: Store) -> None:
+    add(store, "dead", settled=False)
+    keeping = Housekeeping(store, DAYS)
+    try:
+        wait_until(lambda: not open_rows(store))
+    finally:
+        keeping.close()
+    assert beats(store) == {}
+
+
+def test_it_outlives_a_store_that_fails(store: Store, keeping: Housekeeping, caplog: pytest.LogCaptureFixture) -> None:
+    del keeping
+    store.database.timeout = 0.05
+    with foreign_lock(store):
+        wait_until(lambda: "does not answer" in caplog.text)
+    seen = beats(store).get("mine", 0)
+    wait_until(lambda: beats(store).get("mine", 0) > seen)
+
+
+def test_it_outlives_tidying_that_fails(
+    store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(store.database, "tidy", fail)
+    with contextlib.closing(Housekeeping(store, DAYS, "mine")):
+        wait_until(lambda: beats(store).get("mine", 0) >= 1)
+    assert "no room" in caplog.text

@@ -1,0 +1,194 @@
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import genai_prices
+import pytest
+from genai_prices.data_snapshot import get_snapshot
+from support.stores import on_sqlite
+
+from store import clock
+from store.database.models import Price
+from store.ledger.pricing import ANY, Pricing
+from store.ledger.usage import COST_UNIT, Consumption
+from store.management.prices import OwnPrices
+from store.store import Store
+
+pytestmark = on_sqlite  # it computes; what it reads, the ledger's tests read from each engine
+
+OPENAI = "https://api.openai.com"
+NOW = clock.now()
+CHAT = {"input_tokens": 1000, "cache_read_tokens": 600, "output_tokens": 300, "output_reasoning_tokens": 128}
+REALTIME = {
+    "input_tokens": 300,
+    "input_audio_tokens": 200,
+    "cache_read_tokens": 120,
+    "cache_audio_read_tokens": 80,
+    "output_tokens": 90,
+    "output_audio_tokens": 70,
+}
+
+
+@pytest.fixture
+def pricing(store: Store) -> Pricing:
+    return Pricing(store.database)
+
+
+def add_price(store: Store, project_id: str, model: str, **rates: str) -> None:
+    with store.database.write():
+        Price.create(
+            id=f"{project_id}/{model}", project_id=project_id, model=model, rates=json.dumps(rates), updated_at=NOW
+        )
+
+
+def cost(pricing: Pricing, used: Consumption, *, asked: str | None = None, upstream: str = OPENAI) -> Decimal | None:
+    pricing.refresh()
+    charge = pricing.charge("project", upstream, used, asked, NOW)
+    return None if charge is None else Decimal(charge.cost) / COST_UNIT
+
+
+@pytest.mark.parametrize(
+    ("model", "units"),
+    [
+        ("gpt-4o-mini-2024-07-18", CHAT),
+        ("gpt-4o", CHAT),
+        ("o3-mini", CHAT),
+        ("gpt-5.4", {**CHAT, "input_tokens": 300_000}),  # a tier of its own
+        ("gpt-realtime", REALTIME),
+        ("text-embedding-3-small", {"input_tokens": 8}),
+        ("whisper-1", {"audio_seconds": 61}),
+        ("tts-1", {"input_characters": 1000}),
+    ],
+)
+def test_a_cost_is_the_one_that_genai_prices_names(pricing: Pricing, model: str, units: Mapping[str, int]) -> None:
+    expected = genai_prices.calc_price(genai_prices.Usage(**units), model, provider_id="openai").total_price
+    assert expected > 0
+    assert cost(pricing, Consumption(model, units)) == expected
+
+
+def test_the_price_tells_whose_it_is_and_the_rates_that_held(pricing: Pricing) -> None:
+    pricing.refresh()
+    charge = pricing.charge("project", OPENAI, Consumption("gpt-4o-mini-2024-07-18", CHAT), None, NOW)
+    assert charge is not None
+    assert charge.prices == {
+        "gpt-4o-mini-2024-07-18": {
+            "from": f"genai-prices {genai_prices.__version__}",
+            "input_mtok": "0.15",
+            "cache_read_mtok": "0.075",
+            "output_mtok": "0.6",
+        }
+    }
+    tiered = pricing.charge("project", OPENAI, Consumption("gpt-5.4", {**CHAT, "input_tokens": 300_000}), None, NOW)
+    assert tiered is not None
+    assert tiered.prices["gpt-5.4"]["input_mtok"] == "5"
+
+
+def test_a_service_tier_has_prices_of_its_own(pricing: Pricing) -> None:
+    standard = cost(pricing, Consumption("gpt-5", CHAT))
+    flex = cost(pricing, Consumption("gpt-5", CHAT, "flex"))
+    assert standard is not None
+    assert flex is not None
+    assert 0 < flex < standard
+
+
+@pytest.mark.parametrize(
+    "used",
+    [
+        Consumption("no-such-model", CHAT),
+        Consumption(None, CHAT),
+        Consumption("gpt-4o", {}),
+        Consumption("gpt-4o", {"output_tokens": 5}),  # what went in is not known
+        Consumption("gpt-4o", {"input_tokens": 5, "cache_read_tokens": 6, "output_tokens": 1}),  # impossible
+    ],
+)
+def test_what_nobody_knows_has_no_cost(pricing: Pricing, used: Consumption) -> None:
+    assert cost(pricing, used) is None
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "text-embedding-3-small"])
+def test_a_model_behind_an_unknown_upstream_is_known_by_its_name(pricing: Pricing, model: str) -> None:
+    here = cost(pricing, Consumption(model, {"input_tokens": 9}), upstream="http://127.0.0.1:8000")
+    assert here == cost(pricing, Consumption(model, {"input_tokens": 9}))
+    assert here is not None
+
+
+def test_the_model_asked_for_stands_in_where_the_answer_names_none(pricing: Pricing) -> None:
+    assert cost(pricing, Consumption(None, CHAT), asked="gpt-4o") == cost(pricing, Consumption("gpt-4o", CHAT))
+
+
+def test_own_prices_go_first_the_nearest_one_before_all(store: Store, pricing: Pricing) -> None:
+    used = Consumption("gpt-4o-2024-08-06", {"input_tokens": 1_000_000, "output_tokens": 0})
+
+    def now() -> Decimal | None:
+        return cost(pricing, used, asked="gpt-4o")
+
+    assert now() == Decimal("2.5")
+    add_price(store, ANY, "gpt-4o", input="4")
+    assert now() == 4
+    add_price(store, ANY, "gpt-4o-2024-08-06", input="3")
+    assert now() == 3
+    add_price(store, "project", ANY, input="2")
+    assert now() == 2
+    add_price(store, "project", "gpt-4o-2024-08-06", input="0")
+    assert now() == 0
+    add_price(store, "another", "gpt-4o-2024-08-06", input="9")
+    assert now() == 0
+    with store.database.write():
+        Price.delete().execute()
+    assert now() == Decimal("2.5")
+
+
+def test_an_own_price_is_exact_and_covers_what_it_does_not_name(store: Store, pricing: Pricing) -> None:
+    add_price(store, ANY, "own", input="0.000001", output="3")
+    add_price(store, ANY, "cached", input="10", cached_input="1", output="0", input_audio="20", output_audio="40")
+    used = {"input_tokens": 1, "cache_read_tokens": 1, "output_tokens": 0}
+    assert cost(pricing, Consumption("own", used)) == Decimal("0.000000000001")
+    # 300 in: 40 cached text, 80 cached audio, 120 audio and 60 text; 90 out: 70 audio.
+    assert cost(pricing, Consumption("cached", REALTIME)) == Decimal(120 * 1 + 120 * 20 + 60 * 10 + 70 * 40) / 10**6
+    million = {"input_tokens": 3_000_000, "cache_read_tokens": 1_000_000, "input_audio_tokens": 1_000_000}
+    million["cache_audio_read_tokens"] = 0
+    assert cost(pricing, Consumption("cached", {**million, "output_tokens": 0})) == 10 + 1 + 20
+
+
+def test_a_cost_beyond_all_bounds_is_none(store: Store, pricing: Pricing) -> None:
+    add_price(store, ANY, "dear", input="999999")
+    assert cost(pricing, Consumption("dear", {"input_tokens": 2**40, "output_tokens": 0})) is None
+
+
+@pytest.mark.parametrize("rates", ["", "nonsense", "[1]", '{"new": "1"}', '{"input": "x"}', '{"input": null}'])
+def test_an_own_price_that_cannot_be_read_does_not_count(
+    store: Store, pricing: Pricing, rates: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_price(store, ANY, "gpt-4o", input="4")
+    add_price(store, "project", "gpt-4o")
+    with store.database.write():
+        Price.update(rates=rates).where(Price.project_id == "project").execute()
+    assert cost(pricing, Consumption("gpt-4o", {"input_tokens": 1_000_000, "output_tokens": 0})) == 4
+    assert "set it again" in caplog.text
+
+
+def test_a_price_that_is_replaced_while_the_clock_stands_still_is_noted(
+    store: Store, pricing: Pricing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "now", lambda: NOW)
+    used, own = Consumption("own", {"input_tokens": 1_000_000, "output_tokens": 0}), OwnPrices(store)
+    for rate in (500, 7, 8):
+        own.set({"input": Decimal(rate)}, model="own")
+        assert cost(pricing, used) == rate
+
+
+def test_unknown_models_are_not_kept_in_mind_without_bound(pricing: Pricing) -> None:
+    for number in range(3000):
+        assert cost(pricing, Consumption(f"unknown-{number}", CHAT), upstream="http://127.0.0.1:1") is None
+    snapshot = get_snapshot()
+    assert len(snapshot._provider_misses) + len(snapshot._lookup_cache) + len(snapshot._provider_cache) < 100  # noqa: SLF001
+
+
+def test_the_price_of_the_time_holds(pricing: Pricing) -> None:
+    past = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp()) * clock.SECOND
+    usage = Consumption("o3", {"input_tokens": 1_000_000, "output_tokens": 0})
+    now, then = (pricing.charge("project", OPENAI, usage, None, moment) for moment in (NOW, past))
+    assert now is not None
+    assert then is not None
+    assert now.cost < then.cost  # it became cheaper in June 2025

@@ -1,0 +1,133 @@
+import uuid
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, settle_request
+
+from store.errors import InvalidRequest
+from store.ids import new_request_id
+from store.ledger.usage import Source
+from store.reports.request_list import OPEN, Cursor, RequestFilter, RequestList
+from store.store import Store
+
+OTHER = str(uuid.UUID(int=99))
+
+
+@pytest.fixture
+def requests(store: Store) -> RequestList:
+    return RequestList(store)
+
+
+def ids(requests: RequestList, about: RequestFilter) -> set[str]:
+    return {record.id for record in requests.page(about).requests}
+
+
+def test_pages_join_without_gaps_whatever_is_added(store: Store, requests: RequestList) -> None:
+    rows = [settle_request(store, started_at=NOON + number // 3) for number in range(20)]
+    expected = [row["id"] for row in sorted(rows, key=lambda row: (row["started_at"], row["id"]), reverse=True)]
+    found, cursor = [], None
+    while True:
+        page = requests.page(RequestFilter(), limit=3, after=cursor)
+        found += [record.id for record in page.requests]
+        if page.next_cursor is None:
+            break
+        cursor = Cursor.parse(str(page.next_cursor))
+        settle_request(store, started_at=NOON + 100)
+    assert found == expected
+
+
+def test_the_last_page_has_no_next_one(store: Store, requests: RequestList) -> None:
+    for _ in range(4):
+        settle_request(store)
+    assert requests.page(RequestFilter(), limit=4).next_cursor is None
+    assert requests.page(RequestFilter(), limit=3).next_cursor is not None
+
+
+def test_a_row_is_shown_as_it_is(store: Store, requests: RequestList) -> None:
+    row = settle_request(
+        store,
+        usage_source=Source.OBSERVED,
+        upstream_request_id="req_1",
+        model_asked="gpt-4o",
+        model="gpt-4o-2024-08-06",
+        streamed=True,
+        duration_ms=900,
+        first_byte_ms=200,
+        request_bytes=1,
+        response_bytes=2,
+        input_tokens=3,
+        cost=43_500_000,
+        price='{"input": "2.5"}',
+    )
+    (record,) = requests.page(RequestFilter()).requests
+    for name in ("id", "started_at", "model_asked", "model", "duration_ms", "first_byte_ms", "input_tokens", "cost"):
+        assert getattr(record, name) == row[name]
+    assert (record.project_id, record.token_id, record.status) == (PROJECT_ID, TOKEN_ID, 200)
+    assert record.streamed is True
+    assert record.output_tokens is None
+    assert record.price_used == {"input": "2.5"}
+
+
+def test_a_running_request_has_no_result(store: Store, requests: RequestList) -> None:
+    open_request(store)
+    (record,) = requests.page(RequestFilter()).requests
+    assert (record.usage_source, record.status, record.streamed, record.cost, record.price_used) == (None,) * 5
+
+
+def test_filters(store: Store, requests: RequestList) -> None:
+    rows = {
+        "observed": settle_request(
+            store, usage_source=Source.OBSERVED, model="gpt-4o-2024-08-06", model_asked="gpt-4o"
+        ),
+        "estimated": settle_request(store, usage_source=Source.ESTIMATED, status=429, started_at=NOON + 5),
+        "unknown": settle_request(store, endpoint="/v1/models", project_id=OTHER, started_at=NOON - 5),
+        "open": open_request(store, token_id=OTHER),
+    }
+    expected = {
+        "observed": [
+            RequestFilter(source=Source.OBSERVED),
+            RequestFilter(model="gpt-4o"),
+            RequestFilter(model="gpt-4o-2024-08-06", token_id=TOKEN_ID),
+        ],
+        "estimated": [RequestFilter(source=Source.ESTIMATED), RequestFilter(status=429), RequestFilter(start=NOON + 1)],
+        "unknown": [
+            RequestFilter(source=Source.UNKNOWN),
+            RequestFilter(endpoint="/v1/models"),
+            RequestFilter(project_id=OTHER),
+            RequestFilter(end=NOON),
+        ],
+        "open": [RequestFilter(source=OPEN), RequestFilter(token_id=OTHER), RequestFilter(source=OPEN, start=NOON)],
+    }
+    for name, filters in expected.items():
+        for about in filters:
+            assert ids(requests, about) == {rows[name]["id"]}, about
+    for nothing in (RequestFilter(source=OPEN, token_id=TOKEN_ID), RequestFilter(start=NOON + 1, end=NOON)):
+        assert ids(requests, nothing) == set()
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.uuids())
+def test_a_cursor_is_read_as_it_was_written(started_at: int, request_id: uuid.UUID) -> None:
+    cursor = Cursor(started_at, str(request_id))
+    assert len(str(cursor)) == 32
+    assert Cursor.parse(str(cursor)) == cursor
+
+
+@settings(max_examples=50)
+@given(cursor=st.text("ABCYZabcyz0189-_", min_size=32, max_size=32))
+def test_every_text_of_the_right_form_is_a_cursor(cursor: str) -> None:
+    assert str(Cursor.parse(cursor)) == cursor
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "=" * 32, "é" * 32, "A" * 31, "A" * 33, "A" * 28 + "AA==", " " + "A" * 31, "+/" * 16, "A" * 10_000],
+)
+def test_a_bad_cursor_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        Cursor.parse(text)
+
+
+def test_any_cursor_can_be_asked_for(requests: RequestList) -> None:
+    for started_at in (-(2**63), 0, 2**63 - 1):
+        assert requests.page(RequestFilter(), after=Cursor(started_at, new_request_id())).requests == []

@@ -1,0 +1,283 @@
+"""Reports, beside the same sums made row by row in Python."""
+
+import random
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from support.ledger import NOON, PROJECT_ID, TOKEN_ID, forget, open_request, settle_request, sums_of
+from support.stores import API_KEY, make_settings, make_token, opened, set_columns
+
+from store.clock import DAY, HOUR, SECOND
+from store.errors import InvalidRequest
+from store.ledger.usage import COST_UNIT, Source
+from store.management.projects import Projects
+from store.reports import usage_report
+from store.reports.usage_query import Dimension, UsageFilter
+from store.reports.usage_report import UsageReport, UsageReports
+from store.reports.usage_totals import UsageSums
+from store.store import Store
+
+MIDNIGHT = NOON - 12 * HOUR
+DAYS = 4
+BYTES = ("request_bytes", "response_bytes")
+GROUPINGS = [
+    [],
+    ["project"],
+    ["token"],
+    ["project", "token"],
+    ["model"],
+    ["endpoint"],
+    ["day"],
+    ["hour"],
+    ["day", "hour"],
+    ["day", "model"],
+    ["hour", "token", "model", "endpoint"],
+    ["project", "token", "model", "endpoint", "day"],
+]
+
+type Rows = list[dict[str, Any]]
+
+
+def somewhere(generator: random.Random) -> int:
+    """A time: often just at, before or after a whole hour or day."""
+    whole = MIDNIGHT + generator.choice(
+        [generator.randrange(DAYS + 1) * DAY, generator.randrange(DAYS * 24 + 1) * HOUR]
+    )
+    return whole + generator.choice([0, 0, -1, 1, generator.randrange(-HOUR, HOUR)])
+
+
+def random_row(generator: random.Random) -> dict[str, Any]:
+    token = generator.randrange(1, 5)
+    columns: dict[str, Any] = {
+        "started_at": somewhere(generator),
+        "token_id": str(uuid.UUID(int=token)),
+        "project_id": str(uuid.UUID(int=token % 2 + 1)),
+        "endpoint": generator.choice(["/v1/chat/completions", "/v1/embeddings"]),
+    }
+    if generator.random() < 0.1:
+        return columns
+    source = generator.choice(list(Source))
+    columns |= {"usage_source": source, "model": generator.choice([None, "gpt-4o", "gpt-4o-mini"]), "settled_at": 1}
+    columns |= {
+        name: generator.choice([None, 0, generator.randrange(10**6)]) for name in ("request_bytes", "response_bytes")
+    }
+    if source is not Source.UNKNOWN:
+        columns |= {"input_tokens": generator.randrange(1000), "reasoning_tokens": generator.choice([None, 7])}
+        columns |= {"cost": generator.choice([None, 0, generator.randrange(10**13)])}
+    return columns
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Rows]]:
+    """A store with random requests of some days, a tenth of which are running."""
+    generator = random.Random(7)  # noqa: S311 - a test's
+    rows = [random_row(generator) for _ in range(400)]
+    url = "" if request.param == "sqlite" else request.getfixturevalue("postgresql_server").make_database()
+    settings = make_settings(tmp_path_factory.mktemp("ledger"), database_url=url)
+    with opened(settings) as store, store.database.write():
+        for row in rows:
+            (settle_request if "settled_at" in row else open_request)(store, **row)
+    with opened(settings) as store:
+        yield store, rows
+
+
+def key_of(row: Mapping[str, Any], by: list[str]) -> tuple[object, ...]:
+    """The group of a row: its fields in the order of UsageGroup's."""
+    started_at, owner = row["started_at"], "project" in by or "token" in by
+    return (
+        started_at - started_at % DAY if "day" in by else None,
+        started_at - started_at % HOUR if "hour" in by else None,
+        row["project_id"] if owner else None,
+        row["token_id"] if "token" in by else None,
+        (row.get("model") if "model" in by else None) or None,
+        row["endpoint"] if "endpoint" in by else None,
+    )
+
+
+def naive(rows: Rows, by: list[str], about: UsageFilter) -> dict[tuple[object, ...], dict[str, int]]:
+    groups: dict[tuple[object, ...], dict[str, int]] = defaultdict(lambda: dict.fromkeys(UsageSums._fields, 0))
+    for row in rows:
+        if (about.start or 0) <= row["started_at"] < (about.end or 2**62) and all(
+            asked is None or asked == (row.get(name) or "")
+            for name, asked in [
+                ("project_id", about.project_id),
+                ("token_id", about.token_id),
+                ("model", about.model),
+                ("endpoint", about.endpoint),
+            ]
+        ):
+            group = groups[key_of(row, by)]
+            added = sums_of(row) if "settled_at" in row else {"requests": 1, "in_flight": 1}
+            for name, number in added.items():
+                group[name] += number
+    return groups
+
+
+def shown(report: UsageReport) -> dict[tuple[object, ...], dict[str, int]]:
+    return {
+        (group.day, group.hour, group.project_id, group.token_id, group.model, group.endpoint): group.sums._asdict()
+        for group in report.groups
+        if group.sums.requests
+    }
+
+
+def dimensions(by: list[str]) -> list[Dimension]:
+    return [Dimension(name) for name in by]
+
+
+@pytest.mark.parametrize("by", GROUPINGS, ids="+".join)
+def test_every_sum_is_that_of_the_rows(rows: tuple[Store, Rows], by: list[str]) -> None:
+    store, all_rows = rows
+    generator = random.Random("+".join(by))  # noqa: S311 - a test's
+    for _ in range(25):
+        start, end = sorted((somewhere(generator), somewhere(generator)))
+        about = UsageFilter(
+            start=generator.choice([None, start]),
+            end=generator.choice([None, end]),
+            project_id=generator.choice([None, None, str(uuid.UUID(int=1))]),
+            token_id=generator.choice([None, None, str(uuid.UUID(int=2))]),
+            model=generator.choice([None, None, "gpt-4o", ""]),
+            endpoint=generator.choice([None, None, "/v1/embeddings"]),
+        )
+        report = UsageReports(store).report(dimensions(by), about)
+        assert shown(report) == naive(all_rows, by, about), about
+        assert report.totals == UsageSums.total(group.sums for group in report.groups)
+        assert (report.start, report.end) == (about.start, about.end)
+
+
+def test_all_requests_that_were_admitted_are_counted_once(rows: tuple[Store, Rows]) -> None:
+    store, all_rows = rows
+    totals = UsageReports(store).totals(UsageFilter())
+    assert totals.requests == len(all_rows)
+    assert totals.in_flight == sum("settled_at" not in row for row in all_rows) > 0
+    assert totals.unknown == sum(row.get("usage_source") == Source.UNKNOWN for row in all_rows) > 0
+
+
+def test_where_rows_are_gone_the_time_is_widened_to_what_is_kept(store: Store) -> None:
+    for hour in range(3 * 24):
+        settle_request(store, started_at=MIDNIGHT + hour * HOUR + 7)
+    forget(store, MIDNIGHT + DAY + 6 * HOUR + HOUR // 2)
+    reports = UsageReports(store)
+
+    def counted(start: int, end: int) -> tuple[int, int, int]:
+        report = reports.report((), UsageFilter(MIDNIGHT + start, MIDNIGHT + end))
+        assert report.start is not None
+        assert report.end is not None
+        return report.totals.requests, report.start - MIDNIGHT, report.end - MIDNIGHT
+
+    assert counted(HOUR, 2 * HOUR) == (24, 0, DAY)
+    assert counted(HOUR, DAY + 20 * HOUR) == (48, 0, 2 * DAY)
+    assert counted(DAY + 20 * HOUR, 2 * DAY + HOUR) == (25, DAY, 2 * DAY + HOUR)
+    assert counted(2 * DAY + HOUR + 7, 2 * DAY + HOUR + 8) == (1, 2 * DAY + HOUR + 7, 2 * DAY + HOUR + 8)
+    assert counted(2 * DAY + HOUR + 8, 3 * DAY + 1) == (22, 2 * DAY + HOUR + 8, 3 * DAY + 1)
+
+
+def test_where_only_rows_are_gone_the_time_is_widened_to_the_hour(store: Store) -> None:
+    for second in range(5):
+        settle_request(store, started_at=MIDNIGHT + second * SECOND)
+    forget(store, MIDNIGHT + 2 * SECOND)
+    report = UsageReports(store).report((), UsageFilter(MIDNIGHT + 3 * SECOND, MIDNIGHT + 2 * HOUR))
+    assert (report.totals.requests, report.start, report.end) == (5, MIDNIGHT, MIDNIGHT + 2 * HOUR)
+
+
+def test_hours_that_are_gone_are_not_shown(store: Store) -> None:
+    for hour in range(6):
+        settle_request(store, started_at=MIDNIGHT + hour * HOUR)
+    forget(store, MIDNIGHT + 4 * HOUR)
+    report = UsageReports(store).report([Dimension.HOUR], UsageFilter())
+    assert [group.hour for group in report.groups] == [MIDNIGHT + 4 * HOUR, MIDNIGHT + 5 * HOUR]
+    assert UsageReports(store).report([Dimension.DAY], UsageFilter()).totals.requests == 6
+
+
+@pytest.mark.parametrize(
+    ("columns", "cost"),
+    [
+        ({"usage_source": Source.UNKNOWN}, None),
+        ({"usage_source": Source.OBSERVED, "cost": None}, None),
+        ({"usage_source": Source.OBSERVED, "cost": 0}, Decimal(0)),
+        ({"usage_source": Source.ESTIMATED, "cost": 43_500_001}, Decimal("0.000043500001")),
+    ],
+)
+def test_a_cost_that_is_not_known_is_none(store: Store, columns: dict[str, Any], cost: Decimal | None) -> None:
+    open_request(store)
+    settle_request(store, usage_source=Source.UNKNOWN)
+    settle_request(store, **columns)
+    assert UsageReports(store).totals(UsageFilter()).cost_usd == cost
+
+
+def test_costs_add_up_beyond_64_bits(store: Store) -> None:
+    highest = 9_000_000 * COST_UNIT + 1
+    for day in range(3):
+        settle_request(store, started_at=NOON + day * DAY, usage_source=Source.OBSERVED, cost=highest)
+    sums = UsageReports(store).totals(UsageFilter(end=NOON + 2 * DAY + 1))
+    assert sums.cost_usd == Decimal("27000000.000000000003")
+
+
+def test_nothing_is_nothing(store: Store) -> None:
+    nothing = UsageSums(*[0] * len(UsageSums._fields))
+    for about in (UsageFilter(), UsageFilter(NOON, NOON), UsageFilter(NOON, NOON - DAY), UsageFilter(0, 0)):
+        report = UsageReports(store).report([Dimension.MODEL], about)
+        assert (report.totals, report.groups) == (nothing, [])
+        assert UsageReports(store).report((), about).groups == [usage_report.UsageGroup(nothing)]
+
+
+def test_groups_of_projects_and_tokens_are_named(store: Store) -> None:
+    projects = Projects(store)
+    kept, gone = projects.create("Kept", API_KEY), projects.create("Gone", API_KEY)
+    for project_id in (kept.id, gone.id, PROJECT_ID):
+        settle_request(store, project_id=project_id, token_id=project_id)
+    projects.delete(gone.id)
+    for by in (Dimension.PROJECT, Dimension.TOKEN):
+        groups = UsageReports(store).report([by], UsageFilter()).groups
+        names = {group.project_id: group.project_name for group in groups}
+        assert names == {kept.id: "Kept", gone.id: "Gone", PROJECT_ID: None}
+    assert UsageReports(store).report([Dimension.MODEL], UsageFilter()).groups[0].project_name is None
+
+
+def test_tokens_are_named_where_they_are_shown(store: Store) -> None:
+    kept, gone, nameless = (make_token(store) for _ in range(3))
+    for token, name in ((kept, "Kept"), (gone, "Gone"), (nameless, None)):
+        set_columns(store, "token", token.id, token_name=name)
+        settle_request(store, project_id=token.project_id, token_id=token.id)
+    settle_request(store)
+    Projects(store).delete(gone.project_id)
+    groups = UsageReports(store).report([Dimension.TOKEN, Dimension.DAY], UsageFilter()).groups
+    names = {group.token_id: (group.token_name, group.project_name) for group in groups}
+    assert names == {
+        kept.id: ("Kept", "Tests"),
+        gone.id: ("Gone", "Tests"),
+        nameless.id: (None, "Tests"),
+        TOKEN_ID: (None, None),
+    }
+    assert {group.token_name for group in UsageReports(store).report([Dimension.PROJECT], UsageFilter()).groups} == {
+        None
+    }
+
+
+def test_groups_are_ordered_by_time_and_cost(store: Store) -> None:
+    for day, model, cost in [(1, "a", 1), (0, "a", 1), (0, "b", 2), (0, None, None)]:
+        settle_request(store, started_at=NOON + day * DAY, model=model, usage_source=Source.OBSERVED, cost=cost)
+    groups = UsageReports(store).report([Dimension.MODEL, Dimension.DAY], UsageFilter()).groups
+    assert [(group.day, group.model) for group in groups] == [
+        (MIDNIGHT, "b"),
+        (MIDNIGHT, "a"),
+        (MIDNIGHT, None),
+        (MIDNIGHT + DAY, "a"),
+    ]
+
+
+def test_too_many_groups_are_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_report, "MAX_GROUPS", 3)
+    for model in "abc":
+        settle_request(store, model=model)
+        settle_request(store, model=model, started_at=NOON + DAY)
+    about = UsageFilter(NOON - 1, NOON + DAY + 1)
+    assert len(UsageReports(store).report([Dimension.MODEL], about).groups) == 3
+    for hour in range(20):
+        settle_request(store, model=f"d{hour}")
+    with pytest.raises(InvalidRequest, match="more than 3 groups"):
+        UsageReports(store).report([Dimension.MODEL], about)

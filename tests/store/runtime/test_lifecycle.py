@@ -1,0 +1,93 @@
+import os
+import signal
+import socket
+import subprocess
+
+import pytest
+from support.processes import python
+from support.signals import signals_kept
+
+from store.runtime import lifecycle
+from store.runtime.lifecycle import STOP_SIGNALS, note_stop_signals
+
+COUNT_FILES = """
+import os, resource
+from store.lifecycle import allow_many_open_files
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (32, most))
+allow_many_open_files()
+print(len([os.open(os.devnull, os.O_RDONLY) for _ in range(100)]))
+"""
+
+STOP_HALF_MADE = """
+import os, signal
+from store.lifecycle import begin
+class Part:
+    def __init__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        self.whole = True
+    def __del__(self):
+        self.whole
+begin()
+Part()
+"""
+
+STOP_MADE_ANOTHER = """
+import os, signal
+from store.lifecycle import begin
+begin()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except SystemExit:
+    raise TypeError("not an instance of 'tuple'")
+"""
+
+
+def test_more_files_can_be_open_than_by_default() -> None:
+    done = subprocess.run(python("-c", COUNT_FILES), capture_output=True, text=True, check=True)
+    assert done.stdout == "100\n"
+
+
+@pytest.mark.parametrize("code", [STOP_HALF_MADE, STOP_MADE_ANOTHER])
+def test_a_stop_in_the_middle_of_whatever_is_clean(code: str) -> None:
+    done = subprocess.run(python("-c", code), capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_stop_signal_is_noted_and_ends_nothing(number: signal.Signals) -> None:
+    with signals_kept():
+        stopped = note_stop_signals()
+        assert not stopped()
+        os.kill(os.getpid(), number)
+        assert stopped()
+
+
+def test_a_supervisor_is_told_once_and_one_that_does_not_listen_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, tells = os.pipe()
+    monkeypatch.setenv(lifecycle.READY, str(tells))
+    lifecycle.tell_ready(1.5)
+    lifecycle.tell_ready(1.5)
+    assert os.read(told, 10) == b"1.5\n"
+    assert os.read(told, 10) == b""  # it is closed
+    os.close(told)
+    told, tells = os.pipe()
+    monkeypatch.setenv(lifecycle.READY, str(tells))
+    lifecycle.tell_ready(1.5, page="http://web/?token=x")
+    assert os.read(told, 100) == b"1.5 http://web/?token=x\n"
+    os.close(told)
+    told, tells = os.pipe()
+    os.close(told)
+    monkeypatch.setenv(lifecycle.READY, str(tells))
+    lifecycle.tell_ready(1.5)
+
+
+def test_sockets_are_given_by_their_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(lifecycle.SOCKETS, raising=False)
+    assert lifecycle.given_sockets() == []
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        monkeypatch.setenv(lifecycle.SOCKETS, str(os.dup(one.fileno())))
+        (given,) = lifecycle.given_sockets()
+        with given:
+            assert given.getsockname() == one.getsockname()
+            assert given.proto == socket.IPPROTO_TCP
