@@ -1,6 +1,6 @@
 """The proxy: a mitmproxy addon in reverse mode. What happens to a request, in the order of `gateway.py`.
 
-    next_layer       put the keyed layer (`seams/keyed_layer.py`) where mitmproxy would put its HTTP layer
+    next_layer       put the keyed layer (`layers/keyed_layer.py`) where mitmproxy would put its HTTP layer
     requestheaders   mask the credentials on the flow (`authentication.py`), check the edge (`edge.py`),
                      read the token; large and endless uploads are admitted here, as they are streamed
     request          admit: the store decides, counts and opens a row in the ledger, then a grant for one destination
@@ -26,5 +26,5 @@ events ask for one, begin one or end one.
 makes the addons for `launching.py` (which `__main__.py` runs, and run.sh starts) and for `proxy.py` (`mitmdump -s`).
 
 Whatever goes wrong on the way becomes an answer (`answers.py`), and without a grant nothing leaves. The package
-imports `store`, never `manage_api`. `seams/` holds what leans on mitmproxy's private parts.
+imports `store`, never `manage_api`. `layers/` and `patches/` build on the private parts of mitmproxy.
 """

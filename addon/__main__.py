@@ -5,7 +5,7 @@ Unlike `mitmdump -s` it has the addon in place before the port opens, and nothin
 
 import click
 
-from addon.seams import lean_imports
+from addon.serving import lean_imports
 from store.runtime.lifecycle import BAD_SETTINGS, CANNOT_START, begin, or_exit
 from store.runtime.settings import Settings
 
@@ -18,7 +18,7 @@ def main(*, web: bool) -> None:
     settings = or_exit(Settings.load, BAD_SETTINGS)
     if not web:
         lean_imports.install()
-    from addon import launching  # noqa: PLC0415 - it imports mitmproxy
+    from addon.serving import launching  # noqa: PLC0415 - it imports mitmproxy
 
     or_exit(lambda: (launching.serve_with_mitmweb if web else launching.serve)(settings), CANNOT_START)
 

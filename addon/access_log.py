@@ -5,9 +5,9 @@ import time
 
 from mitmproxy import http
 
-from addon import edge
+from addon import validation
 from addon.exchange import Exchange
-from addon.seams.log_records import without_bytes
+from addon.serving.log_redaction import without_bytes
 from addon.websocket_session import Turn
 from store.errors import GatewayError
 from store.ledger.ledger import Opened
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 def write(flow: http.HTTPFlow, exchange: Exchange) -> None:
     """Log a request that has ended; those for the proxy itself at debug level only."""
-    level = logging.DEBUG if edge.is_own(flow.request) else logging.INFO
+    level = logging.DEBUG if validation.is_own(flow.request) else logging.INFO
     if _log.isEnabledFor(level):
         fields = _fields(flow, exchange)
         _log.log(level, "request", extra={name: value for name, value in fields.items() if value is not None})
@@ -68,4 +68,4 @@ def _holder(exchange: Exchange) -> dict[str, object]:
 
 
 def _path(request: http.Request) -> str:
-    return masked(edge.path_of(request).decode("latin-1").encode("unicode_escape").decode())
+    return masked(validation.path_of(request).decode("latin-1").encode("unicode_escape").decode())

@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from mitmproxy import http
 
-from addon import wire
+from addon import forwarding
 from store.errors import InvalidRequest, InvalidToken
 from store.management.tokens import is_token_value
 
@@ -63,7 +63,7 @@ def take(request: http.Request) -> Credentials:
             for header in request.headers.fields
         ]
     )
-    if credentials.subprotocols and not wire.is_websocket_upgrade(request):
+    if credentials.subprotocols and not forwarding.is_websocket_upgrade(request):
         credentials.others += credentials.subprotocols
         credentials.subprotocols = []
     if b"?" in request.data.path:
@@ -93,11 +93,11 @@ def _take_other(value: bytes, credentials: Credentials) -> bytes:
 
 def _take_subprotocols(value: bytes, credentials: Credentials) -> bytes:
     offered = [name.strip() for name in _text(value).split(",")]
-    keys = [name[len(wire.KEY_SUBPROTOCOL) :] for name in offered if wire.is_key_subprotocol(name)]
+    keys = [name[len(forwarding.KEY_SUBPROTOCOL) :] for name in offered if forwarding.is_key_subprotocol(name)]
     if not keys:
         return value
     credentials.subprotocols += map(_bare, keys)
-    masked = [wire.KEY_SUBPROTOCOL + MASK if wire.is_key_subprotocol(name) else name for name in offered]
+    masked = [forwarding.KEY_SUBPROTOCOL + MASK if forwarding.is_key_subprotocol(name) else name for name in offered]
     return ", ".join(masked).encode(errors="surrogateescape")
 
 
@@ -125,7 +125,7 @@ def _masked_parameter(parameter: bytes) -> bytes:
         return parameter
     start = parameter.find(b"=") + 1  # without a name it is all value
     value = unquote_to_bytes(parameter[start:].partition(b"#")[0]).decode("latin-1")
-    return parameter[:start] + wire.MASKED_VALUE if is_token_value(_bare(value)) else parameter
+    return parameter[:start] + forwarding.MASKED_VALUE if is_token_value(_bare(value)) else parameter
 
 
 def _bearer(authorization: str) -> str | None:

@@ -20,26 +20,23 @@ from mitmproxy.exceptions import OptionsError
 from mitmproxy.proxy import layer
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 
-from addon import access_log, annotations, answers, authentication, edge, late_usage, streaming, wire
-from addon.endpoints import endpoint_of
-from addon.exchange import Destination, Exchange, Exchanges, Grant
-from addon.reserved_endpoints import is_reserved
-from addon.seams import (
-    authorities,
-    connections,
-    contexts,
-    headers,
-    kills,
-    listening,
-    log_records,
-    next_layer,
-    option_values,
-    replay,
-    upstream_codec,
-    upstream_sockets,
-    websocket_layer,
+from addon import (
+    access_log,
+    annotations,
+    authentication,
+    forwarding,
+    late_usage,
+    responses,
+    streaming,
+    validation,
 )
-from addon.seams.client_codec import MALFORMED
+from addon.exchange import Destination, Exchange, Exchanges, Grant
+from addon.layers import next_layer, replay, upstream_http1, upstream_sockets, websocket_layer
+from addon.layers.client_http1 import MALFORMED
+from addon.patches import authorities, connections, contexts, headers, kills, option_values
+from addon.protocol.endpoints import endpoint_of
+from addon.protocol.reserved_endpoints import is_reserved
+from addon.serving import listening, log_redaction
 from addon.settling import Settling
 from addon.tap import Tap
 from addon.websocket_session import Account, Turn, WebSocketSession
@@ -108,7 +105,7 @@ class Gateway:
 
     def running(self) -> None:
         """Open the port in reverse mode, if mitmproxy was not started in it, and fix where requests may go."""
-        log_records.redact_wire_bytes()
+        log_redaction.redact_wire_bytes()
         connections.install()
         upstream_sockets.install(self._settings.ways, self._trusted_authorities)
         authorities.install(self._trusted_authorities)
@@ -116,7 +113,7 @@ class Gateway:
         option_values.install()
         contexts.install()
         kills.install()
-        upstream_codec.install()
+        upstream_http1.install()
         websocket_layer.install(self._exchanges)
         replay.install(self._exchanges, self._settings)
         needed = {name: value for name, value in _OPTIONS.items() if name in ctx.options}
@@ -183,11 +180,11 @@ class Gateway:
             return
         if annotations.is_truncated(flow):
             raise InvalidRequest("This flow holds only the first part of its request's body, and cannot be replayed.")
-        edge.check(flow.request)
-        exchange.checked = edge.seen(flow.request)
-        edge.check_length(flow.request, self._settings.max_body)
+        validation.check(flow.request)
+        exchange.checked = validation.seen(flow.request)
+        validation.check_length(flow.request, self._settings.max_body)
         flow.request.stream = False  # a replay may have been streamed the first time
-        if edge.is_own(flow.request):
+        if validation.is_own(flow.request):
             return
         exchange.token = credentials.token()
         if streaming.is_streamed_upload(flow.request):
@@ -200,7 +197,7 @@ class Gateway:
         exchange = self._exchanges.get(flow.id)
         if exchange is None or exchange.grant or flow.response:
             return  # streamed, and admitted before its body; or answered already
-        if edge.is_own(flow.request):
+        if validation.is_own(flow.request):
             flow.response = await self._answer_itself(flow.request, exchange.request_id)
         else:
             await self._admit(flow, exchange)
@@ -213,15 +210,15 @@ class Gateway:
         response = flow.response
         if exchange is None or response is None or not exchange.sent:
             return  # the gateway's own answer
-        if not wire.is_answer(response, flow.request):
+        if not forwarding.is_answer(response, flow.request):
             raise ServiceUnavailable
         exchange.begin_answer(response)
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             exchange.session = self._session(flow, exchange)
-        answers.add_request_ids(response.headers, exchange.request_id)
-        response.headers[answers.REMOTE_DURATION] = str(exchange.remote_ms)
+        responses.add_request_ids(response.headers, exchange.request_id)
+        response.headers[responses.REMOTE_DURATION] = str(exchange.remote_ms)
         if streaming.is_event_stream(response):
-            response.headers.setdefault(answers.BUFFERING, "no")
+            response.headers.setdefault(responses.BUFFERING, "no")
         response.stream = Tap(exchange.watch_answer) if exchange.streamed else False
 
     def response(self, flow: http.HTTPFlow) -> None:
@@ -262,17 +259,17 @@ class Gateway:
             annotations.write(flow, exchange.request_id, exchange.holder)
         at_once = exchange.sent or (flow.request.timestamp_end is None and streaming.has_body(flow.request))
         flow.request.stream = False
-        flow.response = answers.error(error, exchange.request_id, flow.request.method)
+        flow.response = responses.error(error, exchange.request_id, flow.request.method)
         if at_once:
             # Killing the flow ends it without its body; the keyed layer then answers with the refusal.
             flow.error = mitmproxy_flow.Error(mitmproxy_flow.Error.KILLED_MESSAGE)
 
     async def _answer_itself(self, request: http.Request, request_id: str) -> http.Response:
         """Answer for the proxy. Raises StoreUnavailable where it is asked whether the store answers."""
-        if edge.path_of(request) == edge.HEALTH_PATH:
-            return answers.health(request_id, request.method)
+        if validation.path_of(request) == validation.HEALTH_PATH:
+            return responses.health(request_id, request.method)
         await self._admission.check()
-        return answers.ready(request_id, request.method)
+        return responses.ready(request_id, request.method)
 
     async def _admit(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """Have the store decide and count, keep the grant, and begin to meter. Raises what refuses the request."""
@@ -360,7 +357,7 @@ class Gateway:
 
 
 def _opening(request: http.Request, exchange: Exchange) -> Opening:
-    path = edge.path_of(request)
+    path = validation.path_of(request)
     reserved, text = is_reserved(request.method, path), path.decode("ascii")  # the edge lets nothing else in
     return Opening(
         exchange.request_id, request.method, text[:MAX_PATH], endpoint_of(text), reserved, client=exchange.client
@@ -371,7 +368,7 @@ def _reason(refusal: GatewayError, cause: str) -> str:
     """Say to an operator why a request was refused: what its client is told, and what mitmproxy knows besides."""
     if cause in {mitmproxy_flow.Error.KILLED_MESSAGE, refusal.message}:
         return refusal.message
-    return f"{refusal.message} ({log_records.without_bytes(cause)})"
+    return f"{refusal.message} ({log_redaction.without_bytes(cause)})"
 
 
 def _shown(address: connection.Address) -> connection.Address:

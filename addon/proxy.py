@@ -19,7 +19,7 @@ sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 if ctx.master.addons.get("gateway") is None:  # it is there when mitmproxy runs this file again, which was touched
     try:
-        from addon.startup import add_gateway
+        from addon.serving.startup import add_gateway
         from store.runtime.lifecycle import BAD_SETTINGS, or_exit
         from store.runtime.settings import Settings
 

@@ -10,9 +10,9 @@ from http import HTTPStatus
 
 from mitmproxy import http
 
-from addon import answers, content_coding
-from addon.conversation import fields
+from addon import responses
 from addon.exchange import Exchange
+from addon.protocol import content_coding, json_fields
 from store.errors import UpstreamKeyRejected
 
 MAX_BODY = 64 * 1024
@@ -58,10 +58,12 @@ class Rejection:
     def refusal(self) -> UpstreamKeyRejected:
         """Log what the upstream said, and return what the client is told."""
         body = self._decoded()
-        answer = fields.parse(body)
-        error = fields.fields(answer, "error")
-        code = self._plain_code(fields.text(error, "code"))
-        said = fields.text(error, "message") or fields.text(answer, "message") or body.decode(errors="replace")
+        answer = json_fields.parse(body)
+        error = json_fields.fields(answer, "error")
+        code = self._plain_code(json_fields.text(error, "code"))
+        said = (
+            json_fields.text(error, "message") or json_fields.text(answer, "message") or body.decode(errors="replace")
+        )
         self._log(code, self._redacted(said))
         refusal = UpstreamKeyRejected(self._message(), description=code)
         refusal.headers = {**refusal.headers, **self._headers()}
@@ -69,9 +71,9 @@ class Rejection:
 
     def _headers(self) -> dict[str, str]:
         """Return the headers that every answer of the upstream gets, and the one that it has to itself."""
-        headers = {answers.REMOTE_DURATION: str(self._exchange.remote_ms)}
+        headers = {responses.REMOTE_DURATION: str(self._exchange.remote_ms)}
         if self._exchange.upstream_request_id:
-            headers[answers.UPSTREAM_REQUEST_ID] = self._exchange.upstream_request_id
+            headers[responses.UPSTREAM_REQUEST_ID] = self._exchange.upstream_request_id
         return headers
 
     def _decoded(self) -> bytes:

@@ -9,9 +9,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 from addon.exchange import Exchange
-from addon.metering.estimator import Estimator
+from addon.metering.estimates.estimator import Estimator
+from addon.metering.estimates.question import Question
 from addon.metering.meter import Meter
-from addon.metering.question import Question
 from addon.websocket_session import Turn
 from store.admission.admission import Admission
 from store.errors import UpstreamKeyRejected

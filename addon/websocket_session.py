@@ -20,9 +20,10 @@ from typing import NamedTuple
 from mitmproxy.websocket import WebSocketMessage
 from wsproto.frame_protocol import CloseReason, Opcode
 
-from addon import answers, websocket_events
+from addon import responses
 from addon.metering.meter import Meter
-from addon.websocket_events import (
+from addon.protocol import websocket_events
+from addon.protocol.websocket_events import (
     CREATED,
     DONE,
     ERROR,
@@ -415,7 +416,7 @@ class WebSocketSession:
         refused = error.refused if isinstance(error, TokenRefused) else None
         request_id = refused.opening.request_id if refused else new_request_id()
         self._tell_refused(request_id, error)
-        self._replies.append(Reply(answers.error_event(error, request_id, event_id, lane), to_client=True))
+        self._replies.append(Reply(responses.error_event(error, request_id, event_id, lane), to_client=True))
         if isinstance(error, _ENDS_SESSION):
             self._close(CloseReason.POLICY_VIOLATION, error.message)
 
@@ -426,7 +427,7 @@ class WebSocketSession:
             is_ours = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
             self._close(CloseReason.TRY_AGAIN_LATER if is_ours else CloseReason.POLICY_VIOLATION, error.message)
         if self.closing is None:
-            cancel_id, cancel = answers.cancel_event(event.response_id)
+            cancel_id, cancel = responses.cancel_event(event.response_id)
             self._cancels.append(cancel_id)
             self._replies.append(Reply(cancel, to_client=False))
             self._dropped[event.response_id] = set()
@@ -440,7 +441,7 @@ class WebSocketSession:
         said = {"request_id": request_id, "session_id": self._account.opening.request_id, "code": code}
         _log.warning("the upstream rejected a project's key over a WebSocket", extra=said)
         self._tell_refused(request_id, error)
-        message.content = answers.error_event(error, request_id, event.caused_by, event.lane).encode()
+        message.content = responses.error_event(error, request_id, event.caused_by, event.lane).encode()
 
     def _close(self, code: int, reason: str) -> None:
         self.closing = self.closing or Closing(code, reason)

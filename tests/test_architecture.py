@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 FORBIDDEN = {
     "store": {"addon", "manage_api", "mitmproxy", "flask", "werkzeug", "waitress", "tests"},
     "addon": {"manage_api", "flask", "werkzeug", "waitress", "tests"},
-    "addon/conversation": {"manage_api", "flask", "werkzeug", "waitress", "tests", "mitmproxy", "store"},
+    "addon/inspector/conversation": {"manage_api", "flask", "werkzeug", "waitress", "tests", "mitmproxy", "store"},
+    "addon/protocol": {"manage_api", "flask", "werkzeug", "waitress", "tests", "mitmproxy"},
     "addon/metering": {"manage_api", "flask", "werkzeug", "waitress", "tests", "mitmproxy"},
     "manage_api": {"addon", "mitmproxy", "tests"},
 }
@@ -52,8 +53,12 @@ def test_no_module_of_the_addon_is_named_like_one_of_the_standard_library() -> N
     assert not names & sys.stdlib_module_names
 
 
-def test_mitmproxys_private_parts_are_used_in_seams_alone() -> None:
+PRIVATE_PARTS = ("layers", "patches", "serving", "inspector")
+"""The packages that build on mitmproxy's private parts."""
+
+
+def test_mitmproxys_private_parts_are_used_in_packages_of_their_own_alone() -> None:
     private = ("mitmproxy.proxy.layers", "mitmproxy.addons", "mitmproxy.proxy.tunnel", "mitmproxy.proxy.server")
     for path in modules("addon"):
-        if path.parent.name != "seams":
+        if path.parent.name not in PRIVATE_PARTS:
             assert not [name for name in imported(path) if name.startswith(private)], path

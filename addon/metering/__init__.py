@@ -15,5 +15,5 @@
     tokenizer    that process
     counting     the tokens of a request and of what was said
 
-Nothing here knows mitmproxy; of the store only `store.usage` is used.
+Nothing here knows mitmproxy; of the store only `store.ledger.usage` is used.
 """

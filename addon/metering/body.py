@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from addon.content_coding import ContentDecoder
+from addon.protocol.content_coding import ContentDecoder
 
 ALLOWANCE = 8 * 1024 * 1024
 """Bytes to which any compressed body is decoded; beyond what its own size allows it is read no further."""

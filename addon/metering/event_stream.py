@@ -2,12 +2,12 @@
 
 import re
 
-from addon.conversation.fields import Fields, fields, items, text
+from addon.metering.estimates.transcript import MARKS, Transcript
 from addon.metering.names import model_name, tier_name
-from addon.metering.outline import MAX_EVENT, fields_of_event
-from addon.metering.transcript import MARKS, Transcript
-from addon.metering.usage import units_of
-from addon.sse import Decoder
+from addon.protocol.json_fields import Fields, fields, items, text
+from addon.protocol.json_outline import MAX_EVENT, fields_of_event
+from addon.protocol.sse import Decoder
+from addon.protocol.usage_objects import units_of
 from store.ledger.usage import Consumption, Units
 
 _DONE = b"[DONE]"

@@ -5,16 +5,16 @@ import logging
 from collections.abc import Callable
 from typing import Concatenate
 
-from addon.conversation.fields import Fields, fields, parse, text
 from addon.metering.body import EVENT_STREAM, FORM, Body, is_json, media_type
+from addon.metering.estimates.question import Question, joined, texts_of
+from addon.metering.estimates.transcript import MARKS, MAX_RAW
 from addon.metering.event_stream import EventStream
-from addon.metering.excerpt import EDGE, Excerpt, model_in_form
 from addon.metering.names import model_name, tier_name
-from addon.metering.outline import fields_of
-from addon.metering.question import Question, joined, texts_of
 from addon.metering.session import Session
-from addon.metering.transcript import MARKS, MAX_RAW
-from addon.metering.usage import units_of
+from addon.protocol.excerpt import EDGE, Excerpt, model_in_form
+from addon.protocol.json_fields import Fields, fields, parse, text
+from addon.protocol.json_outline import fields_of
+from addon.protocol.usage_objects import units_of
 from store.ledger.usage import Consumption, Metered, Source
 
 _log = logging.getLogger(__name__)

@@ -1,12 +1,12 @@
 """A WebSocket (Realtime, Responses) or one response over it: the usages that it tells, summed by their models."""
 
-from addon.conversation.fields import Fields, fields, text
+from addon.metering.estimates.question import Question, joined, texts_of
+from addon.metering.estimates.transcript import MARKS, MAX_RAW, Transcript
 from addon.metering.names import model_name, tier_name
-from addon.metering.outline import fields_of_event
-from addon.metering.question import Question, joined, texts_of
-from addon.metering.transcript import MARKS, MAX_RAW, Transcript
-from addon.metering.usage import total, units_of
-from addon.websocket_events import ASKED, CREATED, DONE, ERROR
+from addon.protocol.json_fields import Fields, fields, text
+from addon.protocol.json_outline import fields_of_event
+from addon.protocol.usage_objects import total, units_of
+from addon.protocol.websocket_events import ASKED, CREATED, DONE, ERROR
 from store.ledger.usage import Consumption, Metered, Source, Units
 
 _MAX_MODELS = 32

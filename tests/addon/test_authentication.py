@@ -7,7 +7,7 @@ from mitmproxy import http
 from mitmproxy.test import tflow
 from support.requests import UPGRADE, make_request
 
-from addon import authentication, wire
+from addon import authentication, forwarding
 from addon.authentication import MASK, Credentials
 from store.errors import InvalidRequest, InvalidToken
 
@@ -267,7 +267,7 @@ def test_a_query_without_a_token_passes_byte_for_byte(query: str) -> None:
 def test_of_a_query_with_a_token_only_that_is_changed(parameters: list[str], position: int, prefix: str) -> None:
     place = position % (len(parameters) + 1)
     with_token = [*parameters[:place], f"key={prefix}{TOKEN}", *parameters[place:]]
-    masked = [*parameters[:place], f"key={wire.MASKED_VALUE.decode()}", *parameters[place:]]
+    masked = [*parameters[:place], f"key={forwarding.MASKED_VALUE.decode()}", *parameters[place:]]
     assert take(path=f"/v1/x?{'&'.join(with_token)}")[1].data.path.decode() == f"/v1/x?{'&'.join(masked)}"
 
 

@@ -17,11 +17,11 @@ from support.requests import UPGRADE, make_request, make_response
 from support.stores import API_KEY, UNKNOWN_TOKEN, changed, foreign_lock, make_settings, make_token, opened, set_columns
 from wsproto.frame_protocol import Opcode
 
-from addon import access_log, annotations, answers
+from addon import access_log, annotations, responses
 from addon.exchange import Exchange
 from addon.gateway import Gateway
-from addon.metering.estimator import Estimator
-from addon.metering.question import Question
+from addon.metering.estimates.estimator import Estimator
+from addon.metering.estimates.question import Question
 from addon.tap import Tap
 from store.admission.admission import Admission
 from store.database.models import Request
@@ -98,7 +98,7 @@ def code_of(http_flow: http.HTTPFlow) -> str | None:
     if http_flow.response is None:
         return None
     body = json.loads(http_flow.response.text or "")
-    assert http_flow.response.headers[answers.REQUEST_ID]
+    assert http_flow.response.headers[responses.REQUEST_ID]
     return str(body["code"])
 
 
@@ -312,8 +312,8 @@ def test_an_answer_gets_the_ids_and_the_duration(settings: Settings, store: Stor
         await bench.gateway.responseheaders(http_flow)
         headers = http_flow.response.headers
         assert headers.get_all("x-request-id") == ["req_upstream"]
-        assert headers.get_all(answers.REQUEST_ID) == [exchange.request_id]
-        assert int(headers[answers.REMOTE_DURATION]) >= 0
+        assert headers.get_all(responses.REQUEST_ID) == [exchange.request_id]
+        assert int(headers[responses.REMOTE_DURATION]) >= 0
         assert http_flow.request.headers["x-request-id"] == "clients-own"
         assert not http_flow.response.stream
 

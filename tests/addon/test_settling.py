@@ -9,9 +9,9 @@ from support.requests import make_request, make_response
 from support.stores import API_KEY, make_settings, make_token, opened, opening
 
 from addon.exchange import Destination, Exchange, Grant
-from addon.metering.estimator import Estimator
+from addon.metering.estimates.estimator import Estimator
+from addon.metering.estimates.question import Question
 from addon.metering.meter import Meter
-from addon.metering.question import Question
 from addon.settling import Settling
 from addon.websocket_session import Turn
 from store.admission.admission import Admission

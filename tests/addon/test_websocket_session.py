@@ -10,9 +10,10 @@ from support.stores import foreign_lock, make_settings, make_token, opened, open
 from support.usages import REALTIME, RESPONSE, TRANSCRIPTION
 from wsproto.frame_protocol import CloseReason, Opcode
 
-from addon import websocket_events, websocket_session
+from addon import websocket_session
 from addon.metering.meter import Meter
-from addon.metering.usage import units_of
+from addon.protocol import websocket_events
+from addon.protocol.usage_objects import units_of
 from addon.websocket_session import Account, Closing, Turn, WebSocketSession
 from store.admission.admission import Admission
 from store.ledger.ledger import Opened, Opening

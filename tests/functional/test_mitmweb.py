@@ -16,8 +16,8 @@ from support.processes import DEADLINE
 from support.upstreams import DemoUpstream
 from websockets.sync.client import connect
 
-from addon.web.operator_view import COLUMNS, STYLE
-from addon.websocket_frames import MAX_FRAMES
+from addon.inspector.operator_view import COLUMNS, STYLE
+from addon.inspector.websocket_frames import MAX_FRAMES
 
 PASSWORD = "web-password"
 FLOWS = 10

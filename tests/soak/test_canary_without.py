@@ -48,11 +48,11 @@ WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
     ),
     "the removal of x-api-key and its like": (
         canary.run_in_launcher,
-        [("addon/wire.py", ', b"api-key", b"x-api-key", b"x-goog-api-key", b"xi-api-key"})', "})")],
+        [("addon/forwarding.py", ', b"api-key", b"x-api-key", b"x-goog-api-key", b"xi-api-key"})', "})")],
     ),
     "the removal of a token in a query": (
         canary.run_in_launcher,
-        [("addon/wire.py", "_without_tokens(target) if MASKED_VALUE in target else target", "target")],
+        [("addon/forwarding.py", "_without_tokens(target) if MASKED_VALUE in target else target", "target")],
     ),
     "the place of a 401 beside the flow": (
         canary.run_in_mitmweb,
@@ -72,13 +72,13 @@ WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
     ),
     "a copy for the key": (
         canary.run_in_mitmweb,
-        [("addon/wire.py", "keyed = _copy(request)", "keyed = request")],
+        [("addon/forwarding.py", "keyed = _copy(request)", "keyed = request")],
     ),
     "the pin": (
         canary.run_in_mitmweb,
         [
             ("addon/gateway.py", "self._upstreams.get(destination)", "next(iter(self._upstreams.values()))"),
-            ("addon/seams/keyed_layer.py", "return DestinationRefused()", "pass"),
+            ("addon/layers/keyed_layer.py", "return DestinationRefused()", "pass"),
         ],
     ),
     "the way of replays through the keyed layer": (
@@ -87,18 +87,18 @@ WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
     ),
     "the redaction of the log": (
         canary.run_in_mitmweb,
-        [("addon/seams/log_records.py", '_QUOTED_BYTES.sub("<bytes>", text)', "text")],
+        [("addon/serving/log_redaction.py", '_QUOTED_BYTES.sub("<bytes>", text)', "text")],
     ),
     "the ban on wire bytes, and their redaction": (
         canary.run_in_mitmdump,
         [
             ("addon/gateway.py", '    "proxy_debug": False,', "    # nothing:"),
-            ("addon/seams/log_records.py", '_QUOTED_BYTES.sub("<bytes>", text)', "text"),
+            ("addon/serving/log_redaction.py", '_QUOTED_BYTES.sub("<bytes>", text)', "text"),
         ],
     ),
     "the silence of hpack": (
         canary.run_in_launcher,
-        [("addon/seams/log_records.py", '    logging.getLogger("hpack").setLevel(logging.WARNING)\n', "")],
+        [("addon/serving/log_redaction.py", '    logging.getLogger("hpack").setLevel(logging.WARNING)\n', "")],
     ),
 }
 

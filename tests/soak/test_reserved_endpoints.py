@@ -9,8 +9,8 @@ import pytest
 from support.requests import make_request
 from support.written_paths import REFUSED, Reader, write
 
-from addon import edge
-from addon.reserved_endpoints import is_reserved
+from addon import validation
+from addon.protocol.reserved_endpoints import is_reserved
 from store.errors import GatewayError
 
 PATHS = 250_000
@@ -29,11 +29,11 @@ def test_no_path_that_a_server_takes_for_a_refused_endpoint_passes(seed: int) ->
         refused = any(reader.is_refused(path) for reader in chance.sample(readers, READERS_OF_A_PATH))
         told["read as refused"] += refused
         try:
-            edge.check(make_request(path=path, method="POST"))
+            validation.check(make_request(path=path, method="POST"))
         except GatewayError as error:
             told[error.code] += 1
             continue
-        reserved = is_reserved("POST", edge.path_of(make_request(path=path)))
+        reserved = is_reserved("POST", validation.path_of(make_request(path=path)))
         told["endpoint_not_allowed" if reserved else "passed"] += 1
         told["read as refused, beyond the edge"] += refused
         told["read as refused, not when decoded once"] += refused and not _is_refused_decoded_once(path)

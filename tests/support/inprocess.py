@@ -18,8 +18,9 @@ from mitmproxy.proxy.server import ConnectionHandler
 from mitmproxy.tools.dump import DumpMaster
 
 from addon.gateway import Gateway
-from addon.seams import chain, listening
-from addon.seams.keyed_layer import KeyedLayer
+from addon.layers.keyed_layer import KeyedLayer
+from addon.patches import chain
+from addon.serving import listening
 from store.admission.admission import Admission
 from store.management.tokens import TokenRecord
 from store.store import Store

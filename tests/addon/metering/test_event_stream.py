@@ -15,8 +15,8 @@ from support.usages import (
 
 from addon.metering import event_stream
 from addon.metering.event_stream import EventStream
-from addon.metering.outline import fields_of_event
-from addon.metering.usage import units_of
+from addon.protocol.json_outline import fields_of_event
+from addon.protocol.usage_objects import units_of
 from store.ledger.usage import Consumption
 
 CHAT_ENDPOINT, RESPONSES, IMAGES = "/v1/chat/completions", "/v1/responses", "/v1/images/generations"

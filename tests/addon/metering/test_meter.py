@@ -15,9 +15,9 @@ from support.usages import CHAT, EMBEDDING, IMAGE, MESSAGE_CACHED, REALTIME, RES
 from addon.metering import body as body_module
 from addon.metering import event_stream
 from addon.metering import meter as meter_module
+from addon.metering.estimates.question import separated
 from addon.metering.meter import Meter
-from addon.metering.question import separated
-from addon.metering.usage import units_of
+from addon.protocol.usage_objects import units_of
 from store.ledger.usage import Consumption, Metered, Source
 
 CHAT_ENDPOINT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"

@@ -10,7 +10,7 @@ from support.events import delta, response
 from support.usages import REALTIME, RESPONSE, TRANSCRIPTION, WHISPER
 
 from addon.metering.session import Session
-from addon.metering.usage import total, units_of
+from addon.protocol.usage_objects import total, units_of
 from store.ledger.usage import Consumption, Metered, Source
 
 REALTIME_UNITS = units_of(REALTIME) or {}

@@ -7,8 +7,8 @@ import sys
 
 from addon import exchange
 from addon.__main__ import main
+from addon.metering.estimates.question import Question
 from addon.metering.meter import Meter
-from addon.metering.question import Question
 from store.admission.admission import Admission
 from store.ledger.ledger import Ledger
 from store.ledger.usage import Metered

@@ -1,0 +1,87 @@
+"""The addon for mitmweb: bounds what it keeps, and says what a flow is about.
+
+Its hooks come after the gateway's and before mitmweb's own, which tells the browsers after each of them. They only
+look on: where one fails, mitmproxy logs that and the request goes its way.
+"""
+
+from pathlib import Path
+
+from mitmproxy import contentviews, ctx, http
+from mitmproxy.addonmanager import Loader
+
+from addon import annotations
+from addon.annotations import Side
+from addon.inspector import body_copy, comment, flow_list
+from addon.inspector.content_view import ConversationContentview
+from addon.inspector.flow_list import FlowList
+from addon.serving import listening
+from store.runtime.settings import Settings
+
+STYLE = Path(__file__).with_name("mitmweb.css")
+COLUMNS = ["method", "path", "comment", "status", "size", "time"]
+
+
+class OperatorView:
+    """See the module's text."""
+
+    def __init__(self, settings: Settings, flows: FlowList) -> None:
+        self._settings = settings
+        self._flows = flows
+
+    def load(self, _loader: Loader) -> None:
+        """Add the view of conversations, a style for it, and the columns unless the operator chose some."""
+        contentviews.add(ConversationContentview)
+        if "web_columns" not in ctx.options:
+            return
+        from addon.inspector import web_page  # noqa: PLC0415 - it takes all of mitmweb
+
+        web_page.add_style(STYLE.read_text())
+        if not ctx.options.has_changed("web_columns"):
+            ctx.options.update(web_columns=COLUMNS)
+
+    def running(self) -> None:
+        """Have mitmweb's badge show the proxy's address."""
+        listening.show_address(ctx.master)
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Make room for one more flow; begin a copy of a body that is streamed."""
+        flow_list.make_room(self._flows, self._settings.web_flows)
+        body_copy.begin(flow.request, self._settings.web_body_copy)
+        comment.write(flow)
+
+    def request(self, flow: http.HTTPFlow) -> None:
+        """Put the copy of the request on the flow."""
+        _put_copy(flow, "request", ended=True)
+        comment.write(flow)
+
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        """Begin a copy of an answer that is streamed."""
+        annotations.note_passed(flow, "response", None)  # of the answer before this one, if it is a replay
+        if flow.response:
+            body_copy.begin(flow.response, self._settings.web_body_copy)
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        """Put the copy of the answer on the flow; an answer may come before the end of its request."""
+        _put_copy(flow, "request", ended=False)
+        _put_copy(flow, "response", ended=True)
+        comment.write(flow)
+
+    def websocket_end(self, flow: http.HTTPFlow) -> None:
+        """Write what the responses over a WebSocket took together."""
+        comment.write(flow)
+
+    def usage_estimated(self, flow: http.HTTPFlow) -> None:
+        """Write what was counted here, after the end of the flow; mitmproxy has mitmweb show its row anew."""
+        comment.write(flow)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        """Put on the flow what came until it broke off."""
+        _put_copy(flow, "request", ended=False)
+        _put_copy(flow, "response", ended=False)
+        comment.write(flow)
+
+
+def _put_copy(flow: http.HTTPFlow, side: Side, *, ended: bool) -> None:
+    message = flow.request if side == "request" else flow.response
+    if message is not None and body_copy.of(message):
+        annotations.note_passed(flow, side, body_copy.put_on(message, ended=ended))

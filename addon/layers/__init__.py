@@ -1,0 +1,16 @@
+"""The HTTP layers and codecs: mitmproxy's own, with the gateway's rules. They build on its private parts.
+
+install           puts the keyed layer where mitmproxy would put its HTTP layer: for connections and for replays
+keyed_layer       sends the key on a copy of the request, and to the pinned destination only
+rejecting_layer   its base: puts a 503 in the place of an upstream's 401, before the flow holds it
+answering_layer   the base of that: answers failures in JSON, and decides what is given up when
+timed_layer       the base of that: deadlines and their timers
+backpressure      reads no more from a peer than is taken
+client_http1      the codec of clients: refuses malformed HTTP/1 in JSON
+client_http2      the same for HTTP/2
+client_tls        gives up handshakes that do not end
+upstream_http1    the codec of upstreams: passes over interim answers, refuses ambiguous ones
+http1_common      shared by both codecs of HTTP/1: chunked bodies, the last message of a connection
+upstream_sockets  opens connections to the upstream, through a forward proxy where there is one
+websocket_layer   relays WebSockets, sends the gateway's own messages, cuts both sides alike
+"""

@@ -1,0 +1,155 @@
+"""Reserved endpoints: those of the provider's API that a token must not reach, however their path is written.
+
+A project's key opens more of the provider's API than a token should. Some endpoints answer with a credential of the
+provider's own, or begin a session that runs past the gateway: both work on without limits, ledger and revoke. Others
+manage the account that the key belongs to. The store refuses them (`store/admission/`); here they are recognised.
+
+An upstream may read a path in other ways than it is written: decoded once or more often, without parameters, blanks or
+dots, in other letters. What one of these readings takes for a reserved endpoint is one.
+"""
+
+import itertools
+import re
+import unicodedata
+from collections.abc import Iterator
+from urllib.parse import unquote_to_bytes
+
+from addon.protocol.endpoints import RESOURCES
+
+# Paths under /v1 without the ids in them; all below is reserved too, for every method. The words are read as `_words`
+# reads them: "_", "-" and the case make no difference.
+_RESERVED = (
+    # These answer with a credential that works past the gateway.
+    "realtime/client_secrets",  # OpenAI, xAI; also realtime/translations/client_secrets
+    "realtime/sessions",  # OpenAI, until 2026
+    "realtime/transcription_sessions",  # OpenAI
+    "chatkit/sessions",  # OpenAI; cancelling one answers with its secret as well
+    "auth_tokens",  # Gemini: ephemeral tokens
+    "oauth",  # Anthropic, OpenRouter: exchange of tokens
+    "tunnels",  # Anthropic: reveals and replaces tokens of tunnels
+    "scoped-jwt",  # DeepInfra
+    "single-use-token",  # ElevenLabs
+    "convai/conversation/get-signed-url",  # ElevenLabs
+    "convai/conversation/token",  # ElevenLabs
+    # These begin, answer or move a call, whose media the gateway does not see.
+    "realtime/calls",  # OpenAI, Azure: WebRTC and SIP
+    "realtimertc",  # Azure, preview
+    # These make, list or change keys, or quote the project's own.
+    "key",  # OpenRouter
+    "keys",  # OpenRouter
+    "api-key",  # xAI
+    "api-keys",  # Portkey, Vercel, Baseten
+    "api-tokens",  # DeepInfra
+    "auth",  # OpenRouter: keys; Deepgram: temporary tokens
+    "byok",  # OpenRouter: the account's keys of other providers
+    "integrations",  # Portkey: the same
+    "virtual-keys",  # Portkey: the same
+    "secret-references",  # Portkey
+    "service-accounts",  # ElevenLabs
+    "user",  # ElevenLabs: answers with the API key of the user
+    "accounts/users",  # Fireworks: users with their keys
+    "webhooks",  # Replicate: answers with the secret that signs webhooks
+    # These manage the account: its projects, members, limits, bills, certificates, logs.
+    "organization",  # OpenAI's admin API
+    "organizations",  # Anthropic's admin API
+    "projects",  # OpenAI: roles; Deepgram: keys and members
+    "fine_tuning/checkpoints/permissions",  # OpenAI, for admin keys: who else may use a model
+    "dashboard",  # OpenAI: bills
+    "credits",  # OpenRouter: buys credits
+    "guardrails",  # OpenRouter: limits of keys and members
+    "observability/destinations",  # OpenRouter: where a copy of all requests goes
+    "scim",  # OpenRouter, Portkey: members
+    "workspace",  # ElevenLabs: members, webhooks, logs
+    "workspaces",  # OpenRouter: members, budgets; ElevenLabs: keys
+    "teams",  # Baseten, nexos.ai: keys
+    "admin",  # Portkey: members
+    "audit-logs",  # Portkey
+)
+
+_SOCKETS = frozenset({"realtime", "live"})
+"""WebSockets are opened under these, with GET. All that is posted there makes a credential or begins a call."""
+
+_READS = frozenset({"GET", "HEAD"})
+
+MAX_DECODINGS = 5
+"""A path is decoded so often. One that is encoded more often is reserved: no server needs that."""
+
+_IGNORED = re.compile(r"[_-]")
+_WORD = re.compile(r"[a-z0-9]+")  # whatever else a server takes for its end: "/", ";", ".", a blank
+_ODD = re.compile(r"[^ -~]+")
+_ENDS = [dict.fromkeys(map(ord, ends), "/") for ends in ("\0", "\r\n", "\0\r\n")]
+_CLIMBS = re.compile(r"(?<![\w.:-])\.\.", re.ASCII)  # a segment ".."
+
+# Bytes of UTF-8 that stand for ASCII in more bytes than needed, and %uXXXX: some servers decode both.
+_OVERLONG = re.compile(rb"[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]|\xf0[\x80-\x8f][\x80-\xbf]{2}")
+_LONG_ESCAPE = re.compile(rb"%u([0-9a-f]{4})", re.IGNORECASE)
+
+
+def is_reserved(method: str, path: bytes) -> bool:
+    """Tell whether a request is for a reserved endpoint; the path is the client's, under /v1/, without its query."""
+    if _PLAIN.fullmatch(path):
+        return False
+    for _ in range(MAX_DECODINGS):
+        encoded, path = path, _decoded(path)
+        if any(_names_reserved(method, reading) for reading in _readings(path)):
+            return True
+        if path == encoded or b"%" not in path:
+            return False
+    return True
+
+
+def _readings(path: bytes) -> Iterator[str]:
+    """Yield a path as text in ASCII and small letters.
+
+    Servers pass over characters that are no plain text; some end a path at NUL, or at a line's end.
+    """
+    text = _OVERLONG.sub(_shortest, path).decode("utf-8", "replace").upper()
+    text = unicodedata.normalize("NFKD", text).lower()  # as servers may compare letters: K for the sign of Kelvin
+    yield _ODD.sub("", text)
+    if _ODD.search(text):
+        for ends in _ENDS:
+            yield _ODD.sub("", text.translate(ends))
+
+
+def _names_reserved(method: str, path: str) -> bool:
+    words = [*itertools.dropwhile("v1".__eq__, _words(path))]
+    found = set(words)
+    # ".." may lead from anywhere to anywhere, so that any of the words may be the first.
+    firsts = found if _CLIMBS.search(path) else set(words[:1])
+    if _SOCKETS & firsts and method not in _READS:
+        return True
+    return any(rest <= found for first in firsts & _RULES.keys() for rest in _RULES[first])
+
+
+def _words(path: str) -> list[str]:
+    return _WORD.findall(_IGNORED.sub("", path))
+
+
+def _decoded(path: bytes) -> bytes:
+    return unquote_to_bytes(_LONG_ESCAPE.sub(lambda found: chr(int(found[1], 16)).encode("utf-8", "replace"), path))
+
+
+def _shortest(overlong: re.Match[bytes]) -> bytes:
+    lead, *others = overlong[0]
+    code = lead & 0x0F
+    for byte in others:
+        code = code << 6 | byte & 0x3F
+    return chr(code).encode("utf-8", "replace")
+
+
+def _rules() -> dict[str, list[set[str]]]:
+    """Return, by the first word of reserved paths, the sets of words that make one of them with it."""
+    rules: dict[str, list[set[str]]] = {}
+    for path in _RESERVED:
+        first, *rest = _words(path)
+        rules.setdefault(first, []).append(set(rest))
+    return rules
+
+
+_RULES = _rules()
+
+# Nearly all requests: a resource that has no reserved endpoints, and after it only what every server reads alike.
+_PLAIN = re.compile(
+    rb"/v1/(?:%s)(?:/[A-Za-z0-9_:-][A-Za-z0-9_.:-]*)*/?"
+    % "|".join(sorted(name for name in RESOURCES if not _RULES.keys() & set(_words(name)[:1]))).encode()
+)

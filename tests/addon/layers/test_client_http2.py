@@ -1,0 +1,166 @@
+import asyncio
+import threading
+from pathlib import Path
+
+import h2.errors
+import pytest
+from hyperframe.frame import GoAwayFrame, RstStreamFrame
+from support.http2 import Http2Client
+from support.inprocess import Proxy, run, running
+from support.processes import DEADLINE
+from support.strict_upstream import StrictUpstream
+from support.upstreams import OK, Conversation, RawUpstream, answer_all
+
+from addon.layers import client_http2
+from store.management.tokens import Tokens
+
+LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + 200_000 * b"x"
+"""An answer that the client has to make room for."""
+
+
+@pytest.mark.parametrize(
+    ("path", "header", "status"),
+    [("/v1/x", ("x", "y" * 100_000), 431), (f"/v1/{'y' * 100_000}", ("x", "y"), 431), ("/v1/x", ("n(me", "y"), 400)],
+    ids=["a large header", "a large path", "a malformed header"],
+)
+def test_a_request_that_is_refused_harms_no_other(
+    tmp_path: Path, path: str, header: tuple[str, str], status: int
+) -> None:
+    go_on = threading.Event()
+
+    def answer(conversation: Conversation) -> None:
+        conversation.read_head()
+        go_on.wait(DEADLINE)
+        conversation.send(OK)
+
+    async def main() -> None:
+        with RawUpstream(answer) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                good = client.get("/v1/good", proxy.token.value)
+                while not upstream.conversations:
+                    await asyncio.sleep(0)
+                refused = client.begin("GET", path, proxy.token.value, header, end_stream=True)
+                assert await client.status(refused) == status
+                go_on.set()
+                assert await client.status(good) == 200
+                assert len(proxy.exchanges) == 0
+
+    run(main())
+
+
+def headers(proxy: Proxy, *more: tuple[str, str], method: str = "POST") -> list[tuple[str, str]]:
+    pseudo = [(":method", method), (":scheme", "https"), (":authority", "proxy"), (":path", "/v1/x")]
+    return [*pseudo, ("authorization", f"Bearer {proxy.token.value}"), *more]
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "HEAD"])
+def test_a_length_without_a_body_is_reset_and_not_counted(tmp_path: Path, method: str) -> None:
+    async def main() -> None:
+        with StrictUpstream() as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                stream = client.request(headers(proxy, ("content-length", "5"), method=method))
+                assert await client.answer(stream) is None
+                assert upstream.conversations == []
+                assert Tokens(proxy.store).get(proxy.token.id).request_count == 0
+                assert await client.status(client.get("/v1/models", proxy.token.value)) == 200
+
+    run(main())
+
+
+@pytest.mark.parametrize("pieces", [(b"",), (b"hello",), (b"GET /v1/models", b" HTTP/1.1\r\n\r\n")])
+def test_a_body_without_a_length_is_sent_in_chunks(tmp_path: Path, pieces: tuple[bytes, ...]) -> None:
+    async def main() -> None:
+        with StrictUpstream() as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                assert await client.status(client.request(headers(proxy), *pieces)) == 200
+            (request,) = upstream.seen
+            assert request.body == b"".join(pieces)
+            assert request.values("transfer-encoding") == ["chunked"]
+            assert upstream.malformed == []
+
+    run(main())
+
+
+def test_a_malformed_request_leaves_the_others_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        with StrictUpstream() as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                bad = client.request(headers(proxy, ("content-length", "05")), b"hello")
+                good = client.get("/v1/models", proxy.token.value)
+                assert await client.status(bad) == 400
+                assert await client.status(good) == 200
+
+    run(main())
+
+
+def test_a_client_is_told_to_go_once_the_process_ends_and_its_answers_are_complete(tmp_path: Path) -> None:
+    go_on = threading.Event()
+
+    def answer(conversation: Conversation) -> None:
+        head = conversation.read_head()
+        if head.startswith(b"GET /v1/slow"):
+            go_on.wait(DEADLINE)
+        conversation.send(LARGE)
+
+    async def main() -> None:
+        with RawUpstream(answer) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                assert await client.status(client.get("/v1/before", proxy.token.value)) == 200
+                slow = client.get("/v1/slow", proxy.token.value)
+                while len(proxy.exchanges) < 1:
+                    await asyncio.sleep(0)
+                drained = asyncio.create_task(proxy.exchanges.drain())
+                await asyncio.sleep(0)
+                last = client.get("/v1/quick", proxy.token.value)
+                assert await client.status(last) == 200
+                assert client.last_stream is None
+                go_on.set()
+                assert await client.status(slow) == 200
+                await client.until_told_to_go()
+                assert client.last_stream == last
+                await drained
+
+    run(main())
+
+
+def test_a_client_that_always_waits_for_an_answer_is_told_to_go_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_http2, "BUSY", 0.0)
+    go_on = threading.Event()
+
+    def answer(conversation: Conversation) -> None:
+        if conversation.read_head().startswith(b"GET /v1/slow"):
+            go_on.wait(DEADLINE)
+        conversation.send(OK)
+
+    async def main() -> None:
+        with RawUpstream(answer) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                client.get("/v1/slow", proxy.token.value)
+                while len(proxy.exchanges) < 1:
+                    await asyncio.sleep(0)
+                drained = asyncio.create_task(proxy.exchanges.drain())
+                await asyncio.sleep(0)
+                quick = client.get("/v1/quick", proxy.token.value)
+                await client.until_sent(GoAwayFrame(0, last_stream_id=quick).serialize())
+                go_on.set()
+                await drained
+
+    run(main())
+
+
+def test_a_request_that_crosses_with_the_word_to_go_is_refused_to_be_sent_elsewhere(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                client.get("/v1/last", proxy.token.value)
+                while len(proxy.exchanges) < 1:
+                    await asyncio.sleep(0)
+                await proxy.exchanges.drain()
+                crossing = client.get("/v1/crossing", proxy.token.value)  # before the word is read
+                refused = RstStreamFrame(crossing, error_code=h2.errors.ErrorCodes.REFUSED_STREAM)
+                await client.until_sent(refused.serialize())
+                assert Tokens(proxy.store).get(proxy.token.id).request_count == 1
+
+    run(main())

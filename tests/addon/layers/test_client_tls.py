@@ -1,0 +1,56 @@
+import asyncio
+import contextlib
+from pathlib import Path
+
+import pytest
+from support.http2 import Http2Client
+from support.inprocess import run, running
+from support.processes import DEADLINE
+from support.upstreams import RawUpstream, answer_all
+
+from addon.layers import client_tls
+
+BEGUN = bytes.fromhex("1603010200010001fc0303")
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_tls, "HANDSHAKE_TIMEOUT", 0.3)
+
+
+def test_a_handshake_that_dribbles_in_is_given_up(tmp_path: Path) -> None:
+    async def dribble(writer: asyncio.StreamWriter) -> None:
+        while True:
+            writer.write(b"x")
+            await asyncio.sleep(0.02)
+
+    async def main() -> None:
+        async with running(tmp_path, "http://127.0.0.1:9") as proxy, proxy.connection() as (reader, writer):
+            writer.write(BEGUN)
+            dribbling = asyncio.create_task(dribble(writer))
+            with contextlib.suppress(ConnectionResetError):  # a byte may come just when the proxy has hung up
+                assert await asyncio.wait_for(reader.read(), DEADLINE) == b""
+            dribbling.cancel()
+
+    run(main())
+
+
+def test_what_comes_after_a_handshake_that_failed_is_dropped(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, "http://127.0.0.1:9") as proxy, proxy.connection() as (reader, writer):
+            writer.write(BEGUN[:5] + bytes(100_000) * 4)
+            with contextlib.suppress(ConnectionError):
+                await asyncio.wait_for(reader.read(), DEADLINE)
+
+    run(main())
+
+
+def test_a_handshake_that_has_ended_is_no_matter_any_more(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                for _ in range(2):
+                    assert await client.status(client.get("/v1/x", proxy.token.value)) == 200
+                    await asyncio.sleep(0.4)
+
+    run(main())

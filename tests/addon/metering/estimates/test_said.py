@@ -1,0 +1,124 @@
+import pytest
+from support.events import chunk, delta
+
+from addon.metering.estimates import said as said_module
+from addon.metering.estimates.said import Said
+
+
+def texts(*events: dict[str, object]) -> dict[str, str]:
+    said = Said()
+    for event in events:
+        said.take(event)
+    return {name: text.decode() for name, text in said.texts.items()}
+
+
+def test_choices_are_told_apart() -> None:
+    assert texts(chunk("a"), chunk("x", index=1), chunk("b"), chunk("y", index=1)) == {"0": "ab", "1": "xy"}
+
+
+def call(index: int, name: str | None, arguments: str) -> dict[str, object]:
+    function = {"arguments": arguments} if name is None else {"name": name, "arguments": arguments}
+    return {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": index, "function": function}]}}]}
+
+
+def test_calls_are_told_apart() -> None:
+    made = texts(
+        call(0, "now", ""), call(1, "then", "{"), call(0, None, '{"a"'), call(1, None, "}"), call(0, None, ":1}")
+    )
+    assert made == {"0 0": 'now{"a":1}', "0 1": "then{}"}
+
+
+def test_refusals_and_reasoning_and_old_calls_are_said() -> None:
+    deltas: list[dict[str, object]] = [
+        {"reasoning_content": "Hm"},
+        {"reasoning": "m."},
+        {"refusal": "No."},
+        {"function_call": {"name": "f", "arguments": "{}"}},
+    ]
+    events: list[dict[str, object]] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    assert texts(*events) == {"reasoning 0": "Hmm.", "0": "No.", "0 function": "f{}"}
+
+
+def test_an_answer_that_came_whole_is_said() -> None:
+    message = {
+        "content": "Hi",
+        "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}, {"custom": {"input": "x"}}],
+    }
+    assert texts({"choices": [{"index": 0, "message": message}, {"index": 1, "text": "legacy"}]}) == {
+        "0": "Hi",
+        "0 0": "f{}",
+        "0 1": "x",
+        "1": "legacy",
+    }
+
+
+def test_the_events_of_a_response_are_said() -> None:
+    assert texts(
+        delta("Hi"),
+        delta(" there"),
+        delta("No", "refusal", output_index=1),
+        delta("think", "reasoning_text"),
+        delta("short", "reasoning_summary_text"),
+        {"type": "response.output_item.added", "output_index": 2, "item": {"type": "function_call", "name": "f"}},
+        {"type": "response.function_call_arguments.delta", "output_index": 2, "delta": "{}"},
+        {"type": "response.output_text.done", "text": "Hi there"},
+    ) == {"0 0": "Hi there", "1 0": "No", "reasoning 0 0": "think", "2 None": "f{}"}
+
+
+def test_a_response_that_came_whole_is_said() -> None:
+    output = [
+        {"type": "reasoning", "summary": [{"text": "short"}], "content": [{"type": "reasoning_text", "text": "think"}]},
+        {"type": "message", "content": [{"type": "output_text", "text": "Hi"}, {"type": "refusal", "refusal": "No"}]},
+        {"type": "function_call", "name": "f", "arguments": "{}"},
+    ]
+    assert texts({"output": output, "status": "completed"}) == {"reasoning 0": "think", "1": "HiNo", "2": "f{}"}
+
+
+@pytest.mark.parametrize(("status", "pending"), [("queued", True), ("in_progress", True), ("completed", False)])
+def test_a_response_that_is_made_later_says_so(status: str, pending: bool) -> None:
+    said = Said()
+    said.take({"status": status, "output": []})
+    assert said.is_pending is pending
+
+
+def test_audio_is_noted() -> None:
+    said = Said()
+    said.take({"choices": [{"delta": {"audio": None}}]})
+    assert not said.has_audio
+    said.take({"choices": [{"delta": {"audio": {"data": "AAAA"}}}]})
+    assert said.has_audio
+
+
+def test_text_beyond_the_bound_is_measured_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(said_module, "MAX_TEXT", 5)
+    said = Said()
+    for piece in ("abc", "def", "ghi"):
+        said.take(chunk(piece))
+    assert (bytes(said.texts["0"]), said.beyond) == (b"abcde", 4)
+
+
+def test_texts_beyond_a_bound_are_put_together() -> None:
+    said = Said()
+    for index in range(1000):
+        said.take(chunk("x", index=index))
+    assert len(said.texts) == 256
+    assert sum(map(len, said.texts.values())) == 1000
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {},
+        {"choices": 7},
+        {"choices": [7, None, {}, {"delta": 7}, {"delta": {"content": 7, "tool_calls": [7, {"function": 7}]}}]},
+        {"output": [7, {}, {"content": [7]}]},
+        {"type": "response.output_text.delta", "delta": 7},
+        {"type": ["x"], "status": "x"},
+    ],
+)
+def test_what_is_malformed_says_nothing(event: dict[str, object]) -> None:
+    assert texts(event) == {}
+
+
+def test_half_a_character_does_no_harm() -> None:
+    assert texts(chunk("\ud83d")) == {"0": "?"}

@@ -1,0 +1,99 @@
+import functools
+import gzip
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterable
+
+import brotli
+import pytest
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+from support.effort import passes
+
+from addon.protocol.content_coding import STEP, ContentDecoder
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    "identity": bytes,
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    " GZIP ": gzip.compress,
+    "deflate": zlib.compress,
+    "br": functools.partial(brotli.compress, quality=1),
+    "zstd": zstandard.compress,
+}
+BODY = b"".join(b"data: %d\n\n" % number**3 for number in range(3000))
+
+
+def decoded(coding: str, chunks: Iterable[bytes]) -> bytes:
+    decoder = ContentDecoder(coding)
+    return b"".join(piece for chunk in chunks for piece in decoder.feed(chunk))
+
+
+def in_chunks(data: bytes, length: int) -> list[bytes]:
+    return [data[start : start + length] for start in range(0, len(data), length)]
+
+
+@pytest.mark.parametrize("length", [1, 7, 1000, 10**6])
+@pytest.mark.parametrize("coding", COMPRESS)
+def test_a_body_is_decoded_in_any_cut(coding: str, length: int) -> None:
+    assert decoded(coding, in_chunks(COMPRESS[coding](BODY), length)) == BODY
+
+
+@pytest.mark.parametrize("length", [1, 7, 10**6])
+@pytest.mark.parametrize("coding", ["gzip", "zstd"])
+def test_members_and_frames_follow_one_another(coding: str, length: int) -> None:
+    several = COMPRESS[coding](BODY) + COMPRESS[coding](b"") + COMPRESS[coding](b"more")
+    assert decoded(coding, in_chunks(several, length)) == BODY + b"more"
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_what_follows_a_body_is_left_out(coding: str) -> None:
+    assert decoded(coding, [COMPRESS[coding](BODY) + b"junk", b"more junk"]) == BODY
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+def test_a_small_body_becomes_a_huge_one_in_steps(coding: str) -> None:
+    size = 20 * STEP + 123
+    coded = COMPRESS[coding](bytes(size))
+    tracemalloc.start()
+    try:
+        lengths = list(map(len, ContentDecoder(coding).feed(coded)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sum(lengths) == size
+    assert max(lengths) <= STEP
+    assert peak < 6 * STEP
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+def test_what_is_no_such_coding_raises(coding: str) -> None:
+    with pytest.raises(ValueError, match=coding):
+        decoded(coding, [b"no such thing at all"])
+
+
+@pytest.mark.parametrize("coding", ["compress", "gzip, br", "\ud800"])
+def test_an_unknown_coding_raises(coding: str) -> None:
+    with pytest.raises(ValueError, match="unknown content coding"):
+        ContentDecoder(coding)
+
+
+@given(st.sampled_from(["gzip", "deflate", "br", "zstd"]), st.lists(st.binary(max_size=50)), st.integers(0, 300))
+def test_bytes_that_broke_are_decoded_or_raise(coding: str, chunks: list[bytes], intact: int) -> None:
+    try:
+        decoded(coding, [COMPRESS[coding](BODY)[:intact], *chunks])
+    except ValueError as error:
+        assert str(error).startswith(f"no {coding}: ")  # noqa: PT017 - it may also be decoded
+
+
+@pytest.mark.parametrize("length", [20, 10**7])
+def test_members_without_end_raise(length: int) -> None:
+    several = in_chunks(gzip.compress(b"") * 50_000, length)
+
+    def decode() -> None:
+        with pytest.raises(ValueError, match="too many members"):
+            decoded("gzip", several)
+
+    assert passes(decode) < 8  # 0.4

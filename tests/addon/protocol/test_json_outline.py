@@ -1,0 +1,178 @@
+"""The fields of what is too large, was cut, or is no proper JSON."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.effort import passes
+from support.events import chunk, response
+
+from addon.protocol import json_outline
+from addon.protocol.excerpt import EDGE, Excerpt
+from addon.protocol.json_fields import parse
+from addon.protocol.json_outline import MAX_EVENT, fields_of, fields_of_event
+
+USAGE = {"prompt_tokens": 5}
+LONG = [0.12345] * 20_000
+HUGE = "x" * (MAX_EVENT + 1)
+
+
+def excerpt(data: bytes, most: int = EDGE) -> Excerpt:
+    kept = Excerpt(most)
+    kept.feed(data)
+    return kept
+
+
+def read(document: object, *, is_whole: bool = True) -> dict[str, object]:
+    data = document if isinstance(document, bytes) else json.dumps(document).encode()
+    return fields_of(excerpt(data), is_whole=is_whole)
+
+
+def test_all_fields_of_a_small_document_are_told() -> None:
+    document = {"usage": USAGE, "model": "m", "other": [1]}
+    assert read(document) == document
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"data": LONG, "model": "m", "usage": USAGE, "service_tier": "flex", "user": None},
+        {"model": "m", "service_tier": "flex", "usage": USAGE, "data": LONG},
+        {"model": "m", "data": LONG, "usage": USAGE, "data2": LONG[:1000], "service_tier": "flex"},
+        {"data": LONG, "service_tier": "flex", "data2": [{"model": "n"}] * 20, "usage": USAGE, "model": "m", "a": {}},
+    ],
+)
+def test_of_a_large_document_the_fields_near_its_edges_are_told(document: dict[str, object]) -> None:
+    found = read(document)
+    assert {name: found[name] for name in ("usage", "model", "service_tier")} == {
+        "usage": USAGE,
+        "model": "m",
+        "service_tier": "flex",
+    }
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"data": LONG, "last": {"usage": USAGE}},
+        {"data": LONG, "last": [{"usage": USAGE}]},
+        {"data": LONG, "last": {"usage": USAGE, "more": 1}, "other": 1},
+        {"data": LONG, "text": json.dumps({"usage": USAGE})},
+        {"data": LONG, 'x"usage': USAGE},
+        [*LONG, {"usage": USAGE}],
+    ],
+)
+def test_a_usage_that_is_not_the_documents_own_is_not_taken(document: object) -> None:
+    assert "usage" not in read(document)
+
+
+def test_of_two_usages_the_documents_own_is_taken() -> None:
+    inner = {"usage": {"prompt_tokens": 99}}
+    assert read({"data": LONG, "usage": USAGE, "last": [inner] * 10})["usage"] == USAGE
+
+
+def test_white_space_and_an_end_of_line_do_no_harm() -> None:
+    data = json.dumps({"data": LONG, "usage": USAGE}, indent=1).replace(":", " : ").encode() + b"\n"
+    assert read(data)["usage"] == USAGE
+
+
+@pytest.mark.parametrize("most", [EDGE, 100 * EDGE])
+def test_a_large_document_that_was_cut_tells_its_start_alone(most: int) -> None:
+    data = json.dumps({"model": "m", "data": LONG, "usage": USAGE}).encode()[:-1]
+    assert fields_of(excerpt(data, most), is_whole=False) == {"model": "m"}
+
+
+def test_the_field_in_which_a_document_was_cut_is_not_told() -> None:
+    whole = json.dumps({"model": "gpt-4o", "usage": {"prompt_tokens": 1234, "completion_tokens": 5678}}).encode()
+    for length in range(len(whole)):
+        found = read(whole[:length], is_whole=False)
+        assert found in ({}, {"model": "gpt-4o"})
+
+
+def test_near_a_cut_nothing_is_taken_for_the_documents_own() -> None:
+    data = json.dumps({"model": "m", "data": LONG, "last": {"usage": USAGE}}).encode()[:-1]
+    assert read(data)["usage"] == USAGE
+    assert read(data, is_whole=False) == {"model": "m"}
+    small = b'{"model": "m", "a": "\\ud83d", "last": {"usage": {"prompt_tokens": 5}}'
+    assert read(small, is_whole=False) == {"model": "m"}
+
+
+@pytest.mark.parametrize("half", [r"\ud83d", r"\uDE00", r"\ud83d\ud83d"])
+@pytest.mark.parametrize("size", [0, EDGE])
+def test_half_of_a_surrogate_pair_in_a_text_does_no_harm(half: str, size: int) -> None:
+    document = f'{{"model": "m", "choices": "{"x" * size} {half}", "usage": {{"prompt_tokens": 5}}}}'
+    assert read(document.encode()) == {"model": "m", "usage": USAGE}
+
+
+def test_a_mark_of_the_byte_order_does_no_harm() -> None:
+    for document in ({"usage": USAGE}, {"usage": USAGE, "data": LONG}):
+        assert read(b"\xef\xbb\xbf" + json.dumps(document).encode())["usage"] == USAGE
+
+
+def event(document: object) -> dict[str, Any]:
+    return fields_of_event(json.dumps(document).encode())
+
+
+def test_a_small_event_is_told_as_a_whole() -> None:
+    assert event(chunk("Hi")) == chunk("Hi")
+    assert fields_of_event(b"no JSON") == {}
+
+
+@pytest.mark.parametrize("text", [HUGE, "\ud83d"], ids=["large", "surrogate"])
+def test_an_event_that_is_not_parsed_as_a_whole_tells_what_matters(text: str) -> None:
+    assert event({"type": "t", "model": "m", "text": text, "usage": USAGE}) == {
+        "type": "t",
+        "model": "m",
+        "usage": USAGE,
+    }
+    assert event({"type": "t", "text": text}) == {"type": "t"}
+
+
+@pytest.mark.parametrize("text", [HUGE, "\ud83d"], ids=["large", "surrogate"])
+def test_so_does_the_response_in_one(text: str) -> None:
+    told = event(response("completed", output=[{"usage": {"prompt_tokens": 9}}, text], usage=USAGE, user=None))
+    assert (told["type"], told["response"]["model"]) == ("response.completed", "gpt-4.1-2025-04-14")
+    assert told["response"]["usage"] == USAGE
+    told = event({**response("done", output=[{"usage": USAGE}, text, {"usage": USAGE}])})
+    assert not told["response"].get("usage")
+
+
+@given(st.binary(max_size=100))
+def test_no_bytes_raise(data: bytes) -> None:
+    for body in (data, bytes(EDGE) + data, b'{"a":"\\ud83d' + data):
+        read(body)
+        fields_of_event(body)
+    fields_of_event(b'{"response":{"a":' + b" " * MAX_EVENT + data)
+
+
+PAIRS = b'"model":1,"usage":1,"service_tier":1,' * 16
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"usage":' * 500_000,
+        b'{"a":"' + b"x" * MAX_EVENT + b'",' + PAIRS + b'"z":[' + b"[]," * ((EDGE - len(PAIRS)) // 3 - 10) + b"[]]",
+        b'{"usage":{},"x":[' + b"[]," * 1_390_000 + b"[]]}",
+    ],
+    ids=["keys", "tries", "nested"],
+)
+def test_what_is_made_to_be_slow_is_read_fast(body: bytes) -> None:
+    assert passes(lambda: (read(body), fields_of_event(body))) < 8  # at most 1.4
+
+
+def test_of_what_is_large_little_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths: list[int] = []
+
+    def counted(data: bytes, *, cut: bool = False) -> dict[str, object]:
+        lengths.append(len(data))
+        return parse(data, cut=cut)
+
+    monkeypatch.setattr(json_outline, "parse", counted)
+    nested = b'"z":[' + b"[]," * ((EDGE - len(PAIRS)) // 3 - 10) + b"[]]"
+    for read_it in (read, fields_of_event):
+        lengths.clear()
+        read_it(b'{"a":"' + b"x" * MAX_EVENT + b'",' + PAIRS + nested)
+        assert sum(lengths) <= 5 * EDGE

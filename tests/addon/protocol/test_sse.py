@@ -1,0 +1,133 @@
+import re
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.effort import passes
+
+from addon.protocol.sse import Decoder, Event
+
+LINES = st.sampled_from(
+    [
+        *("data: one", "data:two", "data", "data:", "data:  blanks ", "event: named", "event", ": comment", ":"),
+        *(
+            "id: 7",
+            "retry: 10",
+            "unknown: x",
+            "databases: x",
+            "data: \u2028 ends \x85 no \x0b line \x0c",
+            "data: €",
+            "",
+        ),
+    ]
+)
+LINE_ENDS = st.sampled_from(["\n", "\r", "\r\n"])
+
+
+@st.composite
+def streams(draw: st.DrawFn) -> bytes:
+    lines = draw(st.lists(st.tuples(LINES, LINE_ENDS), max_size=20))
+    bom = draw(st.sampled_from([b"", b"\xef\xbb\xbf", b"\xef\xbb", b"\xef\xbb\xbf\xef\xbb\xbf"]))
+    return bom + "".join(line + end for line, end in lines).encode() + draw(st.sampled_from([b"", b"data: cut"]))
+
+
+@st.composite
+def cuts(draw: st.DrawFn, stream: bytes) -> list[bytes]:
+    places = sorted(draw(st.lists(st.integers(0, len(stream)), max_size=10)))
+    return [stream[start:end] for start, end in zip([0, *places], [*places, len(stream)], strict=True)]
+
+
+def by_the_standard(stream: bytes) -> list[Event]:
+    """Decode a whole stream, in the words of the standard: slow and plain."""
+    events: list[Event] = []
+    data, kind = "", ""
+    for line in re.split("\r\n|\r|\n", stream.decode(errors="surrogateescape").removeprefix("\ufeff"))[:-1]:
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if not line:
+            if data:
+                events.append(Event((kind or "message").encode(), data.removesuffix("\n").encode()))
+            data, kind = "", ""
+        elif name == "data":
+            data += f"{value}\n"
+        elif name == "event":
+            kind = value
+    return events
+
+
+def fed(chunks: list[bytes], **options: int) -> list[Event]:
+    decoder = Decoder(**options)
+    return [event for chunk in chunks for event in decoder.feed(chunk)]
+
+
+@given(st.data())
+def test_any_cut_gives_the_events_of_the_standard(data: st.DataObject) -> None:
+    stream = data.draw(streams())
+    assert fed(data.draw(cuts(stream))) == by_the_standard(stream)
+
+
+@given(st.data(), st.integers(0, 40))
+def test_any_cut_leaves_out_the_same_events_for_their_size(data: st.DataObject, max_event: int) -> None:
+    stream = data.draw(streams())
+    assert fed(data.draw(cuts(stream)), max_event=max_event) == fed([stream], max_event=max_event)
+
+
+@given(st.lists(st.binary(max_size=20)))
+def test_no_bytes_raise(chunks: list[bytes]) -> None:
+    fed(chunks)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_an_event_is_there_as_soon_as_its_empty_line_is(end: str) -> None:
+    assert fed([f"data: x{end}{end}".encode()]) == [Event(b"message", b"x")]
+
+
+def test_an_event_that_the_end_cuts_is_none() -> None:
+    assert fed([b"data: whole\n\ndata: cut\n"]) == [Event(b"message", b"whole")]
+
+
+def test_a_large_event_is_left_out_and_the_next_one_is_read() -> None:
+    decoder = Decoder(max_event=100)
+    stream = b"event: large\ndata: " + b"x" * 200 + b"\ndata: y\n\ndata: small\n\n"
+    events = [event for byte in stream for event in decoder.feed(bytes([byte]))]
+    assert events == [Event(b"message", b"small")]
+    assert decoder.skipped == 1
+
+
+@pytest.mark.parametrize("chunk", [b"data: " + b"x" * 1000, b"data: " + b"x" * 1000 + b"\n"], ids=["line", "lines"])
+def test_an_event_without_an_end_does_not_grow(chunk: bytes) -> None:
+    decoder = Decoder(max_event=10_000)
+    tracemalloc.start()
+    try:
+        for _ in range(1000):
+            assert decoder.feed(chunk) == []
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 20_000
+
+
+def test_a_mebibyte_in_small_chunks_is_read_fast() -> None:
+    chunk = b'data: {"choices": [{"delta": {"content": " word"}}], "object": "chat.completion.chunk"}\n\n'
+    decoder = Decoder()
+
+    def feed() -> None:
+        for _ in range(2**20 // len(chunk)):
+            decoder.feed(chunk)
+
+    assert passes(feed) < 20  # 5
+
+
+def test_a_line_in_small_pieces_takes_its_size() -> None:
+    decoder, piece = Decoder(), bytearray(b"xy")
+    decoder.feed(b"data: ")
+    tracemalloc.start()
+    try:
+        for _ in range(50_000):
+            decoder.feed(bytes(piece))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 150_000
+    assert decoder.feed(b"\n\n") == [Event(b"message", b"xy" * 50_000)]

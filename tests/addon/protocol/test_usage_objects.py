@@ -1,0 +1,121 @@
+from typing import Any
+
+import pytest
+from genai_prices import Usage, calc_price
+from genai_prices.data_snapshot import get_snapshot
+from hypothesis import given
+from hypothesis import strategies as st
+from support import usages
+
+from addon.protocol.usage_objects import total, units_of
+from store.ledger.usage import MAX_COUNT
+
+PRICED: list[tuple[str, str, dict[str, Any]]] = [
+    ("chat", "gpt-4o", usages.CHAT),
+    ("chat", "gpt-4o", usages.CHAT_CACHED),
+    ("chat", "gpt-4o", usages.CHAT_FUNCTIONS),
+    ("chat", "gpt-audio", usages.CHAT_AUDIO),
+    ("chat", "gpt-3.5-turbo-instruct", usages.COMPLETION),
+    ("responses", "gpt-4.1", usages.RESPONSE),
+    ("responses", "o3", usages.RESPONSE_REASONING),
+    ("embeddings", "text-embedding-3-small", usages.EMBEDDING),
+    ("images", "gpt-image-1", usages.IMAGE),
+    ("images", "gpt-image-1.5", usages.IMAGE_DETAILED),
+    ("realtime", "gpt-realtime", usages.REALTIME),
+    ("live", "whisper-1", usages.WHISPER),
+]
+
+
+@pytest.mark.parametrize(("flavor", "model", "usage"), PRICED)
+def test_units_and_price_are_those_of_genai_prices(flavor: str, model: str, usage: dict[str, Any]) -> None:
+    answer = {"model": model, "usage": usage, "response": {"usage": usage}}
+    theirs = get_snapshot().extract_usage(answer, provider_id="openai", api_flavor=flavor)
+    units = units_of(usage)
+    assert units is not None
+    assert Usage(**units) == theirs.usage
+    price = calc_price(Usage(**units), model_ref=model, provider_id="openai")
+    assert price.total_price == theirs.calc_price().total_price > 0
+
+
+def test_a_transcription_by_tokens_has_a_price_by_what_was_heard() -> None:
+    units = units_of(usages.TRANSCRIPTION)
+    assert units == {"input_tokens": 14, "output_tokens": 45, "input_text_tokens": 0, "input_audio_tokens": 14}
+    price = calc_price(Usage(**units), model_ref="gpt-4o-transcribe", provider_id="openai")
+    assert float(price.total_price) == pytest.approx((14 * 6 + 45 * 10) / 1e6)
+
+
+def test_speech_and_responses_have_the_same_totals() -> None:
+    assert units_of(usages.SPEECH) == {"input_tokens": 14, "output_tokens": 101}
+
+
+@pytest.mark.parametrize(("seconds", "counted"), [(9, 9), (8.2, 9), (0, 0), (0.0, 0)])
+def test_seconds_are_rounded_up(seconds: float, counted: int) -> None:
+    assert units_of({"type": "duration", "seconds": seconds}) == {"audio_seconds": counted}
+
+
+@pytest.mark.parametrize("wrong", [True, -1, MAX_COUNT + 1, 1.5, float("nan"), float("inf"), "7", None, [7], {}, 1e300])
+def test_a_number_that_is_none_is_left_out(wrong: object) -> None:
+    usage = {"prompt_tokens": wrong, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": wrong}}
+    assert units_of(usage) == {"output_tokens": 3}
+
+
+@pytest.mark.parametrize("wrong", [True, -0.5, float("nan"), float("inf"), float("-inf"), "7", 1e300])
+def test_seconds_that_are_none_are_left_out(wrong: object) -> None:
+    assert units_of({"seconds": wrong}) is None
+
+
+def test_a_whole_number_may_be_written_with_a_point() -> None:
+    assert units_of({"prompt_tokens": 7.0, "completion_tokens": MAX_COUNT}) == {
+        "input_tokens": 7,
+        "output_tokens": MAX_COUNT,
+    }
+
+
+@pytest.mark.parametrize("usage", [{}, {"total_tokens": 7}, {"prompt_tokens_details": 7}, {"input_token_details": []}])
+def test_an_object_of_no_use_is_none(usage: dict[str, object]) -> None:
+    assert units_of(usage) is None
+
+
+def test_totals_stay_in_bounds() -> None:
+    assert total({"input_tokens": MAX_COUNT}, {"input_tokens": 1, "output_tokens": 2}) == {
+        "input_tokens": MAX_COUNT,
+        "output_tokens": 2,
+    }
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.just("7"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(sorted(usages.REALTIME)), inner),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*usages.CHAT, *usages.REALTIME, "seconds", "cached_tokens"]), JSON))
+def test_any_object_is_read(usage: dict[str, object]) -> None:
+    assert all(0 <= count <= MAX_COUNT for count in (units_of(usage) or {}).values())
+
+
+@pytest.mark.parametrize("usage", [usages.MESSAGE_CACHED, usages.MESSAGE_WRITTEN])
+def test_a_message_of_anthropics_has_units_and_price_as_genai_prices_says(usage: dict[str, Any]) -> None:
+    answer = {"model": "claude-sonnet-4-5", "usage": usage}
+    theirs = get_snapshot().extract_usage(answer, provider_id="anthropic")
+    units = units_of(usage)
+    assert units is not None
+    assert units["input_tokens"] == 188086 + 21
+    price = calc_price(Usage(**units), model_ref="claude-sonnet-4-5", provider_id="anthropic")
+    assert price.total_price == theirs.calc_price().total_price > 0
+
+
+def test_names_of_anthropics_beside_those_of_openais_change_no_total() -> None:
+    told = {"cache_read_input_tokens": 80, "cache_creation_input_tokens": 0}
+    units = {"input_tokens": 100, "output_tokens": 5, "cache_read_tokens": 80, "cache_write_tokens": 0}
+    assert units_of({"prompt_tokens": 100, "completion_tokens": 5, **told}) == units
+    details = {"input_tokens_details": {"cached_tokens": 80}}
+    assert units_of({"input_tokens": 100, "output_tokens": 5, **details, **told}) == units
+
+
+def test_a_total_of_parts_stays_in_bounds() -> None:
+    assert units_of({"input_tokens": MAX_COUNT, "cache_read_input_tokens": 1}) == {
+        "input_tokens": MAX_COUNT,
+        "cache_read_tokens": 1,
+    }

@@ -1,0 +1,19 @@
+import asyncio
+import logging
+
+import pytest
+
+from addon.serving.lean_master import LeanMaster
+
+
+def test_it_has_what_a_gateway_needs_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> list[str]:
+        master = LeanMaster()
+        logging.getLogger("addon").error("no event for anybody")
+        await asyncio.sleep(0)
+        await master.done()
+        return [*master.addons.lookup]
+
+    with caplog.at_level(logging.WARNING):
+        assert asyncio.run(main()) == ["proxyserver", "nextlayer", "tlsconfig", "errorcheck"]
+    assert [record.message for record in caplog.records] == ["no event for anybody"]
