@@ -6,10 +6,11 @@ A request passes, in this order (`create_app` in `app` puts it together):
     access_log    starts its clock
     auth          /manage only: the management token, or 401
     contract      /manage only: size (413), media type (415), JSON, schema and unknown names (400), by openapi.yaml
-    projects, tokens, usage, requests, prices, health, docs
+    resources/    projects, tokens, usage, requests, prices, health, docs
     errors        whatever went wrong becomes the one JSON body
     access_log    one line
     request_ids   the ids go onto the answer
 
-`server` puts it on a port, `__main__` does so alone: `python -m manage_api`.
+`schemas` writes the bodies of its answers, `export` CSV and JSON lines. `server` puts it on a port, and `__main__` does
+so alone: `python -m manage_api`. `cli/` is the command `llm-proxy`, `demo/` an upstream to try it with.
 """

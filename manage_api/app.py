@@ -4,21 +4,8 @@ from collections.abc import Sequence
 
 import flask
 
-from manage_api import (
-    access_log,
-    auth,
-    contract,
-    docs,
-    errors,
-    health,
-    prices,
-    projects,
-    request_ids,
-    requests,
-    strict_json,
-    tokens,
-    usage,
-)
+from manage_api import access_log, auth, contract, errors, request_ids, strict_json
+from manage_api.resources import docs, health, prices, projects, requests, tokens, usage
 from store.network.addresses import Network
 from store.store import Store
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from manage_api.answers import JSONObject
+from manage_api.schemas import JSONObject
 from store.clock import to_date, to_rfc3339, to_rfc3339_exact
 from store.ledger.money import decimal_text, usd
 from store.ledger.usage import COLUMNS

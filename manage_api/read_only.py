@@ -3,8 +3,8 @@
 import json
 from collections.abc import Callable, Mapping
 
-from manage_api.answers import JSONObject
 from manage_api.contract import read_only_fields
+from manage_api.schemas import JSONObject
 from store.clock import from_rfc3339
 from store.errors import InvalidRequest
 

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from manage_api.cli.commands import main
-from manage_api.cli.demo import introduction
 from manage_api.cli.set_up import KINDS
+from manage_api.demo.command import introduction
 from store.runtime.settings import Settings
 
 ROOT = Path(__file__).parents[1]

@@ -11,21 +11,11 @@ from typing import Any
 
 import click
 
-from manage_api.cli import (
-    backup,
-    copying,
-    demo,
-    migration,
-    options,
-    processes,
-    reading,
-    requests,
-    rotation,
-    supervisor,
-    usage,
-)
-from manage_api.cli.child import say
-from manage_api.cli.place import Service
+from manage_api.cli import backup, copying, migration, options, reading, requests, rotation, usage
+from manage_api.cli.supervision import services, supervisor
+from manage_api.cli.supervision.child import say
+from manage_api.cli.supervision.worker_slot import Service
+from manage_api.demo import command
 from store.errors import REFUSAL_CODES
 from store.ledger.usage import Source
 from store.operations.opening import management_token, open_store
@@ -61,29 +51,29 @@ def main(**_: Path) -> None:
 def start() -> None:
     """Start the proxy and the management API."""
     settings = _settings()
-    _serve(settings, processes.proxy, processes.management, says=processes.banner)
+    _serve(settings, services.proxy, services.management, says=services.banner)
 
 
 @main.command()
 def proxy() -> None:
     """Start the proxy alone, as one of several machines does."""
     settings = _settings()
-    _serve(settings, processes.proxy, says=processes.proxy_banner)
+    _serve(settings, services.proxy, says=services.proxy_banner)
 
 
 @main.command()
 def web() -> None:
     """Start both with mitmweb, to watch the traffic; the proxy is one process then."""
     settings = _settings()
-    _serve(settings, processes.proxy_with_mitmweb, processes.management, says=processes.banner)
+    _serve(settings, services.proxy_with_mitmweb, services.management, says=services.banner)
 
 
 @main.command(name="demo")
 def run_demo() -> None:
     """Start both before a demo upstream; nothing is kept."""
     settings = _settings()
-    services = _opened(settings, processes.proxy, processes.management)
-    sys.exit(asyncio.run(demo.run(settings, services)))
+    opened = _opened(settings, services.proxy, services.management)
+    sys.exit(asyncio.run(command.run(settings, opened)))
 
 
 @main.command()
@@ -166,10 +156,10 @@ def _settings() -> Settings:
 
 
 def _serve(settings: Settings, *opens: Opens, says: Callable[..., str]) -> None:
-    services = _opened(settings, *opens)
+    opened = _opened(settings, *opens)
     or_exit(lambda: _prepare(settings), CANNOT_START)
-    env = {**processes.ALLOCATOR, **os.environ}
-    sys.exit(asyncio.run(supervisor.run(services, env=env, on_ready=lambda pages: click.echo(says(settings, *pages)))))
+    env = {**services.ALLOCATOR, **os.environ}
+    sys.exit(asyncio.run(supervisor.run(opened, env=env, on_ready=lambda pages: click.echo(says(settings, *pages)))))
 
 
 def _opened(settings: Settings, *opens: Opens) -> list[Service]:

@@ -3,9 +3,9 @@
 import json
 
 from manage_api import ledger_answers
-from manage_api.answers import JSONObject
 from manage_api.cli import ids, table
-from manage_api.requests import as_json_lines
+from manage_api.resources.requests import as_json_lines
+from manage_api.schemas import JSONObject
 from store.clock import to_rfc3339
 from store.ledger.money import usd
 from store.reports.request_list import OPEN, RequestFilter, RequestList, RequestRecord

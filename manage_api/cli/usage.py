@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from manage_api import ledger_answers
-from manage_api.answers import JSONObject
 from manage_api.cli import ids, table
-from manage_api.usage import as_csv
+from manage_api.resources.usage import as_csv
+from manage_api.schemas import JSONObject
 from store.reports.usage_query import Dimension, UsageFilter
 from store.reports.usage_report import UsageGroup, UsageReport, UsageReports
 from store.reports.usage_totals import UsageSums

@@ -31,7 +31,7 @@ class DemoUpstream:
     @contextlib.contextmanager
     def start(cls, folder: Path, *, key: str = KEY, chunk_delay: float = 0.0, port: int = 0) -> Iterator[Self]:
         port = port or free_port()
-        command = python("-m", "manage_api.cli.demo_upstream", "--port", str(port), "--api-key", key)
+        command = python("-m", "manage_api.demo", "--port", str(port), "--api-key", key)
         command += ["--chunk-delay", str(chunk_delay)]
         process = Process(command, env=clean_environment(), log=folder / f"upstream-{port}.log")
         try:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from benchmarks.bench.site import IMPORTS, NO_CREDENTIALS, Credentials, Running, Site
 from support.processes import Process, clean_environment, free_port, python, running, tool
 
-from manage_api.cli.processes import ALLOCATOR
+from manage_api.cli.supervision.services import ALLOCATOR
 
 NGINX = shutil.which("nginx", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
 """The program, where it is installed."""

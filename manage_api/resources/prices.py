@@ -1,0 +1,43 @@
+"""`/manage/prices`: the operator's own prices, over HTTP."""
+
+import uuid
+from decimal import Decimal
+
+import flask
+
+from manage_api import access_log, ledger_answers, schemas
+from manage_api.query import canonical
+from manage_api.schemas import JSONObject
+from store.management.prices import OwnPrices
+from store.store import Store
+
+
+def blueprint(store: Store) -> flask.Blueprint:
+    """Make the resource; requests have been checked against openapi.yaml when they get here."""
+    routes = flask.Blueprint("prices", __name__, url_prefix="/manage/prices")
+    prices = OwnPrices(store)
+
+    @routes.get("")
+    def list_prices() -> list[JSONObject]:
+        return [ledger_answers.price(record) for record in prices.list()]
+
+    @routes.put("")
+    def set_price() -> JSONObject:
+        body = flask.request.get_json()
+        project_id = body.get("project_id")
+        record = prices.set(
+            # A number becomes the shortest decimal that stands for it, which is what was sent.
+            {name: Decimal(str(rate)) for name, rate in body["rates"].items()},
+            project_id=None if project_id is None else canonical(project_id),
+            model=body.get("model"),
+        )
+        access_log.changed(price_id=record.id)
+        return ledger_answers.price(record)
+
+    @routes.delete("/<uuid:price_id>")
+    def delete_price(price_id: uuid.UUID) -> flask.Response:
+        with access_log.changing(price_id=str(price_id)):
+            prices.delete(str(price_id))
+        return schemas.nothing()
+
+    return routes

@@ -1,0 +1,45 @@
+"""`/manage/usage`: what was used and what it cost, over HTTP, as JSON or CSV."""
+
+from collections.abc import Sequence
+
+import flask
+
+from manage_api import export, ledger_answers
+from manage_api.query import identifier, moment, parameter
+from manage_api.schemas import JSONObject
+from store.management.tokens import Tokens
+from store.reports.usage_query import Dimension, UsageFilter
+from store.reports.usage_report import UsageReport, UsageReports
+from store.store import Store
+
+
+def blueprint(store: Store) -> flask.Blueprint:
+    """Make the resource; requests have been checked against openapi.yaml when they get here."""
+    routes = flask.Blueprint("usage", __name__, url_prefix="/manage/usage")
+    reports = UsageReports(store)
+    tokens = Tokens(store)
+
+    @routes.get("")
+    def report_usage() -> JSONObject | flask.Response:
+        group_by, form, token_id = parameter("groupBy"), parameter("format"), identifier("tokenId")
+        by = [Dimension(name) for name in group_by.split(",")] if group_by else []
+        about = UsageFilter(
+            start=moment("from"),
+            end=moment("to"),
+            project_id=identifier("projectId"),
+            token_id=token_id and tokens.public_id(token_id),
+            model=parameter("model"),
+            endpoint=parameter("endpoint"),
+        )
+        report = reports.report(by, about)
+        if form == "csv":
+            return flask.Response(as_csv(report, by), mimetype="text/csv")
+        return ledger_answers.usage_report(report, by)
+
+    return routes
+
+
+def as_csv(report: UsageReport, by: Sequence[Dimension]) -> str:
+    """Write the groups of a report, one a line."""
+    fields = [*ledger_answers.group_fields(by), *ledger_answers.SUMS_FIELDS]
+    return export.write(fields, (ledger_answers.usage_group(group, by) for group in report.groups))

@@ -1,0 +1,217 @@
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from support.children import NOTE, READY, SERVING, Output, is_gone, pids, python
+from support.processes import clean_environment, free_port, wait_until
+from support.signals import signals_kept
+
+from manage_api.cli.supervision import child, supervisor, worker_slot
+from manage_api.cli.supervision.ports import open_port
+from manage_api.cli.supervision.worker_slot import Service
+from store.runtime.settings import Listen
+
+
+@pytest.fixture(autouse=True)
+def _signals_kept() -> Iterator[None]:
+    with signals_kept():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_slot, "FIRST_PAUSE", 0.01)
+
+
+def run(*commands: Sequence[str], processes: int = 1, then: Callable[[], object]) -> int:
+    """Run services; when all are ready do something in a thread, and stop after it."""
+
+    def act() -> None:
+        try:
+            then()
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    shares = [open_port("PROXY_LISTEN", Listen("127.0.0.1", free_port()), processes) for _ in commands]
+    services = [
+        Service(f"service {number}", command, sockets)
+        for number, (command, sockets) in enumerate(zip(commands, shares, strict=True))
+    ]
+    acting = threading.Thread(target=act)
+    try:
+        return asyncio.run(supervisor.run(services, env=clean_environment(), on_ready=lambda _: acting.start()))
+    finally:
+        for one in (one for sockets in shares for share in sockets for one in share):
+            one.close()
+        if acting.ident:
+            acting.join()
+
+
+def test_all_start_and_a_signal_ends_all_cleanly(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    commands = [python(SERVING, str(file)) for file in (one, two)]
+    assert run(*commands, processes=3, then=lambda: None) == 0
+    assert len(pids(one)) == len(pids(two)) == 3
+    assert all(map(is_gone, pids(one) + pids(two)))
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_one_that_does_not_get_as_far_as_to_serve_ends_all(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], status: int
+) -> None:
+    ready: list[int] = []
+    commands = [python(f"exit({status})"), python(SERVING, str(tmp_path / "pids"))]
+    assert run(*commands, then=lambda: ready.append(1)) == 1
+    assert f"The service 0 ended with status {status} before it served." in capfd.readouterr().err
+    assert not ready
+    assert all(map(is_gone, pids(tmp_path / "pids")))
+
+
+def test_what_is_wrong_with_a_service_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    del tmp_path
+    assert run(python("print('bad settings'); exit(2)"), processes=4, then=lambda: None) == 1
+    assert capfd.readouterr().out.count("bad settings") == 1
+
+
+def test_one_that_dies_is_replaced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "pids"
+
+    def kill() -> None:
+        for number in range(1, 4):
+            wait_until(lambda: len(pids(file)) == number)  # noqa: B023 - called at once
+            os.kill(pids(file)[-1], signal.SIGKILL)
+        wait_until(lambda: len(pids(file)) == 4)
+
+    assert run(python(SERVING, str(file)), then=kill) == 0
+    assert capfd.readouterr().err.count("A process of the service 0 ended with status -9; starting another one.") == 3
+
+
+def test_one_that_cannot_be_started_again_is_tried_again(tmp_path: Path) -> None:
+    file, lock = tmp_path / "pids", tmp_path / "lock"
+
+    def fail_for_a_while() -> None:
+        lock.touch()
+        os.kill(pids(file)[0], signal.SIGKILL)
+        wait_until(lambda: lock.read_text().count("tried") >= 2)
+        lock.unlink()
+        wait_until(lambda: len(pids(file)) == 2)
+
+    locked = "import os, sys; os.path.exists(sys.argv[2]) and (open(sys.argv[2], 'a').write('tried'), exit(1))"
+    assert run(python(f"{locked}; {SERVING}", str(file), str(lock)), then=fail_for_a_while) == 0
+
+
+def test_a_hangup_replaces_each_by_one_that_serves_already(tmp_path: Path) -> None:
+    file = tmp_path / "pids"
+    before: list[int] = []
+
+    def hang_up() -> None:
+        before.extend(pids(file))
+        os.kill(os.getpid(), signal.SIGHUP)
+        wait_until(lambda: len(pids(file)) == 6 and all(map(is_gone, before)))
+
+    assert run(python(SERVING, str(file)), processes=3, then=hang_up) == 0
+    assert len(before) == 3
+    assert not set(before) & set(pids(file)[3:])
+
+
+@pytest.mark.parametrize(("fault", "limit", "status"), [("exit(7)", 60, 7), ("signal.pause()", 0.5, -9)])
+def test_where_there_is_no_replacement_the_old_ones_go_on(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    limit: float,
+    status: int,
+) -> None:
+    """Also where it does not get as far as to serve in time."""
+    monkeypatch.setattr(worker_slot, "START_TIMEOUT", limit)
+    file, broken = tmp_path / "pids", tmp_path / "broken"
+    output = Output(capfd)
+
+    def hang_up() -> None:
+        broken.touch()
+        os.kill(os.getpid(), signal.SIGHUP)
+        wait_until(lambda: output.has("the old one goes on"))
+        assert not any(map(is_gone, pids(file)))
+
+    code = f"import os, signal, sys; os.path.exists(sys.argv[2]) and {fault}; {SERVING}"
+    assert run(python(code, str(file), str(broken)), processes=2, then=hang_up) == 0
+    assert output.has(f"The new service 0 ended with status {status}")
+    assert len(pids(file)) == 2
+
+
+def test_a_process_that_does_not_end_is_killed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "_GRACE", 0)
+    ready = READY.replace("b'5'", "b'0.2'")
+    deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {NOTE}; {ready}\nwhile True: signal.pause()"
+    assert run(python(deaf, str(tmp_path / "pids")), then=lambda: None) == 1
+    assert "which did not end" in capfd.readouterr().err
+    assert all(map(is_gone, pids(tmp_path / "pids")))
+
+
+def test_the_announcement_gets_the_pages_that_are_served_besides(tmp_path: Path) -> None:
+    def announce(pages: Sequence[str]) -> None:
+        told.append(pages)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    told: list[Sequence[str]] = []
+    codes = [SERVING, SERVING.replace("b'5'", "b'5 http://web/?token=x\\n'")]
+    services = [Service(name, python(code, str(tmp_path / name)), [[]]) for name, code in zip("ab", codes, strict=True)]
+    assert asyncio.run(supervisor.run(services, env=clean_environment(), on_ready=announce)) == 0
+    assert told == [["http://web/?token=x"]]
+
+
+def test_an_announcement_that_fails_ends_all(tmp_path: Path) -> None:
+    def fail(_: Sequence[str]) -> None:
+        raise RuntimeError("no token")
+
+    service = Service("one", python(SERVING, str(tmp_path / "pids")), [[]])
+    with pytest.raises(RuntimeError, match="no token"):
+        asyncio.run(supervisor.run([service], env=clean_environment(), on_ready=fail))
+    assert all(map(is_gone, pids(tmp_path / "pids")))
+
+
+def test_one_that_dies_while_the_one_before_it_is_still_ending_is_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "pids"
+    lingers = SERVING.replace("signal.SIGHUP)]", "signal.SIGUSR1)]; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
+    lingers = lingers.replace(f"{NOTE}; {READY}", f"import os; {READY}; {NOTE}")  # what is noted serves already
+
+    def kill() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        wait_until(lambda: len(pids(file)) == 2)
+        before, now = pids(file)
+        os.kill(now, signal.SIGKILL)
+        wait_until(lambda: len(pids(file)) == 3)
+        assert not is_gone(before)
+        os.kill(before, signal.SIGUSR1)
+
+    assert run(python(lingers, str(file)), then=kill) == 0
+
+
+def test_one_that_misses_the_first_signal_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "_PATIENCE", 0.1)
+    file = tmp_path / "pids"
+    misses = "left = [1]; signal.signal(signal.SIGTERM, lambda *_: left.pop() if left else exit(0))"
+    code = SERVING.replace(READY, f"{misses}; {READY}")
+    assert run(python(code, str(file)), then=lambda: None) == 0
+    assert all(map(is_gone, pids(file)))
+
+
+def test_a_stop_in_the_middle_of_a_replacement_ends_both(tmp_path: Path) -> None:
+    file, slow = tmp_path / "pids", tmp_path / "slow"
+    waits = "os.path.exists(sys.argv[2]) and signal.pause()"
+    code = SERVING.replace(READY, f"{waits}; {READY}")
+
+    def hang_up_and_stop() -> None:
+        slow.touch()
+        os.kill(os.getpid(), signal.SIGHUP)
+        wait_until(lambda: len(pids(file)) == 2)
+
+    assert run(python(code, str(file), str(slow)), then=hang_up_and_stop) == 0
+    assert all(map(is_gone, pids(file)))
