@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from support.postgresql import QUICK, Server
+from support.stores.postgresql import QUICK, Server
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 

@@ -1,5 +1,5 @@
 from mitmproxy.test import tflow
-from support.flows import TOKEN_ID, admitted_flow
+from support.gateway.flows import TOKEN_ID, admitted_flow
 
 from addon import annotations
 from addon.annotations import Used

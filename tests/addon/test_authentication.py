@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mitmproxy import http
 from mitmproxy.test import tflow
-from support.requests import UPGRADE, make_request
+from support.gateway.requests import UPGRADE, make_request
 
 from addon import authentication, forwarding
 from addon.authentication import MASK, Credentials

@@ -1,7 +1,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.requests import UPGRADE, make_request, make_response
+from support.gateway.requests import UPGRADE, make_request, make_response
 
 from addon import authentication, forwarding
 from addon.exchange import Destination, Grant

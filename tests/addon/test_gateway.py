@@ -12,9 +12,18 @@ from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow
 from mitmproxy.websocket import WebSocketData, WebSocketMessage
-from support.processes import DEADLINE
-from support.requests import UPGRADE, make_request, make_response
-from support.stores import API_KEY, UNKNOWN_TOKEN, changed, foreign_lock, make_settings, make_token, opened, set_columns
+from support.gateway.processes import DEADLINE
+from support.gateway.requests import UPGRADE, make_request, make_response
+from support.stores.stores import (
+    API_KEY,
+    UNKNOWN_TOKEN,
+    changed,
+    foreign_lock,
+    make_settings,
+    make_token,
+    opened,
+    set_columns,
+)
 from wsproto.frame_protocol import Opcode
 
 from addon import access_log, annotations, responses

@@ -4,7 +4,7 @@ import gc
 from mitmproxy import http
 from mitmproxy.addons.view import View
 from mitmproxy.test import taddons
-from support.flows import admitted_flow
+from support.gateway.flows import admitted_flow
 
 from addon import annotations, late_usage
 from addon.annotations import Used

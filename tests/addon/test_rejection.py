@@ -7,7 +7,7 @@ from typing import Any, Self
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.requests import make_request, make_response
+from support.gateway.requests import make_request, make_response
 
 from addon.exchange import Destination, Exchange, Grant
 from addon.rejection import MAX_BODY, PIECE, Rejection

@@ -2,7 +2,7 @@ import json
 import re
 
 import pytest
-from support.requests import fields
+from support.gateway.requests import fields
 
 from addon import responses
 from store import errors

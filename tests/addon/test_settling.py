@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.requests import make_request, make_response
-from support.stores import API_KEY, make_settings, make_token, opened, opening
+from support.gateway.requests import make_request, make_response
+from support.stores.stores import API_KEY, make_settings, make_token, opened, opening
 
 from addon.exchange import Destination, Exchange, Grant
 from addon.metering.estimates.estimator import Estimator

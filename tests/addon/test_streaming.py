@@ -1,5 +1,5 @@
 import pytest
-from support.requests import make_request, make_response
+from support.gateway.requests import make_request, make_response
 
 from addon import streaming
 

@@ -3,7 +3,7 @@ from urllib.parse import unquote_to_bytes
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from support.requests import make_request
+from support.gateway.requests import make_request
 
 from addon import validation
 from store.errors import (

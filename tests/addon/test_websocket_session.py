@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from mitmproxy.websocket import WebSocketMessage
-from support.processes import DEADLINE
-from support.stores import foreign_lock, make_settings, make_token, opened, opening, rows, set_columns
-from support.usages import REALTIME, RESPONSE, TRANSCRIPTION
+from support.gateway.processes import DEADLINE
+from support.stores.stores import foreign_lock, make_settings, make_token, opened, opening, rows, set_columns
+from support.upstreams.usages import REALTIME, RESPONSE, TRANSCRIPTION
 from wsproto.frame_protocol import CloseReason, Opcode
 
 from addon import websocket_session

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.stores import API_KEY, make_settings, opened, opening
+from support.stores.stores import API_KEY, make_settings, opened, opening
 
 from store.admission.admission import Admission
 from store.errors import ProjectInactive

@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.gateway import Gateway
-from support.stores import foreign_connection, make_many_tokens, make_settings, opened
+from support.gateway.gateway import Gateway
+from support.stores.stores import foreign_connection, make_many_tokens, make_settings, opened
 
 from store.store import Store
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx
 from benchmarks.bench import jobs, load
 from benchmarks.bench.site import Credentials, Running, Site
-from support.gateway import MANAGEMENT_TOKEN, Gateway
-from support.stores import make_many_tokens
+from support.gateway.gateway import MANAGEMENT_TOKEN, Gateway
+from support.stores.stores import make_many_tokens
 
 MADE, LISTED = 1000, 10_000
 CLIENTS = 8

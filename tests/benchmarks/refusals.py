@@ -25,7 +25,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.admissions import METERED, OUTCOME, line, milliseconds, percentiles
-from support.stores import make_settings, make_token, opened, opening
+from support.stores.stores import make_settings, make_token, opened, opening
 
 from store.admission.admission import Admission
 from store.errors import RateLimitExceeded, TokenRefused

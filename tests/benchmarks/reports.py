@@ -20,8 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.ledger import NOON
-from support.stores import foreign_connection, make_settings, opened
+from support.stores.ledger import NOON
+from support.stores.stores import foreign_connection, make_settings, opened
 
 from store.clock import DAY, HOUR, SECOND
 from store.errors import InvalidRequest

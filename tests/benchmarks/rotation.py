@@ -22,10 +22,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import httpx
-from support.gateway import Gateway, bearer
-from support.processes import tool
-from support.stores import make_many_tokens, make_settings, opened
-from support.upstreams import KEY, DemoUpstream
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.processes import tool
+from support.stores.stores import make_many_tokens, make_settings, opened
+from support.upstreams.upstreams import KEY, DemoUpstream
 
 from store.encryption.crypto import new_key
 from store.management.projects import Projects

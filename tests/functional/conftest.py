@@ -5,10 +5,10 @@ import functools
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.gateway import WAYS, Gateway, Way
-from support.postgresql import Server
-from support.relay import Relay
-from support.upstreams import DemoUpstream, RawUpstream, answer_all
+from support.gateway.gateway import WAYS, Gateway, Way
+from support.gateway.relay import Relay
+from support.stores.postgresql import Server
+from support.upstreams.upstreams import DemoUpstream, RawUpstream, answer_all
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from support.gateway import Gateway, bearer
-from support.raw_client import RawClient
+from support.clients.raw_client import RawClient
+from support.gateway.gateway import Gateway, bearer
 
 UNKNOWN = "11111111-1111-4111-8111-111111111111"
 

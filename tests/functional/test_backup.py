@@ -6,10 +6,10 @@ import sqlite3
 from pathlib import Path
 
 import httpx
-from support.gateway import Gateway, bearer
-from support.load import Load
-from support.processes import ROOT, Process, wait_until
-from support.upstreams import DemoUpstream
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.processes import ROOT, Process, wait_until
+from support.load.load import Load
+from support.upstreams.upstreams import DemoUpstream
 
 CLIENTS = 2
 COUNTS = """

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.gateway import MANAGEMENT_TOKEN, Gateway
-from support.processes import DEADLINE
+from support.gateway.gateway import MANAGEMENT_TOKEN, Gateway
+from support.gateway.processes import DEADLINE
 
 from manage_api.contract import MAX_BODY
 from manage_api.server import MAX_HEADERS

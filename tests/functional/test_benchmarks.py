@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from support.processes import ROOT, Process, clean_environment
+from support.gateway.processes import ROOT, Process, clean_environment
 
 CONTESTANTS = ["mitmdump", "launcher-sqlite"]
 

@@ -12,9 +12,9 @@ from typing import Self
 
 import httpx
 import pytest
-from support.gateway import WAYS, Gateway, Way, bearer
-from support.processes import ROOT, Process, free_port, python, tool
-from support.upstreams import RawUpstream, answer_all
+from support.gateway.gateway import WAYS, Gateway, Way, bearer
+from support.gateway.processes import ROOT, Process, free_port, python, tool
+from support.upstreams.upstreams import RawUpstream, answer_all
 
 NO_PYTHON = "this is no Python"
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import canary
-from support.canary import KEY, MARK, SAID, Run, forms
-from support.upstreams import DemoUpstream
+from support.attacks import canary
+from support.attacks.canary import KEY, MARK, SAID, Run, forms
+from support.upstreams.upstreams import DemoUpstream
 
 SHOWN_IN_MITMWEB = {
     *("polls", "updates", "flows/dump", "file saved.har"),

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from support.gateway import Gateway, Way, bearer
-from support.ledger import without_usage
-from support.upstreams import KEY
+from support.gateway.gateway import Gateway, Way, bearer
+from support.stores.ledger import without_usage
+from support.upstreams.upstreams import KEY
 
 ZEROS = "00000000-0000-0000-0000-000000000000"
 

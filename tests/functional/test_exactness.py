@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
-from support.gateway import Gateway, Proxy, bearer, on_each_store
-from support.talk import Talk
-from support.upstreams import DemoUpstream
+from support.clients.talk import Talk
+from support.gateway.gateway import Gateway, Proxy, bearer, on_each_store
+from support.upstreams.upstreams import DemoUpstream
 
 pytestmark = on_each_store
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.gateway import Gateway, bearer
-from support.raw_client import RawClient
-from support.relay import Relay
-from support.upstreams import KEY, OK, Conversation, RawUpstream, answer_all, json_response
+from support.clients.raw_client import RawClient
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.relay import Relay
+from support.upstreams.upstreams import KEY, OK, Conversation, RawUpstream, answer_all, json_response
 
 
 def test_the_raw_target_passes(relay: Relay) -> None:

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple, Self
 
 import httpx
 import pytest
-from support.certificates import Authority
-from support.gateway import Gateway, Way, bearer
-from support.processes import DEADLINE, Process, free_port, running, tool
-from support.upstreams import KEY, OK, Conversation, RawUpstream, answer_all
+from support.gateway.gateway import Gateway, Way, bearer
+from support.gateway.processes import DEADLINE, Process, free_port, running, tool
+from support.network.certificates import Authority
+from support.upstreams.upstreams import KEY, OK, Conversation, RawUpstream, answer_all
 
 TIMEOUT = 0.5
 """Seconds of each timeout of the gateway in these tests."""

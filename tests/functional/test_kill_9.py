@@ -4,8 +4,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.gateway import Gateway, bearer
-from support.upstreams import DemoUpstream
+from support.gateway.gateway import Gateway, bearer
+from support.upstreams.upstreams import DemoUpstream
 
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgresql"], indirect=True)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import DEADLINE
-from support.raw_client import RawClient
-from support.relay import Relay
-from support.upstreams import OK, Conversation
+from support.clients.raw_client import RawClient
+from support.gateway.processes import DEADLINE
+from support.gateway.relay import Relay
+from support.upstreams.upstreams import OK, Conversation
 
 BLOCK = bytes(range(256)) * 4096  # 1 MiB
 BLOCKS = 300

@@ -8,10 +8,10 @@ from typing import Any
 
 import httpx
 import pytest
-from support.gateway import Gateway, bearer
-from support.metered_upstream import INPUT_TOKENS, PATHS, MeteredUpstream, body_of
-from support.mixed_load import COLUMNS, KINDS, MixedLoad, compare, rows_of
-from support.processes import wait_until
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.processes import wait_until
+from support.load.mixed_load import COLUMNS, KINDS, MixedLoad, compare, rows_of
+from support.upstreams.metered_upstream import INPUT_TOKENS, PATHS, MeteredUpstream, body_of
 
 REQUESTS = 120
 

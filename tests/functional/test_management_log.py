@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.gateway import Gateway
+from support.gateway.gateway import Gateway
 
 FIELDS = ("project_id", "token_id", "price_id")
 NO_TOKEN = "8f14e45f-ceea-4672-9c6d-4cf0d7a1b5e1"

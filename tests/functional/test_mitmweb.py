@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-from support.gateway import Gateway, bearer
-from support.processes import DEADLINE
-from support.upstreams import DemoUpstream
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.processes import DEADLINE
+from support.upstreams.upstreams import DemoUpstream
 from websockets.sync.client import connect
 
 from addon.inspector.operator_view import COLUMNS, STYLE

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.certificates import Authority
-from support.forward_proxy import ForwardProxy
-from support.gateway import Gateway, Way, bearer
-from support.installation import Installation
-from support.processes import Process, free_port, python, running, tool, wait_until
-from support.relay import Relay
-from support.upstreams import KEY, DemoUpstream, RawUpstream, answer_all
-from support.web_client import WebClient
+from support.clients.web_client import WebClient
+from support.gateway.gateway import Gateway, Way, bearer
+from support.gateway.installation import Installation
+from support.gateway.processes import Process, free_port, python, running, tool, wait_until
+from support.gateway.relay import Relay
+from support.network.certificates import Authority
+from support.network.forward_proxy import ForwardProxy
+from support.upstreams.upstreams import KEY, DemoUpstream, RawUpstream, answer_all
 
 from store.network.sockets import IDLE
 

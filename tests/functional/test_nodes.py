@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from support.gateway import Gateway
-from support.kept_alive import KeptAlive
-from support.upstreams import KEY, DemoUpstream
+from support.clients.kept_alive import KeptAlive
+from support.gateway.gateway import Gateway
+from support.upstreams.upstreams import KEY, DemoUpstream
 
 CLIENTS = 64
 REQUESTS = 12

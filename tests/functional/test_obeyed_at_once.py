@@ -5,10 +5,10 @@ import contextlib
 from typing import Any, Self
 
 import httpx
-from support.gateway import Gateway, bearer, on_each_store
-from support.stores import set_columns
-from support.talk import Talk
-from support.upstreams import KEY, DemoUpstream
+from support.clients.talk import Talk
+from support.gateway.gateway import Gateway, bearer, on_each_store
+from support.stores.stores import set_columns
+from support.upstreams.upstreams import KEY, DemoUpstream
 from websockets.frames import CloseCode
 
 pytestmark = on_each_store

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection
-from support.gateway import Gateway
-from support.processes import Process, free_port, tool
-from support.raw_client import RawClient
-from support.relay import Relay
-from support.upstreams import RawUpstream, answer_all
+from support.clients.raw_client import RawClient
+from support.gateway.gateway import Gateway
+from support.gateway.processes import Process, free_port, tool
+from support.gateway.relay import Relay
+from support.upstreams.upstreams import RawUpstream, answer_all
 
 
 def ask(relay: Relay, line: str, *headers: str) -> tuple[int, str | None, bytes]:

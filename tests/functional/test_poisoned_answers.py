@@ -1,7 +1,7 @@
 """Answers that a client could take for another one: whatever an upstream sends, each request gets its own answer, once.
 
 Response splitting, response queue poisoning and ambiguous framing, as published with request smuggling; see
-`support/desync.py` for the collections.
+`support/attacks/desync.py` for the collections.
 """
 
 import json
@@ -10,11 +10,11 @@ from collections.abc import Iterator
 
 import h11
 import pytest
-from support.gateway import Gateway
-from support.processes import DEADLINE
-from support.raw_client import RawClient
-from support.relay import Relay
-from support.upstreams import Conversation, RawUpstream, answer_all, json_response
+from support.clients.raw_client import RawClient
+from support.gateway.gateway import Gateway
+from support.gateway.processes import DEADLINE
+from support.gateway.relay import Relay
+from support.upstreams.upstreams import Conversation, RawUpstream, answer_all, json_response
 
 POISON = json_response({"poison": True}, headers="X-Poison: 1\r\n")
 RIGHT = json_response({"right": True})

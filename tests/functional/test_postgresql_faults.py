@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import httpx
 import psycopg
 import pytest
-from support.gateway import Gateway, bearer
-from support.postgresql import Server
-from support.processes import DEADLINE, wait_until
-from support.tcp_relay import TcpRelay
-from support.upstreams import OK, Conversation, RawUpstream
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.processes import DEADLINE, wait_until
+from support.network.tcp_relay import TcpRelay
+from support.stores.postgresql import Server
+from support.upstreams.upstreams import OK, Conversation, RawUpstream
 
 STORE_TIMEOUT = 1.0
 IN_TIME = STORE_TIMEOUT + 2

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from support.gateway import Gateway, bearer
-from support.processes import wait_until
-from support.upstreams import DemoUpstream
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.processes import wait_until
+from support.upstreams.upstreams import DemoUpstream
 
 CLIENT = "203.0.113.7"
 LOOP = 60

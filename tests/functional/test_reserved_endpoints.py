@@ -6,11 +6,11 @@ from typing import Any
 import httpx
 import pytest
 from openai import OpenAI, PermissionDeniedError
-from support.gateway import Gateway, bearer, on_each_store
-from support.ledger import without_usage
-from support.relay import Relay
-from support.stores import UNKNOWN_TOKEN
-from support.upstreams import DemoUpstream
+from support.gateway.gateway import Gateway, bearer, on_each_store
+from support.gateway.relay import Relay
+from support.stores.ledger import without_usage
+from support.stores.stores import UNKNOWN_TOKEN
+from support.upstreams.upstreams import DemoUpstream
 
 RESERVED = (403, "endpoint_not_allowed")
 

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 import httpx
-from support.gateway import Gateway, bearer
-from support.installation import Installation
-from support.load import Load
-from support.processes import DEADLINE, ROOT, Process, python, tool
-from support.stores import make_many_tokens, make_settings, opened
-from support.upstreams import KEY, DemoUpstream
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.installation import Installation
+from support.gateway.processes import DEADLINE, ROOT, Process, python, tool
+from support.load.load import Load
+from support.stores.stores import make_many_tokens, make_settings, opened
+from support.upstreams.upstreams import KEY, DemoUpstream
 
 from store.encryption.crypto import KeyRing, new_key
 from store.management.projects import Projects

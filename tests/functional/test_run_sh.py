@@ -10,11 +10,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.forward_proxy import ForwardProxy
-from support.installation import Installation, children, started
-from support.processes import DEADLINE, ROOT, Process, clean_environment, tool
-from support.stores import make_settings, opened, tree
-from support.upstreams import DemoUpstream
+from support.gateway.installation import Installation, children, started
+from support.gateway.processes import DEADLINE, ROOT, Process, clean_environment, tool
+from support.network.forward_proxy import ForwardProxy
+from support.stores.stores import make_settings, opened, tree
+from support.upstreams.upstreams import DemoUpstream
 
 pytestmark = pytest.mark.timeout(300)  # the first start may have to install
 

@@ -8,8 +8,8 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 from openai.types.realtime import RealtimeResponseUsage
-from support.gateway import Gateway
-from support.processes import wait_until
+from support.gateway.gateway import Gateway
+from support.gateway.processes import wait_until
 
 MODEL = "gpt-4o-mini"
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Tell me a story"}]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.processes import ROOT, Process, clean_environment, wait_until
+from support.gateway.processes import ROOT, Process, clean_environment, wait_until
 
 PYTHON = Path(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}")  # not the one in the tests' own .venv
 INSTALLING = "\nInstalling collected packages"

@@ -4,10 +4,10 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
-from support import smuggling
-from support.desync import all_cases
-from support.desync_http2 import http2_cases
-from support.smuggling import Target, check_case, check_http2_case
+from support.attacks import smuggling
+from support.attacks.desync import all_cases
+from support.attacks.desync_http2 import http2_cases
+from support.attacks.smuggling import Target, check_case, check_http2_case
 
 EVERY = 12
 CASES = {f"{case.kind}: {case.name}": case for case in itertools.islice(all_cases(), 0, None, EVERY)}

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.gateway import bearer
-from support.installation import Installation, started, without_rights
-from support.processes import ROOT, Process, python, tool
-from support.upstreams import KEY, DemoUpstream
+from support.gateway.gateway import bearer
+from support.gateway.installation import Installation, started, without_rights
+from support.gateway.processes import ROOT, Process, python, tool
+from support.upstreams.upstreams import KEY, DemoUpstream
 
 from store.operations.opening import management_token, open_store
 from store.runtime.settings import Settings

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.gateway import MANAGEMENT_TOKEN, bearer
-from support.installation import Installation, children, started
-from support.processes import DEADLINE, ROOT, Process, python, running, tool, wait_until
-from support.stores import foreign_lock, opened
-from support.upstreams import KEY, DemoUpstream
+from support.gateway.gateway import MANAGEMENT_TOKEN, bearer
+from support.gateway.installation import Installation, children, started
+from support.gateway.processes import DEADLINE, ROOT, Process, python, running, tool, wait_until
+from support.stores.stores import foreign_lock, opened
+from support.upstreams.upstreams import KEY, DemoUpstream
 
 from store.runtime.settings import Settings
 

@@ -6,10 +6,10 @@ import time
 
 import httpx
 import pytest
-from support.gateway import Gateway, bearer
-from support.raw_client import RawClient
-from support.relay import Relay
-from support.upstreams import OK, Conversation, DemoUpstream
+from support.clients.raw_client import RawClient
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.relay import Relay
+from support.upstreams.upstreams import OK, Conversation, DemoUpstream
 
 EVENTS = 20
 MAX_DELAY = 0.05

@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
-from support.gateway import Gateway, bearer, on_each_store
-from support.ledger import without_usage
-from support.stores import make_many_tokens, set_columns
+from support.gateway.gateway import Gateway, bearer, on_each_store
+from support.stores.ledger import without_usage
+from support.stores.stores import make_many_tokens, set_columns
 
 from store import clock
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.gateway import Gateway, bearer
-from support.processes import Process, free_port, running, tool, wait_until
-from support.upstreams import DemoUpstream, RawUpstream, answer_all
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.processes import Process, free_port, running, tool, wait_until
+from support.upstreams.upstreams import DemoUpstream, RawUpstream, answer_all
 
 PASSWORD = "web-password"
 WEB = ["--set", "web_open_browser=false", "--set", f"web_password={PASSWORD}"]

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from support.gateway import MANAGEMENT_TOKEN, bearer
-from support.installation import Installation, children, started
-from support.load import Busy
-from support.processes import Process, wait_until
-from support.upstreams import KEY, DemoUpstream
+from support.gateway.gateway import MANAGEMENT_TOKEN, bearer
+from support.gateway.installation import Installation, children, started
+from support.gateway.processes import Process, wait_until
+from support.load.load import Busy
+from support.upstreams.upstreams import KEY, DemoUpstream
 
 WORKERS = 2
 REPLACED = "Replaced; the old ones end"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 import flask
 import pytest
 from flask.testing import FlaskClient
-from support.stores import refused_by_the_database
+from support.stores.stores import refused_by_the_database
 
 from manage_api.app import create_app
 from manage_api.contract import MAX_BODY

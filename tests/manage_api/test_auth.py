@@ -1,6 +1,6 @@
 import pytest
 from flask.testing import FlaskClient
-from support.stores import path_of
+from support.stores.stores import path_of
 
 from manage_api.app import create_app
 from manage_api.contract import MAX_BODY

@@ -11,7 +11,7 @@ import yaml
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.ledger import without_usage
+from support.stores.ledger import without_usage
 
 from manage_api.contract import MAX_BODY, OPENAPI
 

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from support.ledger import open_request, settle_request
-from support.stores import set_columns
+from support.stores.ledger import open_request, settle_request
+from support.stores.stores import set_columns
 
 from manage_api.read_only import require_present
 from store.errors import InvalidRequest

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.balanced_site import Site
-from support.balancers import Balancer
-from support.gateway import Gateway
-from support.http_engine import KINDS
-from support.postgresql import Server
-from support.stage import Stage, answer
+from support.gateway.gateway import Gateway
+from support.network.balanced_site import Site
+from support.network.balancers import Balancer
+from support.network.http_engine import KINDS
+from support.stores.postgresql import Server
+from support.upstreams.stage import Stage, answer
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

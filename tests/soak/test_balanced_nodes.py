@@ -15,14 +15,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.balanced_site import Site
-from support.balancers import Balancer
-from support.gateway import Gateway
-from support.http_engine import KINDS, Kind
-from support.load import Busy
-from support.processes import Process, python, wait_until
-from support.stage import Stage, answer
-from support.upstreams import OK, Conversation, RawUpstream
+from support.gateway.gateway import Gateway
+from support.gateway.processes import Process, python, wait_until
+from support.load.load import Busy
+from support.network.balanced_site import Site
+from support.network.balancers import Balancer
+from support.network.http_engine import KINDS, Kind
+from support.upstreams.stage import Stage, answer
+from support.upstreams.upstreams import OK, Conversation, RawUpstream
 
 ROUNDS = 4
 IN_USE_AGAIN = 6

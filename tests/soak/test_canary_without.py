@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import canary
-from support.canary import KEY, Run, forms
-from support.processes import ROOT
-from support.upstreams import DemoUpstream
+from support.attacks import canary
+from support.attacks.canary import KEY, Run, forms
+from support.gateway.processes import ROOT
+from support.upstreams.upstreams import DemoUpstream
 
 type Change = tuple[str, str, str]
 """A file, what stands in it, and what stands there without the protection."""

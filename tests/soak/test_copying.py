@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support.ledger import NOON
-from support.postgresql import Server
-from support.processes import Process, clean_environment, tool
-from support.stores import API_KEY, make_many_tokens, make_settings, opened
+from support.gateway.processes import Process, clean_environment, tool
+from support.stores.ledger import NOON
+from support.stores.postgresql import Server
+from support.stores.stores import API_KEY, make_many_tokens, make_settings, opened
 
 from store.database import open_database
 from store.management.projects import Projects

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.gateway import Gateway, bearer
-from support.upstreams import RawUpstream, answer_all
+from support.gateway.gateway import Gateway, bearer
+from support.upstreams.upstreams import RawUpstream, answer_all
 
 ROUNDS = 10
 SIZE = 512 * 1024

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import httpx
 import pytest
-from support.gateway import Gateway, bearer
-from support.processes import Process
-from support.upstreams import DemoUpstream
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.processes import Process
+from support.upstreams.upstreams import DemoUpstream
 
 ROUNDS = 20
 CLIENTS = 20

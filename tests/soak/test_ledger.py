@@ -9,9 +9,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from support.gateway import Gateway
-from support.metered_upstream import MeteredUpstream
-from support.mixed_load import COLUMNS, MixedLoad, compare, rows_of
+from support.gateway.gateway import Gateway
+from support.load.mixed_load import COLUMNS, MixedLoad, compare, rows_of
+from support.upstreams.metered_upstream import MeteredUpstream
 
 from store.ledger.instances import BEAT, LEASE
 

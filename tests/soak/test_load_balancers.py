@@ -17,12 +17,12 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from support.balanced_site import Site
-from support.balancers import Balancer
-from support.gateway import Gateway
-from support.http_engine import KINDS, Kind
-from support.stage import Stage, answer
-from support.upstreams import OK, Conversation, DemoUpstream
+from support.gateway.gateway import Gateway
+from support.network.balanced_site import Site
+from support.network.balancers import Balancer
+from support.network.http_engine import KINDS, Kind
+from support.upstreams.stage import Stage, answer
+from support.upstreams.upstreams import OK, Conversation, DemoUpstream
 
 EVENTS = 20
 MAX_DELAY = 0.05

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.gateway import Gateway, bearer
-from support.metered_upstream import MESSAGES, MODEL
-from support.mixed_load import rows_of
-from support.processes import wait_until
-from support.upstreams import Conversation, RawUpstream
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.processes import wait_until
+from support.load.mixed_load import rows_of
+from support.upstreams.metered_upstream import MESSAGES, MODEL
+from support.upstreams.upstreams import Conversation, RawUpstream
 
 SIZE = 50_000_000
 CHUNK = {"object": "chat.completion.chunk", "model": MODEL, "choices": [{"index": 0, "delta": {"content": " word"}}]}

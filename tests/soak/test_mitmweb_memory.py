@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 import pytest
-from support.gateway import Gateway, bearer
-from support.upstreams import DemoUpstream
+from support.gateway.gateway import Gateway, bearer
+from support.upstreams.upstreams import DemoUpstream
 from websockets.sync.client import connect
 
 CLIENTS = 4

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.gateway import Gateway
-from support.processes import Process
-from support.raw_client import RawClient
-from support.upstreams import DemoUpstream
+from support.clients.raw_client import RawClient
+from support.gateway.gateway import Gateway
+from support.gateway.processes import Process
+from support.upstreams.upstreams import DemoUpstream
 
 TRIALS = 3_000
 SEEDS = 3

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from support.certificates import Authority
-from support.distance import Distance
-from support.gateway import Gateway
-from support.http_engine import KINDS, Kind
-from support.kept_alive import KeptAlive
-from support.processes import Process, wait_until
-from support.processors import cpu_seconds
-from support.secure_stage import SecureStage
-from support.upstream_pool import NAME, Pool
+from support.clients.kept_alive import KeptAlive
+from support.gateway.gateway import Gateway
+from support.gateway.processes import Process, wait_until
+from support.load.processors import cpu_seconds
+from support.network.certificates import Authority
+from support.network.distance import Distance
+from support.network.http_engine import KINDS, Kind
+from support.network.upstream_pool import NAME, Pool
+from support.upstreams.secure_stage import SecureStage
 
 ROUNDS = 7
 CLIENTS = 100

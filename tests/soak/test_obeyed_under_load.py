@@ -22,13 +22,13 @@ from typing import NamedTuple, Self
 
 import httpx
 import pytest
-from support.gateway import MANAGEMENT_TOKEN, Gateway
-from support.kept_alive import KeptAlive
-from support.load import Busy
-from support.processes import wait_until
-from support.processors import Others
-from support.talk import Talk
-from support.upstreams import KEY, DemoUpstream
+from support.clients.kept_alive import KeptAlive
+from support.clients.talk import Talk
+from support.gateway.gateway import MANAGEMENT_TOKEN, Gateway
+from support.gateway.processes import wait_until
+from support.load.load import Busy
+from support.load.processors import Others
+from support.upstreams.upstreams import KEY, DemoUpstream
 
 from store.database.models import Request
 

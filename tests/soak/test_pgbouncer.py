@@ -13,11 +13,11 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
-from support.certificates import Authority
-from support.gateway import Gateway, bearer
-from support.postgresql import NOBODY, QUICK, Server
-from support.processes import DEADLINE, Process, clean_environment, free_port, python, wait_until
-from support.upstreams import RawUpstream, answer_all
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.processes import DEADLINE, Process, clean_environment, free_port, python, wait_until
+from support.network.certificates import Authority
+from support.stores.postgresql import NOBODY, QUICK, Server
+from support.upstreams.upstreams import RawUpstream, answer_all
 
 PROGRAM = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
 CLIENTS = 8

@@ -21,12 +21,12 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from support.gateway import Gateway, bearer
-from support.load import Busy
-from support.postgresql import Server
-from support.processes import wait_until
-from support.tcp_relay import TcpRelay
-from support.upstreams import OK, Conversation, RawUpstream
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.processes import wait_until
+from support.load.load import Busy
+from support.network.tcp_relay import TcpRelay
+from support.stores.postgresql import Server
+from support.upstreams.upstreams import OK, Conversation, RawUpstream
 
 CLIENTS = 8
 ROUNDS = 10

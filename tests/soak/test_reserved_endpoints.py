@@ -6,8 +6,8 @@ from collections import Counter
 from urllib.parse import unquote
 
 import pytest
-from support.requests import make_request
-from support.written_paths import REFUSED, Reader, write
+from support.attacks.written_paths import REFUSED, Reader, write
+from support.gateway.requests import make_request
 
 from addon import validation
 from addon.protocol.reserved_endpoints import is_reserved

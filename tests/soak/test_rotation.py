@@ -13,10 +13,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.gateway import Gateway, bearer
-from support.processes import Process, tool
-from support.stores import make_many_tokens, make_settings, opened
-from support.upstreams import KEY, DemoUpstream
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.processes import Process, tool
+from support.stores.stores import make_many_tokens, make_settings, opened
+from support.upstreams.upstreams import KEY, DemoUpstream
 
 from store.encryption.crypto import KeyRing, new_key
 from store.errors import StartupError

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from support.gateway import Gateway, bearer
-from support.processes import Process, tool
-from support.upstreams import KEY, DemoUpstream
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.processes import Process, tool
+from support.upstreams.upstreams import KEY, DemoUpstream
 
 from store.encryption.crypto import new_key
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.gateway import MANAGEMENT_TOKEN, Gateway
-from support.ledger import NOON, open_request, settle_request
-from support.processes import clean_environment, tool
-from support.stores import make_settings, opened, set_columns
+from support.gateway.gateway import MANAGEMENT_TOKEN, Gateway
+from support.gateway.processes import clean_environment, tool
+from support.stores.ledger import NOON, open_request, settle_request
+from support.stores.stores import make_settings, opened, set_columns
 
 from manage_api.contract import OPENAPI
 from store.clock import DAY

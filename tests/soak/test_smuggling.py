@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from support import smuggling
-from support.desync import all_cases
-from support.desync_http2 import http2_cases
-from support.smuggling import Target, check_case, check_http2_case
+from support.attacks import smuggling
+from support.attacks.desync import all_cases
+from support.attacks.desync_http2 import http2_cases
+from support.attacks.smuggling import Target, check_case, check_http2_case
 
 CASES = {f"{case.kind}: {case.name}": case for case in all_cases()}
 HTTP2_CASES = {case.name: case for case in http2_cases()}

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.installation import Installation, children, started
-from support.processes import DEADLINE, Process, running, tool
+from support.gateway.installation import Installation, children, started
+from support.gateway.processes import DEADLINE, Process, running, tool
 
 STEP = 0.05
 MOMENTS = 40

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.gateway import MANAGEMENT_TOKEN
-from support.http_engine import DEPLOY, require
-from support.processes import Process, clean_environment, free_port, python, running, tool
+from support.gateway.gateway import MANAGEMENT_TOKEN
+from support.gateway.processes import Process, clean_environment, free_port, python, running, tool
+from support.network.http_engine import DEPLOY, require
 
 from store.encryption.crypto import new_key
 

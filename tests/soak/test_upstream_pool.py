@@ -18,15 +18,15 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from support.certificates import Authority
-from support.gateway import Gateway, bearer
-from support.http_engine import KINDS, Kind
-from support.processes import DEADLINE, wait_until
-from support.raw_client import RawClient
-from support.secure_stage import ADDRESSES, SecureStage
-from support.stage import Act, answer
-from support.upstream_pool import NAME, Pool
-from support.upstreams import KEY, OK, Conversation, DemoUpstream, RawUpstream, json_response
+from support.clients.raw_client import RawClient
+from support.gateway.gateway import Gateway, bearer
+from support.gateway.processes import DEADLINE, wait_until
+from support.network.certificates import Authority
+from support.network.http_engine import KINDS, Kind
+from support.network.upstream_pool import NAME, Pool
+from support.upstreams.secure_stage import ADDRESSES, SecureStage
+from support.upstreams.stage import Act, answer
+from support.upstreams.upstreams import KEY, OK, Conversation, DemoUpstream, RawUpstream, json_response
 
 EVENTS = 20
 MAX_DELAY = 0.05

@@ -3,10 +3,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.databases import Databases
-from support.postgresql import Server
-from support.stores import make_settings, opened
-from support.tcp_relay import TcpRelay
+from support.network.tcp_relay import TcpRelay
+from support.stores.databases import Databases
+from support.stores.postgresql import Server
+from support.stores.stores import make_settings, opened
 
 from store import schema
 from store.database import open_database

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 from playhouse.migrations import Runner
-from support.processes import DEADLINE, ROOT, clean_environment
-from support.schemas import FOLDER, KEY, REQUESTS, SCHEMAS, TOKEN, make_store, rows_of
-from support.stores import changed, foreign_lock, make_settings, opened, opening, rows, set_columns
+from support.gateway.processes import DEADLINE, ROOT, clean_environment
+from support.stores.schemas import FOLDER, KEY, REQUESTS, SCHEMAS, TOKEN, make_store, rows_of
+from support.stores.stores import changed, foreign_lock, make_settings, opened, opening, rows, set_columns
 
 from store import schema
 from store.admission.admission import Admission
@@ -27,7 +27,7 @@ from store.reports.usage_report import UsageReports
 from store.runtime.settings import Settings
 
 if TYPE_CHECKING:
-    from support.postgresql import Server
+    from support.stores.postgresql import Server
 
 API_KEY = "sk-upstream-key-of-the-unit-tests-0123456789"
 

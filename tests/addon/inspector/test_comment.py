@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mitmproxy import flowfilter
 from mitmproxy.test import tflow
-from support.flows import TOKEN_ID, admitted_flow
+from support.gateway.flows import TOKEN_ID, admitted_flow
 
 from addon import annotations
 from addon.inspector import comment

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import brotli
 import pytest
 import zstandard
-from support.requests import make_response
+from support.gateway.requests import make_response
 
 from addon.inspector.content_coding import decoded_start
 

@@ -11,7 +11,7 @@ import zstandard
 from mitmproxy import contentviews, http
 from mitmproxy.contentviews._registry import ContentviewRegistry
 from mitmproxy.test import taddons, tflow
-from support.flows import EVENT_STREAM, JSON, admitted_flow, answer
+from support.gateway.flows import EVENT_STREAM, JSON, admitted_flow, answer
 
 from addon import annotations
 from addon.annotations import Side

@@ -12,8 +12,8 @@ from mitmproxy.tools import web
 from mitmproxy.tools.web.app import IndexHandler
 from mitmproxy.tools.web.master import WebMaster
 from mitmproxy.tools.web.web_columns import AVAILABLE_WEB_COLUMNS
-from support.flows import EVENT_STREAM, TOKEN_ID, admitted_flow
-from support.stores import make_settings
+from support.gateway.flows import EVENT_STREAM, TOKEN_ID, admitted_flow
+from support.stores.stores import make_settings
 
 from addon import annotations
 from addon.inspector.operator_view import COLUMNS, STYLE, OperatorView

@@ -5,8 +5,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.http2 import Http2Client
-from support.inprocess import (
+from support.clients.http2 import Http2Client
+from support.gateway.inprocess import (
     CHUNKED,
     CLOSE,
     HoldConnections,
@@ -17,9 +17,9 @@ from support.inprocess import (
     run,
     running,
 )
-from support.processes import DEADLINE, free_port
-from support.stores import API_KEY, foreign_lock
-from support.upstreams import OK, Conversation, RawUpstream, answer_all
+from support.gateway.processes import DEADLINE, free_port
+from support.stores.stores import API_KEY, foreign_lock
+from support.upstreams.upstreams import OK, Conversation, RawUpstream, answer_all
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.utils import accept_key

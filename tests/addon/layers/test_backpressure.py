@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from mitmproxy.connection import Client
-from support.http2 import Http2Client
-from support.inprocess import HoldConnections, Proxy, read_answer, run, running
-from support.processes import DEADLINE
-from support.stores import foreign_lock
-from support.upstreams import Conversation, RawUpstream
+from support.clients.http2 import Http2Client
+from support.gateway.inprocess import HoldConnections, Proxy, read_answer, run, running
+from support.gateway.processes import DEADLINE
+from support.stores.stores import foreign_lock
+from support.upstreams.upstreams import Conversation, RawUpstream
 
 from addon.layers import backpressure
 from addon.layers.backpressure import MOST, Backlog, PatientReader

@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
-from support.inprocess import assert_json_error, run, running
-from support.upstreams import RawUpstream, answer_all
+from support.gateway.inprocess import assert_json_error, run, running
+from support.upstreams.upstreams import RawUpstream, answer_all
 
 
 @pytest.mark.parametrize("option", ["close", "Close", "CLOSE", "x, Close", "Keep-Alive,CLOSE"])

@@ -5,11 +5,11 @@ from pathlib import Path
 import h2.errors
 import pytest
 from hyperframe.frame import GoAwayFrame, RstStreamFrame
-from support.http2 import Http2Client
-from support.inprocess import Proxy, run, running
-from support.processes import DEADLINE
-from support.strict_upstream import StrictUpstream
-from support.upstreams import OK, Conversation, RawUpstream, answer_all
+from support.clients.http2 import Http2Client
+from support.gateway.inprocess import Proxy, run, running
+from support.gateway.processes import DEADLINE
+from support.upstreams.strict_upstream import StrictUpstream
+from support.upstreams.upstreams import OK, Conversation, RawUpstream, answer_all
 
 from addon.layers import client_http2
 from store.management.tokens import Tokens

@@ -3,10 +3,10 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from support.http2 import Http2Client
-from support.inprocess import run, running
-from support.processes import DEADLINE
-from support.upstreams import RawUpstream, answer_all
+from support.clients.http2 import Http2Client
+from support.gateway.inprocess import run, running
+from support.gateway.processes import DEADLINE
+from support.upstreams.upstreams import RawUpstream, answer_all
 
 from addon.layers import client_tls
 

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 from mitmproxy import http
-from support.http2 import Http2Client
-from support.inprocess import CHUNKED, CLOSE, assert_json_error, head_and_body, run, running
-from support.processes import free_port
-from support.requests import UPGRADE
-from support.stores import API_KEY, rows
-from support.upstreams import OK, Conversation, RawUpstream, answer_all
+from support.clients.http2 import Http2Client
+from support.gateway.inprocess import CHUNKED, CLOSE, assert_json_error, head_and_body, run, running
+from support.gateway.processes import free_port
+from support.gateway.requests import UPGRADE
+from support.stores.stores import API_KEY, rows
+from support.upstreams.upstreams import OK, Conversation, RawUpstream, answer_all
 
 from addon.exchange import Exchanges
 from store.management.projects import Projects

@@ -7,10 +7,18 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from support.http2 import Http2Client
-from support.inprocess import CLOSE, Proxy, assert_json_error, head_and_body, read_answer, run, running
-from support.processes import DEADLINE
-from support.upstreams import OK, Conversation, RawUpstream
+from support.clients.http2 import Http2Client
+from support.gateway.inprocess import (
+    CLOSE,
+    Proxy,
+    assert_json_error,
+    head_and_body,
+    read_answer,
+    run,
+    running,
+)
+from support.gateway.processes import DEADLINE
+from support.upstreams.upstreams import OK, Conversation, RawUpstream
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 from mitmproxy import http
-from support.inprocess import CLOSE, Proxy, run, running
-from support.stores import API_KEY, UNKNOWN_TOKEN
-from support.upstreams import OK, Conversation, RawUpstream, answer_all
+from support.gateway.inprocess import CLOSE, Proxy, run, running
+from support.stores.stores import API_KEY, UNKNOWN_TOKEN
+from support.upstreams.upstreams import OK, Conversation, RawUpstream, answer_all
 
 from store.management.tokens import Tokens
 

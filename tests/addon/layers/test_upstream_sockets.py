@@ -9,13 +9,21 @@ from typing import Any
 
 import pytest
 from mitmproxy import http
-from support.certificates import Authority
-from support.forward_proxy import ForwardProxy
-from support.http2 import Http2Client
-from support.inprocess import CLOSE, Proxy, assert_json_error, head_and_body, read_answer, run, running
-from support.processes import DEADLINE, free_port
-from support.stores import API_KEY
-from support.upstreams import OK, Conversation, RawUpstream, answer_all
+from support.clients.http2 import Http2Client
+from support.gateway.inprocess import (
+    CLOSE,
+    Proxy,
+    assert_json_error,
+    head_and_body,
+    read_answer,
+    run,
+    running,
+)
+from support.gateway.processes import DEADLINE, free_port
+from support.network.certificates import Authority
+from support.network.forward_proxy import ForwardProxy
+from support.stores.stores import API_KEY
+from support.upstreams.upstreams import OK, Conversation, RawUpstream, answer_all
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from support.inprocess import Proxy, run, running
-from support.processes import DEADLINE
-from support.stores import foreign_lock, make_token
+from support.gateway.inprocess import Proxy, run, running
+from support.gateway.processes import DEADLINE
+from support.stores.stores import foreign_lock, make_token
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed

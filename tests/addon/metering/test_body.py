@@ -8,8 +8,8 @@ from collections.abc import Callable
 import brotli
 import pytest
 import zstandard
-from support.effort import passes
-from support.events import chunk, sse
+from support.load.effort import passes
+from support.upstreams.events import chunk, sse
 
 from addon.metering.body import ALLOWANCE, GROWTH, Body
 from addon.metering.event_stream import EventStream

@@ -1,7 +1,7 @@
 import pytest
-from support.effort import passes
-from support.events import chat, chunk, delta, response, sse
-from support.usages import (
+from support.load.effort import passes
+from support.upstreams.events import chat, chunk, delta, response, sse
+from support.upstreams.usages import (
     CHAT,
     COMPLETION,
     IMAGE,

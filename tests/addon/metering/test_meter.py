@@ -9,8 +9,17 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from support.events import chat, chunk, delta, response, sse
-from support.usages import CHAT, EMBEDDING, IMAGE, MESSAGE_CACHED, REALTIME, RESPONSE, TRANSCRIPTION, WHISPER
+from support.upstreams.events import chat, chunk, delta, response, sse
+from support.upstreams.usages import (
+    CHAT,
+    EMBEDDING,
+    IMAGE,
+    MESSAGE_CACHED,
+    REALTIME,
+    RESPONSE,
+    TRANSCRIPTION,
+    WHISPER,
+)
 
 from addon.metering import body as body_module
 from addon.metering import event_stream

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.effort import passes
-from support.events import delta, response
-from support.usages import REALTIME, RESPONSE, TRANSCRIPTION, WHISPER
+from support.load.effort import passes
+from support.upstreams.events import delta, response
+from support.upstreams.usages import REALTIME, RESPONSE, TRANSCRIPTION, WHISPER
 
 from addon.metering.session import Session
 from addon.protocol.usage_objects import total, units_of

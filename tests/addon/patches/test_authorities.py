@@ -1,9 +1,9 @@
 from pathlib import Path
 
 import pytest
-from support.certificates import Authority
-from support.inprocess import assert_json_error, head_and_body, run, running
-from support.upstreams import RawUpstream, answer_all
+from support.gateway.inprocess import assert_json_error, head_and_body, run, running
+from support.network.certificates import Authority
+from support.upstreams.upstreams import RawUpstream, answer_all
 
 NAME = "localhost"
 

@@ -4,10 +4,10 @@ import socket
 from pathlib import Path
 
 import pytest
-from support.http2 import Http2Client
-from support.inprocess import HoldConnections, assert_json_error, run, running
-from support.processes import DEADLINE
-from support.upstreams import Conversation, RawUpstream, answer_all
+from support.clients.http2 import Http2Client
+from support.gateway.inprocess import HoldConnections, assert_json_error, run, running
+from support.gateway.processes import DEADLINE
+from support.upstreams.upstreams import Conversation, RawUpstream, answer_all
 
 from store.network.sockets import IDLE
 

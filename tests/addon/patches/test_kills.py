@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 from mitmproxy import http
-from support.inprocess import run, running
-from support.processes import DEADLINE
-from support.upstreams import RawUpstream, answer_all
+from support.gateway.inprocess import run, running
+from support.gateway.processes import DEADLINE
+from support.upstreams.upstreams import RawUpstream, answer_all
 
 
 class Intercept:

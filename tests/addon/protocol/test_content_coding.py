@@ -9,7 +9,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from support.effort import passes
+from support.load.effort import passes
 
 from addon.protocol.content_coding import STEP, ContentDecoder
 

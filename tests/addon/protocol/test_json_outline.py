@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.effort import passes
-from support.events import chunk, response
+from support.load.effort import passes
+from support.upstreams.events import chunk, response
 
 from addon.protocol import json_outline
 from addon.protocol.excerpt import EDGE, Excerpt

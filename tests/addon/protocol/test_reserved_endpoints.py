@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.effort import passes
-from support.requests import make_request
-from support.written_paths import Reader, write
+from support.attacks.written_paths import Reader, write
+from support.gateway.requests import make_request
+from support.load.effort import passes
 
 from addon import validation
 from addon.protocol.reserved_endpoints import MAX_DECODINGS, is_reserved

@@ -4,7 +4,7 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.effort import passes
+from support.load.effort import passes
 
 from addon.protocol.sse import Decoder, Event
 

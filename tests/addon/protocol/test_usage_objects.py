@@ -5,7 +5,7 @@ from genai_prices import Usage, calc_price
 from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given
 from hypothesis import strategies as st
-from support import usages
+from support.upstreams import usages
 
 from addon.protocol.usage_objects import total, units_of
 from store.ledger.usage import MAX_COUNT

@@ -14,10 +14,10 @@ from mitmproxy.options import Options
 from mitmproxy.proxy.mode_servers import ReverseInstance
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from mitmproxy.tools.dump import DumpMaster
-from support.inprocess import CLOSE, head_and_body, running
-from support.processes import DEADLINE, free_port
-from support.signals import signals_kept
-from support.upstreams import OK, Conversation, RawUpstream, answer_all
+from support.gateway.inprocess import CLOSE, head_and_body, running
+from support.gateway.processes import DEADLINE, free_port
+from support.gateway.signals import signals_kept
+from support.upstreams.upstreams import OK, Conversation, RawUpstream, answer_all
 
 from addon.serving import listening
 from store.runtime.lifecycle import BACKLOG

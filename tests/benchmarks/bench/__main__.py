@@ -12,7 +12,7 @@ from benchmarks.bench.contestants import CONTESTANTS, NGINX, WITHOUT_DUTIES, Con
 from benchmarks.bench.figures import Results
 from benchmarks.bench.machine import describe, version_of
 from benchmarks.bench.measuring import FULL, QUICK, Benchmark, Plan
-from support.processes import ROOT
+from support.gateway.processes import ROOT
 
 DOCS = ROOT / "docs"
 PAGE = "benchmarks.md"

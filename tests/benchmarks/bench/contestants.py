@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from benchmarks.bench.site import IMPORTS, NO_CREDENTIALS, Credentials, Running, Site
-from support.processes import Process, clean_environment, free_port, python, running, tool
+from support.gateway.processes import Process, clean_environment, free_port, python, running, tool
 
 from manage_api.cli.supervision.services import ALLOCATOR
 

@@ -5,7 +5,7 @@ import random
 from benchmarks.bench.load import Ask, Job
 from benchmarks.bench.messages import request
 from benchmarks.bench.site import Running
-from support.stores import UNKNOWN_TOKEN
+from support.stores.stores import UNKNOWN_TOKEN
 
 APART = 0.002
 """Seconds between the starts of two clients: more at once than fit into a queue (mitmdump's has 100) wait for long."""

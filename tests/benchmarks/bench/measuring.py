@@ -15,8 +15,8 @@ from benchmarks.bench.contestants import Contestant, started
 from benchmarks.bench.figures import AT_THE_END, DIRECT, EVENTS, MEMORY, TLS_KEPT, TLS_NEW, Results, Round, load_at
 from benchmarks.bench.machine import resident_mib, version_of
 from benchmarks.bench.site import Running, Site
-from support.postgresql import Server, programs
-from support.processors import Others
+from support.load.processors import Others
+from support.stores.postgresql import Server, programs
 
 
 class Plan(NamedTuple):

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, NoReturn, Self
 
-from support.certificates import Authority
-from support.gateway import Gateway
-from support.installation import children
-from support.postgresql import Server
-from support.processes import ROOT, Process, clean_environment, free_port, python, running
-from support.stores import API_KEY, UNKNOWN_TOKEN
+from support.gateway.gateway import Gateway
+from support.gateway.installation import children
+from support.gateway.processes import ROOT, Process, clean_environment, free_port, python, running
+from support.network.certificates import Authority
+from support.stores.postgresql import Server
+from support.stores.stores import API_KEY, UNKNOWN_TOKEN
 
 from store.management.projects import Projects
 from store.management.tokens import Tokens

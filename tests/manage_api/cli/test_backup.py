@@ -3,7 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.stores import make_settings, make_token, opened
+from support.stores.stores import make_settings, make_token, opened
 
 from manage_api.cli.backup import run
 from store.encryption.crypto import new_key

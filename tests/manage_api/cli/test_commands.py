@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from support.postgresql import Server
-from support.schemas import KEY, SCHEMAS, make_store
-from support.stores import make_settings, make_token, opened, tree
+from support.stores.postgresql import Server
+from support.stores.schemas import KEY, SCHEMAS, make_store
+from support.stores.stores import make_settings, make_token, opened, tree
 
 from manage_api.cli.commands import main
 from store.database import open_database

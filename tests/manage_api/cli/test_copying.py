@@ -4,8 +4,8 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from support.postgresql import Server
-from support.stores import API_KEY, make_settings, make_token, opened, set_columns, tree
+from support.stores.postgresql import Server
+from support.stores.stores import API_KEY, make_settings, make_token, opened, set_columns, tree
 
 from manage_api.cli import options
 from manage_api.cli.copying import run

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from support.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, refuse_request, settle_request
-from support.stores import API_KEY, foreign_connection, make_settings, make_token, opened
+from support.stores.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, refuse_request, settle_request
+from support.stores.stores import API_KEY, foreign_connection, make_settings, make_token, opened
 
 from manage_api.cli import reading
 from manage_api.cli.commands import main

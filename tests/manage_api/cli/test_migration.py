@@ -3,8 +3,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from support.schemas import KEY, SCHEMAS, make_store
-from support.stores import make_settings, opened
+from support.stores.schemas import KEY, SCHEMAS, make_store
+from support.stores.stores import make_settings, opened
 
 from manage_api.cli import migration
 from manage_api.cli.migration import preview, run

@@ -2,7 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.stores import (
+from support.stores.stores import (
     API_KEY,
     foreign_connection,
     foreign_lock,

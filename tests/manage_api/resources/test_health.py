@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
-from support.stores import foreign_lock
+from support.stores.stores import foreign_lock
 
 from store.store import Store
 

@@ -1,7 +1,7 @@
 import pytest
 from flask.testing import FlaskClient
-from support.ledger import without_usage
-from support.stores import refused_by_the_database, set_columns
+from support.stores.ledger import without_usage
+from support.stores.stores import refused_by_the_database, set_columns
 
 from store.database.models import Project
 from store.management import bulk

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from support.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, refuse_request, settle_request
+from support.stores.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, refuse_request, settle_request
 
 from store.ledger.usage import Source
 from store.store import Store

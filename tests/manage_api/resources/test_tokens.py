@@ -3,8 +3,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from flask.testing import FlaskClient
-from support.ledger import without_usage
-from support.stores import set_columns
+from support.stores.ledger import without_usage
+from support.stores.stores import set_columns
 
 from store.database.models import Token
 from store.store import Store

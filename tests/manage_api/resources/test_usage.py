@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from support.ledger import NOON, PROJECT_ID, TOKEN_ID, forget, open_request, refuse_request, settle_request
+from support.stores.ledger import (
+    NOON,
+    PROJECT_ID,
+    TOKEN_ID,
+    forget,
+    open_request,
+    refuse_request,
+    settle_request,
+)
 
 from store.clock import DAY, HOUR
 from store.ledger.usage import Source

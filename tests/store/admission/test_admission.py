@@ -8,8 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from types import NoneType
 
 import pytest
-from support.processes import DEADLINE, ROOT, clean_environment
-from support.stores import API_KEY, UNKNOWN_TOKEN, changed, foreign_lock, make_token, opened, opening, rows, set_columns
+from support.gateway.processes import DEADLINE, ROOT, clean_environment
+from support.stores.stores import (
+    API_KEY,
+    UNKNOWN_TOKEN,
+    changed,
+    foreign_lock,
+    make_token,
+    opened,
+    opening,
+    rows,
+    set_columns,
+)
 
 from store import clock
 from store.admission.admission import Admission, Admitted

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.processes import wait_until
-from support.stores import foreign_connection, make_token, opening, rows
-from support.tcp_relay import COMMIT, Fate, TcpRelay
+from support.gateway.processes import wait_until
+from support.network.tcp_relay import COMMIT, Fate, TcpRelay
+from support.stores.stores import foreign_connection, make_token, opening, rows
 
 from store.admission.admission import Admission, Admitted
 from store.errors import StoreUnavailable

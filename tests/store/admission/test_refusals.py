@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_token, opening, rows, set_columns
+from support.stores.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_token, opening, rows, set_columns
 
 from store import clock
 from store.admission import refusals

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from support.processes import wait_until
-from support.stores import changed, foreign_lock, make_settings, opened
+from support.gateway.processes import wait_until
+from support.stores.stores import changed, foreign_lock, make_settings, opened
 
 from store.admission import notes
 from store.admission.notes import FEW, NOTE_DELAY

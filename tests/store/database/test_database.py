@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from support.stores import API_KEY, foreign_connection, foreign_lock, on_sqlite, path_of, rows
+from support.stores.stores import API_KEY, foreign_connection, foreign_lock, on_sqlite, path_of, rows
 
 from store.database import sqlite
 from store.database.models import FormerProject

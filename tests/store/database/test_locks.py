@@ -10,9 +10,17 @@ from typing import Any
 
 import psycopg
 import pytest
-from support.ledger import INSTANCE_ID, NOON, PROJECT_ID, TOKEN_ID, open_request, settle_request
-from support.processes import wait_until
-from support.stores import API_KEY, make_many_tokens, make_token, on_postgresql, opening, rows, set_columns
+from support.gateway.processes import wait_until
+from support.stores.ledger import INSTANCE_ID, NOON, PROJECT_ID, TOKEN_ID, open_request, settle_request
+from support.stores.stores import (
+    API_KEY,
+    make_many_tokens,
+    make_token,
+    on_postgresql,
+    opening,
+    rows,
+    set_columns,
+)
 
 from store import clock
 from store.admission.admission import Admission, _Claim, _Name

@@ -12,9 +12,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from support.postgresql import Server
-from support.processes import wait_until
-from support.tcp_relay import COMMIT, Fate, TcpRelay
+from support.gateway.processes import wait_until
+from support.network.tcp_relay import COMMIT, Fate, TcpRelay
+from support.stores.postgresql import Server
 
 from store.database.postgresql import PostgresqlDatabase
 from store.errors import OutcomeUnknown, StoreLocked, StoreUnavailable, StoreUnreachable

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
 import pytest
-from support.stores import API_KEY, changed, foreign_lock, on_postgresql, opened
+from support.stores.stores import API_KEY, changed, foreign_lock, on_postgresql, opened
 
 from store.database.transactions import transact
 from store.errors import NotFound, StoreLocked

@@ -2,8 +2,8 @@ import contextlib
 from collections.abc import Iterator
 
 import pytest
-from support.processes import wait_until
-from support.stores import foreign_lock, on_sqlite, opening, path_of
+from support.gateway.processes import wait_until
+from support.stores.stores import foreign_lock, on_sqlite, opening, path_of
 
 from store import clock
 from store.database.models import DailyUsage, HourlyUsage, Instance, Request

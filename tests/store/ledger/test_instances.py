@@ -2,7 +2,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from support.stores import changed, foreign_lock, make_token, opened, opening
+from support.stores.stores import changed, foreign_lock, make_token, opened, opening
 
 from store.admission.admission import Admission
 from store.database.models import Instance, Request

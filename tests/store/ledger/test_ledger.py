@@ -5,7 +5,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from support.stores import opening, rows
+from support.stores.stores import opening, rows
 
 from store import clock
 from store.database.models import Price

@@ -6,7 +6,7 @@ from decimal import Decimal
 import genai_prices
 import pytest
 from genai_prices.data_snapshot import get_snapshot
-from support.stores import on_sqlite
+from support.stores.stores import on_sqlite
 
 from store import clock
 from store.database.models import Price

@@ -2,7 +2,8 @@ import itertools
 from typing import Any
 
 import pytest
-from support.stores import (
+from support.network.tcp_relay import COMMIT, Fate, TcpRelay
+from support.stores.stores import (
     foreign_connection,
     make_many_tokens,
     make_token,
@@ -10,7 +11,6 @@ from support.stores import (
     refused_by_the_database,
     rows,
 )
-from support.tcp_relay import COMMIT, Fate, TcpRelay
 
 from store.errors import OutcomeUnknown, StoreUnavailable
 from store.management import bulk

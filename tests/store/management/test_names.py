@@ -2,7 +2,14 @@ import uuid
 from collections.abc import Callable, Sequence
 
 import pytest
-from support.stores import API_KEY, make_many_tokens, make_token, refused_by_the_database, rows, set_columns
+from support.stores.stores import (
+    API_KEY,
+    make_many_tokens,
+    make_token,
+    refused_by_the_database,
+    rows,
+    set_columns,
+)
 
 from store.database import Statement
 from store.database.models import FormerToken

@@ -2,7 +2,7 @@ import json
 from decimal import Decimal
 
 import pytest
-from support.stores import API_KEY, UNKNOWN_TOKEN
+from support.stores.stores import API_KEY, UNKNOWN_TOKEN
 
 from store import clock
 from store.database.models import Price

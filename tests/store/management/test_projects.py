@@ -2,7 +2,7 @@ import sqlite3
 
 import psycopg
 import pytest
-from support.stores import API_KEY, change_elsewhere, make_token, set_columns
+from support.stores.stores import API_KEY, change_elsewhere, make_token, set_columns
 
 from store import clock
 from store.database.models import FormerProject, Project

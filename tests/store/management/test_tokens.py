@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from support.stores import (
+from support.stores.stores import (
     API_KEY,
     UNKNOWN_TOKEN,
     change_elsewhere,

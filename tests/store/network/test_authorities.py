@@ -3,7 +3,7 @@ import ssl
 from pathlib import Path
 
 import pytest
-from support.certificates import Authority
+from support.network.certificates import Authority
 
 from store.network import authorities
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.ledger import settle_request
-from support.stores import make_many_tokens, make_settings, make_token, opened, path_of
+from support.stores.ledger import settle_request
+from support.stores.stores import make_many_tokens, make_settings, make_token, opened, path_of
 
 from store.errors import BackupFailed
 from store.management.tokens import Tokens

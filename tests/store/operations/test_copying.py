@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from support.ledger import PROJECT_ID, open_request, settle_request
-from support.schemas import KEY, SCHEMAS, TOKEN, make_store
-from support.stores import make_many_tokens, make_settings, make_token, opened, path_of, rows, set_columns
+from support.stores.ledger import PROJECT_ID, open_request, settle_request
+from support.stores.schemas import KEY, SCHEMAS, TOKEN, make_store
+from support.stores.stores import (
+    make_many_tokens,
+    make_settings,
+    make_token,
+    opened,
+    path_of,
+    rows,
+    set_columns,
+)
 
 from store import schema
 from store.database import Database, open_database
@@ -26,7 +34,7 @@ from store.operations.copying.tables import TABLES
 from store.store import Store
 
 if TYPE_CHECKING:
-    from support.postgresql import Server
+    from support.stores.postgresql import Server
 
 IN_USE = "has been in use since it was copied"
 

@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.postgresql import Server
-from support.processes import DEADLINE, ROOT, clean_environment
-from support.schemas import KEY, SCHEMAS, make_store
-from support.stores import API_KEY, make_settings, on_sqlite, opened, path_of, rows, tree
+from support.gateway.processes import DEADLINE, ROOT, clean_environment
+from support.stores.postgresql import Server
+from support.stores.schemas import KEY, SCHEMAS, make_store
+from support.stores.stores import API_KEY, make_settings, on_sqlite, opened, path_of, rows, tree
 
 from store.database import open_database
 from store.database.models import MODELS

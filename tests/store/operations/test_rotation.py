@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import peewee
 import pytest
-from support.stores import (
+from support.stores.stores import (
     API_KEY,
     changed,
     foreign_connection,

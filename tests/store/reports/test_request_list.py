@@ -3,7 +3,7 @@ import uuid
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, settle_request
+from support.stores.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, settle_request
 
 from store.errors import InvalidRequest
 from store.ids import new_request_id

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from support.ledger import NOON, PROJECT_ID, TOKEN_ID, forget, open_request, settle_request, sums_of
-from support.stores import API_KEY, make_settings, make_token, opened, set_columns
+from support.stores.ledger import NOON, PROJECT_ID, TOKEN_ID, forget, open_request, settle_request, sums_of
+from support.stores.stores import API_KEY, make_settings, make_token, opened, set_columns
 
 from store.clock import DAY, HOUR, SECOND
 from store.errors import InvalidRequest

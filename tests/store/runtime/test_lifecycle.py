@@ -4,8 +4,8 @@ import socket
 import subprocess
 
 import pytest
-from support.processes import python
-from support.signals import signals_kept
+from support.gateway.processes import python
+from support.gateway.signals import signals_kept
 
 from store.runtime import lifecycle
 from store.runtime.lifecycle import STOP_SIGNALS, note_stop_signals

@@ -4,7 +4,7 @@ import ssl
 from pathlib import Path
 
 import pytest
-from support.certificates import Authority
+from support.network.certificates import Authority
 
 from store.errors import StartupError
 from store.runtime.lifecycle import SUPERVISED

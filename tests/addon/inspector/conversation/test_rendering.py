@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.effort import passes
+from support.load.effort import passes
 
 from addon.inspector.conversation import rendering
 from addon.inspector.conversation.rendering import Endpoint, endpoint_of

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from support.effort import passes
-from support.events import chunk, delta
+from support.load.effort import passes
+from support.upstreams.events import chunk, delta
 
 from addon.metering.estimates import counting
 from addon.metering.estimates.question import Question, joined

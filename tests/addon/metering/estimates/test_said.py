@@ -1,5 +1,5 @@
 import pytest
-from support.events import chunk, delta
+from support.upstreams.events import chunk, delta
 
 from addon.metering.estimates import said as said_module
 from addon.metering.estimates.said import Said

@@ -2,7 +2,7 @@ import json
 import tracemalloc
 
 import pytest
-from support.events import chunk, delta, response
+from support.upstreams.events import chunk, delta, response
 
 from addon.metering.estimates import transcript as transcript_module
 from addon.metering.estimates.transcript import MAX_RAW, Transcript

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.children import READY, SERVING, is_gone, pids, python
-from support.processes import clean_environment
-from support.signals import signals_kept
+from support.gateway.children import READY, SERVING, is_gone, pids, python
+from support.gateway.processes import clean_environment
+from support.gateway.signals import signals_kept
 
 from manage_api.cli.supervision import child
 from manage_api.cli.supervision.child import Child

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from support.processes import free_port
+from support.gateway.processes import free_port
 
 from manage_api.cli.supervision.ports import Sockets, open_port
 from store.errors import StartupError

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from support.children import NOTE, READY, SERVING, Output, is_gone, pids, python
-from support.processes import clean_environment, free_port, wait_until
-from support.signals import signals_kept
+from support.gateway.children import NOTE, READY, SERVING, Output, is_gone, pids, python
+from support.gateway.processes import clean_environment, free_port, wait_until
+from support.gateway.signals import signals_kept
 
 from manage_api.cli.supervision import child, supervisor, worker_slot
 from manage_api.cli.supervision.ports import open_port

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from support.children import READY, SERVING, Output, is_gone, pids, python
-from support.processes import DEADLINE, clean_environment
-from support.signals import signals_kept
+from support.gateway.children import READY, SERVING, Output, is_gone, pids, python
+from support.gateway.processes import DEADLINE, clean_environment
+from support.gateway.signals import signals_kept
 
 from manage_api.cli.supervision import worker_slot
 from manage_api.cli.supervision.worker_slot import Place, Service

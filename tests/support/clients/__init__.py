@@ -1,0 +1,1 @@
+"""Clients of the gateway and of mitmweb."""

@@ -1,0 +1,212 @@
+"""The gateway in this process: a real mitmproxy master on a free port, driven by the test's own event loop."""
+
+import asyncio
+import atexit
+import contextlib
+import functools
+import json
+import logging
+import tempfile
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
+
+from mitmproxy import http
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.options import Options
+from mitmproxy.proxy.server import ConnectionHandler
+from mitmproxy.tools.dump import DumpMaster
+
+from addon.gateway import Gateway
+from addon.layers.keyed_layer import KeyedLayer
+from addon.patches import chain
+from addon.serving import listening
+from store.admission.admission import Admission
+from store.management.tokens import TokenRecord
+from store.store import Store
+from support.gateway.processes import DEADLINE
+from support.stores.stores import make_settings, make_token, opened
+
+CLOSE = "Connection: close\r\n"
+CHUNKED = "Transfer-Encoding: chunked\r\n" + CLOSE
+
+
+class _Watch:
+    """An addon that tells when the master runs, and what its flows have come to."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.flows: list[http.HTTPFlow] = []
+        self.ended: asyncio.Queue[http.HTTPFlow] = asyncio.Queue()
+
+    def running(self) -> None:
+        self.started.set()
+
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        self.flows.append(flow)
+
+    def response(self, flow: http.HTTPFlow) -> None:
+        self.ended.put_nowait(flow)
+
+    def error(self, flow: http.HTTPFlow) -> None:
+        self.ended.put_nowait(flow)
+
+
+class HoldConnections:
+    """An addon that holds up every connection to the upstream until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.held = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def server_connect(self, _: object) -> None:
+        self.held.set()
+        await self.go_on.wait()
+
+
+class _Errors(logging.Handler):
+    """Keeps what is logged at ERROR: a crash of a layer shows there only."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(self.format(record))
+
+
+class Proxy:
+    """A running proxy, its store and a token."""
+
+    def __init__(self, master: DumpMaster, gateway: Gateway, store: Store, token: TokenRecord, watch: _Watch) -> None:
+        self.master = master
+        self.gateway = gateway
+        self.exchanges = gateway._exchanges  # noqa: SLF001
+        self.store = store
+        self.token = token
+        self.flows = watch.flows
+        self.ended = watch.ended
+        self.errors = _Errors()
+
+    @property
+    def port(self) -> int:
+        proxyserver = self.master.addons.get("proxyserver")
+        assert isinstance(proxyserver, Proxyserver)
+        port: int = proxyserver.listen_addrs()[0][1]
+        return port
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            yield reader, writer
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def ask(self, request: str | bytes) -> bytes:
+        """Send bytes on a connection of their own, and return all that comes until the proxy closes it."""
+        async with self.connection() as (reader, writer):
+            writer.write(request.encode() if isinstance(request, str) else request)
+            return await asyncio.wait_for(reader.read(), DEADLINE)
+
+    async def ask_and_stay(self, request: str | bytes) -> bytes:
+        """Send bytes, and return one answer that tells its length, without waiting for the proxy to close."""
+        async with self.connection() as (reader, writer):
+            writer.write(request.encode() if isinstance(request, str) else request)
+            return await asyncio.wait_for(read_answer(reader), DEADLINE)
+
+    def request(self, line: str = "GET /v1/models", *, headers: str = CLOSE, body: str = "") -> str:
+        """Write a request that holds the token."""
+        return (
+            f"{line} HTTP/1.1\r\nHost: proxy\r\nAuthorization: Bearer {self.token.value}\r\n"
+            f"{f'Content-Length: {len(body)}\r\n' if body else ''}{headers}\r\n{body}"
+        )
+
+    @property
+    def handler(self) -> ConnectionHandler:
+        """What handles the only connection of a client that is open."""
+        proxyserver = self.master.addons.get("proxyserver")
+        assert isinstance(proxyserver, Proxyserver)
+        (handler,) = proxyserver.connections.values()
+        return handler
+
+    @property
+    def layer(self) -> KeyedLayer:
+        """The keyed layer of that connection."""
+        layer = self.handler.layer.context.layers[-1]
+        assert isinstance(layer, KeyedLayer)
+        return layer
+
+    async def end_of_flow(self) -> http.HTTPFlow:
+        return await asyncio.wait_for(self.ended.get(), DEADLINE)
+
+
+@functools.cache
+def _authority() -> str:
+    """Return a folder with mitmproxy's CA, made once a process: that takes longer than most tests."""
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
+@contextlib.asynccontextmanager
+async def running(
+    folder: Path, upstream_url: str, options: dict[str, Any] | None = None, **values: Any
+) -> AsyncIterator[Proxy]:
+    """Run a proxy until the block ends. Fails if anything was logged as an error."""
+    settings = make_settings(folder, upstream_url=upstream_url, **values)
+    with opened(settings) as store:
+        gateway = Gateway(settings, Admission(store))
+        master = DumpMaster(Options(), with_termlog=False, with_dumper=False)
+        watch = _Watch()
+        chain.add_first(master, gateway)
+        master.addons.add(watch)
+        origin = settings.upstream._replace(prefix="").origin
+        master.options.update(confdir=_authority(), mode=[f"reverse:{origin}@127.0.0.1:0"])
+        master.options.update(**(options or {}))
+        proxy = Proxy(master, gateway, store, make_token(store), watch)
+        logging.getLogger().addHandler(proxy.errors)
+        task = asyncio.create_task(master.run())
+        try:
+            await asyncio.wait_for(watch.started.wait(), DEADLINE)
+            yield proxy
+        finally:
+            await listening.stop(master)
+            proxyserver = master.addons.get("proxyserver")
+            while proxyserver.connections:  # they close one tick after their clients
+                await asyncio.sleep(0)
+            master.shutdown()
+            await asyncio.wait_for(task, DEADLINE)
+            logging.getLogger().removeHandler(proxy.errors)
+        assert proxy.errors.messages == []
+
+
+async def read_answer(reader: asyncio.StreamReader) -> bytes:
+    """Read one answer that tells its length."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    return head + await reader.readexactly(int(head_and_body(head)[1]["content-length"]))
+
+
+def head_and_body(answer: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Take an HTTP/1 answer apart: status, headers (lower case), body."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.decode("latin-1").split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return int(status.split()[1]), headers, body
+
+
+def run(main: Coroutine[object, object, None]) -> None:
+    """Run a test's coroutine, for a limited time."""
+    asyncio.run(asyncio.wait_for(main, 2 * DEADLINE))
+
+
+def assert_json_error(answer: bytes, status: int, code: str) -> dict[str, str]:
+    """Check that an answer is the gateway's own, and return its headers."""
+    told, headers, body = head_and_body(answer)
+    assert told == status, answer
+    assert headers["content-type"] == "application/json"
+    assert json.loads(body)["code"] == code
+    assert headers["x-llm-proxy-request-id"]
+    return headers

@@ -1,0 +1,87 @@
+"""What `./run.sh` starts: a data folder and three ports."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from support.gateway.processes import DEADLINE, ROOT, Process, clean_environment, free_port, running
+
+# Drops what lets root pass over permissions and take low ports (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH,
+# CAP_NET_BIND_SERVICE), so that a test of them means the same for every user. For others than root it does nothing.
+_WITHOUT_RIGHTS = (
+    "import ctypes, os, sys; drop = ctypes.CDLL(None).prctl; [drop(24, right, 0, 0, 0) for right in (1, 2, 10)];"
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+def without_rights(command: Sequence[str]) -> list[str]:
+    """Return a command that runs another as somebody whom permissions stop."""
+    return [sys.executable, "-c", _WITHOUT_RIGHTS, *command]
+
+
+class Installation:
+    """A data folder and ports for `./run.sh`."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.proxy, self.manage, self.web = free_port(), free_port(), free_port()
+        self.env = {
+            **clean_environment(),
+            "PROXY_LISTEN": f"127.0.0.1:{self.proxy}",
+            "MANAGE_LISTEN": f"127.0.0.1:{self.manage}",
+            "WEB_LISTEN": f"127.0.0.1:{self.web}",
+            "DATA_DIR": str(self.data),
+            "HOME": str(folder),
+            "WORKERS": "1",  # the more there are, the longer a start takes
+            **settings,
+        }
+
+    def run(self, *arguments: str) -> Process:
+        return self.start([str(ROOT / "run.sh"), *arguments])
+
+    def start(self, command: Sequence[str], cwd: Path = ROOT) -> Process:
+        return Process(command, env=self.env, log=self.folder / "run.log", cwd=cwd)
+
+    def ports_are_free(self) -> bool:
+        for port in (self.proxy, self.manage, self.web):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return False
+        return True
+
+    def wait_until_nothing_runs(self) -> None:
+        """Wait until no process has this data folder; kill what is left and fail if that takes too long."""
+        deadline = time.monotonic() + DEADLINE
+        while left := self._processes():
+            if time.monotonic() > deadline:
+                for pid in left:
+                    os.kill(pid, signal.SIGKILL)
+                raise AssertionError(f"left running: {left}")
+            time.sleep(0.02)  # nobody tells of the end of another's child
+
+    def _processes(self) -> list[int]:
+        mark = f"DATA_DIR={self.data}".encode()
+        found = []
+        for environ in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):  # it has just ended, or is somebody else's
+                if mark in environ.read_bytes().split(b"\0"):
+                    found.append(int(environ.parent.name))
+        return found
+
+
+@contextlib.contextmanager
+def started(installation: Installation, *arguments: str, until: str = "is up") -> Iterator[Process]:
+    process = installation.run(*arguments)
+    with running(process):
+        process.wait_for_output(until)
+        yield process
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

@@ -1,0 +1,142 @@
+"""Starting and ending real processes."""
+
+import contextlib
+import http.client
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+DEADLINE = 20.0
+
+
+# Below the ports that the kernel gives to clients, so that none takes one between its choice and its use; and apart
+# from those of another worker of the same run.
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = itertools.cycle(range(12_000 + 4_000 * (_worker % 5), 16_000 + 4_000 * (_worker % 5)))
+for _ in range(os.getpid() * 97 % 4_000):
+    next(_ports)  # two runs at once begin apart
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what nothing tells of when it happens."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.005)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on, and that was not returned before."""
+    for port in _ports:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise AssertionError("unreachable: the ports are a cycle")
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment without what could change the processes under test."""
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "VIRTUAL_ENV")
+    return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
+
+
+class Process:
+    """A process whose output goes to a file."""
+
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path = ROOT) -> None:
+        self.log = log
+        with log.open("ab") as output:
+            self._popen = subprocess.Popen(
+                command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
+            )
+        self.pid = self._popen.pid
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def is_running(self) -> bool:
+        return self._popen.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)
+
+    def wait(self, timeout: float = DEADLINE) -> int:
+        return self._popen.wait(timeout)
+
+    def stop(self, timeout: float = DEADLINE) -> int:
+        """End it as an operator does, and return its exit status. One that does not end is killed, and is a failure."""
+        if self.is_running():
+            self.signal(signal.SIGTERM)
+        return self.wait_stopped(timeout)
+
+    def wait_stopped(self, timeout: float = DEADLINE) -> int:
+        """Wait for the end that it was told, and return its exit status, as `stop` does."""
+        try:
+            return self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """End it, and what it started, at once."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._popen.wait()
+
+    def wait_for_port(self, port: int, path: str = "/health") -> None:
+        """Wait until the process answers on a port. Fails with its output when it ends before."""
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            if not self.is_running():
+                raise AssertionError(f"ended with {self.wait()}:\n{self.output()}")
+            if _answers(port, path):
+                return
+            time.sleep(0.02)  # nothing tells when another process listens
+        raise AssertionError(f"no answer on {port}:\n{self.output()}")
+
+    def wait_for_output(self, text: str, times: int = 1) -> str:
+        """Wait until `text` is in the output so many times, and return the output."""
+        deadline = time.monotonic() + DEADLINE
+        while (output := self.output()).count(text) < times:
+            if time.monotonic() > deadline or not self.is_running():
+                raise AssertionError(f"{text!r} did not come:\n{output}")
+            time.sleep(0.02)  # a file tells nobody when it grows
+        return output
+
+
+@contextlib.contextmanager
+def running(process: Process) -> Iterator[Process]:
+    """End the process with the block, whatever happens in it."""
+    try:
+        yield process
+    finally:
+        if process.is_running():
+            process.stop()
+
+
+def python(*arguments: str) -> list[str]:
+    return [sys.executable, *arguments]
+
+
+def tool(name: str) -> str:
+    """Return the path of a command that is installed beside this Python."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def _answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

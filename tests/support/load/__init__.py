@@ -1,0 +1,1 @@
+"""Load, and how much of the machine it takes."""

@@ -1,0 +1,1 @@
+"""The network between client, gateway and upstream: proxies, balancers, relays, names, certificates."""

@@ -1,0 +1,42 @@
+"""What an upstream does for each request: what the test says just then."""
+
+import socket
+from collections.abc import Callable
+
+from support.upstreams.upstreams import OK, Conversation, RawUpstream
+
+type Act = Callable[[Conversation], None]
+"""What the upstream does once it has read the head of a request; the connection is used again after that."""
+
+
+def answer(conversation: Conversation) -> None:
+    conversation.send(OK)
+
+
+class Acting:
+    """Acts each request in the way of the moment, over connections that stay.
+
+    `heads` are the requests', `asked` the addresses where they came to.
+    """
+
+    def __init__(self) -> None:
+        self.act: Act = answer
+        self.heads: list[bytes] = []
+        self.asked: list[str] = []
+
+    def _serve(self, conversation: Conversation) -> None:
+        conversation.sock.settimeout(None)
+        conversation.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            conversation.received = b""
+            self.heads.append(conversation.read_head())
+            self.asked.append(conversation.sock.getsockname()[0])
+            self.act(conversation)
+
+
+class Stage(Acting):
+    """An upstream that does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.upstream = RawUpstream(self._serve)
