@@ -446,7 +446,7 @@ def test_a_key_that_cannot_be_decrypted(gateway: Gateway, upstream: RawUpstream)
 # The gateway itself.
 
 BREAKER = """
-from addon import access_log, edge, wire
+from addon import access_log, forwarding, validation
 
 
 def breaking(function, where):
@@ -457,9 +457,9 @@ def breaking(function, where):
     return broken
 
 
-edge.check = breaking(edge.check, "requestheaders")
-edge.is_own = breaking(edge.is_own, "request")
-wire.is_answer = breaking(wire.is_answer, "responseheaders")
+validation.check = breaking(validation.check, "requestheaders")
+validation.is_own = breaking(validation.is_own, "request")
+forwarding.is_answer = breaking(forwarding.is_answer, "responseheaders")
 access_log.write = breaking(access_log.write, "end")
 """
 

@@ -20,7 +20,13 @@ WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
     ),
     "the mask over a subprotocol": (
         canary.run_in_mitmweb,
-        [("addon/authentication.py", "wire.KEY_SUBPROTOCOL + MASK if wire.is_key_subprotocol(name) else name", "name")],
+        [
+            (
+                "addon/authentication.py",
+                "forwarding.KEY_SUBPROTOCOL + MASK if forwarding.is_key_subprotocol(name) else name",
+                "name",
+            )
+        ],
     ),
     "the mask over x-api-key and its like": (
         canary.run_in_mitmweb,
@@ -44,7 +50,13 @@ WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
     ),
     "the mask over a query": (
         canary.run_in_mitmweb,
-        [("addon/authentication.py", "parameter[:start] + wire.MASKED_VALUE if is_token_value", "parameter if bool")],
+        [
+            (
+                "addon/authentication.py",
+                "parameter[:start] + forwarding.MASKED_VALUE if is_token_value",
+                "parameter if bool",
+            )
+        ],
     ),
     "the removal of x-api-key and its like": (
         canary.run_in_launcher,

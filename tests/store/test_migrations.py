@@ -48,8 +48,8 @@ MIGRATE = """
 import sys
 from pathlib import Path
 from store import schema
-from store.bootstrap import migrate_store
-from store.settings import Settings
+from store.operations.opening import migrate_store
+from store.runtime.settings import Settings
 schema.MIGRATIONS = Path(sys.argv[1])
 settings = Settings.load()
 print("ready", flush=True)

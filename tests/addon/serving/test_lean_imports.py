@@ -10,7 +10,7 @@ def modules(before: str = "") -> set[str]:
 
 
 def test_only_what_is_asked_for_is_imported() -> None:
-    everything, lean = modules("pass"), modules("from addon.seams import lean_imports; lean_imports.install()")
+    everything, lean = modules("pass"), modules("from addon.serving import lean_imports; lean_imports.install()")
     assert {"mitmproxy.addons.proxyserver", "mitmproxy.addons.onboarding", "flask"} <= everything
     assert "mitmproxy.addons.proxyserver" in lean
     assert not {"mitmproxy.addons.onboarding", "flask"} & lean

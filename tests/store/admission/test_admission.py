@@ -337,11 +337,11 @@ def test_a_locked_store_refuses_and_counts_nothing_afterwards(settings: Settings
 
 ADMIT = """
 import asyncio, collections, json, sys
-from store.admission import Admission
-from store.bootstrap import open_store
+from store.admission.admission import Admission
+from store.operations.opening import open_store
 from store.ids import new_request_id
-from store.ledger import Opening
-from store.settings import Settings
+from store.ledger.ledger import Opening
+from store.runtime.settings import Settings
 store = open_store(Settings.load())
 admission = Admission(store)
 print("ready", flush=True)

@@ -330,7 +330,7 @@ def test_a_proxy_at_work_on_the_source_is_noticed(
         instances.beat(other, "a-proxy")
         return {}
 
-    monkeypatch.setattr("store.copying.copier._Copier._replace", beat)
+    monkeypatch.setattr("store.operations.copying.copier._Copier._replace", beat)
     assert copied(source, target).source_in_use
     other.close()
 

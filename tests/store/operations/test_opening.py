@@ -22,8 +22,8 @@ from store.runtime.settings import Settings
 
 OPEN_AND_TELL = """
 import sys
-from store.bootstrap import management_token, open_store
-from store.settings import Settings
+from store.operations.opening import management_token, open_store
+from store.runtime.settings import Settings
 settings = Settings.load()
 print("ready", flush=True)
 sys.stdin.readline()

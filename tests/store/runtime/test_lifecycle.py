@@ -12,7 +12,7 @@ from store.runtime.lifecycle import STOP_SIGNALS, note_stop_signals
 
 COUNT_FILES = """
 import os, resource
-from store.lifecycle import allow_many_open_files
+from store.runtime.lifecycle import allow_many_open_files
 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (32, most))
 allow_many_open_files()
@@ -21,7 +21,7 @@ print(len([os.open(os.devnull, os.O_RDONLY) for _ in range(100)]))
 
 STOP_HALF_MADE = """
 import os, signal
-from store.lifecycle import begin
+from store.runtime.lifecycle import begin
 class Part:
     def __init__(self):
         os.kill(os.getpid(), signal.SIGINT)
@@ -34,7 +34,7 @@ Part()
 
 STOP_MADE_ANOTHER = """
 import os, signal
-from store.lifecycle import begin
+from store.runtime.lifecycle import begin
 begin()
 try:
     os.kill(os.getpid(), signal.SIGTERM)
