@@ -9,8 +9,8 @@ import time
 from collections.abc import Awaitable, Callable
 
 from addon.exchange import Exchange
+from addon.metering.estimates.estimate_request import EstimateRequest
 from addon.metering.estimates.estimator import Estimator
-from addon.metering.estimates.question import Question
 from addon.metering.meter import Meter
 from addon.websocket_session import Turn
 from store.admission.admission import Admission
@@ -49,11 +49,11 @@ class Settling:
     def _settle(self, opened: Opened, meter: Meter | None, outcome: Outcome, tell: Tell | None) -> Metered:
         metered = meter.read() if meter else Metered()
         settlement = Settlement(opened, outcome, metered)
-        question = meter.open_question() if meter and metered.source is Source.UNKNOWN else None
-        if question is None:
+        request = meter.estimate_request() if meter and metered.source is Source.UNKNOWN else None
+        if request is None:
             self._admission.settle(settlement)
             return metered
-        task = asyncio.create_task(self._estimate(settlement, question, tell))
+        task = asyncio.create_task(self._estimate(settlement, request, tell))
         self._estimates[task] = settlement
         task.add_done_callback(self._estimates.pop)
         return metered
@@ -69,10 +69,10 @@ class Settling:
             self._admission.settle(settlement)  # what its task says after that is too late
         self._estimator.close()
 
-    async def _estimate(self, settlement: Settlement, question: Question, tell: Tell | None) -> None:
+    async def _estimate(self, settlement: Settlement, request: EstimateRequest, tell: Tell | None) -> None:
         metered = None
         try:
-            metered = await self._estimator.answer(question)
+            metered = await self._estimator.estimate(request)
         except Exception:
             _log.exception("a usage is not estimated")
         finally:

@@ -23,6 +23,7 @@ from wsproto.frame_protocol import CloseReason, Opcode
 from addon import responses
 from addon.metering.meter import Meter
 from addon.protocol import websocket_events
+from addon.protocol.endpoints import REALTIME, RESPONSES
 from addon.protocol.websocket_events import (
     CREATED,
     DONE,
@@ -30,9 +31,7 @@ from addon.protocol.websocket_events import (
     GOES_ON,
     IS_ACTIVE,
     OUTPUT,
-    REALTIME,
     REJECTIONS,
-    RESPONSES,
     Event,
 )
 from store.admission.admission import Admission
@@ -178,7 +177,7 @@ class WebSocketSession:
     # The client's messages.
 
     async def _take_from_client(self, message: WebSocketMessage) -> None:
-        event = websocket_events.asked(message.content, is_text=message.type is Opcode.TEXT)
+        event = websocket_events.client_event(message.content, is_text=message.type is Opcode.TEXT)
         turn = None
         if event is not None:
             try:
@@ -228,7 +227,8 @@ class WebSocketSession:
     # The upstream's messages.
 
     async def _take_from_upstream(self, message: WebSocketMessage) -> None:
-        event = websocket_events.read(message.content) if self._dropped else websocket_events.told(message.content)
+        read = websocket_events.any_upstream_event if self._dropped else websocket_events.upstream_event
+        event = read(message.content)
         if event is None:
             _feed(self._meter_of(message.content), message)
         elif self._is_to_drop(event):
@@ -384,7 +384,7 @@ class WebSocketSession:
         if not self._under_way or not websocket_events.is_of_response(content):
             return self._meter
         several = len(self._under_way) > 1
-        turn = self._turn_of(websocket_events.read(content)) if several else self._under_way[0]
+        turn = self._turn_of(websocket_events.any_upstream_event(content)) if several else self._under_way[0]
         return turn.meter if turn else self._meter
 
     def _end_replaced(self, event: Event) -> None:

@@ -1,19 +1,17 @@
-"""What a request took, read from a copy of its bytes as they pass: cheap, in constant memory, and without ever raising.
+"""Reads the usage of a request from a copy of its bytes as they pass: cheap, in constant memory, and without raising.
 
-    meter        reads along one request and its answer; what the gateway feeds
-    body         a body as it comes, decoded
-    excerpt      what is kept of a JSON document or a form
-    outline      the fields that can be read in it, or in an event
-    event_stream the events of an answer
-    session      the messages of a WebSocket
-    usage        the usage objects of the API as units of genai-prices
-    names        models and service tiers as they may stand in the ledger
-    transcript   what an answer said so far, for when it tells no usage
-    said         the texts in it
-    question     what is to be counted then
-    estimator    has it counted, in a process of its own:
-    tokenizer    that process
-    counting     the tokens of a request and of what was said
+    meter         reads one request and its response; the gateway feeds it
+    body          decodes a body as it arrives
+    event_stream  reads the usage and the model in the events of a response
+    session       sums the usages of a WebSocket
+    names         models and service tiers as they may stand in the ledger
+    estimates/    the tokens of responses that reported no usage:
+        transcript        keeps what a response said so far
+        text_accumulator  joins the deltas in it to texts
+        estimate_request  the request for an estimate, as it goes through a pipe
+        estimator         has it counted, in a process of its own
+        tokenizer         that process
+        counting          counts the tokens of a request and of the texts
 
-Nothing here knows mitmproxy; of the store only `store.ledger.usage` is used.
+Nothing here knows mitmproxy; of the store only `store.ledger.usage` is used, and of the addon only `protocol/`.
 """

@@ -1,4 +1,4 @@
-"""A body as it comes: decoded, as far as that goes, and handed on."""
+"""Decodes a body as it arrives, within bounds."""
 
 import re
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from collections.abc import Callable
 from addon.protocol.content_coding import ContentDecoder
 
 ALLOWANCE = 8 * 1024 * 1024
-"""Bytes to which any compressed body is decoded; beyond what its own size allows it is read no further."""
+"""Bytes to which any compressed body may decode. Larger ones are limited by their own size, see GROWTH."""
 GROWTH = 40
-"""To how many times its size an answer may be decoded beside: JSON and event streams become 5 to 20 times as large."""
+"""Times its compressed size to which a response may decode in addition: JSON and event streams grow 5 to 20 times."""
 MAX_DECODED = 256 * 1024 * 1024
-"""Bytes to which the largest body is decoded."""
+"""Bytes to which the largest body may decode."""
 _LINE = 32
-"""Bytes that a line counts for beside its own: an event stream of nothing but lines takes longest to read."""
+"""Bytes that a line counts for in addition to its own: a stream of empty lines takes the longest to read."""
 
 EVENT_STREAM = "text/event-stream"
 FORM = "multipart/form-data"
@@ -20,22 +20,22 @@ _JSON = re.compile(r"application/(?:[\w.-]+\+)?json")
 
 
 class Body:
-    """Decodes one body and gives it to `sink`. What cannot be decoded, or becomes too large, is read no further."""
+    """Decodes one body and passes it to `sink`. Reading stops where it cannot be decoded, or becomes too large."""
 
     def __init__(self, coding: str, sink: Callable[[bytes], None], growth: int = GROWTH) -> None:
         self._sink = sink
         self._decoder: ContentDecoder | None = None
         self._growth = growth
-        self._came = 0
+        self._received = 0
         self._decoded = 0
         self._is_plain = coding.strip().lower() in {"", "identity"}
         self.is_readable = True
-        """Whether all that came so far could be read."""
+        """Whether everything so far was passed to `sink`."""
         if not self._is_plain:
             self._start(coding)
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes."""
+        """Decode the next bytes."""
         if self._is_plain:
             self._sink(data)
         elif self._decoder is not None:
@@ -48,8 +48,8 @@ class Body:
             self._stop()
 
     def _decode(self, decoder: ContentDecoder, data: bytes) -> None:
-        self._came += len(data)
-        most = min(ALLOWANCE + self._growth * self._came, MAX_DECODED)
+        self._received += len(data)
+        most = min(ALLOWANCE + self._growth * self._received, MAX_DECODED)
         try:
             for piece in decoder.feed(data):
                 self._decoded += len(piece) + _LINE * (piece.count(b"\n") + piece.count(b"\r"))

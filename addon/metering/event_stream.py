@@ -1,11 +1,11 @@
-"""The events of an answer: few of them are parsed, those that tell the model and those that tell a usage."""
+"""Reads the events of a response. Only those that may hold the model or a usage are parsed: few of them."""
 
 import re
 
-from addon.metering.estimates.transcript import MARKS, Transcript
+from addon.metering.estimates.transcript import Transcript
 from addon.metering.names import model_name, tier_name
 from addon.protocol.json_fields import Fields, fields, items, text
-from addon.protocol.json_outline import MAX_EVENT, fields_of_event
+from addon.protocol.partial_json import MAX_WHOLE, fields_of_event
 from addon.protocol.sse import Decoder
 from addon.protocol.usage_objects import units_of
 from store.ledger.usage import Consumption, Units
@@ -13,48 +13,48 @@ from store.ledger.usage import Consumption, Units
 _DONE = b"[DONE]"
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _TRIES = 8
-"""Events in which the model is looked for."""
+"""Events in which the model is searched."""
 _MAX_READ = 2 * 1024 * 1024
 _LEAST = 2 * 1024
-"""Bytes of events that are read as they come, and what each of them counts for at least: 1,024 events. Later ones only
-matter if they are the last one, which is read when the usage is asked for."""
+"""Bytes of events that are parsed at once, and the least that each of them counts for: 1,024 events. Of later ones only
+the last matters, which is parsed when the usage is asked for."""
 _STARTED = "message_start"
-"""The event of Anthropic's that begins a usage; those that end it tell no more than what is new."""
+"""Anthropic's event that begins a usage; the events that complete it hold only what has changed."""
 _INTERIM = {_STARTED, "response.created", "response.queued", "response.in_progress", "thread.run.step"}
-"""Types of events and objects that may tell a usage without being the last to do so."""
+"""Types of events and objects whose usage may not be the final one."""
 
 
 class EventStream:
-    """Reads the events of one answer. The last usage holds: some upstreams tell in each chunk what was used so far."""
+    """Reads the events of one response. The last usage counts: some upstreams send a running usage in each chunk."""
 
     def __init__(self, endpoint: str) -> None:
         self.model: str | None = None
         self.service_tier: str | None = None
         self._units: Units | None = None
         self._usage: Fields = {}
-        """The one of _STARTED."""
+        """The usage of _STARTED."""
         self.is_finished = False
-        """Whether the answer said that it is at its end, or a usage that is no interim one."""
+        """Whether the response has marked its end, or sent a usage that is not an interim one."""
         self.is_partial = False
-        """Whether the usage may be an old one: those that came later were left unread, and the last one tells none."""
-        self.transcript = Transcript(endpoint) if endpoint in MARKS else None
-        """What was said, until a usage is told; None for endpoints whose tokens cannot be counted."""
+        """Whether the usage may be outdated: later events were not parsed, and the last of them holds no usage."""
+        self.transcript = Transcript.of(endpoint)
+        """What was said, until a usage is known; None for endpoints whose tokens cannot be counted."""
         self._decoder = Decoder()
         self._tries = _TRIES
         self._room = _MAX_READ
         self._unread: bytes | None = None
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes, decoded."""
+        """Read the next bytes, decoded."""
         for event in self._decoder.feed(data):
-            self._take(event.data)
+            self._add(event.data)
 
     def consumption(self, model_asked: str | None) -> Consumption | None:
-        """Return what was used, or None while it is not told."""
-        self._read_last()
+        """Return the usage, or None while none is known."""
+        self._parse_last()
         return None if self._units is None else Consumption(self.model or model_asked, self._units, self.service_tier)
 
-    def _take(self, data: bytes) -> None:
+    def _add(self, data: bytes) -> None:
         if data == _DONE:
             self.is_finished = True
             return
@@ -62,18 +62,18 @@ class EventStream:
         has_usage = b'"usage"' in data and _USAGE.search(data) is not None
         if has_usage or self._tries:
             self._tries = max(self._tries - 1, 0)
-            self._read_or_keep(data, has_usage=has_usage)
+            self._parse_or_keep(data, has_usage=has_usage)
         if self.transcript is not None:
-            self.transcript.take(data)
+            self.transcript.add(data)
 
-    def _read_or_keep(self, data: bytes, *, has_usage: bool) -> None:
+    def _parse_or_keep(self, data: bytes, *, has_usage: bool) -> None:
         if self._room > 0:
-            self._room -= min(max(len(data), _LEAST), MAX_EVENT)
+            self._room -= min(max(len(data), _LEAST), MAX_WHOLE)
             self._read(fields_of_event(data))
         elif has_usage:
             self._unread = data
 
-    def _read_last(self) -> None:
+    def _parse_last(self) -> None:
         if self._unread is not None:
             was_finished = self.is_finished
             self.is_partial = not self._read(fields_of_event(self._unread))
@@ -81,13 +81,13 @@ class EventStream:
             self._unread = None
 
     def _read(self, event: Fields) -> bool:
-        """Take what an event tells. Returns whether that is a usage."""
-        told = fields(event, "response") or _message(event) or event
-        model = model_name(told.get("model"))
+        """Read the model, the tier and the usage in an event. Returns whether it holds a usage."""
+        holder = fields(event, "response") or _message(event) or event
+        model = model_name(holder.get("model"))
         if model is not None:
             self.model, self._tries = model, 0
-        self.service_tier = tier_name(told.get("service_tier")) or self.service_tier
-        usage = _told(fields(told, "usage"))
+        self.service_tier = tier_name(holder.get("service_tier")) or self.service_tier
+        usage = _without_null(fields(holder, "usage"))
         units = units_of(usage)
         if units is None:
             return False
@@ -105,12 +105,12 @@ def _message(event: Fields) -> Fields:
     return fields(event, "message") if text(event, "type") == _STARTED else {}
 
 
-def _told(usage: Fields) -> Fields:
+def _without_null(usage: Fields) -> Fields:
     return {name: value for name, value in usage.items() if value is not None}
 
 
 def _is_last(event: Fields) -> bool:
-    """Tell whether the usage of an event is the answer's last one."""
+    """Tell whether the usage of an event is the response's final one."""
     if text(event, "type") in _INTERIM or text(event, "object") in _INTERIM:
         return False
     if text(event, "type") == "message_delta":

@@ -1,4 +1,4 @@
-"""Names that clients and upstreams choose, as they may stand in the ledger."""
+"""Checks names that clients and upstreams choose before they go into the ledger."""
 
 import re
 
@@ -10,14 +10,14 @@ _USUAL_TIERS = {"default", "auto"}
 
 
 def model_name(value: object) -> str | None:
-    """Return a model's name, or None for what is no text, too long or not printable."""
+    """Return a model's name without surrounding blanks; None for no text, or one that is too long or not printable."""
     if not isinstance(value, str) or len(value) > MAX_MODEL or not value.isprintable():
         return None
     return value.strip() or None
 
 
 def tier_name(value: object) -> str | None:
-    """Return a service tier that has prices of its own, or None."""
+    """Return a service tier that has its own prices, or None."""
     if not isinstance(value, str) or value in _USUAL_TIERS or not _TIER.fullmatch(value):
         return None
     return value

@@ -1,28 +1,28 @@
-"""A WebSocket (Realtime, Responses) or one response over it: the usages that it tells, summed by their models."""
+"""Sums the usages of a WebSocket (Realtime, Responses), or of one response over it, by their models."""
 
-from addon.metering.estimates.question import Question, joined, texts_of
-from addon.metering.estimates.transcript import MARKS, MAX_RAW, Transcript
+from addon.metering.estimates.estimate_request import EstimateRequest, joined, texts_of
+from addon.metering.estimates.transcript import MAX_RAW, Transcript
 from addon.metering.names import model_name, tier_name
 from addon.protocol.json_fields import Fields, fields, text
-from addon.protocol.json_outline import fields_of_event
+from addon.protocol.partial_json import fields_of_event
 from addon.protocol.usage_objects import total, units_of
 from addon.protocol.websocket_events import ASKED, CREATED, DONE, ERROR
 from store.ledger.usage import Consumption, Metered, Source, Units
 
 _MAX_MODELS = 32
-"""Models whose sums are kept; of further ones nothing is."""
+"""Models whose sums are kept; the usage of further ones is not."""
 _MAX_UNDER_WAY = 256
-"""Responses whose beginning is waited for, and as many whose end is."""
+"""Responses that have not begun, and as many that have not ended."""
 _MAX_ID = 64
 """Characters of an id that are kept."""
 _TRANSCRIBED = "conversation.item.input_audio_transcription.completed"
 _SESSIONS = {"session.created", "session.updated", "transcription_session.created", "transcription_session.updated"}
 _MARKS = (b'"usage"', b"response.created", b"session.created", b"session.updated", b'"error"')
-"""What stands in the messages that are parsed, seldom in others: deltas, the most of them by far, are not."""
+"""Bytes that stand in the messages that are parsed, and seldom in others: most messages are deltas, which are not."""
 
 
 class Session:
-    """Reads messages of one WebSocket. `session_model` is the one that is told for all of its responses, if any is."""
+    """Reads messages of one WebSocket. `session_model` is the model of all of its responses, where that is known."""
 
     def __init__(self, endpoint: str, query_model: str | None, session_model: str | None = None) -> None:
         self.model_asked = query_model
@@ -32,25 +32,25 @@ class Session:
         self._transcription_model: str | None = None
         self._sums: dict[tuple[str | None, str | None], Units] = {}
         self._asked: list[str] = []
-        """The client's own ids, or none, of the responses that it asked for and that have not begun."""
+        """The client's own ids, or empty texts, of the responses that it asked for and that have not begun."""
         self._under_way: set[str] = set()
         self._is_partial = False
-        """Whether something was used that is not in the sums."""
+        """Whether some usage is missing in the sums."""
         self._request = b""
-        self._transcript = self._new_transcript()
+        self._transcript = Transcript.of(endpoint)
 
-    def take(self, content: bytes, *, from_client: bool) -> None:
-        """Take the next message, a text."""
+    def add(self, content: bytes, *, from_client: bool) -> None:
+        """Read the next message, a text."""
         if from_client:
             if ASKED.encode() in content:
-                self._take_request(content)
+                self._add_request(content)
         elif any(mark in content for mark in _MARKS):
-            self._take_event(fields_of_event(content))
+            self._add_event(fields_of_event(content))
         if self._transcript is not None and not from_client:
-            self._transcript.take(content)
+            self._transcript.add(content)
 
     def metered(self) -> Metered:
-        """Return the sums so far: a part of the truth where a response is under way, or told no usage."""
+        """Return the sums so far: an estimate while a response is under way, or where one reported no usage."""
         consumptions = tuple(Consumption(model, units, tier) for (model, tier), units in self._sums.items())
         if not consumptions:
             return Metered(model_asked=self.model_asked, model=self.model)
@@ -58,23 +58,23 @@ class Session:
         source = Source.ESTIMATED if is_partial else Source.OBSERVED
         return Metered(source, consumptions, self.model_asked, consumptions[-1].model)
 
-    def question(self) -> Question | None:
-        """Return what the only response said, where it was cut; None where sums are known, or nothing was said."""
+    def estimate_request(self) -> EstimateRequest | None:
+        """Return a request for an estimate of a response that was cut; None where sums exist or nothing was said."""
         transcript = self._transcript
         if self._sums or transcript is None or transcript.is_empty():
             return None
-        return Question(
+        return EstimateRequest(
             self._endpoint,
             self.model or self.model_asked,
             model_asked=self.model_asked,
             request=self._request,
             events=joined(transcript.events),
-            texts=texts_of(transcript.said),
+            texts=texts_of(transcript.texts),
             beyond=transcript.beyond,
         )
 
     def begin_response(self, response_id: str) -> None:
-        """Expect the end of a response: the first that was asked for, if any was."""
+        """Expect the end of a response: the first of those that were asked for, if any."""
         del self._asked[:1]
         if len(self._under_way) < _MAX_UNDER_WAY:
             self._under_way.add(response_id[:_MAX_ID])
@@ -83,10 +83,7 @@ class Session:
         """Expect no end of a response that has begun."""
         self._under_way.discard(response_id[:_MAX_ID])
 
-    def _new_transcript(self) -> Transcript | None:
-        return Transcript(self._endpoint) if self._endpoint in MARKS else None
-
-    def _take_request(self, content: bytes) -> None:
+    def _add_request(self, content: bytes) -> None:
         message = fields_of_event(content)
         if text(message, "type") == ASKED:
             if len(self._asked) < _MAX_UNDER_WAY:
@@ -95,12 +92,12 @@ class Session:
             self.model_asked = self.model_asked or model
             self._request = content if len(content) <= MAX_RAW else b""
 
-    def _take_event(self, event: Fields) -> None:
+    def _add_event(self, event: Fields) -> None:
         kind, response = text(event, "type"), fields(event, "response")
         if not event:
-            self._is_partial = True  # no JSON, or too large and of an unusual form
+            self._is_partial = True  # no JSON, or too large and in an unusual form
         elif kind in _SESSIONS:
-            self._take_session(fields(event, "session"))
+            self._read_session(fields(event, "session"))
         elif kind == CREATED:
             self._begin(response)
         elif kind in DONE:
@@ -108,16 +105,16 @@ class Session:
         elif kind == ERROR:
             self._forget(_id(fields(event, "error"), "event_id"))
         elif kind == _TRANSCRIBED and self._transcription_model is not None:
-            self._add(self._transcription_model, None, units_of(fields(event, "usage")))
+            self._sum(self._transcription_model, None, units_of(fields(event, "usage")))
         elif kind == _TRANSCRIBED:
             self._is_partial = True
 
-    def _take_session(self, session: Fields) -> None:
+    def _read_session(self, session: Fields) -> None:
         self.session_model = model_name(session.get("model")) or self.session_model
         self.model = self.session_model
         transcription = fields(fields(fields(session, "audio"), "input"), "transcription")
-        told = transcription or fields(session, "input_audio_transcription")
-        self._transcription_model = model_name(told.get("model"))
+        transcription = transcription or fields(session, "input_audio_transcription")
+        self._transcription_model = model_name(transcription.get("model"))
 
     def _forget(self, refused: str) -> None:
         if refused in self._asked:
@@ -130,10 +127,10 @@ class Session:
     def _end(self, response: Fields) -> None:
         self._under_way.discard(_id(response, "id"))
         model = model_name(response.get("model")) or self.model or self.model_asked
-        self._add(model, tier_name(response.get("service_tier")), units_of(fields(response, "usage")))
-        self._transcript = self._new_transcript()
+        self._sum(model, tier_name(response.get("service_tier")), units_of(fields(response, "usage")))
+        self._transcript = Transcript.of(self._endpoint)
 
-    def _add(self, model: str | None, tier: str | None, units: Units | None) -> None:
+    def _sum(self, model: str | None, tier: str | None, units: Units | None) -> None:
         place = (model, tier)
         if units is None or (place not in self._sums and len(self._sums) >= _MAX_MODELS):
             self._is_partial = True

@@ -1,4 +1,7 @@
-"""HTTP's content codings, decoded as the bytes come and in small steps: a small body can become a huge one."""
+"""Decodes HTTP's content codings incrementally and in small steps: a small body can become a huge one.
+
+mitmproxy decodes a whole body at once, without a bound, and rejects Brotli that was cut.
+"""
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -7,20 +10,20 @@ import brotli
 import zstandard
 
 STEP = 1024 * 1024
-"""Bytes that one step of decoding gives at most."""
+"""Upper bound in bytes of what one step of decoding yields."""
 
 _GZIP_OR_ZLIB = zlib.MAX_WBITS + 32
 _GZIP_START = b"\x1f"
 _ZLIB_SLICE = 64 * 1024
-"""Bytes that its decoder is given at once: it copies what it has not taken, after each step and each member."""
+"""Bytes that zlib is given at once: after each step and each member it copies the input that it has not used."""
 _MAX_MEMBERS = 1000
-"""Members of one body: twenty bytes are an empty one, and each takes a decoder of its own."""
+"""Members of one body. An empty one takes twenty bytes, and each needs a new decoder."""
 _MAX_WINDOW = 8 * 1024 * 1024
-"""Bytes; what a decoder of zstd has to take (RFC 9659)."""
+"""Bytes: the window that every decoder of zstd has to support (RFC 9659)."""
 _BROTLI_LIMIT = STEP // 4
-"""Bytes; its decoder rounds up, to the next of the blocks that it takes."""
+"""Bytes; brotli rounds up to the size of its blocks."""
 _ZSTD_SLICE = 32
-"""Bytes of zstd that decode to no more than a step: its decoder takes no bound, and four bytes make 128 KiB at most."""
+"""Bytes of zstd that decode to no more than a step: its decoder has no bound, and four bytes become 128 KiB at most."""
 
 type _Steps = Callable[[bytes], Iterator[bytes]]
 
@@ -35,7 +38,7 @@ class ContentDecoder:
         self._steps = _CODINGS[self._coding]()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield what these bytes decode to, at most STEP bytes at once. Raises ValueError for anything else."""
+        """Yield the decoded bytes, at most STEP at once. Raises ValueError where the data is not of this coding."""
         try:
             yield from self._steps(data)
         except (zlib.error, brotli.error, zstandard.ZstdError) as error:
@@ -43,7 +46,10 @@ class ContentDecoder:
 
 
 def decoded_start(data: bytes, coding: str, limit: int) -> bytes:
-    """Return at most `limit` bytes of what a body decodes to. Raises ValueError if it cannot be decoded."""
+    """Return the first bytes of a decoded body, at most `limit`; of a body that was cut as far as it goes.
+
+    Raises ValueError if it cannot be decoded.
+    """
     start = bytearray()
     for piece in ContentDecoder(coding).feed(data):
         start += piece
@@ -60,7 +66,7 @@ def _identity() -> _Steps:
 
 
 def _zlib() -> _Steps:
-    """Decode gzip, which may have several members, or zlib; what follows them is left out."""
+    """Decode gzip, which may have several members, or zlib; bytes after them are ignored."""
     member = zlib.decompressobj(_GZIP_OR_ZLIB)
     members = 1
 

@@ -1,5 +1,11 @@
-"""Endpoints: the paths of the API without the ids in them, so that requests can be summed up by what they do."""
+"""The API's endpoints: their names in the ledger, and the shape of what each takes and returns.
 
+An endpoint is a path with `{id}` in the place of its ids, so that requests can be summed up by what they do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
 from urllib.parse import unquote
 
 RESOURCES = frozenset({
@@ -17,13 +23,17 @@ _WORDS = RESOURCES | {
 }  # fmt: skip
 
 OTHER = "/v1/{other}"
-"""What is none of the resources known: callers choose paths, and must not make up endpoints without end."""
+"""The endpoint of every path whose resource is unknown: callers choose paths, and must not create endless endpoints."""
+
+REALTIME, RESPONSES = "/v1/realtime", "/v1/responses"
+"""The endpoints that are also served over a WebSocket."""
 
 _MAX_SEGMENTS = 6
+_READING_METHODS = frozenset({"GET", "HEAD", "DELETE"})
 
 
 def endpoint_of(path: str) -> str:
-    """Return the endpoint of a path under `/v1/`, without its query: `/v1/files/abc/content` is one of `{id}`.
+    """Return the endpoint of a path under `/v1/`, without its query: `/v1/files/abc` is one of `/v1/files/{id}`.
 
     Its segments are decoded once, as an upstream reads them.
     """
@@ -32,3 +42,64 @@ def endpoint_of(path: str) -> str:
     if resource not in RESOURCES or len(others) >= _MAX_SEGMENTS:
         return OTHER
     return "/".join(["/v1", resource, *(segment if segment in _WORDS else "{id}" for segment in others)])
+
+
+class Kind(Enum):
+    """The format of an endpoint's requests and responses."""
+
+    CHAT = auto()
+    COMPLETION = auto()
+    """OpenAI's legacy completions."""
+    RESPONSE = auto()
+    EMBEDDINGS = auto()
+    SPEECH = auto()
+    OTHER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The facts about an endpoint that metering and the inspector need."""
+
+    kind: Kind = Kind.OTHER
+    stream_marks: tuple[bytes, ...] = ()
+    """Bytes that stand in those events of a stream that continue its output."""
+    post_rereads: bool = False
+    """Whether a POST, too, returns what was made before."""
+
+    @property
+    def is_countable(self) -> bool:
+        """Whether the tokens of a response that reports no usage can be counted offline."""
+        return bool(self.stream_marks)
+
+    def rereads(self, method: str) -> bool:
+        """Tell whether a request returns what was made before, with the usage that was booked then."""
+        return self.post_rereads or method in _READING_METHODS
+
+
+_REREADS = Shape(post_rereads=True)
+
+_SHAPES: Mapping[str, Shape] = {
+    "/v1/chat/completions": Shape(Kind.CHAT, (b'"delta"',)),
+    "/v1/completions": Shape(Kind.COMPLETION, (b'"text"',)),
+    RESPONSES: Shape(Kind.RESPONSE, (b'.delta"', b"response.output_item.added")),
+    "/v1/responses/*/cancel": Shape(Kind.RESPONSE, post_rereads=True),
+    "/v1/responses/*": Shape(Kind.RESPONSE),
+    "/v1/embeddings": Shape(Kind.EMBEDDINGS),
+    "/v1/audio/speech": Shape(Kind.SPEECH),
+    "*/cancel": _REREADS,  # of batches, runs, jobs, uploads
+    "*/completions/{id}": _REREADS,  # changes the metadata of a stored chat completion
+    "*/runs/{id}": _REREADS,  # changes the metadata of a run
+}
+"""By endpoint. `*` stands for any characters; of several patterns the first holds."""
+
+_PATTERNS = [(pattern.partition("*"), shape) for pattern, shape in _SHAPES.items() if "*" in pattern]
+_UNKNOWN = Shape()
+
+
+def shape_of(endpoint: str) -> Shape:
+    """Return the shape of an endpoint; of an unknown one that of Kind.OTHER."""
+    exact = _SHAPES.get(endpoint)
+    if exact is not None:
+        return exact
+    fitting = (shape for (start, _, end), shape in _PATTERNS if endpoint.startswith(start) and endpoint.endswith(end))
+    return next(fitting, _UNKNOWN)

@@ -1,4 +1,4 @@
-"""Reading JSON of which nothing is known: a field of another type counts as one that is not there."""
+"""Reads fields of JSON of unknown form: a field of an unexpected type counts as absent."""
 
 import json
 
@@ -12,7 +12,7 @@ _LONG = 300
 
 
 def parse(data: bytes, *, cut: bool = False) -> Fields:
-    """Return a JSON object, as far as it goes if it is `cut`; an empty one for anything else."""
+    """Return a JSON object; an empty one for anything else. With `cut`, the object may end anywhere."""
     try:
         value = from_json(data, allow_partial="trailing-strings" if cut else "off")
     except ValueError:
@@ -21,49 +21,49 @@ def parse(data: bytes, *, cut: bool = False) -> Fields:
 
 
 def fields(value: object, name: str | None = None) -> Fields:
-    """Return an object, or the object that stands in its field `name`."""
+    """Return an object, or the object in its field `name`; an empty one for anything else."""
     if name is not None:
         value = fields(value).get(name)
     return value if isinstance(value, dict) else {}
 
 
 def items(value: Fields, name: str) -> list[object]:
-    """Return the list in a field."""
+    """Return the list in a field, or an empty one."""
     found = value.get(name)
     return found if isinstance(found, list) else []
 
 
 def text(value: Fields, name: str) -> str:
-    """Return the text in a field."""
+    """Return the text in a field, or an empty one."""
     found = value.get(name)
     return found if isinstance(found, str) else ""
 
 
 def number(value: Fields, *names: str) -> int | None:
-    """Return the whole number in the first of these fields that has one."""
+    """Return the integer in the first of these fields that holds one."""
     found = (value.get(name) for name in names)
     return next((one for one in found if isinstance(one, int) and not isinstance(one, bool)), None)
 
 
 def brief(value: object) -> str:
-    """Write any JSON in one line, with what is long in it cut."""
-    return shortened(json.dumps(_without_length(value), ensure_ascii=False), _LONG)
+    """Format any JSON in one line, with long texts, lists and objects cut."""
+    return shortened(json.dumps(_with_short_parts(value), ensure_ascii=False), _LONG)
 
 
 def shortened(long: str, length: int) -> str:
-    """Cut a text that is longer than `length` characters."""
+    """Return a text, cut if it is longer than `length` characters."""
     return long if len(long) <= length else f"{long[:length]}…"
 
 
-def _without_length(value: object) -> object:
+def _with_short_parts(value: object) -> object:
     match value:
         case str():
             return shortened(value, _LONG_TEXT)
         case list():
-            kept = [_without_length(item) for item in value[:_LONG_LIST]]
+            kept = [_with_short_parts(item) for item in value[:_LONG_LIST]]
             return kept if len(value) <= _LONG_LIST else [*kept, "…"]
         case dict():
             return {
-                shortened(name, _LONG_TEXT): _without_length(item) for name, item in list(value.items())[:_LONG_LIST]
+                shortened(name, _LONG_TEXT): _with_short_parts(item) for name, item in list(value.items())[:_LONG_LIST]
             }
     return value

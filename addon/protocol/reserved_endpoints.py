@@ -1,11 +1,11 @@
-"""Reserved endpoints: those of the provider's API that a token must not reach, however their path is written.
+"""Recognises reserved endpoints: those of the provider's API that no token may reach, however their path is written.
 
 A project's key opens more of the provider's API than a token should. Some endpoints answer with a credential of the
-provider's own, or begin a session that runs past the gateway: both work on without limits, ledger and revoke. Others
-manage the account that the key belongs to. The store refuses them (`store/admission/`); here they are recognised.
+provider's own, or begin a session that bypasses the gateway: both work without limits, ledger and revocation. Others
+manage the account that the key belongs to. The store refuses them (`store/admission/`).
 
-An upstream may read a path in other ways than it is written: decoded once or more often, without parameters, blanks or
-dots, in other letters. What one of these readings takes for a reserved endpoint is one.
+An upstream may normalise a path: decode it once or more often, drop parameters, blanks or dots, or fold letters. A path
+that is a reserved endpoint in any of these readings is reserved.
 """
 
 import itertools
@@ -67,26 +67,26 @@ _RESERVED = (
 )
 
 _SOCKETS = frozenset({"realtime", "live"})
-"""WebSockets are opened under these, with GET. All that is posted there makes a credential or begins a call."""
+"""WebSockets are opened under these, with GET. Any POST to them makes a credential or begins a call."""
 
 _READS = frozenset({"GET", "HEAD"})
 
 MAX_DECODINGS = 5
-"""A path is decoded so often. One that is encoded more often is reserved: no server needs that."""
+"""Times that a path is decoded. A path that is encoded more often is reserved: no server needs that."""
 
 _IGNORED = re.compile(r"[_-]")
-_WORD = re.compile(r"[a-z0-9]+")  # whatever else a server takes for its end: "/", ";", ".", a blank
+_WORD = re.compile(r"[a-z0-9]+")  # ended by all that a server may take for its end: "/", ";", ".", a blank
 _ODD = re.compile(r"[^ -~]+")
 _ENDS = [dict.fromkeys(map(ord, ends), "/") for ends in ("\0", "\r\n", "\0\r\n")]
 _CLIMBS = re.compile(r"(?<![\w.:-])\.\.", re.ASCII)  # a segment ".."
 
-# Bytes of UTF-8 that stand for ASCII in more bytes than needed, and %uXXXX: some servers decode both.
+# Overlong UTF-8 of ASCII characters, and %uXXXX: some servers decode both.
 _OVERLONG = re.compile(rb"[\xc0\xc1][\x80-\xbf]|\xe0[\x80-\x9f][\x80-\xbf]|\xf0[\x80-\x8f][\x80-\xbf]{2}")
 _LONG_ESCAPE = re.compile(rb"%u([0-9a-f]{4})", re.IGNORECASE)
 
 
 def is_reserved(method: str, path: bytes) -> bool:
-    """Tell whether a request is for a reserved endpoint; the path is the client's, under /v1/, without its query."""
+    """Tell whether a request is for a reserved endpoint. The path is the client's, under /v1/, without its query."""
     if _PLAIN.fullmatch(path):
         return False
     for _ in range(MAX_DECODINGS):
@@ -99,9 +99,9 @@ def is_reserved(method: str, path: bytes) -> bool:
 
 
 def _readings(path: bytes) -> Iterator[str]:
-    """Yield a path as text in ASCII and small letters.
+    """Yield the readings of a path, in ASCII and lower case.
 
-    Servers pass over characters that are no plain text; some end a path at NUL, or at a line's end.
+    Servers ignore characters that are not printable ASCII; some end a path at NUL, or at a line end.
     """
     text = _OVERLONG.sub(_shortest, path).decode("utf-8", "replace").upper()
     text = unicodedata.normalize("NFKD", text).lower()  # as servers may compare letters: K for the sign of Kelvin
@@ -138,7 +138,7 @@ def _shortest(overlong: re.Match[bytes]) -> bytes:
 
 
 def _rules() -> dict[str, list[set[str]]]:
-    """Return, by the first word of reserved paths, the sets of words that make one of them with it."""
+    """Return, by the first word of the reserved paths, the sets of words that complete it to one."""
     rules: dict[str, list[set[str]]] = {}
     for path in _RESERVED:
         first, *rest = _words(path)
@@ -148,7 +148,7 @@ def _rules() -> dict[str, list[set[str]]]:
 
 _RULES = _rules()
 
-# Nearly all requests: a resource that has no reserved endpoints, and after it only what every server reads alike.
+# Nearly all requests: a resource without reserved endpoints, followed by characters that every server reads alike.
 _PLAIN = re.compile(
     rb"/v1/(?:%s)(?:/[A-Za-z0-9_:-][A-Za-z0-9_.:-]*)*/?"
     % "|".join(sorted(name for name in RESOURCES if not _RULES.keys() & set(_words(name)[:1]))).encode()

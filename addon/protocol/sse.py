@@ -1,30 +1,30 @@
-"""Server-sent events out of a stream of bytes, as the HTML standard has them (section 9.2.6), without any I/O.
+"""Decodes server-sent events from a stream of bytes, as in section 9.2.6 of the HTML standard, without any I/O.
 
-A stream comes in any cut: in the middle of an event, of a line end, of a character. So nothing is decoded but line
-ends: CR, LF and CRLF. U+2028 and its like end no line, and what an event holds stays bytes, which parsers of JSON take.
+A chunk may end anywhere: within an event, a line end, a character. So only line ends are decoded: CR, LF and CRLF.
+U+2028 and its like end no line, and the data of an event stays bytes, which parsers of JSON accept.
 """
 
 from typing import NamedTuple
 
 MAX_EVENT = 4 * 1024 * 1024
-"""Bytes of an event that are held, unless told otherwise. The last event of a response repeats all of its output."""
+"""Default of the bytes that are held of an event. The last event of a response repeats all of its output."""
 
 _BOM = b"\xef\xbb\xbf"
 _COMMENT = b":"
 
 
 class Event(NamedTuple):
-    """An event: its type, and its data with lines joined by LF."""
+    """An event: its type, and its data with its lines joined by LF."""
 
     type: bytes
     data: bytes
 
 
 class Decoder:
-    """Takes the bytes of one stream as they come and gives the events that they complete.
+    """Decodes one stream: each chunk gives the events that it completes.
 
-    It holds at most `max_event` bytes (of one event, with its comments) beside what it is fed. A larger event is left
-    out as a whole, and counted in `skipped`; the next one is read again. One that the stream's end cuts is no event.
+    It holds at most `max_event` bytes (of one event, with its comments) beside the chunk. A larger event is skipped as
+    a whole and counted in `skipped`; the next one is decoded again. An event that the stream's end cuts is dropped.
     """
 
     __slots__ = ("_after_cr", "_data", "_max_event", "_partial", "_size", "_start", "_type", "skipped")
@@ -57,7 +57,7 @@ class Decoder:
         return events
 
     def _with_plain_line_ends(self, chunk: bytes) -> bytes:
-        """Return a chunk without the stream's BOM, and with LF for every line end."""
+        """Return a chunk without the stream's BOM, and with LF as every line end."""
         if self._start is not None:
             chunk = self._without_bom(self._start + chunk)
         if self._after_cr and chunk:
@@ -82,7 +82,7 @@ class Decoder:
         return whole
 
     def _read(self, line: bytes) -> None:
-        """Take a field of the event; ids and times to reconnect are of no use here."""
+        """Read a field of the event; `id` and `retry` are ignored."""
         if self._is_too_large():
             self._data.clear()
             return
@@ -93,7 +93,7 @@ class Decoder:
             self._type = value.removeprefix(b" ")
 
     def _hold(self, rest: bytes) -> None:
-        """Keep the start of a line; of an event that is too large only the fact that the line is not empty."""
+        """Hold the start of a line; of an event that is too large only that the line is not empty."""
         self._size += len(rest)
         if self._is_too_large():
             self._data.clear()

@@ -1,4 +1,7 @@
-"""The usage objects of OpenAI's API and of Anthropic's, in the units of genai-prices."""
+"""Reads the usage objects of OpenAI's API and of Anthropic's, in the units of genai-prices.
+
+The ledger and mitmweb both read usages here, so that they cannot disagree.
+"""
 
 import math
 from collections.abc import Mapping
@@ -14,9 +17,9 @@ _REALTIME_INPUT, _REALTIME_OUTPUT = "input_token_details", "output_token_details
 """Of Realtime and transcriptions."""
 _CACHED = (_REALTIME_INPUT, "cached_tokens_details")
 _CACHE_READ, _CACHE_WRITTEN = "cache_read_input_tokens", "cache_creation_input_tokens"
-"""Of Anthropic's messages, whose `input_tokens` are those beside."""
+"""Of Anthropic's messages, whose `input_tokens` do not include them."""
 _TOTAL_NAMES = {"prompt_tokens", _INPUT, _REALTIME_INPUT}
-"""What shows that the input is a total: some gateways tell the names of both."""
+"""Names that show that the input is a total: some gateways send the names of both APIs."""
 
 _PATHS: Mapping[str, tuple[_Path, ...]] = {
     "input_tokens": (("prompt_tokens",), ("input_tokens",)),
@@ -43,19 +46,19 @@ _PATHS: Mapping[str, tuple[_Path, ...]] = {
     "cache_audio_read_tokens": ((*_CACHED, "audio_tokens"),),
     "cache_image_read_tokens": ((*_CACHED, "image_tokens"),),
 }
-"""Where each unit stands, in the words of each API. Input and output are totals, the others parts of them."""
+"""The paths of each unit, in the names of each API. Input and output are totals, the others are parts of them."""
 
 _SECONDS = "seconds"
 _AUDIO_SECONDS = "audio_seconds"
 
 
 def units_of(usage: Mapping[str, object]) -> Units | None:
-    """Return the units that a usage object tells, or None where it tells none.
+    """Return the units that a usage object reports, or None where it reports none.
 
-    A number that is none, negative or above MAX_COUNT counts as not told. Seconds of audio are rounded up.
+    A value that is not a whole number from 0 to MAX_COUNT counts as absent. Seconds of audio are rounded up.
     """
-    told = {unit: _first_count(usage, paths) for unit, paths in _PATHS.items()}
-    units = {unit: count for unit, count in told.items() if count is not None}
+    found = {unit: _first_count(usage, paths) for unit, paths in _PATHS.items()}
+    units = {unit: count for unit, count in found.items() if count is not None}
     if not _TOTAL_NAMES & usage.keys():
         _add_cached(units)
     seconds = _rounded_up(usage.get(_SECONDS))
@@ -65,7 +68,7 @@ def units_of(usage: Mapping[str, object]) -> Units | None:
 
 
 def _add_cached(units: dict[str, int]) -> None:
-    """Make Anthropic's `input_tokens`, where they are told, a total."""
+    """Add the cached tokens to Anthropic's `input_tokens`, where these are reported, to make them a total."""
     parts = units.get("cache_read_tokens", 0) + units.get("cache_write_tokens", 0)
     if "input_tokens" in units:
         units["input_tokens"] = min(units["input_tokens"] + parts, MAX_COUNT)

@@ -1,11 +1,11 @@
-"""The events of the Realtime and Responses APIs over a WebSocket, as far as they begin, end or refuse a response.
+"""Reads the events of the Realtime and Responses APIs that request, begin, end or refuse a response over a WebSocket.
 
 Sources: OpenAI's API reference, "Realtime client events" and "server events", and "Responses WebSocket events". A
-response is asked for by `response.create`, begins with `response.created`, and ends with one of `DONE`. On a Responses
-WebSocket the events of a lane carry its `stream_id`; `generate: false`, or a `prewarm` of the prompt's cache, asks for
-a response without output; `response.steer` and `response.inject` make the upstream go on by itself.
+`response.create` asks for a response, `response.created` begins it, and one of `DONE` ends it. On a Responses WebSocket
+the events of a lane carry its `stream_id`; `generate: false`, or a `prewarm` of the prompt's cache, asks for a response
+without output; `response.steer` and `response.inject` make the upstream continue by itself.
 
-JSON has many spellings, and readers that differ. A message that may be an ask to some reader is one here.
+Parsers of JSON differ, and JSON has many spellings. A message that any parser may take for an ask is an ask here.
 """
 
 import json
@@ -14,10 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from addon.protocol.json_fields import Fields, fields, text
-from addon.protocol.json_outline import MAX_EVENT, fields_of_event
-
-REALTIME, RESPONSES = "/v1/realtime", "/v1/responses"
-"""The endpoints. Only Realtime knows `response.cancel`; only Responses knows lanes and responses without output."""
+from addon.protocol.partial_json import MAX_WHOLE, fields_of_event
 
 ASKED = "response.create"
 GOES_ON = frozenset({"response.steer", "response.inject"})
@@ -29,28 +26,28 @@ DONE = frozenset(
 ERROR = "error"
 
 MAX_ASK = 128 * 1024
-"""Bytes of an ask that is read: 20 ms where it is made to be slow. A longer one asks for output, whatever it says."""
+"""Bytes of an ask that is parsed; the worst case takes 20 ms. A longer one counts as an ask for output."""
 
 MAX_ID = 512
-"""Characters of an id. A longer one counts as none: a part of it may be another's id, or a part of a secret."""
+"""Characters of an id. A longer one counts as absent: a part of it may be another id, or a part of a secret."""
 
 IS_ACTIVE = "conversation_already_has_active_response"
-"""The code of Realtime's refusal of an ask, also where it does not name the ask."""
+"""The code with which Realtime refuses an ask; the error may not name the ask."""
 
 REJECTIONS = frozenset({"invalid_api_key", "invalid_authentication", "authentication_error"})
-"""The codes and types of an error that is about the upstream's key, and may quote it."""
+"""Codes and types of errors that reject the upstream's key, and may quote it."""
 
 _ERRORS = range(400, 600)
-"""Statuses that an error may name."""
+"""Statuses that an error may carry."""
 
 
 def _spelled(word: str) -> str:
-    """Return a pattern for a part of a JSON text, with any of its letters escaped."""
+    """Return a pattern for a part of a JSON text in which any letter may be escaped."""
     return "".join(rf"(?:{re.escape(letter)}|(?i:\\u00{ord(letter):02x}))" for letter in word)
 
 
 _CLIENTS = {kind: re.compile(f'"{_spelled(kind)}"'.encode()) for kind in (ASKED, *sorted(GOES_ON))}
-# One look instead of three: most messages are audio.
+# One search instead of three: most messages are audio.
 _ANY_CLIENTS = re.compile(
     f'"{_spelled("response.")}(?:{_spelled("create")}|{_spelled("steer")}|{_spelled("inject")})"'.encode()
 )
@@ -60,7 +57,7 @@ _CREATED = f'"{CREATED}"'.encode()
 
 
 class Event(NamedTuple):
-    """An event of either side. Texts that are not there are empty."""
+    """An event of either side. Absent texts are empty."""
 
     kind: str
     event_id: str = ""
@@ -68,19 +65,19 @@ class Event(NamedTuple):
     item_id: str = ""
     lane: str = ""
     caused_by: str = ""
-    """The id of the client's event that an error is about."""
+    """The id of the client's event that caused an error."""
     status: int | None = None
-    """The HTTP status that an error names."""
+    """The HTTP status that an error carries."""
     code: str = ""
-    """The code of an error; its type where that alone says that the key is rejected."""
+    """The code of an error; its type where only that shows that the key was rejected."""
     has_output: bool = True
     """False for an ask without output."""
 
 
-def asked(content: bytes, *, is_text: bool = True) -> Event | None:
-    """Return a client's event of the kinds ASKED and GOES_ON; None for all other messages."""
+def client_event(content: bytes, *, is_text: bool = True) -> Event | None:
+    """Return a client's event of the kinds ASKED and GOES_ON; None for every other message."""
     if not is_text and b"\0" in content[:4]:
-        content = content.replace(b"\0", b"")  # as JSON in UTF-16 and UTF-32 has them between its letters
+        content = content.replace(b"\0", b"")  # UTF-16 and UTF-32 put them between the letters
     if not _ANY_CLIENTS.search(content):
         return None
     meant = [kind for kind, spelled in _CLIENTS.items() if spelled.search(content)]
@@ -97,20 +94,20 @@ def asked(content: bytes, *, is_text: bool = True) -> Event | None:
     )
 
 
-def told(content: bytes) -> Event | None:
-    """Return an upstream's event of the kinds CREATED, OUTPUT, DONE and ERROR; None for others, mostly unparsed."""
+def upstream_event(content: bytes) -> Event | None:
+    """Return an upstream's event of the kinds CREATED, OUTPUT, DONE and ERROR; None for others, most unparsed."""
     if not _UPSTREAMS.search(content):
         return None
-    event = read(content)
-    if not event.kind and _CREATED in content:  # it cannot be read
+    event = any_upstream_event(content)
+    if not event.kind and _CREATED in content:  # it cannot be parsed
         return event._replace(kind=CREATED)
     return event if event.kind in {CREATED, OUTPUT, ERROR} or event.kind in DONE else None
 
 
-def read(content: bytes) -> Event:
+def any_upstream_event(content: bytes) -> Event:
     """Return an upstream's event of any kind."""
     event = fields_of_event(content)
-    if not event and len(content) <= MAX_EVENT:
+    if not event and len(content) <= MAX_WHOLE:
         event = dict(_pairs(content, nested=dict) or ())
     error, response = fields(event, "error"), fields(event, "response")
     status = event.get("status")
@@ -132,9 +129,9 @@ def is_of_response(content: bytes) -> bool:
 
 
 def _pairs(content: bytes, nested: type = list) -> Sequence[tuple[str, object]] | None:
-    """Return the fields of an object, repeated ones too, and none for other JSON; None for what cannot be read.
+    """Return the fields of an object, repeated ones too, and none for other JSON; None for what cannot be parsed.
 
-    Python's reader takes more than others do: deep nesting and lone surrogates.
+    Python's own parser accepts more than the usual one: deep nesting and lone surrogates.
     """
     if len(content) > MAX_ASK:
         return None
@@ -155,7 +152,7 @@ def _values(pairs: Iterable[tuple[str, object]], name: str) -> list[object]:
 
 
 def _only_warms_up(pairs: Sequence[tuple[str, object]]) -> bool:
-    """Tell whether an ask is for no output, in each of its fields that say so."""
+    """Tell whether an ask is for no output according to every occurrence of the fields that say so."""
     generate = _values(pairs, "generate")
     options = [dict(_fields_of(value)) for value in _values(pairs, "prompt_cache_options")]
     prewarm = [option.get("prewarm") is True for option in options]

@@ -29,8 +29,8 @@ from wsproto.frame_protocol import Opcode
 from addon import access_log, annotations, responses
 from addon.exchange import Exchange
 from addon.gateway import Gateway
+from addon.metering.estimates.estimate_request import EstimateRequest
 from addon.metering.estimates.estimator import Estimator
-from addon.metering.estimates.question import Question
 from addon.tap import Tap
 from store.admission.admission import Admission
 from store.database.models import Request
@@ -523,9 +523,9 @@ def test_each_further_response_over_a_websocket_has_a_row_and_a_line_in_the_log(
 def test_estimates_of_responses_over_a_websocket_are_added_to_what_its_flow_says(
     settings: Settings, store: Store, token: TokenRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def answer(_: Estimator, question: Question) -> Metered:
+    async def estimate(_: Estimator, request: EstimateRequest) -> Metered:
         units = {"input_tokens": 3, "output_tokens": 5}
-        return Metered(Source.ESTIMATED, (Consumption(question.model, units),), model=question.model)
+        return Metered(Source.ESTIMATED, (Consumption(request.model, units),), model=request.model)
 
     async def test(bench: Bench) -> None:
         http_flow, _ = await open_websocket(bench, token, "/v1/responses")
@@ -539,7 +539,7 @@ def test_estimates_of_responses_over_a_websocket_are_added_to_what_its_flow_says
         await ledger_says(store, ["estimated", "estimated"])
         assert annotations.used(http_flow) == annotations.Used("gpt-4o", 6, 10, is_estimated=True)
 
-    monkeypatch.setattr(Estimator, "answer", answer)
+    monkeypatch.setattr(Estimator, "estimate", estimate)
     run(settings, store, test)
 
 

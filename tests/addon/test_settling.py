@@ -9,8 +9,8 @@ from support.gateway.requests import make_request, make_response
 from support.stores.stores import API_KEY, make_settings, make_token, opened, opening
 
 from addon.exchange import Destination, Exchange, Grant
+from addon.metering.estimates.estimate_request import EstimateRequest
 from addon.metering.estimates.estimator import Estimator
-from addon.metering.estimates.question import Question
 from addon.metering.meter import Meter
 from addon.settling import Settling
 from addon.websocket_session import Turn
@@ -111,11 +111,11 @@ def test_a_request_id_that_is_none_is_not_kept(
 def test_what_told_nothing_is_counted(
     store: Store, admission: Admission, settling: Settling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def answer(_: Estimator, question: Question) -> Metered:
-        assert question.model == "gpt-4o"
+    async def estimate(_: Estimator, request: EstimateRequest) -> Metered:
+        assert request.model == "gpt-4o"
         return ESTIMATE
 
-    monkeypatch.setattr(Estimator, "answer", answer)
+    monkeypatch.setattr(Estimator, "estimate", estimate)
 
     told = []
 
@@ -137,10 +137,10 @@ def test_what_told_nothing_is_counted(
 def test_an_estimate_that_fails_leaves_the_usage_unknown(
     store: Store, admission: Admission, settling: Settling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def answer(_: Estimator, question: Question) -> Metered:
-        raise RuntimeError(question.endpoint)
+    async def estimate(_: Estimator, request: EstimateRequest) -> Metered:
+        raise RuntimeError(request.endpoint)
 
-    monkeypatch.setattr(Estimator, "answer", answer)
+    monkeypatch.setattr(Estimator, "estimate", estimate)
 
     async def tell(metered: Metered) -> None:
         raise AssertionError(metered)
@@ -157,11 +157,11 @@ def test_an_estimate_that_fails_leaves_the_usage_unknown(
 def test_what_is_being_counted_at_the_end_is_settled_without(
     store: Store, admission: Admission, settling: Settling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def answer(_: Estimator, question: Question) -> Metered:
+    async def estimate(_: Estimator, request: EstimateRequest) -> Metered:
         await asyncio.Event().wait()
-        raise AssertionError(question)
+        raise AssertionError(request)
 
-    monkeypatch.setattr(Estimator, "answer", answer)
+    monkeypatch.setattr(Estimator, "estimate", estimate)
 
     async def main() -> None:
         settling.settle(await streamed(store, admission))

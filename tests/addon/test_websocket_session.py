@@ -551,7 +551,7 @@ def test_an_ask_in_a_binary_message_is_admitted_too(store: Store) -> None:
 
 def test_a_fault_closes_the_session(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(bench: Bench) -> None:
-        monkeypatch.delattr(websocket_events, "asked")
+        monkeypatch.delattr(websocket_events, "client_event")
         assert not await bench.ask()
         assert bench.session.closing is not None
         assert bench.session.closing.code == CloseReason.INTERNAL_ERROR

@@ -1,1 +1,1 @@
-"""Estimates: tokens counted from the texts of a request and its answer, where the upstream told no usage."""
+"""Estimates: tokens counted from the texts of a request and its response, where the upstream reported no usage."""

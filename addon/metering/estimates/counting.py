@@ -1,8 +1,8 @@
-"""The tokens of a request and of what its answer said: what the upstream would have told, as near as can be known.
+"""Counts the tokens of a request and of its response: an estimate of the usage that the upstream would have reported.
 
-Messages and tools are counted as in OpenAI's cookbook, "How to count tokens with tiktoken". What a model thinks without
-showing it cannot be counted. The input is not known either where it has images, audio, files, or what the upstream
-keeps: then no number is better than a wrong one.
+Messages and tools are counted as in OpenAI's cookbook, "How to count tokens with tiktoken". Hidden reasoning cannot be
+counted. Neither can an input with images, audio, files, or content that the upstream stores: then no number is better
+than a wrong one.
 """
 
 import contextlib
@@ -12,17 +12,18 @@ from collections.abc import Callable
 
 import bpe_openai
 
-from addon.metering.estimates.question import Question, separated
-from addon.metering.estimates.said import REASONING, Said
+from addon.metering.estimates.estimate_request import EstimateRequest, separated
+from addon.metering.estimates.text_accumulator import REASONING, TextAccumulator
+from addon.protocol.endpoints import Kind, shape_of
 from addon.protocol.json_fields import Fields, fields, items, parse, text
 
 type Count = Callable[[str], int]
-"""The tokens of a text."""
+"""Counts the tokens of a text."""
 
 _OLD, _NEW = "cl100k_base", "o200k_base"
 _OLD_MODELS = ("gpt-3.5", "gpt-35", "gpt-4-", "davinci-002", "babbage-002", "text-embedding-")
 _AT_ONCE = 50_000
-"""Characters that are encoded at once: the library takes at most 200,000 tokens, and a character can be four."""
+"""Characters that are encoded at once: the library accepts at most 200,000 tokens, and a character can be four."""
 
 _MESSAGE, _NAME, _PRIMING = 3, 1, 3
 _TOOL = {_OLD: 10, _NEW: 7}
@@ -30,36 +31,36 @@ _PROPERTIES, _PROPERTY, _ENUM, _ENUM_ITEM, _TOOLS_END = 3, 3, -3, 3, 12
 
 _TEXT_PARTS = {"text", "input_text", "output_text", "refusal"}
 _KEPT_UPSTREAM = ("previous_response_id", "conversation", "prompt")
-"""Fields of a request for a response that refer to what the upstream has."""
+"""Fields of a request for a response that refer to content that the upstream stores."""
 
 
 class Unknown(Exception):
-    """Something has tokens that cannot be counted."""
+    """Content whose tokens cannot be counted."""
 
 
-def units(question: Question) -> dict[str, int]:
-    """Return the units that can be counted; none where nothing was answered yet."""
-    encoding = encoding_of(question.model)
+def units(asked: EstimateRequest) -> dict[str, int]:
+    """Return the units that can be counted; none where the response will be made later."""
+    encoding = encoding_of(asked.model)
     count = counter(encoding)
-    said = _said(question)
-    if said.is_pending:
+    texts = _texts(asked)
+    if texts.is_pending:
         return {}
-    counted = _output(said, count)
-    if question.request:
+    counted = _output(texts, count)
+    if asked.request:
         with contextlib.suppress(Unknown):  # the output is known nevertheless
-            counted["input_tokens"] = _input(question, count, encoding)
+            counted["input_tokens"] = _input(asked, count, encoding)
     return counted
 
 
 def encoding_of(model: str | None) -> str:
-    """Return the name of a model's encoding; of an unknown one the newest."""
+    """Return the name of a model's encoding; the newest for an unknown model."""
     name = (model or "").removeprefix("ft:")
     return _OLD if name == "gpt-4" or name.startswith(_OLD_MODELS) else _NEW
 
 
 @functools.cache
 def counter(encoding: str) -> Count:
-    """Return what counts the tokens of a text of any length and form."""
+    """Return a function that counts the tokens of a text of any length and form."""
     encode = bpe_openai.get_encoding(encoding).encode_ordinary
 
     def count(value: str) -> int:
@@ -80,23 +81,23 @@ def tools_tokens(tools: list[object], count: Count, encoding: str) -> int:
     return _TOOLS_END + sum(_TOOL[encoding] + _function(fields(tool), count) for tool in tools)
 
 
-def _said(question: Question) -> Said:
-    said = Said()
-    for name, piece in question.texts:
-        said.add(name, piece)
-    for event in separated(question.events):
-        said.take(parse(event, cut=True))
-    said.beyond += question.beyond
-    return said
+def _texts(asked: EstimateRequest) -> TextAccumulator:
+    texts = TextAccumulator()
+    for name, piece in asked.texts:
+        texts.add(name, piece)
+    for event in separated(asked.events):
+        texts.add_event(parse(event, cut=True))
+    texts.beyond += asked.beyond
+    return texts
 
 
-def _output(said: Said, count: Count) -> dict[str, int]:
-    """Count the texts; of what was said beyond them as many tokens a byte as they have."""
-    if said.has_audio:
+def _output(texts: TextAccumulator, count: Count) -> dict[str, int]:
+    """Count the texts; the text that is not kept counts as many tokens a byte as they do."""
+    if texts.has_audio:
         return {}
-    kept = sum(map(len, said.texts.values()))
-    scale = 1 + said.beyond / max(kept, 1)
-    tokens = {name: count(piece.decode(errors="replace")) for name, piece in said.texts.items()}
+    kept = sum(map(len, texts.texts.values()))
+    scale = 1 + texts.beyond / max(kept, 1)
+    tokens = {name: count(piece.decode(errors="replace")) for name, piece in texts.texts.items()}
     reasoning = sum(number for name, number in tokens.items() if name.startswith(REASONING))
     counted = {"output_tokens": round(sum(tokens.values()) * scale)}
     if reasoning:
@@ -104,18 +105,18 @@ def _output(said: Said, count: Count) -> dict[str, int]:
     return counted
 
 
-def _input(question: Question, count: Count, encoding: str) -> int:
-    request = parse(question.request)
+def _input(asked: EstimateRequest, count: Count, encoding: str) -> int:
+    request, kind = parse(asked.request), shape_of(asked.endpoint).kind
     if not request:
         raise Unknown
-    if question.endpoint == "/v1/completions":
+    if kind is Kind.COMPLETION:
         return _prompt(request.get("prompt"), count)
     tools = tools_tokens(items(request, "tools") + items(request, "functions"), count, encoding)
-    return tools + _form(request, count) + messages_tokens(_messages(question.endpoint, request), count)
+    return tools + _schema(request, count) + messages_tokens(_messages(kind, request), count)
 
 
-def _messages(endpoint: str, request: Fields) -> list[object]:
-    if endpoint == "/v1/chat/completions":
+def _messages(kind: Kind, request: Fields) -> list[object]:
+    if kind is Kind.CHAT:
         return items(request, "messages")
     if any(request.get(name) is not None for name in _KEPT_UPSTREAM):
         raise Unknown
@@ -125,8 +126,8 @@ def _messages(endpoint: str, request: Fields) -> list[object]:
     return [{"role": "system", "content": instructions}, *turns] if instructions else turns
 
 
-def _form(request: Fields, count: Count) -> int:
-    """Count a schema that the answer is to have: it is shown to the model."""
+def _schema(request: Fields, count: Count) -> int:
+    """Count the schema that the response must follow: the model reads it too."""
     schema = fields(request, "response_format").get("json_schema") or fields(fields(request, "text"), "format").get(
         "schema"
     )
@@ -134,7 +135,7 @@ def _form(request: Fields, count: Count) -> int:
 
 
 def _prompt(prompt: object, count: Count) -> int:
-    """Count the prompt of a legacy completion: a text, tokens, or a list of either."""
+    """Count the prompt of a legacy completion: a text, tokens, or a list of either. Raises Unknown."""
     match prompt:
         case str():
             return count(prompt)
@@ -146,7 +147,7 @@ def _prompt(prompt: object, count: Count) -> int:
 
 
 def _message(message: Fields, count: Count) -> int:
-    """Count a message, or an item of a response's input, without what it has by being one."""
+    """Count the content of a message, or of an item of a response's input. Raises Unknown."""
     if message.get("type", "message") not in {"message", "function_call", "function_call_output"} or message.get(
         "audio"
     ):
@@ -177,7 +178,7 @@ def _function(tool: Fields, count: Count) -> int:
 
 
 def _properties(schema: Fields, count: Count) -> int:
-    """Count the properties of an object; those of objects within it in the same way, which the cookbook leaves open."""
+    """Count the properties of an object and, as the cookbook leaves open, those of nested objects in the same way."""
     properties = fields(schema, "properties")
     own = sum(_PROPERTY + _property(name, fields(one), count) for name, one in properties.items())
     return own + (_PROPERTIES if properties else 0)

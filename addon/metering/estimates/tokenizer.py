@@ -1,7 +1,7 @@
-"""The process that counts tokens: the tokenizer takes 150 MB and holds up whatever runs beside it.
+"""The process that counts tokens: the tokenizer needs 150 MB, and would block everything else in its process.
 
-Run with `-m`. It reads questions from its standard input and answers each with its units as JSON, in order. It ends
-when its input does, so with the process that asks; until then signals to the process group are that one's business.
+Run with `-m`. It reads estimate requests from its standard input and writes the units of each as JSON, in order. It
+ends with its input, so with the process that asks. It ignores signals to the process group: that process handles them.
 """
 
 import contextlib
@@ -11,21 +11,21 @@ import sys
 from typing import IO
 
 from addon.metering.estimates import counting
-from addon.metering.estimates.question import Question, write_block
+from addon.metering.estimates.estimate_request import EstimateRequest, write_block
 
 
-def serve(questions: IO[bytes], answers: IO[bytes]) -> None:
-    """Answer questions until there are no more."""
+def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+    """Answer requests until there are no more."""
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            write_block(answers, json.dumps(_units(Question.read(questions))).encode())
+            write_block(answers, json.dumps(_units(EstimateRequest.read(requests))).encode())
             answers.flush()
 
 
-def _units(question: Question) -> dict[str, int]:
-    """Return nothing for a question that cannot be counted: the next ones can, and a traceback may quote it."""
+def _units(request: EstimateRequest) -> dict[str, int]:
+    """Return no units where counting fails: the next requests may succeed, and a traceback may quote this one."""
     try:
-        return counting.units(question)
+        return counting.units(request)
     except Exception:
         return {}
 

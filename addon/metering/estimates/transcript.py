@@ -1,47 +1,50 @@
-"""What an answer said so far, kept for when it tells no usage: unparsed as long as it is short, as most are."""
+"""Keeps what a response said so far, for an estimate if it reports no usage.
+
+Events stay unparsed as long as the response is short, as most are.
+"""
 
 from collections import deque
-from collections.abc import Mapping
 
-from addon.metering.estimates.said import Said
+from addon.metering.estimates.text_accumulator import TextAccumulator
+from addon.protocol.endpoints import shape_of
 from addon.protocol.json_fields import parse
 
 MAX_RAW = 1024 * 1024
-"""Bytes of events that are kept as they are. Of a longer answer the oldest are parsed one by one, for their text."""
+"""Bytes of events that are kept unparsed. Of a longer response the oldest are parsed one by one, for their text."""
 MAX_PARSED = 4 * 1024 * 1024
-"""Bytes of events that are parsed so: 20,000 chunks of a chat. Of further ones as much is text as of these."""
+"""Bytes of events that are parsed for that: 20,000 chunks of a chat. Further events count as holding as much text."""
 
 _OBJECT_SIZE = 64
-"""Bytes that Python takes for an event beside its own, about."""
-
-MARKS: Mapping[str, tuple[bytes, ...]] = {
-    "/v1/chat/completions": (b'"delta"',),
-    "/v1/completions": (b'"text"',),
-    "/v1/responses": (b'.delta"', b"response.output_item.added"),
-}
-"""The endpoints whose tokens can be counted, and what stands in those of their events that say something."""
+"""Bytes that Python needs for an event in addition to its own, about."""
 
 
 class Transcript:
-    """Keeps the events of one answer that say something."""
+    """Keeps the events of one response that continue its output."""
 
-    def __init__(self, endpoint: str) -> None:
-        """Take an endpoint of MARKS."""
+    def __init__(self, marks: tuple[bytes, ...]) -> None:
+        """Keep the events that hold one of `marks` (`Shape.stream_marks`)."""
         self.events: deque[bytes] = deque()
-        self.said = Said()
-        self._marks = MARKS[endpoint]
+        self.texts = TextAccumulator()
+        """The texts of the events before `events`."""
+        self._marks = marks
         self._size = 0
         self._parsed = 0
         self._unparsed = 0
 
+    @classmethod
+    def of(cls, endpoint: str) -> "Transcript | None":
+        """Return an empty transcript; None for an endpoint whose tokens cannot be counted."""
+        shape = shape_of(endpoint)
+        return cls(shape.stream_marks) if shape.is_countable else None
+
     @property
     def beyond(self) -> int:
-        """Bytes that were said, about, and that are kept nowhere."""
-        share = self.said.size / max(self._parsed, 1)
-        return self.said.beyond + round(share * self._unparsed)
+        """Bytes of text, about, that are kept nowhere."""
+        share = self.texts.size / max(self._parsed, 1)
+        return self.texts.beyond + round(share * self._unparsed)
 
-    def take(self, event: bytes) -> None:
-        """Take the data of the next event."""
+    def add(self, event: bytes) -> None:
+        """Add the data of the next event."""
         if not any(mark in event for mark in self._marks):
             return
         self.events.append(event)
@@ -49,15 +52,16 @@ class Transcript:
         while self._size > MAX_RAW:
             oldest = self.events.popleft()
             self._size -= len(oldest) + _OBJECT_SIZE
-            self._pass_on(oldest)
+            self._condense(oldest)
 
     def is_empty(self) -> bool:
         """Tell whether nothing was said."""
-        return not self.events and not self.said.texts
+        return not self.events and not self.texts.texts
 
-    def _pass_on(self, event: bytes) -> None:
+    def _condense(self, event: bytes) -> None:
+        """Keep only the text of an event."""
         if self._unparsed or self._parsed + len(event) > MAX_PARSED:
             self._unparsed += len(event)
         else:
             self._parsed += len(event)
-            self.said.take(parse(event))
+            self.texts.add_event(parse(event))

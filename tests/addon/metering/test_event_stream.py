@@ -15,7 +15,7 @@ from support.upstreams.usages import (
 
 from addon.metering import event_stream
 from addon.metering.event_stream import EventStream
-from addon.protocol.json_outline import fields_of_event
+from addon.protocol.partial_json import fields_of_event
 from addon.protocol.usage_objects import units_of
 from store.ledger.usage import Consumption
 

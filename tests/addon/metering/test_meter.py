@@ -24,8 +24,12 @@ from support.upstreams.usages import (
 from addon.metering import body as body_module
 from addon.metering import event_stream
 from addon.metering import meter as meter_module
-from addon.metering.estimates.question import separated
+from addon.metering.body import Body
+from addon.metering.estimates.estimate_request import separated
+from addon.metering.event_stream import EventStream
 from addon.metering.meter import Meter
+from addon.metering.session import Session
+from addon.protocol.head_and_tail import HeadAndTail
 from addon.protocol.usage_objects import units_of
 from store.ledger.usage import Consumption, Metered, Source
 
@@ -68,7 +72,7 @@ def answered(
 def test_a_document_tells_its_usage() -> None:
     meter = answered(asked(), ANSWER)
     assert meter.read() == OBSERVED
-    assert meter.open_question() is None
+    assert meter.estimate_request() is None
     assert meter.request_bytes == len(json.dumps(ASKED))
     assert meter.response_bytes == len(json.dumps(ANSWER))
 
@@ -88,7 +92,7 @@ def test_a_compressed_answer_tells_it_in_any_cut(coding: str, step: int) -> None
 def test_a_stream_tells_its_usage(step: int) -> None:
     meter = answered(asked(), chat("Hello", " there", usage=CHAT), EVENTS, step=step)
     assert meter.read() == OBSERVED
-    assert meter.open_question() is None
+    assert meter.estimate_request() is None
 
 
 def test_it_may_be_read_at_any_time() -> None:
@@ -194,7 +198,7 @@ def test_an_error_uses_nothing(status: int) -> None:
     for answer, content_type in answers:
         meter = answered(asked(), answer, content_type, status=status)
         assert meter.read() == Metered(model_asked="gpt-4o")
-        assert meter.open_question() is None
+        assert meter.estimate_request() is None
 
 
 @pytest.mark.parametrize("filler", [{}, {"data": "x" * 100_000}])
@@ -202,7 +206,7 @@ def test_a_document_that_was_cut_tells_none(filler: dict[str, str]) -> None:
     data = json.dumps({**filler, **ANSWER, "last": {"usage": CHAT}}).encode()[:-1]
     meter = answered(asked(), data, cut=True)
     assert meter.read().source is Source.UNKNOWN
-    assert meter.open_question() is not None
+    assert meter.estimate_request() is not None
 
 
 def test_a_document_that_decodes_without_end_tells_none() -> None:
@@ -218,18 +222,18 @@ def test_half_of_a_surrogate_pair_and_a_mark_of_the_byte_order_do_no_harm() -> N
     meter.begin_request(JSON, "")
     meter.feed_request(bom + json.dumps(ASKED).encode())
     assert answered(meter, bom + answer).read() == OBSERVED
-    question = answered(meter, bom + json.dumps({**ANSWER, "usage": None}).encode()).open_question()
-    assert question is not None
-    assert json.loads(question.request) == ASKED
-    assert json.loads(question.events)["model"] == TOLD
+    wanted = answered(meter, bom + json.dumps({**ANSWER, "usage": None}).encode()).estimate_request()
+    assert wanted is not None
+    assert json.loads(wanted.request) == ASKED
+    assert json.loads(wanted.events)["model"] == TOLD
 
 
 def test_a_document_without_usage_can_be_counted() -> None:
-    question = answered(asked(), {**ANSWER, "usage": None, "service_tier": "flex"}).open_question()
-    assert question is not None
-    assert (question.endpoint, question.model, question.service_tier) == (CHAT_ENDPOINT, TOLD, "flex")
-    assert json.loads(question.request) == ASKED
-    assert json.loads(question.events)["choices"] == ANSWER["choices"]
+    wanted = answered(asked(), {**ANSWER, "usage": None, "service_tier": "flex"}).estimate_request()
+    assert wanted is not None
+    assert (wanted.endpoint, wanted.model, wanted.service_tier) == (CHAT_ENDPOINT, TOLD, "flex")
+    assert json.loads(wanted.request) == ASKED
+    assert json.loads(wanted.events)["choices"] == ANSWER["choices"]
 
 
 @pytest.mark.parametrize("cut", [True, False])
@@ -237,19 +241,19 @@ def test_a_stream_without_usage_can_be_counted(cut: bool) -> None:
     data = chat("Hello", " there")[: -40 if cut else None]
     meter = answered(asked(), data, EVENTS, cut=cut)
     assert meter.read() == Metered(model_asked="gpt-4o", model=TOLD)
-    question = meter.open_question()
-    assert question is not None
-    assert (question.model, question.model_asked) == (TOLD, "gpt-4o")
-    said = [json.loads(event)["choices"][0]["delta"].get("content") for event in separated(question.events)]
+    wanted = meter.estimate_request()
+    assert wanted is not None
+    assert (wanted.model, wanted.model_asked) == (TOLD, "gpt-4o")
+    said = [json.loads(event)["choices"][0]["delta"].get("content") for event in separated(wanted.events)]
     assert said[:2] == ["Hello", " there"]
 
 
 def test_a_response_that_was_cut_can_be_counted() -> None:
     meter = asked(RESPONSES, {"model": "gpt-4.1", "input": "Hi"})
     answered(meter, sse(response("created"), delta("Hello")), EVENTS, cut=True)
-    question = meter.open_question()
-    assert question is not None
-    assert question.model == "gpt-4.1-2025-04-14"
+    wanted = meter.estimate_request()
+    assert wanted is not None
+    assert wanted.model == "gpt-4.1-2025-04-14"
 
 
 @pytest.mark.parametrize(
@@ -264,15 +268,15 @@ def test_a_response_that_was_cut_can_be_counted() -> None:
     ],
 )
 def test_where_nothing_was_said_nothing_is_counted(endpoint: str, content_type: str, data: bytes) -> None:
-    assert answered(asked(endpoint), data, content_type).open_question() is None
+    assert answered(asked(endpoint), data, content_type).estimate_request() is None
 
 
 def test_a_large_request_is_left_out_of_the_question() -> None:
     large = {"model": "m", "messages": [{"role": "user", "content": "x" * 2_000_000}]}
-    question = answered(asked(request=large), chat("Hi"), EVENTS).open_question()
-    assert question is not None
-    assert question.request == b""
-    assert question.model_asked == "m"
+    wanted = answered(asked(request=large), chat("Hi"), EVENTS).estimate_request()
+    assert wanted is not None
+    assert wanted.request == b""
+    assert wanted.model_asked == "m"
 
 
 RUNNING = sse(chunk("Hello", usage={**CHAT, "completion_tokens": 1}), chunk(" there", usage=CHAT))
@@ -291,7 +295,7 @@ RUNNING = sse(chunk("Hello", usage={**CHAT, "completion_tokens": 1}), chunk(" th
 def test_an_interim_usage_of_a_stream_that_was_cut_is_a_part(end: bytes, cut: bool, source: Source) -> None:
     meter = answered(asked(), RUNNING + end, EVENTS, cut=cut)
     assert meter.read() == Metered(source, (Consumption(TOLD, CHAT_UNITS),), "gpt-4o", TOLD)
-    assert meter.open_question() is None
+    assert meter.estimate_request() is None
 
 
 def test_a_corrupt_stream_is_read_as_far_as_it_goes() -> None:
@@ -299,14 +303,14 @@ def test_a_corrupt_stream_is_read_as_far_as_it_goes() -> None:
     data = coder.compress(chat("Hello", usage=None)) + coder.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
     meter = answered(asked(), data + b"\xff" * 100 + data, EVENTS, coding="zstd", cut=True)
     assert meter.read() == Metered(model_asked="gpt-4o", model=TOLD)
-    assert meter.open_question() is not None
+    assert meter.estimate_request() is not None
 
 
 @pytest.mark.parametrize("coding", ["new", "gzip, br", "\ud800"])
 def test_an_unknown_coding_is_not_read(coding: str) -> None:
     meter = answered(asked(), ANSWER, coding=coding)
     assert meter.read() == Metered(model_asked="gpt-4o")
-    assert meter.open_question() is None
+    assert meter.estimate_request() is None
 
 
 def test_a_body_that_decodes_without_end_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +326,7 @@ def test_speech_by_the_character_is_known_from_the_request(model: str) -> None:
     assert meter.read() == Metered(model_asked=model)
     answered(meter, b"ID3", "audio/mpeg")
     assert meter.read() == Metered(Source.ESTIMATED, (Consumption(model, {"input_characters": 6}),), model, model)
-    assert meter.open_question() is None
+    assert meter.estimate_request() is None
 
 
 def test_long_speech_is_known() -> None:
@@ -355,22 +359,64 @@ def test_a_websocket_is_read() -> None:
     assert meter.read() == Metered(
         Source.OBSERVED, (Consumption("gpt-realtime", units_of(REALTIME) or {}),), "gpt-realtime", "gpt-realtime"
     )
-    assert meter.open_question() is None
+    assert meter.estimate_request() is None
     assert (meter.request_bytes, meter.response_bytes) == (5, 10 + sum(len(json.dumps(one)) for one in messages))
+
+
+def fail(*_: object, **__: object) -> None:
+    raise RuntimeError("a secret")
 
 
 def test_a_fault_ends_the_reading_and_raises_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(_: object) -> None:
-        raise RuntimeError("a secret")
-
     monkeypatch.setattr(event_stream, "fields_of_event", fail)
     meter = answered(asked(), chat("Hi", usage=CHAT), EVENTS)
     assert meter.read() == Metered(model_asked="gpt-4o")
-    assert meter.open_question() is None
+    assert meter.estimate_request() is None
     assert "RuntimeError" in caplog.text
     assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        (meter_module, "is_json"),
+        (meter_module, "media_type"),
+        (meter_module, "fields_of"),
+        (Body, "feed"),
+        (HeadAndTail, "feed"),
+        (EventStream, "__init__"),
+        (EventStream, "consumption"),
+    ],
+    ids=lambda broken: broken[1],
+)
+def test_a_fault_anywhere_hides_no_bytes_that_follow(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: tuple[object, str]
+) -> None:
+    monkeypatch.setattr(*broken, fail)
+    meter, data = asked(), chat("Hi", usage=CHAT)
+    answered(meter, data, EVENTS, step=100)
+    assert (meter.request_bytes, meter.response_bytes) == (len(json.dumps(ASKED)), len(data))
+    assert isinstance(meter.read(), Metered)
+    meter.estimate_request()
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.parametrize("broken", ["add", "metered", "estimate_request"])
+def test_a_fault_hides_no_message_of_a_websocket_that_follows(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, broken: str
+) -> None:
+    monkeypatch.setattr(Session, broken, fail)
+    meter = Meter("GET", RESPONSES, None)
+    meter.begin_socket()
+    for _ in range(3):
+        meter.feed_message(b"12345", from_client=True, is_text=True)
+        meter.feed_message(b"123", from_client=False, is_text=True)
+    assert (meter.estimate_request(), meter.read()) == (None, Metered())
+    assert (meter.request_bytes, meter.response_bytes) == (15, 9)
+    assert caplog.text.count("RuntimeError") == 1
 
 
 def test_a_long_stream_takes_constant_memory() -> None:
@@ -444,4 +490,4 @@ def play(method: str, endpoint: str, sent: str, got: str, coding: str, status: i
             meter.feed_message(noise, from_client=True, is_text=True)
     meter.end_answer()
     assert isinstance(meter.read(), Metered)
-    meter.open_question()
+    meter.estimate_request()

@@ -26,12 +26,12 @@ class Played:
 
     def server(self, *events: object) -> "Played":
         for event in events:
-            self.session.take(json.dumps(event).encode(), from_client=False)
+            self.session.add(json.dumps(event).encode(), from_client=False)
         return self
 
     def client(self, *events: object) -> "Played":
         for event in events:
-            self.session.take(json.dumps(event).encode(), from_client=True)
+            self.session.add(json.dumps(event).encode(), from_client=True)
         return self
 
     def metered(self) -> Metered:
@@ -119,22 +119,22 @@ def test_responses_over_a_websocket_name_their_model_and_tier(kind: str) -> None
     played.server(response("created"), delta("Hi"), response(kind, usage=RESPONSE, service_tier="priority"))
     used = Consumption(GPT_41, RESPONSE_UNITS, "priority")
     assert played.metered() == Metered(Source.OBSERVED, (used,), "gpt-4.1", used.model)
-    assert played.session.question() is None
+    assert played.session.estimate_request() is None
 
 
 def test_a_response_that_was_cut_can_be_counted() -> None:
     request = {"type": "response.create", "model": "gpt-4.1", "input": "Hi"}
-    question = responses().client(request).server(response("created"), delta("Hello")).session.question()
-    assert question is not None
-    assert (question.endpoint, question.model, question.model_asked) == ("/v1/responses", GPT_41, "gpt-4.1")
-    assert json.loads(question.request) == request
-    assert json.loads(question.events) == delta("Hello")
+    wanted = responses().client(request).server(response("created"), delta("Hello")).session.estimate_request()
+    assert wanted is not None
+    assert (wanted.endpoint, wanted.model, wanted.model_asked) == ("/v1/responses", GPT_41, "gpt-4.1")
+    assert json.loads(wanted.request) == request
+    assert json.loads(wanted.events) == delta("Hello")
 
 
 def test_nothing_is_to_be_counted_of_realtime_or_where_sums_are_known() -> None:
-    assert Played().server(created(), delta("Hello")).session.question() is None
+    assert Played().server(created(), delta("Hello")).session.estimate_request() is None
     played = responses().server(response("created"), response("completed", usage=RESPONSE), response("created", id="b"))
-    assert played.server(delta("Hello")).session.question() is None
+    assert played.server(delta("Hello")).session.estimate_request() is None
     assert played.metered().source is Source.ESTIMATED
 
 
@@ -162,14 +162,14 @@ def test_no_message_raises(event: dict[str, object], kind: str) -> None:
     for played in (Played(), responses()):
         played.server({**event, "type": kind}).client({**event, "type": kind})
         played.metered()
-        played.session.question()
+        played.session.estimate_request()
 
 
 @given(st.sampled_from(TYPES), st.binary())
 def test_no_bytes_raise(kind: str, noise: bytes) -> None:
     session = Session("/v1/responses", None)
     for from_client in (True, False):
-        session.take(kind.encode() + noise, from_client=from_client)
+        session.add(kind.encode() + noise, from_client=from_client)
     session.metered()
 
 
@@ -203,8 +203,8 @@ def test_a_response_that_nobody_asked_for_is_no_answer_to_another() -> None:
 def test_a_huge_message_of_the_client_is_read_fast(kind: str) -> None:
     session = Session("/v1/realtime", "gpt-realtime")
     content = b'{"type":"%s","note":"response.create","x":[' % kind.encode() + b"[]," * 3_000_000 + b"[]]}"
-    assert passes(lambda: session.take(content, from_client=True)) < 5  # 0.4; over 100 where it is parsed
-    session.take(json.dumps(done()).encode(), from_client=False)
+    assert passes(lambda: session.add(content, from_client=True)) < 5  # 0.4; over 100 where it is parsed
+    session.add(json.dumps(done()).encode(), from_client=False)
     source = Source.ESTIMATED if kind == "response.create" else Source.OBSERVED
     assert session.metered().source is source
 
@@ -218,7 +218,7 @@ def test_the_usage_of_a_large_response_is_told() -> None:
 
 def test_a_large_event_that_cannot_be_read_makes_the_sums_a_part() -> None:
     session = Played().server(done()).session
-    session.take(b'["usage",' + b"0," * 1_000_000 + b"0]", from_client=False)
+    session.add(b'["usage",' + b"0," * 1_000_000 + b"0]", from_client=False)
     assert session.metered().source is Source.ESTIMATED
 
 

@@ -5,10 +5,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from addon.protocol.json_outline import MAX_EVENT
-from addon.protocol.websocket_events import MAX_ASK, MAX_ID, Event, asked, is_of_response, read, told
+from addon.protocol.partial_json import MAX_WHOLE
+from addon.protocol.websocket_events import (
+    MAX_ASK,
+    MAX_ID,
+    Event,
+    any_upstream_event,
+    client_event,
+    is_of_response,
+    upstream_event,
+)
 
-LARGE = "x" * (MAX_EVENT + 1)
+LARGE = "x" * (MAX_WHOLE + 1)
 HUGE = "x" * (MAX_ASK + 1)
 CREATED = {"id": "r1", "tools": "TOOLS"}
 
@@ -61,7 +69,7 @@ def ask(**fields: object) -> bytes:
     ids=range(27),
 )
 def test_an_event_asks_for_output(content: bytes) -> None:
-    event = asked(content)
+    event = client_event(content)
     assert event is not None
     assert (event.kind, event.has_output) == ("response.create", True)
 
@@ -71,19 +79,21 @@ def test_an_event_asks_for_output(content: bytes) -> None:
     [ask(generate=False), ask(prompt_cache_options={"prewarm": True}), ask(generate=False, pad="x" * (MAX_ASK - 100))],
 )
 def test_an_event_asks_for_no_output(content: bytes) -> None:
-    event = asked(content)
+    event = client_event(content)
     assert event is not None
     assert not event.has_output
 
 
 @pytest.mark.parametrize("kind", ["response.steer", "response.inject"])
 def test_an_event_makes_the_upstream_go_on(kind: str) -> None:
-    assert asked(encoded(type=kind, event_id="mine")) == Event(kind, event_id="mine")
+    assert client_event(encoded(type=kind, event_id="mine")) == Event(kind, event_id="mine")
 
 
 def test_an_ask_names_itself_and_its_lane() -> None:
-    assert asked(ask(event_id="mine", stream_id="left")) == Event("response.create", event_id="mine", lane="left")
-    unreadable = asked(ask(event_id="mine", stream_id="left", pad=HUGE))
+    assert client_event(ask(event_id="mine", stream_id="left")) == Event(
+        "response.create", event_id="mine", lane="left"
+    )
+    unreadable = client_event(ask(event_id="mine", stream_id="left", pad=HUGE))
     assert unreadable == Event("response.create", event_id="mine", lane="left")
 
 
@@ -91,7 +101,7 @@ def test_an_ask_names_itself_and_its_lane() -> None:
     "coding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "utf-8-sig"]
 )
 def test_a_binary_message_in_another_coding_asks_too(coding: str) -> None:
-    event = asked(ask().decode().encode(coding), is_text=False)
+    event = client_event(ask().decode().encode(coding), is_text=False)
     assert event is not None
     assert event.kind == "response.create"
 
@@ -115,7 +125,7 @@ def test_a_binary_message_in_another_coding_asks_too(coding: str) -> None:
     ],
 )
 def test_an_event_asks_for_nothing(content: bytes) -> None:
-    assert asked(content) is None
+    assert client_event(content) is None
 
 
 @pytest.mark.parametrize(
@@ -137,7 +147,7 @@ def test_an_event_asks_for_nothing(content: bytes) -> None:
     ids=range(12),
 )
 def test_an_event_tells_of_a_response(content: bytes, kind: str, response_id: str) -> None:
-    event = told(content)
+    event = upstream_event(content)
     assert event is not None
     assert (event.kind, event.response_id) == (kind, response_id)
 
@@ -155,27 +165,32 @@ def test_an_event_tells_of_a_response(content: bytes, kind: str, response_id: st
     ],
 )
 def test_an_event_tells_nothing_of_a_response(content: bytes) -> None:
-    assert told(content) is None
+    assert upstream_event(content) is None
 
 
 @pytest.mark.parametrize(
     ("given", "known"), [(400, 400), (599, 599), (399, None), (600, None), (10**20, None), (True, None), ("400", None)]
 )
 def test_an_error_names_the_event_that_caused_it_and_a_status(given: object, known: int | None) -> None:
-    event = told(encoded(type="error", status=given, stream_id="left", error={"event_id": "mine"}))
+    event = upstream_event(encoded(type="error", status=given, stream_id="left", error={"event_id": "mine"}))
     assert event is not None
     assert (event.caused_by, event.status, event.lane) == ("mine", known, "left")
 
 
 def test_an_event_names_its_response_and_its_item() -> None:
-    event = read(encoded(type="response.output_text.delta", response_id="r1", item_id="i1", stream_id="left"))
+    event = any_upstream_event(
+        encoded(type="response.output_text.delta", response_id="r1", item_id="i1", stream_id="left")
+    )
     assert (event.response_id, event.item_id, event.lane) == ("r1", "i1", "left")
-    assert read(encoded(type="conversation.item.done", item={"id": "i2"}, previous_item_id="i1")).item_id == "i2"
+    assert (
+        any_upstream_event(encoded(type="conversation.item.done", item={"id": "i2"}, previous_item_id="i1")).item_id
+        == "i2"
+    )
 
 
 def test_an_id_is_whole_or_none() -> None:
-    assert read(encoded(response_id="x" * MAX_ID)).response_id == "x" * MAX_ID
-    assert read(encoded(response_id="x" * (MAX_ID + 1))).response_id == ""
+    assert any_upstream_event(encoded(response_id="x" * MAX_ID)).response_id == "x" * MAX_ID
+    assert any_upstream_event(encoded(response_id="x" * (MAX_ID + 1))).response_id == ""
 
 
 @pytest.mark.parametrize(
@@ -195,11 +210,11 @@ def test_an_event_is_about_a_response(content: bytes, is_one: bool) -> None:
 def test_what_may_be_an_ask_to_some_reader_is_one(content: bytes, is_text: bool) -> None:
     """A message that has an ask's mark in it is one, or is read as something else."""
     made = b'{"type":"response.create"' + content
-    event = asked(made, is_text=is_text)
+    event = client_event(made, is_text=is_text)
     if event is None:
         fields: Any = json.loads(made)
         assert fields["type"] != "response.create"
-    assert told(b'{"type":"response.created"' + content) is not None or json.loads(
+    assert upstream_event(b'{"type":"response.created"' + content) is not None or json.loads(
         b'{"type":"response.created"' + content
     )
 
@@ -208,4 +223,4 @@ def test_what_may_be_an_ask_to_some_reader_is_one(content: bytes, is_text: bool)
 def test_every_spelling_of_a_type_is_read(value: object) -> None:
     spelled = "".join(f"\\u{ord(letter):04x}" for letter in "response.create")
     content = json.dumps({"extra": value, "type": "TYPE"}).replace("TYPE", spelled).encode()
-    assert asked(content) == Event("response.create")
+    assert client_event(content) == Event("response.create")

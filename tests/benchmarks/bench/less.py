@@ -7,7 +7,7 @@ import sys
 
 from addon import exchange
 from addon.__main__ import main
-from addon.metering.estimates.question import Question
+from addon.metering.estimates.estimate_request import EstimateRequest
 from addon.metering.meter import Meter
 from store.admission.admission import Admission
 from store.ledger.ledger import Ledger
@@ -36,7 +36,7 @@ class Blind(Meter):
         """Know nothing."""
         return Metered()
 
-    def open_question(self) -> Question | None:
+    def estimate_request(self) -> EstimateRequest | None:
         """Ask nothing."""
 
 

@@ -8,7 +8,7 @@ from support.load.effort import passes
 from support.upstreams.events import chunk, delta
 
 from addon.metering.estimates import counting
-from addon.metering.estimates.question import Question, joined
+from addon.metering.estimates.estimate_request import EstimateRequest, joined
 
 JARGON = [
     {
@@ -63,7 +63,7 @@ TOOL = {"type": "function", "function": FUNCTION}
 def ask(request: object, *events: object, endpoint: str = "/v1/chat/completions", **more: Any) -> dict[str, int]:
     told = {"model": "gpt-4o", **more}
     return counting.units(
-        Question(
+        EstimateRequest(
             endpoint,
             request=b"" if request is None else json.dumps(request).encode(),
             events=joined(json.dumps(event).encode() for event in events),
@@ -250,7 +250,7 @@ def test_what_is_beyond_the_bound_counts_as_the_rest_does() -> None:
 def test_an_answer_that_was_cut_counts_as_far_as_it_came() -> None:
     whole = json.dumps({"choices": [{"index": 0, "message": {"content": "Hello there"}}]}).encode()
     cut = whole[: whole.index(b" there")]
-    assert counting.units(Question("/v1/chat/completions", "gpt-4o", events=cut)) == {"output_tokens": 1}
+    assert counting.units(EstimateRequest("/v1/chat/completions", "gpt-4o", events=cut)) == {"output_tokens": 1}
 
 
 def test_an_answer_that_is_made_later_is_not_counted() -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from addon.metering.estimates import estimator as estimator_module
+from addon.metering.estimates.estimate_request import EstimateRequest
 from addon.metering.estimates.estimator import Estimator
-from addon.metering.estimates.question import Question
 from store.ledger.usage import Consumption, Metered, Source
 
 
-def question(text: bytes = b"Hello there") -> Question:
-    return Question("/v1/chat/completions", "gpt-4o-2024-08-06", "flex", "gpt-4o", texts=(("0", text),))
+def request(text: bytes = b"Hello there") -> EstimateRequest:
+    return EstimateRequest("/v1/chat/completions", "gpt-4o-2024-08-06", "flex", "gpt-4o", texts=(("0", text),))
 
 
 def estimate(tokens: int) -> Metered:
@@ -63,40 +63,40 @@ async def until(happens: Callable[[], bool]) -> None:
 def test_questions_are_answered_together_in_one_process(estimator: Estimator) -> None:
     async def ask() -> None:
         assert helpers() == []
-        answers = [estimator.answer(question(b"word " * count)) for count in range(1, 20)]
+        answers = [estimator.estimate(request(b"word " * count)) for count in range(1, 20)]
         assert await asyncio.gather(*answers) == [estimate(count + 1) for count in range(1, 20)]
         helper = the_helper()
-        assert await estimator.answer(question()) == estimate(2)
+        assert await estimator.estimate(request()) == estimate(2)
         assert helpers() == [helper]
         estimator.close()
         assert helpers() == []
-        assert await estimator.answer(question()) is None
+        assert await estimator.estimate(request()) is None
 
     asyncio.run(ask())
 
 
 def test_a_process_that_dies_is_started_again(estimator: Estimator) -> None:
     async def ask() -> None:
-        assert await estimator.answer(question()) == estimate(2)
+        assert await estimator.estimate(request()) == estimate(2)
         os.kill(the_helper(), signal.SIGSTOP)
-        waiting = asyncio.ensure_future(estimator.answer(question(b"x" * 1_000_000)))
+        waiting = asyncio.ensure_future(estimator.estimate(request(b"x" * 1_000_000)))
         await asyncio.sleep(0.05)
         os.kill(the_helper(), signal.SIGKILL)
         assert await waiting is None
-        assert await estimator.answer(question()) == estimate(2)
+        assert await estimator.estimate(request()) == estimate(2)
 
     asyncio.run(ask())
 
 
 def test_one_that_takes_too_long_is_killed(estimator: Estimator, monkeypatch: pytest.MonkeyPatch) -> None:
     async def ask() -> None:
-        assert await estimator.answer(question()) == estimate(2)
+        assert await estimator.estimate(request()) == estimate(2)
         monkeypatch.setattr(estimator_module, "TIMEOUT", 0.05)
         os.kill(the_helper(), signal.SIGSTOP)
-        assert await estimator.answer(question()) is None
+        assert await estimator.estimate(request()) is None
         assert helpers() == []
         monkeypatch.undo()
-        assert await estimator.answer(question()) == estimate(2)
+        assert await estimator.estimate(request()) == estimate(2)
 
     asyncio.run(ask())
 
@@ -104,18 +104,18 @@ def test_one_that_takes_too_long_is_killed(estimator: Estimator, monkeypatch: py
 def test_it_ends_when_idle(estimator: Estimator, monkeypatch: pytest.MonkeyPatch) -> None:
     async def ask() -> None:
         monkeypatch.setattr(estimator_module, "IDLE_TIME", 0.05)
-        assert await estimator.answer(question()) == estimate(2)
+        assert await estimator.estimate(request()) == estimate(2)
         await until(lambda: helpers() == [])
-        assert await estimator.answer(question()) == estimate(2)
+        assert await estimator.estimate(request()) == estimate(2)
 
     asyncio.run(ask())
 
 
 def test_closing_answers_what_waits(estimator: Estimator) -> None:
     async def ask() -> None:
-        await estimator.answer(question())
+        await estimator.estimate(request())
         os.kill(the_helper(), signal.SIGSTOP)
-        waiting = [asyncio.ensure_future(estimator.answer(question())) for _ in range(3)]
+        waiting = [asyncio.ensure_future(estimator.estimate(request())) for _ in range(3)]
         await asyncio.sleep(0.05)
         start = time.monotonic()
         estimator.close()
@@ -131,18 +131,18 @@ def test_beyond_the_bounds_nothing_is_counted(
     estimator: Estimator, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     async def ask() -> None:
-        await estimator.answer(question())
-        monkeypatch.setattr(estimator_module, limit, 2 if limit == "MAX_WAITING" else 2 * question().size)
-        answers = await asyncio.gather(*[estimator.answer(question()) for _ in range(4)])
+        await estimator.estimate(request())
+        monkeypatch.setattr(estimator_module, limit, 2 if limit == "MAX_WAITING" else 2 * request().size)
+        answers = await asyncio.gather(*[estimator.estimate(request()) for _ in range(4)])
         assert answers == [estimate(2), estimate(2), None, None]
-        assert await estimator.answer(question()) == estimate(2)
+        assert await estimator.estimate(request()) == estimate(2)
 
     asyncio.run(ask())
 
 
 def test_one_who_gives_up_does_not_disturb_the_others(estimator: Estimator) -> None:
     async def ask() -> None:
-        tasks = [asyncio.ensure_future(estimator.answer(question(b"word " * count))) for count in (1, 2, 3)]
+        tasks = [asyncio.ensure_future(estimator.estimate(request(b"word " * count))) for count in (1, 2, 3)]
         await asyncio.sleep(0.05)
         tasks[1].cancel()
         answers = await asyncio.gather(*tasks, return_exceptions=True)
@@ -157,11 +157,11 @@ def test_without_the_tokenizer_it_says_once_what_to_do(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
 
-    async def ask(asked: Callable[[Question], Awaitable[Metered | None]]) -> None:
-        assert await asked(question()) is None
-        assert await asked(question()) is None
+    async def ask(asked: Callable[[EstimateRequest], Awaitable[Metered | None]]) -> None:
+        assert await asked(request()) is None
+        assert await asked(request()) is None
 
-    asyncio.run(ask(estimator.answer))
+    asyncio.run(ask(estimator.estimate))
     assert helpers() == []
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
@@ -172,7 +172,7 @@ def test_the_process_gets_no_secret(estimator: Estimator, monkeypatch: pytest.Mo
     monkeypatch.setenv("ENCRYPTION_KEY", "a secret")
 
     async def ask() -> None:
-        await estimator.answer(question())
+        await estimator.estimate(request())
 
     asyncio.run(ask())
     environment = Path(f"/proc/{the_helper()}/environ").read_bytes()
@@ -182,7 +182,7 @@ def test_the_process_gets_no_secret(estimator: Estimator, monkeypatch: pytest.Mo
 
 def test_a_process_that_has_just_been_started_takes_no_signal_to_all(estimator: Estimator) -> None:
     async def ask() -> None:
-        waiting = asyncio.ensure_future(estimator.answer(question()))
+        waiting = asyncio.ensure_future(estimator.estimate(request()))
         await until(lambda: helpers() != [])
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(the_helper(), number)

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from addon.metering.estimates import counting, tokenizer
-from addon.metering.estimates.question import Question, read_block
+from addon.metering.estimates.estimate_request import EstimateRequest, read_block
 
 ROOT = Path(__file__).parents[4]
-QUESTION = Question("/v1/chat/completions", "gpt-4o", texts=(("0", b"Hello there"),))
+REQUEST = EstimateRequest("/v1/chat/completions", "gpt-4o", texts=(("0", b"Hello there"),))
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 def answer(process: subprocess.Popen[bytes]) -> object:
     assert process.stdin is not None
     assert process.stdout is not None
-    QUESTION.write(process.stdin)
+    REQUEST.write(process.stdin)
     return json.loads(read_block(process.stdout))
 
 
@@ -51,12 +51,12 @@ def test_it_imports_little_of_the_project(process: subprocess.Popen[bytes]) -> N
 
 
 def test_a_question_that_fails_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: Question) -> dict[str, int]:
+    def fail(_: EstimateRequest) -> dict[str, int]:
         raise RecursionError
 
     monkeypatch.setattr(counting, "units", fail)
     asked, answers = io.BytesIO(), io.BytesIO()
-    QUESTION.write(asked)
+    REQUEST.write(asked)
     asked.seek(0)
     tokenizer.serve(asked, answers)
     answers.seek(0)
@@ -66,7 +66,7 @@ def test_a_question_that_fails_costs_no_other(monkeypatch: pytest.MonkeyPatch) -
 def test_questions_are_answered_in_order() -> None:
     asked, answers = io.BytesIO(), io.BytesIO()
     for text in (b"one", b"one two", b"one two three"):
-        Question("/v1/responses", None, texts=(("0", text),)).write(asked)
+        EstimateRequest("/v1/responses", None, texts=(("0", text),)).write(asked)
     asked.seek(0)
     tokenizer.serve(asked, answers)
     answers.seek(0)

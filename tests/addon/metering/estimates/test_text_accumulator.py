@@ -1,15 +1,15 @@
 import pytest
 from support.upstreams.events import chunk, delta
 
-from addon.metering.estimates import said as said_module
-from addon.metering.estimates.said import Said
+from addon.metering.estimates import text_accumulator as text_accumulator_module
+from addon.metering.estimates.text_accumulator import TextAccumulator
 
 
 def texts(*events: dict[str, object]) -> dict[str, str]:
-    said = Said()
+    accumulator = TextAccumulator()
     for event in events:
-        said.take(event)
-    return {name: text.decode() for name, text in said.texts.items()}
+        accumulator.add_event(event)
+    return {name: text.decode() for name, text in accumulator.texts.items()}
 
 
 def test_choices_are_told_apart() -> None:
@@ -76,33 +76,33 @@ def test_a_response_that_came_whole_is_said() -> None:
 
 @pytest.mark.parametrize(("status", "pending"), [("queued", True), ("in_progress", True), ("completed", False)])
 def test_a_response_that_is_made_later_says_so(status: str, pending: bool) -> None:
-    said = Said()
-    said.take({"status": status, "output": []})
-    assert said.is_pending is pending
+    accumulator = TextAccumulator()
+    accumulator.add_event({"status": status, "output": []})
+    assert accumulator.is_pending is pending
 
 
 def test_audio_is_noted() -> None:
-    said = Said()
-    said.take({"choices": [{"delta": {"audio": None}}]})
-    assert not said.has_audio
-    said.take({"choices": [{"delta": {"audio": {"data": "AAAA"}}}]})
-    assert said.has_audio
+    accumulator = TextAccumulator()
+    accumulator.add_event({"choices": [{"delta": {"audio": None}}]})
+    assert not accumulator.has_audio
+    accumulator.add_event({"choices": [{"delta": {"audio": {"data": "AAAA"}}}]})
+    assert accumulator.has_audio
 
 
 def test_text_beyond_the_bound_is_measured_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(said_module, "MAX_TEXT", 5)
-    said = Said()
+    monkeypatch.setattr(text_accumulator_module, "MAX_TEXT", 5)
+    accumulator = TextAccumulator()
     for piece in ("abc", "def", "ghi"):
-        said.take(chunk(piece))
-    assert (bytes(said.texts["0"]), said.beyond) == (b"abcde", 4)
+        accumulator.add_event(chunk(piece))
+    assert (bytes(accumulator.texts["0"]), accumulator.beyond) == (b"abcde", 4)
 
 
 def test_texts_beyond_a_bound_are_put_together() -> None:
-    said = Said()
+    accumulator = TextAccumulator()
     for index in range(1000):
-        said.take(chunk("x", index=index))
-    assert len(said.texts) == 256
-    assert sum(map(len, said.texts.values())) == 1000
+        accumulator.add_event(chunk("x", index=index))
+    assert len(accumulator.texts) == 256
+    assert sum(map(len, accumulator.texts.values())) == 1000
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is to be counted of a request that told no usage, and the bytes in which a process is asked."""
+"""A request for an estimate: what was asked and answered without a usage, and its form in a pipe to the tokenizer."""
 
 import json
 import struct
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import IO, Self
 
-from addon.metering.estimates.said import Said
+from addon.metering.estimates.text_accumulator import TextAccumulator
 
 _LENGTH = struct.Struct(">I")
 _SEPARATOR = b"\x1e"
@@ -14,8 +14,8 @@ _SEPARATOR = b"\x1e"
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A request, and what its answer said: a few MiB at most, most of it as it came."""
+class EstimateRequest:
+    """A request and its response so far: a few MiB at most, mostly unparsed."""
 
     endpoint: str
     model: str | None
@@ -24,15 +24,15 @@ class Question:
     request: bytes = field(default=b"", repr=False)
     """The request's JSON; empty where it is not known."""
     events: bytes = field(default=b"", repr=False)
-    """Events of the answer, or the answer as far as it came, joined as `joined` does."""
+    """Events of the response, or the response as far as it came, joined as by `joined`."""
     texts: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
-    """Texts that the answer said before `events`, by their names in Said."""
+    """Texts of the response before `events`, by their names in TextAccumulator."""
     beyond: int = 0
-    """Bytes of text that the answer said and that are not kept."""
+    """Bytes of text of the response that are not kept."""
 
     @property
     def size(self) -> int:
-        """Bytes that it takes."""
+        """Bytes that it holds."""
         return len(self.request) + len(self.events) + sum(len(text) for _, text in self.texts)
 
     def write(self, file: IO[bytes]) -> None:
@@ -47,7 +47,7 @@ class Question:
 
     @classmethod
     def read(cls, file: IO[bytes]) -> Self:
-        """Read what `write` wrote, without what only the asker needs. Raises EOFError at the end of the pipe."""
+        """Read what `write` wrote: without tier and model asked. Raises EOFError at the end of the pipe."""
         head = json.loads(read_block(file))
         request, events = read_block(file), read_block(file)
         texts = tuple((name, read_block(file)) for name in head["names"])
@@ -55,22 +55,22 @@ class Question:
 
 
 def joined(events: Iterable[bytes]) -> bytes:
-    """Put events together."""
+    """Join events."""
     return _SEPARATOR.join(events)
 
 
 def separated(events: bytes) -> list[bytes]:
-    """Return the events that were put together."""
+    """Return the events that were joined."""
     return events.split(_SEPARATOR)
 
 
-def texts_of(said: Said) -> tuple[tuple[str, bytes], ...]:
-    """Return the texts of what was said."""
-    return tuple((name, bytes(text)) for name, text in said.texts.items())
+def texts_of(texts: TextAccumulator) -> tuple[tuple[str, bytes], ...]:
+    """Return a copy of accumulated texts."""
+    return tuple((name, bytes(text)) for name, text in texts.texts.items())
 
 
 def write_block(file: IO[bytes], block: bytes) -> None:
-    """Write bytes with their length before them."""
+    """Write bytes, preceded by their length."""
     file.write(_LENGTH.pack(len(block)))
     file.write(block)
 

@@ -2,9 +2,9 @@ import io
 
 import pytest
 
-from addon.metering.estimates.question import Question, joined, separated
+from addon.metering.estimates.estimate_request import EstimateRequest, joined, separated
 
-QUESTION = Question(
+REQUEST = EstimateRequest(
     endpoint="/v1/chat/completions",
     model="gpt-4o",
     service_tier="flex",
@@ -18,29 +18,29 @@ QUESTION = Question(
 
 def test_a_question_goes_through_a_pipe() -> None:
     pipe = io.BytesIO()
-    QUESTION.write(pipe)
-    QUESTION.write(pipe)
+    REQUEST.write(pipe)
+    REQUEST.write(pipe)
     pipe.seek(0)
     for _ in range(2):
-        read = Question.read(pipe)
-        assert (read.endpoint, read.model, read.request) == (QUESTION.endpoint, QUESTION.model, QUESTION.request)
-        assert (read.events, read.texts, read.beyond) == (QUESTION.events, QUESTION.texts, QUESTION.beyond)
+        read = EstimateRequest.read(pipe)
+        assert (read.endpoint, read.model, read.request) == (REQUEST.endpoint, REQUEST.model, REQUEST.request)
+        assert (read.events, read.texts, read.beyond) == (REQUEST.events, REQUEST.texts, REQUEST.beyond)
     with pytest.raises(EOFError):
-        Question.read(pipe)
+        EstimateRequest.read(pipe)
 
 
 def test_a_pipe_that_breaks_anywhere_is_at_its_end() -> None:
     whole = io.BytesIO()
-    QUESTION.write(whole)
+    REQUEST.write(whole)
     for length in range(len(whole.getvalue())):
         with pytest.raises(EOFError):
-            Question.read(io.BytesIO(whole.getvalue()[:length]))
+            EstimateRequest.read(io.BytesIO(whole.getvalue()[:length]))
 
 
 def test_events_come_apart_again() -> None:
-    assert separated(QUESTION.events) == [b"{}", b'{"a":\n1}']
+    assert separated(REQUEST.events) == [b"{}", b'{"a":\n1}']
 
 
 def test_its_size_is_that_of_what_it_holds_and_its_look_tells_nothing() -> None:
-    assert QUESTION.size == 16 + 2 + 1 + 8 + 6
-    assert "messages" not in repr(QUESTION)
+    assert REQUEST.size == 16 + 2 + 1 + 8 + 6
+    assert "messages" not in repr(REQUEST)

@@ -1,16 +1,16 @@
-"""The texts of an answer, each put together from its pieces: what its tokens are counted of."""
+"""Joins the deltas of a response to complete texts, whose tokens are then counted."""
 
 from collections.abc import Iterable, Iterator
 
 from addon.protocol.json_fields import Fields, fields, items, number, text
 
 MAX_TEXT = 4 * 1024 * 1024
-"""Bytes of text that are kept; of what goes beyond only the size is known."""
+"""Bytes of text that are kept; of the text beyond them only the size is known."""
 
 REASONING = "reasoning"
 
 _MAX_TEXTS = 256
-"""Texts that are told apart; further ones are put together."""
+"""Texts that are kept apart; the pieces of further ones are added to the first."""
 _REASONING_DELTA = "response.reasoning_text.delta"
 _DELTAS = {
     "response.output_text.delta",
@@ -24,38 +24,38 @@ _DELTAS = {
 _PENDING = {"queued", "in_progress"}
 
 type _Piece = tuple[str, str]
-"""The name of a text, which begins with REASONING where it is such, and what it goes on with."""
+"""The name of a text, which begins with REASONING where it is such, and the characters that continue it."""
 
 
-class Said:
-    """What was said so far, by texts: of choices, of outputs, of calls."""
+class TextAccumulator:
+    """The texts of a response so far: of choices, of outputs, of calls."""
 
     def __init__(self) -> None:
         self.texts: dict[str, bytearray] = {}
         self.beyond = 0
-        """Bytes that were said after MAX_TEXT of them."""
+        """Bytes of text after the first MAX_TEXT."""
         self.has_audio = False
         self.is_pending = False
-        """Whether the answer says that it will be made later."""
+        """Whether the response will be made later, as it says."""
         self._kept = 0
 
     @property
     def size(self) -> int:
-        """Bytes that were said."""
+        """Bytes of all text, kept or not."""
         return self._kept + self.beyond
 
-    def take(self, event: Fields) -> None:
-        """Add what a chunk, an event, or an answer that came as a whole says."""
+    def add_event(self, event: Fields) -> None:
+        """Add the text of a chunk, of an event, or of a response that came as a whole."""
         if "choices" in event:
             for choice in map(fields, items(event, "choices")):
-                self._take_all(_of_choice(choice))
-                self.has_audio |= bool(_said_in(choice).get("audio"))
+                self._add_all(_of_choice(choice))
+                self.has_audio |= bool(_message_of(choice).get("audio"))
         else:
-            self._take_all(_of_event(event))
+            self._add_all(_of_event(event))
             self.is_pending |= event.get("status") in _PENDING
 
     def add(self, name: str, piece: bytes) -> None:
-        """Add a piece to a text."""
+        """Append a piece to a text."""
         room = MAX_TEXT - self._kept
         kept = piece[:room]
         self.beyond += len(piece) - len(kept)
@@ -64,7 +64,7 @@ class Said:
             name = next(iter(self.texts))
         self.texts.setdefault(name, bytearray()).extend(kept)
 
-    def _take_all(self, pieces: Iterable[_Piece]) -> None:
+    def _add_all(self, pieces: Iterable[_Piece]) -> None:
         for name, piece in pieces:
             if piece:
                 self.add(name, piece.encode(errors="replace"))
@@ -80,19 +80,19 @@ def _of_event(event: Fields) -> Iterator[_Piece]:
         yield from _of_item(str(index), fields(item))
 
 
-def _said_in(choice: Fields) -> Fields:
+def _message_of(choice: Fields) -> Fields:
     return fields(choice, "delta") or fields(choice, "message")
 
 
 def _of_choice(choice: Fields) -> Iterator[_Piece]:
-    place, said = str(number(choice, "index")), _said_in(choice)
-    for holder, name in ((choice, "text"), (said, "content"), (said, "refusal")):
+    place, message = str(number(choice, "index")), _message_of(choice)
+    for holder, name in ((choice, "text"), (message, "content"), (message, "refusal")):
         yield place, text(holder, name)
-    yield f"{REASONING} {place}", text(said, "reasoning_content") or text(said, "reasoning")
-    for index, call in enumerate(map(fields, items(said, "tool_calls"))):
-        told = number(call, "index")
-        yield from _of_call(f"{place} {index if told is None else told}", call)
-    yield from _of_call(f"{place} function", fields(said, "function_call"))
+    yield f"{REASONING} {place}", text(message, "reasoning_content") or text(message, "reasoning")
+    for position, call in enumerate(map(fields, items(message, "tool_calls"))):
+        index = number(call, "index")
+        yield from _of_call(f"{place} {position if index is None else index}", call)
+    yield from _of_call(f"{place} function", fields(message, "function_call"))
 
 
 def _of_call(place: str, call: Fields) -> Iterator[_Piece]:
@@ -102,7 +102,7 @@ def _of_call(place: str, call: Fields) -> Iterator[_Piece]:
 
 
 def _of_item(place: str, item: Fields) -> Iterator[_Piece]:
-    """Tell an item of a response that came as a whole. A summary of the reasoning is not what was paid for."""
+    """Yield the texts of an item of a complete response, without the summary of its reasoning: that is not paid for."""
     yield from _of_call(place, item)
     name = f"{REASONING} {place}" if item.get("type") == "reasoning" else place
     for part in map(fields, items(item, "content")):

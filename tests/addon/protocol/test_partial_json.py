@@ -9,25 +9,25 @@ from hypothesis import strategies as st
 from support.load.effort import passes
 from support.upstreams.events import chunk, response
 
-from addon.protocol import json_outline
-from addon.protocol.excerpt import EDGE, Excerpt
+from addon.protocol import partial_json
+from addon.protocol.head_and_tail import EDGE, HeadAndTail
 from addon.protocol.json_fields import parse
-from addon.protocol.json_outline import MAX_EVENT, fields_of, fields_of_event
+from addon.protocol.partial_json import MAX_WHOLE, fields_of, fields_of_event
 
 USAGE = {"prompt_tokens": 5}
 LONG = [0.12345] * 20_000
-HUGE = "x" * (MAX_EVENT + 1)
+HUGE = "x" * (MAX_WHOLE + 1)
 
 
-def excerpt(data: bytes, most: int = EDGE) -> Excerpt:
-    kept = Excerpt(most)
+def fed(data: bytes, most: int = EDGE) -> HeadAndTail:
+    kept = HeadAndTail(most)
     kept.feed(data)
     return kept
 
 
 def read(document: object, *, is_whole: bool = True) -> dict[str, object]:
     data = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return fields_of(excerpt(data), is_whole=is_whole)
+    return fields_of(fed(data), is_whole=is_whole)
 
 
 def test_all_fields_of_a_small_document_are_told() -> None:
@@ -81,7 +81,7 @@ def test_white_space_and_an_end_of_line_do_no_harm() -> None:
 @pytest.mark.parametrize("most", [EDGE, 100 * EDGE])
 def test_a_large_document_that_was_cut_tells_its_start_alone(most: int) -> None:
     data = json.dumps({"model": "m", "data": LONG, "usage": USAGE}).encode()[:-1]
-    assert fields_of(excerpt(data, most), is_whole=False) == {"model": "m"}
+    assert fields_of(fed(data, most), is_whole=False) == {"model": "m"}
 
 
 def test_the_field_in_which_a_document_was_cut_is_not_told() -> None:
@@ -144,7 +144,7 @@ def test_no_bytes_raise(data: bytes) -> None:
     for body in (data, bytes(EDGE) + data, b'{"a":"\\ud83d' + data):
         read(body)
         fields_of_event(body)
-    fields_of_event(b'{"response":{"a":' + b" " * MAX_EVENT + data)
+    fields_of_event(b'{"response":{"a":' + b" " * MAX_WHOLE + data)
 
 
 PAIRS = b'"model":1,"usage":1,"service_tier":1,' * 16
@@ -154,7 +154,7 @@ PAIRS = b'"model":1,"usage":1,"service_tier":1,' * 16
     "body",
     [
         b'{"usage":' * 500_000,
-        b'{"a":"' + b"x" * MAX_EVENT + b'",' + PAIRS + b'"z":[' + b"[]," * ((EDGE - len(PAIRS)) // 3 - 10) + b"[]]",
+        b'{"a":"' + b"x" * MAX_WHOLE + b'",' + PAIRS + b'"z":[' + b"[]," * ((EDGE - len(PAIRS)) // 3 - 10) + b"[]]",
         b'{"usage":{},"x":[' + b"[]," * 1_390_000 + b"[]]}",
     ],
     ids=["keys", "tries", "nested"],
@@ -170,9 +170,9 @@ def test_of_what_is_large_little_is_parsed(monkeypatch: pytest.MonkeyPatch) -> N
         lengths.append(len(data))
         return parse(data, cut=cut)
 
-    monkeypatch.setattr(json_outline, "parse", counted)
+    monkeypatch.setattr(partial_json, "parse", counted)
     nested = b'"z":[' + b"[]," * ((EDGE - len(PAIRS)) // 3 - 10) + b"[]]"
     for read_it in (read, fields_of_event):
         lengths.clear()
-        read_it(b'{"a":"' + b"x" * MAX_EVENT + b'",' + PAIRS + nested)
+        read_it(b'{"a":"' + b"x" * MAX_WHOLE + b'",' + PAIRS + nested)
         assert sum(lengths) <= 5 * EDGE

@@ -1,31 +1,31 @@
-"""The outer fields of JSON that may be of any size, in a bounded time: what is large is read at its edges alone.
+"""The outer fields of JSON of any size, in bounded time: of large JSON only the head and the tail are parsed.
 
-So is what the parser does not take for half of a surrogate pair in a text, which upstreams send that cut one there.
+Lone surrogates are handled too: upstreams that cut a text within a surrogate pair send one, and the parser rejects it.
 """
 
 import re
 from collections.abc import Iterator
 
-from addon.protocol.excerpt import EDGE, Excerpt
+from addon.protocol.head_and_tail import EDGE, HeadAndTail
 from addon.protocol.json_fields import Fields, fields, parse
 
-MAX_EVENT = 4 * EDGE
-"""Bytes of an event that is parsed as a whole: 17 ms where it is made to be slow."""
+MAX_WHOLE = 4 * EDGE
+"""Bytes of an event that is parsed as a whole. The worst case takes 17 ms."""
 
 _TRIES = 16
-"""How often a name is looked for from the end."""
+"""Occurrences of a name that are tried, from the end."""
 _MAX_TRIED = 3 * EDGE
-"""Bytes that are parsed for that in all."""
+"""Bytes that these tries may parse together."""
 _KEYS = ("usage", "model", "service_tier")
 _RESPONSE = "response"
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def fields_of(document: Excerpt, *, is_whole: bool) -> Fields:
-    """Return the top-level fields of a JSON object: all of a small one, of a large one what the excerpt tells.
+def fields_of(document: HeadAndTail, *, is_whole: bool) -> Fields:
+    """Return the top-level fields of a JSON object: all of a small one, those that can be found of a large one.
 
-    Of a large one that is `usage`, `model` and `service_tier` near its end, and what stands whole at its start. Of one
-    that is not whole it is the start alone: nothing shows what is top-level near an end that was cut.
+    Of a large object these are the complete fields at its start, and `usage`, `model` and `service_tier` near its end.
+    Of an object that was cut (`is_whole` is False) only its start is read: what is top-level near its end is unknown.
     """
     start = document.start()
     if document.size <= EDGE:
@@ -39,11 +39,11 @@ def fields_of(document: Excerpt, *, is_whole: bool) -> Fields:
 
 
 def fields_of_event(data: bytes) -> Fields:
-    """Return the fields of an event or a message, in the same way; of its field `response` too, if it ends with it."""
-    found = parse(data) if len(data) <= MAX_EVENT else {}
-    if found or not (len(data) > MAX_EVENT or _SURROGATE.search(data)):
+    """Return the fields of an event or a message likewise; also those of its field `response`, if that is the last."""
+    found = parse(data) if len(data) <= MAX_WHOLE else {}
+    if found or not (len(data) > MAX_WHOLE or _SURROGATE.search(data)):
         return found
-    first, end = _opened(data[:EDGE]), data[-EDGE:].rstrip()
+    first, end = _parsed_start(data[:EDGE]), data[-EDGE:].rstrip()
     if not first:
         return {}
     name, cut = first.popitem()
@@ -53,12 +53,12 @@ def fields_of_event(data: bytes) -> Fields:
 
 
 def _first_fields(start: bytes) -> Fields:
-    """Return the fields that stand whole at the start of an object; the last one may be cut."""
-    return _without_last(_opened(start))
+    """Return the complete fields at the start of an object; the last one may be cut and is left out."""
+    return _without_last(_parsed_start(start))
 
 
-def _opened(start: bytes) -> Fields:
-    """Return the start of an object as far as it goes."""
+def _parsed_start(start: bytes) -> Fields:
+    """Parse the start of an object as far as possible."""
     return parse(start, cut=True) or parse(_SURROGATE.split(start, 1)[0], cut=True)
 
 
@@ -67,9 +67,9 @@ def _without_last(found: Fields) -> Fields:
 
 
 def _last_fields(end: bytes) -> Fields:
-    """Return the fields from one of _KEYS on, where all that follows it shows that it is a key of the outermost object.
+    """Return the fields from one of _KEYS on, where the rest of the text proves that the key is top-level.
 
-    Only then what follows, with a brace before it, is an object. In a text the name's quotation marks are escaped.
+    It is if the rest, with a brace before it, is an object. Within a text the quotation marks of a name are escaped.
     """
     found: Fields = {}
     room = _MAX_TRIED
@@ -84,7 +84,7 @@ def _last_fields(end: bytes) -> Fields:
 
 
 def _rests(key: str, end: bytes) -> Iterator[bytes]:
-    """Yield what follows a key, as an object, from its last place to its first."""
+    """Yield the text from a key on, as an object, from the key's last occurrence to its first."""
     name, place = f'"{key}"'.encode(), len(end)
     for _ in range(_TRIES):
         place = end.rfind(name, 0, place)
