@@ -29,7 +29,7 @@ def imported(path: Path) -> Iterator[str]:
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively; mitmproxy loads scripts without a package"
-            yield node.module or ""
+            yield from (f"addon.{name.name}" for name in node.names) if node.module == "addon" else [node.module or ""]
 
 
 @pytest.mark.parametrize("package", FORBIDDEN)
@@ -43,6 +43,22 @@ def test_a_package_imports_nothing_that_it_must_not_know(package: str) -> None:
 def test_metering_knows_nothing_of_the_store_but_what_a_usage_is() -> None:
     for path in modules("addon/metering"):
         assert not {name for name in imported(path) if name.startswith("store") and name != "store.ledger.usage"}, path
+
+
+KNOWN_PARTS = {
+    "addon/protocol": {"protocol"},
+    "addon/metering": {"metering", "protocol"},
+    "addon/inspector/conversation": {"inspector", "protocol"},
+    "addon/inspector": {"annotations", "inspector", "protocol", "streaming", "tap"},
+}
+"""The parts of the addon that a package may import."""
+
+
+@pytest.mark.parametrize("package", KNOWN_PARTS)
+def test_a_package_of_the_addon_imports_only_the_parts_that_it_builds_on(package: str) -> None:
+    for path in modules(package):
+        parts = {name.split(".")[1] for name in imported(path) if name.startswith("addon.")}
+        assert parts <= KNOWN_PARTS[package], path
 
 
 def test_no_module_of_the_addon_is_named_like_one_of_the_standard_library() -> None:

@@ -1,9 +1,12 @@
-"""What mitmweb shows an operator. It looks on: nothing here decides about a request or changes a byte of one.
+"""The view of mitmweb for operators. It only observes: nothing here decides about a request or changes its bytes.
 
-operator_view   the addon: its hooks follow the gateway's where mitmproxy keeps a list of flows, and only there
-body_copy       the first part of a body that is streamed, kept for the flow
-comment         the flow's comment: model, usage, project and token, for filters such as `~comment project=Search`
-content_view    conversations (`conversation/`) as the view that mitmweb takes for them
-mitmweb.css     how mitmweb's page shows both
-content_coding  the start of a compressed body, also of one that was cut
+    operator_view  the addon: its hooks follow the gateway's, and run only where mitmproxy keeps a list of flows
+    body_copy      keeps the first part of a streamed body for its flow
+    comment        writes the flow's comment: model, usage, project, token; for filters like `~comment project=Search`
+    content_view   makes mitmweb show conversations as text
+    conversation/  writes that text; pure functions
+    flow_list      bounds mitmweb's list of flows
+    web_page       adds mitmweb.css to mitmweb's page
+
+`flow_list` and `web_page` build on private parts of mitmproxy (`View._store`, `IndexHandler.render_string`).
 """

@@ -1,4 +1,4 @@
-"""The first part of a body that is streamed, kept while it passes."""
+"""Keeps the first part of a streamed body while it passes."""
 
 from mitmproxy import http
 
@@ -12,12 +12,12 @@ class BodyCopy:
 
     def __init__(self, limit: int) -> None:
         self.passed = 0
-        """How many bytes of the body have come."""
+        """Bytes of the body so far."""
         self._limit = limit
         self._kept = bytearray()
 
     def __call__(self, data: bytes) -> None:
-        """Take note of a piece."""
+        """Keep a piece, as far as it is within the limit."""
         missing = self._limit - self.passed
         if missing > 0:
             self._kept += data[:missing]
@@ -25,26 +25,26 @@ class BodyCopy:
 
     @property
     def kept(self) -> bytes:
-        """What is kept."""
+        """The bytes that are kept."""
         return bytes(self._kept)
 
 
 def begin(message: http.Message, limit: int) -> None:
-    """Keep a copy of a body from now on, if it is streamed."""
+    """Start to copy a body, if it is streamed."""
     if isinstance(message.stream, Tap) and limit:
         message.stream.watchers.append(BodyCopy(limit))
 
 
 def of(message: http.Message) -> BodyCopy | None:
-    """Return the copy of a body that is kept."""
+    """Return the copy of a body, if there is one."""
     watchers = message.stream.watchers if isinstance(message.stream, Tap) else []
     return next((watcher for watcher in watchers if isinstance(watcher, BodyCopy)), None)
 
 
 def put_on(message: http.Message, *, ended: bool) -> int | None:
-    """Put the copy on its message. Returns how many bytes have passed if that is not the whole body, else None.
+    """Set the copy as the message's content. Returns the bytes that have passed if the copy is not the whole body.
 
-    Before a body has `ended` the copy goes on. mitmproxy has sent what it streams, and looks at it no more.
+    Until the body has `ended`, copying continues. mitmproxy does not send the content: it has streamed the body.
     """
     copy = of(message)
     if copy is None:

@@ -1,8 +1,4 @@
-"""The addon for mitmweb: bounds what it keeps, and says what a flow is about.
-
-Its hooks come after the gateway's and before mitmweb's own, which tells the browsers after each of them. They only
-look on: where one fails, mitmproxy logs that and the request goes its way.
-"""
+"""The addon for mitmweb: bounds the list of flows, adds comments, copies of streamed bodies and a content view."""
 
 from pathlib import Path
 
@@ -14,7 +10,6 @@ from addon.annotations import Side
 from addon.inspector import body_copy, comment, flow_list
 from addon.inspector.content_view import ConversationContentview
 from addon.inspector.flow_list import FlowList
-from addon.serving import listening
 from store.runtime.settings import Settings
 
 STYLE = Path(__file__).with_name("mitmweb.css")
@@ -22,60 +17,60 @@ COLUMNS = ["method", "path", "comment", "status", "size", "time"]
 
 
 class OperatorView:
-    """See the module's text."""
+    """Shows requests to operators; added only where mitmproxy keeps a list of flows.
+
+    Its hooks run after the gateway's and before mitmweb's own, which updates the browsers after each of them. They only
+    observe: if one fails, mitmproxy logs that, and the request is not affected.
+    """
 
     def __init__(self, settings: Settings, flows: FlowList) -> None:
         self._settings = settings
         self._flows = flows
 
     def load(self, _loader: Loader) -> None:
-        """Add the view of conversations, a style for it, and the columns unless the operator chose some."""
+        """Add the content view, its style, and the columns unless the operator chose some."""
         contentviews.add(ConversationContentview)
         if "web_columns" not in ctx.options:
             return
-        from addon.inspector import web_page  # noqa: PLC0415 - it takes all of mitmweb
+        from addon.inspector import web_page  # noqa: PLC0415 - it imports all of mitmweb
 
         web_page.add_style(STYLE.read_text())
         if not ctx.options.has_changed("web_columns"):
             ctx.options.update(web_columns=COLUMNS)
 
-    def running(self) -> None:
-        """Have mitmweb's badge show the proxy's address."""
-        listening.show_address(ctx.master)
-
     def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Make room for one more flow; begin a copy of a body that is streamed."""
+        """Make room for one more flow; start to copy a streamed body."""
         flow_list.make_room(self._flows, self._settings.web_flows)
         body_copy.begin(flow.request, self._settings.web_body_copy)
         comment.write(flow)
 
     def request(self, flow: http.HTTPFlow) -> None:
-        """Put the copy of the request on the flow."""
+        """Put the copy of the request's body on the flow."""
         _put_copy(flow, "request", ended=True)
         comment.write(flow)
 
     def responseheaders(self, flow: http.HTTPFlow) -> None:
-        """Begin a copy of an answer that is streamed."""
-        annotations.note_passed(flow, "response", None)  # of the answer before this one, if it is a replay
+        """Start to copy a streamed response."""
+        annotations.note_passed(flow, "response", None)  # that of the previous response, if this is a replay
         if flow.response:
             body_copy.begin(flow.response, self._settings.web_body_copy)
 
     def response(self, flow: http.HTTPFlow) -> None:
-        """Put the copy of the answer on the flow; an answer may come before the end of its request."""
+        """Put the copies on the flow; a response may come before the end of its request."""
         _put_copy(flow, "request", ended=False)
         _put_copy(flow, "response", ended=True)
         comment.write(flow)
 
     def websocket_end(self, flow: http.HTTPFlow) -> None:
-        """Write what the responses over a WebSocket took together."""
+        """Write the usage of all responses over a WebSocket."""
         comment.write(flow)
 
     def usage_estimated(self, flow: http.HTTPFlow) -> None:
-        """Write what was counted here, after the end of the flow; mitmproxy has mitmweb show its row anew."""
+        """Write an estimate, which is made after the end of the flow; mitmproxy has mitmweb update its row."""
         comment.write(flow)
 
     def error(self, flow: http.HTTPFlow) -> None:
-        """Put on the flow what came until it broke off."""
+        """Put the incomplete copies on the flow."""
         _put_copy(flow, "request", ended=False)
         _put_copy(flow, "response", ended=False)
         comment.write(flow)

@@ -1,6 +1,7 @@
-"""mitmweb's page, with a style of ours after its own. Only where mitmweb runs: this imports all of it.
+"""Adds a style sheet to mitmweb's page, after its own. Imported only where mitmweb runs: this imports all of it.
 
-The style stands in the page itself: mitmweb's Content-Security-Policy lets styles in, and no browser keeps an old one.
+The style is inline: mitmweb's Content-Security-Policy allows that, and no browser caches an old one. It replaces a
+private part of mitmproxy: `IndexHandler.render_string`.
 """
 
 from typing import Any
@@ -12,7 +13,7 @@ _HEAD_ENDS = b"</head>"
 
 
 def add_style(style: str) -> None:
-    """Put a style sheet at the end of the page's head, after those of mitmweb."""
+    """Put a style sheet at the end of the page's head, after mitmweb's own."""
     ending = b"<style>\n" + style.encode() + b"</style>\n" + _HEAD_ENDS
 
     def render_string(handler: RequestHandler, template_name: str, **values: Any) -> bytes:

@@ -3,6 +3,7 @@
 An endpoint is a path with `{id}` in the place of its ids, so that requests can be summed up by what they do.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -96,10 +97,10 @@ _PATTERNS = [(pattern.partition("*"), shape) for pattern, shape in _SHAPES.items
 _UNKNOWN = Shape()
 
 
+@functools.lru_cache(256)
 def shape_of(endpoint: str) -> Shape:
-    """Return the shape of an endpoint; of an unknown one that of Kind.OTHER."""
-    exact = _SHAPES.get(endpoint)
-    if exact is not None:
-        return exact
+    """Return the shape of an endpoint; Kind.OTHER for an unknown one."""
+    if endpoint in _SHAPES:
+        return _SHAPES[endpoint]
     fitting = (shape for (start, _, end), shape in _PATTERNS if endpoint.startswith(start) and endpoint.endswith(end))
     return next(fitting, _UNKNOWN)

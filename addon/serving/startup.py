@@ -2,14 +2,15 @@
 
 import gc
 
+from mitmproxy import ctx
 from mitmproxy.master import Master
 
 from addon.gateway import Gateway
 from addon.inspector import flow_list
 from addon.inspector.operator_view import OperatorView
-from addon.inspector.websocket_frames import WebSocketFrames
 from addon.patches import chain, dispatch
-from addon.serving import log_redaction
+from addon.serving import listening, log_redaction
+from addon.websocket_frames import WebSocketFrames
 from store.admission.admission import Admission
 from store.ledger import pricing
 from store.ledger.housekeeping import Housekeeping
@@ -30,6 +31,14 @@ class Upkeep:
         self._housekeeping.close()
 
 
+class Address:
+    """The addon that has mitmweb's badge show the proxy's address."""
+
+    def running(self) -> None:
+        """Show it."""
+        listening.show_address(ctx.master)
+
+
 def add_gateway(master: Master, settings: Settings) -> None:
     """Set up the process and its log, open the store and put the addons first; or exit with 1 and what is wrong."""
     allow_many_open_files()
@@ -43,7 +52,7 @@ def add_gateway(master: Master, settings: Settings) -> None:
     gateway = or_exit(lambda: Gateway(settings, admission), CANNOT_START)
     upkeep = Upkeep(Housekeeping(store, settings.ledger_days, admission.instance_id))
     flows = flow_list.of(master)
-    for_operators = [] if flows is None else [OperatorView(settings, flows)]
+    for_operators = [] if flows is None else [OperatorView(settings, flows), Address()]
     dispatch.install(master)
     chain.add_first(master, upkeep, gateway, WebSocketFrames(), *for_operators)
     _settle_in()

@@ -17,7 +17,7 @@ from support.upstreams.upstreams import DemoUpstream
 from websockets.sync.client import connect
 
 from addon.inspector.operator_view import COLUMNS, STYLE
-from addon.inspector.websocket_frames import MAX_FRAMES
+from addon.websocket_frames import MAX_FRAMES
 
 PASSWORD = "web-password"
 FLOWS = 10

@@ -1,13 +1,12 @@
-"""Bodies of chat completions, responses and embeddings as text that an operator reads. Pure functions, no mitmproxy.
+"""Writes bodies of chat completions, responses and embeddings as text for operators. Pure functions, no mitmproxy.
 
-    rendering    which endpoint a path is, and the text of its requests, answers and event streams
-    chat         /v1/chat/completions, and how the chunks of a stream make one answer
-    responses    /v1/responses, the same
-    embeddings   /v1/embeddings: how many and how long, never the numbers
-    parts        what a message holds: texts, and images, sounds and files by their size
-    usage        the tokens that an answer says it took
-    layout       headings and blocks
-    fields       reading JSON of which nothing is known
+    rendering   the format of a path, and the text of its requests, responses and event streams
+    chat        the format of /v1/chat/completions; joins the chunks of a stream to one response
+    responses   the format of /v1/responses; likewise
+    embeddings  the format of /v1/embeddings: their number and length, never their values
+    parts       the content of a message: texts, and images, sounds and files by their size
+    usage       the tokens that a response reports
+    layout      headings and blocks
 
-Whatever peers send is looked at without an exception; where the shape is another one, the answer is None.
+No body raises; the result is None where a body has another form.
 """

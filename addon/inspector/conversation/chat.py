@@ -1,8 +1,8 @@
-"""Chat completions: `/v1/chat/completions`."""
+"""The format of chat completions: `/v1/chat/completions`."""
 
 from collections.abc import Iterable
 
-from addon.inspector.conversation.layout import Block, answer_heading, lines, request_heading
+from addon.inspector.conversation.layout import Block, lines, request_heading, response_heading
 from addon.inspector.conversation.parts import (
     base64_size,
     call_text,
@@ -16,37 +16,37 @@ from addon.protocol.json_fields import Fields, fields, items, number, text
 
 _KIND = "chat completion"
 _GROWING = {"content", "refusal", "arguments", "input", "reasoning", "reasoning_content", "data", "transcript"}
-"""The fields of a delta that continue what came before; others replace it."""
+"""Fields of a delta that are appended; others replace the value before."""
 _NUMBERED = {"choices", "tool_calls"}
-"""Lists of a chunk whose items say by their `index` which item of the answer they continue."""
+"""Lists of a chunk whose items have an `index`: the item of the response that they continue."""
 
 
 def request_blocks(body: Fields) -> list[Block] | None:
-    """Return what is asked, or None where it is no such request."""
+    """Return the blocks of a request; None for a body of another form."""
     if not isinstance(body.get("messages"), list):
         return None
     messages = [fields(message) for message in items(body, "messages")]
     return [
         request_heading(_KIND, body, {"messages"}),
-        *(Block(_title(message), _said(message)) for message in messages),
+        *(Block(_title(message), _message_text(message)) for message in messages),
     ]
 
 
-def answer_blocks(body: Fields) -> list[Block] | None:
-    """Return what is answered, or None where it is no such answer."""
+def response_blocks(body: Fields) -> list[Block] | None:
+    """Return the blocks of a response; None for a body of another form."""
     if not isinstance(body.get("choices"), list):
         return None
     choices = [fields(choice) for choice in items(body, "choices")]
     turns = [_choice_block(choice, alone=len(choices) == 1) for choice in choices]
-    return [answer_heading(_KIND, body), *turns, *usage_block(body)]
+    return [response_heading(_KIND, body), *turns, *usage_block(body)]
 
 
 def assembled(chunks: Iterable[Fields]) -> Fields:
-    """Put the chunks of a stream together to the answer that they make."""
-    answer: Fields = {}
+    """Join the chunks of a stream to one response."""
+    merged: Fields = {}
     for chunk in chunks:
-        _merge(answer, chunk)
-    whole = fields(_finished(answer))
+        _merge(merged, chunk)
+    whole = fields(_finished(merged))
     for choice in items(whole, "choices"):
         fields(choice)["message"] = fields(choice, "delta")
     return whole
@@ -56,7 +56,7 @@ def _title(message: Fields) -> str:
     return " ".join(filter(None, [text(message, "role") or "?", text(message, "name"), text(message, "tool_call_id")]))
 
 
-def _said(message: Fields) -> str:
+def _message_text(message: Fields) -> str:
     return lines(
         reasoning_text(text(message, "reasoning_content") or text(message, "reasoning")),
         content_text(message.get("content")),
@@ -82,15 +82,15 @@ def _choice_block(choice: Fields, *, alone: bool) -> Block:
     index = "" if alone else f"choice {number(choice, 'index')}"
     reason = text(choice, "finish_reason")
     title = ", ".join(filter(None, [index, text(message, "role") or "assistant", reason and f"finish: {reason}"]))
-    return Block(title, _said(message))
+    return Block(title, _message_text(message))
 
 
 class _Pieces(list[str]):
-    """The pieces of a text that grows."""
+    """The pieces of a text."""
 
 
 class _Numbered(dict[int, Fields]):
-    """The items of a list by their index."""
+    """The items of a list, by their index."""
 
 
 def _merge(into: Fields, delta: Fields) -> None:

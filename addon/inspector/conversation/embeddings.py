@@ -1,8 +1,8 @@
-"""Embeddings: `/v1/embeddings`. The numbers themselves tell nobody anything, so they are counted."""
+"""The format of embeddings: `/v1/embeddings`. Vectors are counted, not shown."""
 
 from collections import Counter
 
-from addon.inspector.conversation.layout import Block, answer_heading, request_heading
+from addon.inspector.conversation.layout import Block, request_heading, response_heading
 from addon.inspector.conversation.usage import usage_block
 from addon.protocol.json_fields import Fields, fields, items
 
@@ -11,7 +11,7 @@ _FLOAT_BYTES = 4
 
 
 def request_blocks(body: Fields) -> list[Block] | None:
-    """Return what is to be embedded, or None where it is no such request."""
+    """Return the blocks of a request; None for a body of another form."""
     given = body.get("input")
     if not isinstance(given, str | list):
         return None
@@ -20,13 +20,13 @@ def request_blocks(body: Fields) -> list[Block] | None:
     return [request_heading(_KIND, body, {"input"}), *inputs]
 
 
-def answer_blocks(body: Fields) -> list[Block] | None:
-    """Return how many embeddings came and how long they are, or None where it is no such answer."""
+def response_blocks(body: Fields) -> list[Block] | None:
+    """Return the number of vectors by their length; None for a body of another form."""
     if not isinstance(body.get("data"), list):
         return None
     shapes = Counter(_shape(fields(item).get("embedding")) for item in items(body, "data"))
-    told = "\n".join(f"{count} of {shape}" for shape, count in shapes.items())
-    return [answer_heading(_KIND, body), Block("embeddings", told or "none"), *usage_block(body)]
+    counts = "\n".join(f"{count} of {shape}" for shape, count in shapes.items())
+    return [response_heading(_KIND, body), Block("embeddings", counts or "none"), *usage_block(body)]
 
 
 def _input_text(given: object) -> str:

@@ -1,4 +1,4 @@
-"""What a message holds: texts as they are; images, sounds and files by their size, never their bytes."""
+"""Writes the content of a message: texts unchanged; images, sounds and files as their size, never their bytes."""
 
 from addon.inspector.conversation.layout import lines, size
 from addon.protocol.json_fields import Fields, brief, fields, shortened, text
@@ -11,7 +11,7 @@ _LONG_TYPE = 80
 
 
 def content_text(content: object) -> str:
-    """Write a message's content: a text, or parts one below the other."""
+    """Return the text of a message's content: of a text, or of parts one below the other."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -20,27 +20,27 @@ def content_text(content: object) -> str:
 
 
 def call_text(name: str, arguments: str, call_id: str) -> str:
-    """Write a call of a tool."""
+    """Return the text of a call of a tool."""
     return f"→ {name or '?'}({arguments}){f'  [{call_id}]' if call_id else ''}"
 
 
 def refusal_text(refusal: str) -> str:
-    """Write that the model refuses, or nothing."""
+    """Return the text of a refusal, or nothing."""
     return f"[refusal] {refusal}" if refusal else ""
 
 
 def reasoning_text(reasoning: str) -> str:
-    """Write what a model tells about its thoughts, or nothing."""
+    """Return the text of a model's reasoning, or nothing."""
     return f"[reasoning] {reasoning}" if reasoning else ""
 
 
 def media_text(kind: str, *facts: str) -> str:
-    """Write what stands in for an image, a sound or a file."""
+    """Return the placeholder of an image, a sound or a file."""
     return f"[{', '.join(filter(None, [kind, *facts]))}]"
 
 
 def base64_size(encoded: str) -> str:
-    """Return how large something is that came in base64, or nothing."""
+    """Return the decoded size of base64, or nothing."""
     return size(len(encoded) * 3 // 4 - encoded[-2:].count("=")) if encoded else ""
 
 
@@ -68,7 +68,7 @@ def _media_text(kind: str, part: Fields) -> str:
 
 
 def _image_text(part: Fields) -> str:
-    image = fields(part, "image_url")  # a text itself in responses
+    image = fields(part, "image_url")  # in responses a text
     url = text(image, "url") or text(part, "image_url")
     detail = text(image, "detail") or text(part, "detail")
     return media_text("image", _url_text(url), text(part, "file_id"), detail and f"detail {detail}")

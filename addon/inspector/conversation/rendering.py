@@ -1,66 +1,63 @@
-"""The text of a body: a request's, an answer's or an event stream's, by its endpoint."""
+"""Writes the text of a body by the format of its endpoint: a request's, a response's or an event stream's."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from addon.inspector.conversation import chat, embeddings, responses
 from addon.inspector.conversation.layout import Block, error_block, lay_out
+from addon.protocol.endpoints import Kind, endpoint_of, shape_of
 from addon.protocol.json_fields import Fields, parse
 from addon.protocol.sse import Decoder
 
 type _Blocks = Callable[[Fields], list[Block] | None]
 
 
-class Endpoint(NamedTuple):
-    """How the bodies of an endpoint are read."""
+class Format(NamedTuple):
+    """The functions that read the bodies of one kind of endpoint."""
 
     request_blocks: _Blocks
-    answer_blocks: _Blocks
+    response_blocks: _Blocks
     assembled: Callable[[Iterable[Fields]], Fields] | None
-    """Puts the events of a stream together; None where the endpoint has no streams."""
+    """Joins the events of a stream to one response; None where the endpoint has no streams."""
 
 
-_ENDPOINTS = {
-    "/v1/chat/completions": Endpoint(chat.request_blocks, chat.answer_blocks, chat.assembled),
-    "/v1/responses": Endpoint(responses.request_blocks, responses.answer_blocks, responses.assembled),
-    "/v1/embeddings": Endpoint(embeddings.request_blocks, embeddings.answer_blocks, None),
+_FORMATS = {
+    Kind.CHAT: Format(chat.request_blocks, chat.response_blocks, chat.assembled),
+    Kind.RESPONSE: Format(responses.request_blocks, responses.response_blocks, responses.assembled),
+    Kind.EMBEDDINGS: Format(embeddings.request_blocks, embeddings.response_blocks, None),
 }
-_ONE_RESPONSE = "/v1/responses/"
 
 
-def endpoint_of(target: str) -> Endpoint | None:
-    """Return the endpoint of a request's target, or None where it is none of those that are known."""
-    path = target.partition("?")[0]
-    if path.startswith(_ONE_RESPONSE):
-        path = "/v1/responses"
-    return _ENDPOINTS.get(path.rstrip("/"))
+def format_of(target: str) -> Format | None:
+    """Return the format of a request's target; None for an endpoint that is not shown as text."""
+    return _FORMATS.get(shape_of(endpoint_of(target.partition("?")[0])).kind)
 
 
-def request_text(endpoint: Endpoint, data: bytes, *, cut: bool) -> str | None:
-    """Write a request for people; None where it is no such request. Of one that is `cut`: as far as it goes."""
-    return _text(endpoint.request_blocks(parse(data, cut=cut)))
+def request_text(form: Format, data: bytes, *, cut: bool) -> str | None:
+    """Return the text of a request; None where it is not one. With `cut`, the request may end anywhere."""
+    return _text(form.request_blocks(parse(data, cut=cut)))
 
 
-def answer_text(endpoint: Endpoint, data: bytes, *, cut: bool) -> str | None:
-    """Write an answer, or an error, for people; None where it is neither."""
-    return _answer_text(endpoint, parse(data, cut=cut))
+def response_text(form: Format, data: bytes, *, cut: bool) -> str | None:
+    """Return the text of a response or an error; None where it is neither."""
+    return _response_text(form, parse(data, cut=cut))
 
 
-def stream_text(endpoint: Endpoint, data: bytes) -> str | None:
-    """Write what the events of a stream come to, as far as they go; None where they are others."""
-    return _answer_text(endpoint, endpoint.assembled(events_of(data))) if endpoint.assembled else None
+def stream_text(form: Format, data: bytes) -> str | None:
+    """Return the text of the response that the events of a stream make so far; None for other events."""
+    return _response_text(form, form.assembled(events_of(data))) if form.assembled else None
 
 
 def events_of(data: bytes) -> Iterator[Fields]:
-    """Return the objects that the events of a stream hold."""
+    """Yield the JSON objects in the events of a stream."""
     return filter(None, (parse(event.data) for event in Decoder().feed(data)))
 
 
-def _answer_text(endpoint: Endpoint, answer: Fields) -> str | None:
-    blocks = endpoint.answer_blocks(answer)
-    error = answer.get("error")
+def _response_text(form: Format, body: Fields) -> str | None:
+    blocks = form.response_blocks(body)
+    error = body.get("error")
     if error:
-        blocks = [*(blocks or []), error_block(error, answer)]
+        blocks = [*(blocks or []), error_block(error, body)]
     return _text(blocks)
 
 

@@ -1,8 +1,8 @@
-"""Responses: `/v1/responses`."""
+"""The format of responses: `/v1/responses`."""
 
 from collections.abc import Iterable
 
-from addon.inspector.conversation.layout import Block, answer_heading, lines, request_heading
+from addon.inspector.conversation.layout import Block, lines, request_heading, response_heading
 from addon.inspector.conversation.parts import (
     base64_size,
     call_text,
@@ -22,7 +22,7 @@ _PARTS = {
     "response.reasoning_text.delta": ("content", "reasoning_text", "text"),
     "response.reasoning_summary_text.delta": ("summary", "summary_text", "text"),
 }
-"""Deltas of a part: the list of the item that it is in, its type, and its field that grows."""
+"""Deltas of a part: the list of the item that holds it, its type, and the field that is appended to."""
 _FIELDS = {
     "response.function_call_arguments.delta": "arguments",
     "response.mcp_call_arguments.delta": "arguments",
@@ -32,27 +32,27 @@ _FIELDS = {
 
 
 def request_blocks(body: Fields) -> list[Block] | None:
-    """Return what is asked, or None where it is no such request."""
+    """Return the blocks of a request; None for a body of another form."""
     given = body.get("input")
     if not isinstance(given, str | list):
         return None
     turns = [Block("user", given)] if isinstance(given, str) else [_item_block(fields(item)) for item in given]
-    told = content_text(body.get("instructions"))
-    instructions = [Block("instructions", told)] if told else []
-    return [request_heading(_KIND, body, _SHOWN_BELOW), *instructions, *turns]
+    instructions = content_text(body.get("instructions"))
+    first = [Block("instructions", instructions)] if instructions else []
+    return [request_heading(_KIND, body, _SHOWN_BELOW), *first, *turns]
 
 
-def answer_blocks(body: Fields) -> list[Block] | None:
-    """Return what is answered, or None where it is no such answer."""
+def response_blocks(body: Fields) -> list[Block] | None:
+    """Return the blocks of a response; None for a body of another form."""
     if not isinstance(body.get("output"), list):
         return None
     reason = text(fields(body, "incomplete_details"), "reason")
-    heading = answer_heading(_KIND, body, text(body, "status"), reason)
+    heading = response_heading(_KIND, body, text(body, "status"), reason)
     return [heading, *(_item_block(fields(item)) for item in items(body, "output")), *usage_block(body)]
 
 
 def assembled(events: Iterable[Fields]) -> Fields:
-    """Put the events of a stream together to the answer that they make. The last one has it, unless it was cut."""
+    """Join the events of a stream to one response. Its last event holds all of it, unless the stream was cut."""
     response: Fields = {}
     output: dict[int, Fields] = {}
     done: set[int] = set()
@@ -78,7 +78,7 @@ def assembled(events: Iterable[Fields]) -> Fields:
 
 
 def _fill(output: dict[int, Fields], pieces: dict[tuple[int, int, str], list[str]]) -> None:
-    """Put what came in pieces into the items."""
+    """Put joined deltas into the items."""
     for (index, _, kind), texts in sorted(pieces.items()):
         item = output.setdefault(index, {"type": "message", "role": "assistant"})
         if kind in _FIELDS:
@@ -109,7 +109,7 @@ def _reasoning(item: Fields) -> str:
 
 
 def _call(kind: str, item: Fields) -> str:
-    """Write a call of one of the caller's tools, or of one that the upstream has itself."""
+    """Return the text of a call of a tool, the caller's or the upstream's own."""
     if "arguments" in item or "input" in item:
         made = call_text(text(item, "name"), text(item, "arguments") or text(item, "input"), text(item, "call_id"))
         return lines(made, content_text(item.get("output")))

@@ -64,6 +64,13 @@ def test_an_answer_that_tells_nothing_leaves_what_was_asked() -> None:
     assert flow.comment == f"model=gpt-4o {END}"
 
 
+def test_a_request_without_its_body_has_no_model() -> None:
+    flow = admitted_flow({"model": "gpt-4o"})
+    flow.request.raw_content = None
+    comment.write(flow)
+    assert flow.comment == END
+
+
 def test_a_truncated_body_is_told() -> None:
     flow = admitted_flow()
     annotations.note_passed(flow, "request", 5)

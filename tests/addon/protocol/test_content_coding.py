@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.load.effort import passes
 
-from addon.protocol.content_coding import STEP, ContentDecoder
+from addon.protocol.content_coding import STEP, ContentDecoder, decoded_start
 
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
@@ -23,6 +23,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "br": functools.partial(brotli.compress, quality=1),
     "zstd": zstandard.compress,
 }
+CODINGS = ["gzip", "deflate", "br", "zstd"]
 BODY = b"".join(b"data: %d\n\n" % number**3 for number in range(3000))
 
 
@@ -53,7 +54,7 @@ def test_what_follows_a_body_is_left_out(coding: str) -> None:
     assert decoded(coding, [COMPRESS[coding](BODY) + b"junk", b"more junk"]) == BODY
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+@pytest.mark.parametrize("coding", CODINGS)
 def test_a_small_body_becomes_a_huge_one_in_steps(coding: str) -> None:
     size = 20 * STEP + 123
     coded = COMPRESS[coding](bytes(size))
@@ -68,7 +69,7 @@ def test_a_small_body_becomes_a_huge_one_in_steps(coding: str) -> None:
     assert peak < 6 * STEP
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+@pytest.mark.parametrize("coding", CODINGS)
 def test_what_is_no_such_coding_raises(coding: str) -> None:
     with pytest.raises(ValueError, match=coding):
         decoded(coding, [b"no such thing at all"])
@@ -80,7 +81,7 @@ def test_an_unknown_coding_raises(coding: str) -> None:
         ContentDecoder(coding)
 
 
-@given(st.sampled_from(["gzip", "deflate", "br", "zstd"]), st.lists(st.binary(max_size=50)), st.integers(0, 300))
+@given(st.sampled_from(CODINGS), st.lists(st.binary(max_size=50)), st.integers(0, 300))
 def test_bytes_that_broke_are_decoded_or_raise(coding: str, chunks: list[bytes], intact: int) -> None:
     try:
         decoded(coding, [COMPRESS[coding](BODY)[:intact], *chunks])
@@ -97,3 +98,40 @@ def test_members_without_end_raise(length: int) -> None:
             decoded("gzip", several)
 
     assert passes(decode) < 8  # 0.4
+
+
+STARTS = {"": BODY, "identity": BODY, **{coding: COMPRESS[coding](BODY) for coding in (*CODINGS, " GZIP ")}}
+
+
+@pytest.mark.parametrize("coding", STARTS)
+def test_the_start_of_a_body_is_decoded_up_to_the_limit(coding: str) -> None:
+    assert decoded_start(STARTS[coding], coding, 100_000) == BODY[:100_000]
+    assert decoded_start(STARTS[coding], coding, 1000) == BODY[:1000]
+    assert decoded_start(b"", coding, 1000) == b""
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_the_start_of_a_body_that_was_cut_is_decoded_as_far_as_it_goes(coding: str) -> None:
+    text = b"".join(b"%d, " % number**5 for number in range(20_000))
+    whole = COMPRESS[coding](text)
+    decoded = decoded_start(whole[: len(whole) // 2], coding, len(text))
+    assert len(decoded) > 0
+    assert text.startswith(decoded)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+def test_the_start_of_a_huge_body_takes_little_memory(coding: str) -> None:
+    coded = COMPRESS[coding](bytes(30_000_000))
+    tracemalloc.start()
+    try:
+        assert decoded_start(coded, coding, 1000) == bytes(1000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+@pytest.mark.parametrize("coding", [*CODINGS, "new"])
+def test_the_start_of_a_body_that_cannot_be_decoded_raises(coding: str) -> None:
+    with pytest.raises(ValueError, match=coding):
+        decoded_start(b"no such thing at all", coding, 1000)

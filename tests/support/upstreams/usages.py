@@ -94,3 +94,6 @@ MESSAGE_CACHED = {
     "output_tokens": 393,
 }
 MESSAGE_WRITTEN = {**MESSAGE_CACHED, "cache_creation_input_tokens": 188086, "cache_read_input_tokens": 0}
+
+CORPUS = {name: usage for name, usage in [*globals().items()] if name.isupper()}
+"""All of them, by their names."""

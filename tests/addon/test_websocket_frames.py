@@ -2,7 +2,7 @@ from mitmproxy.test import tflow
 from mitmproxy.websocket import WebSocketMessage
 from wsproto.frame_protocol import Opcode
 
-from addon.inspector.websocket_frames import MAX_BYTES, MAX_FRAMES, WebSocketFrames, trim
+from addon.websocket_frames import MAX_BYTES, MAX_FRAMES, WebSocketFrames, trim
 
 
 def frames(number: int, size: int = 10) -> list[WebSocketMessage]:

@@ -1,4 +1,4 @@
-"""Keeps the last frames of a WebSocket only: mitmproxy keeps all, and a session of the Realtime API lasts an hour."""
+"""Bounds the memory that a WebSocket takes: mitmproxy keeps all of its frames, and a Realtime session lasts an hour."""
 
 from mitmproxy import http
 from mitmproxy.websocket import WebSocketMessage
@@ -8,7 +8,7 @@ MAX_BYTES = 1024 * 1024
 
 
 class WebSocketFrames:
-    """The addon. mitmproxy itself needs but the newest frame, which stays however large it is."""
+    """The addon; it always runs. mitmproxy itself needs only the newest frame, which stays whatever its size."""
 
     def websocket_message(self, flow: http.HTTPFlow) -> None:
         """Forget the oldest frames."""
@@ -17,7 +17,7 @@ class WebSocketFrames:
 
 
 def trim(messages: list[WebSocketMessage]) -> None:
-    """Leave at most MAX_FRAMES frames with MAX_BYTES together, the newest ones, and the very last one always."""
+    """Keep the newest frames: at most MAX_FRAMES, with MAX_BYTES together, and always the last one."""
     kept = size = 0
     for message in reversed(messages):
         size += len(message.content)
