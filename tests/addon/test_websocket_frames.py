@@ -24,7 +24,7 @@ def test_large_frames_are_bounded_by_their_bytes() -> None:
     assert len(messages) == 4
 
 
-def test_the_newest_frame_stays_however_large() -> None:
+def test_the_newest_frame_stays_whatever_its_size() -> None:
     messages = frames(3, MAX_BYTES * 2)
     newest = messages[-1]
     trim(messages)

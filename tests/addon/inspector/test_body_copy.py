@@ -9,7 +9,7 @@ from addon.tap import Tap
 
 
 @given(st.lists(st.binary(max_size=10)), st.integers(1, 40))
-def test_every_piece_passes_as_it_came_and_the_first_bytes_are_kept(pieces: list[bytes], limit: int) -> None:
+def test_every_piece_passes_unchanged_and_the_first_bytes_are_kept(pieces: list[bytes], limit: int) -> None:
     copy = BodyCopy(limit)
     assert [*map(Tap(copy), [*pieces, b""])] == [*pieces, b""]
     body = b"".join(pieces)
@@ -17,7 +17,7 @@ def test_every_piece_passes_as_it_came_and_the_first_bytes_are_kept(pieces: list
 
 
 @pytest.mark.parametrize(("pieces", "passed"), [([b"abc", b"d"], None), ([b"abc", b"defgh"], 8), ([], None)])
-def test_a_body_that_has_ended_is_whole_unless_it_was_longer(pieces: list[bytes], passed: int | None) -> None:
+def test_an_ended_body_is_whole_unless_it_exceeded_the_limit(pieces: list[bytes], passed: int | None) -> None:
     message = tutils.tresp(content=None)
     message.stream = Tap()
     body_copy.begin(message, 4)
@@ -29,7 +29,7 @@ def test_a_body_that_has_ended_is_whole_unless_it_was_longer(pieces: list[bytes]
     assert not isinstance(message.stream, Tap)
 
 
-def test_a_body_that_goes_on_is_copied_on() -> None:
+def test_copying_continues_until_the_body_has_ended() -> None:
     message = tutils.treq(content=None)
     message.stream = Tap()
     body_copy.begin(message, 10)
@@ -44,7 +44,7 @@ def test_a_body_that_goes_on_is_copied_on() -> None:
 
 
 @pytest.mark.parametrize(("stream", "limit"), [(False, 10), (Tap(), 0), (len, 10)], ids=["whole", "off", "callable"])
-def test_a_body_that_is_read_whole_or_that_others_look_at_is_left_alone(stream: object, limit: int) -> None:
+def test_a_body_without_a_tap_is_unchanged(stream: object, limit: int) -> None:
     message = tutils.treq(content=b"whole")
     message.stream = stream  # type: ignore[assignment]
     body_copy.begin(message, limit)

@@ -17,13 +17,13 @@ def used(**units: int) -> Metered:
 END = f"project=Search token={TOKEN_ID}"
 
 
-def test_an_admitted_request_says_whose_it_is_and_what_is_asked() -> None:
+def test_a_request_shows_its_model_project_and_token() -> None:
     flow = admitted_flow({"model": "gpt-4o"})
     comment.write(flow)
     assert flow.comment == f"model=gpt-4o {END}"
 
 
-def test_an_answer_says_which_model_it_was_and_what_it_took() -> None:
+def test_a_response_shows_its_model_and_usage() -> None:
     flow = admitted_flow({"model": "gpt-4o"})
     comment.write(flow)
     annotations.note_used(flow, used(input_tokens=12, output_tokens=34))
@@ -35,7 +35,7 @@ def test_an_answer_says_which_model_it_was_and_what_it_took() -> None:
     assert not flowfilter.match("~comment model=gpt-3", flow)
 
 
-def test_what_was_estimated_is_marked() -> None:
+def test_an_estimate_is_marked() -> None:
     flow = admitted_flow({"model": "gpt-4o"})
     annotations.note_used(flow, used(input_tokens=12, output_tokens=34)._replace(source=Source.ESTIMATED))
     comment.write(flow)
@@ -43,7 +43,7 @@ def test_what_was_estimated_is_marked() -> None:
     assert flowfilter.match('~comment "usage=~"', flow)
 
 
-def test_a_token_with_a_name_is_found_by_it_and_by_its_id() -> None:
+def test_a_named_token_is_found_by_name_and_id() -> None:
     flow = admitted_flow({"model": "gpt-4o"}, token_name="Ann's laptop")
     comment.write(flow)
     assert flow.comment == f'model=gpt-4o project=Search token="Ann\'s laptop" token={TOKEN_ID}'
@@ -57,7 +57,7 @@ def test_a_websocket_names_its_model_in_its_path() -> None:
     assert flow.comment == f"model=gpt-realtime {END}"
 
 
-def test_an_answer_that_tells_nothing_leaves_what_was_asked() -> None:
+def test_a_response_without_usage_keeps_the_requested_model() -> None:
     flow = admitted_flow({"model": "gpt-4o"})
     annotations.note_used(flow, Metered())
     comment.write(flow)
@@ -71,7 +71,7 @@ def test_a_request_without_its_body_has_no_model() -> None:
     assert flow.comment == END
 
 
-def test_a_truncated_body_is_told() -> None:
+def test_a_truncated_body_is_marked() -> None:
     flow = admitted_flow()
     annotations.note_passed(flow, "request", 5)
     annotations.note_passed(flow, "response", 6)
@@ -87,7 +87,7 @@ def test_a_refused_request_gets_no_comment() -> None:
 
 
 @pytest.mark.parametrize("added", ["look at this", "project=Search token=x"])
-def test_what_an_operator_wrote_stays_after_ours(added: str) -> None:
+def test_an_operators_comment_stays_after_ours(added: str) -> None:
     flow = admitted_flow({"model": "gpt-4o"})
     flow.comment = added
     comment.write(flow)
@@ -98,7 +98,7 @@ def test_what_an_operator_wrote_stays_after_ours(added: str) -> None:
     assert flow.comment == f"model=gpt-4o-2024 usage=in:1 {END} | {added}"
 
 
-def test_what_an_operator_makes_of_ours_stays_too() -> None:
+def test_an_operators_change_of_our_comment_stays() -> None:
     flow = admitted_flow({"model": "gpt-4o"})
     comment.write(flow)
     flow.comment += " and mine"
@@ -121,14 +121,14 @@ def test_what_an_operator_makes_of_ours_stays_too() -> None:
         ("a\nb\x1b[31m\u202e\u2028", '"a\ufffdb\ufffd[31m\ufffd\ufffd"'),
     ],
 )
-def test_names_are_one_word_each(name: str, word: str) -> None:
+def test_a_name_is_one_word(name: str, word: str) -> None:
     flow = admitted_flow({"model": name}, project=name)
     comment.write(flow)
     assert flow.comment == (f"model={word} " if name else "") + f"project={word} token={TOKEN_ID}"
 
 
 @given(st.text(), st.text())
-def test_no_name_brings_a_control_character_or_more_words(project: str, model: str) -> None:
+def test_no_name_adds_control_characters_or_words(project: str, model: str) -> None:
     flow = admitted_flow({"model": model}, project=project)
     comment.write(flow)
     assert flow.comment.isprintable()

@@ -47,7 +47,7 @@ def prettified(view: Callable[[], contentviews.ContentviewResult]) -> contentvie
     return asyncio.run(main())
 
 
-def test_a_conversation_is_what_mitmweb_shows() -> None:
+def test_mitmweb_shows_a_conversation() -> None:
     flow = admitted_flow(ASKED)
     answer(flow, ANSWERED)
     assert (shown(flow, "request").view_name, shown(flow, "request").text) == ("Conversation", ASKED_TEXT)
@@ -55,7 +55,7 @@ def test_a_conversation_is_what_mitmweb_shows() -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
-def test_compressed_ones_too(coding: str) -> None:
+def test_mitmweb_shows_a_compressed_conversation(coding: str) -> None:
     compress = {"gzip": gzip.compress, "br": brotli.compress, "zstd": zstandard.compress}[coding]
     flow = admitted_flow(ASKED)
     for content, kind in [(json.dumps(ANSWERED).encode(), JSON), (STREAMED, EVENT_STREAM)]:
@@ -65,7 +65,7 @@ def test_compressed_ones_too(coding: str) -> None:
 
 
 def flushed(coding: str, data: bytes) -> bytes:
-    """Compress what is not all of a stream, as a server does that sends each event at once."""
+    """Compress the start of a stream as a server does that flushes each event."""
     if coding == "br":
         compressor: Any = brotli.Compressor()
         return bytes(compressor.process(data) + compressor.flush())
@@ -88,7 +88,7 @@ def test_a_compressed_stream_that_was_cut_is_shown_as_far_as_it_goes(coding: str
     assert text.endswith("── assistant ──\nHi\n")
 
 
-def test_a_truncated_copy_says_so() -> None:
+def test_a_truncated_copy_is_marked() -> None:
     flow = admitted_flow()
     flow.request.raw_content = json.dumps(ASKED).encode()[:-7]
     annotations.note_passed(flow, "request", 3_400_000)
@@ -106,7 +106,9 @@ def test_a_truncated_copy_says_so() -> None:
         ("/v1/chat/completions", [JSON], b"", "Raw"),
     ],
 )
-def test_others_are_shown_as_ever(path: str, headers: list[tuple[str, str]], content: bytes, view: str) -> None:
+def test_other_bodies_are_shown_as_without_the_view(
+    path: str, headers: list[tuple[str, str]], content: bytes, view: str
+) -> None:
     flow = admitted_flow(path=path)
     answer(flow, content, *(headers or [("X-None", "1")]))
     assert shown(flow, "response").view_name == view
@@ -124,7 +126,7 @@ def test_others_are_shown_as_ever(path: str, headers: list[tuple[str, str]], con
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/embeddings"])
-def test_what_only_looks_like_a_conversation_is_shown_as_ever(
+def test_a_body_of_another_form_is_shown_as_without_the_view(
     path: str, headers: list[tuple[str, str]], content: bytes, text: str
 ) -> None:
     flow = admitted_flow(path=path)
@@ -132,18 +134,18 @@ def test_what_only_looks_like_a_conversation_is_shown_as_ever(
     assert shown(flow, "response").text == text
 
 
-def test_whoever_asks_for_it_elsewhere_gets_what_is_there() -> None:
+def test_the_view_shows_other_endpoints_as_json() -> None:
     flow = admitted_flow({"a": 1}, path="/v1/models")
     assert shown(flow, "request", "conversation").text == '{\n    "a": 1\n}'
 
 
-def test_a_flow_of_another_kind_is_left_alone() -> None:
+def test_a_tcp_flow_is_shown_as_without_the_view() -> None:
     tcp = tflow.ttcpflow()
     assert prettified(lambda: contentviews.prettify_message(tcp.messages[0], tcp, "auto")).text == "hello"
     assert ConversationContentview().render_priority(b"x", contentviews.Metadata()) < 0
 
 
-def test_only_the_start_of_a_huge_body_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_start_of_a_huge_body_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(content_view, "MAX_SHOWN", 100)
     flow = admitted_flow()
     flow.request.raw_content = json.dumps({**ASKED, "user": "x" * 500}).encode()

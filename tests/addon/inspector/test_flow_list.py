@@ -42,10 +42,10 @@ def test_the_last_flows_are_kept() -> None:
     for flow in flows:
         add(view, flow)
     assert kept(view) == [flow.id for flow in flows[-3:]]
-    assert removed == [flow.id for flow in flows[:-3]]  # the browsers are told
+    assert removed == [flow.id for flow in flows[:-3]]  # the browsers are updated
 
 
-def test_those_that_a_filter_hides_go_too() -> None:
+def test_hidden_flows_are_removed_too() -> None:
     view = View()
     view.set_filter_cmd("~comment none")
     for _ in range(10):
@@ -53,7 +53,7 @@ def test_those_that_a_filter_hides_go_too() -> None:
     assert view.store_count() == 3
 
 
-def test_a_flow_under_way_stays_whatever_its_age() -> None:
+def test_a_flow_under_way_stays() -> None:
     view = View()
     running = [tflow.tflow() for _ in range(5)]
     for flow in running:
@@ -70,7 +70,7 @@ def test_a_flow_under_way_stays_whatever_its_age() -> None:
     assert not any(flow.error for flow in running)
 
 
-def test_a_flow_that_mitmproxy_forgot_to_end_goes() -> None:
+def test_a_flow_that_mitmproxy_never_ended_is_removed() -> None:
     view = View()
     forgotten, replayed = tflow.tflow(), tflow.tflow()
     for flow in (forgotten, replayed):

@@ -69,7 +69,7 @@ def test_streamed_bodies_are_on_the_flow_at_their_end(tmp_path: Path) -> None:
     assert not annotations.is_truncated(flow)
 
 
-def test_an_answer_before_the_end_of_its_request(tmp_path: Path) -> None:
+def test_a_response_before_the_end_of_its_request_marks_the_copy(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     flow = bench.begin()
     send(flow.request, b"ab")
@@ -84,7 +84,7 @@ def test_an_answer_before_the_end_of_its_request(tmp_path: Path) -> None:
     assert "truncated" not in flow.comment
 
 
-def test_bodies_that_break_off_are_marked(tmp_path: Path) -> None:
+def test_bodies_that_were_cut_are_marked(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     flow = bench.begin()
     send(flow.request, b"ab")
@@ -113,7 +113,7 @@ def test_bodies_longer_than_the_copy_are_marked(tmp_path: Path) -> None:
     assert annotations.is_truncated(flow)
 
 
-def test_no_copies_when_they_are_off(tmp_path: Path) -> None:
+def test_no_copies_are_made_when_they_are_off(tmp_path: Path) -> None:
     bench = Bench(tmp_path, web_body_copy=0)
     flow = bench.begin()
     send(flow.request, b"ab", b"")
@@ -126,7 +126,7 @@ def test_no_copies_when_they_are_off(tmp_path: Path) -> None:
     assert not annotations.is_truncated(flow)
 
 
-def test_bodies_that_are_read_whole_are_left_alone(tmp_path: Path) -> None:
+def test_bodies_that_are_not_streamed_are_unchanged(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     flow = bench.begin(streamed=False)
     bench.addon.request(flow)
@@ -144,7 +144,7 @@ def test_the_last_flows_are_kept(tmp_path: Path) -> None:
     assert bench.flows.store_count() == 2
 
 
-def test_a_flow_that_got_no_answer(tmp_path: Path) -> None:
+def test_a_flow_without_a_response_gets_no_comment(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     flow = tflow.tflow(err=True)
     bench.addon.requestheaders(flow)
@@ -163,7 +163,7 @@ def test_mitmweb_gets_the_view_and_the_columns(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_the_style_names_what_is_in_mitmwebs_page() -> None:
+def test_the_classes_of_the_style_exist_in_mitmwebs_page() -> None:
     style = re.sub(r"/\*.*?\*/", "", STYLE.read_text(), flags=re.DOTALL)
     names = set(re.findall(r"\.([a-z-]+)", style))
     assert names == {"flow-table", "col-path", "col-comment", "contentview"}
@@ -182,7 +182,7 @@ def test_the_columns_that_an_operator_chose_stay(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_tool_without_columns_is_fine(tmp_path: Path) -> None:
+def test_a_tool_without_columns_is_accepted(tmp_path: Path) -> None:
     async def main() -> None:
         with taddons.context(View()) as context:
             context.master.addons.add(OperatorView(make_settings(tmp_path), View()))

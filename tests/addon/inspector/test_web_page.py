@@ -34,7 +34,7 @@ def page(*, logged_in: bool) -> httpx.Response:
     return asyncio.run(main())
 
 
-def test_the_style_comes_after_those_of_mitmweb_and_nothing_else_changes() -> None:
+def test_the_style_is_added_after_mitmwebs_and_nothing_else_changes() -> None:
     style = ".flow-table > td::after { content: '\\200E' }\n"
     before = page(logged_in=True).text
     web_page.add_style(style)
@@ -47,6 +47,6 @@ def test_the_style_comes_after_those_of_mitmweb_and_nothing_else_changes() -> No
     assert "'unsafe-inline'" in directive
 
 
-def test_the_page_still_wants_its_login() -> None:
+def test_the_page_still_requires_its_login() -> None:
     web_page.add_style("")
     assert page(logged_in=False).status_code == 403

@@ -1,4 +1,4 @@
-"""What a compressed body may become."""
+"""The bounds of decoding."""
 
 import functools
 import gzip
@@ -32,7 +32,7 @@ def read(coding: str, data: bytes, growth: int = GROWTH, step: int = 64 * 1024) 
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-def test_a_small_body_becomes_no_huge_one(coding: str) -> None:
+def test_the_size_of_a_decoded_body_is_bounded(coding: str) -> None:
     coded = CODINGS[coding](bytes(30 * MIB))
     for growth in (0, GROWTH):
         size, is_readable = read(coding, coded, growth)
@@ -40,7 +40,7 @@ def test_a_small_body_becomes_no_huge_one(coding: str) -> None:
         assert not is_readable
 
 
-def test_a_stream_as_they_are_is_read_whole() -> None:
+def test_a_usual_stream_is_decoded_as_a_whole() -> None:
     block = b"".join(sse(chunk(f" {number**3}", id=f"chatcmpl-{number**2}")) for number in range(5000))
     data = block * (2 * ALLOWANCE // len(block))
     coded = gzip.compress(data, 6)
@@ -60,7 +60,7 @@ def test_a_stream_as_they_are_is_read_whole() -> None:
     ],
     ids=["lf", "cr", "comments", "usages", "nested", "nested texts"],
 )
-def test_a_small_stream_made_to_be_slow_is_soon_left(stream: bytes) -> None:
+def test_a_stream_that_is_slow_to_read_is_soon_abandoned(stream: bytes) -> None:
     coded = brotli.compress(stream * (32 * MIB // len(stream)), quality=5)
 
     def leave() -> None:
@@ -73,7 +73,7 @@ def test_a_small_stream_made_to_be_slow_is_soon_left(stream: bytes) -> None:
     assert passes(leave) < 130  # at most 40; hundreds without a bound
 
 
-def test_a_request_that_was_compressed_costs_little() -> None:
+def test_a_compressed_request_costs_little() -> None:
     coded = brotli.compress(json.dumps({"a": " " * 100 * MIB}).encode(), quality=1)
     assert read("br", coded, 0)[0] <= ALLOWANCE
     assert passes(lambda: read("br", coded, 0)) < 8  # 1.6

@@ -34,13 +34,13 @@ def read(data: bytes, endpoint: str = CHAT_ENDPOINT, step: int = 10**6) -> Event
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
 @pytest.mark.parametrize("step", [1, 2, 3, 10**6])
-def test_a_chats_last_chunk_tells_its_usage(step: int, end: str) -> None:
+def test_the_last_chunk_of_a_chat_has_its_usage(step: int, end: str) -> None:
     data = chat("Hello", " line\u2028separator", usage=CHAT).replace(b"\n", end.encode())
     stream = read(data, step=step)
     assert (stream.consumption(None), stream.is_finished, stream.transcript) == (CHAT_USED, True, None)
 
 
-def test_every_cut_in_two_gives_the_same() -> None:
+def test_a_stream_that_is_split_anywhere_gives_the_same_usage() -> None:
     data = chat("Hello", usage=CHAT)
     for place in range(len(data)):
         stream = EventStream(CHAT_ENDPOINT)
@@ -49,14 +49,14 @@ def test_every_cut_in_two_gives_the_same() -> None:
         assert stream.consumption(None) == CHAT_USED
 
 
-def test_a_chat_that_was_not_asked_tells_none() -> None:
+def test_a_chat_without_include_usage_has_no_usage() -> None:
     stream = read(chat("Hello"))
     assert (stream.consumption("gpt-4o"), stream.is_finished, stream.model) == (None, True, MODEL)
     assert stream.transcript is not None
 
 
 @pytest.mark.parametrize("kind", ["completed", "incomplete", "failed"])
-def test_a_response_tells_its_usage_at_its_end(kind: str) -> None:
+def test_the_last_event_of_a_response_has_its_usage(kind: str) -> None:
     events = [response("created"), delta("Hi"), response(kind, usage=RESPONSE, service_tier="flex")]
     stream = read(sse(*events), RESPONSES)
     assert stream.consumption(None) == Consumption("gpt-4.1-2025-04-14", units_of(RESPONSE) or {}, "flex")
@@ -72,13 +72,13 @@ def test_a_response_tells_its_usage_at_its_end(kind: str) -> None:
         ("/v1/audio/speech", "speech.audio.done", SPEECH),
     ],
 )
-def test_other_streams_tell_it_at_their_end(endpoint: str, kind: str, usage: dict[str, object]) -> None:
+def test_the_last_event_of_other_streams_has_their_usage(endpoint: str, kind: str, usage: dict[str, object]) -> None:
     stream = read(sse({"type": "some.delta", "delta": "x"}, {"type": kind, "usage": usage}), endpoint)
     assert stream.consumption("asked") == Consumption("asked", units_of(usage) or {})
     assert stream.is_finished
 
 
-def test_the_last_of_several_usages_holds() -> None:
+def test_the_last_of_several_usages_counts() -> None:
     running = [chunk("a", usage={**CHAT, "completion_tokens": count}) for count in (1, 2, 3)]
     stream = read(sse(*running))
     assert stream.consumption(None) == Consumption(MODEL, {**CHAT_USED.units, "output_tokens": 3})
@@ -88,23 +88,23 @@ def test_the_last_of_several_usages_holds() -> None:
     assert stream.is_finished
 
 
-def test_a_text_that_looks_like_a_usage_is_none() -> None:
+def test_a_text_that_looks_like_a_usage_is_ignored() -> None:
     stream = read(chat('"usage": {"prompt_tokens": 5}', 'x"usage":{'))
     assert stream.consumption(None) is None
 
 
-def test_a_usage_in_another_place_is_none() -> None:
+def test_a_nested_usage_is_ignored() -> None:
     stream = read(sse(chunk("x", choices=[{"usage": CHAT}], other={"usage": CHAT})))
     assert stream.consumption(None) is None
 
 
-def test_the_model_is_looked_for_in_the_first_events() -> None:
+def test_the_model_is_searched_in_the_first_events() -> None:
     first = {"choices": [], "model": "", "prompt_filter_results": []}
     assert read(sse(first, ": comment", "no JSON", chunk("x"))).model == MODEL
     assert read(sse(*["no JSON"] * 8, chunk("x"))).model is None
 
 
-def test_an_event_beyond_the_bound_is_left_out() -> None:
+def test_an_event_beyond_the_bound_is_skipped() -> None:
     huge = response("completed", usage=RESPONSE, output="x" * (4 * 1024 * 1024))
     stream = read(sse(response("created"), delta("Hi"), huge), RESPONSES)
     assert stream.consumption(None) is None
@@ -112,7 +112,7 @@ def test_an_event_beyond_the_bound_is_left_out() -> None:
     assert not stream.transcript.is_empty()
 
 
-def test_of_usages_without_number_only_the_last_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_last_of_many_usages_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths: list[int] = []
 
     def counted(data: bytes) -> dict[str, object]:
@@ -137,29 +137,29 @@ def test_of_usages_without_number_only_the_last_is_read(monkeypatch: pytest.Monk
         (chunk(other={"usage": {}}), False, True),
     ],
 )
-def test_the_last_of_many_usages_tells_whether_it_is_all(last: object, is_finished: bool, is_partial: bool) -> None:
+def test_the_last_of_many_usages_shows_whether_it_is_final(last: object, is_finished: bool, is_partial: bool) -> None:
     stream = read(sse(*[chunk("a", usage=CHAT)] * 2000, last))
     assert stream.consumption(None) == CHAT_USED
     assert (stream.is_finished, stream.is_partial) == (is_finished, is_partial)
 
 
-def test_large_usages_without_number_are_read_fast() -> None:
+def test_many_large_usages_are_read_fast() -> None:
     event = b'data: {"usage":{},"x":[' + b"[]," * 70_000 + b"[]]}\n\n"
     assert passes(lambda: read(event * 100)) < 70  # 22; 170 where all are parsed
 
 
-def test_the_usage_of_a_large_response_is_told() -> None:
+def test_the_usage_of_a_large_response_is_read() -> None:
     huge = response("completed", output="x" * (3 * 1024 * 1024), usage=RESPONSE, user=None)
     stream = read(sse(response("created"), huge), RESPONSES)
     assert stream.consumption(None) == Consumption("gpt-4.1-2025-04-14", units_of(RESPONSE) or {})
 
 
-def test_half_of_a_surrogate_pair_in_a_response_does_no_harm() -> None:
+def test_a_response_with_a_lone_surrogate_is_read() -> None:
     data = sse(response("completed", output=["HALF"], usage=RESPONSE)).replace(b"HALF", b"\\ud83d")
     assert read(data, RESPONSES).consumption(None) == Consumption("gpt-4.1-2025-04-14", units_of(RESPONSE) or {})
 
 
-def test_a_message_of_anthropics_tells_its_usage_in_two_events() -> None:
+def test_a_message_of_anthropics_has_its_usage_in_two_events() -> None:
     started = {"type": "message_start", "message": {"model": "claude", "usage": MESSAGE_START}}
     stopped = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": MESSAGE_DELTA}
     stream = read(sse(started), MESSAGES)
@@ -172,7 +172,7 @@ def test_a_message_of_anthropics_tells_its_usage_in_two_events() -> None:
     assert stream.is_finished
 
 
-def test_what_was_cached_is_part_of_a_message_of_anthropics() -> None:
+def test_the_cached_tokens_of_a_message_of_anthropics_are_part_of_its_input() -> None:
     started = {"type": "message_start", "message": {"model": "claude", "usage": {**MESSAGE_CACHED, "output_tokens": 1}}}
     stopped = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 393}}
     assert read(sse(started, stopped), MESSAGES).consumption(None) == Consumption(
@@ -183,7 +183,7 @@ def test_what_was_cached_is_part_of_a_message_of_anthropics() -> None:
 @pytest.mark.parametrize(
     "event", [response("created", usage=RESPONSE), {"object": "thread.run.step", "usage": COMPLETION}]
 )
-def test_a_usage_before_the_end_is_an_interim_one(event: object) -> None:
+def test_a_usage_before_the_end_is_not_final(event: object) -> None:
     stream = read(sse(event), RESPONSES)
     assert stream.consumption(None) is not None
     assert not stream.is_finished

@@ -69,7 +69,7 @@ def answered(
     return meter
 
 
-def test_a_document_tells_its_usage() -> None:
+def test_the_usage_of_a_document_is_read() -> None:
     meter = answered(asked(), ANSWER)
     assert meter.read() == OBSERVED
     assert meter.estimate_request() is None
@@ -82,20 +82,20 @@ CODINGS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": z
 
 @pytest.mark.parametrize("step", [1, 3, 10**7])
 @pytest.mark.parametrize("coding", CODINGS)
-def test_a_compressed_answer_tells_it_in_any_cut(coding: str, step: int) -> None:
+def test_the_usage_of_a_compressed_response_is_read_in_chunks_of_any_size(coding: str, step: int) -> None:
     encode = CODINGS[coding]
     assert answered(asked(), encode(json.dumps(ANSWER).encode()), coding=coding, step=step).read() == OBSERVED
     assert answered(asked(), encode(chat("Hi", usage=CHAT)), EVENTS, coding=coding, step=step).read() == OBSERVED
 
 
 @pytest.mark.parametrize("step", [1, 10**7])
-def test_a_stream_tells_its_usage(step: int) -> None:
+def test_the_usage_of_a_stream_is_read(step: int) -> None:
     meter = answered(asked(), chat("Hello", " there", usage=CHAT), EVENTS, step=step)
     assert meter.read() == OBSERVED
     assert meter.estimate_request() is None
 
 
-def test_it_may_be_read_at_any_time() -> None:
+def test_a_meter_may_be_read_at_any_time() -> None:
     meter = Meter("POST", CHAT_ENDPOINT, None)
     readings = [meter.read()]
     meter.begin_request(JSON, "")
@@ -111,26 +111,26 @@ def test_it_may_be_read_at_any_time() -> None:
     assert meter.read() == meter.read() == OBSERVED
 
 
-def test_a_large_document_tells_it() -> None:
+def test_the_usage_of_a_large_document_is_read() -> None:
     vectors = {"data": [{"embedding": [0.1234] * 50_000}], "model": "text-embedding-3-small", "usage": EMBEDDING}
     meter = answered(asked(EMBEDDINGS, {"model": "m", "input": "x"}), vectors, step=10_000)
     assert meter.read().consumptions == (Consumption("text-embedding-3-small", {"input_tokens": 8}),)
 
 
-def test_the_model_of_a_large_request_is_known() -> None:
+def test_the_model_of_a_large_request_is_read() -> None:
     long = [{"role": "user", "content": "x" * 2_000_000}]
     assert asked(request={"model": "m", "messages": long}).read().model_asked == "m"
     assert asked(request={"messages": long, "model": "m"}).read().model_asked == "m"
 
 
-def test_a_request_that_is_compressed_is_read() -> None:
+def test_the_model_of_a_compressed_request_is_read() -> None:
     meter = Meter("POST", CHAT_ENDPOINT, None)
     meter.begin_request("application/json; charset=utf-8", "gzip")
     meter.feed_request(gzip.compress(json.dumps(ASKED).encode()))
     assert meter.read().model_asked == "gpt-4o"
 
 
-def test_a_request_that_was_compressed_is_read_up_to_a_bound() -> None:
+def test_a_compressed_request_is_decoded_up_to_a_bound() -> None:
     meter = Meter("POST", CHAT_ENDPOINT, None)
     meter.begin_request(JSON, "gzip")
     lines = [f"{number} and so on and so forth" for number in range(300_000)]
@@ -171,7 +171,7 @@ def test_images_are_counted_for_the_model_asked() -> None:
         ("POST", "/v1/threads/{id}/runs/{id}"),
     ],
 )
-def test_what_was_used_before_is_not_counted_again(method: str, endpoint: str) -> None:
+def test_a_response_that_was_made_before_is_not_counted_again(method: str, endpoint: str) -> None:
     assert answered(Meter(method, endpoint, None), {"model": "m", "usage": RESPONSE}).read() == Metered()
     assert (
         answered(Meter(method, endpoint, None), sse(response("completed", usage=RESPONSE)), EVENTS).read() == Metered()
@@ -182,18 +182,18 @@ def test_what_was_used_before_is_not_counted_again(method: str, endpoint: str) -
     "endpoint",
     ["/v1/threads/{id}/runs", "/v1/threads/{id}/runs/{id}/submit_tool_outputs", "/v1/responses/{id}", "/v1/{other}"],
 )
-def test_an_endpoint_that_is_not_known_tells_its_usage(endpoint: str) -> None:
+def test_the_usage_of_an_unknown_endpoint_is_read(endpoint: str) -> None:
     assert answered(asked(endpoint), ANSWER).read() == OBSERVED
     assert answered(asked(endpoint), chat("Hello", usage=CHAT), EVENTS).read() == OBSERVED
 
 
-def test_a_message_of_anthropics_tells_its_usage() -> None:
+def test_the_usage_of_a_message_of_anthropics_is_read() -> None:
     meter = answered(asked("/v1/{other}"), {"type": "message", "model": "claude", "usage": MESSAGE_CACHED})
     assert meter.read().consumptions == (Consumption("claude", units_of(MESSAGE_CACHED) or {}),)
 
 
 @pytest.mark.parametrize("status", [400, 429, 500])
-def test_an_error_uses_nothing(status: int) -> None:
+def test_an_error_has_no_usage(status: int) -> None:
     answers = (({"error": {"message": "No."}}, JSON), (ANSWER, JSON), (chat("Hello", usage=CHAT), EVENTS))
     for answer, content_type in answers:
         meter = answered(asked(), answer, content_type, status=status)
@@ -202,19 +202,19 @@ def test_an_error_uses_nothing(status: int) -> None:
 
 
 @pytest.mark.parametrize("filler", [{}, {"data": "x" * 100_000}])
-def test_a_document_that_was_cut_tells_none(filler: dict[str, str]) -> None:
+def test_the_usage_of_a_document_that_was_cut_is_unknown(filler: dict[str, str]) -> None:
     data = json.dumps({**filler, **ANSWER, "last": {"usage": CHAT}}).encode()[:-1]
     meter = answered(asked(), data, cut=True)
     assert meter.read().source is Source.UNKNOWN
     assert meter.estimate_request() is not None
 
 
-def test_a_document_that_decodes_without_end_tells_none() -> None:
+def test_the_usage_of_a_document_that_decodes_beyond_its_bound_is_unknown() -> None:
     data = gzip.compress(json.dumps({**ANSWER, "last": " " * 20_000_000}).encode())
     assert answered(asked(), data, coding="gzip").read().source is Source.UNKNOWN
 
 
-def test_half_of_a_surrogate_pair_and_a_mark_of_the_byte_order_do_no_harm() -> None:
+def test_lone_surrogates_and_byte_order_marks_are_accepted() -> None:
     answer = json.dumps({"model": TOLD, "choices": [{"message": {"content": "\ud83d"}}], "usage": CHAT}).encode()
     assert answered(asked(), answer).read() == OBSERVED
     bom = b"\xef\xbb\xbf"
@@ -228,7 +228,7 @@ def test_half_of_a_surrogate_pair_and_a_mark_of_the_byte_order_do_no_harm() -> N
     assert json.loads(wanted.events)["model"] == TOLD
 
 
-def test_a_document_without_usage_can_be_counted() -> None:
+def test_a_document_without_usage_can_be_estimated() -> None:
     wanted = answered(asked(), {**ANSWER, "usage": None, "service_tier": "flex"}).estimate_request()
     assert wanted is not None
     assert (wanted.endpoint, wanted.model, wanted.service_tier) == (CHAT_ENDPOINT, TOLD, "flex")
@@ -237,18 +237,18 @@ def test_a_document_without_usage_can_be_counted() -> None:
 
 
 @pytest.mark.parametrize("cut", [True, False])
-def test_a_stream_without_usage_can_be_counted(cut: bool) -> None:
+def test_a_stream_without_usage_can_be_estimated(cut: bool) -> None:
     data = chat("Hello", " there")[: -40 if cut else None]
     meter = answered(asked(), data, EVENTS, cut=cut)
     assert meter.read() == Metered(model_asked="gpt-4o", model=TOLD)
     wanted = meter.estimate_request()
     assert wanted is not None
     assert (wanted.model, wanted.model_asked) == (TOLD, "gpt-4o")
-    said = [json.loads(event)["choices"][0]["delta"].get("content") for event in separated(wanted.events)]
-    assert said[:2] == ["Hello", " there"]
+    contents = [json.loads(event)["choices"][0]["delta"].get("content") for event in separated(wanted.events)]
+    assert contents[:2] == ["Hello", " there"]
 
 
-def test_a_response_that_was_cut_can_be_counted() -> None:
+def test_a_response_that_was_cut_can_be_estimated() -> None:
     meter = asked(RESPONSES, {"model": "gpt-4.1", "input": "Hi"})
     answered(meter, sse(response("created"), delta("Hello")), EVENTS, cut=True)
     wanted = meter.estimate_request()
@@ -267,11 +267,11 @@ def test_a_response_that_was_cut_can_be_counted() -> None:
         ("/v1/images/generations", EVENTS, sse(chunk("Hi"))),
     ],
 )
-def test_where_nothing_was_said_nothing_is_counted(endpoint: str, content_type: str, data: bytes) -> None:
+def test_an_empty_response_is_not_estimated(endpoint: str, content_type: str, data: bytes) -> None:
     assert answered(asked(endpoint), data, content_type).estimate_request() is None
 
 
-def test_a_large_request_is_left_out_of_the_question() -> None:
+def test_a_large_request_is_left_out_of_the_estimate() -> None:
     large = {"model": "m", "messages": [{"role": "user", "content": "x" * 2_000_000}]}
     wanted = answered(asked(request=large), chat("Hi"), EVENTS).estimate_request()
     assert wanted is not None
@@ -292,7 +292,7 @@ RUNNING = sse(chunk("Hello", usage={**CHAT, "completion_tokens": 1}), chunk(" th
         (sse({**chunk(), "choices": [], "usage": CHAT}), True, Source.OBSERVED),
     ],
 )
-def test_an_interim_usage_of_a_stream_that_was_cut_is_a_part(end: bytes, cut: bool, source: Source) -> None:
+def test_an_interim_usage_of_a_stream_that_was_cut_is_an_estimate(end: bytes, cut: bool, source: Source) -> None:
     meter = answered(asked(), RUNNING + end, EVENTS, cut=cut)
     assert meter.read() == Metered(source, (Consumption(TOLD, CHAT_UNITS),), "gpt-4o", TOLD)
     assert meter.estimate_request() is None
@@ -313,7 +313,7 @@ def test_an_unknown_coding_is_not_read(coding: str) -> None:
     assert meter.estimate_request() is None
 
 
-def test_a_body_that_decodes_without_end_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_decodes_beyond_its_bound_is_not_read_further(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_module, "MAX_DECODED", 10_000)
     filler = b": comment\n\n" * 2000
     meter = answered(asked(), gzip.compress(filler + chat("Hi", usage=CHAT)), EVENTS, coding="gzip")
@@ -321,7 +321,7 @@ def test_a_body_that_decodes_without_end_is_not_read_on(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("model", ["tts-1", "tts-1-hd"])
-def test_speech_by_the_character_is_known_from_the_request(model: str) -> None:
+def test_speech_by_the_character_is_counted_in_the_request(model: str) -> None:
     meter = asked(SPEECH, {"model": model, "input": "Grüße!", "voice": "alloy"})
     assert meter.read() == Metered(model_asked=model)
     answered(meter, b"ID3", "audio/mpeg")
@@ -329,18 +329,18 @@ def test_speech_by_the_character_is_known_from_the_request(model: str) -> None:
     assert meter.estimate_request() is None
 
 
-def test_long_speech_is_known() -> None:
+def test_long_speech_is_counted() -> None:
     meter = answered(asked(SPEECH, {"model": "tts-1", "input": "x" * 500_000}), b"ID3", "audio/mpeg")
     assert meter.read().consumptions == (Consumption("tts-1", {"input_characters": 500_000}),)
 
 
-@pytest.mark.parametrize("told", ["", None, 7, "x" * 2_000_000, "\ud83d"])
-def test_speech_whose_text_could_not_be_read_is_unknown(told: object) -> None:
-    meter = answered(asked(SPEECH, {"model": "tts-1", "input": told}), b"ID3", "audio/mpeg")
+@pytest.mark.parametrize("given", ["", None, 7, "x" * 2_000_000, "\ud83d"])
+def test_the_usage_of_speech_without_a_readable_text_is_unknown(given: object) -> None:
+    meter = answered(asked(SPEECH, {"model": "tts-1", "input": given}), b"ID3", "audio/mpeg")
     assert meter.read() == Metered(model_asked="tts-1")
 
 
-def test_other_speech_is_unknown() -> None:
+def test_the_usage_of_other_speech_is_unknown() -> None:
     meter = answered(asked(SPEECH, {"model": "gpt-4o-mini-tts", "input": "Hi"}), b"ID3", "audio/mpeg")
     assert meter.read() == Metered(model_asked="gpt-4o-mini-tts")
 

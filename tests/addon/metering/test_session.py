@@ -70,22 +70,22 @@ def test_the_model_may_change() -> None:
     assert models == ["gpt-realtime-2025-08-28", "gpt-realtime-mini"]
 
 
-@pytest.mark.parametrize("told", [None, {}, {"total_tokens": 5}])
-def test_a_response_that_tells_none_makes_the_sums_a_part(told: object) -> None:
-    played = Played().server(created("a"), done("a"), created("b"), done("b", told))
+@pytest.mark.parametrize("usage", [None, {}, {"total_tokens": 5}])
+def test_a_response_without_usage_makes_the_sums_an_estimate(usage: object) -> None:
+    played = Played().server(created("a"), done("a"), created("b"), done("b", usage))
     assert played.metered().source is Source.ESTIMATED
     assert played.metered().consumptions[0].units == REALTIME_UNITS
 
 
-def test_a_response_under_way_makes_the_sums_a_part() -> None:
+def test_a_response_under_way_makes_the_sums_an_estimate() -> None:
     played = Played().server(created("a"), done("a"), created("b"))
     assert played.metered().source is Source.ESTIMATED
     assert played.server(done("b")).metered().source is Source.OBSERVED
 
 
-def test_nothing_told_is_unknown() -> None:
-    told = Played().server(session_event(), created()).metered()
-    assert told == Metered(model_asked="gpt-realtime", model="gpt-realtime-2025-08-28")
+def test_a_session_without_usage_is_unknown() -> None:
+    metered = Played().server(session_event(), created()).metered()
+    assert metered == Metered(model_asked="gpt-realtime", model="gpt-realtime-2025-08-28")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_nothing_told_is_unknown() -> None:
     ],
 )
 @pytest.mark.parametrize("usage", [TRANSCRIPTION, WHISPER])
-def test_what_was_heard_is_counted_for_its_model(session: dict[str, Any], usage: dict[str, Any]) -> None:
+def test_a_transcription_is_counted_for_its_model(session: dict[str, Any], usage: dict[str, Any]) -> None:
     heard = {"type": "conversation.item.input_audio_transcription.completed", "transcript": "Hi", "usage": usage}
     played = Played().server(session_event(**session), heard, done())
     assert played.metered().source is Source.OBSERVED
@@ -106,7 +106,7 @@ def test_what_was_heard_is_counted_for_its_model(session: dict[str, Any], usage:
     )
 
 
-def test_what_was_heard_by_an_unnamed_model_is_left_out() -> None:
+def test_a_transcription_by_an_unknown_model_is_left_out() -> None:
     heard = {"type": "conversation.item.input_audio_transcription.completed", "usage": TRANSCRIPTION}
     played = Played().server(session_event(), heard)
     assert played.metered().source is Source.UNKNOWN
@@ -122,7 +122,7 @@ def test_responses_over_a_websocket_name_their_model_and_tier(kind: str) -> None
     assert played.session.estimate_request() is None
 
 
-def test_a_response_that_was_cut_can_be_counted() -> None:
+def test_a_response_that_was_cut_can_be_estimated() -> None:
     request = {"type": "response.create", "model": "gpt-4.1", "input": "Hi"}
     wanted = responses().client(request).server(response("created"), delta("Hello")).session.estimate_request()
     assert wanted is not None
@@ -131,19 +131,19 @@ def test_a_response_that_was_cut_can_be_counted() -> None:
     assert json.loads(wanted.events) == delta("Hello")
 
 
-def test_nothing_is_to_be_counted_of_realtime_or_where_sums_are_known() -> None:
+def test_realtime_and_known_sums_are_not_estimated() -> None:
     assert Played().server(created(), delta("Hello")).session.estimate_request() is None
     played = responses().server(response("created"), response("completed", usage=RESPONSE), response("created", id="b"))
     assert played.server(delta("Hello")).session.estimate_request() is None
     assert played.metered().source is Source.ESTIMATED
 
 
-def test_a_usage_that_stands_elsewhere_is_none() -> None:
+def test_a_usage_in_another_event_is_ignored() -> None:
     played = Played().server({"type": "other", "usage": REALTIME}, {"type": "other", "response": {"usage": REALTIME}})
     assert played.client(done()).metered().source is Source.UNKNOWN
 
 
-def test_models_without_number_do_not_grow_the_sums() -> None:
+def test_the_number_of_models_is_bounded() -> None:
     played = Played()
     for number in range(100):
         played.server(response("completed", id="", model=f"m{number}", usage=RESPONSE), created(f"resp_{number}"))
@@ -173,7 +173,7 @@ def test_no_bytes_raise(kind: str, noise: bytes) -> None:
     session.metered()
 
 
-def test_a_response_that_was_asked_for_and_has_not_begun_makes_the_sums_a_part() -> None:
+def test_a_requested_response_that_has_not_begun_makes_the_sums_an_estimate() -> None:
     played = responses().client({"type": "response.create"}).server(response("created"))
     played.server(response("completed", usage=RESPONSE))
     assert played.metered().source is Source.OBSERVED
@@ -190,17 +190,19 @@ def test_a_response_that_was_asked_for_and_has_not_begun_makes_the_sums_a_part()
         ({"event_id": "a"}, {"event_id": "other"}, Source.ESTIMATED),
     ],
 )
-def test_one_that_was_refused_will_not_begin(asked: dict[str, str], refused: dict[str, str], source: Source) -> None:
+def test_a_refused_response_is_not_expected_to_begin(
+    asked: dict[str, str], refused: dict[str, str], source: Source
+) -> None:
     played = Played().server(done()).client({"type": "response.create", **asked})
     assert played.server({"type": "error", "error": {"code": "x", **refused}}).metered().source is source
 
 
-def test_a_response_that_nobody_asked_for_is_no_answer_to_another() -> None:
+def test_a_response_that_was_not_requested_stands_for_no_other() -> None:
     assert Played().server(created("a"), done("a"), created("b"), done("b")).metered().source is Source.OBSERVED
 
 
 @pytest.mark.parametrize("kind", ["response.create", "conversation.item.create"])
-def test_a_huge_message_of_the_client_is_read_fast(kind: str) -> None:
+def test_a_huge_message_of_a_client_is_read_fast(kind: str) -> None:
     session = Session("/v1/realtime", "gpt-realtime")
     content = b'{"type":"%s","note":"response.create","x":[' % kind.encode() + b"[]," * 3_000_000 + b"[]]}"
     assert passes(lambda: session.add(content, from_client=True)) < 5  # 0.4; over 100 where it is parsed
@@ -209,20 +211,20 @@ def test_a_huge_message_of_the_client_is_read_fast(kind: str) -> None:
     assert session.metered().source is source
 
 
-def test_the_usage_of_a_large_response_is_told() -> None:
+def test_the_usage_of_a_large_response_is_read() -> None:
     large = {"type": "response.done", "response": {"id": "a", "output": "x" * 2_000_000, "usage": REALTIME}}
     assert Played().server(created("a"), large).metered() == Metered(
         Source.OBSERVED, (Consumption("gpt-realtime", REALTIME_UNITS),), "gpt-realtime", "gpt-realtime"
     )
 
 
-def test_a_large_event_that_cannot_be_read_makes_the_sums_a_part() -> None:
+def test_a_large_event_that_cannot_be_parsed_makes_the_sums_an_estimate() -> None:
     session = Played().server(done()).session
     session.add(b'["usage",' + b"0," * 1_000_000 + b"0]", from_client=False)
     assert session.metered().source is Source.ESTIMATED
 
 
-def test_ids_of_any_length_take_little() -> None:
+def test_the_memory_of_long_ids_is_bounded() -> None:
     played = Played()
     tracemalloc.start()
     try:

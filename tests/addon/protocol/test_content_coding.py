@@ -38,24 +38,24 @@ def in_chunks(data: bytes, length: int) -> list[bytes]:
 
 @pytest.mark.parametrize("length", [1, 7, 1000, 10**6])
 @pytest.mark.parametrize("coding", COMPRESS)
-def test_a_body_is_decoded_in_any_cut(coding: str, length: int) -> None:
+def test_a_body_is_decoded_in_chunks_of_any_size(coding: str, length: int) -> None:
     assert decoded(coding, in_chunks(COMPRESS[coding](BODY), length)) == BODY
 
 
 @pytest.mark.parametrize("length", [1, 7, 10**6])
 @pytest.mark.parametrize("coding", ["gzip", "zstd"])
-def test_members_and_frames_follow_one_another(coding: str, length: int) -> None:
+def test_several_members_and_frames_are_decoded(coding: str, length: int) -> None:
     several = COMPRESS[coding](BODY) + COMPRESS[coding](b"") + COMPRESS[coding](b"more")
     assert decoded(coding, in_chunks(several, length)) == BODY + b"more"
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_what_follows_a_body_is_left_out(coding: str) -> None:
+def test_bytes_after_a_body_are_ignored(coding: str) -> None:
     assert decoded(coding, [COMPRESS[coding](BODY) + b"junk", b"more junk"]) == BODY
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-def test_a_small_body_becomes_a_huge_one_in_steps(coding: str) -> None:
+def test_a_huge_body_is_decoded_in_bounded_steps(coding: str) -> None:
     size = 20 * STEP + 123
     coded = COMPRESS[coding](bytes(size))
     tracemalloc.start()
@@ -70,7 +70,7 @@ def test_a_small_body_becomes_a_huge_one_in_steps(coding: str) -> None:
 
 
 @pytest.mark.parametrize("coding", CODINGS)
-def test_what_is_no_such_coding_raises(coding: str) -> None:
+def test_a_body_in_another_coding_raises(coding: str) -> None:
     with pytest.raises(ValueError, match=coding):
         decoded(coding, [b"no such thing at all"])
 
@@ -82,7 +82,7 @@ def test_an_unknown_coding_raises(coding: str) -> None:
 
 
 @given(st.sampled_from(CODINGS), st.lists(st.binary(max_size=50)), st.integers(0, 300))
-def test_bytes_that_broke_are_decoded_or_raise(coding: str, chunks: list[bytes], intact: int) -> None:
+def test_corrupt_bytes_are_decoded_or_raise(coding: str, chunks: list[bytes], intact: int) -> None:
     try:
         decoded(coding, [COMPRESS[coding](BODY)[:intact], *chunks])
     except ValueError as error:
@@ -90,7 +90,7 @@ def test_bytes_that_broke_are_decoded_or_raise(coding: str, chunks: list[bytes],
 
 
 @pytest.mark.parametrize("length", [20, 10**7])
-def test_members_without_end_raise(length: int) -> None:
+def test_too_many_members_raise(length: int) -> None:
     several = in_chunks(gzip.compress(b"") * 50_000, length)
 
     def decode() -> None:

@@ -37,15 +37,15 @@ def test_no_bytes_raise(data: bytes) -> None:
         [("file", b'name="model"\r\n\r\nfake\r\n'), ("mode", b"a"), ("model_x", b"b"), ("model", b"whisper-1")],
     ],
 )
-def test_a_form_tells_its_model(fields: list[tuple[str, bytes]]) -> None:
+def test_the_model_of_a_form_is_found(fields: list[tuple[str, bytes]]) -> None:
     assert model_in_form(fed(form(*fields)), FORM_TYPE) == "whisper-1"
     assert model_in_form(fed(form(*fields)), 'multipart/form-data; Boundary="----x"') == "whisper-1"
 
 
 @pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=\ud800", ""])
-def test_a_form_without_a_boundary_tells_nothing(content_type: str) -> None:
+def test_a_form_without_a_boundary_has_no_model(content_type: str) -> None:
     assert model_in_form(fed(form(("model", b"m"))), content_type) is None
 
 
-def test_a_form_without_a_model_tells_nothing() -> None:
+def test_a_form_without_the_field_has_no_model() -> None:
     assert model_in_form(fed(form(("file", b"x"))), FORM_TYPE) is None

@@ -19,7 +19,7 @@ BOM = b"\xef\xbb\xbf"
 
 @given(st.lists(st.binary(max_size=EDGE), max_size=8), st.sampled_from([EDGE, 2 * EDGE]))
 @example([BOM], EDGE)
-def test_a_body_is_kept_whole_or_at_its_edges(chunks: list[bytes], most: int) -> None:
+def test_a_small_body_is_kept_whole_and_a_large_one_at_both_ends(chunks: list[bytes], most: int) -> None:
     kept, data = HeadAndTail(most), b"".join(chunks)
     for chunk in chunks:
         kept.feed(chunk)
@@ -30,7 +30,7 @@ def test_a_body_is_kept_whole_or_at_its_edges(chunks: list[bytes], most: int) ->
 
 
 @pytest.mark.parametrize("step", [100, EDGE, 10 * EDGE])
-def test_a_long_body_takes_no_more_than_its_edges(step: int) -> None:
+def test_the_memory_of_a_long_body_is_bounded(step: int) -> None:
     kept = HeadAndTail()
     tracemalloc.start()
     try:
@@ -42,6 +42,6 @@ def test_a_long_body_takes_no_more_than_its_edges(step: int) -> None:
     assert held < 6 * EDGE
 
 
-def test_a_mark_of_the_byte_order_is_not_shown() -> None:
+def test_a_byte_order_mark_is_not_returned() -> None:
     kept = fed(b"\xef\xbb\xbf{}", step=1)
     assert (kept.whole(), kept.start()) == (b"{}", b"{}")

@@ -1,4 +1,4 @@
-"""The fields of what is too large, was cut, or is no proper JSON."""
+"""The fields of JSON that is too large, was cut, or is invalid."""
 
 import json
 from typing import Any
@@ -30,7 +30,7 @@ def read(document: object, *, is_whole: bool = True) -> dict[str, object]:
     return fields_of(fed(data), is_whole=is_whole)
 
 
-def test_all_fields_of_a_small_document_are_told() -> None:
+def test_all_fields_of_a_small_document_are_returned() -> None:
     document = {"usage": USAGE, "model": "m", "other": [1]}
     assert read(document) == document
 
@@ -44,7 +44,7 @@ def test_all_fields_of_a_small_document_are_told() -> None:
         {"data": LONG, "service_tier": "flex", "data2": [{"model": "n"}] * 20, "usage": USAGE, "model": "m", "a": {}},
     ],
 )
-def test_of_a_large_document_the_fields_near_its_edges_are_told(document: dict[str, object]) -> None:
+def test_the_fields_near_the_ends_of_a_large_document_are_returned(document: dict[str, object]) -> None:
     found = read(document)
     assert {name: found[name] for name in ("usage", "model", "service_tier")} == {
         "usage": USAGE,
@@ -64,34 +64,34 @@ def test_of_a_large_document_the_fields_near_its_edges_are_told(document: dict[s
         [*LONG, {"usage": USAGE}],
     ],
 )
-def test_a_usage_that_is_not_the_documents_own_is_not_taken(document: object) -> None:
+def test_a_nested_usage_is_not_returned(document: object) -> None:
     assert "usage" not in read(document)
 
 
-def test_of_two_usages_the_documents_own_is_taken() -> None:
+def test_the_top_level_one_of_two_usages_is_returned() -> None:
     inner = {"usage": {"prompt_tokens": 99}}
     assert read({"data": LONG, "usage": USAGE, "last": [inner] * 10})["usage"] == USAGE
 
 
-def test_white_space_and_an_end_of_line_do_no_harm() -> None:
+def test_white_space_and_a_final_line_end_are_accepted() -> None:
     data = json.dumps({"data": LONG, "usage": USAGE}, indent=1).replace(":", " : ").encode() + b"\n"
     assert read(data)["usage"] == USAGE
 
 
 @pytest.mark.parametrize("most", [EDGE, 100 * EDGE])
-def test_a_large_document_that_was_cut_tells_its_start_alone(most: int) -> None:
+def test_only_the_start_of_a_large_document_that_was_cut_is_read(most: int) -> None:
     data = json.dumps({"model": "m", "data": LONG, "usage": USAGE}).encode()[:-1]
     assert fields_of(fed(data, most), is_whole=False) == {"model": "m"}
 
 
-def test_the_field_in_which_a_document_was_cut_is_not_told() -> None:
+def test_the_field_in_which_a_document_was_cut_is_not_returned() -> None:
     whole = json.dumps({"model": "gpt-4o", "usage": {"prompt_tokens": 1234, "completion_tokens": 5678}}).encode()
     for length in range(len(whole)):
         found = read(whole[:length], is_whole=False)
         assert found in ({}, {"model": "gpt-4o"})
 
 
-def test_near_a_cut_nothing_is_taken_for_the_documents_own() -> None:
+def test_no_field_near_a_cut_is_taken_for_a_top_level_one() -> None:
     data = json.dumps({"model": "m", "data": LONG, "last": {"usage": USAGE}}).encode()[:-1]
     assert read(data)["usage"] == USAGE
     assert read(data, is_whole=False) == {"model": "m"}
@@ -101,12 +101,12 @@ def test_near_a_cut_nothing_is_taken_for_the_documents_own() -> None:
 
 @pytest.mark.parametrize("half", [r"\ud83d", r"\uDE00", r"\ud83d\ud83d"])
 @pytest.mark.parametrize("size", [0, EDGE])
-def test_half_of_a_surrogate_pair_in_a_text_does_no_harm(half: str, size: int) -> None:
+def test_a_lone_surrogate_in_a_text_is_accepted(half: str, size: int) -> None:
     document = f'{{"model": "m", "choices": "{"x" * size} {half}", "usage": {{"prompt_tokens": 5}}}}'
     assert read(document.encode()) == {"model": "m", "usage": USAGE}
 
 
-def test_a_mark_of_the_byte_order_does_no_harm() -> None:
+def test_a_byte_order_mark_is_accepted() -> None:
     for document in ({"usage": USAGE}, {"usage": USAGE, "data": LONG}):
         assert read(b"\xef\xbb\xbf" + json.dumps(document).encode())["usage"] == USAGE
 
@@ -115,13 +115,13 @@ def event(document: object) -> dict[str, Any]:
     return fields_of_event(json.dumps(document).encode())
 
 
-def test_a_small_event_is_told_as_a_whole() -> None:
+def test_a_small_event_is_returned_as_a_whole() -> None:
     assert event(chunk("Hi")) == chunk("Hi")
     assert fields_of_event(b"no JSON") == {}
 
 
 @pytest.mark.parametrize("text", [HUGE, "\ud83d"], ids=["large", "surrogate"])
-def test_an_event_that_is_not_parsed_as_a_whole_tells_what_matters(text: str) -> None:
+def test_the_outer_fields_of_an_event_that_is_not_parsed_as_a_whole_are_returned(text: str) -> None:
     assert event({"type": "t", "model": "m", "text": text, "usage": USAGE}) == {
         "type": "t",
         "model": "m",
@@ -131,12 +131,12 @@ def test_an_event_that_is_not_parsed_as_a_whole_tells_what_matters(text: str) ->
 
 
 @pytest.mark.parametrize("text", [HUGE, "\ud83d"], ids=["large", "surrogate"])
-def test_so_does_the_response_in_one(text: str) -> None:
-    told = event(response("completed", output=[{"usage": {"prompt_tokens": 9}}, text], usage=USAGE, user=None))
-    assert (told["type"], told["response"]["model"]) == ("response.completed", "gpt-4.1-2025-04-14")
-    assert told["response"]["usage"] == USAGE
-    told = event({**response("done", output=[{"usage": USAGE}, text, {"usage": USAGE}])})
-    assert not told["response"].get("usage")
+def test_the_outer_fields_of_the_response_in_such_an_event_are_returned(text: str) -> None:
+    found = event(response("completed", output=[{"usage": {"prompt_tokens": 9}}, text], usage=USAGE, user=None))
+    assert (found["type"], found["response"]["model"]) == ("response.completed", "gpt-4.1-2025-04-14")
+    assert found["response"]["usage"] == USAGE
+    found = event({**response("done", output=[{"usage": USAGE}, text, {"usage": USAGE}])})
+    assert not found["response"].get("usage")
 
 
 @given(st.binary(max_size=100))
@@ -159,11 +159,11 @@ PAIRS = b'"model":1,"usage":1,"service_tier":1,' * 16
     ],
     ids=["keys", "tries", "nested"],
 )
-def test_what_is_made_to_be_slow_is_read_fast(body: bytes) -> None:
+def test_the_worst_cases_are_read_fast(body: bytes) -> None:
     assert passes(lambda: (read(body), fields_of_event(body))) < 8  # at most 1.4
 
 
-def test_of_what_is_large_little_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_of_a_large_document_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths: list[int] = []
 
     def counted(data: bytes, *, cut: bool = False) -> dict[str, object]:

@@ -42,7 +42,7 @@ RESERVED_AT_OPENAI = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_of_openais_api_these_are_reserved_and_no_others(method: str) -> None:
+def test_only_these_endpoints_of_openai_are_reserved(method: str) -> None:
     reserved = {path for path in OPENAI if is_reserved(method, path.replace("{id}", "abc-123_X").encode())}
     organization = {path for path in OPENAI if path.startswith("/v1/organization/")}
     assert (len(OPENAI), len(organization)) == (176, 59)
@@ -82,7 +82,7 @@ def test_of_openais_api_these_are_reserved_and_no_others(method: str) -> None:
         "/v1/dashboard/billing/usage",
     ],
 )
-def test_others_of_the_kind_are_reserved_for_every_method(path: str) -> None:
+def test_endpoints_of_other_providers_are_reserved_for_every_method(path: str) -> None:
     assert all(is_reserved(method, path.encode()) for method in METHODS)
 
 
@@ -130,7 +130,7 @@ def test_others_of_the_kind_are_reserved_for_every_method(path: str) -> None:
         "/v1/realtime/client_secrets%FF",
     ],
 )
-def test_a_reserved_endpoint_is_one_however_it_is_written(path: str) -> None:
+def test_a_reserved_endpoint_is_recognised_in_every_spelling(path: str) -> None:
     assert is_reserved("POST", path.encode())
 
 
@@ -163,7 +163,7 @@ def test_a_reserved_endpoint_is_one_however_it_is_written(path: str) -> None:
         "/v1/presets/x/chat/completions",
     ],
 )
-def test_everything_else_is_not_reserved(path: str) -> None:
+def test_other_paths_are_not_reserved(path: str) -> None:
     assert not any(is_reserved(method, path.encode()) for method in METHODS)
 
 
@@ -180,17 +180,17 @@ def test_everything_else_is_not_reserved(path: str) -> None:
         "/v1/live%2Fsessions",
     ],
 )
-def test_sessions_are_opened_as_websockets_and_not_posted(path: str) -> None:
+def test_sessions_may_be_opened_as_websockets_but_not_posted(path: str) -> None:
     assert [is_reserved(method, path.encode()) for method in METHODS] == [False, False, True, True, True, True]
 
 
-def test_what_is_encoded_too_often_is_reserved() -> None:
+def test_a_path_that_is_encoded_too_often_is_reserved() -> None:
     assert not is_reserved("GET", b"/v1/models/%" + b"25" * (MAX_DECODINGS - 1) + b"41")
     assert is_reserved("GET", b"/v1/models/%" + b"25" * MAX_DECODINGS + b"41")
 
 
 @given(st.integers(0, 2**32))
-def test_no_path_that_a_server_takes_for_a_refused_endpoint_passes(seed: int) -> None:
+def test_no_path_passes_that_a_server_reads_as_a_reserved_endpoint(seed: int) -> None:
     """A sample of the soak's million paths."""
     chance = random.Random(seed)  # noqa: S311 - no secret
     readers = [Reader(chance) for _ in range(20)]
@@ -208,5 +208,5 @@ def test_no_path_that_a_server_takes_for_a_refused_endpoint_passes(seed: int) ->
     "path",
     [b"/v1/a" + b"/a" * 32_000, b"/v1" * 21_000, b"/v1/%252e%252e" + b"/realtime" * 7_000, b"/v1/" + b"%25" * 21_000],
 )
-def test_the_longest_path_takes_a_time_in_proportion(path: bytes) -> None:
+def test_the_time_for_the_longest_path_is_linear(path: bytes) -> None:
     assert passes(lambda: is_reserved("GET", path)) < 10

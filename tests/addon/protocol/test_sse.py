@@ -62,13 +62,13 @@ def fed(chunks: list[bytes], **options: int) -> list[Event]:
 
 
 @given(st.data())
-def test_any_cut_gives_the_events_of_the_standard(data: st.DataObject) -> None:
+def test_chunks_of_any_size_give_the_events_of_the_standard(data: st.DataObject) -> None:
     stream = data.draw(streams())
     assert fed(data.draw(cuts(stream))) == by_the_standard(stream)
 
 
 @given(st.data(), st.integers(0, 40))
-def test_any_cut_leaves_out_the_same_events_for_their_size(data: st.DataObject, max_event: int) -> None:
+def test_chunks_of_any_size_skip_the_same_large_events(data: st.DataObject, max_event: int) -> None:
     stream = data.draw(streams())
     assert fed(data.draw(cuts(stream)), max_event=max_event) == fed([stream], max_event=max_event)
 
@@ -79,15 +79,15 @@ def test_no_bytes_raise(chunks: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
-def test_an_event_is_there_as_soon_as_its_empty_line_is(end: str) -> None:
+def test_an_event_is_complete_with_its_empty_line(end: str) -> None:
     assert fed([f"data: x{end}{end}".encode()]) == [Event(b"message", b"x")]
 
 
-def test_an_event_that_the_end_cuts_is_none() -> None:
+def test_an_event_that_the_end_of_the_stream_cuts_is_dropped() -> None:
     assert fed([b"data: whole\n\ndata: cut\n"]) == [Event(b"message", b"whole")]
 
 
-def test_a_large_event_is_left_out_and_the_next_one_is_read() -> None:
+def test_a_large_event_is_skipped_and_the_next_one_is_decoded() -> None:
     decoder = Decoder(max_event=100)
     stream = b"event: large\ndata: " + b"x" * 200 + b"\ndata: y\n\ndata: small\n\n"
     events = [event for byte in stream for event in decoder.feed(bytes([byte]))]
@@ -96,7 +96,7 @@ def test_a_large_event_is_left_out_and_the_next_one_is_read() -> None:
 
 
 @pytest.mark.parametrize("chunk", [b"data: " + b"x" * 1000, b"data: " + b"x" * 1000 + b"\n"], ids=["line", "lines"])
-def test_an_event_without_an_end_does_not_grow(chunk: bytes) -> None:
+def test_the_memory_of_an_endless_event_is_bounded(chunk: bytes) -> None:
     decoder = Decoder(max_event=10_000)
     tracemalloc.start()
     try:
@@ -108,7 +108,7 @@ def test_an_event_without_an_end_does_not_grow(chunk: bytes) -> None:
     assert held < 20_000
 
 
-def test_a_mebibyte_in_small_chunks_is_read_fast() -> None:
+def test_a_mebibyte_in_small_chunks_is_decoded_fast() -> None:
     chunk = b'data: {"choices": [{"delta": {"content": " word"}}], "object": "chat.completion.chunk"}\n\n'
     decoder = Decoder()
 
@@ -119,7 +119,7 @@ def test_a_mebibyte_in_small_chunks_is_read_fast() -> None:
     assert passes(feed) < 20  # 5
 
 
-def test_a_line_in_small_pieces_takes_its_size() -> None:
+def test_a_line_in_small_pieces_takes_no_more_than_its_size() -> None:
     decoder, piece = Decoder(), bytearray(b"xy")
     decoder.feed(b"data: ")
     tracemalloc.start()

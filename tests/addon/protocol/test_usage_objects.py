@@ -37,7 +37,7 @@ def test_units_and_price_are_those_of_genai_prices(flavor: str, model: str, usag
     assert price.total_price == theirs.calc_price().total_price > 0
 
 
-def test_a_transcription_by_tokens_has_a_price_by_what_was_heard() -> None:
+def test_a_transcription_by_tokens_is_priced_by_its_audio_tokens() -> None:
     units = units_of(usages.TRANSCRIPTION)
     assert units == {"input_tokens": 14, "output_tokens": 45, "input_text_tokens": 0, "input_audio_tokens": 14}
     price = calc_price(Usage(**units), model_ref="gpt-4o-transcribe", provider_id="openai")
@@ -54,17 +54,17 @@ def test_seconds_are_rounded_up(seconds: float, counted: int) -> None:
 
 
 @pytest.mark.parametrize("wrong", [True, -1, MAX_COUNT + 1, 1.5, float("nan"), float("inf"), "7", None, [7], {}, 1e300])
-def test_a_number_that_is_none_is_left_out(wrong: object) -> None:
+def test_an_invalid_count_is_ignored(wrong: object) -> None:
     usage = {"prompt_tokens": wrong, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": wrong}}
     assert units_of(usage) == {"output_tokens": 3}
 
 
 @pytest.mark.parametrize("wrong", [True, -0.5, float("nan"), float("inf"), float("-inf"), "7", 1e300])
-def test_seconds_that_are_none_are_left_out(wrong: object) -> None:
+def test_invalid_seconds_are_ignored(wrong: object) -> None:
     assert units_of({"seconds": wrong}) is None
 
 
-def test_a_whole_number_may_be_written_with_a_point() -> None:
+def test_a_whole_number_may_be_a_float() -> None:
     assert units_of({"prompt_tokens": 7.0, "completion_tokens": MAX_COUNT}) == {
         "input_tokens": 7,
         "output_tokens": MAX_COUNT,
@@ -72,7 +72,7 @@ def test_a_whole_number_may_be_written_with_a_point() -> None:
 
 
 @pytest.mark.parametrize("usage", [{}, {"total_tokens": 7}, {"prompt_tokens_details": 7}, {"input_token_details": []}])
-def test_an_object_of_no_use_is_none(usage: dict[str, object]) -> None:
+def test_an_object_without_counts_has_no_units(usage: dict[str, object]) -> None:
     assert units_of(usage) is None
 
 
@@ -91,12 +91,12 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*usages.CHAT, *usages.REALTIME, "seconds", "cached_tokens"]), JSON))
-def test_any_object_is_read(usage: dict[str, object]) -> None:
+def test_no_object_raises_or_exceeds_the_bounds(usage: dict[str, object]) -> None:
     assert all(0 <= count <= MAX_COUNT for count in (units_of(usage) or {}).values())
 
 
 @pytest.mark.parametrize("usage", [usages.MESSAGE_CACHED, usages.MESSAGE_WRITTEN])
-def test_a_message_of_anthropics_has_units_and_price_as_genai_prices_says(usage: dict[str, Any]) -> None:
+def test_units_and_price_of_a_message_of_anthropics_are_those_of_genai_prices(usage: dict[str, Any]) -> None:
     answer = {"model": "claude-sonnet-4-5", "usage": usage}
     theirs = get_snapshot().extract_usage(answer, provider_id="anthropic")
     units = units_of(usage)
@@ -106,12 +106,12 @@ def test_a_message_of_anthropics_has_units_and_price_as_genai_prices_says(usage:
     assert price.total_price == theirs.calc_price().total_price > 0
 
 
-def test_names_of_anthropics_beside_those_of_openais_change_no_total() -> None:
-    told = {"cache_read_input_tokens": 80, "cache_creation_input_tokens": 0}
+def test_anthropics_names_beside_openais_change_no_total() -> None:
+    anthropics = {"cache_read_input_tokens": 80, "cache_creation_input_tokens": 0}
     units = {"input_tokens": 100, "output_tokens": 5, "cache_read_tokens": 80, "cache_write_tokens": 0}
-    assert units_of({"prompt_tokens": 100, "completion_tokens": 5, **told}) == units
+    assert units_of({"prompt_tokens": 100, "completion_tokens": 5, **anthropics}) == units
     details = {"input_tokens_details": {"cached_tokens": 80}}
-    assert units_of({"input_tokens": 100, "output_tokens": 5, **details, **told}) == units
+    assert units_of({"input_tokens": 100, "output_tokens": 5, **details, **anthropics}) == units
 
 
 def test_a_total_of_parts_stays_in_bounds() -> None:

@@ -26,7 +26,7 @@ def encoded(**event: object) -> bytes:
 
 
 def with_nested(depth: int, content: bytes) -> bytes:
-    """Put an object into the field "tools" that readers with a limit do not read."""
+    """Put an object into the field "tools" that parsers with a limit reject."""
     inner = b'{"a":' * depth + b"1" + b"}" * depth
     return content.replace(b'"TOOLS"', inner)
 
@@ -85,7 +85,7 @@ def test_an_event_asks_for_no_output(content: bytes) -> None:
 
 
 @pytest.mark.parametrize("kind", ["response.steer", "response.inject"])
-def test_an_event_makes_the_upstream_go_on(kind: str) -> None:
+def test_an_event_makes_the_upstream_continue(kind: str) -> None:
     assert client_event(encoded(type=kind, event_id="mine")) == Event(kind, event_id="mine")
 
 
@@ -100,7 +100,7 @@ def test_an_ask_names_itself_and_its_lane() -> None:
 @pytest.mark.parametrize(
     "coding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be", "utf-8-sig"]
 )
-def test_a_binary_message_in_another_coding_asks_too(coding: str) -> None:
+def test_a_binary_message_in_another_encoding_asks_for_output(coding: str) -> None:
     event = client_event(ask().decode().encode(coding), is_text=False)
     assert event is not None
     assert event.kind == "response.create"
@@ -124,7 +124,7 @@ def test_a_binary_message_in_another_coding_asks_too(coding: str) -> None:
         b"",
     ],
 )
-def test_an_event_asks_for_nothing(content: bytes) -> None:
+def test_other_messages_of_a_client_are_no_events(content: bytes) -> None:
     assert client_event(content) is None
 
 
@@ -146,7 +146,7 @@ def test_an_event_asks_for_nothing(content: bytes) -> None:
     ],
     ids=range(12),
 )
-def test_an_event_tells_of_a_response(content: bytes, kind: str, response_id: str) -> None:
+def test_an_event_of_the_upstream_names_its_response(content: bytes, kind: str, response_id: str) -> None:
     event = upstream_event(content)
     assert event is not None
     assert (event.kind, event.response_id) == (kind, response_id)
@@ -164,7 +164,7 @@ def test_an_event_tells_of_a_response(content: bytes, kind: str, response_id: st
         b"",
     ],
 )
-def test_an_event_tells_nothing_of_a_response(content: bytes) -> None:
+def test_other_messages_of_the_upstream_are_no_events(content: bytes) -> None:
     assert upstream_event(content) is None
 
 
@@ -188,7 +188,7 @@ def test_an_event_names_its_response_and_its_item() -> None:
     )
 
 
-def test_an_id_is_whole_or_none() -> None:
+def test_an_id_that_is_too_long_counts_as_absent() -> None:
     assert any_upstream_event(encoded(response_id="x" * MAX_ID)).response_id == "x" * MAX_ID
     assert any_upstream_event(encoded(response_id="x" * (MAX_ID + 1))).response_id == ""
 
@@ -207,8 +207,8 @@ def test_an_event_is_about_a_response(content: bytes, is_one: bool) -> None:
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode), st.booleans())
-def test_what_may_be_an_ask_to_some_reader_is_one(content: bytes, is_text: bool) -> None:
-    """A message that has an ask's mark in it is one, or is read as something else."""
+def test_a_message_that_any_parser_may_take_for_an_ask_is_one(content: bytes, is_text: bool) -> None:
+    """A message with the mark of an ask is one, unless it is valid JSON of another type."""
     made = b'{"type":"response.create"' + content
     event = client_event(made, is_text=is_text)
     if event is None:

@@ -24,9 +24,9 @@ def chunk(content: str | None = None, *, index: int = 0, finish: str | None = No
 
 
 def chat(*contents: str, usage: object = None) -> bytes:
-    """Return the whole stream of a chat completion; with a usage the client has asked for one."""
-    told = [] if usage is None else [{**chunk(), "choices": [], "usage": usage}]
-    return sse(*[chunk(content, usage=None) for content in contents], chunk(finish="stop"), *told, "[DONE]")
+    """Return the whole stream of a chat completion; with `usage`, its last chunk has one."""
+    last = [] if usage is None else [{**chunk(), "choices": [], "usage": usage}]
+    return sse(*[chunk(content, usage=None) for content in contents], chunk(finish="stop"), *last, "[DONE]")
 
 
 def response(kind: str, **more: Any) -> dict[str, Any]:

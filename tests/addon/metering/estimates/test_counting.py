@@ -1,4 +1,4 @@
-"""What is counted, against the figures that OpenAI's cookbook publishes, and against usages that its reference has."""
+"""Counts, compared with the figures of OpenAI's cookbook and the usages in its reference."""
 
 import json
 from typing import Any
@@ -61,13 +61,13 @@ TOOL = {"type": "function", "function": FUNCTION}
 
 
 def ask(request: object, *events: object, endpoint: str = "/v1/chat/completions", **more: Any) -> dict[str, int]:
-    told = {"model": "gpt-4o", **more}
+    names = {"model": "gpt-4o", **more}
     return counting.units(
         EstimateRequest(
             endpoint,
             request=b"" if request is None else json.dumps(request).encode(),
             events=joined(json.dumps(event).encode() for event in events),
-            **told,
+            **names,
         )
     )
 
@@ -84,7 +84,7 @@ def count(text: str) -> int:
     ("model", "messages", "with_tools"),
     [("gpt-3.5-turbo", 129, 105), ("gpt-4", 129, 105), ("gpt-4o", 124, 101), ("gpt-4o-mini", 124, 101)],
 )
-def test_the_cookbooks_examples_count_as_it_says(model: str, messages: int, with_tools: int) -> None:
+def test_the_examples_of_the_cookbook_have_its_counts(model: str, messages: int, with_tools: int) -> None:
     assert tokens_in({"messages": JARGON}, model=model) == messages
     assert tokens_in({"messages": WEATHER, "tools": [TOOL]}, model=model) == with_tools
 
@@ -107,7 +107,7 @@ def test_a_models_encoding_is_known(model: str | None, encoding: str) -> None:
     assert counting.encoding_of(model) == encoding
 
 
-def test_the_references_example_of_a_chat_counts_as_its_usage_but_for_one_token() -> None:
+def test_the_example_of_the_reference_differs_by_one_token() -> None:
     request = {
         "messages": [
             {"role": "developer", "content": "You are a helpful assistant."},
@@ -121,7 +121,7 @@ def test_the_references_example_of_a_chat_counts_as_its_usage_but_for_one_token(
     assert counted == {"input_tokens": 19, "output_tokens": 9}  # its usage: 19 and 10
 
 
-def test_parts_count_as_one_text_does() -> None:
+def test_parts_are_counted_one_by_one() -> None:
     parts = [{"type": "text", "text": "What is "}, {"type": "text", "text": "this?"}]
     assert (
         tokens_in({"messages": [{"role": "user", "content": parts}]})
@@ -169,20 +169,20 @@ def tool(**properties: object) -> dict[str, object]:
     return {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": properties}}}
 
 
-def test_a_schema_of_the_answer_is_counted() -> None:
+def test_the_schema_of_a_response_is_counted() -> None:
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
     with_form = tokens_in({"messages": WEATHER, "response_format": form}) or 0
     assert with_form - (tokens_in({"messages": WEATHER}) or 0) == count('{"name":"x","schema":{"type":"object"}}')
 
 
-def test_a_request_for_a_response_counts_as_a_chat_does() -> None:
+def test_a_request_for_a_response_is_counted_like_a_chat() -> None:
     expected = tokens_in({"messages": WEATHER, "tools": [TOOL]})
     items = [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": WEATHER[1]["content"]}]}]
     tools = [{"type": "function", **FUNCTION}]
     assert expected == tokens_in({"input": WEATHER, "tools": tools}, "/v1/responses")
-    told = {"instructions": WEATHER[0]["content"], "tools": tools}
-    assert expected == tokens_in({**told, "input": items}, "/v1/responses")
-    assert expected == tokens_in({**told, "input": WEATHER[1]["content"]}, "/v1/responses")
+    given = {"instructions": WEATHER[0]["content"], "tools": tools}
+    assert expected == tokens_in({**given, "input": items}, "/v1/responses")
+    assert expected == tokens_in({**given, "input": WEATHER[1]["content"]}, "/v1/responses")
 
 
 def test_calls_in_a_request_for_a_response_are_counted() -> None:
@@ -207,7 +207,7 @@ def test_calls_in_a_request_for_a_response_are_counted() -> None:
         {"input": "x", "tools": [{"type": "web_search"}]},
     ],
 )
-def test_what_the_upstream_keeps_cannot_be_counted(request_body: dict[str, object]) -> None:
+def test_content_that_the_upstream_stores_is_not_counted(request_body: dict[str, object]) -> None:
     assert tokens_in(request_body, "/v1/responses") is None
 
 
@@ -226,34 +226,34 @@ def test_the_prompt_of_a_legacy_completion_is_counted(prompt: object, tokens: in
     assert tokens_in({"prompt": prompt}, "/v1/completions", "gpt-3.5-turbo-instruct") == tokens
 
 
-def test_pieces_count_as_the_text_that_they_make() -> None:
+def test_pieces_are_counted_as_one_text() -> None:
     text = "The quick brown fox jumps over the lazy dog, unbelievably."
     assert ask(None, *map(chunk, text)) == {"output_tokens": count(text)}
     events = [delta(piece) for piece in text]
     assert ask(None, *events, endpoint="/v1/responses") == {"output_tokens": count(text)}
 
 
-def test_reasoning_that_is_shown_is_among_the_output() -> None:
+def test_shown_reasoning_is_part_of_the_output() -> None:
     thought = {"choices": [{"index": 0, "delta": {"reasoning_content": "Let me think."}}]}
     tokens = count("Let me think.")
     assert ask(None, thought, chunk("Hi")) == {"output_tokens": tokens + 1, "output_reasoning_tokens": tokens}
 
 
-def test_texts_from_before_go_on() -> None:
+def test_earlier_texts_are_continued() -> None:
     assert ask(None, chunk("world"), texts=(("0", b"Hello "),)) == {"output_tokens": count("Hello world")}
 
 
-def test_what_is_beyond_the_bound_counts_as_the_rest_does() -> None:
+def test_text_beyond_the_bound_is_extrapolated() -> None:
     assert ask(None, chunk("Hello " * 100), beyond=600) == {"output_tokens": 2 * count("Hello " * 100)}
 
 
-def test_an_answer_that_was_cut_counts_as_far_as_it_came() -> None:
+def test_a_response_that_was_cut_is_counted_as_far_as_it_goes() -> None:
     whole = json.dumps({"choices": [{"index": 0, "message": {"content": "Hello there"}}]}).encode()
     cut = whole[: whole.index(b" there")]
     assert counting.units(EstimateRequest("/v1/chat/completions", "gpt-4o", events=cut)) == {"output_tokens": 1}
 
 
-def test_an_answer_that_is_made_later_is_not_counted() -> None:
+def test_a_pending_response_is_not_counted() -> None:
     answer = {"status": "queued", "output": []}
     assert ask({"input": "x"}, answer, endpoint="/v1/responses") == {}
 

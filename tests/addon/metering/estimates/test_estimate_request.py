@@ -16,7 +16,7 @@ REQUEST = EstimateRequest(
 )
 
 
-def test_a_question_goes_through_a_pipe() -> None:
+def test_a_request_is_read_as_it_was_written() -> None:
     pipe = io.BytesIO()
     REQUEST.write(pipe)
     REQUEST.write(pipe)
@@ -29,7 +29,7 @@ def test_a_question_goes_through_a_pipe() -> None:
         EstimateRequest.read(pipe)
 
 
-def test_a_pipe_that_breaks_anywhere_is_at_its_end() -> None:
+def test_a_pipe_that_breaks_anywhere_raises_eof() -> None:
     whole = io.BytesIO()
     REQUEST.write(whole)
     for length in range(len(whole.getvalue())):
@@ -37,10 +37,10 @@ def test_a_pipe_that_breaks_anywhere_is_at_its_end() -> None:
             EstimateRequest.read(io.BytesIO(whole.getvalue()[:length]))
 
 
-def test_events_come_apart_again() -> None:
+def test_joined_events_are_separated() -> None:
     assert separated(REQUEST.events) == [b"{}", b'{"a":\n1}']
 
 
-def test_its_size_is_that_of_what_it_holds_and_its_look_tells_nothing() -> None:
+def test_the_size_covers_all_bytes_and_the_repr_none() -> None:
     assert REQUEST.size == 16 + 2 + 1 + 8 + 6
     assert "messages" not in repr(REQUEST)

@@ -60,7 +60,7 @@ async def until(happens: Callable[[], bool]) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_questions_are_answered_together_in_one_process(estimator: Estimator) -> None:
+def test_estimates_are_made_in_one_process(estimator: Estimator) -> None:
     async def ask() -> None:
         assert helpers() == []
         answers = [estimator.estimate(request(b"word " * count)) for count in range(1, 20)]
@@ -88,7 +88,7 @@ def test_a_process_that_dies_is_started_again(estimator: Estimator) -> None:
     asyncio.run(ask())
 
 
-def test_one_that_takes_too_long_is_killed(estimator: Estimator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_takes_too_long_is_killed(estimator: Estimator, monkeypatch: pytest.MonkeyPatch) -> None:
     async def ask() -> None:
         assert await estimator.estimate(request()) == estimate(2)
         monkeypatch.setattr(estimator_module, "TIMEOUT", 0.05)
@@ -101,7 +101,7 @@ def test_one_that_takes_too_long_is_killed(estimator: Estimator, monkeypatch: py
     asyncio.run(ask())
 
 
-def test_it_ends_when_idle(estimator: Estimator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_process_ends(estimator: Estimator, monkeypatch: pytest.MonkeyPatch) -> None:
     async def ask() -> None:
         monkeypatch.setattr(estimator_module, "IDLE_TIME", 0.05)
         assert await estimator.estimate(request()) == estimate(2)
@@ -111,7 +111,7 @@ def test_it_ends_when_idle(estimator: Estimator, monkeypatch: pytest.MonkeyPatch
     asyncio.run(ask())
 
 
-def test_closing_answers_what_waits(estimator: Estimator) -> None:
+def test_closing_ends_waiting_estimates(estimator: Estimator) -> None:
     async def ask() -> None:
         await estimator.estimate(request())
         os.kill(the_helper(), signal.SIGSTOP)
@@ -127,7 +127,7 @@ def test_closing_answers_what_waits(estimator: Estimator) -> None:
 
 
 @pytest.mark.parametrize("limit", ["MAX_WAITING", "MAX_WAITING_BYTES"])
-def test_beyond_the_bounds_nothing_is_counted(
+def test_no_estimate_is_made_beyond_the_bounds(
     estimator: Estimator, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     async def ask() -> None:
@@ -140,7 +140,7 @@ def test_beyond_the_bounds_nothing_is_counted(
     asyncio.run(ask())
 
 
-def test_one_who_gives_up_does_not_disturb_the_others(estimator: Estimator) -> None:
+def test_a_cancelled_estimate_does_not_affect_the_others(estimator: Estimator) -> None:
     async def ask() -> None:
         tasks = [asyncio.ensure_future(estimator.estimate(request(b"word " * count))) for count in (1, 2, 3)]
         await asyncio.sleep(0.05)
@@ -152,7 +152,7 @@ def test_one_who_gives_up_does_not_disturb_the_others(estimator: Estimator) -> N
     asyncio.run(ask())
 
 
-def test_without_the_tokenizer_it_says_once_what_to_do(
+def test_a_missing_tokenizer_is_logged_once_with_its_remedy(
     estimator: Estimator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
@@ -180,7 +180,7 @@ def test_the_process_gets_no_secret(estimator: Estimator, monkeypatch: pytest.Mo
     assert b"ENCRYPTION_KEY" not in environment
 
 
-def test_a_process_that_has_just_been_started_takes_no_signal_to_all(estimator: Estimator) -> None:
+def test_a_new_process_ignores_signals_to_the_group(estimator: Estimator) -> None:
     async def ask() -> None:
         waiting = asyncio.ensure_future(estimator.estimate(request()))
         await until(lambda: helpers() != [])

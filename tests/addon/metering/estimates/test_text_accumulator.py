@@ -12,7 +12,7 @@ def texts(*events: dict[str, object]) -> dict[str, str]:
     return {name: text.decode() for name, text in accumulator.texts.items()}
 
 
-def test_choices_are_told_apart() -> None:
+def test_choices_are_kept_apart() -> None:
     assert texts(chunk("a"), chunk("x", index=1), chunk("b"), chunk("y", index=1)) == {"0": "ab", "1": "xy"}
 
 
@@ -21,14 +21,14 @@ def call(index: int, name: str | None, arguments: str) -> dict[str, object]:
     return {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": index, "function": function}]}}]}
 
 
-def test_calls_are_told_apart() -> None:
+def test_calls_are_kept_apart() -> None:
     made = texts(
         call(0, "now", ""), call(1, "then", "{"), call(0, None, '{"a"'), call(1, None, "}"), call(0, None, ":1}")
     )
     assert made == {"0 0": 'now{"a":1}', "0 1": "then{}"}
 
 
-def test_refusals_and_reasoning_and_old_calls_are_said() -> None:
+def test_refusals_reasoning_and_legacy_calls_are_texts() -> None:
     deltas: list[dict[str, object]] = [
         {"reasoning_content": "Hm"},
         {"reasoning": "m."},
@@ -39,7 +39,7 @@ def test_refusals_and_reasoning_and_old_calls_are_said() -> None:
     assert texts(*events) == {"reasoning 0": "Hmm.", "0": "No.", "0 function": "f{}"}
 
 
-def test_an_answer_that_came_whole_is_said() -> None:
+def test_the_texts_of_a_complete_chat_completion_are_read() -> None:
     message = {
         "content": "Hi",
         "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}, {"custom": {"input": "x"}}],
@@ -52,7 +52,7 @@ def test_an_answer_that_came_whole_is_said() -> None:
     }
 
 
-def test_the_events_of_a_response_are_said() -> None:
+def test_the_deltas_of_a_response_are_joined() -> None:
     assert texts(
         delta("Hi"),
         delta(" there"),
@@ -65,7 +65,7 @@ def test_the_events_of_a_response_are_said() -> None:
     ) == {"0 0": "Hi there", "1 0": "No", "reasoning 0 0": "think", "2 None": "f{}"}
 
 
-def test_a_response_that_came_whole_is_said() -> None:
+def test_the_texts_of_a_complete_response_are_read() -> None:
     output = [
         {"type": "reasoning", "summary": [{"text": "short"}], "content": [{"type": "reasoning_text", "text": "think"}]},
         {"type": "message", "content": [{"type": "output_text", "text": "Hi"}, {"type": "refusal", "refusal": "No"}]},
@@ -75,7 +75,7 @@ def test_a_response_that_came_whole_is_said() -> None:
 
 
 @pytest.mark.parametrize(("status", "pending"), [("queued", True), ("in_progress", True), ("completed", False)])
-def test_a_response_that_is_made_later_says_so(status: str, pending: bool) -> None:
+def test_a_response_that_will_be_made_later_is_pending(status: str, pending: bool) -> None:
     accumulator = TextAccumulator()
     accumulator.add_event({"status": status, "output": []})
     assert accumulator.is_pending is pending
@@ -89,7 +89,7 @@ def test_audio_is_noted() -> None:
     assert accumulator.has_audio
 
 
-def test_text_beyond_the_bound_is_measured_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_size_of_text_beyond_the_bound_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(text_accumulator_module, "MAX_TEXT", 5)
     accumulator = TextAccumulator()
     for piece in ("abc", "def", "ghi"):
@@ -97,7 +97,7 @@ def test_text_beyond_the_bound_is_measured_only(monkeypatch: pytest.MonkeyPatch)
     assert (bytes(accumulator.texts["0"]), accumulator.beyond) == (b"abcde", 4)
 
 
-def test_texts_beyond_a_bound_are_put_together() -> None:
+def test_texts_beyond_a_bound_are_joined() -> None:
     accumulator = TextAccumulator()
     for index in range(1000):
         accumulator.add_event(chunk("x", index=index))
@@ -116,9 +116,9 @@ def test_texts_beyond_a_bound_are_put_together() -> None:
         {"type": ["x"], "status": "x"},
     ],
 )
-def test_what_is_malformed_says_nothing(event: dict[str, object]) -> None:
+def test_a_malformed_event_has_no_text(event: dict[str, object]) -> None:
     assert texts(event) == {}
 
 
-def test_half_a_character_does_no_harm() -> None:
+def test_a_lone_surrogate_is_replaced() -> None:
     assert texts(chunk("\ud83d")) == {"0": "?"}

@@ -50,7 +50,7 @@ def test_it_imports_little_of_the_project(process: subprocess.Popen[bytes]) -> N
     assert not [name for name in ("mitmproxy_rs", "cryptography", "sqlite") if name in maps]
 
 
-def test_a_question_that_fails_costs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_that_fails_does_not_affect_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: EstimateRequest) -> dict[str, int]:
         raise RecursionError
 
@@ -63,7 +63,7 @@ def test_a_question_that_fails_costs_no_other(monkeypatch: pytest.MonkeyPatch) -
     assert read_block(answers) == b"{}"
 
 
-def test_questions_are_answered_in_order() -> None:
+def test_requests_are_answered_in_order() -> None:
     asked, answers = io.BytesIO(), io.BytesIO()
     for text in (b"one", b"one two", b"one two three"):
         EstimateRequest("/v1/responses", None, texts=(("0", text),)).write(asked)

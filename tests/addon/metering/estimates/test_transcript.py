@@ -14,7 +14,7 @@ def begun(endpoint: str) -> Transcript:
     return transcript
 
 
-def test_a_short_answer_is_kept_as_it_came() -> None:
+def test_a_short_response_is_kept_unparsed() -> None:
     transcript = begun("/v1/chat/completions")
     assert transcript.is_empty()
     events = [json.dumps(chunk(text)).encode() for text in "abc"]
@@ -25,7 +25,7 @@ def test_a_short_answer_is_kept_as_it_came() -> None:
     assert not transcript.is_empty()
 
 
-def test_of_a_long_answer_the_text_is_kept() -> None:
+def test_the_text_of_a_long_response_is_kept() -> None:
     transcript = begun("/v1/chat/completions")
     tracemalloc.start()
     try:
@@ -40,7 +40,7 @@ def test_of_a_long_answer_the_text_is_kept() -> None:
     assert transcript.texts.texts["0"].decode() == "".join(f"{number}," for number in range(12_000))
 
 
-def test_events_that_say_nothing_are_not_kept() -> None:
+def test_events_without_text_are_not_kept() -> None:
     transcript = begun("/v1/responses")
     for event in (response("created"), response("output_text.done", text="x"), response("output_item.done")):
         transcript.add(json.dumps(event).encode())
@@ -49,14 +49,14 @@ def test_events_that_say_nothing_are_not_kept() -> None:
     assert not transcript.is_empty()
 
 
-def test_an_event_that_alone_is_too_large_is_parsed() -> None:
+def test_a_single_event_that_is_too_large_is_parsed() -> None:
     transcript = begun("/v1/chat/completions")
     transcript.add(json.dumps(chunk("x" * 2 * transcript_module.MAX_RAW)).encode())
     assert not transcript.events
     assert len(transcript.texts.texts["0"]) == 2 * MAX_RAW
 
 
-def test_of_a_very_long_answer_the_rest_is_taken_to_be_like_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rest_of_a_very_long_response_is_extrapolated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transcript_module, "MAX_RAW", 10_000)
     monkeypatch.setattr(transcript_module, "MAX_PARSED", 100_000)
     transcript = begun("/v1/chat/completions")
@@ -67,7 +67,7 @@ def test_of_a_very_long_answer_the_rest_is_taken_to_be_like_its_start(monkeypatc
     assert kept + transcript.beyond == 2000 * 6
 
 
-def test_an_event_made_to_be_slow_is_not_parsed() -> None:
+def test_an_event_that_is_slow_to_parse_is_not_parsed() -> None:
     transcript = begun("/v1/responses")
     transcript.add(b'{"x.delta":[' + b"[]," * 1_500_000 + b"[]]}")
     assert transcript.is_empty()
