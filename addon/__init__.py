@@ -12,15 +12,14 @@
                      (`settling.py`), with what was read of its usage
     usage_estimated  (a hook of our own, `late_usage.py`) the usage was counted here, some time after the end
 
-`metering/` reads the usage from a copy of the bytes of a request and its answer, however they are coded
-(`content_coding.py`), and counts what told none, in a process of its own. `endpoints.py` takes the ids out of paths.
-`reserved_endpoints.py` knows the endpoints that no token may reach; `locations.py` keeps redirects at the gateway.
+`metering/` reads the usage from a copy of the bytes of a request and its response, and has it estimated in a process of
+its own, where none is reported. `protocol/` holds the wire formats, among them the table of endpoints and those that no
+token may reach (`reserved_endpoints.py`). `locations.py` keeps redirects at the gateway.
 
-Over a WebSocket `websocket_session.py` admits each response as a request is, and `websocket_events.py` reads which
-events ask for one, begin one or end one.
+Over a WebSocket `websocket_session.py` admits each response as a request is, by the events that
+`protocol/websocket_events.py` reads. `websocket_frames.py` bounds the frames that mitmproxy keeps.
 
-`web/` looks on where mitmproxy is mitmweb: comments, copies of streamed bodies, and conversations as text
-(`conversation/`). `websocket_frames.py` bounds what mitmproxy keeps of a WebSocket; `sse.py` decodes event streams.
+`inspector/` observes where mitmproxy is mitmweb: comments, copies of streamed bodies, and conversations as text.
 
 `exchange.py` is what is known of a request under way, `streaming.py` which bodies are not read whole; `startup.py`
 makes the addons for `launching.py` (which `__main__.py` runs, and run.sh starts) and for `proxy.py` (`mitmdump -s`).
