@@ -1,4 +1,4 @@
-"""One line in the log for each request. It speaks of a token by its public id, and quotes no bytes of any peer."""
+"""One line in the log for each request. It names a token by its public id, and quotes no bytes of any peer."""
 
 import logging
 import time
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 def write(flow: http.HTTPFlow, exchange: Exchange) -> None:
-    """Log a request that has ended; those for the proxy itself at debug level only."""
+    """Log a request that has ended; requests for the proxy itself only at debug level."""
     level = logging.DEBUG if validation.is_own(flow.request) else logging.INFO
     if _log.isEnabledFor(level):
         fields = _fields(flow, exchange)
@@ -35,7 +35,7 @@ def write_refused_turn(flow: http.HTTPFlow, exchange: Exchange, request_id: str,
     _write_response(flow, exchange, request_id, status=refusal.status, code=refusal.code)
 
 
-def _write_response(flow: http.HTTPFlow, exchange: Exchange, request_id: str, **told: object) -> None:
+def _write_response(flow: http.HTTPFlow, exchange: Exchange, request_id: str, **outcome: object) -> None:
     fields = {
         "request_id": request_id,
         "session_id": exchange.request_id,
@@ -43,7 +43,7 @@ def _write_response(flow: http.HTTPFlow, exchange: Exchange, request_id: str, **
         "method": flow.request.method,
         "path": _path(flow.request),
         **_holder(exchange),
-        **told,
+        **outcome,
     }
     _log.info("request", extra={name: value for name, value in fields.items() if value is not None})
 

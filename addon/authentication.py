@@ -1,4 +1,4 @@
-"""Reading the token of a request, and masking it on the flow, which is shown and saved.
+"""Extracts the token of a request, and masks it on the flow: flows are shown and saved.
 
 Applications send `Authorization: Bearer <token>`. The clients of Anthropic, Azure and Google send a header of their
 own. Browsers cannot set a header on a WebSocket; their SDKs send the token as a subprotocol
@@ -13,11 +13,14 @@ from urllib.parse import unquote_to_bytes
 
 from mitmproxy import http
 
-from addon import forwarding
+from addon import websocket_handshake
+from addon.websocket_handshake import KEY_SUBPROTOCOL, is_key_subprotocol
 from store.errors import InvalidRequest, InvalidToken
 from store.management.tokens import is_token_value
 
 MASK = "***"
+MASKED_VALUE = b"***token***"
+"""Masks a token in the query. No client sends this value, so its parameter can be found when the query is forwarded."""
 
 _PREFIX = "sk-"
 _SHORTEST = 36
@@ -26,7 +29,7 @@ _SHORTEST = 36
 
 @dataclass(slots=True)
 class Credentials:
-    """What a request sent to identify itself."""
+    """The credentials that a request was sent with."""
 
     authorizations: list[str] = field(default_factory=list, repr=False)
     keys: list[str] = field(default_factory=list, repr=False)
@@ -48,22 +51,22 @@ class Credentials:
         usable = bearers if self.authorizations else carriers
         if not usable:
             raise InvalidToken
-        # Among several there may be placeholders; a replay holds the mask in place of each.
+        # Among several there may be placeholders; on a replay all of them are masked.
         return next(filter(is_token_value, usable), MASK if MASK in usable else usable[0])
 
 
-def take(request: http.Request) -> Credentials:
+def extract(request: http.Request) -> Credentials:
     """Return the credentials of a request and mask them on it. Never raises."""
     credentials = Credentials()
     request.headers.fields = tuple(
         [
-            (header[0], take_value(header[1], credentials))
-            if (take_value := _TAKERS.get(header[0].strip().lower()))
+            (header[0], extract_value(header[1], credentials))
+            if (extract_value := _EXTRACTORS.get(header[0].strip().lower()))
             else header
             for header in request.headers.fields
         ]
     )
-    if credentials.subprotocols and not forwarding.is_websocket_upgrade(request):
+    if credentials.subprotocols and not websocket_handshake.is_upgrade(request):
         credentials.others += credentials.subprotocols
         credentials.subprotocols = []
     if b"?" in request.data.path:
@@ -71,7 +74,7 @@ def take(request: http.Request) -> Credentials:
     return credentials
 
 
-def _take_authorization(value: bytes, credentials: Credentials) -> bytes:
+def _extract_authorization(value: bytes, credentials: Credentials) -> bytes:
     credentials.authorizations.append(_text(value))
     return _mask_scheme(value, credentials)
 
@@ -81,34 +84,34 @@ def _mask_scheme(value: bytes, _: Credentials) -> bytes:
     return scheme + b" " + MASK.encode() if scheme.lower() == b"bearer" else MASK.encode()
 
 
-def _take_key(value: bytes, credentials: Credentials) -> bytes:
+def _extract_key(value: bytes, credentials: Credentials) -> bytes:
     credentials.keys.append(_bare(_text(value).strip()))
     return MASK.encode()
 
 
-def _take_other(value: bytes, credentials: Credentials) -> bytes:
+def _extract_other(value: bytes, credentials: Credentials) -> bytes:
     credentials.others.append(_bare(_text(value).strip()))
     return MASK.encode()
 
 
-def _take_subprotocols(value: bytes, credentials: Credentials) -> bytes:
+def _extract_subprotocols(value: bytes, credentials: Credentials) -> bytes:
     offered = [name.strip() for name in _text(value).split(",")]
-    keys = [name[len(forwarding.KEY_SUBPROTOCOL) :] for name in offered if forwarding.is_key_subprotocol(name)]
+    keys = [name[len(KEY_SUBPROTOCOL) :] for name in offered if is_key_subprotocol(name)]
     if not keys:
         return value
     credentials.subprotocols += map(_bare, keys)
-    masked = [forwarding.KEY_SUBPROTOCOL + MASK if forwarding.is_key_subprotocol(name) else name for name in offered]
+    masked = [KEY_SUBPROTOCOL + MASK if is_key_subprotocol(name) else name for name in offered]
     return ", ".join(masked).encode(errors="surrogateescape")
 
 
-_TAKERS: Mapping[bytes, Callable[[bytes, Credentials], bytes]] = {
-    b"authorization": _take_authorization,
-    b"x-api-key": _take_key,
-    b"api-key": _take_key,
-    b"x-goog-api-key": _take_key,
-    b"xi-api-key": _take_other,
-    b"sec-websocket-protocol": _take_subprotocols,
-    # These never go upstream, and a client may have put its token there by mistake.
+_EXTRACTORS: Mapping[bytes, Callable[[bytes, Credentials], bytes]] = {
+    b"authorization": _extract_authorization,
+    b"x-api-key": _extract_key,
+    b"api-key": _extract_key,
+    b"x-goog-api-key": _extract_key,
+    b"xi-api-key": _extract_other,
+    b"sec-websocket-protocol": _extract_subprotocols,
+    # These never go upstream; a client may have put its token there by mistake.
     b"proxy-authorization": _mask_scheme,
     b"cookie": _mask_scheme,
 }
@@ -123,9 +126,9 @@ def _masked_target(target: bytes) -> bytes:
 def _masked_parameter(parameter: bytes) -> bytes:
     if len(parameter) < _SHORTEST:
         return parameter
-    start = parameter.find(b"=") + 1  # without a name it is all value
+    start = parameter.find(b"=") + 1  # a parameter without a name is all value
     value = unquote_to_bytes(parameter[start:].partition(b"#")[0]).decode("latin-1")
-    return parameter[:start] + forwarding.MASKED_VALUE if is_token_value(_bare(value)) else parameter
+    return parameter[:start] + MASKED_VALUE if is_token_value(_bare(value)) else parameter
 
 
 def _bearer(authorization: str) -> str | None:

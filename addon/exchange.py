@@ -1,8 +1,9 @@
-"""What the gateway knows about a request under way: kept beside the flow, never on it, as flows are shown and saved."""
+"""The state of a request under way. It is kept beside the flow, never on it: flows are shown and saved."""
 
 import asyncio
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import NamedTuple
@@ -12,9 +13,10 @@ from mitmproxy import http
 from addon import streaming
 from addon.metering.meter import Meter
 from addon.websocket_session import WebSocketSession
+from store.admission.admission import Admitted
 from store.admission.holder import Holder
 from store.database.models import UPSTREAM_ID_LENGTH
-from store.errors import GatewayError
+from store.errors import GatewayError, TokenRefused
 from store.ids import new_request_id
 from store.ledger.ledger import Opened
 from store.runtime.settings import Upstream
@@ -23,7 +25,7 @@ _ID = re.compile(rf"[!-~]{{1,{UPSTREAM_ID_LENGTH}}}")
 
 
 class Destination(NamedTuple):
-    """Where a connection leads."""
+    """The address that a connection leads to."""
 
     host: str
     port: int
@@ -41,136 +43,197 @@ class Grant:
 
 @dataclass(slots=True)
 class Exchange:
-    """One request and its answer. Times are seconds of the monotonic clock."""
+    """One request and its response. Times are seconds of the monotonic clock; None is "not yet"."""
 
+    flow: http.HTTPFlow | None = field(default=None, repr=False)
+    """Its flow, until it is finished: mitmweb may keep flows for long, and with them the exchange."""
     client_id: str = ""
+    """The id of the client's connection; empty for a replay."""
     client: str | None = None
     """The client's address; None for a replay, which has none."""
     request_id: str = field(default_factory=new_request_id)
     started: float = field(default_factory=time.monotonic)
     token: str | None = field(default=None, repr=False)
-    """The token's value, until it is admitted."""
+    """The token's value, until it is admitted or refused."""
+    validated: tuple[object, ...] | None = None
+    """The parts of the request that have passed validation (`validation.seen`)."""
     holder: Holder | None = None
     """The holder of its token, once that is known: also where it is refused."""
     opened: Opened | None = None
     """Its row in the ledger, once it is admitted."""
-    meter: Meter | None = None
-    """What reads along, once it is admitted."""
-    session: WebSocketSession | None = None
-    """Admits the responses over a WebSocket, once it is open."""
-    grant: Grant | None = None
-    checked: object = None
-    """What the edge has seen of the request, and let pass (`edge.seen`)."""
     upstream: Upstream | None = None
-    """The upstream that it is granted for."""
-    sent: float = 0.0
-    """When the request went upstream; 0 before."""
-    answered: float = 0.0
-    """When the headers of the upstream's answer came; 0 before."""
+    """The upstream that it is admitted for."""
+    grant: Grant | None = None
+    """The permission to send it: from its admission until it is refused or finished."""
+    meter: Meter | None = None
+    """Reads the usage from a copy of the bodies, once it is admitted."""
+    session: WebSocketSession | None = None
+    """Admits the responses over a WebSocket, while it is open."""
+    sent_at: float | None = None
+    """When the request went upstream."""
+    answered_at: float | None = None
+    """When the headers of the upstream's response came."""
     status: int | None = None
-    """The answer's, once it has begun."""
+    """The status of the upstream's response."""
     streamed: bool = False
+    """True once a response has begun that is passed on as it comes."""
     ended: bool = False
-    """Whether the answer has come whole."""
+    """True once the response has come whole."""
     upstream_request_id: str | None = None
     refusal: GatewayError | None = None
-    """What to answer instead of going on."""
+    """The error to answer with instead of going on; set by `refuse` alone."""
+    finished: bool = False
+    """True once it is settled and logged."""
 
-    @property
-    def remote_ms(self) -> int:
-        """The milliseconds that the upstream took until the headers of its answer."""
-        return round((self.answered - self.sent) * 1000)
+    def refuse(self, error: GatewayError) -> None:
+        """Answer with an error instead of going on, and send nothing from now on. The first refusal holds."""
+        self.token = self.grant = None
+        if self.refusal is None:
+            self.refusal = error
+        if isinstance(error, TokenRefused) and error.refused:
+            self.holder = error.refused.holder
 
-    def begin_metering(self, opened: Opened, request: http.Request) -> None:
-        """Read along from now on, as the request has been admitted."""
-        self.opened = opened
+    def note_client(self, address: str | None) -> None:
+        """Note the client's address."""
+        self.client = address
+
+    def note_token(self, token: str) -> None:
+        """Keep the token until it is admitted or refused."""
+        self.token = token
+
+    def pop_token(self) -> str:
+        """Return the token and forget it; empty if there is none."""
+        token, self.token = self.token or "", None
+        return token
+
+    def note_validated(self, seen: tuple[object, ...]) -> None:
+        """Note which parts of the request have passed validation."""
+        self.validated = seen
+
+    def admit(self, admitted: Admitted, upstream: Upstream, request: http.Request) -> None:
+        """Keep an admission, and begin to meter. There is no grant if the request was refused in the meantime."""
+        self.opened, self.holder, self.upstream = admitted.opened, admitted.holder, upstream
+        if self.refusal is None:
+            destination = Destination(upstream.host, upstream.port, upstream.scheme == "https")
+            self.grant = Grant(destination, admitted.api_key, upstream.prefix)
         model = request.query.get("model") if b"?" in request.data.path else None
-        self.meter = Meter(request.method, opened.endpoint, model)
+        self.meter = Meter(request.method, admitted.opened.endpoint, model)
         self.meter.begin_request(*_kind(request))
+
+    def note_sent(self) -> None:
+        """Note that the request goes upstream now."""
+        self.sent_at = time.monotonic()
 
     def watch_request(self, data: bytes) -> None:
         """Show a piece of the request's body to the meter."""
         if self.meter:
             self.meter.feed_request(data)
 
-    def watch_answer(self, data: bytes) -> None:
-        """Show a piece of the answer's body to the meter."""
-        if self.meter:
-            self.meter.feed_answer(data)
-
-    def begin_answer(self, response: http.Response) -> None:
-        """Take note that the headers of the upstream's answer have come."""
-        self.note_answer(response)
-        self.streamed = streaming.is_streamed_answer(response)
+    def begin_response(self, response: http.Response) -> None:
+        """Note that the headers of the upstream's response have come, and begin to meter its body."""
+        self.note_response(response)
+        self.streamed = streaming.is_streamed_response(response)
         if self.meter and response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             self.meter.begin_socket()
         elif self.meter:
             self.meter.begin_answer(response.status_code, *_kind(response))
 
-    def note_answer(self, response: http.Response) -> None:
-        """Take note of an answer's headers alone, where the answer itself is not passed on."""
-        self.answered = time.monotonic()
+    def note_response(self, response: http.Response) -> None:
+        """Note the headers of a response that is not passed on itself."""
+        self.answered_at = time.monotonic()
         self.status = response.status_code
-        self.upstream_request_id = self.plain(response.headers.get("x-request-id", ""))
+        self.upstream_request_id = self.plain_id(response.headers.get("x-request-id", ""))
 
-    def end_answer(self, response: http.Response) -> None:
-        """Take note that the answer has come whole; show it to the meter now, unless it was streamed."""
+    def forget_upstream_id(self) -> None:
+        """Forget the upstream's id of the request: it may quote a piece of the key."""
+        self.upstream_request_id = None
+
+    def begin_session(self, session: WebSocketSession) -> None:
+        """Have the responses over a WebSocket admitted from now on."""
+        self.session = session
+
+    def watch_response(self, data: bytes) -> None:
+        """Show a piece of the response's body to the meter."""
+        if self.meter:
+            self.meter.feed_answer(data)
+
+    def end_response(self, response: http.Response) -> None:
+        """Note that the response has come whole; show it to the meter now, unless it was streamed."""
         self.ended = True
         if self.meter:
             if not self.streamed:
                 self.meter.feed_answer(response.raw_content or b"")
             self.meter.end_answer()
 
-    def end_session(self) -> None:
-        """Take note that the WebSocket has ended, if it is one."""
+    def finish(self) -> http.HTTPFlow | None:
+        """End the WebSocket's session, forget the secrets and the flow. Returns the flow."""
         session, self.session = self.session, None
         if session is not None:
             session.end()
+        self.token = self.grant = None
+        self.finished = True
+        flow, self.flow = self.flow, None
+        return flow
 
-    def plain(self, request_id: str) -> str | None:
-        """Return an upstream's id for the ledger; None for no plain word, as it may be anything, the key too."""
-        is_secret = self.grant is not None and self.grant.api_key in request_id
-        return request_id if _ID.fullmatch(request_id) and not is_secret else None
+    @property
+    def remote_ms(self) -> int:
+        """The milliseconds that the upstream took until the headers of its response; 0 before they have come."""
+        if self.sent_at is None or self.answered_at is None:
+            return 0
+        return round((self.answered_at - self.sent_at) * 1000)
+
+    def plain_id(self, upstream_id: str) -> str | None:
+        """Return an id of the upstream's for the ledger; None for one that is no plain word or may hold the key."""
+        is_safe = self.grant is not None and self.grant.api_key not in upstream_id
+        return upstream_id if is_safe and _ID.fullmatch(upstream_id) else None
 
 
 def _kind(message: http.Message) -> tuple[str, str]:
     return message.headers.get("content-type", ""), message.headers.get("content-encoding", "")
 
 
-class Exchanges:
-    """The exchanges under way, by the id of their flow."""
+type End = Callable[[http.HTTPFlow, Exchange], None]
+"""Settles, annotates and logs an exchange that has ended. Raises nothing."""
 
-    def __init__(self) -> None:
+
+class Exchanges:
+    """The exchanges under way, by the id of their flow. Each of them ends in `finish`, and there only."""
+
+    def __init__(self, end: End) -> None:
+        self._end = end
         self._by_flow: dict[str, Exchange] = {}
         self._none_left = asyncio.Event()
         self._ending_since: float | None = None
 
     @property
     def are_ending(self) -> bool:
-        """Whether connections close with their answers."""
+        """True once the process is to end: connections close with their responses."""
         return self._ending_since is not None
 
     def have_been_ending(self, seconds: float) -> bool:
-        """Tell whether that has been so for some time."""
+        """Tell whether the process has been about to end for some time."""
         return self._ending_since is not None and time.monotonic() >= self._ending_since + seconds
 
-    def open(self, flow_id: str, client_id: str) -> Exchange:
-        """Start an exchange on a client's connection."""
-        exchange = self._by_flow[flow_id] = Exchange(client_id)
+    def open(self, flow: http.HTTPFlow) -> Exchange:
+        """Open the exchange of a flow. The one of an earlier replay that has not ended is finished first."""
+        self.finish(flow.id)
+        exchange = self._by_flow[flow.id] = Exchange(flow, "" if flow.is_replay else flow.client_conn.id)
         return exchange
 
     def get(self, flow_id: str) -> Exchange | None:
         """Return the exchange of a flow, if it is under way."""
         return self._by_flow.get(flow_id)
 
-    def close(self, flow_id: str) -> Exchange | None:
-        """End an exchange and forget its secrets. Returns it the first time, None from then on."""
+    def finish(self, flow_id: str) -> Exchange | None:
+        """Settle, annotate and log an exchange, and forget its secrets. Returns it once, None from then on."""
         exchange = self._by_flow.pop(flow_id, None)
-        if exchange is not None:
-            exchange.end_session()
-            exchange.token = exchange.grant = None
+        if exchange is None:
+            return None
         if not self._by_flow:
             self._none_left.set()
+        flow = exchange.finish()
+        if flow is not None:
+            self._end(flow, exchange)
         return exchange
 
     def of(self, client_id: str) -> dict[str, Exchange]:
@@ -182,7 +245,7 @@ class Exchanges:
         return [*self._by_flow]
 
     async def drain(self) -> None:
-        """Return once no exchange is under way; connections close with their answers from now on."""
+        """Return once no exchange is under way; connections close with their responses from now on."""
         if self._ending_since is None:
             self._ending_since = time.monotonic()
         while self._by_flow:

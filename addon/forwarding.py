@@ -1,20 +1,21 @@
-"""What is written on the wire: copies of the flow's messages, so that the flow never holds the upstream key.
+"""The messages as they are forwarded: copies of the flow's, so that the flow never holds the upstream key.
 
-The copies also lack the few things that must not pass: tokens, headers of one hop (RFC 9110, section 7.6.1), cookies,
-what tells about the client's address, and what would take the place of the path.
+The copies also lack the few things that must not pass: tokens, hop-by-hop headers (RFC 9110, section 7.6.1), cookies,
+the client's address, and headers that some servers take for the path.
 """
 
 from collections.abc import Iterable
 
 from mitmproxy import http
+from mitmproxy.net.http import url
 
-from addon import locations
-from addon.exchange import Grant
+from addon import locations, validation
+from addon.authentication import MASKED_VALUE
+from addon.exchange import Destination, Exchange, Grant
+from addon.protocol.reserved_endpoints import is_reserved
+from addon.websocket_handshake import is_key_subprotocol, is_upgrade, names
+from store.errors import DestinationRefused, EndpointNotAllowed, GatewayError
 from store.runtime.settings import Upstream
-
-KEY_SUBPROTOCOL = "openai-insecure-api-key."
-MASKED_VALUE = b"***token***"
-"""Stands on the flow for a token in the query. No client means it, so its parameter can be told from all others."""
 
 _SWITCHING_PROTOCOLS = 101
 _NOT_MODIFIED = 304
@@ -34,12 +35,12 @@ _HOP_BY_HOP = frozenset(
     }
 )
 _OF_THE_UPSTREAM = frozenset({b"alt-svc"})
-"""Where else the upstream itself can be reached (RFC 7838): there no token is worth anything."""
+"""Names other addresses of the upstream (RFC 7838), where no token is valid."""
 
-_OF_NO_BODY = frozenset({b"transfer-encoding"})  # mitmproxy would end the body that there is none of
+_OF_NO_BODY = frozenset({b"transfer-encoding"})  # mitmproxy would write the end of a body, which there is none of
 _OF_AN_UPGRADE = frozenset({b"connection", b"upgrade"})
 _CREDENTIALS = frozenset({b"authorization", b"api-key", b"x-api-key", b"x-goog-api-key", b"xi-api-key"})
-"""Where clients of one provider or another put what they hold as a key: here, a token."""
+"""The headers in which the clients of some provider send their key; here it is a token."""
 _OF_THE_CLIENT = _CREDENTIALS | frozenset(
     {
         b"cookie",
@@ -51,7 +52,7 @@ _OF_THE_CLIENT = _CREDENTIALS | frozenset(
         b"x-client-ip",
         b"x-cluster-client-ip",
         b"x-original-forwarded-for",
-        b"x-original-url",  # to some servers, this and the next one are the path, whatever the path is
+        b"x-original-url",  # some servers take this one and x-rewrite-url for the path
         b"x-real-ip",
         b"x-rewrite-url",
     }
@@ -60,6 +61,26 @@ _FORWARDED = b"x-forwarded-"
 
 # A Connection header may name any header as one of its hop; these frame or route the message and stay.
 _NEVER_OF_A_HOP = frozenset({b"authorization", b"content-length", b"host", b"transfer-encoding"})
+
+
+def refusal(request: http.Request, exchange: Exchange, destination: Destination | None) -> GatewayError | None:
+    """Return why a request must not be sent to a destination, or None.
+
+    An operator may have edited it since its admission. `destination`: None for a detour over another proxy.
+    """
+    grant = exchange.grant
+    if grant is None:
+        return exchange.refusal or GatewayError()
+    if destination != grant.destination:
+        return DestinationRefused()
+    if _hosts(request) != {url.hostport(request.scheme, grant.destination.host, grant.destination.port)}:
+        return DestinationRefused()  # behind one address there may be many hosts
+    try:
+        if validation.seen(request) != exchange.validated:
+            validation.check(request)
+    except GatewayError as error:
+        return error
+    return EndpointNotAllowed() if is_reserved(request.method, validation.path_of(request)) else None
 
 
 def keyed_request(request: http.Request, grant: Grant) -> http.Request:
@@ -72,10 +93,10 @@ def keyed_request(request: http.Request, grant: Grant) -> http.Request:
 
 
 def client_response(response: http.Response, upstream: Upstream | None, *, closes: bool) -> http.Response:
-    """Return the copy of an answer that goes to the client; the answer itself where nothing changes.
+    """Return the copy of a response that goes to the client; the response itself where nothing changes.
 
-    `upstream`: its origin, None for the gateway. `closes`: the connection ends with it, and the client (of HTTP/1)
-    is told so.
+    `upstream`: its origin, None for the gateway. `closes`: the connection ends with it, and a client of HTTP/1 gets
+    `Connection: close`.
     """
     upgraded = response.status_code == _SWITCHING_PROTOCOLS
     dropped = _OF_THE_UPSTREAM | _hop_by_hop(response.headers, upgraded=upgraded)
@@ -94,35 +115,13 @@ def client_response(response: http.Response, upstream: Upstream | None, *, close
     return passed
 
 
-def is_answer(response: http.Response, request: http.Request) -> bool:
-    """Tell whether this is a final answer to a request, and no other protocol's (RFC 9110, sections 2.5 and 15)."""
+def is_final_response(response: http.Response, request: http.Request) -> bool:
+    """Tell whether this is a final response to a request, in HTTP (RFC 9110, sections 2.5 and 15)."""
     if response.http_version not in _VERSIONS:
         return False
     if response.status_code == _SWITCHING_PROTOCOLS:
-        return is_websocket_upgrade(request)
+        return is_upgrade(request)
     return response.status_code in _FINAL
-
-
-def is_websocket_upgrade(request: http.Request) -> bool:
-    """Tell whether this is a valid opening handshake of a WebSocket (RFC 6455, section 4.1)."""
-    headers = request.headers
-    return (
-        request.method == "GET"
-        and headers.get("upgrade", "").lower() == "websocket"
-        and "upgrade" in _names(headers.get_all("connection"))
-        and "sec-websocket-key" in headers
-        and headers.get("sec-websocket-version") == "13"
-    )
-
-
-def subprotocols(headers: http.Headers) -> list[str]:
-    """Return the WebSocket subprotocols that a client offers, in order."""
-    return [name.strip() for value in headers.get_all("sec-websocket-protocol") for name in value.split(",")]
-
-
-def is_key_subprotocol(name: str) -> bool:
-    """Tell whether a subprotocol is a browser's way to send its token."""
-    return name.lower().startswith(KEY_SUBPROTOCOL)
 
 
 def _copy[Message: http.Message](message: Message) -> Message:
@@ -134,7 +133,7 @@ def _copy[Message: http.Message](message: Message) -> Message:
 
 
 def _upstream_fields(request: http.Request, grant: Grant) -> Iterable[tuple[bytes, bytes]]:
-    of_the_hop = _hop_by_hop(request.headers, upgraded=is_websocket_upgrade(request))
+    of_the_hop = _hop_by_hop(request.headers, upgraded=is_upgrade(request))
     authorization = b"Bearer " + grant.api_key.encode()
     fields = []
     for name, value in request.headers.fields:
@@ -165,10 +164,11 @@ def _without_tokens(target: bytes) -> bytes:
 
 
 def _hop_by_hop(headers: http.Headers, *, upgraded: bool) -> frozenset[bytes]:
-    named = {name.encode(errors="surrogateescape") for name in _names(headers.get_all("connection"))}
+    named = {name.encode(errors="surrogateescape") for name in names(headers.get_all("connection"))}
     dropped = (_HOP_BY_HOP | named) - _NEVER_OF_A_HOP
     return dropped - _OF_AN_UPGRADE if upgraded else dropped
 
 
-def _names(values: Iterable[str]) -> set[str]:
-    return {name.strip().lower() for value in values for name in value.split(",")}
+def _hosts(request: http.Request) -> set[str | None]:
+    """Return every name under which a request asks for its host."""
+    return {request.host_header, *request.headers.get_all("host")}

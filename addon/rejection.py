@@ -41,14 +41,14 @@ class Rejection:
 
     def __init__(self, exchange: Exchange, request: http.Request, response: http.Response) -> None:
         """Take the headers of the answer, and note them on the exchange."""
-        exchange.note_answer(response)
+        exchange.note_response(response)
         self._exchange = exchange
         self._scopes = [name for name in _SCOPES if name in request.headers]
         self._coding = response.headers.get("content-encoding", "identity")
         self._body = bytearray()
         self._key = exchange.grant.api_key if exchange.grant else ""
         if self._quotes_key(exchange.upstream_request_id or ""):
-            exchange.upstream_request_id = None
+            exchange.forget_upstream_id()
 
     def feed(self, data: bytes) -> bool:
         """Take the next bytes of the body. Returns whether more of them are of use."""

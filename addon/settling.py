@@ -1,6 +1,6 @@
-"""The end of a request's account: what was read of it goes to the ledger, counted offline first where that is due.
+"""Settles requests: the usage that was metered goes to the ledger, estimated offline first where none was reported.
 
-Everything that ends an exchange comes here, once. Nothing here raises, or waits on the store.
+Nothing here raises, or waits for the store.
 """
 
 import asyncio
@@ -20,65 +20,67 @@ from store.ledger.usage import Metered, Source
 
 _log = logging.getLogger(__name__)
 
-type Tell = Callable[[Metered], Awaitable[None]]
-"""Is called with an estimate that was made, once it is on its way to the ledger."""
+type OnEstimate = Callable[[Metered], Awaitable[None]]
+"""Called with an estimate, once it is on its way to the ledger."""
 
 
 class Settling:
-    """Settles exchanges, for one process."""
+    """Settles exchanges and the responses over WebSockets, for one process."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._estimator = Estimator()
         self._estimates: dict[asyncio.Task[None], Settlement] = {}
 
-    def settle(self, exchange: Exchange, tell: Tell | None = None) -> Metered:
-        """Settle an exchange that has ended, unless it never was admitted. Returns what its answer told.
+    def settle(self, exchange: Exchange, on_estimate: OnEstimate | None = None) -> Metered:
+        """Settle an exchange that has ended, if it was admitted. Returns the usage that its response reported.
 
-        Where that is nothing, and it can be estimated, `tell` hears of it later.
+        If it reported none, and an estimate can be made, `on_estimate` is called with that later.
         """
         if exchange.opened is None:
             return Metered()
-        meter, exchange.meter = exchange.meter, None  # its flow may stay in mitmweb for long
-        return self._settle(exchange.opened, meter, _outcome(exchange, meter), tell)
+        meter, exchange.meter = exchange.meter, None  # mitmweb may keep the flow, and with it the exchange
+        return self._settle(exchange.opened, meter, _outcome(exchange, meter), on_estimate)
 
-    def settle_turn(self, exchange: Exchange, turn: Turn, opened: Opened, tell: Tell | None = None) -> Metered:
-        """Settle a response over a WebSocket, in a row of its own. Returns what it told; `tell` is as in `settle`."""
-        return self._settle(opened, turn.meter, _outcome_of_turn(exchange, turn), tell)
+    def settle_turn(
+        self, exchange: Exchange, turn: Turn, opened: Opened, on_estimate: OnEstimate | None = None
+    ) -> Metered:
+        """Settle a response over a WebSocket, in a row of its own. Returns, and estimates, as `settle` does."""
+        return self._settle(opened, turn.meter, _outcome_of_turn(exchange, turn), on_estimate)
 
-    def _settle(self, opened: Opened, meter: Meter | None, outcome: Outcome, tell: Tell | None) -> Metered:
+    def _settle(self, opened: Opened, meter: Meter | None, outcome: Outcome, on_estimate: OnEstimate | None) -> Metered:
         metered = meter.read() if meter else Metered()
         settlement = Settlement(opened, outcome, metered)
         request = meter.estimate_request() if meter and metered.source is Source.UNKNOWN else None
         if request is None:
             self._admission.settle(settlement)
             return metered
-        task = asyncio.create_task(self._estimate(settlement, request, tell))
+        task = asyncio.create_task(self._estimate(settlement, request, on_estimate))
         self._estimates[task] = settlement
         task.add_done_callback(self._estimates.pop)
         return metered
 
     async def drain(self) -> None:
-        """Return once nothing is being counted any more."""
+        """Return once no estimate is being made any more."""
         while self._estimates:
             await asyncio.wait(self._estimates)
 
     def close(self) -> None:
-        """Settle without an estimate what is still being counted."""
+        """Settle what is still being estimated without its estimate."""
         for settlement in self._estimates.values():
-            self._admission.settle(settlement)  # what its task says after that is too late
+            self._admission.settle(settlement)  # the settlement of its task comes too late
         self._estimator.close()
 
-    async def _estimate(self, settlement: Settlement, request: EstimateRequest, tell: Tell | None) -> None:
+    async def _estimate(self, settlement: Settlement, request: EstimateRequest, on_estimate: OnEstimate | None) -> None:
         metered = None
         try:
             metered = await self._estimator.estimate(request)
         except Exception:
-            _log.exception("a usage is not estimated")
+            _log.exception("a usage could not be estimated")
         finally:
             self._admission.settle(settlement if metered is None else settlement._replace(metered=metered))
-        if metered is not None and tell is not None:
-            await tell(metered)
+        if metered is not None and on_estimate is not None:
+            await on_estimate(metered)
 
 
 def _outcome(exchange: Exchange, meter: Meter | None) -> Outcome:
@@ -86,7 +88,7 @@ def _outcome(exchange: Exchange, meter: Meter | None) -> Outcome:
         status=_status(exchange),
         streamed=exchange.streamed,
         duration_ms=_milliseconds(exchange.started, time.monotonic()),
-        first_byte_ms=_milliseconds(exchange.started, exchange.answered) if exchange.answered else None,
+        first_byte_ms=_until(exchange.started, exchange.answered_at),
         request_bytes=meter.request_bytes if meter else None,
         response_bytes=meter.response_bytes if meter and (exchange.streamed or exchange.ended) else None,
         upstream_request_id=exchange.upstream_request_id,
@@ -99,24 +101,28 @@ def _outcome_of_turn(exchange: Exchange, turn: Turn) -> Outcome:
         status=turn.status or exchange.status,
         streamed=True,
         duration_ms=_milliseconds(turn.admitted, time.monotonic()),
-        first_byte_ms=_milliseconds(turn.admitted, turn.began) if turn.began else None,
+        first_byte_ms=_until(turn.admitted, turn.began),
         request_bytes=turn.meter.request_bytes,
         response_bytes=turn.meter.response_bytes,
-        upstream_request_id=exchange.plain(turn.response_id),
+        upstream_request_id=exchange.plain_id(turn.response_id),
         upstream=exchange.upstream.origin if exchange.upstream else None,
     )
 
 
 def _status(exchange: Exchange) -> int | None:
-    """Return the status that the client saw; the upstream's own where it rejected the project's key.
+    """Return the status that the client got; the upstream's own, 401, where it rejected the project's key.
 
-    Of an answer that is read whole first, the client sees nothing if that fails.
+    A response that is read whole before it is passed on does not reach the client if it breaks off.
     """
     if isinstance(exchange.refusal, UpstreamKeyRejected):
         return exchange.status
     if exchange.refusal is not None and not exchange.streamed:
         return exchange.refusal.status
     return exchange.status
+
+
+def _until(start: float, end: float | None) -> int | None:
+    return None if end is None else _milliseconds(start, end)
 
 
 def _milliseconds(start: float, end: float) -> int:

@@ -1,4 +1,4 @@
-"""The edge: what a request must look like before anybody asks who sent it. Only the upstream's /v1 is reachable."""
+"""Validates requests before their token is looked at. Only the upstream's /v1 is reachable."""
 
 import re
 from urllib.parse import unquote_to_bytes
@@ -11,6 +11,8 @@ HEALTH_PATH = b"/health"
 READY_PATH = b"/ready"
 API_ROOT = b"/v1/"
 
+MALFORMED = "The request is malformed HTTP."
+
 _API_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 _OWN_METHODS = ("GET", "HEAD")
 
@@ -18,16 +20,16 @@ MAX_HEADERS = 64 * 1024
 """Bytes of a request's headers, and of its target."""
 
 _CONTINUE = "100-continue"
-"""The one expectation there is. Upstreams read others as it, or as none, and wait for the body or do not."""
+"""The only expectation there is. Upstreams take others for this one, or for none, and wait for the body or not."""
 
 _TARGET = re.compile(rb"/[!\"$-~]*")  # visible ASCII, without '#'
 
-# What RFC 9110, section 5.5, takes out of values; a line end in one would begin another header.
+# RFC 9110, section 5.5, forbids these in values; a line end in one would begin another header.
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def check(request: http.Request) -> None:
-    """Refuse what is malformed, elsewhere, or no method of ours; what comes of it depends on what `seen` returns alone.
+    """Reject a malformed request, an unknown path or method. The outcome depends on `seen` of the request alone.
 
     Raises InvalidRequest, ExpectationFailed, HeadersTooLarge, NotFound or MethodNotAllowed.
     """
@@ -43,20 +45,20 @@ def check(request: http.Request) -> None:
 
 
 def seen(request: http.Request) -> tuple[object, ...]:
-    """Return all of a request that is checked."""
+    """Return the parts of a request that `check` looks at."""
     data = request.data
     return data.path, data.method, data.authority, data.http_version, data.headers.fields
 
 
 def check_length(request: http.Request, most: int) -> None:
-    """Refuse a body that says to be longer than `most` bytes. Raises RequestTooLarge."""
+    """Reject a body whose Content-Length is above `most` bytes. Raises RequestTooLarge."""
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
         raise RequestTooLarge
 
 
 def path_of(request: http.Request) -> bytes:
-    """Return the path as it was sent, without its query."""
+    """Return the path as it was sent, without the query."""
     return request.data.path.partition(b"?")[0]
 
 
@@ -75,7 +77,7 @@ def _check_target(request: http.Request) -> None:
         raise InvalidRequest("The request target must be a path in ASCII, without blanks, control characters and '#'.")
     decoded = unquote_to_bytes(path_of(request))
     segments = decoded.removesuffix(b"/").split(b"/")[1:]
-    # Some servers take ';' for the start of a segment's parameters, and so "..;" for "..".
+    # Some servers take ';' for the start of a segment's parameters, and thus "..;" for "..".
     names = {segment.partition(b";")[0] for segment in segments}
     if b"\\" in decoded or names & {b"", b".", b".."}:
         raise InvalidRequest("The path must not hold empty segments, '.', '..' or backslashes, encoded or not.")
@@ -94,6 +96,6 @@ def _check_headers(headers: http.Headers) -> None:
 
 
 def _check_method(request: http.Request, allowed: tuple[str, ...]) -> None:
-    # As it was sent: `request.method` is in capitals, and would make a GET of a "get".
+    # As it was sent: `request.method` is in capitals, and turns "get" into GET.
     if request.data.method.decode("latin-1") not in allowed:
         raise MethodNotAllowed(", ".join(allowed))

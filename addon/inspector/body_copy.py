@@ -2,7 +2,7 @@
 
 from mitmproxy import http
 
-from addon.tap import Tap
+from addon.streaming import Tap
 
 
 class BodyCopy:

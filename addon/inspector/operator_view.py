@@ -65,8 +65,8 @@ class OperatorView:
         """Write the usage of all responses over a WebSocket."""
         comment.write(flow)
 
-    def usage_estimated(self, flow: http.HTTPFlow) -> None:
-        """Write an estimate, which is made after the end of the flow; mitmproxy has mitmweb update its row."""
+    def usage_noted(self, flow: http.HTTPFlow) -> None:
+        """Write a usage that was noted outside of mitmproxy's hooks; mitmproxy has mitmweb show the row again."""
         comment.write(flow)
 
     def error(self, flow: http.HTTPFlow) -> None:

@@ -17,10 +17,8 @@ from addon import responses
 from addon.exchange import Exchange
 from addon.layers.chunks import Chunks
 from addon.layers.persistence import Persistence
-from addon.validation import MAX_HEADERS
+from addon.validation import MALFORMED, MAX_HEADERS
 from store.errors import GatewayError, HeadersTooLarge, InvalidRequest
-
-MALFORMED = "The request is malformed HTTP."
 
 MAX_AHEAD = 1024 * 1024
 """Bytes that a client may send of further requests, while one is under way."""

@@ -6,7 +6,7 @@ from mitmproxy.proxy.layers import ServerTLSLayer, modes
 from mitmproxy.proxy.mode_specs import ReverseMode
 
 from addon.exchange import Exchanges
-from addon.layers.answering_layer import Limits
+from addon.failures import Limits
 from addon.layers.client_tls import ClientTls
 from addon.layers.keyed_layer import KeyedLayer
 

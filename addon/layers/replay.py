@@ -6,7 +6,7 @@ from mitmproxy.addons.clientplayback import ReplayHandler
 from mitmproxy.options import Options
 
 from addon.exchange import Exchanges
-from addon.layers.answering_layer import Limits
+from addon.failures import Limits
 from addon.layers.keyed_layer import KeyedLayer
 
 

@@ -7,7 +7,7 @@ from mitmproxy import http
 from mitmproxy.test import tflow
 from support.gateway.requests import UPGRADE, make_request
 
-from addon import authentication, forwarding
+from addon import authentication
 from addon.authentication import MASK, Credentials
 from store.errors import InvalidRequest, InvalidToken
 
@@ -19,7 +19,7 @@ KEY_HEADERS = ["x-api-key", "api-key", "x-goog-api-key"]
 
 def take(*headers: tuple[str | bytes, str | bytes], path: str = "/v1/models") -> tuple[Credentials, http.Request]:
     request = make_request(*headers, path=path)
-    return authentication.take(request), request
+    return authentication.extract(request), request
 
 
 def assert_masked(request: http.Request) -> None:
@@ -204,7 +204,7 @@ def test_masked_credentials_are_read_as_the_mask(place: str) -> None:
     """So a replay is known for one."""
     _, request = take(*UPGRADE, sent_in(place, TOKEN), ("xi-api-key", TOKEN))
     masked = request.headers.fields
-    assert authentication.take(request).token() == MASK
+    assert authentication.extract(request).token() == MASK
     assert request.headers.fields == masked
 
 
@@ -267,7 +267,7 @@ def test_a_query_without_a_token_passes_byte_for_byte(query: str) -> None:
 def test_of_a_query_with_a_token_only_that_is_changed(parameters: list[str], position: int, prefix: str) -> None:
     place = position % (len(parameters) + 1)
     with_token = [*parameters[:place], f"key={prefix}{TOKEN}", *parameters[place:]]
-    masked = [*parameters[:place], f"key={forwarding.MASKED_VALUE.decode()}", *parameters[place:]]
+    masked = [*parameters[:place], f"key={authentication.MASKED_VALUE.decode()}", *parameters[place:]]
     assert take(path=f"/v1/x?{'&'.join(with_token)}")[1].data.path.decode() == f"/v1/x?{'&'.join(masked)}"
 
 

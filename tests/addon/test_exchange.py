@@ -1,59 +1,168 @@
 import asyncio
 
-from addon.exchange import Destination, Exchanges, Grant
+import pytest
+from mitmproxy import http
+from mitmproxy.test import tflow
+from support.gateway.requests import make_request, make_response
+from support.stores.stores import API_KEY
 
-GRANT = Grant(Destination("host", 443, tls=True), "sk-secret")
+from addon.exchange import Exchange, Exchanges
+from store.admission.admission import Admitted
+from store.admission.holder import Holder
+from store.admission.refusals import Refused
+from store.errors import InvalidToken, ServiceUnavailable, TokenInactive
+from store.ledger.ledger import Opened, Opening
+from store.runtime.settings import Upstream
+
+UPSTREAM = Upstream("https", "host", 443, "/base")
+HOLDER = Holder("the-token", None, "the-project", "Search")
+ADMITTED = Admitted(Opened("id", 0, "the-project", "the-token", "/v1/models"), HOLDER, API_KEY)
 
 
-def test_an_exchange_ends_once_and_forgets_its_secrets() -> None:
-    exchanges = Exchanges()
-    exchange = exchanges.open("flow", "client")
-    exchange.grant, exchange.token = GRANT, "token"
-    assert exchanges.get("flow") is exchange
-    assert exchanges.close("flow") is exchange
-    assert not exchange.grant
-    assert not exchange.token
-    assert exchanges.close("flow") is None
-    assert exchanges.get("flow") is None
-    assert len(exchanges) == 0
+class Bench:
+    """Exchanges, and those that have ended."""
+
+    def __init__(self) -> None:
+        self.ended: list[tuple[http.HTTPFlow, Exchange]] = []
+        self.exchanges = Exchanges(self._end)
+
+    def _end(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        self.ended.append((flow, exchange))
+
+    def open(self, flow_id: str, client_id: str = "client") -> Exchange:
+        flow = tflow.tflow(req=make_request())
+        flow.id, flow.client_conn.id = flow_id, client_id
+        return self.exchanges.open(flow)
+
+
+def admitted() -> Exchange:
+    exchange = Bench().open("flow")
+    exchange.note_token("the-token-value")
+    exchange.admit(ADMITTED, UPSTREAM, make_request())
+    return exchange
+
+
+def test_an_exchange_ends_once_and_forgets_its_secrets_and_its_flow() -> None:
+    bench = Bench()
+    exchange = bench.open("flow")
+    flow = exchange.flow
+    exchange.note_token("token")
+    exchange.admit(ADMITTED, UPSTREAM, make_request())
+    assert bench.exchanges.get("flow") is exchange
+    assert bench.exchanges.finish("flow") is exchange
+    assert (exchange.grant, exchange.token, exchange.flow, exchange.finished) == (None, None, None, True)
+    assert bench.exchanges.finish("flow") is None
+    assert bench.exchanges.get("flow") is None
+    assert len(bench.exchanges) == 0
+    assert bench.ended == [(flow, exchange)]
+
+
+def test_the_exchange_of_an_earlier_replay_is_finished_when_its_flow_is_replayed_again() -> None:
+    bench = Bench()
+    flow = tflow.tflow(req=make_request())
+    flow.is_replay = "request"
+    first, second = [bench.exchanges.open(flow) for _ in range(2)]
+    assert bench.ended == [(flow, first)]
+    assert bench.exchanges.get(flow.id) is second
+    assert second.client_id == ""
 
 
 def test_secrets_are_not_in_the_repr() -> None:
-    exchange = Exchanges().open("flow", "client")
-    exchange.grant, exchange.token = GRANT, "the-token-value"
-    assert "sk-secret" not in repr(exchange)
+    exchange = admitted()
+    exchange.note_token("the-token-value")
+    assert API_KEY not in repr(exchange)
     assert "the-token-value" not in repr(exchange)
 
 
+def test_the_first_refusal_holds_and_nothing_can_be_sent_after_it() -> None:
+    exchange = admitted()
+    exchange.note_token("the-token-value")
+    first = ServiceUnavailable()
+    exchange.refuse(first)
+    assert (exchange.grant, exchange.token) == (None, None)
+    exchange.refuse(InvalidToken())
+    assert exchange.refusal is first
+
+
+def test_a_request_that_was_refused_while_the_store_decided_is_admitted_without_a_grant() -> None:
+    exchange = Exchange()
+    exchange.refuse(ServiceUnavailable())
+    exchange.admit(ADMITTED, UPSTREAM, make_request())
+    assert exchange.grant is None
+    assert exchange.opened == ADMITTED.opened  # so that it is settled
+
+
+def test_the_holder_of_a_refused_token_is_known() -> None:
+    error = TokenInactive()
+    error.refused = Refused(Opening("id", "GET", "/v1/models", "/v1/models", is_reserved=False), HOLDER, 0)
+    exchange = Exchange()
+    exchange.refuse(ServiceUnavailable())
+    exchange.refuse(error)
+    assert exchange.holder == HOLDER
+
+
+def test_a_token_is_used_once() -> None:
+    exchange = Exchange()
+    exchange.note_token("the-token-value")
+    assert (exchange.pop_token(), exchange.pop_token()) == ("the-token-value", "")
+
+
+@pytest.mark.parametrize(("upstream_id", "kept"), [("req_1", "req_1"), (f"req_{API_KEY}", None), ("a b", None)])
+def test_an_id_of_the_upstream_is_kept_if_it_cannot_hold_the_key(upstream_id: str, kept: str | None) -> None:
+    exchange = admitted()
+    exchange.note_sent()
+    exchange.begin_response(make_response(("X-Request-ID", upstream_id)))
+    assert exchange.upstream_request_id == kept
+
+
+def test_without_a_grant_no_id_of_the_upstream_is_kept() -> None:
+    exchange = admitted()
+    exchange.refuse(ServiceUnavailable())
+    exchange.begin_response(make_response(("X-Request-ID", "req_1")))
+    assert exchange.upstream_request_id is None
+
+
+def test_the_upstreams_duration_is_zero_before_its_response_has_begun() -> None:
+    exchange = admitted()
+    assert exchange.remote_ms == 0
+    exchange.note_sent()
+    assert exchange.remote_ms == 0
+    exchange.begin_response(make_response())
+    assert exchange.sent_at is not None
+    assert exchange.answered_at is not None
+    assert exchange.remote_ms == round((exchange.answered_at - exchange.sent_at) * 1000)
+
+
 def test_each_exchange_has_an_id_of_its_own() -> None:
-    exchanges = Exchanges()
-    assert len({exchanges.open(str(number), "client").request_id for number in range(100)}) == 100
+    bench = Bench()
+    assert len({bench.open(str(number)).request_id for number in range(100)}) == 100
 
 
 def test_waiting_ends_with_the_last_exchange() -> None:
     async def main() -> None:
-        exchanges = Exchanges()
+        bench = Bench()
+        exchanges = bench.exchanges
         await asyncio.wait_for(exchanges.drain(), 1)
-        exchanges.open("one", "client")
-        exchanges.open("two", "client")
+        bench.open("one")
+        bench.open("two")
         waiting = asyncio.create_task(exchanges.drain())
         await asyncio.sleep(0)
-        exchanges.close("one")
+        exchanges.finish("one")
         await asyncio.sleep(0)
         assert not waiting.done()
-        exchanges.open("three", "client")
-        exchanges.close("two")
+        bench.open("three")
+        exchanges.finish("two")
         await asyncio.sleep(0)
         assert not waiting.done()
-        exchanges.close("three")
+        exchanges.finish("three")
         await asyncio.wait_for(waiting, 1)
 
     asyncio.run(main())
 
 
 def test_the_exchanges_of_a_client_are_known() -> None:
-    exchanges = Exchanges()
+    bench = Bench()
     for flow, client in (("one", "gone"), ("two", "here"), ("three", "gone")):
-        exchanges.open(flow, client)
-    assert [*exchanges.of("gone")] == ["one", "three"]
-    assert exchanges.all() == ["one", "two", "three"]
+        bench.open(flow, client)
+    assert [*bench.exchanges.of("gone")] == ["one", "three"]
+    assert bench.exchanges.all() == ["one", "two", "three"]

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.gateway.requests import UPGRADE, make_request, make_response
 
-from addon import authentication, forwarding
+from addon import authentication, forwarding, websocket_handshake
 from addon.exchange import Destination, Grant
 from store.runtime.settings import Upstream
 
@@ -39,7 +39,7 @@ def test_the_prefix_goes_before_the_path() -> None:
     assert (keyed.path, request.path) == ("/openai/v1/x", "/v1/x")
 
 
-MASKED = forwarding.MASKED_VALUE.decode()
+MASKED = authentication.MASKED_VALUE.decode()
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_a_query_without_a_masked_token_passes_byte_for_byte(query: str) -> None
     assert forwarding.keyed_request(make_request(path=f"/v1/x?{query}"), GRANT).path == f"/v1/x?{query}"
 
 
-@given(st.lists(st.tuples(st.sampled_from(sorted(authentication._TAKERS)), st.just(TOKEN.encode())), max_size=4))  # noqa: SLF001
+@given(st.lists(st.tuples(st.sampled_from(sorted(authentication._EXTRACTORS)), st.just(TOKEN.encode())), max_size=4))  # noqa: SLF001
 def test_no_header_that_is_masked_goes_upstream(headers: list[Field]) -> None:
     request = make_request(*headers)
-    authentication.take(request)
+    authentication.extract(request)
     out = forwarding.keyed_request(request, GRANT).headers.fields
     assert {name for name, _ in out} <= {b"authorization", b"sec-websocket-protocol"}
     assert b"***" not in b"".join(value for _, value in out)
@@ -159,12 +159,12 @@ def test_a_token_alone_as_subprotocol_leaves_no_header(spelling: str) -> None:
 @pytest.mark.parametrize("missing", range(len(UPGRADE)))
 def test_an_upgrade_that_lacks_something_is_none(missing: int) -> None:
     headers = [header for number, header in enumerate(UPGRADE) if number != missing]
-    assert not forwarding.is_websocket_upgrade(make_request(*headers))
+    assert not websocket_handshake.is_upgrade(make_request(*headers))
     assert not {b"Connection", b"Upgrade"} & {name for name, _ in sent(*headers)}
 
 
 def test_an_upgrade_to_something_else_is_none() -> None:
-    assert not forwarding.is_websocket_upgrade(make_request(*UPGRADE, method="POST"))
+    assert not websocket_handshake.is_upgrade(make_request(*UPGRADE, method="POST"))
     assert sent(("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "x"))[:-1] == []
 
 
@@ -273,7 +273,7 @@ def test_without_a_connection_header_nothing_else_is_lost(headers: list[Field]) 
 def test_what_is_an_answer(status: int, version: str, upgrade: bool, is_one: bool) -> None:
     response = make_response(status=status)
     response.http_version = version
-    assert forwarding.is_answer(response, make_request(*(UPGRADE if upgrade else []))) == is_one
+    assert forwarding.is_final_response(response, make_request(*(UPGRADE if upgrade else []))) == is_one
 
 
 @pytest.mark.parametrize(("status", "kept"), [(304, False), (200, True)])

@@ -1,15 +1,13 @@
 import asyncio
-import contextlib
 import json
 import logging
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
-from mitmproxy import connection, exceptions, flow, http
+from mitmproxy import flow, http
 from mitmproxy.addons.onboarding import Onboarding
 from mitmproxy.addons.proxyserver import Proxyserver
-from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons, tflow
 from mitmproxy.websocket import WebSocketData, WebSocketMessage
 from support.gateway.processes import DEADLINE
@@ -26,14 +24,15 @@ from support.stores.stores import (
 )
 from wsproto.frame_protocol import Opcode
 
-from addon import access_log, annotations, responses
+from addon import access_log, annotations, gateway, responses
 from addon.exchange import Exchange
 from addon.gateway import Gateway
 from addon.metering.estimates.estimate_request import EstimateRequest
 from addon.metering.estimates.estimator import Estimator
-from addon.tap import Tap
+from addon.streaming import Tap
 from store.admission.admission import Admission
 from store.database.models import Request
+from store.ledger.ledger import Settlement
 from store.ledger.usage import Consumption, Metered, Source
 from store.management.projects import Projects
 from store.management.tokens import TokenRecord, Tokens
@@ -60,19 +59,25 @@ def token(store: Store) -> TokenRecord:
 class Bench:
     """A gateway in a context of mitmproxy's, with the flows that are given to it."""
 
-    def __init__(self, gateway: Gateway, context: taddons.context) -> None:
-        self.gateway = gateway
+    def __init__(self, addon: Gateway, context: taddons.context) -> None:
+        self.gateway = addon
         self.context = context
-        self.exchanges = gateway._exchanges  # noqa: SLF001
+        self.exchanges = addon.exchanges
 
     async def send(self, *headers: tuple[str, str], token: str | None = None, **request: Any) -> http.HTTPFlow:
         """Give a request to the hooks, up to where mitmproxy would go on to the upstream, or answer."""
         http_flow = self.flow(*headers, token=token, **request)
-        await self.gateway.requestheaders(http_flow)
+        await self.begin(http_flow)
         http_flow.request.timestamp_end = 1.0
         if not http_flow.error:
             await self.gateway.request(http_flow)
         return http_flow
+
+    async def begin(self, http_flow: http.HTTPFlow) -> Exchange:
+        """Open an exchange and call the first hook, as the keyed layer does."""
+        exchange = self.exchanges.open(http_flow)
+        await self.gateway.requestheaders(http_flow)
+        return exchange
 
     def flow(self, *headers: tuple[str, str], token: str | None = None, **request: Any) -> http.HTTPFlow:
         authorization = [] if token is None else [("Authorization", f"Bearer {token}")]
@@ -90,13 +95,13 @@ def run(
 ) -> None:
     async def main() -> None:
         admission = Admission(store)
-        gateway = Gateway(settings, admission)
+        addon = Gateway(settings, admission)
         try:
             with taddons.context(Proxyserver(), Onboarding()) as context:
                 context.options.update(mode=[f"{mode}@127.0.0.1:0"])
-                context.master.addons.add(gateway)
-                gateway.running()
-                await test(Bench(gateway, context))
+                context.master.addons.add(addon)
+                addon.reverse_mode.running()
+                await test(Bench(addon, context))
         finally:
             admission.close()
 
@@ -249,7 +254,7 @@ def test_a_streamed_upload_is_admitted_once_and_before_its_body(
 ) -> None:
     async def test(bench: Bench) -> None:
         http_flow = bench.flow(("Transfer-Encoding", "chunked"), token=token.value, method="POST")
-        await bench.gateway.requestheaders(http_flow)
+        await bench.begin(http_flow)
         assert isinstance(http_flow.request.stream, Tap)
         assert bench.exchanges.get(http_flow.id).grant is not None  # type: ignore[union-attr]
         await bench.gateway.request(http_flow)
@@ -262,7 +267,7 @@ def test_a_streamed_upload_is_admitted_once_and_before_its_body(
 def test_another_destination_is_refused(settings: Settings, store: Store, token: TokenRecord) -> None:
     async def test(bench: Bench) -> None:
         http_flow = bench.flow(token=token.value)
-        await bench.gateway.requestheaders(http_flow)
+        await bench.begin(http_flow)
         http_flow.request.host = "attacker"
         await bench.gateway.request(http_flow)
         assert code_of(http_flow) == "destination_refused"
@@ -281,9 +286,9 @@ def test_a_hook_that_raises_is_answered_and_leaves_no_grant(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     step = {
-        "requestheaders": "edge.check",
-        "request": "edge.is_own",
-        "responseheaders": "streaming.is_streamed_answer",
+        "requestheaders": "validation.check",
+        "request": "validation.is_own",
+        "responseheaders": "streaming.is_streamed_response",
     }
 
     def fail(*_: object) -> None:
@@ -293,11 +298,11 @@ def test_a_hook_that_raises_is_answered_and_leaves_no_grant(
         http_flow = bench.flow(token=token.value)
         for name in ("requestheaders", "request", "responseheaders"):
             if name == "responseheaders":
-                bench.exchanges.get(http_flow.id).sent = 1.0  # type: ignore[union-attr]
+                bench.exchanges.get(http_flow.id).note_sent()  # type: ignore[union-attr]
                 http_flow.response = make_response()
             if name == hook:
                 monkeypatch.setattr(f"addon.{step[hook]}", fail)
-            await getattr(bench.gateway, name)(http_flow)
+            await (bench.begin if name == "requestheaders" else getattr(bench.gateway, name))(http_flow)
             if name == hook:
                 break
         assert code_of(http_flow) == "internal_error"
@@ -316,7 +321,7 @@ def test_an_answer_gets_the_ids_and_the_duration(settings: Settings, store: Stor
         http_flow = await bench.send(("X-Request-ID", "clients-own"), token=token.value)
         exchange = bench.exchanges.get(http_flow.id)
         assert exchange is not None
-        exchange.sent = exchange.started
+        exchange.note_sent()
         http_flow.response = make_response(("x-request-id", "req_upstream"), ("Content-Length", "2"))
         await bench.gateway.responseheaders(http_flow)
         headers = http_flow.response.headers
@@ -370,7 +375,11 @@ async def ledger_says(store: Store, expected: list[str | None]) -> None:
 
 
 def test_a_log_that_fails_leaves_no_request_open(
-    settings: Settings, store: Store, token: TokenRecord, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    store: Store,
+    token: TokenRecord,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError("no space left")
@@ -378,11 +387,116 @@ def test_a_log_that_fails_leaves_no_request_open(
     async def test(bench: Bench) -> None:
         http_flow = await bench.send(token=token.value)
         monkeypatch.setattr(access_log, "write", fail)
-        with pytest.raises(OSError, match="no space"):
-            bench.gateway.error(http_flow)
+        bench.gateway.error(http_flow)
         await ledger_says(store, ["unknown"])
 
     run(settings, store, test)
+    assert "no space left" in caplog.text
+
+
+class Shown:
+    """An addon that records the flows whose usage is noted outside of mitmproxy's hooks."""
+
+    def __init__(self) -> None:
+        self.flows: list[http.HTTPFlow] = []
+
+    def usage_noted(self, flow: http.HTTPFlow) -> None:
+        self.flows.append(flow)
+
+
+async def end_by_response(bench: Bench, http_flow: http.HTTPFlow) -> None:
+    bench.exchanges.get(http_flow.id).note_sent()  # type: ignore[union-attr]
+    http_flow.response = make_response()
+    await bench.gateway.responseheaders(http_flow)
+    bench.gateway.response(http_flow)
+
+
+async def end_by_error(bench: Bench, http_flow: http.HTTPFlow) -> None:
+    http_flow.error = flow.Error("the upstream hung up")
+    bench.gateway.error(http_flow)
+
+
+async def end_by_close_of_websocket(bench: Bench, http_flow: http.HTTPFlow) -> None:
+    http_flow.response = make_response(status=101)
+    http_flow.websocket = WebSocketData()
+    bench.gateway.websocket_end(http_flow)
+
+
+async def end_by_client(bench: Bench, http_flow: http.HTTPFlow) -> None:
+    bench.exchanges.get(http_flow.id).note_sent()  # type: ignore[union-attr]
+    await bench.gateway.client_disconnected(http_flow.client_conn)
+
+
+async def end_by_client_before_it_is_sent(bench: Bench, http_flow: http.HTTPFlow) -> None:
+    await bench.gateway.client_disconnected(http_flow.client_conn)
+    assert bench.exchanges.get(http_flow.id) is not None  # `error` may still come
+    async with asyncio.timeout(DEADLINE):
+        while len(bench.exchanges):
+            await asyncio.sleep(0.01)
+
+
+async def end_by_another_replay(bench: Bench, http_flow: http.HTTPFlow) -> None:
+    bench.exchanges.finish(bench.exchanges.open(http_flow).flow.id)  # type: ignore[union-attr]
+
+
+async def end_by_signal(bench: Bench, _: http.HTTPFlow) -> None:
+    await bench.gateway.reverse_mode._finish_all()  # noqa: SLF001
+
+
+async def end_by_removal(bench: Bench, _: http.HTTPFlow) -> None:
+    bench.gateway.done()
+
+
+@pytest.mark.parametrize(
+    ("end", "is_shown"),
+    [
+        (end_by_response, False),  # mitmproxy's hooks show it
+        (end_by_error, False),
+        (end_by_close_of_websocket, False),
+        (end_by_client, True),
+        (end_by_client_before_it_is_sent, True),
+        (end_by_another_replay, False),  # the replay shows it
+        (end_by_signal, False),
+        (end_by_removal, False),
+    ],
+)
+def test_every_end_settles_once_and_logs_once(
+    settings: Settings,
+    store: Store,
+    token: TokenRecord,
+    end: Callable[[Bench, http.HTTPFlow], Coroutine[object, object, None]],
+    is_shown: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settled: list[str] = []
+    settle = Admission.settle
+
+    def count(admission: Admission, settlement: Settlement) -> None:
+        settled.append(settlement.opened.request_id)
+        settle(admission, settlement)
+
+    async def test(bench: Bench) -> None:
+        bench.context.master.addons.add(shown := Shown())
+        http_flow = await bench.send(token=token.value)
+        exchange = bench.exchanges.get(http_flow.id)
+        assert exchange is not None
+        await end(bench, http_flow)
+        bench.gateway.error(http_flow)
+        bench.gateway.response(http_flow)
+        assert len(bench.exchanges) == 0
+        assert settled == [exchange.request_id]
+        lines = [vars(record) for record in caplog.records if record.name == access_log.__name__]
+        assert [line["token_id"] for line in lines if line["request_id"] == exchange.request_id] == [token.id]
+        assert (exchange.grant, exchange.flow, exchange.session) == (None, None, None)
+        assert shown.flows == ([http_flow] if is_shown else [])
+
+    monkeypatch.setattr(Admission, "settle", count)
+    monkeypatch.setattr(gateway, "_MARGIN", 0)
+    caplog.set_level(logging.INFO, logger=access_log.__name__)
+    run(changed(settings, store_timeout=0.1, connect_timeout=0.1), store, test)
+    with store.database.read():
+        assert [row.settled_at is not None for row in Request.select()] == [True]
 
 
 def test_a_request_that_was_ended_while_the_store_decided_is_settled_and_not_sent(
@@ -390,11 +504,11 @@ def test_a_request_that_was_ended_while_the_store_decided_is_settled_and_not_sen
 ) -> None:
     async def test(bench: Bench) -> None:
         http_flow = bench.flow(token=token.value)
-        await bench.gateway.requestheaders(http_flow)
+        await bench.begin(http_flow)
         http_flow.request.timestamp_end = 1.0
         deciding = asyncio.ensure_future(bench.gateway.request(http_flow))
         await asyncio.sleep(0)
-        await bench.gateway._account()  # noqa: SLF001
+        await bench.gateway.reverse_mode._finish_all()  # noqa: SLF001
         await deciding
         assert code_of(http_flow) == "service_unavailable"
         await ledger_says(store, ["unknown"])
@@ -407,11 +521,9 @@ def test_a_request_that_comes_at_the_very_end_is_refused_as_unavailable(
 ) -> None:
     async def test(bench: Bench) -> None:
         http_flow = bench.flow(token=token.value)
-        await bench.gateway.requestheaders(http_flow)
-        exchange = bench.exchanges.get(http_flow.id)
-        await bench.gateway._account()  # noqa: SLF001
+        exchange = await bench.begin(http_flow)
+        await bench.gateway.reverse_mode._finish_all()  # noqa: SLF001
         await bench.gateway.request(http_flow)
-        assert exchange is not None
         assert exchange.grant is None  # so the keyed layer gives it no connection, and answers with the refusal
         assert exchange.refusal is not None
         assert exchange.refusal.code == "service_unavailable"
@@ -425,7 +537,7 @@ def test_a_flow_that_is_replayed_before_its_last_replay_has_ended_has_two_rows(
     async def test(bench: Bench) -> None:
         http_flow = await bench.send(token=token.value)
         http_flow.request.headers["Authorization"] = f"Bearer {token.value}"
-        await bench.gateway.requestheaders(http_flow)
+        await bench.begin(http_flow)
         await bench.gateway.request(http_flow)
         await ledger_says(store, ["unknown", None])
 
@@ -439,10 +551,10 @@ def test_a_client_that_is_gone_before_its_request_was_sent_has_it_refused(
         waiting, sent = [await bench.send(token=token.value) for _ in range(2)]
         for http_flow in (waiting, sent):
             bench.exchanges.get(http_flow.id).client_id = "gone"  # type: ignore[union-attr]
-        bench.exchanges.get(sent.id).sent = 1.0  # type: ignore[union-attr]
+        bench.exchanges.get(sent.id).note_sent()  # type: ignore[union-attr]
         client = tflow.tclient_conn()
         client.id = "gone"
-        bench.gateway.client_disconnected(client)
+        await bench.gateway.client_disconnected(client)
         assert bench.exchanges.get(sent.id) is None
         assert bench.exchanges.get(waiting.id).refusal is not None  # type: ignore[union-attr]
         await ledger_says(store, [None, "unknown"])
@@ -478,7 +590,7 @@ async def open_websocket(bench: Bench, token: TokenRecord, path: str) -> tuple[h
     http_flow = await bench.send(*UPGRADE, token=token.value, path=path)
     exchange = bench.exchanges.get(http_flow.id)
     assert exchange is not None
-    exchange.sent = 1.0
+    exchange.note_sent()
     http_flow.response = make_response(status=101)
     await bench.gateway.responseheaders(http_flow)
     http_flow.websocket = WebSocketData()
@@ -561,114 +673,10 @@ def test_a_request_that_mitmproxy_rejects_is_masked_and_not_admitted(
     async def test(bench: Bench) -> None:
         http_flow = bench.flow(("Transfer-Encoding", "chunked"), token=token.value)
         http_flow.error = flow.Error("malformed")
-        await bench.gateway.requestheaders(http_flow)
+        await bench.begin(http_flow)
         assert token.value not in repr(http_flow.get_state())
         bench.gateway.error(http_flow)
         assert len(bench.exchanges) == 0
 
     run(settings, store, test)
     assert Tokens(store).get(token.id).request_count == 0
-
-
-@pytest.mark.parametrize(
-    "mode",
-    [
-        "regular",
-        "socks5",
-        "dns",
-        "upstream:http://127.0.0.1:9",
-        "reverse:tcp://127.0.0.1:9",
-        "reverse:tls://127.0.0.1:9",
-        "reverse:udp://127.0.0.1:9",
-        "reverse:dns://127.0.0.1:9",
-        "reverse:http3://127.0.0.1:9",
-    ],
-)
-def test_a_start_in_another_mode_is_an_error(
-    settings: Settings, store: Store, caplog: pytest.LogCaptureFixture, mode: str
-) -> None:
-    """Which ends mitmproxy."""
-
-    async def test(_: Bench) -> None:
-        (record,) = [record for record in caplog.records if record.levelno >= logging.ERROR]
-        assert "reverse mode only" in record.getMessage()
-
-    run(settings, store, test, mode)
-
-
-@pytest.mark.parametrize(
-    ("mode", "transport", "served"),
-    [
-        ("reverse:http://upstream:1234", "tcp", True),
-        ("reverse:https://upstream:1234", "tcp", True),
-        ("reverse:https://upstream:1234", "udp", False),
-        ("reverse:tcp://upstream:1234", "tcp", False),
-        ("reverse:tls://upstream:1234", "tcp", False),
-        ("reverse:dns://upstream:1234", "tcp", False),
-        ("regular", "tcp", False),
-        ("socks5", "tcp", False),
-        ("upstream:http://other:1", "tcp", False),
-        ("dns", "udp", False),
-    ],
-)
-def test_only_reverse_mode_over_tcp_is_served(
-    settings: Settings, store: Store, mode: str, transport: Any, served: bool
-) -> None:
-    async def test(bench: Bench) -> None:
-        client = connection.Client(
-            peername=("127.0.0.1", 1),
-            sockname=("127.0.0.1", 2),
-            proxy_mode=ProxyMode.parse(mode),
-            transport_protocol=transport,
-        )
-        bench.gateway.client_connected(client)
-        assert (client.error is None) == served
-
-    run(settings, store, test)
-
-
-def test_a_clients_address_of_a_port_for_both_families_is_shown_as_ipv4(settings: Settings, store: Store) -> None:
-    async def test(bench: Bench) -> None:
-        client = connection.Client(
-            peername=("::ffff:192.0.2.1", 1),
-            sockname=("::ffff:127.0.0.1", 2),
-            proxy_mode=ProxyMode.parse("reverse:http://upstream:1234"),
-        )
-        bench.gateway.client_connected(client)
-        assert (client.peername, client.sockname) == (("192.0.2.1", 1), ("127.0.0.1", 2))
-
-    run(settings, store, test)
-
-
-def test_nothing_is_served_before_the_gateway_runs(settings: Settings, store: Store) -> None:
-    admission = Admission(store)
-    with contextlib.closing(admission):
-        client = connection.Client(
-            peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2), proxy_mode=ProxyMode.parse("reverse:http://u:1")
-        )
-        Gateway(settings, admission).client_connected(client)
-    assert client.error
-
-
-@pytest.mark.parametrize(
-    "option",
-    [
-        {"proxy_debug": True},
-        {"connection_strategy": "eager"},
-        {"keep_host_header": True},
-        {"validate_inbound_headers": False},
-        {"rawtcp": True},
-    ],
-)
-def test_options_that_would_undo_a_promise_are_refused(
-    settings: Settings, store: Store, option: dict[str, Any]
-) -> None:
-    async def test(bench: Bench) -> None:
-        (name,) = option
-        before = getattr(bench.context.options, name)
-        assert before != option[name]
-        with pytest.raises(exceptions.OptionsError):
-            bench.context.options.update(**option)
-        assert getattr(bench.context.options, name) == before
-
-    run(settings, store, test)

@@ -23,7 +23,7 @@ MESSAGE = f"Incorrect API key provided: {QUOTED}. You can find your API key at h
 def rejection(
     *headers: tuple[str, str], key: str | None = KEY, sent: tuple[tuple[str, str], ...] = ()
 ) -> tuple[Exchange, Rejection]:
-    exchange = Exchange(sent=1.0, upstream=Upstream("https", "upstream", 443, ""))
+    exchange = Exchange(sent_at=1.0, upstream=Upstream("https", "upstream", 443, ""))
     exchange.opened = Opened(exchange.request_id, 0, "the-project", "the-token", "/v1/models")
     exchange.grant = None if key is None else Grant(Destination("upstream", 443, tls=True), key)
     return exchange, Rejection(exchange, make_request(*sent), make_response(*headers, status=401))

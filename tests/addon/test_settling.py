@@ -8,7 +8,7 @@ import pytest
 from support.gateway.requests import make_request, make_response
 from support.stores.stores import API_KEY, make_settings, make_token, opened, opening
 
-from addon.exchange import Destination, Exchange, Grant
+from addon.exchange import Exchange
 from addon.metering.estimates.estimate_request import EstimateRequest
 from addon.metering.estimates.estimator import Estimator
 from addon.metering.meter import Meter
@@ -51,17 +51,17 @@ def settling(admission: Admission) -> Iterator[Settling]:
 async def admitted(store: Store, admission: Admission) -> Exchange:
     exchange = Exchange()
     token = make_token(store)
-    row = (await admission.admit(token.value, opening())).opened
-    exchange.begin_metering(row, make_request(JSON, method="POST", path="/v1/chat/completions"))
+    admitted = await admission.admit(token.value, opening())
+    exchange.admit(admitted, UPSTREAM, make_request(JSON, method="POST", path="/v1/chat/completions"))
     exchange.watch_request(b'{"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}')
     return exchange
 
 
 async def streamed(store: Store, admission: Admission) -> Exchange:
-    """Return an exchange whose answer told no usage."""
+    """Return an exchange whose response reported no usage."""
     exchange = await admitted(store, admission)
-    exchange.begin_answer(make_response(EVENTS))
-    exchange.watch_answer(SAID)
+    exchange.begin_response(make_response(EVENTS))
+    exchange.watch_response(SAID)
     return exchange
 
 
@@ -72,19 +72,19 @@ def only_row(store: Store, admission: Admission) -> Request:
     return row
 
 
-def test_what_was_never_admitted_is_not_settled(settling: Settling) -> None:
+def test_an_exchange_that_was_not_admitted_is_not_settled(settling: Settling) -> None:
     assert settling.settle(Exchange()) == Metered()
 
 
-def test_what_the_upstream_told_is_written(store: Store, admission: Admission, settling: Settling) -> None:
+def test_the_usage_that_the_upstream_reports_is_written(store: Store, admission: Admission, settling: Settling) -> None:
     async def main() -> None:
         exchange = await admitted(store, admission)
         response = make_response(JSON, ("X-Request-ID", "req_1"), ("Content-Length", "9"))
-        exchange.begin_answer(response)
+        exchange.begin_response(response)
         response.raw_content = b'{"usage": {"prompt_tokens": 7, "completion_tokens": 2}}'
-        exchange.end_answer(response)
-        told = settling.settle(exchange)
-        assert told.units == {"input_tokens": 7, "output_tokens": 2}
+        exchange.end_response(response)
+        reported = settling.settle(exchange)
+        assert reported.units == {"input_tokens": 7, "output_tokens": 2}
         assert exchange.meter is None
 
     asyncio.run(main())
@@ -94,21 +94,21 @@ def test_what_the_upstream_told_is_written(store: Store, admission: Admission, s
 
 
 @pytest.mark.parametrize("request_id", [b"", b"a b", b"a\xffb", b"x" * 200])
-def test_a_request_id_that_is_none_is_not_kept(
+def test_a_request_id_that_is_no_plain_word_is_not_kept(
     store: Store, admission: Admission, settling: Settling, request_id: bytes
 ) -> None:
     async def main() -> None:
         exchange = await admitted(store, admission)
         response = make_response(JSON)
         response.headers.fields += ((b"X-Request-ID", request_id),)
-        exchange.begin_answer(response)
+        exchange.begin_response(response)
         settling.settle(exchange)
 
     asyncio.run(main())
     assert only_row(store, admission).upstream_request_id is None
 
 
-def test_what_told_nothing_is_counted(
+def test_a_usage_that_was_not_reported_is_estimated(
     store: Store, admission: Admission, settling: Settling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def estimate(_: Estimator, request: EstimateRequest) -> Metered:
@@ -117,18 +117,18 @@ def test_what_told_nothing_is_counted(
 
     monkeypatch.setattr(Estimator, "estimate", estimate)
 
-    told = []
+    estimates = []
 
-    async def tell(metered: Metered) -> None:
-        told.append(metered)
+    async def on_estimate(metered: Metered) -> None:
+        estimates.append(metered)
 
     async def main() -> None:
-        assert settling.settle(await streamed(store, admission), tell).source is Source.UNKNOWN
-        assert told == []
+        assert settling.settle(await streamed(store, admission), on_estimate).source is Source.UNKNOWN
+        assert estimates == []
         await settling.drain()
 
     asyncio.run(main())
-    assert told == [ESTIMATE]
+    assert estimates == [ESTIMATE]
     row = only_row(store, admission)
     assert (row.usage_source, row.input_tokens, row.output_tokens, row.streamed) == ("estimated", 3, 1, True)
     assert row.response_bytes == len(SAID)
@@ -142,11 +142,11 @@ def test_an_estimate_that_fails_leaves_the_usage_unknown(
 
     monkeypatch.setattr(Estimator, "estimate", estimate)
 
-    async def tell(metered: Metered) -> None:
+    async def on_estimate(metered: Metered) -> None:
         raise AssertionError(metered)
 
     async def main() -> None:
-        settling.settle(await streamed(store, admission), tell)
+        settling.settle(await streamed(store, admission), on_estimate)
         await settling.drain()
 
     asyncio.run(main())
@@ -154,7 +154,7 @@ def test_an_estimate_that_fails_leaves_the_usage_unknown(
     assert (row.usage_source, row.status, row.output_tokens) == ("unknown", 200, None)
 
 
-def test_what_is_being_counted_at_the_end_is_settled_without(
+def test_a_request_is_settled_without_the_estimate_that_is_being_made_at_the_end(
     store: Store, admission: Admission, settling: Settling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def estimate(_: Estimator, request: EstimateRequest) -> Metered:
@@ -172,13 +172,13 @@ def test_what_is_being_counted_at_the_end_is_settled_without(
     assert only_row(store, admission).usage_source == "unknown"
 
 
-def test_the_status_is_the_one_that_the_client_saw(store: Store, admission: Admission, settling: Settling) -> None:
-    """An answer that is read whole before it is passed on is seen by nobody when it breaks off."""
+def test_the_status_is_the_one_that_the_client_got(store: Store, admission: Admission, settling: Settling) -> None:
+    """A response that is read whole before it is passed on does not reach the client if it breaks off."""
 
     async def main() -> None:
         exchange = await admitted(store, admission)
-        exchange.begin_answer(make_response(JSON, ("Content-Length", "900")))
-        exchange.refusal = ServiceUnavailable()
+        exchange.begin_response(make_response(JSON, ("Content-Length", "900")))
+        exchange.refuse(ServiceUnavailable())
         settling.settle(exchange)
 
     asyncio.run(main())
@@ -186,14 +186,19 @@ def test_the_status_is_the_one_that_the_client_saw(store: Store, admission: Admi
     assert (row.status, row.response_bytes, row.streamed) == (503, None, False)
 
 
-@pytest.mark.parametrize(("status", "told"), [(None, 101), (404, 404)])
+@pytest.mark.parametrize(("status", "settled"), [(None, 101), (404, 404)])
 @pytest.mark.parametrize(("response_id", "kept"), [("resp_1", "resp_1"), (f"resp_{API_KEY}", None), ("", None)])
 def test_a_response_over_a_websocket_has_its_own_outcome(
-    store: Store, admission: Admission, settling: Settling, status: int | None, told: int, response_id: str, kept: str
+    store: Store,
+    admission: Admission,
+    settling: Settling,
+    status: int | None,
+    settled: int,
+    response_id: str,
+    kept: str,
 ) -> None:
     async def settle() -> None:
         exchange = await admitted(store, admission)
-        exchange.grant, exchange.upstream = Grant(Destination("host", 443, tls=True), API_KEY), UPSTREAM
         exchange.status = 101
         assert exchange.opened is not None
         meter = Meter("GET", "/v1/realtime", "gpt-4o")
@@ -207,7 +212,7 @@ def test_a_response_over_a_websocket_has_its_own_outcome(
 
     asyncio.run(settle())
     row = only_row(store, admission)
-    assert (row.status, row.streamed, row.upstream_request_id) == (told, True, kept)
+    assert (row.status, row.streamed, row.upstream_request_id) == (settled, True, kept)
     assert row.first_byte_ms == 1000
     assert (row.duration_ms or 0) >= 2000
     assert row.request_bytes == 5

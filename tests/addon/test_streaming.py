@@ -1,7 +1,10 @@
+import logging
+
 import pytest
 from support.gateway.requests import make_request, make_response
 
 from addon import streaming
+from addon.streaming import Tap
 
 LARGE = str(streaming.LARGE)
 LARGER = str(streaming.LARGE + 1)
@@ -48,4 +51,24 @@ def test_an_http2_upload_may_have_no_length() -> None:
 def test_an_answer_is_streamed_when_it_is_no_small_document(
     headers: list[tuple[str | bytes, str | bytes]], streamed: bool
 ) -> None:
-    assert streaming.is_streamed_answer(make_response(*headers)) is streamed
+    assert streaming.is_streamed_response(make_response(*headers)) is streamed
+
+
+def test_each_piece_passes_and_is_shown_to_all_watchers() -> None:
+    one: list[bytes] = []
+    other: list[bytes] = []
+    tap = Tap(one.append, other.append)
+    assert [tap(piece) for piece in (b"a", b"bc", b"")] == [b"a", b"bc", b""]
+    assert one == other == [b"a", b"bc", b""]
+
+
+def test_a_watcher_that_fails_is_removed_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[bytes] = []
+
+    def fail(data: bytes) -> None:
+        raise ValueError(data)
+
+    tap = Tap(fail, seen.append)
+    assert [tap(piece) for piece in (b"a", b"b")] == [b"a", b"b"]
+    assert seen == [b"a", b"b"]
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]

@@ -459,7 +459,7 @@ def breaking(function, where):
 
 validation.check = breaking(validation.check, "requestheaders")
 validation.is_own = breaking(validation.is_own, "request")
-forwarding.is_answer = breaking(forwarding.is_answer, "responseheaders")
+forwarding.is_final_response = breaking(forwarding.is_final_response, "responseheaders")
 access_log.write = breaking(access_log.write, "end")
 """
 

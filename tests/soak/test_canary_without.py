@@ -23,7 +23,7 @@ WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
         [
             (
                 "addon/authentication.py",
-                "forwarding.KEY_SUBPROTOCOL + MASK if forwarding.is_key_subprotocol(name) else name",
+                "KEY_SUBPROTOCOL + MASK if is_key_subprotocol(name) else name",
                 "name",
             )
         ],
@@ -53,7 +53,7 @@ WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
         [
             (
                 "addon/authentication.py",
-                "parameter[:start] + forwarding.MASKED_VALUE if is_token_value",
+                "parameter[:start] + MASKED_VALUE if is_token_value",
                 "parameter if bool",
             )
         ],
@@ -89,13 +89,17 @@ WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
     "the pin": (
         canary.run_in_mitmweb,
         [
-            ("addon/gateway.py", "self._upstreams.get(destination)", "next(iter(self._upstreams.values()))"),
-            ("addon/layers/keyed_layer.py", "return DestinationRefused()", "pass"),
+            (
+                "addon/reverse_mode.py",
+                "return self._upstreams.get(",
+                "return next(iter(self._upstreams.values())) or (",
+            ),
+            ("addon/forwarding.py", "return DestinationRefused()", "pass"),
         ],
     ),
     "the way of replays through the keyed layer": (
         canary.run_in_mitmweb,
-        [("addon/gateway.py", "        replay.install(self._exchanges, self._settings)\n", "")],
+        [("addon/patches/__init__.py", "    replay.install(exchanges, settings)\n", "")],
     ),
     "the redaction of the log": (
         canary.run_in_mitmweb,
@@ -104,7 +108,7 @@ WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
     "the ban on wire bytes, and their redaction": (
         canary.run_in_mitmdump,
         [
-            ("addon/gateway.py", '    "proxy_debug": False,', "    # nothing:"),
+            ("addon/reverse_mode.py", '    "proxy_debug": False,', "    # nothing:"),
             ("addon/serving/log_redaction.py", '_QUOTED_BYTES.sub("<bytes>", text)', "text"),
         ],
     ),

@@ -5,7 +5,7 @@ from mitmproxy.test import tutils
 
 from addon.inspector import body_copy
 from addon.inspector.body_copy import BodyCopy
-from addon.tap import Tap
+from addon.streaming import Tap
 
 
 @given(st.lists(st.binary(max_size=10)), st.integers(1, 40))

@@ -18,7 +18,7 @@ from support.stores.stores import make_settings
 from addon import annotations
 from addon.inspector.operator_view import COLUMNS, STYLE, OperatorView
 from addon.patches import chain
-from addon.tap import Tap
+from addon.streaming import Tap
 
 
 class Bench:

@@ -24,7 +24,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.utils import accept_key
 
-from addon.layers import answering_layer
+from addon import failures
 from store.management.tokens import Tokens
 
 
@@ -313,7 +313,7 @@ def test_blank_lines_before_a_request_mean_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("begun", ["GET /v1/mod", "GET /v1/models HTTP/1.1\r\nHost: x\r\n"])
 def test_headers_that_dribble_in_are_given_up(tmp_path: Path, begun: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering_layer, "HEADERS_TIMEOUT", 0.1)
+    monkeypatch.setattr(failures, "HEADERS_TIMEOUT", 0.1)
 
     async def dribble(writer: asyncio.StreamWriter) -> None:
         while True:
@@ -449,7 +449,7 @@ def test_a_small_upload_is_refused_before_its_body(tmp_path: Path) -> None:
 def test_a_client_that_never_ends_its_refused_request_is_hung_up_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answering_layer, "LINGER", 0.1)
+    monkeypatch.setattr(failures, "LINGER", 0.1)
 
     async def main() -> None:
         async with running(tmp_path, "http://127.0.0.1:9") as proxy, proxy.connection() as (reader, writer):
@@ -625,7 +625,7 @@ def test_an_operator_sees_why_a_request_failed(tmp_path: Path) -> None:
 
 
 def test_headers_that_were_sent_ahead_are_watched_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answering_layer, "HEADERS_TIMEOUT", 0.1)
+    monkeypatch.setattr(failures, "HEADERS_TIMEOUT", 0.1)
 
     async def main() -> None:
         async with running(tmp_path, "http://127.0.0.1:9") as proxy, proxy.connection() as (reader, writer):

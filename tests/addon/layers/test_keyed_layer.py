@@ -244,7 +244,7 @@ def test_without_a_grant_there_is_no_connection(tmp_path: Path) -> None:
             self._exchanges = exchanges
 
         def request(self, flow: http.HTTPFlow) -> None:
-            self._exchanges.close(flow.id)
+            self._exchanges.finish(flow.id)
 
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:

@@ -56,7 +56,7 @@ def test_the_keyed_layer_is_put_above_what_tls_is_spoken(
         if order == "after mitmproxy's":
             mitmproxys.next_layer(asked)
             assert isinstance(asked.context.layers[-1], HttpLayer)
-        put_keyed_layer(asked, Exchanges(), settings)
+        put_keyed_layer(asked, Exchanges(lambda *_: None), settings)
         decided = asked.layer
         if order == "before mitmproxy's":
             mitmproxys.next_layer(asked)
@@ -67,6 +67,6 @@ def test_the_keyed_layer_is_put_above_what_tls_is_spoken(
 
 def test_a_connection_of_another_mode_is_left_alone(settings: Settings) -> None:
     asked = ask("regular", PLAIN)
-    put_keyed_layer(asked, Exchanges(), settings)
+    put_keyed_layer(asked, Exchanges(lambda *_: None), settings)
     assert asked.layer is None
     assert [type(put) for put in asked.context.layers] == [modes.HttpProxy]

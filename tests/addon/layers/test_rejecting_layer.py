@@ -281,7 +281,7 @@ def test_a_client_that_hangs_up_over_a_401_is_accounted_for(tmp_path: Path) -> N
             async with proxy.connection() as (_, writer):
                 writer.write(proxy.request(headers="").encode())
                 async with asyncio.timeout(DEADLINE):
-                    while not (proxy.flows and proxy.layer._rejections):  # noqa: SLF001
+                    while not (proxy.flows and proxy.layer._states and proxy.layer._states[1].rejection):  # noqa: SLF001
                         await asyncio.sleep(0.01)
             await assert_flow_is_clean(proxy)
             assert (await row(proxy)).status == 401

@@ -81,7 +81,7 @@ class Proxy:
     def __init__(self, master: DumpMaster, gateway: Gateway, store: Store, token: TokenRecord, watch: _Watch) -> None:
         self.master = master
         self.gateway = gateway
-        self.exchanges = gateway._exchanges  # noqa: SLF001
+        self.exchanges = gateway.exchanges
         self.store = store
         self.token = token
         self.flows = watch.flows
