@@ -1,29 +1,34 @@
-"""The proxy: a mitmproxy addon in reverse mode. What happens to a request, in the order of `gateway.py`.
+"""The proxy: a mitmproxy addon in reverse mode. The way of a request, hook by hook, with the files to read in order.
 
-    next_layer       put the keyed layer (`layers/keyed_layer.py`) where mitmproxy would put its HTTP layer
-    requestheaders   mask the credentials on the flow (`authentication.py`), check the edge (`edge.py`),
-                     read the token; large and endless uploads are admitted here, as they are streamed
-    request          admit: the store decides, counts and opens a row in the ledger, then a grant for one destination
-                     is kept for this flow, and its meter begins to read along
-    (upstream)       the keyed layer sends the grant's key on a copy (`wire.py`), to that destination only; a 401, which
-                     quotes a piece of it, becomes a 503 before it reaches the flow (`rejection.py`)
-    responseheaders  add the request ids and the upstream's duration; stream what is no small document, with a `tap.py`
-    response, error  (or websocket_end) forget the exchange and its grant; one line in the log; settle its row
-                     (`settling.py`), with what was read of its usage
-    usage_estimated  (a hook of our own, `late_usage.py`) the usage was counted here, some time after the end
+    (connection)     `layers/keyed_layer.py` stands where mitmproxy has its HTTP layer; it opens an exchange for each
+                     request (`layers/request_side.py`), whose states are in `exchange.py`
+    requestheaders   `gateway.py`, which holds all hooks: mask the credentials on the flow and extract the token
+                     (`authentication.py`), validate the request (`validation.py`); an upload that is streamed
+                     (`streaming.py`) is admitted here, any other request in `request`
+    request          admit (`admitting.py`): the store decides, counts and opens a row in the ledger
+                     (`store/admission`); the exchange gets a grant for one destination, and a meter
+    (upstream)       the keyed layer checks the grant and sends its key on a copy (`forwarding.py`)
+    responseheaders  add the request ids and the upstream's duration; stream a response that is no small document
+    response, error  (or websocket_end) finish the exchange: `ending.py` settles its row (`settling.py`), notes the
+                     usage on the flow (`annotations.py`) and logs a line (`access_log.py`)
+    usage_noted      (a hook of our own) the usage was estimated, or noted where mitmproxy calls no hook
 
-`metering/` reads the usage from a copy of the bytes of a request and its response, and has it estimated in a process of
-its own, where none is reported. `protocol/` holds the wire formats, among them the table of endpoints and those that no
-token may reach (`reserved_endpoints.py`). `locations.py` keeps redirects at the gateway.
+Everything that goes wrong on the way refuses the exchange, and its refusal becomes the response (`responses.py`);
+`failures.py` says with which error and when. Without a grant nothing leaves.
 
-Over a WebSocket `websocket_session.py` admits each response as a request is, by the events that
-`protocol/websocket_events.py` reads. `websocket_frames.py` bounds the frames that mitmproxy keeps.
+Beside that way:
 
-`inspector/` observes where mitmproxy is mitmweb: comments, copies of streamed bodies, and conversations as text.
+    reverse_mode        options, pinned upstreams, start and stop of the port
+    rejection           an upstream's 401, which quotes a piece of the key, becomes a 503 before it reaches the flow
+    locations           keeps redirects at the gateway
+    websocket_session   admits each response over a WebSocket as a request is
+    websocket_handshake recognizes its opening; websocket_frames bounds the frames that mitmproxy keeps
+    __main__, proxy     the entries: the launcher, which run.sh starts, and `mitmdump -s`
 
-`exchange.py` is what is known of a request under way, `streaming.py` which bodies are not read whole; `startup.py`
-makes the addons for `launching.py` (which `__main__.py` runs, and run.sh starts) and for `proxy.py` (`mitmdump -s`).
+    layers/     the HTTP layers and codecs          patches/   process-wide changes of mitmproxy
+    protocol/   wire formats, without mitmproxy     metering/  reads usage from a copy of the bodies, or estimates it
+    serving/    starts and stops the process        inspector/ comments, copies and conversations in mitmweb
 
-Whatever goes wrong on the way becomes an answer (`answers.py`), and without a grant nothing leaves. The package
-imports `store`, never `manage_api`. `layers/` and `patches/` build on the private parts of mitmproxy.
+The package imports `store`, never `manage_api`. Only `layers/`, `patches/`, `serving/` and `inspector/` build on the
+private parts of mitmproxy.
 """

@@ -1,6 +1,6 @@
-"""What a flow itself says about its request: names and public ids, for an operator's eyes and for a replay.
+"""Annotations of a flow: the names and public ids of its request, for operators and for a replay.
 
-It stays on the flow in mitmweb and in flow files, where a secret must never stand.
+They stay on the flow in mitmweb and in flow files, so they never hold a secret.
 """
 
 from typing import Any, Literal, NamedTuple
@@ -24,7 +24,7 @@ SIDES: tuple[Side, ...] = ("request", "response")
 
 
 class Used(NamedTuple):
-    """The model that answered, and tokens; None is unknown. `is_estimated`: some of the tokens were counted here."""
+    """The model that responded, and tokens; None is unknown. `is_estimated`: some of the tokens are an estimate."""
 
     model: str | None = None
     input: int | None = None
@@ -33,30 +33,30 @@ class Used(NamedTuple):
 
 
 def write(flow: http.HTTPFlow, request_id: str, holder: Holder) -> None:
-    """Note on a flow whose request it is, admitted or refused, and the id that it has this time."""
+    """Note the holder of a request, admitted or refused, and its id; a replay has one of its own."""
     flow.metadata.update(zip(_HOLDER, holder, strict=True))
     flow.metadata[_REQUEST_ID] = request_id
 
 
 def read(flow: http.HTTPFlow) -> Holder | None:
-    """Return whose request a flow is; None where that is not known."""
+    """Return the holder of a flow's request; None if that is not known."""
     found: list[Any] = [flow.metadata.get(name) for name in _HOLDER]
     return Holder(*found) if _TOKEN_ID in flow.metadata else None
 
 
 def request_id(flow: http.HTTPFlow) -> str | None:
-    """Return the request id that a flow had last; a replay has one of its own."""
+    """Return the request id of a flow, or of its last replay."""
     found: str | None = flow.metadata.get(_REQUEST_ID)
     return found
 
 
 def note_used(flow: http.HTTPFlow, metered: Metered) -> None:
-    """Note on a flow which model answered, and what it took."""
+    """Note the model that responded, and its usage."""
     flow.metadata[_USED] = [*_used(metered)]
 
 
 def add_used(flow: http.HTTPFlow, metered: Metered) -> None:
-    """Note on a WebSocket's flow what one more of its responses took, beside what those before it did."""
+    """Add the usage of one more response over a WebSocket to that of those before it."""
     before, more = used(flow), _used(metered)
     flow.metadata[_USED] = [
         more.model or before.model,
@@ -77,12 +77,12 @@ def _sum(*known: int | None) -> int | None:
 
 
 def used(flow: http.HTTPFlow) -> Used:
-    """Return which model answered, and what it took, as far as that is known."""
+    """Return the model that responded, and its usage, as far as they are known."""
     return Used(*flow.metadata.get(_USED, ()))
 
 
 def note_passed(flow: http.HTTPFlow, side: Side, passed: int | None) -> None:
-    """Note how many bytes of a body have passed of which the flow holds the first only; None if it holds them all."""
+    """Note how many bytes of a truncated body have passed; None if the flow holds the whole body."""
     if passed is None:
         flow.metadata.pop(_PASSED[side], None)
     else:
@@ -90,11 +90,11 @@ def note_passed(flow: http.HTTPFlow, side: Side, passed: int | None) -> None:
 
 
 def passed(flow: http.HTTPFlow, side: Side) -> int | None:
-    """Return how many bytes of a truncated body have passed; None if the body is whole, or not on the flow at all."""
+    """Return how many bytes of a truncated body have passed; None if the body is whole, or not on the flow."""
     found: int | None = flow.metadata.get(_PASSED[side])
     return found
 
 
 def is_truncated(flow: http.HTTPFlow) -> bool:
-    """Tell whether the flow holds the first part of its request's body only, so that it must not be sent again."""
+    """Tell whether the flow holds only the first part of its request's body, and must not be replayed."""
     return passed(flow, "request") is not None

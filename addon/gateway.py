@@ -139,7 +139,7 @@ class Gateway:
         if exchange is None or exchange.session is None:
             message.drop()  # it has ended, and nothing would account for it
         else:
-            await exchange.session.take(message)
+            await exchange.session.handle(message)
 
     def websocket_end(self, flow: http.HTTPFlow) -> None:
         """Finish the exchange: the WebSocket is closed."""

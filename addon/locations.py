@@ -1,9 +1,9 @@
-"""Locations in the upstream's answers: one that names the upstream itself leads a client to the gateway instead.
+"""Rewrites locations in the upstream's responses that name the upstream itself: they lead to the gateway instead.
 
-A client that followed it would leave the gateway, and learn the upstream's address. So `Location` and
-`Content-Location` (RFC 9110, sections 10.2.2 and 8.7) of the upstream's own origin become paths, and the upstream's
-path prefix is taken off them; what lies outside of it is not found at the gateway. Other origins pass as they are, and
-so do relative references: clients resolve them against their own request, whose path ends as the upstream's does.
+A client that followed one would leave the gateway, and learn the upstream's address. So `Location` and
+`Content-Location` (RFC 9110, sections 10.2.2 and 8.7) of the upstream's own origin become paths, without the
+upstream's path prefix; paths outside of the prefix are not found at the gateway. Other origins pass unchanged, and so
+do relative references: clients resolve them against their own request, whose path ends as the upstream's does.
 """
 
 import ipaddress
@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 from store.runtime.settings import Upstream
 
 LOCATIONS = frozenset({b"location", b"content-location"})
-"""The headers, in small letters."""
+"""The headers that hold one, in small letters."""
 
 # Browsers also take backslashes for slashes, and any number of them before an authority (WHATWG URL, section 4.4).
 _WITH_AUTHORITY = re.compile(rb"(?:(https?):[/\\]+|[/\\]{2,})([^/\\?#]*)(.*)", re.IGNORECASE | re.DOTALL)
@@ -26,7 +26,7 @@ _DEFAULT_PORTS = {b"http": b"80", b"https": b"443"}
 
 def for_client(location: bytes, upstream: Upstream) -> bytes:
     """Return the value of a location header as it goes to the client."""
-    reference = location.replace(b"\t", b"").strip(b" ")  # browsers pass over tabs, wherever they stand
+    reference = location.replace(b"\t", b"").strip(b" ")  # browsers ignore tabs
     found = _WITH_AUTHORITY.fullmatch(reference)
     if found:
         scheme, authority, path = found.groups()
@@ -37,7 +37,7 @@ def for_client(location: bytes, upstream: Upstream) -> bytes:
 def _is_upstream(scheme: bytes | None, authority: bytes, upstream: Upstream) -> bool:
     """Tell whether an authority is the upstream's, with http and https on their own ports as one.
 
-    (Where TLS ends before a server, it may take itself for one of http.) What is no port counts as the upstream's.
+    A server behind a TLS terminator may name itself with http. An invalid port counts as the upstream's.
     """
     found = _AUTHORITY.fullmatch(authority)
     if found is None or _host(found[1]) != _host(upstream.host.encode()):
@@ -48,7 +48,7 @@ def _is_upstream(scheme: bytes | None, authority: bytes, upstream: Upstream) -> 
 
 
 def _host(name: bytes) -> str:
-    """Return a host in the one way to write it."""
+    """Return a host in its canonical form."""
     host = unquote_to_bytes(name).decode("latin-1").lower().strip("[]").rstrip(".")
     try:
         return str(ipaddress.ip_address(host))
@@ -57,7 +57,7 @@ def _host(name: bytes) -> str:
 
 
 def _on_gateway(path: bytes, upstream: Upstream) -> bytes:
-    """Return a path of the upstream's, with what follows it, as one of the gateway's."""
+    """Return a path of the upstream's, with its query and fragment, as one of the gateway's."""
     prefix = upstream.prefix.encode()
     rest = path.removeprefix(prefix)
     if rest[:1] in _ENDS_OF_A_SEGMENT:

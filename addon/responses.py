@@ -1,4 +1,4 @@
-"""The messages that the proxy makes itself: errors, its health, whether it is ready, and events over a WebSocket."""
+"""The gateway's own messages: errors, health, readiness, and events over a WebSocket."""
 
 import json
 
@@ -12,11 +12,11 @@ REQUEST_ID = "X-LLM-Proxy-Request-Id"
 UPSTREAM_REQUEST_ID = "X-Request-ID"
 REMOTE_DURATION = "X-LLM-Proxy-Remote-Duration-Ms"
 BUFFERING = "X-Accel-Buffering"
-"""Tells nginx, and what has learned it from there, whether to keep an answer until there is more of it."""
+"""Tells nginx, and proxies that know its header, whether to buffer a response."""
 
 
 def error(cause: GatewayError, request_id: str, method: str) -> http.Response:
-    """Return the answer to a request that is refused or failed."""
+    """Return the response to a request that was refused or failed."""
     response = _json(cause.status, cause.openai_body(), request_id, method)
     for name, value in cause.headers.items():
         response.headers[name] = value
@@ -38,23 +38,23 @@ def error_event(cause: GatewayError, request_id: str, event_id: str, lane: str) 
 
 
 def cancel_event(response_id: str) -> tuple[str, str]:
-    """Return the event that cancels a response of the Realtime API, and its id before it."""
+    """Return the id of an event that cancels a response of the Realtime API, and the event."""
     event_id = f"event_{new_request_id()}"
     return event_id, json.dumps({"type": "response.cancel", "event_id": event_id, "response_id": response_id})
 
 
 def health(request_id: str, method: str) -> http.Response:
-    """Return the answer to `/health`."""
+    """Return the response to `/health`."""
     return _json(200, reports.alive(), request_id, method)
 
 
 def ready(request_id: str, method: str) -> http.Response:
-    """Return the answer to `/ready`, where the store has answered."""
+    """Return the response to `/ready` once the store has answered."""
     return _json(200, reports.ready(), request_id, method)
 
 
 def add_request_ids(headers: http.Headers, request_id: str) -> None:
-    """Name the request in an answer. The upstream's own X-Request-ID stays: its support asks for it."""
+    """Add the ids of the request to a response. The upstream's own X-Request-ID stays: its support asks for it."""
     headers[REQUEST_ID] = request_id
     headers.setdefault(UPSTREAM_REQUEST_ID, request_id)
 

@@ -2,11 +2,11 @@
 
 The opening has paid for the first one, which is checked again and not counted again. Each further one is counted, and
 has a row of its own in the ledger. A response that a client asks for is admitted before the client's event is
-forwarded; one that the upstream begins by itself (turn detection, idle time, steering) when the upstream tells it.
+forwarded; one that the upstream begins by itself (turn detection, idle time, steering) once its first event comes.
 
-An event that is refused is not forwarded, and answered with the API's own `error` event. A response that the upstream
-has begun is cancelled there, and its events are dropped; where that cannot be said, the WebSocket is closed. So it is
-where the token or the project is no longer good.
+A refused event is not forwarded, and is answered with the API's own `error` event. A response that the upstream has
+begun is cancelled there, and its events are dropped; where it cannot be cancelled, the WebSocket is closed. It is also
+closed once its token or its project is no longer valid.
 """
 
 import logging
@@ -49,16 +49,16 @@ from store.ids import new_request_id
 from store.ledger.ledger import Opened, Opening, Settlement
 
 MAX_TURNS = 64
-"""Responses that are waited for, and as many that are under way; of more the oldest are settled as they are."""
+"""Responses that are awaited, and as many that are under way; if there are more, the oldest are settled as they are."""
 
 MAX_ASKED = 1024
-"""Responses that are waited for, settled or not."""
+"""Responses that are awaited, settled or not."""
 
 MAX_DROPPED = 64
-"""Responses that were refused after they had begun, and whose events are dropped."""
+"""Responses that were refused after they had begun; their events are dropped."""
 
 FRESH = 1.0
-"""Seconds from an admission to the beginning of its response. What begins later is checked again."""
+"""Seconds from an admission to the beginning of its response. A response that begins later is checked again."""
 
 _ENDS_SESSION = (InvalidToken, TokenInactive, TokenExpired, ProjectInactive)
 
@@ -91,9 +91,9 @@ class Turn:
     lane: str = ""
     event_id: str = ""
     has_output: bool = True
-    """False for a response that was not counted, as it is to have no output."""
+    """False for a response without output, which is not counted."""
     has_failed: bool = False
-    """True once an error seems to have ended it; its row is settled then."""
+    """True once an error seems to have ended it; its row is settled by then."""
     admitted: float = field(default_factory=time.monotonic)
     began: float | None = None
     response_id: str = ""
@@ -108,15 +108,15 @@ class Account(NamedTuple):
     opening: Opening
 
     def next_opening(self) -> Opening:
-        """Return what the ledger is told of one more response."""
+        """Return the opening of one more response's row."""
         return self.opening._replace(request_id=new_request_id(), session_id=self.opening.request_id)
 
 
 class WebSocketSession:
     """Admits and meters the responses of one WebSocket.
 
-    `end_turn` is called with each response that has a row of its own, and with that row, when it is over;
-    `tell_refused` with the id and the cause of each refusal.
+    `on_turn_end` is called with each response that has a row of its own, and with that row, when it is over;
+    `on_refused` with the id and the error of each refusal.
     """
 
     def __init__(
@@ -124,16 +124,16 @@ class WebSocketSession:
         account: Account,
         meter: Meter,
         admission: Admission,
-        end_turn: Callable[[Turn, Opened], None],
-        tell_refused: Callable[[str, GatewayError], None],
+        on_turn_end: Callable[[Turn, Opened], None],
+        on_refused: Callable[[str, GatewayError], None],
     ) -> None:
         self.closing: Closing | None = None
-        """The close frame that the client is to get, once the WebSocket is to be closed."""
+        """The close frame for the client, once the WebSocket is to be closed."""
         self._account = account
         self._meter = meter
         self._admission = admission
-        self._end_turn = end_turn
-        self._tell_refused = tell_refused
+        self._on_turn_end = on_turn_end
+        self._on_refused = on_refused
         self._has_lanes = account.opening.endpoint == RESPONSES
         self._can_cancel = account.opening.endpoint == REALTIME
         self._replies: list[Reply] = []
@@ -147,20 +147,20 @@ class WebSocketSession:
         """The ids of the gateway's own events."""
         self._has_ended = False
 
-    async def take(self, message: WebSocketMessage) -> None:
-        """Take the next message of either side. One that must not be forwarded is dropped. Raises nothing."""
+    async def handle(self, message: WebSocketMessage) -> None:
+        """Handle the next message of either side. One that must not be forwarded is dropped. Raises nothing."""
         try:
             if message.from_client:
-                await self._take_from_client(message)
+                await self._handle_client(message)
             else:
-                await self._take_from_upstream(message)
+                await self._handle_upstream(message)
         except Exception:
             _log.exception("a WebSocket is closed after a fault")
             message.drop()
             self._close(CloseReason.INTERNAL_ERROR, GatewayError().message)
 
-    def take_replies(self) -> list[Reply]:
-        """Return the messages of the gateway's own that are to be sent now, in their order."""
+    def pop_replies(self) -> list[Reply]:
+        """Remove and return the gateway's own messages that are to be sent now, in order."""
         replies, self._replies = self._replies, []
         return replies
 
@@ -172,11 +172,11 @@ class WebSocketSession:
             try:
                 self._end(turn)
             except Exception:
-                _log.exception("a response is not settled")
+                _log.exception("a response over a WebSocket could not be settled")
 
     # The client's messages.
 
-    async def _take_from_client(self, message: WebSocketMessage) -> None:
+    async def _handle_client(self, message: WebSocketMessage) -> None:
         event = websocket_events.client_event(message.content, is_text=message.type is Opcode.TEXT)
         turn = None
         if event is not None:
@@ -189,9 +189,9 @@ class WebSocketSession:
         _feed(turn.meter if turn else self._meter, message)
 
     async def _turn_for(self, event: Event) -> Turn | None:
-        """Admit the response that a client asks for, and wait for it to begin; only check what is not counted.
+        """Admit the response that a client asks for, and await its beginning. Raises GatewayError.
 
-        Raises GatewayError.
+        A response that is not counted is only checked.
         """
         if event.kind in GOES_ON:
             await self._check_again()
@@ -214,7 +214,7 @@ class WebSocketSession:
             self._has_paid = True
             return Turn(self._meter)
         admitted = await self._admission.admit_again(self._account.token_id, self._account.next_opening())
-        if self._has_ended:  # meanwhile, and nothing else would settle it
+        if self._has_ended:  # while the store decided: nothing else would settle it
             self._admission.settle(Settlement(admitted.opened))
             raise ServiceUnavailable
         return Turn(self._meter.for_next_response(), admitted.opened)
@@ -226,7 +226,7 @@ class WebSocketSession:
 
     # The upstream's messages.
 
-    async def _take_from_upstream(self, message: WebSocketMessage) -> None:
+    async def _handle_upstream(self, message: WebSocketMessage) -> None:
         read = websocket_events.any_upstream_event if self._dropped else websocket_events.upstream_event
         event = read(message.content)
         if event is None:
@@ -237,16 +237,16 @@ class WebSocketSession:
         elif event.kind == CREATED:
             await self._begin(message, event)
         elif event.kind == OUTPUT:
-            await self._take_output(message, event)
+            await self._handle_output(message, event)
         elif event.kind in DONE:
             self._finish(message, event)
         elif event.kind == ERROR:
-            self._take_error(message, event)
+            self._handle_error(message, event)
         else:
             _feed(self._meter_of(message.content), message)
 
     async def _begin(self, message: WebSocketMessage, event: Event) -> None:
-        """Take that a response has begun; admit it now if it was not asked for."""
+        """Handle the beginning of a response; admit it now if no client asked for it."""
         known = self._turn_with(event.response_id)
         if known is not None:
             _feed(known.meter, message)
@@ -269,9 +269,9 @@ class WebSocketSession:
         _feed(turn.meter, message)
 
     async def _check_late(self, turn: Turn) -> None:
-        """Check a response again that was admitted a while ago; end it if it must not go on. Raises GatewayError.
+        """Check a response again that was admitted a while ago; end it if it is refused now. Raises GatewayError.
 
-        A store that fails changes nothing about what was admitted.
+        A failure of the store does not end what was admitted.
         """
         if time.monotonic() - turn.admitted <= FRESH:
             return
@@ -283,8 +283,8 @@ class WebSocketSession:
             self._end(turn)
             raise
 
-    async def _take_output(self, message: WebSocketMessage, event: Event) -> None:
-        """Take that a response has output. It has begun then, whatever was told before; and it has to be admitted."""
+    async def _handle_output(self, message: WebSocketMessage, event: Event) -> None:
+        """Handle output of a response. It has begun then, even if no event said so; and it has to be admitted."""
         turn = self._turn_of(event)
         if turn is None:
             await self._begin(message, event)
@@ -308,8 +308,8 @@ class WebSocketSession:
             self._under_way.remove(turn)
             self._end(turn)
 
-    def _take_error(self, message: WebSocketMessage, event: Event) -> None:
-        """Take that something has failed: an ask, or a word of the gateway's own."""
+    def _handle_error(self, message: WebSocketMessage, event: Event) -> None:
+        """Handle an error of the upstream: about an ask, or about an event of the gateway's own."""
         if event.caused_by and event.caused_by in self._cancels:
             message.drop()
             return
@@ -322,14 +322,14 @@ class WebSocketSession:
             if event.caused_by or not turn.has_output:
                 self._asked.remove(turn)
                 self._end(turn)
-            else:  # it may have been about something else: the response may yet begin, and is paid for
+            else:  # it may be about something else: the response may yet begin, and is paid for
                 self._settle_asked(turn)
                 turn.has_failed = True
 
     def _failed(self, event: Event) -> Turn | None:
         """Return the ask that an error is about: the one that it names, or on a Responses WebSocket the next of a lane.
 
-        A lane does one after the other, so that nothing else fails while none is under way.
+        A lane does one response after the other: while none is under way, nothing else can fail.
         """
         if event.caused_by:
             return next((turn for turn in self._asked if turn.event_id == event.caused_by), None)
@@ -347,9 +347,9 @@ class WebSocketSession:
         return event.lane if self._has_lanes else ""
 
     def _next_asked(self, lane: str) -> Turn | None:
-        """Take out the oldest ask of a lane, or of all lanes where the upstream names none. One that failed comes last.
+        """Remove the oldest ask of a lane, or of all lanes if the upstream names none, and return it.
 
-        What has failed before it does not begin any more.
+        One that has failed comes last. Those that failed before the returned one are removed too: they do not begin.
         """
         asked = [turn for turn in self._asked if turn.lane == lane] or ([] if lane else self._asked)
         found = next((turn for turn in asked if not turn.has_failed), asked[0] if asked else None)
@@ -380,7 +380,7 @@ class WebSocketSession:
         return turns[0] if len(turns) == 1 else None
 
     def _meter_of(self, content: bytes) -> Meter:
-        """Return the meter that an event is shown to; it is parsed only where several responses are under way."""
+        """Return the meter for an event; it is parsed only if several responses are under way."""
         if not self._under_way or not websocket_events.is_of_response(content):
             return self._meter
         several = len(self._under_way) > 1
@@ -388,40 +388,40 @@ class WebSocketSession:
         return turn.meter if turn else self._meter
 
     def _end_replaced(self, event: Event) -> None:
-        """End what a new response replaces: one without an id, and what a Responses WebSocket has left in its lane."""
+        """End what a new response replaces: one without an id, and on a Responses WebSocket those of its lane."""
         for turn in [*self._under_way]:
             if turn.response_id == event.response_id or (self._has_lanes and turn.lane == event.lane):
                 self._under_way.remove(turn)
                 self._end(turn)
 
     def _settle_oldest_asked(self) -> None:
-        """Settle the oldest of too many asks with rows of their own."""
+        """Settle the oldest asks with rows of their own, if there are too many."""
         waiting = [turn for turn in self._asked if turn.opened is not None]
         for turn in waiting[: max(0, len(waiting) + 1 - MAX_TURNS)]:
             self._settle_asked(turn)
 
     def _settle_asked(self, turn: Turn) -> None:
-        """Settle the row of an ask. Its response is paid for: the opening's row holds it, should it yet begin."""
+        """Settle the row of an ask. Its response is paid for: if it begins after all, the opening's row holds it."""
         self._end(turn)
         turn.opened, turn.meter = None, self._meter
 
     def _end(self, turn: Turn) -> None:
         if turn.opened is not None:
-            self._end_turn(turn, turn.opened)
+            self._on_turn_end(turn, turn.opened)
 
     # Refusals.
 
     def _refuse(self, error: GatewayError, event_id: str, lane: str) -> None:
-        """Answer in place of the upstream; close the WebSocket where its token or its project is no longer good."""
+        """Answer in place of the upstream; close the WebSocket if its token or its project is no longer valid."""
         refused = error.refused if isinstance(error, TokenRefused) else None
         request_id = refused.opening.request_id if refused else new_request_id()
-        self._tell_refused(request_id, error)
+        self._on_refused(request_id, error)
         self._replies.append(Reply(responses.error_event(error, request_id, event_id, lane), to_client=True))
         if isinstance(error, _ENDS_SESSION):
             self._close(CloseReason.POLICY_VIOLATION, error.message)
 
     def _refuse_begun(self, error: GatewayError, event: Event, event_id: str) -> None:
-        """Refuse a response that the upstream has begun: cancel it there, or hang up where that cannot be said."""
+        """Refuse a response that the upstream has begun: cancel it there, or close the WebSocket."""
         self._refuse(error, event_id, event.lane)
         if not self._can_cancel or not event.response_id:
             is_ours = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
@@ -435,19 +435,19 @@ class WebSocketSession:
                 del self._dropped[next(iter(self._dropped))]
 
     def _hide_rejection(self, message: WebSocketMessage, event: Event) -> None:
-        """Put an error of the gateway's in the place of one that rejects the project's key: it may quote the key."""
+        """Replace an error that rejects the project's key with one of the gateway's: it may quote the key."""
         code = event.code if event.code in REJECTIONS else None
         error, request_id = UpstreamKeyRejected(description=code), new_request_id()
-        said = {"request_id": request_id, "session_id": self._account.opening.request_id, "code": code}
-        _log.warning("the upstream rejected a project's key over a WebSocket", extra=said)
-        self._tell_refused(request_id, error)
+        fields = {"request_id": request_id, "session_id": self._account.opening.request_id, "code": code}
+        _log.warning("the upstream rejected a project's key over a WebSocket", extra=fields)
+        self._on_refused(request_id, error)
         message.content = responses.error_event(error, request_id, event.caused_by, event.lane).encode()
 
     def _close(self, code: int, reason: str) -> None:
         self.closing = self.closing or Closing(code, reason)
 
     def _is_to_drop(self, event: Event) -> bool:
-        """Tell whether an event belongs to a refused response, or to one of its items; learn these as they come."""
+        """Tell whether an event belongs to a refused response, or to one of its items, which are noted as they come."""
         for response_id, items in self._dropped.items():
             if event.response_id == response_id or event.item_id in items:
                 if event.item_id:

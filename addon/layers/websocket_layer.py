@@ -1,11 +1,11 @@
-"""mitmproxy's WebSocket layer, with messages of the gateway's own, and with honest ends.
+"""mitmproxy's WebSocket layer, with messages of the gateway's own, and with ends that are passed on as they are.
 
-- After each hook for a message the layer sends the messages that the gateway has to say, in that place of the order,
-  and closes the WebSocket where the gateway wants that. The client's side is closed by a full closing handshake (RFC
-  6455, section 7.1.2): a socket that is closed over unread bytes resets, and the client may lose the reason.
-- A WebSocket that is cut at one side is cut at the other. mitmproxy would send a close frame with code 1000 there, as
-  if the WebSocket had ended well.
-- While a message waits for its hook, no more than `backpressure.MOST` bytes of each side pile up behind it.
+- After the hook for each message the layer sends the gateway's own messages, in that place of the order, and closes the
+  WebSocket if its session asks for that. The client's side is closed by a full closing handshake (RFC 6455, section
+  7.1.2): a socket that is closed over unread bytes resets, and the client may lose the reason.
+- A WebSocket that is cut at one side is cut at the other. mitmproxy sends a close frame with code 1000 there, as if the
+  WebSocket had ended well.
+- While a message waits for its hook, no more than `backpressure.MOST` bytes of each side queue up behind it.
 """
 
 import time
@@ -30,7 +30,7 @@ CLOSING_TIMEOUT = 5.0
 
 
 class _Side(websocket.WebsocketConnection):
-    """mitmproxy hangs up after each close frame; without one, its peer knows that this is no normal end (RFC 6455)."""
+    """One side. An abnormal closure sends no close frame, so that its peer knows it as one (RFC 6455, 7.1.5)."""
 
     def send2(self, event: Event) -> commands.SendData:
         if isinstance(event, CloseConnection) and event.code == CloseReason.ABNORMAL_CLOSURE:
@@ -39,7 +39,7 @@ class _Side(websocket.WebsocketConnection):
 
 
 class GatewayWebsocketLayer(WebsocketLayer):
-    """Relays the messages of one WebSocket, and sends what its session has to say."""
+    """Relays the messages of one WebSocket, and sends those of its session."""
 
     def __init__(self, context: Context, flow: http.HTTPFlow, exchanges: Exchanges) -> None:
         super().__init__(context, flow)
@@ -47,7 +47,7 @@ class GatewayWebsocketLayer(WebsocketLayer):
         self._queued: Counter[connection.Connection] = Counter()
 
     def handle_event(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Handle an event, or queue it while a message waits for its hook; a side that goes on is not read then."""
+        """Handle an event, or queue it while a message waits for its hook; a side with too much queued is not read."""
         yield from super().handle_event(event)
         if self._paused is None:
             for side in self._queued:
@@ -59,22 +59,22 @@ class GatewayWebsocketLayer(WebsocketLayer):
                 backpressure.hold(event.connection)
 
     def relay_messages(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Relay what has come of one side to the other."""
+        """Relay the messages of one side to the other."""
         for command in super().relay_messages(event):
             yield command
             if isinstance(command, WebsocketMessageHook):
-                closing = yield from self._speak()
+                closing = yield from self._send_replies()
                 if closing is not None:
                     yield from self._close(closing)
                     return
 
-    def _speak(self) -> layer.CommandGenerator[Closing | None]:
-        """Send the messages of the gateway's own; return whether, and why, the WebSocket is to be closed."""
+    def _send_replies(self) -> layer.CommandGenerator[Closing | None]:
+        """Send the gateway's own messages; return the close frame if the WebSocket is to be closed."""
         exchange = self._exchanges.get(self.flow.id)
         session = exchange.session if exchange else None
         if session is None:
             return None
-        for reply in session.take_replies():
+        for reply in session.pop_replies():
             side = self.client_ws if reply.to_client else self.server_ws
             if side.state is ConnectionState.OPEN:
                 self._show(reply)
@@ -82,7 +82,7 @@ class GatewayWebsocketLayer(WebsocketLayer):
         return session.closing
 
     def _show(self, reply: Reply) -> None:
-        """Let operators see a message that no peer has sent."""
+        """Put a message of the gateway's own on the flow, for operators."""
         if self.flow.websocket is not None:
             shown = WebSocketMessage(Opcode.TEXT, not reply.to_client, reply.text.encode(), injected=True)
             self.flow.websocket.messages.append(shown)
@@ -102,7 +102,7 @@ class GatewayWebsocketLayer(WebsocketLayer):
         yield commands.RequestWakeup(CLOSING_TIMEOUT)
         yield WebsocketEndHook(self.flow)
         self.flow.live = False
-        if self._has_answered():  # in what had come before
+        if self._has_answered():  # its close frame came before
             yield from self._hang_up()
 
     def _await_close(self, event: events.Event) -> layer.CommandGenerator[None]:

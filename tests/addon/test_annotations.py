@@ -11,12 +11,12 @@ def used(source: Source, **units: int) -> Metered:
     return Metered(source, (Consumption("gpt-4o", units),), model="gpt-4o")
 
 
-def test_what_is_noted_is_read_back() -> None:
+def test_annotations_are_read_back() -> None:
     assert annotations.read(admitted_flow(project="Search")) == Holder(TOKEN_ID, None, "1", "Search")
     assert annotations.read(admitted_flow(token_name="Ann's").copy()) == Holder(TOKEN_ID, "Ann's", "1", "Search")
 
 
-def test_of_a_flow_without_notes_the_holder_is_not_known() -> None:
+def test_a_flow_without_annotations_has_no_holder() -> None:
     assert annotations.read(tflow.tflow()) is None
 
 
@@ -29,7 +29,7 @@ def test_an_estimate_is_marked() -> None:
     assert annotations.used(flow.copy()) == Used("gpt-4o", None, 3, is_estimated=True)
 
 
-def test_a_sum_of_which_a_part_is_estimated_is_marked() -> None:
+def test_a_sum_with_an_estimate_in_it_is_marked() -> None:
     flow = admitted_flow()
     for metered in (
         used(Source.OBSERVED, input_tokens=1),
@@ -41,7 +41,7 @@ def test_a_sum_of_which_a_part_is_estimated_is_marked() -> None:
     assert annotations.used(flow) == Used("gpt-4o", 7, 8, is_estimated=True)
 
 
-def test_a_truncated_request_stays_one_in_a_copy_of_its_flow() -> None:
+def test_a_copy_of_a_flow_with_a_truncated_request_is_truncated_too() -> None:
     flow = admitted_flow()
     assert not annotations.is_truncated(flow)
     annotations.note_passed(flow, "response", 5)

@@ -54,7 +54,7 @@ def test_a_bearer_token_is_read_and_masked(value: str) -> None:
         b"\xff " + TOKEN.encode(),
     ],
 )
-def test_another_form_is_no_token_and_masked_all_the_same(value: str | bytes) -> None:
+def test_other_authorizations_are_no_token_and_are_masked(value: str | bytes) -> None:
     credentials, request = take(("Authorization", value))
     with pytest.raises(InvalidToken):
         credentials.token()
@@ -68,20 +68,20 @@ def test_another_form_is_no_token_and_masked_all_the_same(value: str | bytes) ->
         *(f"Bearer sk-sk-{TOKEN}", f"Bearer SK-{TOKEN}", f"Bearer sk-proj-{TOKEN}", "Bearer sk-"),
     ],
 )
-def test_a_malformed_bearer_token_is_never_the_token(value: str) -> None:
+def test_rejects_malformed_bearer_tokens(value: str) -> None:
     credentials, request = take(("Authorization", value))
     assert credentials.token() != TOKEN
     assert_masked(request)
 
 
-def test_no_credentials_are_no_token() -> None:
+def test_a_request_without_credentials_is_rejected() -> None:
     credentials, request = take()
     with pytest.raises(InvalidToken):
         credentials.token()
     assert "authorization" not in request.headers
 
 
-def test_repeated_headers_are_refused_and_all_masked() -> None:
+def test_repeated_authorizations_are_rejected_and_all_masked() -> None:
     credentials, request = take(("Authorization", f"Bearer {TOKEN}"), ("AUTHORIZATION", f"Basic {TOKEN}"))
     with pytest.raises(InvalidRequest):
         credentials.token()
@@ -89,14 +89,14 @@ def test_repeated_headers_are_refused_and_all_masked() -> None:
     assert_masked(request)
 
 
-def test_a_browsers_websocket_sends_it_as_a_subprotocol() -> None:
+def test_a_browsers_websocket_sends_the_token_as_a_subprotocol() -> None:
     credentials, request = take(*UPGRADE, ("Sec-WebSocket-Protocol", f"realtime, {PROTOCOL}, beta"))
     assert credentials.token() == TOKEN
     assert request.headers["sec-websocket-protocol"] == "realtime, openai-insecure-api-key.***, beta"
     assert_masked(request)
 
 
-def test_a_subprotocol_counts_in_a_websocket_upgrade_only() -> None:
+def test_a_subprotocol_is_a_token_in_a_websocket_upgrade_only() -> None:
     credentials, request = take(("Sec-WebSocket-Protocol", PROTOCOL))
     with pytest.raises(InvalidToken):
         credentials.token()
@@ -140,7 +140,7 @@ def test_the_header_xi_api_key_is_masked_and_carries_no_token() -> None:
     "name", [*KEY_HEADERS, "xi-api-key", "proxy-authorization", "cookie", " x-api-key", "api-key "]
 )
 @pytest.mark.parametrize("value", [TOKEN, f"Bearer {TOKEN}", f"a, {TOKEN}", "sk-ant-key", "", b"\xff" + TOKEN.encode()])
-def test_where_authorization_is_there_it_alone_is_the_token(name: str, value: str | bytes) -> None:
+def test_an_authorization_takes_precedence_over_other_headers(name: str, value: str | bytes) -> None:
     credentials, request = take((name, value), ("Authorization", f"Bearer {TOKEN}"))
     assert credentials.token() == TOKEN
     assert_masked(request)
@@ -149,7 +149,7 @@ def test_where_authorization_is_there_it_alone_is_the_token(name: str, value: st
 
 @pytest.mark.parametrize("authorization", ["", f"Basic {TOKEN}", "Bearer", "Bearer x", f"Bearer\t{TOKEN}"])
 @pytest.mark.parametrize("name", KEY_HEADERS)
-def test_an_authorization_without_a_token_is_not_made_up_for_by_another_header(name: str, authorization: str) -> None:
+def test_an_authorization_without_a_token_is_not_replaced_by_another_header(name: str, authorization: str) -> None:
     credentials, request = take(("Authorization", authorization), (name, TOKEN))
     with contextlib.suppress(InvalidToken):
         assert credentials.token() in {"", "x"}  # which the store does not know
@@ -170,7 +170,7 @@ PAIRS = [(first, second) for first in CARRIERS for second in PLACES if not first
 @pytest.mark.parametrize("first", PLACES)
 @pytest.mark.parametrize("second", PLACES)
 @pytest.mark.parametrize("prefix", ["", "sk-"])
-def test_two_different_tokens_are_refused_wherever_they_stand(first: str, second: str, prefix: str) -> None:
+def test_rejects_two_different_tokens_in_any_headers(first: str, second: str, prefix: str) -> None:
     credentials, request = take(*UPGRADE, sent_in(first, TOKEN), sent_in(second, prefix + OTHER))
     with pytest.raises(InvalidRequest, match="Send one"):
         credentials.token()
@@ -179,7 +179,7 @@ def test_two_different_tokens_are_refused_wherever_they_stand(first: str, second
 
 
 @pytest.mark.parametrize(("first", "second"), PAIRS)
-def test_the_same_token_in_two_places_is_one(first: str, second: str) -> None:
+def test_the_same_token_in_two_headers_is_accepted(first: str, second: str) -> None:
     credentials, request = take(*UPGRADE, sent_in(first, f"sk-{TOKEN}"), sent_in(second, TOKEN))
     assert credentials.token() == TOKEN
     assert_masked(request)
@@ -187,20 +187,20 @@ def test_the_same_token_in_two_places_is_one(first: str, second: str) -> None:
 
 @pytest.mark.parametrize("placeholder", ["unused", "", "sk-ant-0123456789", MASK])
 @pytest.mark.parametrize("names", [KEY_HEADERS, KEY_HEADERS[::-1], ["x-api-key", "x-api-key"]])
-def test_a_placeholder_beside_the_token_does_no_harm(names: list[str], placeholder: str) -> None:
+def test_a_placeholder_beside_the_token_is_ignored(names: list[str], placeholder: str) -> None:
     first, *others = names
     credentials, _ = take((first, placeholder), *((name, TOKEN) for name in others))
     assert credentials.token() == TOKEN
 
 
 @pytest.mark.parametrize("value", ["unused", "", f"{TOKEN}x", TOKEN.upper(), f"{TOKEN}, {TOKEN}"])
-def test_what_has_no_form_of_a_token_is_never_the_token(value: str) -> None:
+def test_rejects_values_without_the_form_of_a_token(value: str) -> None:
     credentials, _ = take(("x-api-key", value))
     assert credentials.token() == value  # which the store does not know
 
 
 @pytest.mark.parametrize("place", CARRIERS)
-def test_masked_credentials_are_read_as_the_mask(place: str) -> None:
+def test_masked_credentials_are_extracted_as_the_mask(place: str) -> None:
     """So a replay is known for one."""
     _, request = take(*UPGRADE, sent_in(place, TOKEN), ("xi-api-key", TOKEN))
     masked = request.headers.fields
@@ -245,7 +245,7 @@ def test_a_token_in_a_query_is_no_second_token() -> None:
         *(f"/v1/x?key={TOKEN.replace('-', '')}", f"/v1/x?key=Bearer%20{TOKEN}", "/v1/x?" + "%41" * 40),
     ],
 )
-def test_all_else_in_a_target_stays_as_it_came(target: str) -> None:
+def test_the_rest_of_a_target_is_unchanged(target: str) -> None:
     assert take(path=target)[1].data.path == target.encode()
 
 
@@ -264,7 +264,7 @@ def test_a_query_without_a_token_passes_byte_for_byte(query: str) -> None:
 
 
 @given(st.lists(VALUES.filter(lambda value: "&" not in value)), st.integers(0), st.sampled_from(["", "sk-", "%73k-"]))
-def test_of_a_query_with_a_token_only_that_is_changed(parameters: list[str], position: int, prefix: str) -> None:
+def test_only_the_token_in_a_query_is_changed(parameters: list[str], position: int, prefix: str) -> None:
     place = position % (len(parameters) + 1)
     with_token = [*parameters[:place], f"key={prefix}{TOKEN}", *parameters[place:]]
     masked = [*parameters[:place], f"key={authentication.MASKED_VALUE.decode()}", *parameters[place:]]
@@ -296,7 +296,7 @@ def test_credentials_are_not_in_their_repr() -> None:
         max_size=5,
     )
 )
-def test_taking_never_raises_and_leaves_no_token(headers: list[tuple[bytes, bytes]]) -> None:
+def test_extracting_never_raises_and_leaves_no_token_on_the_request(headers: list[tuple[bytes, bytes]]) -> None:
     credentials, request = take(*headers)
     for name, value in request.headers.fields:
         if name.lower() not in {b"sec-websocket-protocol", b"connection", b"x"}:

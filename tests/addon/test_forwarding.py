@@ -53,7 +53,7 @@ MASKED = authentication.MASKED_VALUE.decode()
         (f"/v1/x?key={MASKED}&", "/v1/x?"),
     ],
 )
-def test_a_masked_token_in_a_query_is_taken_out_with_its_name(path: str, upstream: str) -> None:
+def test_a_masked_token_in_a_query_is_removed_with_its_name(path: str, upstream: str) -> None:
     request = make_request(path=path)
     assert forwarding.keyed_request(request, GRANT).path == upstream
     assert request.path == path
@@ -63,7 +63,7 @@ def test_a_masked_token_in_a_query_is_taken_out_with_its_name(path: str, upstrea
     "path",
     ["/v1/x?", "/v1/x?key=***&a", f"/v1/{MASKED}", f"/v1/{MASKED}?", f"/v1/x?a=b={MASKED}", f"/v1/x?a={MASKED}b"],
 )
-def test_any_other_target_passes_as_it_came(path: str) -> None:
+def test_any_other_target_passes_unchanged(path: str) -> None:
     assert forwarding.keyed_request(make_request(path=path), GRANT).path == path
 
 
@@ -108,7 +108,7 @@ def test_no_header_that_is_masked_goes_upstream(headers: list[Field]) -> None:
         "Connection",
     ],
 )
-def test_what_must_not_pass_stays(name: str) -> None:
+def test_headers_that_must_not_pass_are_removed(name: str) -> None:
     assert sent(("X-Before", "1"), (name, "value"), ("X-After", "2")) == [
         (b"X-Before", b"1"),
         (b"X-After", b"2"),
@@ -116,12 +116,12 @@ def test_what_must_not_pass_stays(name: str) -> None:
     ]
 
 
-def test_headers_named_by_connection_are_of_one_hop() -> None:
+def test_headers_named_by_connection_are_removed() -> None:
     headers = sent(("Connection", "X-Hop, close,,  x-other"), ("x-hop", "1"), ("X-Other", "2"), ("X-End", "3"))
     assert headers == [(b"X-End", b"3"), (b"authorization", f"Bearer {KEY}".encode())]
 
 
-def test_headers_that_frame_and_route_cannot_be_named_away() -> None:
+def test_headers_that_frame_and_route_are_kept_though_connection_names_them() -> None:
     named = ("Host", "Content-Length", "Transfer-Encoding", "Authorization")
     headers = dict(sent(("Connection", ", ".join(named)), *((name, "1") for name in named)))
     assert headers == {
@@ -132,7 +132,7 @@ def test_headers_that_frame_and_route_cannot_be_named_away() -> None:
     }
 
 
-def test_a_connection_header_in_no_encoding_is_of_one_hop_too() -> None:
+def test_a_connection_header_in_no_encoding_is_removed_too() -> None:
     assert sent(("Connection", b"\xff, X-Hop"), ("X-Hop", "1"))[:-1] == []
     passed = forwarding.client_response(
         make_response(("Connection", b"\xff, X-Hop"), ("X-Hop", "1"), ("X", "2")), None, closes=False
@@ -157,30 +157,30 @@ def test_a_token_alone_as_subprotocol_leaves_no_header(spelling: str) -> None:
 
 
 @pytest.mark.parametrize("missing", range(len(UPGRADE)))
-def test_an_upgrade_that_lacks_something_is_none(missing: int) -> None:
+def test_rejects_an_upgrade_that_lacks_a_header(missing: int) -> None:
     headers = [header for number, header in enumerate(UPGRADE) if number != missing]
     assert not websocket_handshake.is_upgrade(make_request(*headers))
     assert not {b"Connection", b"Upgrade"} & {name for name, _ in sent(*headers)}
 
 
-def test_an_upgrade_to_something_else_is_none() -> None:
+def test_rejects_an_upgrade_by_another_method_or_to_another_protocol() -> None:
     assert not websocket_handshake.is_upgrade(make_request(*UPGRADE, method="POST"))
     assert sent(("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c"), ("HTTP2-Settings", "x"))[:-1] == []
 
 
-def test_an_answer_without_headers_of_its_hop_is_passed_as_it_is() -> None:
+def test_a_response_without_hop_by_hop_headers_is_passed_uncopied() -> None:
     response = make_response(("Content-Type", "text/plain"), ("Set-Cookie", "a=b"))
     assert forwarding.client_response(response, None, closes=False) is response
 
 
-def test_headers_of_the_upstreams_hop_do_not_reach_the_client() -> None:
+def test_hop_by_hop_headers_of_the_upstream_do_not_reach_the_client() -> None:
     response = make_response(("Connection", "close, X-Hop"), ("X-Hop", "1"), ("Keep-Alive", "5"), ("X-End", "2"))
     passed = forwarding.client_response(response, None, closes=False)
     assert passed.headers.fields == ((b"X-End", b"2"),)
     assert len(response.headers.fields) == 4
 
 
-def test_where_else_the_upstream_can_be_reached_is_not_told() -> None:
+def test_other_addresses_of_the_upstream_do_not_reach_the_client() -> None:
     response = make_response(("Alt-Svc", 'h3=":443"; ma=86400'), ("X-Other", "1"))
     passed = forwarding.client_response(response, None, closes=False)
     assert "alt-svc" not in passed.headers
@@ -189,7 +189,7 @@ def test_where_else_the_upstream_can_be_reached_is_not_told() -> None:
 
 
 @pytest.mark.parametrize("name", ["Location", "location", "Content-Location"])
-def test_a_location_at_the_upstream_is_told_as_one_at_the_gateway(name: str) -> None:
+def test_a_location_at_the_upstream_is_rewritten_to_the_gateway(name: str) -> None:
     upstream = Upstream.parse("https://api.example/openai/v1")
     response = make_response(("X-Before", "1"), (name, "https://api.example/openai/v1/files"), ("X-After", "2"))
     passed = forwarding.client_response(response, upstream, closes=False)
@@ -197,18 +197,18 @@ def test_a_location_at_the_upstream_is_told_as_one_at_the_gateway(name: str) -> 
     assert response.headers[name] == "https://api.example/openai/v1/files"
 
 
-def test_every_one_of_several_locations_is_told_so() -> None:
+def test_each_of_several_locations_is_rewritten() -> None:
     response = make_response(("Location", "http://api.example:80/v1/a"), ("Location", "http://api.example/v1/b"))
     passed = forwarding.client_response(response, Upstream.parse("http://api.example"), closes=False)
     assert passed.headers.get_all("location") == ["/v1/a", "/v1/b"]
 
 
-def test_an_answer_with_a_location_elsewhere_is_passed_as_it_is() -> None:
+def test_a_response_with_a_location_elsewhere_is_passed_uncopied() -> None:
     response = make_response(("Location", "https://cdn.example/v1/files"))
     assert forwarding.client_response(response, Upstream.parse("https://api.example"), closes=False) is response
 
 
-def test_the_answer_to_an_upgrade_keeps_it() -> None:
+def test_the_response_to_an_upgrade_keeps_its_upgrade_headers() -> None:
     response = make_response(("Connection", "Upgrade"), ("Upgrade", "websocket"), status=101)
     assert forwarding.client_response(response, None, closes=False).headers.fields == response.headers.fields
 
@@ -225,7 +225,7 @@ FIELDS = st.lists(st.tuples(NAMES, VALUES), max_size=8)
 
 
 @given(FIELDS)
-def test_what_goes_upstream_is_what_came_less_what_must_not_pass(headers: list[Field]) -> None:
+def test_a_forwarded_request_lacks_only_what_must_not_pass(headers: list[Field]) -> None:
     out = sent(*headers)
     assert [field for field in out if field[0].lower() == b"authorization"] == [out[-1]]
     assert out[-1][1] == f"Bearer {KEY}".encode()
@@ -237,7 +237,7 @@ def test_what_goes_upstream_is_what_came_less_what_must_not_pass(headers: list[F
 
 
 @given(FIELDS)
-def test_what_goes_to_the_client_is_what_came_less_what_must_not_pass(headers: list[Field]) -> None:
+def test_a_forwarded_response_lacks_only_what_must_not_pass(headers: list[Field]) -> None:
     out = list(forwarding.client_response(make_response(*headers), None, closes=False).headers.fields)
     remaining = iter(headers)
     assert all(field in remaining for field in out)
@@ -245,7 +245,7 @@ def test_what_goes_to_the_client_is_what_came_less_what_must_not_pass(headers: l
 
 
 @given(FIELDS)
-def test_without_a_connection_header_nothing_else_is_lost(headers: list[Field]) -> None:
+def test_a_request_without_a_connection_header_keeps_all_other_headers(headers: list[Field]) -> None:
     kept = [
         field for field in headers if field[0].lower() in {b"host", b"x-hop"} or field[0].lower().startswith(b"x-a")
     ]
@@ -270,14 +270,14 @@ def test_without_a_connection_header_nothing_else_is_lost(headers: list[Field]) 
         (101, "HTTP/1.1", True, True),
     ],
 )
-def test_what_is_an_answer(status: int, version: str, upgrade: bool, is_one: bool) -> None:
+def test_a_final_response_is_recognized(status: int, version: str, upgrade: bool, is_one: bool) -> None:
     response = make_response(status=status)
     response.http_version = version
     assert forwarding.is_final_response(response, make_request(*(UPGRADE if upgrade else []))) == is_one
 
 
 @pytest.mark.parametrize(("status", "kept"), [(304, False), (200, True)])
-def test_an_answer_that_never_has_a_body_tells_of_no_chunks(status: int, kept: bool) -> None:
+def test_a_response_without_a_body_has_no_transfer_encoding(status: int, kept: bool) -> None:
     response = make_response(("Transfer-Encoding", "chunked"), ("ETag", "x"), status=status)
     passed = forwarding.client_response(response, None, closes=False)
     assert ("transfer-encoding" in passed.headers) == kept

@@ -169,7 +169,7 @@ def test_a_request_is_refused_before_the_store_counts(
     ],
 )
 @pytest.mark.parametrize("length", ["5", "5000000"], ids=["small", "large"])
-def test_the_stores_refusal_is_the_answer(
+def test_the_stores_refusal_is_the_response(
     settings: Settings, store: Store, token: TokenRecord, columns: dict[str, object], code: str, length: str
 ) -> None:
     set_columns(store, "token", token.id, **columns)
@@ -232,7 +232,7 @@ def test_health_needs_no_token_and_no_store(settings: Settings, store: Store) ->
     run(settings, store, test)
 
 
-def test_ready_says_whether_the_store_answers(settings: Settings) -> None:
+def test_ready_depends_on_the_store(settings: Settings) -> None:
     async def test(bench: Bench) -> None:
         assert await told(bench) == (200, "ready")
         with foreign_lock(store):
@@ -277,7 +277,7 @@ def test_another_destination_is_refused(settings: Settings, store: Store, token:
 
 
 @pytest.mark.parametrize("hook", ["requestheaders", "request", "responseheaders"])
-def test_a_hook_that_raises_is_answered_and_leaves_no_grant(
+def test_a_request_whose_hook_raises_is_refused_and_has_no_grant(
     settings: Settings,
     store: Store,
     token: TokenRecord,
@@ -316,7 +316,7 @@ def test_a_hook_that_raises_is_answered_and_leaves_no_grant(
     assert token.value not in caplog.text
 
 
-def test_an_answer_gets_the_ids_and_the_duration(settings: Settings, store: Store, token: TokenRecord) -> None:
+def test_a_response_gets_the_ids_and_the_duration(settings: Settings, store: Store, token: TokenRecord) -> None:
     async def test(bench: Bench) -> None:
         http_flow = await bench.send(("X-Request-ID", "clients-own"), token=token.value)
         exchange = bench.exchanges.get(http_flow.id)
@@ -499,7 +499,7 @@ def test_every_end_settles_once_and_logs_once(
         assert [row.settled_at is not None for row in Request.select()] == [True]
 
 
-def test_a_request_that_was_ended_while_the_store_decided_is_settled_and_not_sent(
+def test_a_request_that_is_finished_while_the_store_decides_is_settled_and_not_sent(
     settings: Settings, store: Store, token: TokenRecord
 ) -> None:
     async def test(bench: Bench) -> None:
@@ -516,7 +516,7 @@ def test_a_request_that_was_ended_while_the_store_decided_is_settled_and_not_sen
     run(settings, store, test)
 
 
-def test_a_request_that_comes_at_the_very_end_is_refused_as_unavailable(
+def test_a_request_that_comes_as_the_process_ends_is_refused(
     settings: Settings, store: Store, token: TokenRecord
 ) -> None:
     async def test(bench: Bench) -> None:
@@ -632,7 +632,7 @@ def test_each_further_response_over_a_websocket_has_a_row_and_a_line_in_the_log(
     run(settings, store, test)
 
 
-def test_estimates_of_responses_over_a_websocket_are_added_to_what_its_flow_says(
+def test_estimates_of_responses_over_a_websocket_are_added_up_on_its_flow(
     settings: Settings, store: Store, token: TokenRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def estimate(_: Estimator, request: EstimateRequest) -> Metered:
@@ -655,7 +655,7 @@ def test_estimates_of_responses_over_a_websocket_are_added_to_what_its_flow_says
     run(settings, store, test)
 
 
-def test_a_response_without_a_request_is_left_alone(settings: Settings, store: Store) -> None:
+def test_a_response_without_an_exchange_is_unchanged(settings: Settings, store: Store) -> None:
     async def test(bench: Bench) -> None:
         http_flow = tflow.tflow(resp=True)
         before = http_flow.response.headers.copy()  # type: ignore[union-attr]

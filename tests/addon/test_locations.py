@@ -108,17 +108,17 @@ def test_a_prefix_in_front_of_two_slashes_leaves_no_authority() -> None:
         (OPENAI, "caf\u00e9:x"),
     ],
 )
-def test_other_origins_and_relative_references_pass(upstream: str, location: str) -> None:
+def test_other_origins_and_relative_references_are_unchanged(upstream: str, location: str) -> None:
     assert locations.for_client(location.encode(), Upstream.parse(upstream)) == location.encode()
 
 
 @pytest.mark.parametrize("location", [b"\xff\xfe", b"https://\xff/", b"https://api.openai.com:\xff/v1", b"/\xff", b"%"])
-def test_bytes_that_are_no_text_are_no_fault(location: bytes) -> None:
+def test_bytes_that_are_no_text_raise_nothing(location: bytes) -> None:
     assert "api.openai.com" not in for_client(location, OPENAI)
 
 
 @pytest.mark.parametrize("port", ["9" * 5000, "\u00b2", "-1", "+443", "4_43"])
-def test_an_odd_port_is_no_fault(port: str) -> None:
+def test_an_odd_port_raises_nothing(port: str) -> None:
     for_client(f"https://api.openai.com:{port}/v1", OPENAI)
 
 
@@ -132,7 +132,7 @@ PIECES = st.sampled_from(
 
 @given(st.lists(PIECES, max_size=8).map("".join), st.sampled_from([OPENAI, f"{OPENAI}/openai"]))
 @example("https:/api.openai.com:443https:", OPENAI)
-def test_no_client_is_led_to_the_upstream_or_from_there_to_elsewhere(location: str, upstream: str) -> None:
+def test_no_location_leads_a_client_to_the_upstream_or_to_another_host(location: str, upstream: str) -> None:
     before, after = (_followed(reference) for reference in (location, for_client(location, upstream)))
     assert after != "api.openai.com"
     if before is None:  # no client can go there, as with a port that is none

@@ -45,7 +45,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
     return vars(record)
 
 
-def test_the_client_is_told_the_code_alone_and_the_log_the_rest(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_client_gets_the_code_alone_and_the_log_the_text(caplog: pytest.LogCaptureFixture) -> None:
     told = refusal({"message": MESSAGE, "type": "invalid_request_error", "code": "invalid_api_key"})
     assert told.body() == {
         "error": UpstreamKeyRejected.text,
@@ -70,7 +70,7 @@ def test_the_client_is_told_the_code_alone_and_the_log_the_rest(caplog: pytest.L
         *("x" * 65, "invalid_api_key\n", "é", KEY, KEY[-4:].lower(), "key_8ncp", "proj"),
     ],
 )
-def test_a_code_that_is_no_plain_word_or_may_quote_the_key_is_not_told(
+def test_a_code_that_is_no_plain_word_or_may_quote_the_key_is_withheld(
     code: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert "description" not in refusal({"message": MESSAGE, "code": code}).body()
@@ -93,7 +93,7 @@ def test_a_code_that_is_no_plain_word_or_may_quote_the_key_is_not_told(
         ("<b>html</b>", "***"),
     ],
 )
-def test_of_the_text_plain_words_are_logged_that_share_nothing_with_the_key(
+def test_only_plain_words_without_pieces_of_the_key_are_logged(
     text: str, kept: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     refusal({"message": text})
@@ -146,7 +146,7 @@ class _Records(logging.Handler):
 @pytest.mark.parametrize(
     ("key", "kept"), [("", "*** *** ***"), (None, "*** *** ***"), ("x", "An error: ***"), ("error", "An *** x.")]
 )
-def test_with_a_key_that_is_unknown_or_short_it_is_not_quoted_either(
+def test_a_key_that_is_unknown_or_short_is_not_quoted_either(
     key: str | None, kept: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     told = refusal({"message": "An error: x.", "code": "error_x"}, ("X-Request-ID", "error-x"), key=key)
@@ -163,14 +163,14 @@ def test_with_a_key_that_is_unknown_or_short_it_is_not_quoted_either(
         (["OpenAI-Project", "OpenAI-Organization"], "OpenAI-Organization and OpenAI-Project"),
     ],
 )
-def test_what_may_be_the_cause_instead_is_named(sent: list[str], named: str) -> None:
+def test_headers_that_may_be_the_cause_instead_are_named(sent: list[str], named: str) -> None:
     message = refusal({}, sent=tuple((name, "an-id") for name in sent)).message
     assert message.startswith(UpstreamKeyRejected.text)
     assert message.endswith(f"The cause may also be what this request names in {named}." if named else "works.")
     assert "an-id" not in message
 
 
-def test_the_upstreams_request_id_and_its_time_are_told() -> None:
+def test_the_response_has_the_upstreams_request_id_and_duration() -> None:
     exchange, rejected = rejection(("X-Request-ID", "req_1"), ("WWW-Authenticate", "Bearer"), ("Retry-After", "9"))
     told = rejected.refusal()
     assert told.headers.keys() == {"x-should-retry", "X-Request-ID", "X-LLM-Proxy-Remote-Duration-Ms"}
@@ -180,7 +180,7 @@ def test_the_upstreams_request_id_and_its_time_are_told() -> None:
 
 
 @pytest.mark.parametrize("request_id", [KEY, f"req_{KEY[-4:]}", "no id", ""])
-def test_a_request_id_that_may_quote_the_key_is_not_told(request_id: str) -> None:
+def test_a_request_id_that_may_quote_the_key_is_withheld(request_id: str) -> None:
     exchange, rejected = rejection(("X-Request-ID", request_id))
     assert "X-Request-ID" not in rejected.refusal().headers
     assert exchange.upstream_request_id is None
@@ -207,7 +207,7 @@ BODIES: dict[str, tuple[str, Callable[[], bytes], str | None]] = {
 
 
 @pytest.mark.parametrize("kind", BODIES)
-def test_a_body_of_any_kind_is_read_as_far_as_it_goes(kind: str) -> None:
+def test_a_body_of_any_kind_raises_nothing(kind: str) -> None:
     coding, make, code = BODIES[kind]
     body = make()
     _, rejected = rejection(("Content-Encoding", coding))

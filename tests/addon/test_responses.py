@@ -27,31 +27,31 @@ def test_an_error_is_answered_in_json_with_its_headers_and_both_ids(error: error
         assert response.headers[name] == value
 
 
-def test_the_answer_to_head_tells_the_length_and_has_no_body() -> None:
+def test_a_response_to_head_has_the_length_and_no_body() -> None:
     response = responses.error(errors.NotFound(), ID, "HEAD")
     assert response.raw_content == b""
     assert response.headers["content-length"] == responses.error(errors.NotFound(), ID, "GET").headers["content-length"]
 
 
-def test_ready_differs_by_its_status_alone() -> None:
+def test_ready_and_health_differ_by_their_status_alone() -> None:
     ready, health = (json.loads(make(ID, "GET").text or "") for make in (responses.ready, responses.health))
     assert ready == {**health, "status": "ready", "timestamp": ready["timestamp"]}
 
 
-def test_health_is_what_the_contract_says() -> None:
+def test_health_follows_the_contract() -> None:
     body = json.loads(responses.health(ID, "GET").text or "")
     assert (body["status"], body["version"]) == ("ok", __version__)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", body["timestamp"])
 
 
-def test_the_upstreams_request_id_stays() -> None:
+def test_the_upstreams_request_id_is_kept() -> None:
     headers = fields(("x-request-id", "req_upstream"), ("x-llm-proxy-request-id", "forged"))
     responses.add_request_ids(headers, ID)
     assert headers.get_all(responses.UPSTREAM_REQUEST_ID) == ["req_upstream"]
     assert headers.get_all(responses.REQUEST_ID) == [ID]
 
 
-def test_an_error_event_is_one_of_the_api() -> None:
+def test_an_error_event_has_the_form_of_the_api() -> None:
     event = json.loads(responses.error_event(errors.RateLimitExceeded(), "the-id", "mine", "left"))
     assert event == {
         "type": "error",

@@ -147,7 +147,7 @@ def test_only_reverse_mode_over_tcp_is_served(
     run(settings, store, test)
 
 
-def test_a_clients_address_of_a_port_for_both_families_is_shown_as_ipv4(settings: Settings, store: Store) -> None:
+def test_a_clients_address_at_a_port_for_both_families_is_shown_as_ipv4(settings: Settings, store: Store) -> None:
     async def test(bench: Bench) -> None:
         client = connection.Client(
             peername=("::ffff:192.0.2.1", 1),

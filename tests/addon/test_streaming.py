@@ -48,7 +48,7 @@ def test_an_http2_upload_may_have_no_length() -> None:
         ([("Content-Type", "application/json"), ("Content-Length", "5")], False),
     ],
 )
-def test_an_answer_is_streamed_when_it_is_no_small_document(
+def test_a_response_is_streamed_unless_it_is_a_small_document(
     headers: list[tuple[str | bytes, str | bytes]], streamed: bool
 ) -> None:
     assert streaming.is_streamed_response(make_response(*headers)) is streamed

@@ -37,14 +37,14 @@ from store.errors import (
         "/ready",
     ],
 )
-def test_the_api_and_the_health_pass(path: str | bytes) -> None:
+def test_the_api_and_health_are_accepted(path: str | bytes) -> None:
     validation.check(make_request(path=path))
 
 
 @pytest.mark.parametrize(
     "path", ["/", "/v1", "/v2/x", "/V1/models", "/%76%31/models", "/health/", "/healthz", "/ready/", "/?x"]
 )
-def test_everything_else_is_not_found(path: str) -> None:
+def test_other_paths_are_not_found(path: str) -> None:
     with pytest.raises(NotFound):
         validation.check(make_request(path=path))
 
@@ -81,33 +81,33 @@ def test_everything_else_is_not_found(path: str) -> None:
         b"/v1/x\r\nHost: other",
     ],
 )
-def test_a_malformed_target_is_invalid(path: str | bytes) -> None:
+def test_rejects_malformed_targets(path: str | bytes) -> None:
     with pytest.raises(InvalidRequest):
         validation.check(make_request(path=path))
 
 
 @pytest.mark.parametrize("value", [b"a\r\nX: b", b"a\r\n b", b"a\nb", b"a\rb", b"a\0b", b"\x1b[31m", b"\x7f"])
-def test_a_control_character_in_a_header_is_invalid(value: bytes) -> None:
+def test_rejects_control_characters_in_headers(value: bytes) -> None:
     with pytest.raises(InvalidRequest):
         validation.check(make_request(("X-Header", value)))
 
 
 @pytest.mark.parametrize("value", [b"a\tb", b"caf\xc3\xa9", b"\xff", b""])
-def test_other_bytes_in_a_header_pass(value: bytes) -> None:
+def test_other_bytes_in_headers_are_accepted(value: bytes) -> None:
     validation.check(make_request(("X-Header", value)))
 
 
 @pytest.mark.parametrize("coding", ["gzip, chunked", "identity", "chunked, chunked", "xchunked", "", "deflate,chunked"])
-def test_another_transfer_coding_is_invalid(coding: str) -> None:
+def test_rejects_other_transfer_codings(coding: str) -> None:
     with pytest.raises(InvalidRequest):
         validation.check(make_request(("Transfer-Encoding", coding)))
 
 
-def test_chunked_in_any_case_passes() -> None:
+def test_chunked_is_accepted_in_any_case() -> None:
     validation.check(make_request(("transfer-encoding", "CHUNKED")))
 
 
-def test_headers_may_have_a_size_and_no_more() -> None:
+def test_rejects_headers_that_are_too_large() -> None:
     headers = [("X", "x" * 1023)] * 64
     validation.check(make_request(*headers))
     with pytest.raises(HeadersTooLarge):
@@ -115,7 +115,7 @@ def test_headers_may_have_a_size_and_no_more() -> None:
 
 
 @pytest.mark.parametrize(("length", "fits"), [("1000", True), ("1001", False), ("9" * 400, False), ("nonsense", True)])
-def test_a_length_beyond_the_most_is_too_large(length: str, fits: bool) -> None:
+def test_rejects_a_content_length_that_is_too_large(length: str, fits: bool) -> None:
     request = make_request(("Content-Length", length))
     if fits:
         validation.check_length(request, 1000)
@@ -124,30 +124,30 @@ def test_a_length_beyond_the_most_is_too_large(length: str, fits: bool) -> None:
             validation.check_length(request, 1000)
 
 
-def test_a_whole_url_as_target_is_invalid() -> None:
+def test_rejects_a_whole_url_as_target() -> None:
     with pytest.raises(InvalidRequest):
         validation.check(make_request(authority="api.openai.com"))
 
 
-def test_http2_names_its_authority() -> None:
+def test_an_authority_is_accepted_over_http2() -> None:
     validation.check(make_request(authority="proxy", http_version="HTTP/2.0"))
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"])
-def test_the_methods_of_the_api_pass(method: str) -> None:
+def test_the_methods_of_the_api_are_accepted(method: str) -> None:
     validation.check(make_request(method=method))
 
 
 @pytest.mark.parametrize(
     "method", ["OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", "Post", "PO\u017fT", "", "GET ", b"GET\x00", b"\xff"]
 )
-def test_every_other_method_is_not_allowed(method: str | bytes) -> None:
+def test_rejects_other_methods(method: str | bytes) -> None:
     with pytest.raises(MethodNotAllowed) as caught:
         validation.check(make_request(method=method))
     assert caught.value.headers == {"Allow": "GET, POST, PUT, PATCH, DELETE, HEAD"}
 
 
-def test_health_is_only_read() -> None:
+def test_health_accepts_get_and_head_only() -> None:
     validation.check(make_request(method="HEAD", path="/health"))
     with pytest.raises(MethodNotAllowed) as caught:
         validation.check(make_request(method="POST", path="/health"))
@@ -155,7 +155,7 @@ def test_health_is_only_read() -> None:
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready"])
-def test_what_is_for_the_proxy_itself_is_known_by_its_path_alone(path: str) -> None:
+def test_a_request_for_the_proxy_itself_is_known_by_its_path_alone(path: str) -> None:
     assert validation.is_own(make_request(path=f"{path}?x"))
     assert not validation.is_own(make_request(path=f"/v1{path}"))
 
@@ -190,7 +190,7 @@ TARGETS = st.one_of(
 
 @given(TARGETS)
 @example(b"/v1/%2e%2e/")
-def test_nothing_outside_the_api_and_no_decoded_dots_pass(target: bytes) -> None:
+def test_rejects_everything_outside_the_api_and_decoded_dots(target: bytes) -> None:
     try:
         validation.check(make_request(path=target))
     except GatewayError:
@@ -206,24 +206,24 @@ def test_nothing_outside_the_api_and_no_decoded_dots_pass(target: bytes) -> None
 
 
 @pytest.mark.parametrize("value", ["100-continue", "100-Continue", "100-CONTINUE"])
-def test_the_one_expectation_passes(value: str) -> None:
+def test_the_expectation_100_continue_is_accepted(value: str) -> None:
     validation.check(make_request(("Expect", value)))
 
 
 @pytest.mark.parametrize(
     "value", ["", "100", "y 100-continue", "100-continue, y", "100-continue;q=1", '"100-continue"']
 )
-def test_any_other_expectation_fails(value: str) -> None:
+def test_rejects_other_expectations(value: str) -> None:
     with pytest.raises(ExpectationFailed):
         validation.check(make_request(("Expect", value)))
 
 
-def test_two_expectations_fail() -> None:
+def test_rejects_two_expectations() -> None:
     with pytest.raises(ExpectationFailed):
         validation.check(make_request(("Expect", "100-continue"), ("Expect", "100-continue")))
 
 
 @pytest.mark.parametrize("path", [b"/v1/\xc3\xa9", b"/v1/a\xa0b", b"/v1/a\x85", b"/v1/a?\xff"])
-def test_a_target_is_ascii(path: bytes) -> None:
+def test_rejects_targets_that_are_not_ascii(path: bytes) -> None:
     with pytest.raises(InvalidRequest):
         validation.check(make_request(path=path))

@@ -65,7 +65,7 @@ class Bench:
 
     async def give(self, content: bytes, *, from_client: bool, kind: Opcode = Opcode.TEXT) -> bool:
         message = WebSocketMessage(kind, from_client, content)
-        await self.session.take(message)
+        await self.session.handle(message)
         return not message.dropped
 
     async def ask(self, **fields: object) -> bool:
@@ -84,7 +84,7 @@ class Bench:
     def replies(self) -> list[tuple[dict[str, Any], str]]:
         return [
             (json.loads(reply.text), "client" if reply.to_client else "upstream")
-            for reply in self.session.take_replies()
+            for reply in self.session.pop_replies()
         ]
 
     def errors(self) -> list[tuple[str, str | None]]:
@@ -175,7 +175,7 @@ def test_a_response_beyond_the_limit_is_refused_and_the_session_goes_on(store: S
 
 
 @pytest.mark.parametrize(("spoil", "code"), GONE)
-def test_a_session_is_closed_once_its_token_is_no_longer_good(
+def test_a_session_is_closed_once_its_token_is_no_longer_valid(
     store: Store, spoil: Callable[[Bench], None], code: str
 ) -> None:
     async def test(bench: Bench) -> None:
@@ -189,7 +189,7 @@ def test_a_session_is_closed_once_its_token_is_no_longer_good(
     run(store, test)
 
 
-def test_what_the_upstream_begins_by_itself_is_admitted(store: Store) -> None:
+def test_a_response_that_the_upstream_begins_by_itself_is_admitted(store: Store) -> None:
     async def test(bench: Bench) -> None:
         for name in ("a", "b"):
             assert await bench.begin(name)
@@ -199,7 +199,7 @@ def test_what_the_upstream_begins_by_itself_is_admitted(store: Store) -> None:
     run(store, test)
 
 
-def test_what_the_upstream_begins_beyond_the_limit_is_cancelled_and_dropped(store: Store) -> None:
+def test_a_response_that_the_upstream_begins_beyond_the_limit_is_cancelled_and_dropped(store: Store) -> None:
     async def test(bench: Bench) -> None:
         assert await bench.respond("a")
         assert not await bench.begin("b")
@@ -227,7 +227,7 @@ def test_what_the_upstream_begins_beyond_the_limit_is_cancelled_and_dropped(stor
 
 
 @pytest.mark.parametrize(("spoil", "code"), GONE)
-def test_what_the_upstream_begins_for_a_token_that_is_no_longer_good_closes_the_session(
+def test_a_response_that_the_upstream_begins_for_a_token_that_is_no_longer_valid_closes_the_session(
     store: Store, spoil: Callable[[Bench], None], code: str
 ) -> None:
     async def test(bench: Bench) -> None:
@@ -252,7 +252,7 @@ def test_a_response_without_an_id_is_admitted_each_time_and_closes_the_session_i
     run(store, test, max_requests=3)
 
 
-def test_an_ask_that_is_not_answered_soon_is_checked_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ask_whose_response_begins_late_is_checked_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(bench: Bench) -> None:
         assert await bench.respond("a")
         assert await bench.ask()
@@ -269,7 +269,7 @@ def test_an_ask_that_is_not_answered_soon_is_checked_again(store: Store, monkeyp
     run(store, test)
 
 
-def test_responses_at_once_have_their_own_usages(store: Store) -> None:
+def test_simultaneous_responses_have_their_own_usages(store: Store) -> None:
     async def test(bench: Bench) -> None:
         assert await bench.respond("a")
         for name in ("b", "c"):
@@ -288,7 +288,7 @@ def test_responses_at_once_have_their_own_usages(store: Store) -> None:
     run(store, test)
 
 
-def test_lanes_of_a_responses_websocket_are_told_apart(store: Store) -> None:
+def test_lanes_of_a_responses_websocket_are_kept_apart(store: Store) -> None:
     async def test(bench: Bench) -> None:
         assert await bench.ask(stream_id="left")
         assert await bench.ask(stream_id="right")
@@ -392,7 +392,7 @@ def test_a_store_that_fails_refuses_and_the_first_response_stays_paid(store: Sto
     run(store, test)
 
 
-def test_what_is_under_way_is_settled_at_the_end(store: Store) -> None:
+def test_responses_under_way_are_settled_at_the_end(store: Store) -> None:
     async def test(bench: Bench) -> None:
         assert await bench.respond("a")
         assert await bench.ask()
@@ -419,7 +419,7 @@ def test_a_response_that_is_admitted_after_the_end_is_settled_and_not_forwarded(
     run(store, test)
 
 
-def test_what_belongs_to_no_response_stays_in_the_openings_row(store: Store) -> None:
+def test_events_of_no_response_are_metered_in_the_openings_row(store: Store) -> None:
     async def test(bench: Bench) -> None:
         model = {"audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}}
         assert await bench.upstream("session.created", session=model)
@@ -436,9 +436,7 @@ def test_what_belongs_to_no_response_stays_in_the_openings_row(store: Store) -> 
     run(store, test)
 
 
-def test_asks_without_end_are_settled_as_they_are_and_counted_once(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_asks_are_settled_as_they_are_and_counted_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(bench: Bench) -> None:
         monkeypatch.setattr(websocket_session, "MAX_TURNS", 2)
         for _ in range(5):
@@ -454,7 +452,7 @@ def test_asks_without_end_are_settled_as_they_are_and_counted_once(
     run(store, test, max_requests=5)
 
 
-def test_asks_beyond_a_number_are_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asks_beyond_the_maximum_are_forgotten(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(bench: Bench) -> None:
         monkeypatch.setattr(websocket_session, "MAX_TURNS", 1)
         monkeypatch.setattr(websocket_session, "MAX_ASKED", 2)
@@ -499,7 +497,7 @@ def test_a_rejection_of_the_key_over_a_websocket_is_hidden(store: Store, error: 
         status = 401 if error["code"] == "other" else None
         content = json.dumps({"type": "error", "status": status, "error": told}).encode()
         message = WebSocketMessage(Opcode.TEXT, from_client=False, content=content)
-        await bench.session.take(message)
+        await bench.session.handle(message)
         assert not message.dropped
         shown = json.loads(message.content)
         assert (shown["error"]["code"], shown["error"]["event_id"]) == ("upstream_key_rejected", "mine")
@@ -609,7 +607,7 @@ def test_output_in_a_lane_without_a_response_is_admitted_or_closes_the_session(s
 
 
 @pytest.mark.parametrize("kind", ["response.steer", "response.inject"])
-def test_what_makes_the_upstream_go_on_is_checked_and_not_counted(store: Store, kind: str) -> None:
+def test_an_event_that_makes_the_upstream_go_on_is_checked_and_not_counted(store: Store, kind: str) -> None:
     async def test(bench: Bench) -> None:
         assert await bench.respond("a")
         assert await bench.client(kind, response_id="a")
@@ -631,7 +629,7 @@ def test_an_ask_for_no_output_is_checked(store: Store) -> None:
     run(store, test, RESPONSES_PATH)
 
 
-def test_an_ask_for_no_output_that_fails_costs_no_other_response_anything(store: Store) -> None:
+def test_an_ask_for_no_output_that_fails_does_not_end_another_response(store: Store) -> None:
     async def test(bench: Bench) -> None:
         assert await bench.ask()
         assert await bench.begin("a")
@@ -648,7 +646,7 @@ def test_an_ask_for_no_output_that_fails_costs_no_other_response_anything(store:
     run(store, test, RESPONSES_PATH, max_requests=2)
 
 
-def test_an_error_about_something_else_costs_a_response_nothing(store: Store) -> None:
+def test_an_error_about_something_else_does_not_end_a_response(store: Store) -> None:
     async def test(bench: Bench) -> None:
         assert await bench.respond("a")
         assert await bench.ask()
@@ -740,7 +738,7 @@ def test_a_late_refusal_names_the_clients_event(store: Store, monkeypatch: pytes
     run(store, test)
 
 
-def test_ids_with_a_long_common_start_are_told_apart(store: Store) -> None:
+def test_ids_with_a_long_common_start_are_distinguished(store: Store) -> None:
     async def test(bench: Bench) -> None:
         prefix = "resp_" + "b" * 100
         assert await bench.begin(f"{prefix}1")
@@ -752,7 +750,7 @@ def test_ids_with_a_long_common_start_are_told_apart(store: Store) -> None:
     run(store, test, max_requests=1)
 
 
-def test_a_response_that_is_told_twice_has_begun_once(store: Store) -> None:
+def test_a_response_with_two_first_events_has_begun_once(store: Store) -> None:
     async def test(bench: Bench) -> None:
         assert await bench.begin("a")
         assert await bench.begin("a")
@@ -804,7 +802,7 @@ def test_a_response_is_of_its_own_model_or_of_the_sessions(store: Store) -> None
     run(store, test)
 
 
-def test_dropped_responses_are_forgotten_at_their_end_and_beyond_a_number(
+def test_dropped_responses_are_forgotten_at_their_end_and_beyond_the_maximum(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test(bench: Bench) -> None:
@@ -820,7 +818,7 @@ def test_dropped_responses_are_forgotten_at_their_end_and_beyond_a_number(
     run(store, test, max_requests=1)
 
 
-def test_the_first_reason_to_close_stays(store: Store) -> None:
+def test_the_first_reason_to_close_is_kept(store: Store) -> None:
     async def test(bench: Bench) -> None:
         revoke(bench)
         assert not await bench.ask()
@@ -857,7 +855,7 @@ def test_a_settlement_that_fails_leaves_no_other_open(store: Store, monkeypatch:
             if len(ended) == 1:
                 raise OSError("no space left")
 
-        monkeypatch.setattr(bench.session, "_end_turn", fail_once)
+        monkeypatch.setattr(bench.session, "_on_turn_end", fail_once)
         bench.session.end()
         assert len(ended) == 2
 

@@ -29,7 +29,7 @@ from store.management.tokens import Tokens
 
 
 @pytest.mark.parametrize("way", ["read whole", "streamed", "expect", "expect, streamed"])
-def test_an_upstream_that_is_down_is_told_in_json(tmp_path: Path, way: str) -> None:
+def test_an_upstream_that_is_down_is_answered_in_json(tmp_path: Path, way: str) -> None:
     async def main() -> None:
         async with running(tmp_path, f"http://127.0.0.1:{free_port()}") as proxy:
             expect = "Expect: 100-continue\r\n" if "expect" in way else ""
@@ -57,7 +57,7 @@ def test_an_upstream_that_is_down_is_told_in_json(tmp_path: Path, way: str) -> N
     ],
     ids=["nothing", "nonsense", "half a body", "two framings", "no length"],
 )
-def test_a_broken_answer_that_has_not_begun_is_a_503(tmp_path: Path, answer: bytes) -> None:
+def test_a_broken_upstream_response_that_has_not_begun_is_a_503(tmp_path: Path, answer: bytes) -> None:
     def send(conversation: Conversation) -> None:
         conversation.read_head()
         conversation.send(answer)
@@ -72,7 +72,7 @@ def test_a_broken_answer_that_has_not_begun_is_a_503(tmp_path: Path, answer: byt
     run(main())
 
 
-def test_an_answer_that_has_begun_is_cut(tmp_path: Path) -> None:
+def test_a_response_that_has_begun_is_cut(tmp_path: Path) -> None:
     begun = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 50\r\n\r\ndata: x\n\n"
 
     def send(conversation: Conversation) -> None:
@@ -94,7 +94,7 @@ def test_an_answer_that_has_begun_is_cut(tmp_path: Path) -> None:
     "headers",
     ["Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: gzip\r\n", "Na me: x\r\n"],
 )
-def test_malformed_http_is_answered_in_json_and_closed(tmp_path: Path, headers: str) -> None:
+def test_rejects_malformed_http_in_json_and_closes(tmp_path: Path, headers: str) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:
@@ -117,7 +117,7 @@ def test_malformed_http_is_answered_in_json_and_closed(tmp_path: Path, headers: 
     ],
     ids=["request line", "header line", "version", "length", "lengths"],
 )
-def test_what_cannot_be_parsed_is_answered_in_json_and_closed(tmp_path: Path, request_: bytes) -> None:
+def test_rejects_unparsable_requests_in_json_and_closes(tmp_path: Path, request_: bytes) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:
@@ -131,7 +131,7 @@ def test_what_cannot_be_parsed_is_answered_in_json_and_closed(tmp_path: Path, re
 
 
 @pytest.mark.parametrize("body", ["", "abc"])
-def test_an_upstream_that_does_not_answer_is_given_up(tmp_path: Path, body: str) -> None:
+def test_an_upstream_that_does_not_respond_is_given_up(tmp_path: Path, body: str) -> None:
     hung_up = threading.Event()
 
     def wait(conversation: Conversation) -> None:
@@ -160,7 +160,7 @@ def test_an_upstream_that_does_not_connect_is_given_up(tmp_path: Path) -> None:
     run(main())
 
 
-def test_a_slow_answer_in_time_is_not_given_up(tmp_path: Path) -> None:
+def test_a_slow_response_that_begins_in_time_is_not_given_up(tmp_path: Path) -> None:
     """The deadline is for the headers: an answer that has begun may take its time."""
     go_on = threading.Event()
 
@@ -279,7 +279,7 @@ def test_malformed_chunks_are_refused(tmp_path: Path, piece: bytes, later: bool)
     ],
     ids=["no host", "two hosts", "a large header", "many headers", "a header without end"],
 )
-def test_headers_that_end_the_connection(tmp_path: Path, headers: str, status: int, code: str) -> None:
+def test_rejects_bad_headers_and_closes(tmp_path: Path, headers: str, status: int, code: str) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:
@@ -291,7 +291,7 @@ def test_headers_that_end_the_connection(tmp_path: Path, headers: str, status: i
 
 
 @pytest.mark.parametrize("version", ["HTTP/2.0", "HTTP/3.0", "HTTP/0.9", "HTTP/1.2"])
-def test_versions_that_the_connection_does_not_speak(tmp_path: Path, version: str) -> None:
+def test_rejects_other_versions_of_http(tmp_path: Path, version: str) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:
@@ -302,7 +302,7 @@ def test_versions_that_the_connection_does_not_speak(tmp_path: Path, version: st
     run(main())
 
 
-def test_blank_lines_before_a_request_mean_nothing(tmp_path: Path) -> None:
+def test_blank_lines_before_a_request_are_ignored(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:
@@ -312,7 +312,7 @@ def test_blank_lines_before_a_request_mean_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("begun", ["GET /v1/mod", "GET /v1/models HTTP/1.1\r\nHost: x\r\n"])
-def test_headers_that_dribble_in_are_given_up(tmp_path: Path, begun: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_headers_that_come_too_slowly_are_given_up(tmp_path: Path, begun: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failures, "HEADERS_TIMEOUT", 0.1)
 
     async def dribble(writer: asyncio.StreamWriter) -> None:
@@ -368,7 +368,7 @@ def test_a_body_that_is_slow_but_goes_on_is_not_given_up(tmp_path: Path) -> None
     run(main())
 
 
-def test_an_answer_that_does_not_go_on_is_given_up(tmp_path: Path) -> None:
+def test_a_response_that_does_not_go_on_is_given_up(tmp_path: Path) -> None:
     begun = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc"
 
     def answer(conversation: Conversation) -> None:
@@ -405,7 +405,7 @@ def test_a_stream_that_does_not_go_on_is_cut(tmp_path: Path) -> None:
     run(main())
 
 
-def test_a_body_that_says_to_be_too_large_is_refused_at_its_headers(tmp_path: Path) -> None:
+def test_a_body_with_a_length_that_is_too_large_is_refused_at_its_headers(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url, max_body=1000) as proxy, proxy.connection() as (reader, writer):
@@ -493,7 +493,7 @@ def test_a_request_that_is_refused_while_it_connects_goes_no_further(tmp_path: P
     run(main())
 
 
-def test_an_answer_over_http2_that_does_not_go_on_ends_the_upstreams_work(tmp_path: Path) -> None:
+def test_a_response_over_http2_that_does_not_go_on_ends_the_upstreams_work(tmp_path: Path) -> None:
     def answer(conversation: Conversation) -> None:
         conversation.read_head()
         conversation.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nabc")
@@ -531,7 +531,7 @@ def test_trailers_over_http2_leave_the_upstreams_request_without_an_end(tmp_path
 
 
 @pytest.mark.parametrize("version", ["1.1", "2"])
-def test_a_connection_without_requests_is_closed_whatever_else_comes(tmp_path: Path, version: str) -> None:
+def test_a_connection_without_requests_is_closed_even_if_pings_come(tmp_path: Path, version: str) -> None:
     async def ping(client: Http2Client) -> None:
         while True:
             client.ping()
@@ -608,7 +608,7 @@ def test_a_client_that_leaves_while_its_request_is_admitted_is_accounted_for(
     run(main())
 
 
-def test_an_operator_sees_why_a_request_failed(tmp_path: Path) -> None:
+def test_the_flow_of_a_failed_request_holds_the_cause(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path, f"http://127.0.0.1:{free_port()}") as proxy:
             await proxy.ask(proxy.request())
@@ -624,7 +624,7 @@ def test_an_operator_sees_why_a_request_failed(tmp_path: Path) -> None:
     run(main())
 
 
-def test_headers_that_were_sent_ahead_are_watched_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_headers_that_were_sent_ahead_have_a_deadline_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failures, "HEADERS_TIMEOUT", 0.1)
 
     async def main() -> None:
@@ -648,7 +648,7 @@ def test_a_client_that_floods_the_connection_while_it_waits_is_hung_up_on(tmp_pa
     run(main())
 
 
-def test_answers_close_their_connections_while_the_gateway_drains(tmp_path: Path) -> None:
+def test_responses_close_their_connections_while_the_gateway_drains(tmp_path: Path) -> None:
     go_on = threading.Event()
 
     def answer(conversation: Conversation) -> None:
@@ -672,7 +672,7 @@ def test_answers_close_their_connections_while_the_gateway_drains(tmp_path: Path
     run(main())
 
 
-def test_a_stream_that_is_reset_while_it_connects_harms_no_other(tmp_path: Path) -> None:
+def test_a_stream_that_is_reset_while_it_connects_does_not_disturb_others(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:

@@ -14,7 +14,7 @@ from store.management.projects import Projects
 from store.management.tokens import Tokens
 
 
-def test_the_wire_has_the_key_and_the_flow_never(tmp_path: Path) -> None:
+def test_the_key_is_on_the_wire_and_never_on_the_flow(tmp_path: Path) -> None:
     async def main() -> None:
         seen: list[str] = []
 
@@ -107,7 +107,7 @@ def test_a_grant_holds_for_its_own_destination_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"host": "localhost"}, {"scheme": "https"}, {"host_header": "other.example"}])
-def test_a_host_is_pinned_in_whatever_way_it_is_named(tmp_path: Path, change: dict[str, str]) -> None:
+def test_a_host_is_pinned_under_every_name(tmp_path: Path, change: dict[str, str]) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:
@@ -118,7 +118,7 @@ def test_a_host_is_pinned_in_whatever_way_it_is_named(tmp_path: Path, change: di
     run(main())
 
 
-def test_a_request_that_was_edited_past_the_edge_is_refused(tmp_path: Path) -> None:
+def test_a_request_that_was_edited_after_validation_is_validated_again(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:
@@ -129,7 +129,7 @@ def test_a_request_that_was_edited_past_the_edge_is_refused(tmp_path: Path) -> N
     run(main())
 
 
-def test_a_reserved_endpoint_is_refused_however_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_reserved_endpoint_is_refused_for_every_kind_of_request(tmp_path: Path) -> None:
     upgrade = "".join(f"{name}: {value}\r\n" for name, value in UPGRADE)
     requests = {
         "GET /v1/realtime/calls": upgrade,
@@ -274,7 +274,7 @@ def test_an_upstream_that_is_back_is_tried_again_on_the_same_connection(tmp_path
 
 
 @pytest.mark.parametrize("name", ["authorization", "x-api-key", "api-key", "x-goog-api-key"])
-def test_a_token_over_http2_is_taken_from_any_of_its_headers(tmp_path: Path, name: str) -> None:
+def test_a_token_over_http2_is_extracted_from_any_of_its_headers(tmp_path: Path, name: str) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:

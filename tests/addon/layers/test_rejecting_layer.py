@@ -179,7 +179,7 @@ def test_a_head_request_gets_the_503_without_a_body(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pieces", [ANSWERS["whole"], ANSWERS["chunked"]])
-def test_both_connections_go_on(tmp_path: Path, pieces: tuple[bytes, ...]) -> None:
+def test_both_connections_are_usable_after_a_401(tmp_path: Path, pieces: tuple[bytes, ...]) -> None:
     def answer(conversation: Conversation) -> None:
         conversation.read_head()
         for piece in pieces:
@@ -301,7 +301,7 @@ def test_a_replay_of_a_401_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [b"400 Bad", b"403 Forbidden", b"407 Proxy", b"429 Slowly", b"500 Fault"])
-def test_an_answer_of_any_other_status_passes(tmp_path: Path, status: bytes) -> None:
+def test_a_response_of_any_other_status_passes(tmp_path: Path, status: bytes) -> None:
     async def main() -> None:
         said = WHOLE.replace(b"401 " + QUOTED.encode(), status)
         async with rejecting(tmp_path, saying(said)) as (proxy, _):

@@ -75,7 +75,7 @@ async def messages(connection: ClientConnection | ServerConnection) -> AsyncIter
 
 
 @pytest.mark.parametrize("cut", ["client", "upstream"])
-def test_what_is_cut_at_one_side_is_cut_at_the_other(tmp_path: Path, cut: str) -> None:
+def test_a_websocket_that_is_cut_at_one_side_is_cut_at_the_other(tmp_path: Path, cut: str) -> None:
     async def main() -> None:
         async with conversation(tmp_path) as (client, upstream, _):
             one, other = (client, upstream) if cut == "client" else (upstream, client)
@@ -116,7 +116,7 @@ def test_a_refused_response_is_not_forwarded_and_answered_in_its_place(tmp_path:
     run(main())
 
 
-def test_what_comes_behind_a_last_refusal_is_not_forwarded(tmp_path: Path) -> None:
+def test_messages_after_a_refusal_that_closes_are_not_forwarded(tmp_path: Path) -> None:
     async def main() -> None:
         async with conversation(tmp_path) as talk:
             Tokens(talk.proxy.store).revoke(talk.proxy.token.id)
@@ -130,7 +130,7 @@ def test_what_comes_behind_a_last_refusal_is_not_forwarded(tmp_path: Path) -> No
     run(main())
 
 
-def test_what_an_upstream_says_behind_a_last_refusal_is_not_forwarded(tmp_path: Path) -> None:
+def test_messages_of_the_upstream_after_a_refusal_that_closes_are_not_forwarded(tmp_path: Path) -> None:
     async def main() -> None:
         async with conversation(tmp_path) as talk:
             Tokens(talk.proxy.store).revoke(talk.proxy.token.id)
@@ -143,7 +143,7 @@ def test_what_an_upstream_says_behind_a_last_refusal_is_not_forwarded(tmp_path: 
     run(main())
 
 
-def test_a_closing_client_that_is_cut_is_waited_for_no_longer(tmp_path: Path) -> None:
+def test_a_closing_client_that_is_cut_is_no_longer_waited_for(tmp_path: Path) -> None:
     async def main() -> None:
         async with conversation(tmp_path) as talk:
             Tokens(talk.proxy.store).revoke(talk.proxy.token.id)
@@ -179,7 +179,7 @@ def test_an_upstream_that_does_not_answer_a_close_frame_is_hung_up_on(tmp_path: 
     run(main())
 
 
-def test_a_client_that_closes_behind_a_last_refusal_waits_for_nothing(tmp_path: Path) -> None:
+def test_a_client_that_closes_after_a_refusal_that_closes_is_hung_up_on_at_once(tmp_path: Path) -> None:
     async def main() -> None:
         async with conversation(tmp_path) as talk:
             Tokens(talk.proxy.store).revoke(talk.proxy.token.id)
@@ -205,7 +205,7 @@ def corked(connection: ClientConnection | ServerConnection) -> Iterator[None]:
         write(b"".join(written))
 
 
-def test_a_responses_websocket_is_one_however_its_path_is_written(tmp_path: Path) -> None:
+def test_a_responses_websocket_is_recognized_in_every_spelling_of_its_path(tmp_path: Path) -> None:
     async def main() -> None:
         async with conversation(tmp_path, "/v1/%72esponses", max_requests=1) as talk:
             for name in ("a", "b"):
