@@ -18,7 +18,7 @@ from support.gateway.inprocess import (
     running,
 )
 from support.gateway.processes import DEADLINE, free_port
-from support.stores.stores import API_KEY, foreign_lock
+from support.stores.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock
 from support.upstreams.upstreams import OK, Conversation, RawUpstream, answer_all
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
@@ -266,6 +266,24 @@ def test_malformed_chunks_are_refused(tmp_path: Path, piece: bytes, later: bool)
                 assert len(proxy.exchanges) == 0
 
     run(main())
+
+
+def test_a_refusal_before_the_first_hook_precedes_the_hooks_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The body comes with the headers: it is refused while the hook, which refuses the token, has not begun."""
+    caplog.set_level(logging.INFO, "addon.access_log")
+
+    async def main() -> None:
+        async with running(tmp_path, "http://127.0.0.1:9") as proxy:
+            request = proxy.request("POST /v1/x", headers=CHUNKED).replace(proxy.token.value, UNKNOWN_TOKEN)
+            assert_json_error(await proxy.ask(request + "nonsense\r\n"), 400, "invalid_request")
+            await proxy.end_of_flow()
+            assert len(proxy.exchanges) == 0
+
+    run(main())
+    (line,) = [vars(record) for record in caplog.records if record.name == "addon.access_log"]
+    assert (line["status"], line["code"]) == (400, "invalid_request")
 
 
 @pytest.mark.parametrize(
