@@ -9,7 +9,7 @@
         TokenExpired                401 token_expired
         ProjectInactive             403 project_inactive
         EndpointNotAllowed          403 endpoint_not_allowed
-        RateLimitExceeded           429 rate_limit_exceeded
+        QuotaExhausted              429 rate_limit_exceeded
       DestinationRefused            403 destination_refused
       NotFound                      404 not_found
       MethodNotAllowed              405 method_not_allowed
@@ -219,7 +219,7 @@ class ExpectationFailed(GatewayError):
     text = "Send 'Expect: 100-continue', or no Expect header."
 
 
-class RateLimitExceeded(TokenRefused):
+class QuotaExhausted(TokenRefused):
     """The token has used all of its requests; only a higher limit helps, so SDKs must not retry."""
 
     status = 429

@@ -24,7 +24,7 @@ from store.errors import (
     GatewayError,
     InvalidToken,
     ProjectInactive,
-    RateLimitExceeded,
+    QuotaExhausted,
     TokenExpired,
     TokenInactive,
     TokenRefused,
@@ -114,7 +114,7 @@ class Admission:
     async def admit(self, token_value: str, opening: Opening) -> Admitted:
         """Count one request of a token and return what it may use; durable when this returns.
 
-        Raises InvalidToken, TokenInactive, TokenExpired, ProjectInactive, EndpointNotAllowed, RateLimitExceeded,
+        Raises InvalidToken, TokenInactive, TokenExpired, ProjectInactive, EndpointNotAllowed, QuotaExhausted,
         StoreUnavailable, or GatewayError when the project's key cannot be decrypted; then nothing is counted. A
         TokenRefused is among the refusals soon.
         """
@@ -129,7 +129,7 @@ class Admission:
     async def check_again(self, token_id: str, opening: Opening) -> None:
         """Check that a token may still make a request which it has paid for. Nothing is counted, and no row opened.
 
-        Raises as `admit` does, except RateLimitExceeded: a token that is used up has paid.
+        Raises as `admit` does, except QuotaExhausted: a token that is used up has paid.
         """
         await self._submit(_Claim(_Name("id", token_id), opening, is_paid=True))
 
@@ -266,7 +266,7 @@ class _Batch:
         if opening.is_reserved:
             return EndpointNotAllowed()
         if row.max_requests and row.request_count + self.counts[row.token_id] >= row.max_requests:
-            return RateLimitExceeded()
+            return QuotaExhausted()
         return None
 
     def _api_key(self, row: _Row) -> str:

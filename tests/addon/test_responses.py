@@ -13,7 +13,7 @@ ID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
 @pytest.mark.parametrize(
     "error",
-    [errors.InvalidToken(), errors.ProjectInactive(), errors.RateLimitExceeded(), errors.MethodNotAllowed("GET")],
+    [errors.InvalidToken(), errors.ProjectInactive(), errors.QuotaExhausted(), errors.MethodNotAllowed("GET")],
     ids=lambda error: error.code,
 )
 def test_an_error_is_answered_in_json_with_its_headers_and_both_ids(error: errors.GatewayError) -> None:
@@ -52,12 +52,12 @@ def test_the_upstreams_request_id_is_kept() -> None:
 
 
 def test_an_error_event_has_the_form_of_the_api() -> None:
-    event = json.loads(responses.error_event(errors.RateLimitExceeded(), "the-id", "mine", "left"))
+    event = json.loads(responses.error_event(errors.QuotaExhausted(), "the-id", "mine", "left"))
     assert event == {
         "type": "error",
         "event_id": "event_the-id",
         "status": 429,
-        "error": {**errors.RateLimitExceeded().detail(), "event_id": "mine"},
+        "error": {**errors.QuotaExhausted().detail(), "event_id": "mine"},
         "stream_id": "left",
     }
     bare = json.loads(responses.error_event(errors.ProjectInactive(), "the-id", "", ""))

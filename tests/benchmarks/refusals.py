@@ -28,7 +28,7 @@ from benchmarks.admissions import METERED, OUTCOME, line, milliseconds, percenti
 from support.stores.stores import make_settings, make_token, opened, opening
 
 from store.admission.admission import Admission
-from store.errors import RateLimitExceeded, TokenRefused
+from store.errors import QuotaExhausted, TokenRefused
 from store.ledger import pricing
 from store.ledger.ledger import Settlement
 from store.management.tokens import TokenRecord
@@ -74,7 +74,7 @@ async def load(
         while time.perf_counter() < end:
             try:
                 await admission.admit(bad.value, opening())
-            except RateLimitExceeded:
+            except QuotaExhausted:
                 refused += 1
 
     await asyncio.gather(*(work() for _ in range(CLIENTS)), *(loop() for _ in range(looping)))

@@ -24,7 +24,7 @@ TABLE: list[Row] = [
     (errors.RequestTooLarge, 413, "request_too_large", "invalid_request_error"),
     (errors.UnsupportedMediaType, 415, "unsupported_media_type", "invalid_request_error"),
     (errors.ExpectationFailed, 417, "expectation_failed", "invalid_request_error"),
-    (errors.RateLimitExceeded, 429, "rate_limit_exceeded", "rate_limit_error"),
+    (errors.QuotaExhausted, 429, "rate_limit_exceeded", "rate_limit_error"),
     (errors.HeadersTooLarge, 431, "headers_too_large", "invalid_request_error"),
     (errors.TransferEncodingUnknown, 501, "transfer_encoding_unknown", "server_error"),
     (errors.ServiceUnavailable, 503, "service_unavailable", ""),

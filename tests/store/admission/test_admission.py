@@ -29,7 +29,7 @@ from store.errors import (
     GatewayError,
     InvalidToken,
     ProjectInactive,
-    RateLimitExceeded,
+    QuotaExhausted,
     StoreUnavailable,
     TokenExpired,
     TokenInactive,
@@ -136,7 +136,7 @@ def delete(store: Store, token: TokenRecord) -> None:
 
 
 REFUSALS: list[tuple[Callable[[Store, TokenRecord], None], type[GatewayError]]] = [
-    (use_up, RateLimitExceeded),
+    (use_up, QuotaExhausted),
     (switch_off, ProjectInactive),
     (expire, TokenExpired),
     (revoke, TokenInactive),
@@ -191,7 +191,7 @@ def test_a_reserved_endpoint_is_told_to_those_alone_whose_token_and_project_are_
 ) -> None:
     token = make_token(store)
     apply(store, token)
-    told = EndpointNotAllowed if refusal is RateLimitExceeded else refusal
+    told = EndpointNotAllowed if refusal is QuotaExhausted else refusal
     assert ask_for_reserved(admission, token.value) is told
     assert ask_for_reserved(admission, UNKNOWN_TOKEN) is InvalidToken
 
@@ -209,13 +209,13 @@ def test_a_reserved_endpoint_is_refused_to_its_own_request_of_a_batch(store: Sto
 
     refused, admitted = EndpointNotAllowed, Admitted
     told = [type(outcome) for outcome in asyncio.run(all_at_once())]
-    assert told == [refused, admitted, refused, admitted, refused, RateLimitExceeded, refused]
+    assert told == [refused, admitted, refused, admitted, refused, QuotaExhausted, refused]
     assert count_of(store, token) == 2
 
 
 def test_what_was_refused_is_admitted_once_the_reason_is_gone(store: Store, admission: Admission) -> None:
     token = make_token(store, max_requests=1)
-    assert outcomes(admission, token.value, token.value) == [Admitted, RateLimitExceeded]
+    assert outcomes(admission, token.value, token.value) == [Admitted, QuotaExhausted]
     Tokens(store).update(token.id, {"max_requests": 2})
     assert outcomes(admission, token.value) == [Admitted]
     revoke(store, token)
@@ -231,7 +231,7 @@ def test_a_limit_below_the_count_refuses(store: Store, admission: Admission) -> 
     token = make_token(store)
     admit(admission, *[token.value] * 3)
     Tokens(store).update(token.id, {"max_requests": 2})
-    assert outcomes(admission, token.value) == [RateLimitExceeded]
+    assert outcomes(admission, token.value) == [QuotaExhausted]
 
 
 def test_a_token_ends_at_its_time_and_not_before(store: Store, admission: Admission) -> None:
@@ -265,7 +265,7 @@ def test_the_limit_is_exact_among_hundreds_at_once(store: Store, admission: Admi
     limited, free = make_token(store, max_requests=100), make_token(store)
     values = [limited.value, free.value] * 300
     told = Counter(outcomes(admission, *values))
-    assert told == {Admitted: 400, RateLimitExceeded: 200}
+    assert told == {Admitted: 400, QuotaExhausted: 200}
     assert (count_of(store, limited), count_of(store, free)) == (100, 300)
 
 
@@ -283,7 +283,7 @@ def test_a_token_is_admitted_again_by_its_public_id_and_counted_alike(store: Sto
     first, *others = asyncio.run(replays())
     assert isinstance(first, Admitted)
     assert [isinstance(other, Admitted) and other.api_key for other in others[:2]] == [first.api_key] * 2
-    assert [type(other) for other in others[2:]] == [RateLimitExceeded, InvalidToken, InvalidToken]
+    assert [type(other) for other in others[2:]] == [QuotaExhausted, InvalidToken, InvalidToken]
     assert count_of(store, token) == 3
 
 
@@ -314,13 +314,13 @@ def test_a_paid_request_in_a_batch_changes_nothing_for_the_others(store: Store, 
         )
 
     outcomes = asyncio.run(all_at_once())
-    assert [type(outcome) for outcome in outcomes] == [Admitted, NoneType, Admitted, RateLimitExceeded, NoneType]
+    assert [type(outcome) for outcome in outcomes] == [Admitted, NoneType, Admitted, QuotaExhausted, NoneType]
     assert count_of(store, token) == 2
 
 
 def test_requests_of_one_batch_are_decided_in_the_order_of_arrival(store: Store, admission: Admission) -> None:
     token = make_token(store, max_requests=2)
-    assert outcomes(admission, *[token.value] * 4) == [Admitted, Admitted, RateLimitExceeded, RateLimitExceeded]
+    assert outcomes(admission, *[token.value] * 4) == [Admitted, Admitted, QuotaExhausted, QuotaExhausted]
 
 
 def test_a_locked_store_refuses_and_counts_nothing_afterwards(settings: Settings) -> None:
@@ -390,5 +390,5 @@ def test_the_limit_is_exact_over_several_processes(store: Store, settings: Setti
             process.stdin.write(f"{token.value} {each}\n")
             process.stdin.flush()
         told = [Counter(json.loads(process.communicate(timeout=DEADLINE)[0])) for process in processes]
-    assert sum(told, Counter()) == {"Admitted": 500, "RateLimitExceeded": 2 * each - 500}
+    assert sum(told, Counter()) == {"Admitted": 500, "QuotaExhausted": 2 * each - 500}
     assert count_of(store, token) == 500

@@ -12,7 +12,7 @@ from store.admission import refusals
 from store.admission.admission import Admission
 from store.admission.holder import Holder
 from store.admission.refusals import Refusals, Refused, Tally
-from store.errors import GatewayError, RateLimitExceeded, TokenRefused
+from store.errors import GatewayError, QuotaExhausted, TokenRefused
 from store.ledger import retention
 from store.ledger.ledger import Opening
 from store.management.projects import Projects
@@ -186,7 +186,7 @@ def counted(*tokens_and_times: tuple[str, int], waiting: int = 0) -> tuple[list[
     left: list[Tally] = []
     refused_requests = Refusals(left.append, lambda: waiting)
     for token_id, at in tokens_and_times:
-        error = RateLimitExceeded()
+        error = QuotaExhausted()
         error.refused = Refused(opening(), HOLDER._replace(token_id=token_id), at)
         refused_requests.note(error)
     return left, refused_requests

@@ -4,7 +4,7 @@ from collections.abc import Callable
 import pytest
 
 from store.admission.ticket import Ticket
-from store.errors import RateLimitExceeded, StoreUnavailable
+from store.errors import QuotaExhausted, StoreUnavailable
 
 type Step = Callable[[Ticket[str, int]], object]
 
@@ -85,10 +85,10 @@ def test_its_caller_gets_the_first_outcome() -> None:
 def test_its_caller_gets_an_error_raised() -> None:
     async def settle() -> int:
         ticket = make_ticket(asyncio.get_running_loop())
-        ticket.settle(RateLimitExceeded())
+        ticket.settle(QuotaExhausted())
         return await ticket.future
 
-    with pytest.raises(RateLimitExceeded):
+    with pytest.raises(QuotaExhausted):
         asyncio.run(settle())
 
 

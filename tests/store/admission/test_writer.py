@@ -14,7 +14,7 @@ from support.stores.stores import changed, foreign_lock, make_settings, opened
 from store.admission import notes
 from store.admission.notes import FEW, NOTE_DELAY
 from store.admission.writer import BATCH, CAPACITY, GroupCommit
-from store.errors import GatewayError, RateLimitExceeded, StoreUnavailable
+from store.errors import GatewayError, QuotaExhausted, StoreUnavailable
 from store.runtime.settings import Settings
 from store.store import Store
 
@@ -80,7 +80,7 @@ class Writer:
         outcomes: list[int | GatewayError] = []
         for item in items:
             if item == "refused":
-                outcomes.append(RateLimitExceeded())
+                outcomes.append(QuotaExhausted())
                 continue
             count(self.store, item)
             outcomes.append(len(items))
@@ -103,7 +103,7 @@ async def gather(writer: Writer, items: Sequence[str]) -> list[int | BaseExcepti
 
 def test_each_item_gets_its_own_result(store: Store, writer: Writer) -> None:
     results = asyncio.run(gather(writer, ["a", "refused", "b"]))
-    assert isinstance(results[1], RateLimitExceeded)
+    assert isinstance(results[1], QuotaExhausted)
     assert isinstance(results[0], int)
     assert isinstance(results[2], int)
     assert counted(store) == ["a", "b"]
@@ -351,7 +351,7 @@ def _require_agreement(items: list[str], results: dict[str, int | BaseException]
         if isinstance(result, int):
             assert item in items
         elif name not in cancelled:
-            assert isinstance(result, StoreUnavailable | RateLimitExceeded)
+            assert isinstance(result, StoreUnavailable | QuotaExhausted)
             assert item not in items
 
 
