@@ -2,12 +2,21 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import NamedTuple, Self
 
 from store.clock import DAY, HOUR
 from store.database import Database
 from store.ledger.usage import COLUMNS
-from store.reports.time_ranges import Table
+
+
+class Table(StrEnum):
+    """The tables of the ledger that hold usage, from coarse to fine."""
+
+    DAYS = "daily_usage"
+    HOURS = "hourly_usage"
+    ROWS = "request"
+
 
 TABLES: Mapping[Table, int] = {Table.HOURS: HOUR, Table.DAYS: DAY}
 """The tables, and the microseconds that each of their rows sums up."""

@@ -5,18 +5,10 @@ widened to the whole day (or hour).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from enum import StrEnum
 from typing import NamedTuple
 
 from store.clock import DAY, HOUR
-
-
-class Table(StrEnum):
-    """Where usage is read from."""
-
-    DAYS = "daily_usage"
-    HOURS = "hourly_usage"
-    ROWS = "request"
+from store.ledger.rollups import Table
 
 
 class Stretch(NamedTuple):

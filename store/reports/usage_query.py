@@ -6,8 +6,9 @@ from enum import StrEnum
 
 from store.clock import DAY, HOUR, NEVER
 from store.database.sql import given, where
+from store.ledger.rollups import Table
 from store.ledger.usage import COLUMNS, Source
-from store.reports.time_ranges import Stretch, Table
+from store.reports.time_ranges import Stretch
 from store.reports.usage_totals import UsageSums
 
 END = (NEVER // DAY + 1) * DAY

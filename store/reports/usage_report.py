@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from store.database import Row
 from store.errors import InvalidRequest
+from store.ledger.rollups import Table
 from store.management import names
-from store.reports.time_ranges import FROM_DAYS, FROM_HOURS, Stretch, Table, cover
+from store.reports.time_ranges import FROM_DAYS, FROM_HOURS, Stretch, cover
 from store.reports.usage_query import COST_PART, END, Dimension, UsageFilter, keys, statement
 from store.reports.usage_totals import UsageSums
 from store.store import Store

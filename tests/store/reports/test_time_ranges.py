@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from store.clock import DAY, HOUR
-from store.reports.time_ranges import FROM_DAYS, FROM_HOURS, Stretch, Table, cover
+from store.ledger.rollups import Table
+from store.reports.time_ranges import FROM_DAYS, FROM_HOURS, Stretch, cover
 
 MIDNIGHT = 20_000 * DAY
 DAYS, HOURS, ROWS = Table.DAYS, Table.HOURS, Table.ROWS
