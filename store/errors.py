@@ -1,4 +1,4 @@
-"""Every error that a caller can see: its HTTP status, its code and its body are decided here and nowhere else.
+"""Every error that a caller can see, with its HTTP status, code, headers and body.
 
     GatewayError                    500 internal_error
       InvalidRequest                400 invalid_request
@@ -22,9 +22,9 @@
       ServiceUnavailable            503 service_unavailable    (the upstream)
       UpstreamKeyRejected           503 upstream_key_rejected  (the upstream's 401)
       StoreUnavailable              503 store_unavailable
-        StoreLocked                 503 store_unavailable      (somebody else is writing: worth another try)
-        StoreUnreachable            503 store_unavailable      (no connection to it: worth another try in a moment)
-        OutcomeUnknown              503 store_unavailable      (nobody can tell whether it was written)
+        StoreLocked                 503 store_unavailable      (another transaction is in the way: try again)
+        StoreUnreachable            503 store_unavailable      (no connection: try again in a moment)
+        OutcomeUnknown              503 store_unavailable      (a COMMIT without an answer)
       UpstreamTimeout               504 upstream_timeout
     StartupError                    ends a process before it serves anything
     BackupFailed                    ends a backup; there is no file
@@ -49,17 +49,18 @@ _NO_RETRY = MappingProxyType({"x-should-retry": "false"})
 class GatewayError(Exception):
     """An error that is answered with its own status, code and message.
 
-    `message` replaces the class's text; `description` says more, where there is more to say.
+    `message` replaces the class's text; `description` adds details. `headers` begin as those of the class.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     text: ClassVar[str] = "The gateway met an internal error; its log says more."
-    headers: Mapping[str, str] = MappingProxyType({})
+    class_headers: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __init__(self, message: str | None = None, description: str | None = None) -> None:
         self.message = message or self.text
         self.description = description
+        self.headers: Mapping[str, str] = self.class_headers
         super().__init__(self.message)
 
     def body(self) -> ErrorBody:
@@ -103,7 +104,7 @@ class Unauthorized(GatewayError):
     status = 401
     code = "unauthorized"
     text = "Send the management token in the header 'Authorization: Bearer <management token>'."
-    headers = _BEARER
+    class_headers = _BEARER
 
 
 class InvalidToken(GatewayError):
@@ -112,11 +113,11 @@ class InvalidToken(GatewayError):
     status = 401
     code = "invalid_token"
     text = "The token is missing, malformed or unknown. Send a proxy token as 'Authorization: Bearer <token>'."
-    headers = _BEARER
+    class_headers = _BEARER
 
 
 class TokenRefused(GatewayError):
-    """A known token may not make a request. `refused` says which request, and whose; None where there was none."""
+    """A known token may not make a request. `refused` names the request and the token; None where there was none."""
 
     refused: "Refused | None" = None
 
@@ -127,16 +128,16 @@ class TokenInactive(TokenRefused):
     status = 401
     code = "token_inactive"
     text = "The token has been revoked."
-    headers = _BEARER
+    class_headers = _BEARER
 
 
 class TokenExpired(TokenRefused):
-    """The token's time is over."""
+    """The token has expired."""
 
     status = 401
     code = "token_expired"
     text = "The token has expired."
-    headers = _BEARER
+    class_headers = _BEARER
 
 
 class ProjectInactive(TokenRefused):
@@ -148,7 +149,7 @@ class ProjectInactive(TokenRefused):
 
 
 class EndpointNotAllowed(TokenRefused):
-    """The endpoint is one of the provider's that no token may reach."""
+    """No token may reach this endpoint of the provider's."""
 
     status = 403
     code = "endpoint_not_allowed"
@@ -160,7 +161,7 @@ class EndpointNotAllowed(TokenRefused):
 
 
 class DestinationRefused(GatewayError):
-    """A request was about to go somewhere else than to the configured upstream."""
+    """A request was about to go to another destination than the configured upstream."""
 
     status = 403
     code = "destination_refused"
@@ -168,7 +169,7 @@ class DestinationRefused(GatewayError):
 
 
 class NotFound(GatewayError):
-    """There is no such thing."""
+    """The path, or the object that it names, does not exist."""
 
     status = 404
     code = "not_found"
@@ -188,7 +189,7 @@ class MethodNotAllowed(GatewayError):
 
 
 class RequestTimeout(GatewayError):
-    """The client began a request and did not go on with it."""
+    """The client began a request and did not complete it in time."""
 
     status = 408
     code = "request_timeout"
@@ -204,7 +205,7 @@ class RequestTooLarge(GatewayError):
 
 
 class UnsupportedMediaType(GatewayError):
-    """The body is no JSON in UTF-8 by its own account."""
+    """The Content-Type is not JSON in plain UTF-8."""
 
     status = 415
     code = "unsupported_media_type"
@@ -212,7 +213,7 @@ class UnsupportedMediaType(GatewayError):
 
 
 class ExpectationFailed(GatewayError):
-    """The client expects something that nobody defines."""
+    """The Expect header asks for something else than `100-continue`."""
 
     status = 417
     code = "expectation_failed"
@@ -220,12 +221,12 @@ class ExpectationFailed(GatewayError):
 
 
 class QuotaExhausted(TokenRefused):
-    """The token has used all of its requests; only a higher limit helps, so SDKs must not retry."""
+    """The token has used all of its requests. Only a higher limit helps, so SDKs must not retry."""
 
     status = 429
     code = "rate_limit_exceeded"
     text = "The token has used all of its requests."
-    headers = _NO_RETRY
+    class_headers = _NO_RETRY
 
 
 class HeadersTooLarge(GatewayError):
@@ -237,7 +238,7 @@ class HeadersTooLarge(GatewayError):
 
 
 class TransferEncodingUnknown(GatewayError):
-    """The body is encoded in a way that this port does not read."""
+    """The request has a transfer encoding that this port does not read."""
 
     status = 501
     code = "transfer_encoding_unknown"
@@ -245,7 +246,7 @@ class TransferEncodingUnknown(GatewayError):
 
 
 class ServiceUnavailable(GatewayError):
-    """The upstream cannot be reached, or hung up before it answered."""
+    """The upstream cannot be reached, or closed the connection before it answered."""
 
     status = 503
     code = "service_unavailable"
@@ -258,7 +259,7 @@ class UpstreamKeyRejected(GatewayError):
     status = 503
     code = "upstream_key_rejected"
     text = "The upstream rejected the project's API key. The token is good; the project needs a key that works."
-    headers: Mapping[str, str] = _NO_RETRY
+    class_headers = _NO_RETRY
 
 
 class StoreUnavailable(GatewayError):
@@ -270,21 +271,21 @@ class StoreUnavailable(GatewayError):
 
 
 class StoreLocked(StoreUnavailable):
-    """Somebody else is writing to the store; nothing is wrong with it."""
+    """Another transaction holds a lock for too long; the store is well. Nothing was written."""
 
 
 class StoreUnreachable(StoreUnavailable):
-    """There is no connection to the store, or it broke; another one may work."""
+    """There is no connection to the store, or it broke; a new one may work. Nothing was written."""
 
 
 class OutcomeUnknown(StoreUnavailable):
-    """The store did not say whether it wrote, and could not be asked in time."""
+    """The outcome of a COMMIT is unknown, and could not be looked up in time."""
 
     text = "The gateway's store stopped answering in the middle of the change. See whether it was made, then try again."
 
 
 class UpstreamTimeout(GatewayError):
-    """The upstream took the request and did not answer in time."""
+    """The upstream received the request and did not answer in time."""
 
     status = 504
     code = "upstream_timeout"
@@ -292,11 +293,11 @@ class UpstreamTimeout(GatewayError):
 
 
 REFUSAL_CODES = tuple(kind.code for kind in TokenRefused.__subclasses__())
-"""Why a known token may not make a request."""
+"""The codes of the refusals of known tokens."""
 
 
 class StartupError(Exception):
-    """A process cannot start; the message says what the operator has to do."""
+    """A process cannot start; the message tells the operator what to do."""
 
 
 class BackupFailed(Exception):

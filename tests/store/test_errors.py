@@ -46,13 +46,13 @@ def every_kind(kind: type[GatewayError]) -> set[type[GatewayError]]:
     return {kind}.union(*(every_kind(child) for child in kind.__subclasses__()))
 
 
-def test_the_table_names_every_error() -> None:
+def test_table_names_every_error() -> None:
     only_a_kind = {errors.TokenRefused}
     assert {row[0] for row in TABLE} == every_kind(GatewayError) - only_a_kind
 
 
 @each
-def test_an_error_knows_its_status_and_code(row: Row) -> None:
+def test_error_has_its_status_and_code(row: Row) -> None:
     kind, status, code, _ = row
     error = make(kind)
     assert (error.status, error.code) == (status, code)
@@ -61,14 +61,14 @@ def test_an_error_knows_its_status_and_code(row: Row) -> None:
 
 
 @each
-def test_the_management_body_is_both_schemas_at_once(row: Row) -> None:
+def test_management_body_satisfies_both_schemas(row: Row) -> None:
     kind, _, code, _ = row
     error = make(kind)
     assert error.body() == {"error": error.message, "code": code, "message": error.message}
 
 
 @each
-def test_the_proxys_body_is_what_openais_sdks_read(row: Row) -> None:
+def test_proxy_body_is_read_by_openai_sdks(row: Row) -> None:
     kind, status, code, openai_type = row
     error = make(kind)
     body: dict[str, Any] = json.loads(json.dumps(error.openai_body()))
@@ -80,7 +80,7 @@ def test_the_proxys_body_is_what_openais_sdks_read(row: Row) -> None:
 
 
 @each
-def test_headers_go_with_their_statuses(row: Row) -> None:
+def test_headers_match_the_status(row: Row) -> None:
     kind, status, _, _ = row
     expected = {
         401: {"WWW-Authenticate": "Bearer"},
@@ -92,7 +92,7 @@ def test_headers_go_with_their_statuses(row: Row) -> None:
     assert make(kind).headers == expected.get(status, {})
 
 
-def test_a_message_replaces_the_text_and_a_description_is_added() -> None:
+def test_message_replaces_the_text_and_description_is_added() -> None:
     error = errors.InvalidRequest("Too long.", "At most 10.")
     expected = {"error": "Too long.", "code": "invalid_request", "message": "Too long.", "description": "At most 10."}
     assert error.body() == expected
@@ -100,14 +100,21 @@ def test_a_message_replaces_the_text_and_a_description_is_added() -> None:
     assert errors.InvalidRequest.text != "Too long."
 
 
-def test_a_project_that_is_off_is_told_in_the_contracts_words() -> None:
+def test_inactive_project_has_the_text_of_the_contract() -> None:
     assert errors.ProjectInactive().body()["error"] == "Project is inactive"
 
 
-def test_an_unreachable_upstream_is_told_in_the_contracts_words() -> None:
+def test_unreachable_upstream_has_the_text_of_the_contract() -> None:
     assert errors.ServiceUnavailable().body()["error"] == "Service temporarily unavailable"
 
 
-def test_a_locked_store_is_an_unavailable_one() -> None:
+def test_locked_store_is_an_unavailable_one() -> None:
     assert issubclass(errors.StoreLocked, errors.StoreUnavailable)
     assert not issubclass(errors.StartupError, GatewayError)
+
+
+def test_headers_of_one_error_leave_its_class_alone() -> None:
+    error = errors.QuotaExhausted()
+    error.headers = {**error.headers, "Retry-After": "1"}
+    assert error.headers == {"x-should-retry": "false", "Retry-After": "1"}
+    assert errors.QuotaExhausted().headers == {"x-should-retry": "false"}
