@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from mitmproxy import http
 
-from store.admission.holder import Holder
+from store.admission.decision import Holder
 from store.ledger.usage import Metered, Source
 
 _REQUEST_ID = "llm_proxy_request_id"

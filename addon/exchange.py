@@ -13,8 +13,7 @@ from mitmproxy import http
 from addon import streaming
 from addon.metering.meter import Meter
 from addon.websocket_session import WebSocketSession
-from store.admission.admission import Admitted
-from store.admission.holder import Holder
+from store.admission.decision import Admitted, Holder
 from store.database.models import UPSTREAM_ID_LENGTH
 from store.errors import GatewayError, TokenRefused
 from store.ids import new_request_id

@@ -1,4 +1,4 @@
-"""Refused requests of known tokens, beside the ledger: why a token fails can be looked up.
+"""Rows of refused requests of known tokens, so that an operator can look up why a token fails.
 
 A client in a loop must not fill the store. So the first refusal of a token with a code gets a row, and those that
 follow in the same minute are counted in it. Each process counts its own.
@@ -10,26 +10,25 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from store.admission.holder import Holder
+from store.admission.decision import Refused
 from store.clock import MINUTE
 from store.database import Database
 from store.database.text import storable
 from store.database.transactions import attempt
 from store.errors import TokenRefused
-from store.ledger.ledger import Opening
 from store.management.tokens import masked
 
 WRITE_DELAY = 0.5
-"""Seconds that refusals wait for more of them."""
+"""Seconds that refusals wait for further ones."""
 
 CHUNK = 100
-"""Rows that are written after each delay at most."""
+"""Rows that are enqueued after each delay at most."""
 
-MOST_WAITING = 1000
-"""Notes that may wait when refusals are left to be written: more tell of a store that does not keep up."""
+MOST_UNWRITTEN = 1000
+"""Entries that may wait when refusals are enqueued: with more, the store does not keep up."""
 
 MAX_TALLIES = 5000
-"""Rows that a process adds in a minute at most; what is refused beyond them is in the log alone."""
+"""Rows that a process adds in a minute at most; further refusals are only in the log."""
 
 _COLUMNS = {
     "id": "TEXT",
@@ -45,16 +44,8 @@ _COUNT = "ON CONFLICT (id) DO UPDATE SET repeats = excluded.repeats"
 _log = logging.getLogger(__name__)
 
 
-class Refused(NamedTuple):
-    """A request that was refused: as it was known then, whose it is, and when that was (microseconds)."""
-
-    opening: Opening
-    holder: Holder
-    at: int
-
-
 class Tally(NamedTuple):
-    """The first of some refusals, and their number."""
+    """The first of some refusals with the same token and code, and their number."""
 
     first: Refused
     status: int
@@ -70,25 +61,25 @@ class Tally(NamedTuple):
 class Refusals:
     """Counts the refusals of one process, in its event loop.
 
-    `leave` takes what is to be written; `waiting` tells how many notes wait for that. Settlements wait among them, and
+    `enqueue` puts rows into the write-behind queue; `unwritten` returns its length. Settlements wait in it too, and
     must neither be dropped nor be delayed for refusals: so these come some at a time, each row once, and not while the
     store does not keep up.
     """
 
-    def __init__(self, leave: Callable[[Tally], None], waiting: Callable[[], int]) -> None:
-        self._leave = leave
-        self._waiting = waiting
+    def __init__(self, enqueue: Callable[[Tally], None], unwritten: Callable[[], int]) -> None:
+        self._enqueue = enqueue
+        self._queue_length = unwritten
         self._minute = 0
         self._tallies: dict[tuple[str, str], Tally] = {}
-        """Those of the minute, by token and code."""
+        """The rows of the minute, by token and code."""
         self._unwritten: dict[str, Tally] = {}
-        """Those that are to be written, by their ids."""
+        """The rows that are to be enqueued, by their ids."""
         self._is_due = False
         self._is_full = False
-        """True once the log has told that there are too many in this minute."""
+        """Whether the log has reported that there are too many in this minute."""
 
-    def note(self, error: TokenRefused) -> None:
-        """Count a refusal. It is left to be written in WRITE_DELAY, or later where there are many."""
+    def count(self, error: TokenRefused) -> None:
+        """Count a refusal. Its row is enqueued after WRITE_DELAY, or later where there are many."""
         refused = error.refused
         if refused is None:
             return
@@ -103,35 +94,35 @@ class Refusals:
             self._keep(key, Tally(refused, error.status, error.code))
         elif not self._is_full:
             self._is_full = True
-            _log.warning("further refusals of this minute are in the log alone", extra={"rows": MAX_TALLIES})
+            _log.warning("further refusals of this minute are only in the log", extra={"rows": MAX_TALLIES})
 
-    def take_unwritten(self) -> Sequence[Tally]:
-        """Return what is still to be written."""
+    def pop_unwritten(self) -> Sequence[Tally]:
+        """Remove and return the rows that are not enqueued yet."""
         unwritten, self._unwritten = self._unwritten, {}
         return [*unwritten.values()]
 
     def _keep(self, key: tuple[str, str], tally: Tally) -> None:
         self._tallies[key] = self._unwritten[tally.id] = tally
-        self._leave_later()
+        self._enqueue_later()
 
-    def _leave_later(self) -> None:
+    def _enqueue_later(self) -> None:
         if not self._is_due:
             self._is_due = True
-            asyncio.get_running_loop().call_later(WRITE_DELAY, self._leave_some)
+            asyncio.get_running_loop().call_later(WRITE_DELAY, self._enqueue_some)
 
-    def _leave_some(self) -> None:
+    def _enqueue_some(self) -> None:
         self._is_due = False
-        if self._waiting() < MOST_WAITING:
+        if self._queue_length() < MOST_UNWRITTEN:
             for row_id in [*itertools.islice(self._unwritten, CHUNK)]:
-                self._leave(self._unwritten.pop(row_id))
+                self._enqueue(self._unwritten.pop(row_id))
         if self._unwritten:
-            self._leave_later()
+            self._enqueue_later()
 
 
 def write(database: Database, tallies: Sequence[Tally]) -> None:
-    """Add the rows of refusals, or bring their numbers up to date; inside a writing transaction.
+    """Add the rows of refusals, or update their numbers; inside a writing transaction.
 
-    Of several tallies of one row the last one counts. A row is its process's own: no other writes it.
+    Of several tallies of one row the last one counts. No other process writes the row.
     """
     latest = {tally.id: tally for tally in tallies}
     rows = [_row(latest[row_id]) for row_id in sorted(latest)]
@@ -140,7 +131,7 @@ def write(database: Database, tallies: Sequence[Tally]) -> None:
 
 
 def write_each(database: Database, tallies: Sequence[Tally]) -> None:
-    """Write refusals as `write` does; one that cannot be written is dropped, so that it holds up nothing else."""
+    """Write refusals as `write` does; one that cannot be written is dropped, and does not hold up the others."""
     if not _try(database, tallies):
         for tally in tallies:
             if not _try(database, [tally]):
@@ -148,7 +139,7 @@ def write_each(database: Database, tallies: Sequence[Tally]) -> None:
 
 
 def _try(database: Database, tallies: Sequence[Tally]) -> bool:
-    """Write refusals, all or none; tell whether that was possible. Raises what is the database's fault."""
+    """Write all refusals or none; return whether that was possible. Raises errors of the database itself."""
     fault = attempt(database, lambda: write(database, tallies))
     if fault is not None:
         _log.error("cannot write refusals", exc_info=fault, extra={"rows": len(tallies)})

@@ -3,7 +3,7 @@ from support.gateway.flows import TOKEN_ID, admitted_flow
 
 from addon import annotations
 from addon.annotations import Used
-from store.admission.holder import Holder
+from store.admission.decision import Holder
 from store.ledger.usage import Consumption, Metered, Source
 
 

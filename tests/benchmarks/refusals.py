@@ -87,7 +87,7 @@ def measure(store: Store, kind: str, seconds: float) -> Round:
     admission = Admission(store)
     asyncio.run(use_up(admission, bad))
     if kind == "untraced":
-        admission._refusals.note = no_trace  # type: ignore[method-assign] # noqa: SLF001
+        admission._refusals.count = no_trace  # type: ignore[method-assign] # noqa: SLF001
     start, cpu = time.perf_counter(), time.process_time()
     latencies, refused = asyncio.run(load(admission, good, bad, LOOPING if kind != "alone" else 0, seconds))
     took = time.perf_counter() - start

@@ -22,8 +22,8 @@ from support.stores.stores import (
 )
 
 from store import clock
-from store.admission.admission import Admission, Admitted
-from store.admission.holder import Holder
+from store.admission.admission import Admission
+from store.admission.decision import Admitted, Holder
 from store.errors import (
     EndpointNotAllowed,
     GatewayError,
@@ -64,7 +64,7 @@ def count_of(store: Store, token: TokenRecord) -> int:
     return Tokens(store).get(token.id).request_count
 
 
-def test_an_admitted_request_is_counted_and_gets_its_projects_key(store: Store, admission: Admission) -> None:
+def test_admitted_request_is_counted_and_gets_the_key_of_its_project(store: Store, admission: Admission) -> None:
     token, before = make_token(store), clock.now()
     (admitted,) = admit(admission, token.value)
     project = Projects(store).get(token.project_id)
@@ -78,7 +78,7 @@ def test_an_admitted_request_is_counted_and_gets_its_projects_key(store: Store, 
     assert before <= after.last_used_at <= clock.now()
 
 
-def test_a_settlement_that_cannot_be_written_costs_no_other_request_anything(store: Store) -> None:
+def test_settlement_that_cannot_be_written_does_not_affect_other_requests(store: Store) -> None:
     token, admission = make_token(store), Admission(store)
     usages = [{"input_tokens": 1}, {"input_tokens": 2**70}, {"input_tokens": 3}]
 
@@ -95,7 +95,7 @@ def test_a_settlement_that_cannot_be_written_costs_no_other_request_anything(sto
     assert count_of(store, token) == 4
 
 
-def test_the_key_is_not_in_the_repr_of_what_is_admitted(store: Store, admission: Admission) -> None:
+def test_repr_of_admitted_hides_the_key(store: Store, admission: Admission) -> None:
     (admitted,) = admit(admission, make_token(store).value)
     assert API_KEY not in repr(admitted)
 
@@ -103,12 +103,12 @@ def test_the_key_is_not_in_the_repr_of_what_is_admitted(store: Store, admission:
 @pytest.mark.parametrize(
     "value", ["", "nonsense", "' OR 1=1 --", UNKNOWN_TOKEN, UNKNOWN_TOKEN.upper() + "A", "\ud800", "\0", "x" * 10**6]
 )
-def test_an_unknown_or_malformed_token_is_invalid(store: Store, admission: Admission, value: str) -> None:
+def test_unknown_or_malformed_token_is_invalid(store: Store, admission: Admission, value: str) -> None:
     make_token(store)
     assert outcomes(admission, value) == [InvalidToken]
 
 
-def test_a_token_in_another_spelling_and_its_id_are_invalid(store: Store, admission: Admission) -> None:
+def test_other_spellings_of_a_token_and_its_id_are_invalid(store: Store, admission: Admission) -> None:
     token = make_token(store)
     spellings = [token.value.upper(), token.value.replace("-", ""), f" {token.value}", f"{token.value}\n", token.id]
     assert outcomes(admission, *spellings, store.vault.lookup(token.value)) == [InvalidToken] * 6
@@ -145,7 +145,7 @@ REFUSALS: list[tuple[Callable[[Store, TokenRecord], None], type[GatewayError]]] 
 
 
 @pytest.mark.parametrize("number", range(len(REFUSALS)))
-def test_of_several_refusals_the_first_in_order_is_told(store: Store, admission: Admission, number: int) -> None:
+def test_first_of_several_refusals_is_reported(store: Store, admission: Admission, number: int) -> None:
     token = make_token(store)
     for apply, _ in REFUSALS[: number + 1]:
         apply(store, token)
@@ -153,7 +153,7 @@ def test_of_several_refusals_the_first_in_order_is_told(store: Store, admission:
 
 
 @pytest.mark.parametrize(("apply", "refusal"), REFUSALS)
-def test_each_refusal_is_obeyed_by_the_next_request_and_counts_nothing(
+def test_each_refusal_holds_from_the_next_request_on_and_counts_nothing(
     store: Store, admission: Admission, apply: Callable[[Store, TokenRecord], None], refusal: type[GatewayError]
 ) -> None:
     token, other = make_token(store), make_token(store)
@@ -166,7 +166,7 @@ def test_each_refusal_is_obeyed_by_the_next_request_and_counts_nothing(
 
 
 def ask_for_reserved(admission: Admission, value: str) -> type:
-    """Tell what a request for a reserved endpoint comes to."""
+    """Return the type of the outcome of a request for a reserved endpoint."""
 
     async def ask() -> Admitted | BaseException:
         try:
@@ -177,7 +177,7 @@ def ask_for_reserved(admission: Admission, value: str) -> type:
     return type(asyncio.run(ask()))
 
 
-def test_a_reserved_endpoint_is_refused_and_counts_nothing(store: Store, admission: Admission) -> None:
+def test_reserved_endpoint_is_refused_and_counts_nothing(store: Store, admission: Admission) -> None:
     token = make_token(store)
     assert ask_for_reserved(admission, token.value) is EndpointNotAllowed
     assert Tokens(store).get(token.id) == token
@@ -186,7 +186,7 @@ def test_a_reserved_endpoint_is_refused_and_counts_nothing(store: Store, admissi
 
 
 @pytest.mark.parametrize(("apply", "refusal"), REFUSALS)
-def test_a_reserved_endpoint_is_told_to_those_alone_whose_token_and_project_are_good(
+def test_reserved_endpoint_is_reported_after_token_and_project_and_before_the_quota(
     store: Store, admission: Admission, apply: Callable[[Store, TokenRecord], None], refusal: type[GatewayError]
 ) -> None:
     token = make_token(store)
@@ -196,7 +196,7 @@ def test_a_reserved_endpoint_is_told_to_those_alone_whose_token_and_project_are_
     assert ask_for_reserved(admission, UNKNOWN_TOKEN) is InvalidToken
 
 
-def test_a_reserved_endpoint_is_refused_to_its_own_request_of_a_batch(store: Store, admission: Admission) -> None:
+def test_reserved_endpoint_refuses_only_its_own_request_of_a_batch(store: Store, admission: Admission) -> None:
     token = make_token(store, max_requests=2)
 
     async def all_at_once() -> list[Admitted | BaseException]:
@@ -213,7 +213,7 @@ def test_a_reserved_endpoint_is_refused_to_its_own_request_of_a_batch(store: Sto
     assert count_of(store, token) == 2
 
 
-def test_what_was_refused_is_admitted_once_the_reason_is_gone(store: Store, admission: Admission) -> None:
+def test_refused_token_is_admitted_once_the_reason_is_gone(store: Store, admission: Admission) -> None:
     token = make_token(store, max_requests=1)
     assert outcomes(admission, token.value, token.value) == [Admitted, QuotaExhausted]
     Tokens(store).update(token.id, {"max_requests": 2})
@@ -227,14 +227,14 @@ def test_what_was_refused_is_admitted_once_the_reason_is_gone(store: Store, admi
     assert count_of(store, token) == 4
 
 
-def test_a_limit_below_the_count_refuses(store: Store, admission: Admission) -> None:
+def test_limit_below_the_count_refuses(store: Store, admission: Admission) -> None:
     token = make_token(store)
     admit(admission, *[token.value] * 3)
     Tokens(store).update(token.id, {"max_requests": 2})
     assert outcomes(admission, token.value) == [QuotaExhausted]
 
 
-def test_a_token_ends_at_its_time_and_not_before(store: Store, admission: Admission) -> None:
+def test_token_expires_at_its_time_and_not_before(store: Store, admission: Admission) -> None:
     token = make_token(store)
     set_columns(store, "token", token.id, expires_at=clock.now() + 3600 * clock.SECOND)
     assert outcomes(admission, token.value) == [Admitted]
@@ -242,7 +242,7 @@ def test_a_token_ends_at_its_time_and_not_before(store: Store, admission: Admiss
     assert outcomes(admission, token.value) == [TokenExpired]
 
 
-def test_a_replaced_key_is_what_the_next_request_gets(store: Store, admission: Admission) -> None:
+def test_next_request_gets_the_replaced_key(store: Store, admission: Admission) -> None:
     token = make_token(store)
     admit(admission, token.value)
     Projects(store).update(token.project_id, {"api_key": "sk-new"})
@@ -251,7 +251,7 @@ def test_a_replaced_key_is_what_the_next_request_gets(store: Store, admission: A
     assert admitted.api_key == "sk-new"
 
 
-def test_a_key_that_cannot_be_decrypted_refuses_its_project_alone(store: Store, admission: Admission) -> None:
+def test_key_that_cannot_be_decrypted_refuses_only_its_project(store: Store, admission: Admission) -> None:
     broken, swapped, good = (make_token(store) for _ in range(3))
     set_columns(store, "project", broken.project_id, sealed_api_key=b"damaged")
     (sealed,) = store.database.execute("SELECT sealed_api_key FROM project WHERE id = ?", [good.project_id])[0]
@@ -261,7 +261,7 @@ def test_a_key_that_cannot_be_decrypted_refuses_its_project_alone(store: Store, 
     assert [count_of(store, token) for token in (broken, swapped, good)] == [0, 0, 2]
 
 
-def test_the_limit_is_exact_among_hundreds_at_once(store: Store, admission: Admission) -> None:
+def test_limit_is_exact_among_hundreds_of_requests_at_once(store: Store, admission: Admission) -> None:
     limited, free = make_token(store, max_requests=100), make_token(store)
     values = [limited.value, free.value] * 300
     told = Counter(outcomes(admission, *values))
@@ -269,7 +269,7 @@ def test_the_limit_is_exact_among_hundreds_at_once(store: Store, admission: Admi
     assert (count_of(store, limited), count_of(store, free)) == (100, 300)
 
 
-def test_a_token_is_admitted_again_by_its_public_id_and_counted_alike(store: Store, admission: Admission) -> None:
+def test_replay_is_admitted_by_public_id_and_counted(store: Store, admission: Admission) -> None:
     token = make_token(store, max_requests=3)
 
     async def replays() -> list[Admitted | BaseException]:
@@ -288,7 +288,7 @@ def test_a_token_is_admitted_again_by_its_public_id_and_counted_alike(store: Sto
 
 
 @pytest.mark.parametrize(("spoil", "refusal"), REFUSALS[1:])
-def test_a_paid_request_is_checked_again_and_not_counted(
+def test_paid_request_is_checked_again_and_not_counted(
     store: Store, admission: Admission, spoil: Callable[[Store, TokenRecord], None], refusal: type[GatewayError]
 ) -> None:
     token = make_token(store, max_requests=1)
@@ -300,7 +300,7 @@ def test_a_paid_request_is_checked_again_and_not_counted(
         asyncio.run(admission.check_again(token.id, opening()))
 
 
-def test_a_paid_request_in_a_batch_changes_nothing_for_the_others(store: Store, admission: Admission) -> None:
+def test_paid_request_in_a_batch_does_not_affect_the_others(store: Store, admission: Admission) -> None:
     token = make_token(store, max_requests=2)
 
     async def all_at_once() -> Sequence[object]:
@@ -318,12 +318,12 @@ def test_a_paid_request_in_a_batch_changes_nothing_for_the_others(store: Store, 
     assert count_of(store, token) == 2
 
 
-def test_requests_of_one_batch_are_decided_in_the_order_of_arrival(store: Store, admission: Admission) -> None:
+def test_requests_of_a_batch_are_decided_in_the_order_of_arrival(store: Store, admission: Admission) -> None:
     token = make_token(store, max_requests=2)
     assert outcomes(admission, *[token.value] * 4) == [Admitted, Admitted, QuotaExhausted, QuotaExhausted]
 
 
-def test_a_locked_store_refuses_and_counts_nothing_afterwards(settings: Settings) -> None:
+def test_locked_store_refuses_and_counts_nothing_afterwards(settings: Settings) -> None:
     with opened(changed(settings, store_timeout=0.2)) as store:
         token, admission = make_token(store), Admission(store)
         try:
@@ -379,7 +379,7 @@ def admitting_processes(settings: Settings, number: int) -> Iterator[list[subpro
                 process.kill()
 
 
-def test_the_limit_is_exact_over_several_processes(store: Store, settings: Settings) -> None:
+def test_limit_is_exact_over_several_processes(store: Store, settings: Settings) -> None:
     token, each = make_token(store, max_requests=500), 400
     with admitting_processes(settings, 2) as processes:
         for process in processes:

@@ -1,4 +1,4 @@
-"""Whatever PostgreSQL or the way to it does: who was admitted is counted once, who was refused is not counted."""
+"""Faults of PostgreSQL and of the network: an admitted request is counted once, a refused one not at all."""
 
 import asyncio
 import threading
@@ -10,7 +10,8 @@ from support.gateway.processes import wait_until
 from support.network.tcp_relay import COMMIT, Fate, TcpRelay
 from support.stores.stores import foreign_connection, make_token, opening, rows
 
-from store.admission.admission import Admission, Admitted
+from store.admission.admission import Admission
+from store.admission.decision import Admitted
 from store.errors import StoreUnavailable
 from store.ledger.ledger import Outcome, Settlement
 from store.ledger.usage import Consumption, Metered, Source
@@ -29,7 +30,7 @@ def admission(far_store: Store) -> Iterator[Admission]:
 
 
 def admit(admission: Admission, token: TokenRecord, number: int = 3) -> list[Admitted | BaseException]:
-    """Ask for some requests at once; all have their answers in time."""
+    """Ask for some requests at once; all are answered in time."""
 
     async def at_once() -> list[Admitted | BaseException]:
         asked = (admission.admit(token.value, opening()) for _ in range(number))
@@ -51,7 +52,7 @@ def is_counted(store: Store, token: TokenRecord, number: int) -> bool:
 
 
 @pytest.mark.parametrize("fate", [Fate.ANSWER_LOST, Fate.ANSWER_HELD, Fate.LOST, Fate.HELD])
-def test_a_message_that_is_lost_over_a_commit_is_not_noticed(
+def test_callers_do_not_notice_a_message_lost_during_a_commit(
     far_store: Store, relay: TcpRelay, admission: Admission, fate: Fate
 ) -> None:
     token = make_token(far_store)
@@ -61,7 +62,7 @@ def test_a_message_that_is_lost_over_a_commit_is_not_noticed(
 
 
 @pytest.mark.parametrize("fate", [Fate.ANSWER_LOST, Fate.LOST])
-def test_what_may_have_been_counted_for_a_refused_request_is_taken_back(
+def test_count_in_doubt_of_a_refused_request_is_taken_back(
     far_store: Store, relay: TcpRelay, admission: Admission, fate: Fate
 ) -> None:
     token = make_token(far_store)
@@ -74,9 +75,7 @@ def test_what_may_have_been_counted_for_a_refused_request_is_taken_back(
     wait_until(lambda: is_counted(far_store, token, 6))
 
 
-def test_a_commit_that_comes_late_is_taken_back_or_was_not_waited_for(
-    far_store: Store, relay: TcpRelay, admission: Admission
-) -> None:
+def test_late_commit_is_taken_back(far_store: Store, relay: TcpRelay, admission: Admission) -> None:
     token = make_token(far_store)
     relay.once(COMMIT, Fate.ANSWER_LOST, relay.hang)
     timer = threading.Timer(3, relay.resume)
@@ -98,7 +97,7 @@ CREATE TRIGGER fails_first BEFORE {when} FOR EACH ROW EXECUTE FUNCTION fail_firs
 
 
 @pytest.mark.parametrize("code", ["40001", "40P01", "55P03", "57P01", "25006"])
-def test_a_fault_that_passes_is_not_noticed(far_store: Store, admission: Admission, code: str) -> None:
+def test_callers_do_not_notice_a_passing_fault(far_store: Store, admission: Admission, code: str) -> None:
     token = make_token(far_store)
     with foreign_connection(far_store) as foreign:
         foreign.execute(FAIL_FIRST.format(code=code, tries=1, when="UPDATE ON token"))
@@ -106,8 +105,8 @@ def test_a_fault_that_passes_is_not_noticed(far_store: Store, admission: Admissi
     assert is_counted(far_store, token, 3)
 
 
-def test_a_deadlock_is_not_noticed(far_store: Store, admission: Admission) -> None:
-    """Somebody has the token and wants its project; we have the project and want the token, and are the victim."""
+def test_callers_do_not_notice_a_deadlock(far_store: Store, admission: Admission) -> None:
+    """Another transaction has the token and wants its project; ours the reverse, and is the victim."""
     token = make_token(far_store)
     with foreign_connection(far_store) as foreign:
         name = far_store.database.execute("SELECT current_database()")[0][0]
@@ -136,8 +135,8 @@ def test_a_deadlock_is_not_noticed(far_store: Store, admission: Admission) -> No
         wait_until(is_reported)
 
 
-def test_settlements_that_wait_for_others_hold_up_no_request(far_store: Store, admission: Admission) -> None:
-    """Somebody has locked the sums: requests are admitted all the while, and the settlements come later."""
+def test_settlements_that_wait_for_a_lock_do_not_hold_up_requests(far_store: Store, admission: Admission) -> None:
+    """While another transaction has locked the sums, requests are admitted; the settlements are written later."""
     token = make_token(far_store)
 
     async def ask(lock: Callable[[], object]) -> list[float]:
@@ -179,7 +178,7 @@ def test_settlements_keep_their_usage_when_the_disk_was_full_for_a_moment(
 
 
 @pytest.mark.parametrize("path", ["/v1/\0", "/v1/\ud800", "/v1/" + "x" * 100_000])
-def test_a_path_that_no_database_takes_as_it_is(far_store: Store, admission: Admission, path: str) -> None:
+def test_path_that_no_database_stores_as_it_is_is_admitted(far_store: Store, admission: Admission, path: str) -> None:
     token = make_token(far_store)
     asyncio.run(admission.admit(token.value, opening(path)))
     assert is_counted(far_store, token, 1)

@@ -1,4 +1,4 @@
-"""Refusals of known tokens get rows of their own, and cost admissions nothing."""
+"""Refusals of known tokens get rows of their own, and do not affect admissions."""
 
 import asyncio
 import threading
@@ -10,8 +10,8 @@ from support.stores.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_tok
 from store import clock
 from store.admission import refusals
 from store.admission.admission import Admission
-from store.admission.holder import Holder
-from store.admission.refusals import Refusals, Refused, Tally
+from store.admission.decision import Holder, Refused
+from store.admission.refusals import Refusals, Tally
 from store.errors import GatewayError, QuotaExhausted, TokenRefused
 from store.ledger import retention
 from store.ledger.ledger import Opening
@@ -69,7 +69,7 @@ REASONS = [
 
 
 @pytest.mark.parametrize(("make", "status", "code"), REASONS)
-def test_a_refusal_has_a_row_that_says_why(
+def test_refusal_has_a_row_with_its_reason(
     store: Store, make: Callable[[Store], TokenRecord], status: int, code: str
 ) -> None:
     token, admission, before = make(store), Admission(store), clock.now()
@@ -98,7 +98,7 @@ def test_a_refusal_has_a_row_that_says_why(
     assert Tokens(store).get(token.id).request_count == token.request_count + (code == "rate_limit_exceeded")
 
 
-def test_a_reserved_endpoint_is_among_the_refusals(store: Store, admission: Admission) -> None:
+def test_refusal_of_a_reserved_endpoint_has_a_row(store: Store, admission: Admission) -> None:
     asyncio.run(refused(admission, make_token(store).value, opening("/v1/organization", is_reserved=True)))
     admission.close()
     assert [(row["code"], row["path"]) for row in rows(store, "refusal")] == [
@@ -106,7 +106,7 @@ def test_a_reserved_endpoint_is_among_the_refusals(store: Store, admission: Admi
     ]
 
 
-def test_unknown_tokens_and_faults_leave_no_row(store: Store, admission: Admission) -> None:
+def test_unknown_tokens_and_faults_have_no_row(store: Store, admission: Admission) -> None:
     broken = make_token(store)
     set_columns(store, "project", broken.project_id, sealed_api_key=b"nonsense")
     for value in (UNKNOWN_TOKEN, "nonsense", broken.value):
@@ -118,7 +118,7 @@ def test_unknown_tokens_and_faults_leave_no_row(store: Store, admission: Admissi
     assert rows(store, "refusal") == []
 
 
-def test_a_paid_request_that_is_refused_has_a_row(store: Store, admission: Admission) -> None:
+def test_paid_request_that_is_refused_has_a_row(store: Store, admission: Admission) -> None:
     token, asked = revoked(store), opening()
     with pytest.raises(TokenRefused):
         asyncio.run(admission.check_again(token.id, asked))
@@ -126,7 +126,7 @@ def test_a_paid_request_that_is_refused_has_a_row(store: Store, admission: Admis
     assert [row["id"] for row in rows(store, "refusal")] == [asked.request_id]
 
 
-def test_a_client_in_a_loop_has_one_row_a_minute(store: Store, admission: Admission) -> None:
+def test_client_in_a_loop_has_one_row_a_minute(store: Store, admission: Admission) -> None:
     loop, other = used_up(store), used_up(store)
     first = opening()
 
@@ -146,7 +146,7 @@ def test_a_client_in_a_loop_has_one_row_a_minute(store: Store, admission: Admiss
     assert first.request_id in [row["id"] for row in found.values()]
 
 
-def test_further_refusals_are_written_while_the_process_goes_on(
+def test_row_is_updated_while_the_process_goes_on(
     store: Store, admission: Admission, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(refusals, "WRITE_DELAY", 0.01)
@@ -167,7 +167,7 @@ def test_further_refusals_are_written_while_the_process_goes_on(
     asyncio.run(ask())
 
 
-def test_a_refusal_that_cannot_be_written_holds_up_nothing(store: Store, admission: Admission) -> None:
+def test_refusal_that_cannot_be_written_does_not_hold_up_admissions(store: Store, admission: Admission) -> None:
     token, good = used_up(store), make_token(store)
     with store.database.write():
         store.database.run("DROP TABLE refusal")
@@ -182,20 +182,20 @@ def test_a_refusal_that_cannot_be_written_holds_up_nothing(store: Store, admissi
 
 
 def counted(*tokens_and_times: tuple[str, int], waiting: int = 0) -> tuple[list[Tally], Refusals]:
-    """Return where tallies are left, and what has counted refusals of some tokens at some times."""
+    """Return the tallies that are enqueued, and what has counted refusals of some tokens at some times."""
     left: list[Tally] = []
     refused_requests = Refusals(left.append, lambda: waiting)
     for token_id, at in tokens_and_times:
         error = QuotaExhausted()
         error.refused = Refused(opening(), HOLDER._replace(token_id=token_id), at)
-        refused_requests.note(error)
+        refused_requests.count(error)
     return left, refused_requests
 
 
 async def unwritten(*times: int) -> list[tuple[int, int]]:
     """Return the first time and the number of each row that some refusals of one token make."""
     _, refused_requests = counted(*(("1", at) for at in times))
-    return [(tally.first.at, tally.repeats) for tally in refused_requests.take_unwritten()]
+    return [(tally.first.at, tally.repeats) for tally in refused_requests.pop_unwritten()]
 
 
 def test_each_minute_begins_a_row() -> None:
@@ -204,46 +204,46 @@ def test_each_minute_begins_a_row() -> None:
     assert asyncio.run(unwritten(*times)) == rows_of_minutes
 
 
-def test_a_clock_that_steps_back_begins_none() -> None:
+def test_clock_that_steps_back_begins_no_row() -> None:
     assert asyncio.run(unwritten(NOON, NOON - 1, NOON, NOON - 1)) == [(NOON, 4)]
 
 
-def test_too_many_rows_a_minute_are_left_to_the_log(
+def test_refusals_beyond_the_rows_of_a_minute_are_only_in_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(refusals, "MAX_TALLIES", 2)
 
     async def count() -> list[str]:
         _, refused_requests = counted(*((token, NOON) for token in "1234"), ("1", NOON))
-        return [tally.first.holder.token_id * tally.repeats for tally in refused_requests.take_unwritten()]
+        return [tally.first.holder.token_id * tally.repeats for tally in refused_requests.pop_unwritten()]
 
     assert asyncio.run(count()) == ["11", "2"]
-    assert [record.message for record in caplog.records] == ["further refusals of this minute are in the log alone"]
+    assert [record.message for record in caplog.records] == ["further refusals of this minute are only in the log"]
 
 
 async def left_after(seconds: float, waiting: int, *tokens_and_times: tuple[str, int]) -> tuple[int, int]:
-    """Return how many tallies are left to be written after a while, and how many are not yet."""
+    """Return how many tallies are enqueued after a while, and how many are not yet."""
     left, refused_requests = counted(*tokens_and_times, waiting=waiting)
     async with asyncio.timeout(10):
-        while not left and waiting < refusals.MOST_WAITING:
+        while not left and waiting < refusals.MOST_UNWRITTEN:
             await asyncio.sleep(0)
     await asyncio.sleep(seconds)
-    return len(left), len(refused_requests.take_unwritten())
+    return len(left), len(refused_requests.pop_unwritten())
 
 
-def test_many_rows_are_written_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows_are_enqueued_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refusals, "WRITE_DELAY", 0.2)
     many = [(str(number), NOON) for number in range(250)]
     assert asyncio.run(left_after(0, 0, *many, *many)) == (refusals.CHUNK, 150)
 
 
-def test_refusals_wait_while_the_store_does_not_keep_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They would take the place of settlements, of which the oldest are dropped in the end."""
+def test_rows_are_not_enqueued_while_the_store_does_not_keep_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would displace settlements, the oldest of which are dropped in the end."""
     monkeypatch.setattr(refusals, "WRITE_DELAY", 0.001)
-    assert asyncio.run(left_after(0.05, refusals.MOST_WAITING, ("1", NOON), ("2", NOON))) == (0, 2)
+    assert asyncio.run(left_after(0.05, refusals.MOST_UNWRITTEN, ("1", NOON), ("2", NOON))) == (0, 2)
 
 
-def test_one_that_cannot_be_written_holds_up_no_other(store: Store) -> None:
+def test_row_that_cannot_be_written_does_not_hold_up_the_others(store: Store) -> None:
     good, bad = (Tally(Refused(opening(), HOLDER, NOON), 429, "rate_limit_exceeded", repeats) for repeats in (1, 2**70))
     with store.database.write():
         refusals.write_each(store.database, [bad, good])
@@ -251,7 +251,7 @@ def test_one_that_cannot_be_written_holds_up_no_other(store: Store) -> None:
 
 
 @pytest.mark.parametrize("client", ["fe80::1%\udcff", "\0", "x" * 10_000])
-def test_no_client_spoils_the_batch_of_others(store: Store, admission: Admission, client: str) -> None:
+def test_odd_client_address_does_not_spoil_the_batch_of_others(store: Store, admission: Admission, client: str) -> None:
     token, used = make_token(store), used_up(store)
 
     async def ask() -> None:
@@ -274,7 +274,7 @@ def test_old_refusals_are_deleted_and_younger_ones_stay(store: Store) -> None:
     assert [row["id"] for row in rows(store, "refusal")] == [young.id]
 
 
-def test_no_token_or_key_of_a_path_is_written(store: Store, admission: Admission) -> None:
+def test_tokens_and_keys_in_a_path_are_masked(store: Store, admission: Admission) -> None:
     token = used_up(store)
     asyncio.run(
         refused(admission, token.value, opening(f"/v1/{token.value}/{API_KEY}")._replace(endpoint="/v1/{other}"))

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from support.gateway.processes import wait_until
 from support.stores.stores import changed, foreign_lock, make_settings, opened
 
-from store.admission import notes
-from store.admission.notes import FEW, NOTE_DELAY
-from store.admission.writer import BATCH, CAPACITY, GroupCommit
+from store.admission import write_behind
+from store.admission.inbox import BATCH, CAPACITY
+from store.admission.write_behind import FEW, FLUSH_DELAY
+from store.admission.writer import Writer
 from store.errors import GatewayError, QuotaExhausted, StoreUnavailable
 from store.runtime.settings import Settings
 from store.store import Store
@@ -23,8 +24,6 @@ TIMEOUT = 0.4
 LATITUDE = 2.0  # for a busy machine; the lock itself is held for as long as the answers take
 
 in_time = pytest.mark.parametrize("store", [TIMEOUT], indirect=True)
-
-type Counter = GroupCommit[str, int, str]
 
 
 @pytest.fixture
@@ -47,31 +46,39 @@ def counted(store: Store) -> list[str]:
     return [item for (item,) in store.database.execute("SELECT item FROM counted ORDER BY number", ())]
 
 
-class Writer:
-    """A group commit that counts items in a table, and can be held up or made to fail."""
+class Work:
+    """Work that counts items in a table, with its writer, and can be held up or made to fail."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.batches: list[int] = []
-        self.noted: list[int] = []
+        self.recorded: list[int] = []
         self.fails_to_record = False
         self.deciding = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
         self.failure: Exception | None = None
-        self.unheard: list[int] = []
-        self.commit: Counter = GroupCommit(store.database, self.decide, self.record, self.unheard.append, self.withdraw)
+        self.of_abandoned: list[int] = []
+        self.writer: Writer[str, int, str] = Writer(store.database, self)
+        self.submit = self.writer.inbox.submit
+        self.enqueue = self.writer.inbox.enqueue
 
-    def withdraw(self, results: Sequence[int]) -> None:
+    def compensate(self, results: Sequence[int]) -> None:
         for result in results:
-            count(self.store, f"withdrawn {result}")
+            count(self.store, f"compensated {result}")
 
-    def record(self, notes: Sequence[str], *, alone: bool) -> None:  # noqa: ARG002
+    def abandoned(self, result: int) -> str | None:
+        self.of_abandoned.append(result)
+        return None
+
+    def record(self, entries: Sequence[str]) -> None:
         if self.fails_to_record:
             self.store.database.execute("INSERT INTO elsewhere VALUES (1)", ())
-        self.noted.append(len(notes))
-        for note in notes:
-            count(self.store, note)
+        self.recorded.append(len(entries))
+        for entry in entries:
+            count(self.store, entry)
+
+    record_each = record
 
     def decide(self, items: Sequence[str]) -> Sequence[int | GatewayError]:
         self.batches.append(len(items))
@@ -90,47 +97,47 @@ class Writer:
 
 
 @pytest.fixture
-def writer(store: Store) -> Iterator[Writer]:
-    writer = Writer(store)
-    yield writer
-    writer.go_on.set()
-    writer.commit.close()
+def work(store: Store) -> Iterator[Work]:
+    work = Work(store)
+    yield work
+    work.go_on.set()
+    work.writer.close()
 
 
-async def gather(writer: Writer, items: Sequence[str]) -> list[int | BaseException]:
-    return await asyncio.gather(*(writer.commit.submit(item) for item in items), return_exceptions=True)
+async def gather(work: Work, items: Sequence[str]) -> list[int | BaseException]:
+    return await asyncio.gather(*(work.submit(item) for item in items), return_exceptions=True)
 
 
-def test_each_item_gets_its_own_result(store: Store, writer: Writer) -> None:
-    results = asyncio.run(gather(writer, ["a", "refused", "b"]))
+def test_each_request_gets_its_own_result(store: Store, work: Work) -> None:
+    results = asyncio.run(gather(work, ["a", "refused", "b"]))
     assert isinstance(results[1], QuotaExhausted)
     assert isinstance(results[0], int)
     assert isinstance(results[2], int)
     assert counted(store) == ["a", "b"]
 
 
-def test_what_waits_shares_a_transaction_in_the_order_of_arrival(store: Store, writer: Writer) -> None:
+def test_waiting_requests_share_a_transaction_in_the_order_of_arrival(store: Store, work: Work) -> None:
     items = [str(number) for number in range(2 * BATCH)]
-    writer.go_on.clear()
+    work.go_on.clear()
 
     async def submit() -> None:
-        first = asyncio.create_task(writer.commit.submit("first"))
-        await asyncio.to_thread(writer.deciding.wait, 5)
-        others = [asyncio.create_task(writer.commit.submit(item)) for item in items]
+        first = asyncio.create_task(work.submit("first"))
+        await asyncio.to_thread(work.deciding.wait, 5)
+        others = [asyncio.create_task(work.submit(item)) for item in items]
         await asyncio.sleep(0)
-        writer.go_on.set()
+        work.go_on.set()
         await asyncio.gather(first, *others)
 
     asyncio.run(submit())
-    assert writer.batches == [1, BATCH, BATCH]
+    assert work.batches == [1, BATCH, BATCH]
     assert counted(store) == ["first", *items]
 
 
 @in_time
-def test_a_foreign_lock_refuses_everything_in_time_and_counts_nothing(store: Store, writer: Writer) -> None:
+def test_foreign_lock_refuses_all_requests_in_time_and_counts_nothing(store: Store, work: Work) -> None:
     async def submit() -> tuple[float, list[int | BaseException]]:
         started = time.monotonic()
-        results = await gather(writer, [str(number) for number in range(2 * BATCH)])
+        results = await gather(work, [str(number) for number in range(2 * BATCH)])
         return time.monotonic() - started, results
 
     async def locked_then_free() -> float:
@@ -139,17 +146,17 @@ def test_a_foreign_lock_refuses_everything_in_time_and_counts_nothing(store: Sto
         assert {type(result) for result in results} == {StoreUnavailable}
         assert TIMEOUT - 0.05 <= took <= TIMEOUT + LATITUDE
         started = time.monotonic()
-        await writer.commit.submit("after")
+        await work.submit("after")
         return time.monotonic() - started
 
     assert asyncio.run(locked_then_free()) < LATITUDE
     assert counted(store) == ["after"]
 
 
-def test_a_lock_that_ends_in_time_is_waited_for(store: Store, writer: Writer) -> None:
+def test_lock_that_ends_in_time_is_waited_for(store: Store, work: Work) -> None:
     async def submit() -> None:
         with foreign_lock(store) as foreign:
-            waiting = asyncio.create_task(writer.commit.submit("patient"))
+            waiting = asyncio.create_task(work.submit("patient"))
             await asyncio.sleep(0)
             foreign.execute("COMMIT")
             await waiting
@@ -159,14 +166,12 @@ def test_a_lock_that_ends_in_time_is_waited_for(store: Store, writer: Writer) ->
 
 
 @in_time
-def test_the_reader_of_a_lock_is_not_kept_waiting_by_items_queued_behind_it(store: Store, writer: Writer) -> None:
-    """Items that come while a batch waits have a deadline of their own."""
-
+def test_requests_queued_behind_a_locked_batch_have_deadlines_of_their_own(store: Store, work: Work) -> None:
     async def submit() -> list[float]:
         async def one(item: str) -> float:
             started = time.monotonic()
             with pytest.raises(StoreUnavailable):
-                await writer.commit.submit(item)
+                await work.submit(item)
             return time.monotonic() - started
 
         with foreign_lock(store):
@@ -179,17 +184,17 @@ def test_the_reader_of_a_lock_is_not_kept_waiting_by_items_queued_behind_it(stor
     assert counted(store) == []
 
 
-def test_more_than_the_capacity_is_refused_at_once(store: Store, writer: Writer) -> None:
+def test_requests_beyond_the_capacity_are_refused_at_once(store: Store, work: Work) -> None:
     async def submit() -> list[int | BaseException]:
-        writer.go_on.clear()
-        tasks = [asyncio.create_task(writer.commit.submit(str(number))) for number in range(CAPACITY)]
+        work.go_on.clear()
+        tasks = [asyncio.create_task(work.submit(str(number))) for number in range(CAPACITY)]
         await asyncio.sleep(0)
-        refused = asyncio.create_task(writer.commit.submit("too many"))
+        refused = asyncio.create_task(work.submit("too many"))
         await asyncio.sleep(0)
         assert refused.done()
         with pytest.raises(StoreUnavailable):
             await refused
-        writer.go_on.set()
+        work.go_on.set()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     results = asyncio.run(submit())
@@ -200,71 +205,71 @@ def test_more_than_the_capacity_is_refused_at_once(store: Store, writer: Writer)
 @pytest.mark.parametrize(
     "failure", [RuntimeError("bug"), KeyError("bug"), UnicodeDecodeError("utf-8", b"x", 0, 1, "x")]
 )
-def test_a_decision_that_raises_is_an_internal_error_and_counts_nothing(
-    store: Store, writer: Writer, failure: Exception
+def test_decision_that_raises_is_an_internal_error_and_counts_nothing(
+    store: Store, work: Work, failure: Exception
 ) -> None:
-    writer.failure = failure
-    (result,) = asyncio.run(gather(writer, ["lost"]))
+    work.failure = failure
+    (result,) = asyncio.run(gather(work, ["lost"]))
     assert type(result) is GatewayError
     assert counted(store) == []
-    writer.failure = None
-    assert asyncio.run(gather(writer, ["next"])) == [1]
+    work.failure = None
+    assert asyncio.run(gather(work, ["next"])) == [1]
 
 
-def test_a_broken_store_is_unavailable_and_recovers(store: Store, writer: Writer) -> None:
+def test_broken_store_is_unavailable_and_recovers(store: Store, work: Work) -> None:
     with store.database.write():
         store.database.execute("ALTER TABLE counted RENAME TO elsewhere", ())
-    (result,) = asyncio.run(gather(writer, ["lost"]))
+    (result,) = asyncio.run(gather(work, ["lost"]))
     assert type(result) is StoreUnavailable
     with store.database.write():
         store.database.execute("ALTER TABLE elsewhere RENAME TO counted", ())
-    assert asyncio.run(gather(writer, ["next"])) == [1]
+    assert asyncio.run(gather(work, ["next"])) == [1]
     assert counted(store) == ["next"]
 
 
-def test_a_caller_that_went_away_before_its_turn_is_not_counted(store: Store, writer: Writer) -> None:
+def test_caller_that_leaves_before_its_transaction_is_not_counted(store: Store, work: Work) -> None:
     async def submit() -> None:
-        writer.go_on.clear()
-        first = asyncio.create_task(writer.commit.submit("first"))
-        await asyncio.to_thread(writer.deciding.wait, 5)
-        gone = asyncio.create_task(writer.commit.submit("gone"))
+        work.go_on.clear()
+        first = asyncio.create_task(work.submit("first"))
+        await asyncio.to_thread(work.deciding.wait, 5)
+        gone = asyncio.create_task(work.submit("gone"))
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.wait({gone})
         assert gone.cancelled()
-        writer.go_on.set()
+        work.go_on.set()
         await first
-        await writer.commit.submit("last")
+        await work.submit("last")
 
     asyncio.run(submit())
     assert counted(store) == ["first", "last"]
 
 
-def test_a_caller_that_goes_away_in_its_turn_harms_nobody(store: Store, writer: Writer) -> None:
+def test_caller_that_leaves_during_its_transaction_is_reported_as_abandoned(store: Store, work: Work) -> None:
     async def submit() -> None:
-        writer.go_on.clear()
-        gone = asyncio.create_task(writer.commit.submit("gone"))
-        await asyncio.to_thread(writer.deciding.wait, 5)
+        work.go_on.clear()
+        gone = asyncio.create_task(work.submit("gone"))
+        await asyncio.to_thread(work.deciding.wait, 5)
         gone.cancel()
         await asyncio.wait({gone})
-        writer.go_on.set()
-        await writer.commit.submit("last")
+        work.go_on.set()
+        await work.submit("last")
 
     asyncio.run(submit())
     assert counted(store) == ["gone", "last"]  # it was being counted already
-    assert writer.unheard == [1]
+    assert work.of_abandoned == [1]
 
 
-def test_closing_commits_what_waits_and_refuses_what_comes_after(store: Store) -> None:
-    writer = Writer(store)
+def test_close_commits_waiting_requests_and_refuses_later_ones(store: Store) -> None:
+    work = Work(store)
 
     async def submit() -> list[int | BaseException]:
-        tasks = [asyncio.create_task(writer.commit.submit(str(number))) for number in range(2 * BATCH + 1)]
+        tasks = [asyncio.create_task(work.submit(str(number))) for number in range(2 * BATCH + 1)]
         await asyncio.sleep(0)
-        await asyncio.to_thread(writer.commit.close)
-        writer.commit.close()  # again is no fault
+        await asyncio.to_thread(work.writer.close)
+        work.writer.close()  # again is no fault
         with pytest.raises(StoreUnavailable):
-            await writer.commit.submit("late")
+            await work.submit("late")
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     results = asyncio.run(submit())
@@ -272,15 +277,15 @@ def test_closing_commits_what_waits_and_refuses_what_comes_after(store: Store) -
     assert len(counted(store)) == len(results)
 
 
-def test_an_event_loop_that_ends_before_its_answer_harms_nobody(store: Store, writer: Writer) -> None:
+def test_event_loop_that_ends_before_its_answer_does_not_stop_the_writer(store: Store, work: Work) -> None:
     async def leave() -> None:
-        writer.go_on.clear()
-        asyncio.create_task(writer.commit.submit("left")).add_done_callback(lambda _: None)
-        await asyncio.to_thread(writer.deciding.wait, 5)
+        work.go_on.clear()
+        asyncio.create_task(work.submit("left")).add_done_callback(lambda _: None)
+        await asyncio.to_thread(work.deciding.wait, 5)
 
     asyncio.run(leave())
-    writer.go_on.set()
-    assert asyncio.run(gather(writer, ["next"])) == [1]
+    work.go_on.set()
+    assert asyncio.run(gather(work, ["next"])) == [1]
     assert counted(store) == ["left", "next"]
 
 
@@ -307,16 +312,16 @@ def test_answers_and_counts_agree_in_any_interleaving(
 ) -> None:
     with opened(make_settings(tmp_path_factory.mktemp("store"), store_timeout=0.06)) as store:
         make_table(store)
-        writer = Writer(store)
+        work = Work(store)
         try:
-            tasks, cancelled = asyncio.run(_interleave(store, writer, steps))
+            tasks, cancelled = asyncio.run(_interleave(store, work, steps))
         finally:
-            writer.commit.close()
+            work.writer.close()
         _require_agreement(counted(store), tasks, cancelled)
 
 
 async def _interleave(
-    store: Store, writer: Writer, steps: list[str | int]
+    store: Store, work: Work, steps: list[str | int]
 ) -> tuple[dict[str, int | BaseException], set[str]]:
     tasks: dict[str, asyncio.Task[int]] = {}
     cancelled: set[str] = set()
@@ -326,7 +331,7 @@ async def _interleave(
             match step:
                 case "submit" | "refused":
                     name = "refused" if step == "refused" else f"item {len(tasks)}"
-                    tasks[f"{len(tasks)} {name}"] = asyncio.create_task(writer.commit.submit(name))
+                    tasks[f"{len(tasks)} {name}"] = asyncio.create_task(work.submit(name))
                 case "lock" if not locked:
                     locks.enter_context(foreign_lock(store))
                     locked = True
@@ -355,118 +360,118 @@ def _require_agreement(items: list[str], results: dict[str, int | BaseException]
             assert item not in items
 
 
-def leave(writer: Writer, *notes: str) -> None:
-    """Leave notes, with no item to go along with, until the writer has had its chance."""
+def enqueue(work: Work, *entries: str) -> None:
+    """Enqueue entries, with no requests to go along with, until the writer has had its chance."""
 
     async def in_a_loop() -> None:
-        for note in notes:
-            writer.commit.leave(note)
-        await asyncio.sleep(1.5 * NOTE_DELAY)
+        for entry in entries:
+            work.enqueue(entry)
+        await asyncio.sleep(1.5 * FLUSH_DELAY)
 
     asyncio.run(in_a_loop())
 
 
-def noted(store: Store) -> list[str]:
-    return [item for item in counted(store) if item.startswith("note")]
+def recorded(store: Store) -> list[str]:
+    return [item for item in counted(store) if item.startswith("entry")]
 
 
-def test_notes_go_along_with_the_items_that_come_next_once_there_are_some(store: Store, writer: Writer) -> None:
+def test_entries_are_written_with_the_next_requests_once_there_are_some(store: Store, work: Work) -> None:
     async def submit() -> None:
         for number in range(2 * FEW):
-            writer.commit.leave(f"note {number}")
-            await writer.commit.submit("item")
+            work.enqueue(f"entry {number}")
+            await work.submit("item")
 
     asyncio.run(submit())
-    wait_until(lambda: noted(store) == [f"note {number}" for number in range(2 * FEW)])
-    assert len(writer.batches) == 2 * FEW
-    assert max(writer.noted) >= FEW / 2  # fewer on a machine that is so slow that some are due
+    wait_until(lambda: recorded(store) == [f"entry {number}" for number in range(2 * FEW)])
+    assert len(work.batches) == 2 * FEW
+    assert max(work.recorded) >= FEW / 2  # fewer on a machine that is so slow that some are due
 
 
-def test_a_note_does_not_wait_for_more_while_items_come_and_go(store: Store, writer: Writer) -> None:
+def test_single_entry_does_not_wait_for_more_while_requests_come_and_go(store: Store, work: Work) -> None:
     async def submit() -> None:
-        writer.commit.leave("note alone")
-        until = time.monotonic() + 50 * NOTE_DELAY
-        while not noted(store) and time.monotonic() < until:
-            await writer.commit.submit("item")
+        work.enqueue("entry alone")
+        until = time.monotonic() + 50 * FLUSH_DELAY
+        while not recorded(store) and time.monotonic() < until:
+            await work.submit("item")
 
     asyncio.run(submit())
-    assert noted(store) == ["note alone"]
-    assert writer.noted == [1]
+    assert recorded(store) == ["entry alone"]
+    assert work.recorded == [1]
 
 
-def test_notes_go_together_when_no_items_come(store: Store, writer: Writer) -> None:
-    notes = [f"note {number}" for number in range(BATCH)]
-    leave(writer, *notes)
-    wait_until(lambda: len(noted(store)) == BATCH)
-    assert noted(store) == notes
-    assert len(writer.noted) <= 2
-    assert writer.batches == []
+def test_entries_are_written_together_when_no_requests_come(store: Store, work: Work) -> None:
+    entries = [f"entry {number}" for number in range(BATCH)]
+    enqueue(work, *entries)
+    wait_until(lambda: len(recorded(store)) == BATCH)
+    assert recorded(store) == entries
+    assert len(work.recorded) <= 2
+    assert work.batches == []
 
 
-def test_notes_are_kept_while_the_store_is_locked(store: Store, writer: Writer) -> None:
+def test_entries_are_kept_while_the_store_is_locked(store: Store, work: Work) -> None:
     with foreign_lock(store):
-        leave(writer, "note kept")
-    wait_until(lambda: noted(store) == ["note kept"])
+        enqueue(work, "entry kept")
+    wait_until(lambda: recorded(store) == ["entry kept"])
 
 
-def test_notes_that_cannot_be_recorded_hold_up_no_item_for_ever(store: Store, writer: Writer) -> None:
+def test_entries_that_cannot_be_written_do_not_hold_up_requests_for_ever(store: Store, work: Work) -> None:
     with store.database.write():
         store.database.execute("ALTER TABLE counted RENAME TO elsewhere", ())
-    leave(writer, "note kept")
-    (result,) = asyncio.run(gather(writer, ["refused"]))
+    enqueue(work, "entry kept")
+    (result,) = asyncio.run(gather(work, ["refused"]))
     assert isinstance(result, GatewayError)
     with store.database.write():
         store.database.execute("ALTER TABLE elsewhere RENAME TO counted", ())
-    assert asyncio.run(gather(writer, ["next"])) == [1]
-    wait_until(lambda: counted(store) == ["next", "note kept"])
+    assert asyncio.run(gather(work, ["next"])) == [1]
+    wait_until(lambda: counted(store) == ["next", "entry kept"])
 
 
-def test_notes_that_fail_alone_cost_no_item_its_answer(store: Store, writer: Writer) -> None:
-    writer.fails_to_record = True
-    leave(writer, "note kept")
+def test_entries_that_fail_do_not_fail_requests(store: Store, work: Work) -> None:
+    work.fails_to_record = True
+    enqueue(work, "entry kept")
     for _ in range(3):
-        assert asyncio.run(gather(writer, ["item"])) == [1]
-    writer.fails_to_record = False
-    wait_until(lambda: noted(store) == ["note kept"])
-    assert counted(store) == ["item", "item", "item", "note kept"]
+        assert asyncio.run(gather(work, ["item"])) == [1]
+    work.fails_to_record = False
+    wait_until(lambda: recorded(store) == ["entry kept"])
+    assert counted(store) == ["item", "item", "item", "entry kept"]
 
 
-def test_of_too_many_notes_the_oldest_are_dropped_and_the_log_tells(
-    store: Store, writer: Writer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_beyond_the_capacity_the_oldest_entries_are_dropped_and_logged(
+    store: Store, work: Work, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(notes, "CAPACITY", 3)
-    writer.go_on.clear()
+    monkeypatch.setattr(write_behind, "CAPACITY", 3)
+    work.go_on.clear()
 
     async def submit() -> None:
-        first = asyncio.create_task(writer.commit.submit("first"))
-        await asyncio.to_thread(writer.deciding.wait, 5)
+        first = asyncio.create_task(work.submit("first"))
+        await asyncio.to_thread(work.deciding.wait, 5)
         for number in range(5):
-            writer.commit.leave(f"note {number}")
-        second = asyncio.create_task(writer.commit.submit("second"))
+            work.enqueue(f"entry {number}")
+        second = asyncio.create_task(work.submit("second"))
         await asyncio.sleep(0)
-        writer.go_on.set()
+        work.go_on.set()
         await asyncio.gather(first, second)
 
     asyncio.run(submit())
-    wait_until(lambda: noted(store) == ["note 2", "note 3", "note 4"])
-    assert [vars(record)["notes"] for record in caplog.records] == [2]
+    wait_until(lambda: recorded(store) == ["entry 2", "entry 3", "entry 4"])
+    assert [vars(record)["entries"] for record in caplog.records] == [2]
 
 
-def test_closing_writes_the_notes_that_wait(store: Store) -> None:
-    writer = Writer(store)
-    notes = [f"note {number}" for number in range(3 * BATCH)]
-    leave(writer, *notes)
-    writer.commit.close()
-    assert noted(store) == notes
+def test_close_writes_waiting_entries(store: Store) -> None:
+    work = Work(store)
+    entries = [f"entry {number}" for number in range(3 * BATCH)]
+    enqueue(work, *entries)
+    work.writer.close()
+    assert recorded(store) == entries
 
 
 @in_time
-def test_closing_gives_notes_up_when_the_store_fails_for_too_long(
+def test_close_gives_entries_up_when_the_store_fails_for_too_long(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    writer = Writer(store)
+    work = Work(store)
     with foreign_lock(store):
-        leave(writer, "note lost")
-        writer.commit.close()
-    assert noted(store) == []
-    assert [vars(record)["notes"] for record in caplog.records] == [1]
+        enqueue(work, "entry lost")
+        work.writer.close()
+    assert recorded(store) == []
+    assert [vars(record)["entries"] for record in caplog.records] == [1]

@@ -23,7 +23,9 @@ from support.stores.stores import (
 )
 
 from store import clock
-from store.admission.admission import Admission, _Claim, _Name
+from store.admission.admission import Admission
+from store.admission.decision import Claim, Probe, TokenName
+from store.admission.work import AdmissionWork
 from store.database.postgresql import PostgresqlDatabase
 from store.errors import NotFound, ProjectInactive
 from store.ledger import instances, retention
@@ -164,15 +166,14 @@ def test_sums_are_locked_before_the_tokens(store: Store) -> None:
 def test_a_project_is_locked_before_the_secrets(store: Store) -> None:
     """By who admits a request, and shows in the same transaction that it could."""
     token = make_token(store)
-    admission = Admission(store)
+    work = AdmissionWork(store, Ledger(store.database), INSTANCE_ID)
 
     def check_and_admit() -> None:
         with store.database.write():
-            admission._decide([None, _Claim(_Name("id", token.id), opening())])  # noqa: SLF001 - what the writer does
+            work.decide([Probe(), Claim(TokenName("id", token.id), opening())])
 
     project = "SELECT id FROM project FOR UPDATE"
     meanwhile(store, project, check_and_admit, "SELECT name FROM secret FOR UPDATE NOWAIT")
-    admission.close()
 
 
 def test_what_a_process_has_left_is_locked_in_the_order_of_the_ids(store: Store) -> None:

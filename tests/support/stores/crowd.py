@@ -79,7 +79,7 @@ def admit(store: Store, rows: Rows, seconds: float) -> Counter[str]:
                 used = (Consumption("gpt-4o", {"input_tokens": 1}),)
                 admission.settle(Settlement(admitted.opened, metered=Metered(Source.OBSERVED, used)))
             else:
-                admission._writer._take_back([admitted])  # noqa: SLF001 - as it does where a COMMIT is in doubt
+                admission._writer._compensation.add([admitted])  # noqa: SLF001 - as it does where a COMMIT is in doubt
 
     async def clients() -> None:
         await asyncio.gather(*(client() for _ in range(CLIENTS)))

@@ -1,4 +1,4 @@
-"""What nobody waits for, until it is written: along with what is awaited, or alone."""
+"""Write-behind queue of the writer: entries that no caller waits for, written with the next requests, or alone."""
 
 import collections
 import itertools
@@ -7,63 +7,66 @@ import time
 from collections.abc import Sequence
 
 CAPACITY = 20_000
-"""Notes that are kept while the store fails; of more the oldest are dropped, which a line in the log tells."""
+"""Entries that are kept while the store fails. Beyond it the oldest are dropped, which the log reports."""
 
 BATCH = 256
-"""Notes in one transaction at most."""
+"""Entries in one transaction at most."""
 
-NOTE_DELAY = 0.1
-"""Seconds that notes wait for others, and for items to go along with."""
+FLUSH_DELAY = 0.1
+"""Seconds that entries wait for others, and for requests to be written with."""
 
 FEW = 16
-"""Fewer notes than these wait for more before they go along."""
+"""Fewer entries than these wait for more before they are written with requests."""
+
+LOCK_PATIENCE = 0.05
+"""Seconds that a transaction without requests waits for a lock: requests may arrive meanwhile."""
 
 RETRY_DELAY = 0.5
-"""Seconds until notes are tried again, alone, after the store failed."""
+"""Seconds until entries are tried again, alone, after they could not be written."""
 
 _log = logging.getLogger(__name__)
 
 
-class Notes[Note]:
-    """Notes in the order in which they were left.
+class WriteBehind[Entry]:
+    """Entries in the order in which they were enqueued.
 
-    All but `leave`, `waiting` and `have_arrived` are for the writer thread.
+    All but `enqueue`, `unwritten` and `have_arrived` are for the writer thread.
     """
 
     def __init__(self) -> None:
-        self._arrived: collections.deque[Note] = collections.deque()
-        self._kept: collections.deque[Note] = collections.deque()
+        self._arrived: collections.deque[Entry] = collections.deque()
+        self._kept: collections.deque[Entry] = collections.deque()
         self._due = 0.0
         self.have_failed = False
-        """Whether the last attempt to write some came to nothing."""
+        """Whether the last attempt to write some failed."""
         self._dropped = 0
 
     def __len__(self) -> int:
         """Return how many are taken in and not written."""
         return len(self._kept)
 
-    def leave(self, note: Note) -> None:
+    def enqueue(self, entry: Entry) -> None:
         """Add one; in any thread."""
-        self._arrived.append(note)
+        self._arrived.append(entry)
 
     @property
-    def waiting(self) -> int:
+    def unwritten(self) -> int:
         """The number of those that are not written; in any thread."""
         return len(self._arrived) + len(self._kept)
 
     @property
     def have_arrived(self) -> bool:
-        """Whether some have not been taken in; in any thread."""
+        """Whether some are not taken in yet; in any thread."""
         return bool(self._arrived)
 
     def take_in(self) -> None:
-        """Take in what has arrived."""
+        """Move what has arrived to what is kept."""
         while self._arrived:
             if len(self._kept) >= CAPACITY:
                 self._kept.popleft()
                 self._dropped += 1
             if not self._kept and not self.have_failed:
-                self._due = time.monotonic() + NOTE_DELAY
+                self._due = time.monotonic() + FLUSH_DELAY
             self._kept.append(self._arrived.popleft())
 
     @property
@@ -72,16 +75,16 @@ class Notes[Note]:
         return self._due if self._kept else None
 
     @property
-    def are_due_again(self) -> bool:
+    def is_retry_due(self) -> bool:
         """Whether it is time to try those again that have failed."""
         return self.have_failed and self._is_time
 
     def hurry(self) -> None:
-        """Have them written now."""
+        """Make them due now."""
         self._due = 0.0
 
-    def next(self, *, alone: bool) -> Sequence[Note]:
-        """Return those to write now: such as have failed before only when it is time again, and alone."""
+    def next(self, *, alone: bool) -> Sequence[Entry]:
+        """Return those to write now: those that have failed only when their retry is due, and alone."""
         may_go = alone or self._is_time or len(self._kept) >= FEW
         if self.have_failed:
             may_go = alone and self._is_time
@@ -92,13 +95,13 @@ class Notes[Note]:
         self.have_failed = True
         self._due = time.monotonic() + RETRY_DELAY
 
-    def forget(self, written: Sequence[Note]) -> None:
-        """Forget the first ones, which are written; what was dropped meanwhile is told now, as the store works."""
+    def forget(self, written: Sequence[Entry]) -> None:
+        """Remove the first ones, which are written. Report what was dropped before, as the store works again."""
         for _ in written:
             self._kept.popleft()
             self.have_failed = False
         if self._dropped:
-            _log.error("notes were dropped while the store failed", extra={"notes": self._dropped})
+            _log.error("entries of the ledger were dropped while the store failed", extra={"entries": self._dropped})
             self._dropped = 0
 
     @property

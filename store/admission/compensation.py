@@ -1,0 +1,79 @@
+"""Compensation: what may have been written for a request that was refused is taken back.
+
+It happens where the store stopped answering in the middle of a COMMIT whose outcome could not be looked up in time. The
+request did not go on, so its count goes, and its row, which nothing else refers to.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from store.admission.limits import LIMITS
+from store.admission.write_behind import LOCK_PATIENCE
+from store.database import Database, Statement, locks
+from store.errors import GatewayError
+from store.ledger.ledger import Opened
+
+DELAY = 0.5
+"""Seconds until results are taken back, and until that is tried again."""
+
+
+class Compensation[Result]:
+    """Results in doubt, until they are taken back. For the writer thread.
+
+    That takes a transaction of its own, as it locks first what others lock last.
+    """
+
+    def __init__(self, database: Database, compensate: Callable[[Sequence[Result]], None]) -> None:
+        self._database = database
+        self._compensate = compensate
+        self._results: list[Result] = []
+        self._due = 0.0
+
+    def __len__(self) -> int:
+        """Return how many results there are to take back."""
+        return len(self._results)
+
+    @property
+    def due(self) -> float | None:
+        """When to run it, by the monotonic clock; None where there is nothing to take back."""
+        return self._due if self._results else None
+
+    def add(self, outcomes: Sequence[Result | GatewayError]) -> None:
+        """Take back, in a moment, what may have been written for callers who were refused."""
+        results = [outcome for outcome in outcomes if not isinstance(outcome, GatewayError)]
+        if results:
+            self._results += results
+            self._due = time.monotonic() + DELAY
+
+    def run_if_due(self) -> None:
+        """Run it when it is time."""
+        if self._results and time.monotonic() >= self._due:
+            self.run()
+
+    def run(self) -> None:
+        """Take all back, or try again later."""
+        try:
+            with self._database.write(patience=LOCK_PATIENCE, pipelined=True):
+                self._compensate(self._results)
+        except GatewayError:
+            self._due = time.monotonic() + DELAY
+        else:
+            self._results = []
+
+
+def take_back(database: Database, opened: Sequence[Opened]) -> None:
+    """Take back requests, as far as they were counted; inside a writing transaction that does nothing else.
+
+    The transaction that counts a request has its token locked: once that is free, it is known whether there is a row.
+    """
+    if not opened:
+        return
+    requests = database.among("id", [row.request_id for row in opened])
+    _, rows = database.read_locked(
+        [locks.tokens(database, [row.token_id for row in opened])],
+        Statement(f"SELECT id FROM request WHERE settled_at IS NULL AND {requests.sql}", requests.parameters),  # noqa: S608
+    )
+    database.run(f"DELETE FROM request WHERE settled_at IS NULL AND {requests.sql}", requests.parameters)  # noqa: S608
+    counted = {request_id for (request_id,) in rows}
+    for limit in LIMITS:
+        limit.give_back(database, [row for row in opened if row.request_id in counted])

@@ -1,0 +1,167 @@
+"""The rules that decide on a request: no SQL, no event loop.
+
+The requests of a batch are decided in the order of arrival; each admission changes what the next of the same token may
+do. The order of the checks: the token, its project, the endpoint, then LIMITS. The first one that refuses is reported.
+"""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from store.admission.limits import Limit
+from store.encryption.crypto import DecryptionError
+from store.errors import (
+    EndpointNotAllowed,
+    GatewayError,
+    InvalidToken,
+    ProjectInactive,
+    TokenExpired,
+    TokenInactive,
+    TokenRefused,
+)
+from store.ledger.ledger import Opened, Opening
+
+_log = logging.getLogger(__name__)
+
+
+class Holder(NamedTuple):
+    """A token and its project, as operators know them: public ids and names. `token_name` is None for one without."""
+
+    token_id: str
+    token_name: str | None
+    project_id: str
+    project_name: str
+
+
+class TokenName(NamedTuple):
+    """How a request names its token: by the HMAC of its value, or (a replay) by its public id."""
+
+    column: Literal["lookup", "id"]
+    value: str
+
+
+class Claim(NamedTuple):
+    """A request that asks to be admitted. One that `is_paid` has been counted already: only its token is checked."""
+
+    name: TokenName
+    opening: Opening
+    is_paid: bool = False
+
+
+class Probe:
+    """Asks whether requests could be admitted now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An admitted request: it is counted, and may use this key once."""
+
+    opened: Opened
+    holder: Holder
+    api_key: str = field(repr=False)
+
+
+class Refused(NamedTuple):
+    """A refused request: as it was known then, its token, and the time (microseconds)."""
+
+    opening: Opening
+    holder: Holder
+    at: int
+
+
+class TokenRow(NamedTuple):
+    """A token with its project, as read under their locks.
+
+    A field `token_x` is column x of `token`, `project_x` that of `project`.
+    """
+
+    token_id: str
+    token_lookup: str
+    token_token_name: str | None
+    token_is_active: bool
+    token_expires_at: int
+    project_id: str
+    project_name: str
+    project_is_active: bool
+    project_sealed_api_key: bytes
+
+    @property
+    def holder(self) -> Holder:
+        """The token and its project, as operators know them."""
+        return Holder(self.token_id, self.token_token_name, self.project_id, self.project_name)
+
+
+class TokenState(NamedTuple):
+    """A token while a batch is decided: as it was read, and its limits with what the batch has counted."""
+
+    row: TokenRow
+    limits: Sequence[Limit]
+
+
+class Batch:
+    """Decides the claims of a batch at a time (microseconds).
+
+    `open_api_key` decrypts the key of a project, by its id. Raises DecryptionError.
+    """
+
+    def __init__(
+        self, tokens: Mapping[TokenName, TokenState], now: int, open_api_key: Callable[[str, bytes], str]
+    ) -> None:
+        self.admitted: list[tuple[Opening, Opened]] = []
+        self._tokens = tokens
+        self._now = now
+        self._open_api_key = open_api_key
+        self._api_keys: dict[str, str] = {}
+
+    def decide(self, claim: Claim) -> Admitted | GatewayError | None:
+        """Admit a claim and count it, or return the error that refuses it; None for a paid one that may go on."""
+        token = self._tokens.get(claim.name)
+        if token is None:
+            return InvalidToken()
+        refusal = standing(token.row, self._now) or (None if claim.is_paid else _refusal(token, claim.opening))
+        if refusal is not None:
+            refusal.refused = Refused(claim.opening, token.row.holder, self._now)
+            return refusal
+        return None if claim.is_paid else self._admit(token, claim.opening)
+
+    def _admit(self, token: TokenState, opening: Opening) -> Admitted | GatewayError:
+        row = token.row
+        try:
+            api_key = self._api_key(row)
+        except DecryptionError:
+            fault = f"The key of project {row.project_id} cannot be decrypted."
+            _log.error("%s Replace it: PATCH the project's api_key.", fault)
+            return GatewayError(fault)
+        for limit in token.limits:
+            limit.hit()
+        opened = Opened(opening.request_id, self._now, row.project_id, row.token_id, opening.endpoint)
+        self.admitted.append((opening, opened))
+        return Admitted(opened, row.holder, api_key)
+
+    def _api_key(self, row: TokenRow) -> str:
+        if row.project_id not in self._api_keys:
+            self._api_keys[row.project_id] = self._open_api_key(row.project_id, bytes(row.project_sealed_api_key))
+        return self._api_keys[row.project_id]
+
+
+def standing(row: TokenRow, now: int) -> TokenRefused | None:
+    """Return why a token may make no request at all, or None."""
+    if not row.token_is_active:
+        return TokenInactive()
+    if row.token_expires_at <= now:
+        return TokenExpired()
+    if not row.project_is_active:
+        return ProjectInactive()
+    return None
+
+
+def _refusal(token: TokenState, opening: Opening) -> TokenRefused | None:
+    """Return why this request is refused to a token in good standing, or None."""
+    if opening.is_reserved:
+        return EndpointNotAllowed()
+    for limit in token.limits:
+        refusal = limit.test()
+        if refusal is not None:
+            return refusal
+    return None

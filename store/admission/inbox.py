@@ -1,0 +1,146 @@
+"""Inbox of the writer: what the event loop hands to the writer thread, and how the thread collects it.
+
+The event loop only enqueues and awaits; it never waits on the database.
+"""
+
+import asyncio
+import itertools
+import queue
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+
+from store.admission.pending_request import PendingRequest
+from store.admission.write_behind import FLUSH_DELAY, WriteBehind
+from store.errors import StoreUnavailable
+
+CAPACITY = 2048
+"""Requests that may wait. More would not be served in time; they are refused at once."""
+
+BATCH = 256
+"""Requests that are enough for a transaction: it has fewer than twice as many."""
+
+
+class _Signal(Enum):
+    WAKE = auto()
+    """There are entries to write."""
+    END = auto()
+
+
+class Inbox[Item, Result, Entry]:
+    """Requests, which are awaited, and entries for the write-behind queue, which are not.
+
+    A request is answered within `timeout` seconds. `abandoned` is called, in the event loop, with the result of one
+    whose caller went away too late to keep it from being written; it returns the entry that settles it, if any.
+
+    All but `collect`, `is_closing` and `shut` are for the event loop, of which there is one at a time.
+    """
+
+    def __init__(
+        self, timeout: float, entries: WriteBehind[Entry], abandoned: Callable[[Result], Entry | None]
+    ) -> None:
+        self._timeout = timeout
+        self._entries = entries
+        self._abandoned = abandoned
+        self._queue: queue.SimpleQueue[Sequence[PendingRequest[Item, Result]] | _Signal] = queue.SimpleQueue()
+        self._arriving: list[PendingRequest[Item, Result]] = []
+        """Requests of this turn of the event loop, which are handed over together."""
+        self._turns = 0
+        """The number of turns with requests."""
+        self._waiting = 0
+        self._waker: asyncio.AbstractEventLoop | None = None
+        """The event loop that is going to wake the writer for entries."""
+        self._is_shut = False
+        self.is_closing = False
+        """Whether the thread has collected all that it is to serve."""
+
+    async def submit(self, item: Item) -> Result:
+        """Return the item's result once it is committed. Raises the error that it was refused with, StoreUnavailable.
+
+        After StoreUnavailable nothing of the item was written, or it is taken back.
+        """
+        if self._waiting >= CAPACITY or self._is_shut:
+            raise StoreUnavailable
+        loop = asyncio.get_running_loop()
+        request: PendingRequest[Item, Result] = PendingRequest(item, self._timeout, loop)
+        self._waiting += 1
+        if not self._arriving:
+            loop.call_soon(self._hand_over)
+        self._arriving.append(request)
+        try:
+            return await asyncio.shield(request.future)
+        except asyncio.CancelledError:
+            if not request.abandon():
+                request.future.add_done_callback(self._settle_abandoned)
+            raise
+        finally:
+            self._waiting -= 1
+            request.stop_timer()
+
+    def enqueue(self, entry: Entry) -> None:
+        """Have an entry written; returns at once.
+
+        It is written with the next requests, once there are some entries or it has waited for a moment; or alone when
+        no requests come: to wake the writer for each entry would cost more than writing it.
+        """
+        self._entries.enqueue(entry)
+        loop = asyncio.get_running_loop()
+        if self._waker is not loop:
+            self._waker = loop
+            loop.call_later(FLUSH_DELAY, self._wake, loop, self._turns)
+
+    @property
+    def unwritten(self) -> int:
+        """The number of entries that are not written yet."""
+        return self._entries.unwritten
+
+    def close(self, last: Sequence[Entry] = ()) -> None:
+        """Hand over what is there, and some last entries; the thread serves that and ends."""
+        self._hand_over()
+        for entry in last:
+            self._entries.enqueue(entry)
+        self._queue.put(_Signal.END)
+
+    def collect(self, due: float | None) -> list[PendingRequest[Item, Result]]:
+        """Return the requests that wait; waits for the first one, for a signal, or until `due` (monotonic)."""
+        batch: list[PendingRequest[Item, Result]] = []
+        wait = True
+        while len(batch) < BATCH and not self.is_closing:
+            try:
+                work = self._next(due) if wait else self._queue.get_nowait()
+            except queue.Empty:
+                break
+            wait = False
+            if work is _Signal.END:
+                self.is_closing = True
+            elif work is not _Signal.WAKE:
+                batch += work
+        return batch
+
+    def shut(self) -> None:
+        """Refuse all requests from now on: the thread ends."""
+        self._is_shut = True
+
+    def _next(self, due: float | None) -> Sequence[PendingRequest[Item, Result]] | _Signal:
+        return self._queue.get(timeout=None if due is None else max(0.0, due - time.monotonic()))
+
+    def _hand_over(self) -> None:
+        """Hand over what has arrived; once a turn, as the thread takes the interpreter from this one when it wakes."""
+        for batch in itertools.batched(self._arriving, BATCH):
+            self._queue.put(batch)
+        self._arriving.clear()
+        self._turns += 1
+
+    def _wake(self, loop: asyncio.AbstractEventLoop, turns: int) -> None:
+        """Have the entries written; later, while there are requests to write them with."""
+        if self._entries.have_arrived and self._turns != turns:
+            loop.call_later(FLUSH_DELAY, self._wake, loop, self._turns)
+            return
+        self._waker = None
+        if self._entries.have_arrived:
+            self._queue.put(_Signal.WAKE)
+
+    def _settle_abandoned(self, future: asyncio.Future[Result]) -> None:
+        entry = None if future.exception() else self._abandoned(future.result())
+        if entry is not None:
+            self.enqueue(entry)
