@@ -2,7 +2,8 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -15,7 +16,7 @@ from store.admission import write_behind
 from store.admission.inbox import BATCH, CAPACITY
 from store.admission.write_behind import FEW, FLUSH_DELAY
 from store.admission.writer import Writer
-from store.errors import GatewayError, QuotaExhausted, StoreUnavailable
+from store.errors import GatewayError, OutcomeUnknown, QuotaExhausted, StoreUnavailable
 from store.runtime.settings import Settings
 from store.store import Store
 
@@ -287,6 +288,53 @@ def test_event_loop_that_ends_before_its_answer_does_not_stop_the_writer(store: 
     work.go_on.set()
     assert asyncio.run(gather(work, ["next"])) == [1]
     assert counted(store) == ["left", "next"]
+
+
+@contextlib.contextmanager
+def commits_in_doubt(store: Store, monkeypatch: pytest.MonkeyPatch, *, seconds: float, known: bool) -> Iterator[None]:
+    """Have the outcome of each COMMIT with requests looked up for some seconds, and found or not."""
+    write = store.database.write
+
+    @contextlib.contextmanager
+    def in_doubt_write(*, in_doubt: Callable[[], None] | None = None, **options: Any) -> Iterator[None]:
+        with write(**options):
+            yield
+        if in_doubt and options["deadline"] is not None:
+            in_doubt()
+            time.sleep(seconds)
+            if not known:
+                raise OutcomeUnknown
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.database, "write", in_doubt_write)
+        yield
+
+
+def test_requests_of_unknown_outcome_are_refused_and_compensated(
+    store: Store, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with commits_in_doubt(store, monkeypatch, seconds=0, known=False):
+        outcomes = asyncio.run(gather(work, ["a", "refused", "b"]))
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable, QuotaExhausted, StoreUnavailable]
+    wait_until(lambda: counted(store) == ["a", "b", "compensated 3", "compensated 3"])
+
+
+@in_time
+def test_requests_refused_by_their_deadlines_in_doubt_are_compensated(
+    store: Store, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = time.monotonic()
+    with commits_in_doubt(store, monkeypatch, seconds=3 * TIMEOUT, known=True):
+        (outcome,) = asyncio.run(gather(work, ["late"]))
+    assert time.monotonic() - started >= TIMEOUT - 0.05
+    assert type(outcome) is StoreUnavailable
+    wait_until(lambda: counted(store) == ["late", "compensated 1"])
+
+
+def test_requests_in_doubt_for_a_moment_are_answered(store: Store, work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    with commits_in_doubt(store, monkeypatch, seconds=0.05, known=True):
+        assert asyncio.run(gather(work, ["a", "b"])) == [2, 2]
+    assert counted(store) == ["a", "b"]
 
 
 STEPS = st.lists(

@@ -1,0 +1,44 @@
+import pytest
+from support.stores.stores import make_token
+
+from store import clock
+from store.admission.limits.requests import MaxRequests
+from store.errors import QuotaExhausted
+from store.ledger.ledger import Opened
+from store.management.tokens import TokenRecord, Tokens
+from store.store import Store
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "is_refused"), [(0, 1, False), (1, 1, True), (2, 1, True), (2**40, 0, False)]
+)
+def test_token_is_refused_once_its_requests_are_used_up(count: int, limit: int, *, is_refused: bool) -> None:
+    assert isinstance(MaxRequests(count, limit).test(), QuotaExhausted) is is_refused
+
+
+def test_hit_counts() -> None:
+    limit = MaxRequests(0, 2)
+    refused = []
+    for _ in range(3):
+        refused.append(limit.test() is not None)
+        limit.hit()
+    assert refused == [False, False, True]
+
+
+def requests_of(*tokens: TokenRecord) -> list[Opened]:
+    return [Opened(str(number), 7, token.project_id, token.id, "/v1/models") for number, token in enumerate(tokens)]
+
+
+def test_requests_are_counted_and_given_back_token_by_token(store: Store) -> None:
+    one, other, unused = (make_token(store) for _ in range(3))
+    now = clock.now()
+    with store.database.write():
+        MaxRequests.write(store.database, requests_of(one, other, one), now)
+        MaxRequests.write(store.database, requests_of(one), now + 1)
+    found = [
+        (token.request_count, token.last_used_at) for token in map(Tokens(store).get, (one.id, other.id, unused.id))
+    ]
+    assert found == [(3, now + 1), (1, now), (0, None)]
+    with store.database.write():
+        MaxRequests.give_back(store.database, requests_of(one, other, one))
+    assert [Tokens(store).get(token.id).request_count for token in (one, other, unused)] == [1, 0, 0]

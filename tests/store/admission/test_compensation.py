@@ -1,0 +1,100 @@
+import time
+from collections.abc import Sequence
+
+import pytest
+from support.stores.stores import changed, foreign_lock, make_token, opened, opening, rows
+
+from store import clock
+from store.admission import compensation
+from store.admission.compensation import Compensation, take_back
+from store.admission.limits import LIMITS
+from store.admission.limits.requests import MaxRequests
+from store.database import Database
+from store.errors import QuotaExhausted
+from store.ledger.ledger import Ledger, Opened, Settlement
+from store.management.tokens import TokenRecord, Tokens
+from store.runtime.settings import Settings
+from store.store import Store
+
+
+def count(store: Store, token: TokenRecord, number: int) -> list[Opened]:
+    """Count requests of a token, and open their rows, as an admission does."""
+    openings = [opening() for _ in range(number)]
+    counted = [Opened(one.request_id, clock.now(), token.project_id, token.id, one.endpoint) for one in openings]
+    with store.database.write():
+        MaxRequests.write(store.database, counted, clock.now())
+        Ledger(store.database).open("instance", list(zip(openings, counted, strict=True)))
+    return counted
+
+
+def withdraw(store: Store, requests: Sequence[Opened]) -> None:
+    with store.database.write(pipelined=True):
+        take_back(store.database, requests)
+
+
+def test_counts_and_rows_are_taken_back_as_far_as_they_were_written(store: Store) -> None:
+    one, other = make_token(store), make_token(store)
+    kept, *withdrawn = [*count(store, one, 3), *count(store, other, 1)]
+    never_written = Opened("never", 7, one.project_id, one.id, "/v1/models")
+    withdraw(store, [never_written, *withdrawn])
+    assert [Tokens(store).get(token.id).request_count for token in (one, other)] == [1, 0]
+    assert [row["id"] for row in rows(store, "request")] == [kept.request_id]
+    withdraw(store, withdrawn)
+    withdraw(store, [])
+    assert Tokens(store).get(one.id).request_count == 1
+
+
+def test_settled_request_is_not_taken_back(store: Store) -> None:
+    token = make_token(store)
+    (settled,) = count(store, token, 1)
+    with store.database.write():
+        Ledger(store.database).settle([Settlement(settled)])
+    withdraw(store, [settled])
+    assert (Tokens(store).get(token.id).request_count, len(rows(store, "request"))) == (1, 1)
+
+
+def test_every_limit_gives_back_what_was_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[str] = []
+
+    class Other(MaxRequests):
+        @staticmethod
+        def give_back(database: Database, withdrawn: Sequence[Opened]) -> None:
+            del database
+            given_back.extend(row.request_id for row in withdrawn)
+
+    monkeypatch.setattr(compensation, "LIMITS", (*LIMITS, Other))
+    token = make_token(store)
+    first, _ = count(store, token, 2)
+    withdraw(store, [first, first._replace(request_id="never")])
+    assert given_back == [first.request_id]
+    assert Tokens(store).get(token.id).request_count == 1
+
+
+def test_results_wait_for_a_moment_and_refusals_are_not_kept(store: Store) -> None:
+    done: list[Sequence[int]] = []
+    kept: Compensation[int] = Compensation(store.database, done.append)
+    kept.add([QuotaExhausted()])
+    assert (len(kept), kept.due) == (0, None)
+    kept.add([1, QuotaExhausted(), 2])
+    kept.run_if_due()
+    assert kept.due is not None
+    assert 0 < kept.due - time.monotonic() <= compensation.DELAY
+    assert done == []
+    kept.run()
+    assert done == [[1, 2]]
+    assert len(kept) == 0
+
+
+def test_results_are_kept_while_the_store_is_locked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compensation, "DELAY", 0)
+    with opened(changed(settings, store_timeout=5)) as store:
+        token = make_token(store)
+        counted = count(store, token, 2)
+        kept: Compensation[Opened] = Compensation(store.database, lambda found: take_back(store.database, found))
+        kept.add(counted)
+        with foreign_lock(store):
+            kept.run_if_due()
+            assert len(kept) == 2
+        kept.run_if_due()
+        assert len(kept) == 0
+        assert Tokens(store).get(token.id).request_count == 0

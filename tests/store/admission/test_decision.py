@@ -1,0 +1,160 @@
+"""The rules, without a database."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from support.stores.stores import opening
+
+from store.admission import work
+from store.admission.decision import Admitted, Batch, Claim, Holder, Refused, TokenName, TokenRow, TokenState
+from store.admission.limits import LIMITS, Limit
+from store.admission.limits.requests import MaxRequests
+from store.encryption.crypto import DecryptionError
+from store.errors import (
+    EndpointNotAllowed,
+    GatewayError,
+    InvalidToken,
+    ProjectInactive,
+    QuotaExhausted,
+    TokenExpired,
+    TokenInactive,
+    TokenRefused,
+)
+from store.ledger.ledger import Opened
+
+NOW = 1000
+NAME = TokenName("id", "token")
+ROW = TokenRow("token", "lookup", "Ann's", True, NOW + 1, "project", "Search", True, b"sealed")
+
+
+class Refusal(TokenRefused):
+    """A refusal that only these tests know."""
+
+
+@dataclass
+class Fake(MaxRequests):
+    """A limit that refuses, or counts."""
+
+    refuses: type[TokenRefused] | None = None
+    hits: list[str] = field(default_factory=list)
+
+    def test(self) -> TokenRefused | None:  # type: ignore[override]
+        return self.refuses() if self.refuses else None
+
+    def hit(self) -> None:
+        self.hits.append("hit")
+
+
+class Keys:
+    """Decrypts keys, and counts how often."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.fails = fails
+        self.opened: list[str] = []
+
+    def open(self, project_id: str, sealed: bytes) -> str:
+        self.opened.append(project_id)
+        if self.fails:
+            raise DecryptionError
+        return f"key of {project_id}, {sealed.decode()}"
+
+
+def batch(row: TokenRow = ROW, *limits: Limit, keys: Keys | None = None) -> Batch:
+    return Batch({NAME: TokenState(row, limits)}, NOW, (keys or Keys()).open)
+
+
+def claim(*, is_paid: bool = False, is_reserved: bool = False) -> Claim:
+    return Claim(NAME, opening(is_reserved=is_reserved), is_paid)
+
+
+def test_admitted_claim_gets_its_row_its_holder_and_the_key() -> None:
+    made, asked = batch(ROW, MaxRequests(0, 1)), claim()
+    opened = Opened(asked.opening.request_id, NOW, "project", "token", asked.opening.endpoint)
+    holder = Holder("token", "Ann's", "project", "Search")
+    assert made.decide(asked) == Admitted(opened, holder, "key of project, sealed")
+    assert made.admitted == [(asked.opening, opened)]
+
+
+def test_unknown_token_is_invalid() -> None:
+    assert type(batch().decide(claim()._replace(name=TokenName("lookup", "token")))) is InvalidToken
+
+
+REASONS: list[tuple[dict[str, object], type[TokenRefused]]] = [
+    ({"token_is_active": False}, TokenInactive),
+    ({"token_expires_at": NOW}, TokenExpired),
+    ({"project_is_active": False}, ProjectInactive),
+]
+
+
+@pytest.mark.parametrize("number", range(len(REASONS)))
+@pytest.mark.parametrize("is_paid", [False, True])
+def test_first_reason_of_a_bad_standing_is_reported_before_all_limits(number: int, *, is_paid: bool) -> None:
+    fields: dict[str, object] = {}
+    for values, _ in REASONS[number:]:
+        fields |= values
+    refusal = batch(ROW._replace(**fields), Fake(0, 0, Refusal)).decide(claim(is_paid=is_paid, is_reserved=True))  # type: ignore[arg-type]
+    assert type(refusal) is REASONS[number][1]
+
+
+def test_reserved_endpoint_is_reported_before_the_limits() -> None:
+    assert type(batch(ROW, Fake(0, 0, Refusal)).decide(claim(is_reserved=True))) is EndpointNotAllowed
+
+
+def test_first_limit_that_refuses_is_reported_and_no_limit_counts() -> None:
+    limits = [Fake(0, 0), Fake(0, 0, Refusal), Fake(0, 0, QuotaExhausted), Fake(0, 0)]
+    made = batch(ROW, *limits)
+    assert type(made.decide(claim())) is Refusal
+    assert [limit.hits for limit in limits] == [[], [], [], []]
+    assert made.admitted == []
+
+
+def test_all_limits_count_an_admitted_request() -> None:
+    limits = [Fake(0, 0), Fake(0, 0)]
+    batch(ROW, *limits).decide(claim())
+    assert [limit.hits for limit in limits] == [["hit"], ["hit"]]
+
+
+def test_refusal_names_the_request_the_token_and_the_time() -> None:
+    asked = claim()
+    refusal = batch(ROW, MaxRequests(1, 1)).decide(asked)
+    assert isinstance(refusal, QuotaExhausted)
+    assert refusal.refused == Refused(asked.opening, ROW.holder, NOW)
+
+
+def test_paid_claim_passes_no_limit_and_is_not_counted() -> None:
+    limit, keys = Fake(0, 0, Refusal), Keys()
+    made = batch(ROW, limit, keys=keys)
+    assert made.decide(claim(is_paid=True, is_reserved=True)) is None
+    assert (limit.hits, made.admitted, keys.opened) == ([], [], [])
+
+
+def test_key_that_cannot_be_decrypted_is_a_fault_and_counts_nothing() -> None:
+    limit = Fake(0, 0)
+    made = batch(ROW, limit, keys=Keys(fails=True))
+    fault = made.decide(claim())
+    assert type(fault) is GatewayError
+    assert "project project" in str(fault)
+    assert (limit.hits, made.admitted) == ([], [])
+
+
+def test_key_of_a_project_is_decrypted_once_in_a_batch() -> None:
+    keys = Keys()
+    made = batch(keys=keys)
+    assert all(isinstance(made.decide(claim()), Admitted) for _ in range(3))
+    assert keys.opened == ["project"]
+
+
+def test_each_admission_changes_what_the_next_may_do() -> None:
+    made = batch(ROW, MaxRequests(3, 5))
+    outcomes = [type(made.decide(claim())) for _ in range(4)]
+    assert outcomes == [Admitted, Admitted, QuotaExhausted, QuotaExhausted]
+
+
+def test_fields_are_read_by_the_names_of_their_columns() -> None:
+    values = [f"value of {name}" for name in work._FIELDS]  # noqa: SLF001
+    state = work._state(tuple(values))  # noqa: SLF001
+    assert state.row._asdict() == {name: f"value of {name}" for name in TokenRow._fields}
+    assert [type(limit) for limit in state.limits] == list(LIMITS)
+    for limit in state.limits:
+        for name in limit.__dataclass_fields__:
+            assert getattr(limit, name) == f"value of {name}"
