@@ -7,6 +7,7 @@ follow in the same minute are counted in it. Each process counts its own.
 import asyncio
 import itertools
 import logging
+import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ _COLUMNS = {
     "code": "TEXT",
     "repeats": "BIGINT",
 }
+_row = operator.itemgetter(*_COLUMNS)
 _INSERT = f"INSERT INTO refusal ({', '.join(_COLUMNS)})"
 _COUNT = "ON CONFLICT (id) DO UPDATE SET repeats = excluded.repeats"
 
@@ -125,7 +127,7 @@ def write(database: Database, tallies: Sequence[Tally]) -> None:
     Of several tallies of one row the last one counts. No other process writes the row.
     """
     latest = {tally.id: tally for tally in tallies}
-    rows = [_row(latest[row_id]) for row_id in sorted(latest)]
+    rows = [_row(_columns(latest[row_id])) for row_id in sorted(latest)]
     for table in database.tables([*_COLUMNS.values()], rows):
         database.run(f"{_INSERT} {table.sql} {_COUNT}", table.parameters)
 
@@ -146,11 +148,19 @@ def _try(database: Database, tallies: Sequence[Tally]) -> bool:
     return fault is None
 
 
-def _row(tally: Tally) -> Sequence[object]:
+def _columns(tally: Tally) -> dict[str, object]:
     opening, holder, at = tally.first
-    return (
-        *(opening.request_id, at, holder.project_id, holder.token_id, opening.method),
-        *(storable(masked(opening.path)), storable(opening.endpoint), opening.session_id),
-        opening.client and storable(opening.client),
-        *(tally.status, tally.code, tally.repeats),
-    )
+    return {
+        "id": tally.id,
+        "started_at": at,
+        "project_id": holder.project_id,
+        "token_id": holder.token_id,
+        "method": opening.method,
+        "path": storable(masked(opening.path)),
+        "endpoint": storable(opening.endpoint),
+        "session_id": opening.session_id,
+        "client": opening.client and storable(opening.client),
+        "status": tally.status,
+        "code": tally.code,
+        "repeats": tally.repeats,
+    }

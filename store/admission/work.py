@@ -1,6 +1,7 @@
 """What the writer's transactions do: decide on requests under locks, count them, and write to the ledger."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
@@ -16,7 +17,11 @@ from store.store import Store
 
 type Entry = Settlement | Tally
 
-_WIDTHS = [len(dataclasses.fields(limit)) for limit in LIMITS]
+_WIDTHS = [len(TokenRow._fields), *(len(dataclasses.fields(limit)) for limit in LIMITS)]
+_ENDS = [*itertools.accumulate(_WIDTHS)]
+_PARTS = [(limit, slice(*ends)) for limit, ends in zip(LIMITS, itertools.pairwise(_ENDS), strict=True)]
+"""The limits, and which columns of a row are their fields."""
+
 _FIELDS = [*TokenRow._fields, *(field.name for limit in LIMITS for field in dataclasses.fields(limit))]
 _READ = ", ".join(f"{name.replace('_', '.', 1)} AS {name}" for name in _FIELDS)
 _LOCK_AND_READ = (
@@ -101,13 +106,8 @@ class AdmissionWork:
 
 
 def _state(values: Row) -> TokenState:
-    """Read a row of _READ."""
-    end = len(TokenRow._fields)
-    limits = []
-    for limit, width in zip(LIMITS, _WIDTHS, strict=True):
-        start, end = end, end + width
-        limits.append(limit(*values[start:end]))
-    return TokenState(TokenRow._make(values[: len(TokenRow._fields)]), limits)
+    """Read a row of _FIELDS."""
+    return TokenState(TokenRow._make(values[: _ENDS[0]]), [limit(*values[part]) for limit, part in _PARTS])
 
 
 def _sorted(entries: Sequence[Entry]) -> tuple[list[Settlement], list[Tally]]:

@@ -1,11 +1,12 @@
-"""The ledger: a row for each admitted request, opened with its count and settled once, with what became of it.
+"""The ledger: a row for each admitted request, opened with its count and settled once, with how the request ended.
 
-All of it happens inside the transactions of others (`admission`, `housekeeping`), so that a count has its row, and a
-settled row is in the sums of its hour and day, or neither is. Sums are by the time of the admission.
+Its methods run inside the transactions of their callers (`admission`, `housekeeping`), so that a count has its row, and
+a settled row is in the sums of its hour and day, or neither is. Sums are by the time of the admission.
 """
 
 import json
 import logging
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,12 +25,74 @@ from store.management.tokens import masked
 _log = logging.getLogger(__name__)
 
 MAX_MODELS = 200
-"""Models of a project in a day that have sums of their own: some upstreams repeat whatever name a caller makes up."""
+"""Models of a project in a day that have sums of their own: some upstreams echo any name that a client makes up."""
 
 MAX_DAYS = 1000
-"""Days of projects that are kept in mind for that."""
+"""Pairs of a project and a day whose models are remembered for that."""
 
 OTHER_MODELS = "{other}"
+
+
+class Opening(NamedTuple):
+    """A request as it is known when it is admitted. The endpoint is its path without ids.
+
+    `is_reserved`: tokens must not reach the endpoint. `session_id` is the request id of the WebSocket's opening, for a
+    further response over it. `client` is the address that the request came from.
+    """
+
+    request_id: str
+    method: str
+    path: str
+    endpoint: str
+    is_reserved: bool
+    session_id: str | None = None
+    client: str | None = None
+
+
+class Opened(NamedTuple):
+    """An opened row, as far as settling it needs it. `started_at` is in microseconds."""
+
+    request_id: str
+    started_at: int
+    project_id: str
+    token_id: str
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended, beside its usage; None is unknown. Times are milliseconds since its arrival."""
+
+    status: int | None = None
+    streamed: bool | None = None
+    duration_ms: int | None = None
+    first_byte_ms: int | None = None
+    request_bytes: int | None = None
+    response_bytes: int | None = None
+    upstream_request_id: str | None = None
+    upstream: str | None = None
+    """The origin that answered, which determines whose prices hold."""
+
+
+class Settlement(NamedTuple):
+    """The end of a request."""
+
+    opened: Opened
+    outcome: Outcome = Outcome()
+    metered: Metered = Metered()
+
+
+class _Entry(NamedTuple):
+    """A settlement as it is written: its columns (_SETTLED), and what it adds to the sums."""
+
+    settlement: Settlement
+    columns: Sequence[object]
+    addend: Addend
+
+    @property
+    def request_id(self) -> str:
+        return self.settlement.opened.request_id
+
 
 _OPENED = {
     "id": "TEXT",
@@ -37,7 +100,8 @@ _OPENED = {
     "started_at": "BIGINT",
     **dict.fromkeys(("project_id", "token_id", "method", "path", "endpoint", "session_id", "client"), "TEXT"),
 }
-_OPEN = f"INSERT INTO request ({', '.join(_OPENED)})"
+"""The columns of an opened row, with their types."""
+
 _SETTLED = {
     **dict.fromkeys(("usage_source", "upstream_request_id", "model_asked", "model"), "TEXT"),
     "status": "INTEGER",
@@ -45,8 +109,13 @@ _SETTLED = {
     **dict.fromkeys(("duration_ms", "first_byte_ms", "request_bytes", "response_bytes", *COLUMNS, "cost"), "BIGINT"),
     "price": "TEXT",
 }
-"""What is known of a request when it has ended, with its types."""
+"""The columns that a settlement writes, with their types."""
 
+_opened_row = operator.itemgetter(*_OPENED)
+_settled_row = operator.itemgetter(*_SETTLED)
+_amounts = operator.itemgetter(*rollups.AMOUNTS)
+
+_OPEN = f"INSERT INTO request ({', '.join(_OPENED)})"
 _ENDED = f"WITH ended (id, {', '.join(_SETTLED)}) AS"
 _SETTLE = (
     f"UPDATE request SET settled_at = ?, {', '.join(f'{name} = ended.{name}' for name in _SETTLED)}"  # noqa: S608
@@ -61,69 +130,8 @@ _UNSETTLED = "settled_at IS NULL"
 _SETTLED_BY_OTHERS = "duration_ms IS NULL"
 
 
-class Opening(NamedTuple):
-    """A request as it is known when it is admitted. The endpoint is its path without ids.
-
-    `is_reserved`: the endpoint is one that a token must not reach. `session_id` is the request id of the WebSocket's
-    opening, where the request is a further response over it. `client` is the address that it came from.
-    """
-
-    request_id: str
-    method: str
-    path: str
-    endpoint: str
-    is_reserved: bool
-    session_id: str | None = None
-    client: str | None = None
-
-
-class Opened(NamedTuple):
-    """A row that was opened: what settling it takes. `started_at` is in microseconds."""
-
-    request_id: str
-    started_at: int
-    project_id: str
-    token_id: str
-    endpoint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a request, beside its usage; None is unknown. Times are milliseconds since its arrival."""
-
-    status: int | None = None
-    streamed: bool | None = None
-    duration_ms: int | None = None
-    first_byte_ms: int | None = None
-    request_bytes: int | None = None
-    response_bytes: int | None = None
-    upstream_request_id: str | None = None
-    upstream: str | None = None
-    """The origin of whoever answered, which says whose prices hold."""
-
-
-class Settlement(NamedTuple):
-    """The end of a request."""
-
-    opened: Opened
-    outcome: Outcome = Outcome()
-    metered: Metered = Metered()
-
-
-class _Entry(NamedTuple):
-    """A settlement as it is written: its columns (those of _SETTLED), and what it adds to the sums."""
-
-    settlement: Settlement
-    columns: Sequence[object]
-    addend: Addend
-
-    @property
-    def request_id(self) -> str:
-        return self.settlement.opened.request_id
-
-
 class Ledger:
-    """Opens and settles rows. One for each thread that does."""
+    """Opens and settles rows. Each thread has its own."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -132,48 +140,39 @@ class Ledger:
 
     def open(self, instance_id: str, rows: Sequence[tuple[Opening, Opened]]) -> None:
         """Add the rows of requests that a process admits; inside the transaction that counts them."""
-        if not rows:
-            return
-        values = [
-            (
-                *(opened.request_id, instance_id, opened.started_at, opened.project_id, opened.token_id),
-                *(opening.method, storable(masked(opening.path)), storable(opening.endpoint)),
-                *(opening.session_id, _text(opening.client)),
-            )
-            for opening, opened in rows
-        ]
+        values = [_opened_row(_opened(instance_id, opening, opened)) for opening, opened in rows]
         for table in self._database.tables([*_OPENED.values()], values):
             self._database.run(f"{_OPEN} {table.sql}", table.parameters)
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
-        """Settle rows, each once; inside a writing transaction, which fails where one of them cannot be written.
+        """Settle rows, each once; inside a writing transaction, which fails if one of them cannot be written.
 
-        A row that another process has settled, as it took this one for dead, is corrected.
+        A row that another process has settled, believing this one dead, is corrected.
         """
         if settlements:
             self._settle(settlements)
 
     def settle_each(self, settlements: Sequence[Settlement]) -> None:
-        """Settle rows as `settle` does; what cannot be written as it is, without what cannot: it holds up no other."""
+        """Settle rows as `settle` does; one that cannot be written is reduced, and does not hold up the others."""
         if not self._try(settlements):
             for settlement in settlements:
                 self._settle_reduced(settlement)
 
     def _settle_reduced(self, settlement: Settlement) -> None:
-        """Settle a row with all that can be written: without its usage, or without its outcome too."""
+        """Settle a row with as much as can be written: without its usage, or without its outcome too."""
         opened, outcome, _ = settlement
         for reduced in (settlement, Settlement(opened, outcome), Settlement(opened)):
             if self._try([reduced]):
                 if reduced is not settlement:
-                    _log.error("a request is settled without all that is known", extra={"request_id": opened[0]})
+                    _log.error("a request is settled without its usage or outcome", extra={"request_id": opened[0]})
                 return
         _log.error("a request cannot be settled", extra={"request_id": opened[0]})
 
     def _try(self, settlements: Sequence[Settlement]) -> bool:
-        """Settle rows, all or none; tell whether that was possible. Raises what is the database's fault."""
+        """Settle all rows or none; return whether that was possible. Raises errors of the database itself."""
         fault = attempt(self._database, lambda: self.settle(settlements))
         if fault is not None:
-            _log.error("cannot settle as it is", exc_info=fault, extra={"requests": len(settlements)})
+            _log.error("settlements cannot be written", exc_info=fault, extra={"requests": len(settlements)})
         return fault is None
 
     def _settle(self, settlements: Sequence[Settlement]) -> None:
@@ -192,7 +191,7 @@ class Ledger:
         rollups.add(self._database, [*addends, *(addend for entry in again for addend in self._correct(entry, now))])
 
     def _write(self, condition: str, now: int, entries: Sequence[_Entry]) -> set[str]:
-        """Write the ends of rows that a condition leaves, and return the ids of those."""
+        """Settle those rows that meet a condition, and return their ids."""
         values = [(entry.request_id, *entry.columns) for entry in entries]
         written: set[str] = set()
         for ended in self._database.tables(["TEXT", *_SETTLED.values()], values):
@@ -202,7 +201,7 @@ class Ledger:
         return written
 
     def _keep_upstream_ids(self, settlements: Sequence[Settlement]) -> None:
-        """Have settled requests found by the upstream's ids too."""
+        """Index settled requests by the upstream's ids."""
         ids = [(_text(outcome.upstream_request_id), opened.request_id) for opened, outcome, _ in settlements]
         kept = [
             (upstream_id, row_id) for upstream_id, row_id in ids if 0 < len(upstream_id or "") <= UPSTREAM_ID_LENGTH
@@ -211,35 +210,43 @@ class Ledger:
             self._database.run(f"{_KEEP_UPSTREAM_ID} {found.sql} {_KEPT_ALREADY}", found.parameters)
 
     def _correct(self, entry: _Entry, now: int) -> list[Addend]:
-        """Write over what others have settled, who took this process for dead; return what that adds to the sums."""
+        """Overwrite a row that another process has settled, believing this one dead; return the change of the sums."""
         settlement = entry.settlement
         if settlement.outcome.duration_ms is None or not self._write(_SETTLED_BY_OTHERS, now, [entry]):
             return []
-        return [entry.addend, self._entry(Settlement(settlement.opened)).addend.taken_back()]
+        return [entry.addend, self._entry(Settlement(settlement.opened)).addend.negated()]
 
     def _entry(self, settlement: Settlement) -> _Entry:
         """Return the columns of a settled row, and what it adds to the sums."""
         opened, outcome, metered = settlement
-        units, charge = metered.units, self._charge(settlement)
         asked, answered = _name(metered.model_asked), _name(metered.model)
         model = answered or (asked if metered.consumptions else None)
-        tokens = [units.get(unit) for unit in COLUMNS.values()]
-        columns = (
-            *(str(metered.source), _text(outcome.upstream_request_id), asked, model),
-            *(outcome.status, outcome.streamed, outcome.duration_ms, outcome.first_byte_ms),
-            *(outcome.request_bytes, outcome.response_bytes, *tokens),
-            *((charge.cost, json.dumps(charge.prices)) if charge else (None, None)),
-        )
-        amounts = [
-            *(1, metered.source is Source.OBSERVED, metered.source is Source.ESTIMATED),
-            charge is None and metered.source is not Source.UNKNOWN,
-            *(outcome.request_bytes, outcome.response_bytes, *tokens, charge.cost if charge else 0),
-        ]
+        units, charge = metered.units, self._charge(settlement)
+        values = {
+            "usage_source": str(metered.source),
+            "upstream_request_id": _text(outcome.upstream_request_id),
+            "model_asked": asked,
+            "model": model,
+            "status": outcome.status,
+            "streamed": outcome.streamed,
+            "duration_ms": outcome.duration_ms,
+            "first_byte_ms": outcome.first_byte_ms,
+            "request_bytes": outcome.request_bytes,
+            "response_bytes": outcome.response_bytes,
+            **{column: units.get(unit) for column, unit in COLUMNS.items()},
+            "cost": charge and charge.cost,
+            "price": charge and json.dumps(charge.prices),
+            "requests": 1,
+            "observed": metered.source is Source.OBSERVED,
+            "estimated": metered.source is Source.ESTIMATED,
+            "unpriced": charge is None and metered.source is not Source.UNKNOWN,
+        }
         key = (opened.project_id, opened.token_id, self._summed_as(model or "", opened), opened.endpoint)
-        return _Entry(settlement, columns, Addend(opened.started_at, key, [int(amount or 0) for amount in amounts]))
+        addend = Addend(opened.started_at, key, [int(amount or 0) for amount in _amounts(values)])
+        return _Entry(settlement, _settled_row(values), addend)
 
     def _summed_as(self, model: str, opened: Opened) -> str:
-        """Return the model under which a row is summed up; of too many in a day, the further ones together."""
+        """Return the model under which a row is summed up; beyond MAX_MODELS in a day it is OTHER_MODELS."""
         day = (opened.started_at // DAY, opened.project_id)
         if len(self._models) > MAX_DAYS and day not in self._models:
             self._models.clear()
@@ -250,7 +257,7 @@ class Ledger:
         return model
 
     def _charge(self, settlement: Settlement) -> Charge | None:
-        """Return what all models cost together, or None where nobody knows that of one of them."""
+        """Return what all models cost together, or None if the cost of one of them is unknown."""
         opened, outcome, metered = settlement
         charges = [
             self._pricing.charge(opened.project_id, outcome.upstream, used, metered.model_asked, opened.started_at)
@@ -261,6 +268,21 @@ class Ledger:
             return None
         prices = {masked(model): price for charge in known for model, price in charge.prices.items()}
         return Charge(sum(charge.cost for charge in known), prices)
+
+
+def _opened(instance_id: str, opening: Opening, opened: Opened) -> dict[str, object]:
+    return {
+        "id": opened.request_id,
+        "instance_id": instance_id,
+        "started_at": opened.started_at,
+        "project_id": opened.project_id,
+        "token_id": opened.token_id,
+        "method": opening.method,
+        "path": storable(masked(opening.path)),
+        "endpoint": storable(opening.endpoint),
+        "session_id": opening.session_id,
+        "client": _text(opening.client),
+    }
 
 
 def _text(text: str | None) -> str | None:

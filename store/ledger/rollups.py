@@ -19,14 +19,14 @@ class Table(StrEnum):
 
 
 TABLES: Mapping[Table, int] = {Table.HOURS: HOUR, Table.DAYS: DAY}
-"""The tables, and the microseconds that each of their rows sums up."""
+"""The tables of sums, and the microseconds that each of their rows covers."""
 
 KEY = ("start", "project_id", "token_id", "model", "endpoint")
 AMOUNTS = ("requests", "observed", "estimated", "unpriced", "request_bytes", "response_bytes", *COLUMNS, "cost")
-"""What is summed up: the columns of `models.Sums` beside its key."""
+"""The columns that are summed up: those of `models.Sums` beside its key."""
 
 MAX_SUM = 2**62
-"""Where sums end: SQLite would go on with fractions."""
+"""Upper bound of a sum: beyond 64 bits SQLite would go on with floating point."""
 
 
 class Addend(NamedTuple):
@@ -36,13 +36,13 @@ class Addend(NamedTuple):
     key: tuple[str, str, str, str]
     amounts: Sequence[int]
 
-    def taken_back(self) -> Self:
+    def negated(self) -> Self:
         """Return what undoes this one."""
         return self._replace(amounts=[-amount for amount in self.amounts])
 
 
 def add(database: Database, addends: Sequence[Addend]) -> None:
-    """Add to the sums; inside a writing transaction. Rows are taken in the order of their keys, as all writers do."""
+    """Add to the sums; inside a writing transaction. Rows are locked in the order of their keys (see `locks`)."""
     for table, width in TABLES.items():
         sums: dict[tuple[int, str, str, str, str], list[int]] = {}
         for addend in addends:
