@@ -1,1 +1,5 @@
-"""Admission: the decision on each request, and the one writer thread that carries it out in a transaction."""
+"""Admission: the decision on each request, and the writer thread that carries it out in a transaction.
+
+A request passes `admission` (the interface), `inbox`, `writer`, `work` (SQL), `decision` (rules) and `limits`, and is
+answered through its `pending_request`. Entries that no caller waits for pass `write_behind`.
+"""

@@ -1,1 +1,1 @@
-"""The ledger: a row for each admitted request, its price, and the sums of hours and days."""
+"""The ledger: a row for each admitted request, its cost, and the sums by hour and day."""

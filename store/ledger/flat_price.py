@@ -1,6 +1,6 @@
-"""What tokens of text cost at a price without tiers: the usual case, worked out in a twentieth of the time.
+"""Prices of text tokens without tiers: the usual case, computed in a twentieth of the time that genai-prices takes.
 
-genai-prices knows this and everything else, and remains what is right: a test compares both for all of its models.
+genai-prices remains the reference: a test compares both for all of its models.
 """
 
 import functools
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
 _UNITS = ("input_tokens", "cache_read_tokens", "output_tokens", "output_reasoning_tokens")
-"""A total and a part of it, twice."""
+"""Twice a total and a part of it."""
 
 _PARTS = {"cache_read_mtok": "input_mtok", "output_reasoning_mtok": "output_mtok"}
-"""Rates that mean something beside those of their totals only."""
+"""Rates of parts, which are meaningful only beside the rate of their total."""
 
 _MILLION = 1_000_000
 _PER_REQUEST = "requests_kcount"
@@ -25,7 +25,7 @@ _NOTHING = Decimal(0)
 
 
 class FlatPrice(NamedTuple):
-    """The rates of text in USD for a million tokens, and all rates as they are shown, under genai-prices' names."""
+    """The rates of text in USD for a million tokens, and all rates as they are displayed, under genai-prices' names."""
 
     input: Decimal
     cached: Decimal
@@ -35,14 +35,14 @@ class FlatPrice(NamedTuple):
 
     @staticmethod
     def of(price: "ModelPrice") -> "FlatPrice | None":
-        """Read a price of genai-prices; None for one with tiers, and for one that is not of tokens alone."""
+        """Read a price of genai-prices; None for one with tiers, or with rates of other units than tokens."""
         rates = tuple((name, rate) for name, rate in vars(price).items() if rate is not None)
         return _read(rates) if all(isinstance(rate, Decimal) for _, rate in rates) else None
 
     def cost(self, units: Units) -> Decimal | None:
-        """Return what units cost, in USD; None where there are others among them, or where they contradict each other.
+        """Return the cost of units, in USD; None if there are other units, or if they contradict each other.
 
-        A part that has no rate of its own costs what the rest of its total does.
+        A part without a rate of its own costs as much as the rest of its total.
         """
         if any(count and unit not in _UNITS for unit, count in units.items()):
             return None
@@ -75,8 +75,5 @@ def _read(rates: tuple[tuple[str, Decimal], ...]) -> FlatPrice | None:
 
 
 def shown(rates: Mapping[str, Decimal]) -> dict[str, str]:
-    """Return rates as they are shown, without zeros at their end.
-
-    Those of other units than tokens, such as searches, say nothing here.
-    """
+    """Return rates as they are displayed, without trailing zeros and without those of other units than tokens."""
     return {name: format(rate.normalize(), "f") for name, rate in rates.items() if not name.endswith("_kcount")}

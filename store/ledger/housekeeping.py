@@ -1,7 +1,7 @@
-"""What each process does beside its work, in a thread of its own.
+"""Housekeeping: the background thread of each process.
 
-It tidies the database, shows that it is alive, settles what dead processes have left, and deletes what has been kept
-for long enough. While the store fails, it is tried again later.
+It tidies the database, sends heartbeats, settles what dead processes left open, and deletes what has been kept for long
+enough. While the store fails, it tries again later.
 """
 
 import logging
@@ -11,24 +11,21 @@ from collections.abc import Callable
 
 from store.errors import GatewayError
 from store.ledger import instances, retention
-from store.ledger.instances import BEAT, Watch
+from store.ledger.instances import HEARTBEAT, Watch
 from store.ledger.ledger import Ledger
 from store.store import Store
 
 TIDYING = 1.0
-"""Seconds from one time that the database is tidied to the next."""
+"""Seconds from one tidying of the database to the next."""
 
 CLEANING = 600.0
-"""Seconds from one look for what can be deleted to the next."""
+"""Seconds from one search for what can be deleted to the next."""
 
 _log = logging.getLogger(__name__)
 
 
 class Housekeeping:
-    """The thread. `ledger_days` says how long rows stay.
-
-    `instance_id` is the process's own, if it admits requests.
-    """
+    """The thread. `ledger_days` is how long rows are kept, `instance_id` this process, if it admits requests."""
 
     def __init__(self, store: Store, ledger_days: int, instance_id: str | None = None) -> None:
         self._database = store.database
@@ -42,28 +39,28 @@ class Housekeeping:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop, after the transaction that is under way."""
+        """Stop, after the transaction under way."""
         self._stopped.set()
         self._thread.join()
 
     def _run(self) -> None:
-        next_turn = time.monotonic() + BEAT
-        while not self._stopped.wait(min(TIDYING, BEAT)):
+        next_turn = time.monotonic() + HEARTBEAT
+        while not self._stopped.wait(min(TIDYING, HEARTBEAT)):
             self._try(self._database.tidy)
             if time.monotonic() >= next_turn:
-                next_turn = time.monotonic() + BEAT
+                next_turn = time.monotonic() + HEARTBEAT
                 self._try(self._turn)
         self._database.close()
 
-    def _try(self, act: Callable[[], object]) -> None:
-        """Do something; whatever is wrong with that, all else goes on."""
+    def _try(self, task: Callable[[], object]) -> None:
+        """Run one task. A failure is logged and does not stop the other tasks."""
         try:
-            act()
+            task()
         except GatewayError as error:
-            self._watch.look_away()
+            self._watch.restart()
             _log.warning("the store does not answer: %s", error.__cause__)
         except Exception:
-            _log.exception("housekeeping failed")
+            _log.exception("a task of the housekeeping failed")
 
     def _turn(self) -> None:
         if self._instance_id is not None:
@@ -71,7 +68,11 @@ class Housekeeping:
         for instance_id in self._watch.gone():
             settled = instances.settle_left(self._database, self._ledger, instance_id)
             level = logging.WARNING if settled else logging.DEBUG
-            _log.log(level, "a process is gone", extra={"instance_id": instance_id, "requests_left": settled})
+            _log.log(
+                level,
+                "a process is dead; its open requests are settled",
+                extra={"instance_id": instance_id, "requests_left": settled},
+            )
         if time.monotonic() >= self._next_cleaning:
             self._next_cleaning = time.monotonic() + CLEANING
             retention.clean(self._database, self._ledger_days, self._stopped)

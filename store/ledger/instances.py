@@ -1,7 +1,7 @@
-"""The processes that admit requests, in the store: each shows that it is alive, and what a dead one left is settled.
+"""Instances: the processes that admit requests, as rows of the store. What a dead one left open is settled by others.
 
-Whether a process is alive says its count of beats, to whoever watches it go up, on a clock of his own: clocks of
-several machines differ, and a store that was down for a while must not make everybody look dead.
+A process is alive while its heartbeat counter rises. Each observer times that with its own monotonic clock: clocks of
+several machines differ, and a store that was down for a while must not make every process look dead.
 """
 
 import logging
@@ -12,17 +12,17 @@ from store.database import Database, Statement
 from store.errors import GatewayError
 from store.ledger.ledger import Ledger, Opened, Settlement
 
-BEAT = 5.0
-"""Seconds from one beat to the next."""
+HEARTBEAT = 5.0
+"""Seconds from one heartbeat to the next."""
 
 LEASE = 30.0
-"""Seconds without a beat, watched all the time, after which a process is gone."""
+"""Seconds without a heartbeat, watched all the time, after which a process is dead."""
 
-MAX_GAP = 3 * BEAT
-"""Seconds from one look to the next, beyond which nothing was watched: this process may itself have stood still."""
+MAX_GAP = 3 * HEARTBEAT
+"""Seconds from one look to the next; with more, this process may itself have stood still, and has watched nothing."""
 
 CHUNK = 200
-"""Rows that are settled in one transaction at most: requests wait meanwhile."""
+"""Rows that are settled in one transaction at most: requests wait for it."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,21 +33,21 @@ _LEFT = (
 
 
 def new_id() -> str:
-    """Return the id of an instance; it is in the store from its first request, or its first beat."""
+    """Return the id of a new instance; it is in the store from its first request, or its first heartbeat."""
     return str(uuid.uuid4())
 
 
 def end(database: Database, ledger: Ledger, instance_id: str) -> None:
-    """Settle what this process has left, and take it out; if the store fails, others will."""
+    """Settle what this process left open, and delete its row; if the store fails, other processes will."""
     try:
         settle_left(database, ledger, instance_id)
     except GatewayError as error:
-        _log.warning("requests are left to other processes to settle: %s", error.__cause__)
+        _log.warning("open requests are left to other processes to settle: %s", error.__cause__)
     database.close()
 
 
 def beat(database: Database, instance_id: str) -> None:
-    """Show that a process is alive, also to those who took it for dead. Raises StoreUnavailable."""
+    """Raise the heartbeat counter of a process; adds its row if there is none. Raises StoreUnavailable."""
     with database.write():
         database.run(
             "INSERT INTO instance (id, beats) VALUES (?, 0) ON CONFLICT (id) DO UPDATE SET beats = instance.beats + 1",
@@ -56,14 +56,14 @@ def beat(database: Database, instance_id: str) -> None:
 
 
 def settle_left(database: Database, ledger: Ledger, instance_id: str) -> int:
-    """Settle as unknown what a process that is gone has left open, then forget the process. Returns how much it was.
+    """Settle as unknown the requests that a dead process left open, then delete its row. Returns their number.
 
     In transactions of at most CHUNK rows. Raises StoreUnavailable.
     """
     settled = 0
     while True:
         with database.write(pipelined=True):
-            # Others may do the same: what comes to the instance meanwhile is left to the next transaction.
+            # Others may do the same: rows that the instance opens meanwhile are left to the next transaction.
             rows = [Opened(*row) for row in database.lock_rows(Statement(_LEFT, (instance_id, CHUNK)))]
             ledger.settle_each([Settlement(row) for row in rows])
             if len(rows) < CHUNK:
@@ -74,7 +74,7 @@ def settle_left(database: Database, ledger: Ledger, instance_id: str) -> int:
 
 
 class Watch:
-    """Watches all processes of the store for those that are gone. Its clock is the monotonic one."""
+    """Finds the dead among all processes of the store. Its clock is the monotonic one."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -82,10 +82,10 @@ class Watch:
         self._last_look = 0.0
 
     def gone(self) -> list[str]:
-        """Return the instances that have not beaten for LEASE, all the while watched. Raises StoreUnavailable."""
+        """Return the instances without a heartbeat for LEASE, watched all the time. Raises StoreUnavailable."""
         now = time.monotonic()
         if now - self._last_look > MAX_GAP:
-            self.look_away()
+            self.restart()
         self._last_look = now
         with self._database.read():
             beats: dict[str, int | None] = dict.fromkeys(self._with_open_rows())
@@ -95,8 +95,8 @@ class Watch:
         }
         return [instance_id for instance_id, (_, since) in self._seen.items() if now - since >= LEASE]
 
-    def look_away(self) -> None:
-        """Begin anew, as the store could not be watched meanwhile."""
+    def restart(self) -> None:
+        """Begin the leases again, as the store could not be watched for a while."""
         self._seen.clear()
 
     def _with_open_rows(self) -> list[str]:

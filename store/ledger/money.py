@@ -1,4 +1,4 @@
-"""US dollars: exact, and written for people and programs alike."""
+"""Amounts in US dollars: exact, and in decimal notation."""
 
 from decimal import Decimal
 
@@ -6,10 +6,10 @@ from store.ledger.usage import COST_UNIT
 
 
 def usd(cost: int) -> Decimal:
-    """Return a cost, counted in `usage.COST_UNIT`s, in US dollars."""
+    """Return a cost, given in `usage.COST_UNIT`s, in US dollars."""
     return Decimal(cost) / COST_UNIT
 
 
 def decimal_text(number: Decimal) -> str:
-    """Write a number with the decimals that it needs, never with an exponent."""
+    """Return a number as text, with the decimals that it needs and no exponent."""
     return f"{number.normalize():f}"

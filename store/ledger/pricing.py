@@ -1,6 +1,6 @@
-"""What a usage costs: by the operator's own prices, else by those of genai-prices, which need no network.
+"""Pricing of usage: by the operator's own prices, else by those of genai-prices, which need no network.
 
-Money is exact: Decimals while it is calculated, whole `COST_UNIT`s when it is kept. What has no price has no cost.
+Money is exact: Decimals while it is calculated, whole `COST_UNIT`s when it is stored. Without a price there is no cost.
 """
 
 import functools
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider
 
 ANY = ""
-"""In the place of a project or a model: all of them."""
+"""Stands for all projects, or all models."""
 
 RATES: Mapping[str, str] = {
     "input": "input_mtok",
@@ -31,10 +31,10 @@ RATES: Mapping[str, str] = {
     "input_audio": "input_audio_mtok",
     "output_audio": "output_audio_mtok",
 }
-"""The rates of an own price, in USD for a million tokens, and what genai-prices calls them."""
+"""The rates of an own price, in USD for a million tokens, and their names in genai-prices."""
 
 _MAX_COST = 2**53
-"""About 9,000 dollars for a request: no price that leads to more is to be believed."""
+"""About 9,000 dollars for a request: a higher cost is ignored as implausible."""
 _DEFAULT_PROVIDER = "openai"
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 class Charge(NamedTuple):
     """A cost in COST_UNITs, and for each model the price that it comes from.
 
-    A price is rates in USD, under genai-prices' names, and `from`: whose they are.
+    A price is rates in USD, under genai-prices' names, and `from`: the origin of the price.
     """
 
     cost: int
@@ -51,7 +51,7 @@ class Charge(NamedTuple):
 
 
 class Pricing:
-    """Knows what models cost. Not for several threads at once."""
+    """The prices of models. Not for several threads at once."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -59,7 +59,7 @@ class Pricing:
         self._own_version: object = None
 
     def refresh(self) -> None:
-        """Take note of the operator's own prices as they are in this transaction."""
+        """Read the operator's own prices again if they have changed; in a transaction."""
         ((*version,),) = self._database.execute("SELECT COUNT(*), MAX(updated_at) FROM price", ())
         if version != self._own_version:
             rows = self._database.execute("SELECT project_id, model, rates FROM price", ())
@@ -70,7 +70,7 @@ class Pricing:
     def charge(
         self, project_id: str, upstream: str | None, used: Consumption, model_asked: str | None, at: int
     ) -> Charge | None:
-        """Return what a project owes for a usage of an upstream (its origin) at a time, or None if nobody knows."""
+        """Return the cost to a project of a usage of an upstream (its origin) at a time, or None if it is unknown."""
         if not _is_whole(used.units):
             return None
         model = used.model or model_asked or ""
@@ -81,7 +81,7 @@ class Pricing:
         except (ValueError, ArithmeticError):  # units that contradict each other
             return None
         except Exception:
-            _log.exception("a usage has no cost")
+            _log.exception("the cost of a usage cannot be computed")
             return None
 
     def _own_terms(self, project_id: str, *names: str | None) -> "_Own | None":
@@ -91,27 +91,27 @@ class Pricing:
 
 
 def warm() -> None:
-    """Load what prices take, so that the first request that has one does not wait for it."""
+    """Load the prices, so that the first request that needs one does not wait for that."""
     _find(ANY, ANY)
 
 
 def _is_whole(units: Units) -> bool:
-    """Tell whether a usage is known in full: what went in costs too, so an output alone has no price."""
+    """Return whether a usage is complete: input costs too, so output alone has no price."""
     return "input_tokens" in units or (bool(units) and not any(unit.endswith("_tokens") for unit in units))
 
 
 class _Terms(Protocol):
-    """Where a price comes from."""
+    """A price, and where it comes from."""
 
     @property
     def origin(self) -> str:
-        """Whose it is, as a charge shows it."""
+        """The source of the price, as a charge names it."""
 
     def price(self, moment: datetime, tier: str | None) -> "ModelPrice":
-        """Return the price that holds at a moment."""
+        """Return the price at a moment."""
 
     def total(self, used: Consumption, moment: datetime) -> Decimal:
-        """Return what a usage costs, in USD. Raises ValueError, ArithmeticError."""
+        """Return the cost of a usage, in USD. Raises ValueError, ArithmeticError."""
 
 
 def _charge(terms: _Terms, used: Consumption, model: str, moment: datetime) -> Charge | None:
@@ -127,7 +127,7 @@ def _charge(terms: _Terms, used: Consumption, model: str, moment: datetime) -> C
 
 
 class _Own(NamedTuple):
-    """A price of the operator's, which holds at all times and for every tier of service."""
+    """A price of the operator's, for all times and every service tier."""
 
     always: "ModelPrice"
 
@@ -145,12 +145,12 @@ class _Own(NamedTuple):
 
 
 class _Listed(NamedTuple):
-    """A model in the lists of genai-prices, among those of a provider, or of those whom that one stands in for."""
+    """A model in the lists of genai-prices: a provider's own, or one of those that this provider resells."""
 
     provider: "Provider"
     model: "ModelInfo"
     has_tiers: bool
-    """Whether it has prices for tiers of service."""
+    """Whether it has prices for service tiers."""
 
     @property
     def origin(self) -> str:
@@ -173,16 +173,16 @@ class _Listed(NamedTuple):
 
 
 def _read(rates: str) -> _Own | None:
-    """Return an own price, or None where the row is damaged, or of a newer program.
+    """Return an own price, or None if the row is damaged, or written by a newer version.
 
-    Input and output cost nothing where nothing is said of them, and audio from the cache what all else from it does.
+    Without a rate input and output cost nothing. Cached audio costs as much as other cached input.
     """
     from genai_prices.types import ModelPrice  # noqa: PLC0415 - as above
 
     try:
         named = {RATES[name]: Decimal(rate) for name, rate in json.loads(rates).items()}
     except (ValueError, ArithmeticError, LookupError, AttributeError, TypeError):
-        _log.error("an own price cannot be read, and does not count: set it again")
+        _log.error("an own price cannot be read and is ignored: set it again")
         return None
     if {"cache_read_mtok", "input_audio_mtok"} <= named.keys():
         named["cache_audio_read_mtok"] = named["cache_read_mtok"]
@@ -191,9 +191,9 @@ def _read(rates: str) -> _Own | None:
 
 @functools.lru_cache(maxsize=1024)
 def _find(model: str, upstream: str) -> _Listed | None:
-    """Find a model among those of the upstream's provider; behind an unknown upstream, by its name alone.
+    """Find a model among those of the upstream's provider; for an unknown upstream, by its name alone.
 
-    Names that nobody knows are looked for in the library's lists, as it remembers what it is asked for without bound.
+    This searches the library's lists itself, as the library's own lookup caches unknown names without bound.
     """
     from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415 - as above
 
@@ -215,7 +215,7 @@ def _library() -> str:
 
 
 def _rates(price: "ModelPrice", units: Units) -> dict[str, Decimal]:
-    """Return the rates that hold for these units."""
+    """Return the rates that apply to these units."""
     from genai_prices.types import TieredPrices  # noqa: PLC0415 - as above
 
     rates = {}

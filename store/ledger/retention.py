@@ -1,4 +1,4 @@
-"""Rows of the ledger, refusals and hourly sums go once they have been kept for long enough. Daily sums stay.
+"""Retention: rows of the ledger, refusals and hourly sums are deleted after some days. Daily sums stay.
 
 Each step is one small transaction, so that no request waits for long.
 """
@@ -13,7 +13,7 @@ CHUNK = 200
 """Rows that are deleted in one transaction at most."""
 
 PAUSE = 0.05
-"""Seconds between two transactions, in which others write."""
+"""Seconds between two transactions, for others to write."""
 
 _OLD_ROWS = "SELECT id FROM request WHERE started_at < ? AND settled_at IS NOT NULL ORDER BY started_at, id LIMIT ?"
 _OLD_REFUSALS = "SELECT id FROM refusal WHERE started_at < ? ORDER BY started_at, id LIMIT ?"
@@ -28,7 +28,7 @@ _OLDEST_HOUR = (
 
 
 def clean(database: Database, ledger_days: int, stopped: threading.Event) -> None:
-    """Delete the rows, refusals and hourly sums of days that are over for `ledger_days`, unless it is stopped before.
+    """Delete the rows, refusals and hourly sums of days that ended `ledger_days` ago, until done or stopped.
 
     Raises StoreUnavailable.
     """
@@ -47,7 +47,7 @@ def _delete_refusals(database: Database, limit: int) -> int:
 
 
 def _delete_old(database: Database, table: str, select: str, limit: int, *, before: str = "") -> int:
-    """Delete rows that a statement selects, and `before` them what refers to them. Returns how many they were."""
+    """Delete the rows that a statement selects, after those that refer to them (`before`). Returns their number."""
     with database.write():
         ids = [row_id for (row_id,) in database.execute(select, (limit, CHUNK))]
         if ids:

@@ -1,4 +1,4 @@
-"""The sums of the ledger by hour and by day: they grow with each row that is settled, in the same transaction."""
+"""Rollups: the sums of the ledger by hour and by day, updated in the transaction that settles a row."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ MAX_SUM = 2**62
 
 
 class Addend(NamedTuple):
-    """What one row adds: when its request began (microseconds), the rest of the key, and the amounts."""
+    """What one row adds: the time that its request began (microseconds), the rest of the key, and the amounts."""
 
     started_at: int
     key: tuple[str, str, str, str]

@@ -1,4 +1,4 @@
-"""What is known of the tokens that a request took, and how it is known."""
+"""Usage: the tokens and other units of a request, and the source that they are known from."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -6,16 +6,16 @@ from enum import StrEnum
 from typing import NamedTuple
 
 type Units = Mapping[str, int]
-"""How many of each unit, under the names of genai-prices: `input_tokens`, `output_tokens`, `cache_read_tokens` ...
+"""The number of each unit, under the names of genai-prices: `input_tokens`, `output_tokens`, `cache_read_tokens` ...
 
-`input_tokens` and `output_tokens` are totals; the others are parts of them. A unit that is not there is not known.
+`input_tokens` and `output_tokens` are totals; the others are parts of them. A missing unit is unknown.
 """
 
 COST_UNIT = 1_000_000_000_000
-"""In how many parts a US dollar is counted: a price of up to six decimals for a million tokens is exact."""
+"""Units of cost in a US dollar: a price of up to six decimals for a million tokens is exact."""
 
 MAX_COUNT = 2**40
-"""No unit of a request is counted higher: no upstream that tells more is to be believed, and sums have an end too."""
+"""Upper bound of one counter. Larger values are ignored as implausible; they would overflow the sums."""
 
 COLUMNS: Mapping[str, str] = {
     "input_tokens": "input_tokens",
@@ -25,40 +25,40 @@ COLUMNS: Mapping[str, str] = {
     "input_audio_tokens": "input_audio_tokens",
     "output_audio_tokens": "output_audio_tokens",
 }
-"""The columns of the ledger, and the unit that each of them counts."""
+"""The columns of the ledger that count units, each with its unit. A further one needs a migration and models too."""
 
 
 class Source(StrEnum):
-    """How a usage is known."""
+    """Where a usage is known from."""
 
     OBSERVED = "observed"
-    """The upstream said so."""
+    """The upstream reported it."""
     ESTIMATED = "estimated"
-    """Counted here, as the answer was cut or told no usage; the units are a part of the truth, or near it."""
+    """Counted here, as the response was cut or reported no usage; the units are approximate, or only a part."""
     UNKNOWN = "unknown"
 
 
 class Consumption(NamedTuple):
-    """What one model was used for. A request has several at most over a WebSocket."""
+    """The usage of one model. A request has several only over a WebSocket."""
 
     model: str | None
     units: Units
     service_tier: str | None = None
-    """`flex`, `priority` and the like, where the upstream named one: each has prices of its own."""
+    """`flex`, `priority` and the like, where the upstream named one; each has its own prices."""
 
 
 class Metered(NamedTuple):
-    """What was read in a request and its answer."""
+    """What was read in a request and its response."""
 
     source: Source = Source.UNKNOWN
     consumptions: tuple[Consumption, ...] = ()
     model_asked: str | None = None
     model: str | None = None
-    """The one that answered, the last one of several."""
+    """The model that answered; the last one of several."""
 
     @property
     def units(self) -> Units:
-        """What the models were used for, added up."""
+        """The usage of all models, added up."""
         total: Counter[str] = Counter()
         for used in self.consumptions:
             total.update(used.units)

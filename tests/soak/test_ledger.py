@@ -13,7 +13,7 @@ from support.gateway.gateway import Gateway
 from support.load.mixed_load import COLUMNS, MixedLoad, compare, rows_of
 from support.upstreams.metered_upstream import MeteredUpstream
 
-from store.ledger.instances import BEAT, LEASE
+from store.ledger.instances import HEARTBEAT, LEASE
 
 REQUESTS = 10_000
 KILLS = 6
@@ -63,7 +63,7 @@ def _kill(gateway: Gateway, load: MixedLoad) -> None:
 
 def _settled(gateway: Gateway) -> list[dict[str, Any]]:
     """Return all rows once others have settled what the killed processes left."""
-    deadline = time.monotonic() + LEASE + 10 * BEAT
+    deadline = time.monotonic() + LEASE + 10 * HEARTBEAT
     while True:
         rows = [*rows_of(gateway)]
         if all(row["usage_source"] for row in rows):

@@ -14,7 +14,7 @@ from store import schema
 from store.database import Database, Row, RowRefused
 from store.encryption.crypto import DecryptionError
 from store.errors import CopyFailed, StoreLocked, StoreUnavailable
-from store.ledger.instances import BEAT
+from store.ledger.instances import HEARTBEAT
 from store.operations.copying import mark
 from store.operations.copying.digest import Digest
 from store.operations.copying.tables import TABLES, Table
@@ -158,7 +158,7 @@ class _Copier:
     def _is_in_use(self, beats: dict[str, int], began: float) -> bool:
         """Tell whether a process has beaten since the copy began; one that may have died gets the time to do so."""
         if beats:
-            time.sleep(max(0.0, began + BEAT * 1.2 - time.monotonic()))
+            time.sleep(max(0.0, began + HEARTBEAT * 1.2 - time.monotonic()))
         with _faults_of("source"), self._source.read():
             return any(beats.get(name) != count for name, count in self._source.execute(_BEATS))
 

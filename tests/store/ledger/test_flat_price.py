@@ -37,9 +37,7 @@ others = st.dictionaries(st.sampled_from(OTHERS), st.sampled_from([0, 0, 7]))
 
 
 @given(st.sampled_from(PRICES), texts, others)
-def test_a_cost_is_the_one_that_genai_prices_finds(
-    price: ModelPrice, text: dict[str, int], other: dict[str, int]
-) -> None:
+def test_cost_equals_that_of_genai_prices(price: ModelPrice, text: dict[str, int], other: dict[str, int]) -> None:
     flat = FlatPrice.of(price)
     cost = None if flat is None else flat.cost({**text, **other})
     assert cost is None or cost == by_the_library(price, {**text, **other})
@@ -49,14 +47,14 @@ def test_a_cost_is_the_one_that_genai_prices_finds(
     st.dictionaries(st.sampled_from(["input", "output", "cache_read", "output_reasoning"]), st.decimals(0, 999999)),
     texts,
 )
-def test_so_is_that_of_any_rates(rates: dict[str, Decimal], text: dict[str, int]) -> None:
+def test_cost_of_any_rates_equals_that_of_genai_prices(rates: dict[str, Decimal], text: dict[str, int]) -> None:
     price = ModelPrice(**{f"{name}_mtok": rate.quantize(Decimal("0.000001")) for name, rate in rates.items()})
     flat = FlatPrice.of(price)
     cost = None if flat is None else flat.cost(text)
     assert cost is None or cost == by_the_library(price, text)
 
 
-def test_almost_all_prices_are_flat_and_know_what_a_chat_takes() -> None:
+def test_almost_all_prices_are_flat_and_cover_the_units_of_a_chat() -> None:
     chat = {**dict(zip(TEXT, (1000, 600, 300, 128), strict=True)), "input_audio_tokens": 0}
     flat = [found for price in PRICES if (found := FlatPrice.of(price))]
     assert len(flat) > 0.9 * len(PRICES)
@@ -66,18 +64,18 @@ def test_almost_all_prices_are_flat_and_know_what_a_chat_takes() -> None:
 @pytest.mark.parametrize(
     "rates", [{"input_mtok": Decimal(-1)}, {"input_mtok": Decimal("NaN")}, {"requests_kcount": Decimal(5)}]
 )
-def test_a_price_that_is_another_or_none_is_left_to_the_library(rates: dict[str, Decimal]) -> None:
+def test_unusual_prices_are_left_to_the_library(rates: dict[str, Decimal]) -> None:
     assert FlatPrice.of(ModelPrice(**rates)) is None
 
 
-def test_rates_of_other_units_than_tokens_are_not_shown() -> None:
+def test_rates_of_other_units_than_tokens_are_not_displayed() -> None:
     flat = FlatPrice.of(ModelPrice(input_mtok=Decimal("0.15"), web_searches_kcount=Decimal(10), output_mtok=None))
     assert flat is not None
     assert flat.shown == {"input_mtok": "0.15"}
 
 
 @pytest.mark.parametrize(("rate", "shown"), [("2.50", "2.5"), ("2.5", "2.5"), ("1E+2", "100"), ("0.00", "0")])
-def test_a_rate_is_shown_alike_however_it_is_written(rate: str, shown: str) -> None:
+def test_equal_rates_are_displayed_alike(rate: str, shown: str) -> None:
     flat = FlatPrice.of(ModelPrice(input_mtok=Decimal(rate)))
     assert flat is not None
     assert flat.shown == {"input_mtok": shown}

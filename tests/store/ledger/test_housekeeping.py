@@ -17,7 +17,7 @@ DAYS = 30
 
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(housekeeping, "BEAT", 0.01)
+    monkeypatch.setattr(housekeeping, "HEARTBEAT", 0.01)
     monkeypatch.setattr(instances, "LEASE", 0.1)
     monkeypatch.setattr(retention, "PAUSE", 0.001)
     monkeypatch.setattr(retention, "CHUNK", 3)
@@ -50,21 +50,19 @@ def open_rows(store: Store) -> set[str]:
         return {row.id for row in Request.select().where(Request.settled_at.is_null())}
 
 
-def test_the_process_beats(store: Store, keeping: Housekeeping) -> None:
+def test_heartbeats_are_sent(store: Store, keeping: Housekeeping) -> None:
     del keeping
     wait_until(lambda: beats(store).get("mine", 0) >= 2)
 
 
 @on_sqlite
-def test_the_database_is_tidied(store: Store, keeping: Housekeeping) -> None:
+def test_database_is_tidied(store: Store, keeping: Housekeeping) -> None:
     del keeping
     add(store, "mine", settled=True)
     wait_until(lambda: b"/v1/chat/completions" in path_of(store).read_bytes())
 
 
-def test_what_dead_processes_left_is_settled_and_what_is_under_way_here_is_not(
-    store: Store, keeping: Housekeeping
-) -> None:
+def test_open_requests_of_dead_processes_are_settled_and_own_ones_are_not(store: Store, keeping: Housekeeping) -> None:
     del keeping
     mine = add(store, "mine", settled=False)
     add(store, "dead", settled=False)
@@ -74,7 +72,7 @@ def test_what_dead_processes_left_is_settled_and_what_is_under_way_here_is_not(
     assert open_rows(store) == {mine}
 
 
-def test_rows_and_hours_are_deleted_after_their_time_and_days_stay(store: Store) -> None:
+def test_old_rows_and_hours_are_deleted_and_days_stay(store: Store) -> None:
     kept = [add(store, "mine", days_ago=age, settled=True) for age in (0, 1, DAYS - 0.001)]
     kept.append(add(store, "mine", days_ago=DAYS + 5, settled=False))
     for age in (DAYS + 1, DAYS + 1, DAYS + 2, DAYS + 40, DAYS + 41, DAYS + 42, DAYS + 400):
@@ -90,7 +88,7 @@ def test_rows_and_hours_are_deleted_after_their_time_and_days_stay(store: Store)
         assert sum(row.requests for row in DailyUsage.select()) == len(kept) - 1 + 7
 
 
-def test_a_process_without_requests_of_its_own_settles_for_others(store: Store) -> None:
+def test_process_that_admits_no_requests_settles_those_of_dead_processes(store: Store) -> None:
     add(store, "dead", settled=False)
     keeping = Housekeeping(store, DAYS)
     try:
@@ -100,7 +98,9 @@ def test_a_process_without_requests_of_its_own_settles_for_others(store: Store) 
     assert beats(store) == {}
 
 
-def test_it_outlives_a_store_that_fails(store: Store, keeping: Housekeeping, caplog: pytest.LogCaptureFixture) -> None:
+def test_housekeeping_survives_a_failing_store(
+    store: Store, keeping: Housekeeping, caplog: pytest.LogCaptureFixture
+) -> None:
     del keeping
     store.database.timeout = 0.05
     with foreign_lock(store):
@@ -109,7 +109,7 @@ def test_it_outlives_a_store_that_fails(store: Store, keeping: Housekeeping, cap
     wait_until(lambda: beats(store).get("mine", 0) > seen)
 
 
-def test_it_outlives_tidying_that_fails(
+def test_housekeeping_survives_a_failing_task(
     store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:

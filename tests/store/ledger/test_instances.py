@@ -7,7 +7,7 @@ from support.stores.stores import changed, foreign_lock, make_token, opened, ope
 from store.admission.admission import Admission
 from store.database.models import Instance, Request
 from store.ledger import instances
-from store.ledger.instances import BEAT, CHUNK, LEASE, Watch
+from store.ledger.instances import CHUNK, HEARTBEAT, LEASE, Watch
 from store.ledger.ledger import Ledger
 from store.ledger.usage import Source
 from store.runtime.settings import Settings
@@ -15,7 +15,7 @@ from store.store import Store
 
 
 class Clock:
-    """A monotonic clock that goes by hand."""
+    """A monotonic clock that is set by hand."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -29,7 +29,7 @@ def watched(watch: Watch, clock: Clock, seconds: float) -> list[str]:
     gone = watch.gone()
     end = clock.now + seconds
     while clock.now < end:
-        clock.now = min(clock.now + BEAT, end)
+        clock.now = min(clock.now + HEARTBEAT, end)
         gone = watch.gone()
     return gone
 
@@ -68,14 +68,14 @@ def sources(store: Store) -> list[str | None]:
         return [row.usage_source for row in Request.select()]
 
 
-def test_a_process_that_beats_is_alive(store: Store, watch: Watch, clock: Clock) -> None:
+def test_process_with_heartbeats_is_alive(store: Store, watch: Watch, clock: Clock) -> None:
     for _ in range(10):
         instances.beat(store.database, "alive")
         assert watch.gone() == []
         clock.now += LEASE - 1
 
 
-def test_a_process_that_beats_no_more_is_gone_after_its_lease(store: Store, watch: Watch, clock: Clock) -> None:
+def test_process_without_heartbeats_is_dead_after_its_lease(store: Store, watch: Watch, clock: Clock) -> None:
     instances.beat(store.database, "dead")
     assert watched(watch, clock, LEASE - 0.1) == []
     assert watched(watch, clock, 0.1) == ["dead"]
@@ -83,14 +83,14 @@ def test_a_process_that_beats_no_more_is_gone_after_its_lease(store: Store, watc
     assert watch.gone() == []
 
 
-def test_what_could_not_be_watched_counts_for_nothing(store: Store, watch: Watch, clock: Clock) -> None:
+def test_time_without_watching_does_not_count(store: Store, watch: Watch, clock: Clock) -> None:
     instances.beat(store.database, "silent")
     assert watched(watch, clock, LEASE - 1) == []
-    watch.look_away()
+    watch.restart()
     assert watched(watch, clock, LEASE - 1) == []
 
 
-def test_a_watcher_that_stood_still_itself_has_watched_nothing(store: Store, watch: Watch, clock: Clock) -> None:
+def test_time_in_which_the_watcher_stood_still_does_not_count(store: Store, watch: Watch, clock: Clock) -> None:
     instances.beat(store.database, "other")
     assert watched(watch, clock, LEASE - 1) == []
     clock.now += 10 * LEASE
@@ -98,7 +98,7 @@ def test_a_watcher_that_stood_still_itself_has_watched_nothing(store: Store, wat
     assert watched(watch, clock, LEASE) == ["other"]
 
 
-def test_a_process_with_open_requests_that_never_beat_is_watched_too(
+def test_process_with_open_requests_and_no_heartbeat_is_watched(
     store: Store, admission: Admission, watch: Watch, clock: Clock
 ) -> None:
     admit(store, admission)
@@ -107,7 +107,7 @@ def test_a_process_with_open_requests_that_never_beat_is_watched_too(
     assert watch.gone() == []
 
 
-def test_what_a_process_left_is_settled_and_the_process_forgotten(store: Store, admission: Admission) -> None:
+def test_open_requests_of_a_dead_process_are_settled_and_its_row_deleted(store: Store, admission: Admission) -> None:
     instances.beat(store.database, admission.instance_id)
     instances.beat(store.database, "another")
     admit(store, admission, CHUNK + 3)
@@ -119,7 +119,7 @@ def test_what_a_process_left_is_settled_and_the_process_forgotten(store: Store, 
         assert list(Instance.select()) == []
 
 
-def test_a_clean_end_leaves_nothing_open(store: Store) -> None:
+def test_clean_end_leaves_nothing_open(store: Store) -> None:
     admission = Admission(store)
     instances.beat(store.database, admission.instance_id)
     admit(store, admission)
@@ -129,7 +129,7 @@ def test_a_clean_end_leaves_nothing_open(store: Store) -> None:
         assert list(Instance.select()) == []
 
 
-def test_an_end_while_the_store_is_locked_leaves_the_rest_to_others(
+def test_end_while_the_store_is_locked_leaves_open_requests_to_other_processes(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     with opened(changed(settings, store_timeout=0.1)) as store:

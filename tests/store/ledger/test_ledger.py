@@ -49,7 +49,7 @@ def settle(store: Store, ledger: Ledger, *settlements: Settlement) -> None:
         ledger.settle_each(settlements)
 
 
-def test_an_open_row_holds_what_is_known_at_the_admission(store: Store, ledger: Ledger) -> None:
+def test_open_row_has_what_is_known_at_the_admission(store: Store, ledger: Ledger) -> None:
     opened = open_row(store, ledger)
     (row,) = rows(store, "request")
     known = {name: value for name, value in row.items() if value is not None}
@@ -65,7 +65,7 @@ def test_an_open_row_holds_what_is_known_at_the_admission(store: Store, ledger: 
     }
 
 
-def test_a_row_names_the_websocket_that_it_belongs_to(store: Store, ledger: Ledger) -> None:
+def test_row_names_the_websocket_that_it_belongs_to(store: Store, ledger: Ledger) -> None:
     first, further = opening("/v1/realtime"), opening("/v1/realtime")
     further = further._replace(session_id=first.request_id)
     opened = [(row, Opened(row.request_id, 1, PROJECT, TOKEN, row.endpoint)) for row in (first, further)]
@@ -77,7 +77,7 @@ def test_a_row_names_the_websocket_that_it_belongs_to(store: Store, ledger: Ledg
     }
 
 
-def test_a_settled_row_holds_what_became_of_it_and_its_price(store: Store, ledger: Ledger) -> None:
+def test_settled_row_has_its_outcome_and_its_price(store: Store, ledger: Ledger) -> None:
     opened = open_row(store, ledger)
     before = clock.now()
     settle(store, ledger, Settlement(opened, OUTCOME, METERED))
@@ -107,7 +107,7 @@ def test_a_settled_row_holds_what_became_of_it_and_its_price(store: Store, ledge
 
 
 @pytest.mark.parametrize("table", rollups.TABLES)
-def test_sums_grow_with_each_settled_row_by_the_time_of_its_admission(
+def test_each_settled_row_is_added_to_the_sums_of_its_admission_time(
     store: Store, ledger: Ledger, table: Table
 ) -> None:
     width = rollups.TABLES[table]
@@ -136,7 +136,7 @@ def test_sums_grow_with_each_settled_row_by_the_time_of_its_admission(
         assert (row["project_id"], row["token_id"], row["model"]) == (PROJECT, TOKEN, "gpt-4o-mini-2024-07-18")
 
 
-def test_a_request_without_a_known_usage_or_price_says_so(store: Store, ledger: Ledger) -> None:
+def test_unknown_usage_and_unknown_price_are_recorded_as_such(store: Store, ledger: Ledger) -> None:
     nothing, unpriced = open_row(store, ledger), open_row(store, ledger)
     used = Metered(Source.ESTIMATED, (Consumption("homegrown", {"output_tokens": 5}),), "homegrown", "homegrown")
     settle(store, ledger, Settlement(nothing), Settlement(unpriced, OUTCOME, used))
@@ -148,9 +148,7 @@ def test_a_request_without_a_known_usage_or_price_says_so(store: Store, ledger: 
     assert totals == {"": (1, 0, 0), "homegrown": (1, 1, 1)}
 
 
-def test_several_models_of_one_request_add_up_and_cost_nothing_known_if_one_is_unknown(
-    store: Store, ledger: Ledger
-) -> None:
+def test_models_of_a_request_add_up_and_one_unknown_price_makes_the_cost_unknown(store: Store, ledger: Ledger) -> None:
     known = (Consumption("gpt-4o-mini", {"input_tokens": 10, "output_tokens": 1}), METERED.consumptions[0])
     unknown = Consumption("homegrown", {"input_tokens": 1, "output_tokens": 1})
     both, one = open_row(store, ledger), open_row(store, ledger)
@@ -162,7 +160,7 @@ def test_several_models_of_one_request_add_up_and_cost_nothing_known_if_one_is_u
     assert (second["input_tokens"], second["cost"]) == (1011, None)
 
 
-def test_models_that_are_made_up_have_no_sums_without_end(store: Store, ledger: Ledger) -> None:
+def test_made_up_models_beyond_the_maximum_share_one_sum(store: Store, ledger: Ledger) -> None:
     number = MAX_MODELS + 20
     made_up = [METERED._replace(model=f"made-up-{index}") for index in range(number)]
     settle(store, ledger, *(Settlement(open_row(store, ledger, at=7), OUTCOME, metered) for metered in made_up))
@@ -173,7 +171,7 @@ def test_models_that_are_made_up_have_no_sums_without_end(store: Store, ledger: 
     assert len({row["model"] for row in rows(store, "request")}) == number
 
 
-def test_what_looks_like_a_token_or_a_key_is_masked_wherever_it_stands(store: Store, ledger: Ledger) -> None:
+def test_tokens_and_keys_are_masked_in_every_column(store: Store, ledger: Ledger) -> None:
     token, key = "6fd5ce84-0efa-4d8d-9dbd-8de4ab5e8b1b", "sk-proj-0123456789abcdef"
     told = Opening("1", "GET", f"/v1/models/{token}", "/v1/models/{id}", is_reserved=False)
     opened = Opened("1", 7, PROJECT, TOKEN, told.endpoint)
@@ -188,7 +186,7 @@ def test_what_looks_like_a_token_or_a_key_is_masked_wherever_it_stands(store: St
     assert key not in written
 
 
-def test_a_row_is_settled_once(store: Store, ledger: Ledger) -> None:
+def test_row_is_settled_once(store: Store, ledger: Ledger) -> None:
     opened = open_row(store, ledger)
     settle(store, ledger, Settlement(opened, OUTCOME, METERED), Settlement(opened, OUTCOME, METERED))
     once = rows(store, "request"), rows(store, "hourly_usage")
@@ -197,7 +195,7 @@ def test_a_row_is_settled_once(store: Store, ledger: Ledger) -> None:
     assert once[1][0]["requests"] == 1
 
 
-def test_who_was_taken_for_dead_corrects_what_others_have_settled(store: Store, ledger: Ledger) -> None:
+def test_process_believed_dead_corrects_rows_that_others_settled(store: Store, ledger: Ledger) -> None:
     opened = open_row(store, ledger)
     settle(store, ledger, Settlement(opened))
     settle(store, ledger, Settlement(opened))
@@ -210,19 +208,19 @@ def test_who_was_taken_for_dead_corrects_what_others_have_settled(store: Store, 
         assert counts == {"gpt-4o-mini-2024-07-18": (1, 1)}
 
 
-def test_a_row_that_is_not_there_adds_nothing(store: Store, ledger: Ledger) -> None:
+def test_settling_a_missing_row_adds_nothing(store: Store, ledger: Ledger) -> None:
     settle(store, ledger, Settlement(Opened("gone", 0, PROJECT, TOKEN, "/v1/models"), OUTCOME, METERED))
     assert rows(store, "request") == rows(store, "daily_usage") == []
 
 
-def test_characters_that_no_text_can_hold_are_replaced(store: Store, ledger: Ledger) -> None:
+def test_characters_that_cannot_be_stored_are_replaced(store: Store, ledger: Ledger) -> None:
     outcome = replace(OUTCOME, upstream_request_id="req\0_1")
     settle(store, ledger, Settlement(open_row(store, ledger), outcome, METERED._replace(model="gpt\ud800")))
     (row,) = rows(store, "request")
     assert (row["upstream_request_id"], row["model"], row["usage_source"]) == ("req\ufffd_1", "gpt\ufffd", "observed")
 
 
-def test_what_cannot_be_written_is_settled_without_its_usage_and_disturbs_no_other(
+def test_usage_that_cannot_be_written_is_dropped_and_does_not_affect_other_rows(
     store: Store, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     metered = METERED._replace(consumptions=(Consumption("own", {"input_tokens": 2**70}),))
@@ -235,7 +233,7 @@ def test_what_cannot_be_written_is_settled_without_its_usage_and_disturbs_no_oth
     assert {record.levelno for record in caplog.records} == {logging.ERROR}
 
 
-def test_an_outcome_that_cannot_be_written_disturbs_no_other(
+def test_outcome_that_cannot_be_written_does_not_affect_other_rows(
     store: Store, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     opened = [open_row(store, ledger) for _ in range(3)]
@@ -249,7 +247,7 @@ def test_an_outcome_that_cannot_be_written_disturbs_no_other(
     assert {record.levelno for record in caplog.records} == {logging.ERROR}
 
 
-def test_sums_end_where_the_databases_numbers_do(store: Store, ledger: Ledger) -> None:
+def test_sums_stop_at_their_upper_bound(store: Store, ledger: Ledger) -> None:
     with store.database.write():
         Price.create(id="1", project_id=PROJECT, model="", rates='{"input": "0.008"}', updated_at=1)
     used = Metered(Source.OBSERVED, (Consumption("own", {"input_tokens": usage.MAX_COUNT, "output_tokens": 0}),))
@@ -264,8 +262,8 @@ def test_sums_end_where_the_databases_numbers_do(store: Store, ledger: Ledger) -
     assert hour["cost"] == 3 * 8_000 * usage.MAX_COUNT
 
 
-def test_sums_are_those_of_the_rows(store: Store, ledger: Ledger) -> None:
-    """Whatever is settled, in whatever batches: the sums are the rows, added up."""
+def test_sums_equal_the_rows_added_up(store: Store, ledger: Ledger) -> None:
+    """For random settlements in random batches."""
     chance = random.Random(5)  # noqa: S311
     settlements = [
         Settlement(
@@ -294,7 +292,7 @@ def test_sums_are_those_of_the_rows(store: Store, ledger: Ledger) -> None:
         assert found == expected
 
 
-def test_a_settled_request_is_found_by_the_upstreams_id_until_it_is_deleted(store: Store, ledger: Ledger) -> None:
+def test_settled_request_is_found_by_the_upstream_id_until_it_is_deleted(store: Store, ledger: Ledger) -> None:
     long_ago = clock.now() - 100 * clock.DAY
     first, second, third, old = (open_row(store, ledger, at=at) for at in (None, None, None, long_ago))
     settle(store, ledger, *(Settlement(row, OUTCOME, METERED) for row in (first, second, old)), Settlement(third))
@@ -308,7 +306,7 @@ def test_a_settled_request_is_found_by_the_upstreams_id_until_it_is_deleted(stor
     assert {row["request_id"] for row in rows(store, "upstream_id")} == {first.request_id, second.request_id}
 
 
-def test_an_upstreams_id_that_is_too_long_to_be_found_by_costs_nothing_else(store: Store, ledger: Ledger) -> None:
+def test_too_long_upstream_id_is_kept_in_the_row_but_not_indexed(store: Store, ledger: Ledger) -> None:
     settle(store, ledger, Settlement(open_row(store, ledger), replace(OUTCOME, upstream_request_id="x" * 129), METERED))
     (row,) = rows(store, "request")
     assert (row["upstream_request_id"], row["usage_source"], row["status"]) == ("x" * 129, "observed", 200)

@@ -61,13 +61,13 @@ def cost(pricing: Pricing, used: Consumption, *, asked: str | None = None, upstr
         ("tts-1", {"input_characters": 1000}),
     ],
 )
-def test_a_cost_is_the_one_that_genai_prices_names(pricing: Pricing, model: str, units: Mapping[str, int]) -> None:
+def test_cost_equals_that_of_genai_prices(pricing: Pricing, model: str, units: Mapping[str, int]) -> None:
     expected = genai_prices.calc_price(genai_prices.Usage(**units), model, provider_id="openai").total_price
     assert expected > 0
     assert cost(pricing, Consumption(model, units)) == expected
 
 
-def test_the_price_tells_whose_it_is_and_the_rates_that_held(pricing: Pricing) -> None:
+def test_charge_names_the_origin_and_the_rates_of_its_price(pricing: Pricing) -> None:
     pricing.refresh()
     charge = pricing.charge("project", OPENAI, Consumption("gpt-4o-mini-2024-07-18", CHAT), None, NOW)
     assert charge is not None
@@ -84,7 +84,7 @@ def test_the_price_tells_whose_it_is_and_the_rates_that_held(pricing: Pricing) -
     assert tiered.prices["gpt-5.4"]["input_mtok"] == "5"
 
 
-def test_a_service_tier_has_prices_of_its_own(pricing: Pricing) -> None:
+def test_service_tier_has_prices_of_its_own(pricing: Pricing) -> None:
     standard = cost(pricing, Consumption("gpt-5", CHAT))
     flex = cost(pricing, Consumption("gpt-5", CHAT, "flex"))
     assert standard is not None
@@ -102,22 +102,22 @@ def test_a_service_tier_has_prices_of_its_own(pricing: Pricing) -> None:
         Consumption("gpt-4o", {"input_tokens": 5, "cache_read_tokens": 6, "output_tokens": 1}),  # impossible
     ],
 )
-def test_what_nobody_knows_has_no_cost(pricing: Pricing, used: Consumption) -> None:
+def test_unknown_model_and_incomplete_or_impossible_usage_have_no_cost(pricing: Pricing, used: Consumption) -> None:
     assert cost(pricing, used) is None
 
 
 @pytest.mark.parametrize("model", ["gpt-4o", "text-embedding-3-small"])
-def test_a_model_behind_an_unknown_upstream_is_known_by_its_name(pricing: Pricing, model: str) -> None:
+def test_model_behind_an_unknown_upstream_is_found_by_its_name(pricing: Pricing, model: str) -> None:
     here = cost(pricing, Consumption(model, {"input_tokens": 9}), upstream="http://127.0.0.1:8000")
     assert here == cost(pricing, Consumption(model, {"input_tokens": 9}))
     assert here is not None
 
 
-def test_the_model_asked_for_stands_in_where_the_answer_names_none(pricing: Pricing) -> None:
+def test_requested_model_is_used_if_the_response_names_none(pricing: Pricing) -> None:
     assert cost(pricing, Consumption(None, CHAT), asked="gpt-4o") == cost(pricing, Consumption("gpt-4o", CHAT))
 
 
-def test_own_prices_go_first_the_nearest_one_before_all(store: Store, pricing: Pricing) -> None:
+def test_own_prices_win_and_the_most_specific_of_them_first(store: Store, pricing: Pricing) -> None:
     used = Consumption("gpt-4o-2024-08-06", {"input_tokens": 1_000_000, "output_tokens": 0})
 
     def now() -> Decimal | None:
@@ -139,7 +139,7 @@ def test_own_prices_go_first_the_nearest_one_before_all(store: Store, pricing: P
     assert now() == Decimal("2.5")
 
 
-def test_an_own_price_is_exact_and_covers_what_it_does_not_name(store: Store, pricing: Pricing) -> None:
+def test_own_price_is_exact_and_covers_units_that_it_does_not_name(store: Store, pricing: Pricing) -> None:
     add_price(store, ANY, "own", input="0.000001", output="3")
     add_price(store, ANY, "cached", input="10", cached_input="1", output="0", input_audio="20", output_audio="40")
     used = {"input_tokens": 1, "cache_read_tokens": 1, "output_tokens": 0}
@@ -151,13 +151,13 @@ def test_an_own_price_is_exact_and_covers_what_it_does_not_name(store: Store, pr
     assert cost(pricing, Consumption("cached", {**million, "output_tokens": 0})) == 10 + 1 + 20
 
 
-def test_a_cost_beyond_all_bounds_is_none(store: Store, pricing: Pricing) -> None:
+def test_cost_beyond_the_maximum_is_none(store: Store, pricing: Pricing) -> None:
     add_price(store, ANY, "dear", input="999999")
     assert cost(pricing, Consumption("dear", {"input_tokens": 2**40, "output_tokens": 0})) is None
 
 
 @pytest.mark.parametrize("rates", ["", "nonsense", "[1]", '{"new": "1"}', '{"input": "x"}', '{"input": null}'])
-def test_an_own_price_that_cannot_be_read_does_not_count(
+def test_unreadable_own_price_is_ignored(
     store: Store, pricing: Pricing, rates: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     add_price(store, ANY, "gpt-4o", input="4")
@@ -168,7 +168,7 @@ def test_an_own_price_that_cannot_be_read_does_not_count(
     assert "set it again" in caplog.text
 
 
-def test_a_price_that_is_replaced_while_the_clock_stands_still_is_noted(
+def test_price_replaced_within_one_tick_of_the_clock_is_read_again(
     store: Store, pricing: Pricing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clock, "now", lambda: NOW)
@@ -178,14 +178,14 @@ def test_a_price_that_is_replaced_while_the_clock_stands_still_is_noted(
         assert cost(pricing, used) == rate
 
 
-def test_unknown_models_are_not_kept_in_mind_without_bound(pricing: Pricing) -> None:
+def test_unknown_models_are_not_cached_without_bound(pricing: Pricing) -> None:
     for number in range(3000):
         assert cost(pricing, Consumption(f"unknown-{number}", CHAT), upstream="http://127.0.0.1:1") is None
     snapshot = get_snapshot()
     assert len(snapshot._provider_misses) + len(snapshot._lookup_cache) + len(snapshot._provider_cache) < 100  # noqa: SLF001
 
 
-def test_the_price_of_the_time_holds(pricing: Pricing) -> None:
+def test_price_is_that_of_the_time_of_the_request(pricing: Pricing) -> None:
     past = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp()) * clock.SECOND
     usage = Consumption("o3", {"input_tokens": 1_000_000, "output_tokens": 0})
     now, then = (pricing.charge("project", OPENAI, usage, None, moment) for moment in (NOW, past))

@@ -321,7 +321,7 @@ def test_a_copy_that_differs_is_not_kept(source: Store, target: Database, target
 def test_a_proxy_at_work_on_the_source_is_noticed(
     source: Store, target: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copier, "BEAT", 0.01)
+    monkeypatch.setattr(copier, "HEARTBEAT", 0.01)
     instances.beat(source.database, "a-proxy")
     assert not copied(source, target).source_in_use  # it has died
     other = open_database(f"sqlite:///{path_of(source)}", 2)
