@@ -61,6 +61,11 @@ def test_a_package_of_the_addon_imports_only_the_parts_that_it_builds_on(package
         assert parts <= KNOWN_PARTS[package], path
 
 
+def test_the_ledger_knows_nothing_of_its_reports() -> None:
+    for path in modules("store/ledger"):
+        assert not [name for name in imported(path) if name.startswith("store.reports")], path
+
+
 def test_no_module_of_the_addon_is_named_like_one_of_the_standard_library() -> None:
     names = {path.stem for path in (ROOT / "addon").glob("*.py")} | {
         path.name for path in (ROOT / "addon").iterdir() if path.is_dir()
