@@ -17,7 +17,7 @@ from addon import annotations, authentication, ending, forwarding, responses, st
 from addon.admitting import Admitting
 from addon.ending import Ending
 from addon.exchange import Exchanges
-from addon.layers import next_layer
+from addon.layers import install
 from addon.reverse_mode import ReverseMode
 from addon.serving import listening, log_redaction
 from addon.settling import Settling
@@ -68,7 +68,7 @@ class Gateway:
 
     def next_layer(self, asked: layer.NextLayer) -> None:
         """Put the keyed layer in charge of a connection. It opens an exchange for each request."""
-        next_layer.put_keyed_layer(asked, self.exchanges, self._settings)
+        install.put_keyed_layer(asked, self.exchanges, self._settings)
 
     @_guarded
     async def requestheaders(self, flow: http.HTTPFlow) -> None:

@@ -24,7 +24,7 @@ from mitmproxy.proxy.layers.http import HttpStream
 from addon.layers.client_side import ClientSide
 from addon.layers.request_side import RequestSide
 from addon.layers.response_side import ResponseSide
-from addon.layers.timed_layer import Commands
+from addon.layers.timeouts import Commands
 
 _log = logging.getLogger(__name__)
 

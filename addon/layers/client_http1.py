@@ -1,8 +1,8 @@
-"""The HTTP/1 of clients: refuses in JSON what mitmproxy would take, trip over, or answer with an HTML page.
+"""The HTTP/1 codec of clients: rejects in JSON what mitmproxy would accept, crash on, or answer with an HTML page.
 
-A refusal here ends the connection: where the next request begins on it, nobody can tell for sure (RFC 9112, section
-9.3). Until the client hangs up, or some time is over, its side is read on: a socket that is closed over unread bytes
-resets, and the answer may be lost.
+A rejection here ends the connection, as it is not certain where the next request begins (RFC 9112, section 9.3). Until
+the client hangs up, or some time has passed, its data is still read: a socket that is closed over unread bytes resets,
+and the response may be lost.
 """
 
 import re
@@ -15,13 +15,12 @@ from mitmproxy.proxy.layers.http import Http1Server, ReceiveHttp, RequestHeaders
 
 from addon import responses
 from addon.exchange import Exchange
-from addon.layers.chunks import Chunks
-from addon.layers.persistence import Persistence
+from addon.layers.http1_common import ChunkReader, ClosingConnection
 from addon.validation import MALFORMED, MAX_HEADERS
 from store.errors import GatewayError, HeadersTooLarge, InvalidRequest
 
 MAX_AHEAD = 1024 * 1024
-"""Bytes that a client may send of further requests, while one is under way."""
+"""Bytes of further requests that a client may send while one is under way."""
 
 _VERSIONS = frozenset({"HTTP/1.0", "HTTP/1.1"})
 
@@ -29,8 +28,8 @@ _BLANK_LINES = re.compile(rb"(?:\r\n)*")
 _END_OF_HEAD = re.compile(rb"\n\r?\n")  # as mitmproxy finds it
 
 # A request's line and headers as RFC 9112 writes them. mitmproxy also takes a lone LF for a line end, other white space
-# (vertical tabs, lone CRs, ...) for blanks, and joins folded lines: whoever stands before the proxy may read another
-# request there, with another length.
+# (vertical tabs, lone CRs, ...) for blanks, and joins folded lines: a proxy in front may read another request there,
+# with another length.
 _HEAD = re.compile(
     rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n(?:[!-~\x80-\xff][\t -~\x80-\xff]*\r\n)*\r\n"
 )
@@ -39,19 +38,19 @@ _HEAD = re.compile(
 _HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?", re.ASCII)
 
 
-class ClientCodec(Persistence, Http1Server):
+class ClientCodec(ClosingConnection, Http1Server):
     """The codec of a client's HTTP/1 connection."""
 
     def is_in_headers(self) -> bool:
-        """Tell whether a request has begun whose headers have not ended."""
+        """Return whether the headers of a request have begun and not ended."""
         return bool(self.buf) and self.state == self.read_headers
 
     def is_done(self) -> bool:
-        """Tell whether no more requests are read."""
+        """Return whether no more requests are read."""
         return self.state == self.done
 
     def refuse(self, error: GatewayError) -> layer.CommandGenerator[None]:
-        """Answer outside of any request, and read no more of them."""
+        """Answer outside of any request, and read no more requests."""
         self.state = self.done
         response = responses.error(error, Exchange().request_id, "GET")
         response.headers["connection"] = "close"
@@ -59,42 +58,42 @@ class ClientCodec(Persistence, Http1Server):
         yield commands.CloseTcpConnection(self.conn, half_close=True)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        """Read a request's headers; refuse malformed and endless ones."""
+        """Read a request's headers; reject malformed and endless ones."""
         if isinstance(event, events.DataReceived) and not self._is_well_formed():
             yield from self.refuse(InvalidRequest(MALFORMED))
             return
-        before, refused = len(self.buf), False
+        before, rejected = len(self.buf), False
         for command in super().read_headers(event):
-            if isinstance(command, commands.SendData):  # all that this step itself ever sends is an error
-                refused = True
+            if isinstance(command, commands.SendData):  # this step sends nothing but errors
+                rejected = True
                 yield from self.refuse(InvalidRequest(MALFORMED))
-            elif isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders) and not refused:
+            elif isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders) and not rejected:
                 fault = _fault(command.event.request, before - len(self.buf))
                 if fault is not None:
                     yield from self.refuse(fault)
                     return
                 if command.event.request.http_version == "HTTP/1.0":
-                    command.event.request.headers.pop("expect", None)  # that client knows no 100 Continue
+                    command.event.request.headers.pop("expect", None)  # HTTP/1.0 has no 100 Continue
                 yield command
-            elif not (refused and isinstance(command, commands.CloseConnection)):
+            elif not (rejected and isinstance(command, commands.CloseConnection)):
                 yield command
         if self.is_in_headers() and len(self.buf) > MAX_HEADERS:
             yield from self.refuse(HeadersTooLarge())
 
     def _is_well_formed(self) -> bool:
-        """Look at what has come of a request, without the blank lines before it, which mean nothing (section 2.2)."""
-        came = bytes(self.buf)
-        blank = _BLANK_LINES.match(came)
+        """Check the data that has come, without the blank lines before a request, which are ignored (section 2.2)."""
+        data = bytes(self.buf)
+        blank = _BLANK_LINES.match(data)
         if blank and blank.end():
             self.buf.maybe_extract_at_most(blank.end())
-            came = came[blank.end() :]
-        end = _END_OF_HEAD.search(came)
-        return not came.startswith(b"\n") and (end is None or _HEAD.fullmatch(came, 0, end.end()) is not None)
+            data = data[blank.end() :]
+        end = _END_OF_HEAD.search(data)
+        return not data.startswith(b"\n") and (end is None or _HEAD.fullmatch(data, 0, end.end()) is not None)
 
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Read a request's body. Of a malformed one the stream is told, which can still be answered."""
+        """Read a request's body. A malformed one is reported to its stream, which can still be answered."""
         if type(self.body_reader) is ChunkedReader:
-            self.body_reader = Chunks(of_answer=False)  # type: ignore[assignment]  # it is called alike
+            self.body_reader = ChunkReader(of_response=False)  # type: ignore[assignment]  # called alike
         for command in super().read_body(event):
             is_close = isinstance(command, commands.CloseConnection) and isinstance(event, events.DataReceived)
             if is_close and not self.request_done:
@@ -103,14 +102,14 @@ class ClientCodec(Persistence, Http1Server):
                 yield command
 
     def wait(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Wait for the answer; hang up on a client that goes on sending meanwhile."""
+        """Wait for the response; hang up on a client that sends too much before it."""
         if isinstance(event, events.DataReceived) and len(self.buf) > MAX_AHEAD:
             yield commands.CloseConnection(self.conn)
         yield from super().wait(event)
 
 
 def _fault(request: http.Request, size: int) -> GatewayError | None:
-    """Return what is wrong with a request whose headers came in `size` bytes, before mitmproxy mends it."""
+    """Return the fault of a request whose headers came in `size` bytes, before mitmproxy corrects it."""
     hosts = request.headers.get_all("host")
     if size > MAX_HEADERS:
         return HeadersTooLarge()

@@ -1,10 +1,10 @@
-"""The HTTP/2 of clients: leaves headers that are too large to the edge, and forgets what has ended.
+"""The HTTP/2 codec of clients: leaves headers that are too large to the validation, and drops streams that have ended.
 
-And it refuses a request that ends with its headers, and yet announces a body: the library compares a Content-Length
-with the frames of data only, of which there are none. Sent on in HTTP/1, such a request takes the beginning of the next
-one for its body.
+It also rejects a request that ends with its headers and yet announces a body: the library compares a Content-Length
+with the frames of data only, and there are none. Forwarded in HTTP/1, such a request would take the beginning of the
+next one for its body.
 
-When the process is about to end, clients are told to go elsewhere with their next requests.
+When the process is about to end, clients are told to send their next requests elsewhere.
 """
 
 import h2.errors
@@ -15,16 +15,16 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import Http2Server, ResponseEndOfMessage, ResponseProtocolError
 
 from addon.exchange import Exchanges
-from addon.layers.timed_layer import Commands
+from addon.layers.timeouts import Commands
 
 MOST_DECODED = 256 * 1024
 """Bytes of a request's headers, counted as in RFC 9113, section 6.5.2; with more, the whole connection ends.
 
-That is more than a request may have, so that one which is too large gets an answer and harms no other.
+The limit is higher than that of a request, so that a request which is too large gets a response and harms no other.
 """
 
 BUSY = 2.0
-"""Seconds after which clients are told to go elsewhere also while they wait for answers."""
+"""Seconds after which even clients that wait for responses are told to go elsewhere."""
 
 
 class ClientHttp2(Http2Server):
@@ -34,34 +34,34 @@ class ClientHttp2(Http2Server):
         super().__init__(context)
         self._exchanges = exchanges
         self._last_stream: int | None = None
-        """The last one that is answered, once the client is told to go elsewhere with others."""
+        """The last stream that is answered, once the client has been told to go elsewhere."""
         self.h2_conn.decoder.max_header_list_size = MOST_DECODED
 
     def is_full(self, stream_id: int) -> bool:
-        """Tell whether something is kept back that the client has not allowed to be sent yet."""
+        """Return whether data waits for the client's window to open."""
         return stream_id in self.h2_conn.stream_buffers
 
     def _handle_event(self, event: events.Event) -> Commands:
         yield from super()._handle_event(event)
         if isinstance(event, ResponseEndOfMessage | ResponseProtocolError | events.DataReceived):
-            # A copy: mitmproxy may be going through the other one, to tell all of them that the client is gone.
+            # A copy: mitmproxy may be iterating over the dict, to tell each stream that the client is gone.
             self.streams = {number: state for number, state in self.streams.items() if not self.is_closed(number)}
             if self._exchanges.are_ending and self._last_stream is None:
-                yield from self._tell_to_go()
+                yield from self._send_goaway()
 
-    def _tell_to_go(self) -> Commands:
-        """Tell the client to use another connection (RFC 9113, section 6.8); at first only where nothing is under way.
+    def _send_goaway(self) -> Commands:
+        """Send GOAWAY (RFC 9113, section 6.8); at first only where no stream is under way.
 
-        Some clients, those with the h2 library among them, read nothing more once they are told.
+        Some clients, those with the h2 library among them, read nothing more after it.
         """
         if not self.streams or self._exchanges.have_been_ending(BUSY):
             self._last_stream = self.h2_conn.highest_inbound_stream_id
             yield commands.SendData(self.conn, GoAwayFrame(0, last_stream_id=self._last_stream).serialize())
 
     def handle_h2_event(self, event: h2.events.Event) -> layer.CommandGenerator[bool]:
-        """Handle what the client sent; tell whether the connection has ended."""
+        """Handle an event of the client; return whether the connection has ended."""
         if isinstance(event, h2.events.RequestReceived) and (fault := self._fault(event)) is not None:
-            # A stream's error, not the connection's (RFC 9113, section 8.1.1); what else is sent goes along.
+            # A stream's error, not the connection's (RFC 9113, section 8.1.1); the frame goes out with the next data.
             self.h2_conn.reset_stream(event.stream_id, fault)
             return False
         return (yield from super().handle_h2_event(event))

@@ -12,7 +12,7 @@ from addon.exchange import Exchanges
 from addon.failures import Limits
 from addon.layers.client_http1 import ClientCodec
 from addon.layers.client_http2 import ClientHttp2
-from addon.layers.timed_layer import Commands
+from addon.layers.timeouts import Commands
 from addon.layers.upstream_side import UpstreamSide
 from store.errors import RequestTimeout
 

@@ -1,18 +1,18 @@
-"""TLS with clients: a handshake has to end in time, and what comes after one that failed has no taker."""
+"""TLS with clients: a handshake that does not end in time is given up, and data after a failed one is dropped."""
 
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers import ClientTLSLayer
 from mitmproxy.proxy.tunnel import TunnelState
 
-from addon.layers.timed_layer import Commands
+from addon.layers.timeouts import Commands
 
 HANDSHAKE_TIMEOUT = 30
 """Seconds from the first bytes to the end of the handshake."""
 
 
 class ClientTls(ClientTLSLayer):
-    """mitmproxy's layer, which waits for ever as long as some byte comes now and then."""
+    """mitmproxy's layer with a deadline; without one it waits for ever while a byte comes now and then."""
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)

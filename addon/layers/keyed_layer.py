@@ -20,7 +20,7 @@ from addon import forwarding
 from addon.exchange import Destination
 from addon.layers.client_http1 import ClientCodec
 from addon.layers.rejecting_layer import RejectingLayer
-from addon.layers.timed_layer import Commands
+from addon.layers.timeouts import Commands
 
 
 class KeyedLayer(RejectingLayer):

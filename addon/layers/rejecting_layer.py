@@ -18,7 +18,7 @@ from mitmproxy.proxy.layers.http import (
 from addon.exchange import Exchanges
 from addon.failures import Limits
 from addon.layers.answering_layer import AnsweringLayer
-from addon.layers.timed_layer import Commands
+from addon.layers.timeouts import Commands
 from addon.rejection import Rejection, is_rejection
 
 BODY_TIMEOUT = 2

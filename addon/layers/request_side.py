@@ -26,7 +26,7 @@ from addon.exchange import Exchanges
 from addon.failures import Failure, Limits
 from addon.layers.client_http1 import ClientCodec
 from addon.layers.stream_state import StreamsLayer, StreamState
-from addon.layers.timed_layer import Commands
+from addon.layers.timeouts import Commands
 from addon.validation import MALFORMED
 from store.errors import GatewayError, InvalidRequest, RequestTooLarge, UpstreamTimeout
 

@@ -13,8 +13,7 @@ from addon.exchange import Exchange, Exchanges
 from addon.failures import Limits
 from addon.layers import backpressure
 from addon.layers.backpressure import Backlog
-from addon.layers.deadlines import Deadlines
-from addon.layers.timed_layer import TimedLayer
+from addon.layers.timeouts import Deadlines, TimedLayer
 from addon.rejection import Rejection
 
 

@@ -1,7 +1,7 @@
-"""The HTTP/1 of upstreams: passes over interim answers (100 Continue, 103 Early Hints), and refuses ambiguous ones.
+"""The HTTP/1 codec of upstreams: skips interim responses (100 Continue, 103 Early Hints), rejects ambiguous ones.
 
-mitmproxy takes the first answer for the final one, and then the final one for the answer to the next request on the
-connection: to somebody else's, perhaps.
+mitmproxy takes the first response for the final one, and then the final one for the response to the next request on the
+connection, which may be another client's.
 """
 
 import re
@@ -19,29 +19,29 @@ from mitmproxy.proxy.layers.http import (
     ResponseProtocolError,
 )
 
-from addon.layers.chunks import Chunks
-from addon.layers.persistence import Persistence
+from addon.layers.http1_common import ChunkReader, ClosingConnection
+from addon.replacing import replace
 
 MAX_HEADERS = 256 * 1024
-"""Bytes of an answer's status line and headers."""
+"""Bytes of a response's status line and headers."""
 
 _END_OF_HEAD = re.compile(rb"\n\r?\n")  # as mitmproxy finds it
-_STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] +[0-9]{3}[ \r\n]")  # mitmproxy takes what `int` does: +200, 2_00
+_STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] +[0-9]{3}[ \r\n]")  # mitmproxy takes all that `int` takes: +200, 2_00
 
-# What a proxy must not pass on (RFC 9110, section 5.5; RFC 9112, section 5.2): a client may take it for a line's end.
+# A proxy must not forward these (RFC 9110, section 5.5; RFC 9112, section 5.2): a client may take one for a line end.
 _AMBIGUOUS = re.compile(rb"\0|\r(?!\n)|\n[ \t]")
 
 # 101 Switching Protocols is final.
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[ \r\n]")
 
 
-class UpstreamCodec(Persistence, Http1Client):
+class UpstreamCodec(ClosingConnection, Http1Client):
     """The codec of an upstream's HTTP/1 connection."""
 
     def send(self, event: HttpEvent) -> layer.CommandGenerator[None]:
-        """Send a part of a request. A body that came over HTTP/2 may need no length there; here it needs its chunks."""
+        """Send a part of a request. A body that came over HTTP/2 without a length is sent in chunks."""
         if self.state == self.done:
-            return  # it was answered before its end, and the upstream has gone
+            return  # the response came before the end of the request, and the upstream has gone
         if isinstance(event, RequestHeaders) and not event.end_stream and _has_no_framing(event.request):
             request = event.request.copy()
             request.headers["transfer-encoding"] = "chunked"
@@ -49,7 +49,7 @@ class UpstreamCodec(Persistence, Http1Client):
         yield from super().send(event)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
-        """Read the headers of the final answer to a request."""
+        """Read the headers of the final response to a request."""
         if self.request and isinstance(event, events.DataReceived) and not self._is_well_formed():
             yield from self._give_up("malformed headers")
             return
@@ -58,17 +58,17 @@ class UpstreamCodec(Persistence, Http1Client):
             yield from self._give_up("headers without end")
 
     def _is_well_formed(self) -> bool:
-        """Look at what has come of an answer, without the interim ones before it."""
-        came, start = bytes(self.buf), 0
-        end = _END_OF_HEAD.search(came)
-        while end is not None and _INTERIM.match(came, start):
+        """Check the data that has come of a response, without the interim ones before it."""
+        data, start = bytes(self.buf), 0
+        end = _END_OF_HEAD.search(data)
+        while end is not None and _INTERIM.match(data, start):
             start = end.end()
-            end = _END_OF_HEAD.search(came, start)
+            end = _END_OF_HEAD.search(data, start)
         if start:
             self.buf.maybe_extract_at_most(start)
         if end is None:
             return True
-        return _STATUS_LINE.match(came, start) is not None and _AMBIGUOUS.search(came, start, end.end()) is None
+        return _STATUS_LINE.match(data, start) is not None and _AMBIGUOUS.search(data, start, end.end()) is None
 
     def _give_up(self, why: str) -> layer.CommandGenerator[None]:
         if self.stream_id is not None:
@@ -76,13 +76,13 @@ class UpstreamCodec(Persistence, Http1Client):
             yield ReceiveHttp(ResponseProtocolError(self.stream_id, why, ErrorCode.GENERIC_SERVER_ERROR))
 
     def read_body(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Read an answer's body. What comes after an answer to an upload that still goes on belongs to nobody."""
+        """Read a response's body. Data that follows it while the upload still goes on belongs to no request."""
         if self.response_done:
             yield commands.CloseConnection(self.conn)
             self.state = self.done
             return
         if type(self.body_reader) is ChunkedReader:
-            self.body_reader = Chunks(of_answer=True)  # type: ignore[assignment]  # it is called alike
+            self.body_reader = ChunkReader(of_response=True)  # type: ignore[assignment]  # called alike
         yield from super().read_body(event)
 
 
@@ -91,5 +91,11 @@ def _has_no_framing(request: Request) -> bool:
 
 
 def install() -> None:
-    """Have mitmproxy use this codec for every HTTP/1 upstream of the process."""
-    http.Http1Client = UpstreamCodec  # type: ignore[misc]  # it has no other place to say so
+    """Use this codec for every HTTP/1 upstream of the process.
+
+    REPLACES: `Http1Client` in mitmproxy.proxy.layers.http, a name that its HttpLayer looks up for each connection.
+    WHY: interim responses desynchronise a connection, https://github.com/mitmproxy/mitmproxy/issues/2229 (closed, and
+    still so); for ambiguous responses and for `Connection: Close` no upstream issue is known.
+    REMOVE WHEN: an addon can choose the codec; the rejections themselves are the gateway's own rules.
+    """
+    replace(http, "Http1Client", UpstreamCodec)

@@ -17,7 +17,7 @@ from addon.failures import Limits
 from addon.layers import backpressure, upstream_sockets
 from addon.layers.client_http2 import ClientHttp2
 from addon.layers.stream_state import StreamsLayer
-from addon.layers.timed_layer import Commands
+from addon.layers.timeouts import Commands
 
 
 class UpstreamSide(StreamsLayer):

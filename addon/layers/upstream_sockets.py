@@ -1,12 +1,12 @@
 """Opens the sockets to the upstream: directly, or in a tunnel through a forward proxy.
 
-mitmproxy would make a proxy a connection of its own, below that of the upstream, and its handshake a flow. Here a
-tunnel is a socket like any other: what stands above it sees the upstream alone. So the grant's destination is checked,
-TLS is spoken with the upstream's name, and connections are held, given up and used again, as without a proxy; and no
-flow ever has the proxy's credentials.
+mitmproxy would make a forward proxy a connection of its own, below that of the upstream, and its handshake a flow. Here
+a tunnel is a socket like any other, and the layers above it see the upstream alone: the grant's destination is checked,
+TLS uses the upstream's name, connections are held, given up and reused as without a proxy, and no flow ever holds the
+proxy's credentials.
 
-http upstreams get a tunnel too, not requests in absolute form: these a proxy may cache or rewrite, few let WebSockets
-through, and each would hold the proxy's credentials beside the upstream's key.
+http upstreams get a tunnel too, not requests in absolute form: a proxy may cache or rewrite those, few proxies pass
+WebSockets that way, and each request would hold the proxy's credentials beside the upstream's key.
 """
 
 import asyncio
@@ -23,29 +23,30 @@ import certifi
 from mitmproxy.connection import Connection
 from mitmproxy.proxy import server
 
+from addon.replacing import replace
 from store.network.forward_proxy import ForwardProxy, Ways
 
-wanted: contextvars.ContextVar[Connection] = contextvars.ContextVar("wanted")
-"""The connection that a task opens a socket for."""
+opening: contextvars.ContextVar[Connection] = contextvars.ContextVar("opening")
+"""The connection for which a task opens a socket."""
 
 _MOST_HEAD = 64 * 1024
-"""Bytes that may wait in a reader (asyncio's own default), and so of a proxy's answer."""
+"""Bytes that a reader may hold (asyncio's own default), which bounds the head of a proxy's response."""
 
 _SUCCESS = range(200, 300)
 _STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})[ \r]")
 
 type Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
-_reaching: weakref.WeakKeyDictionary[Connection, ForwardProxy] = weakref.WeakKeyDictionary()
-"""The proxies that have not opened a tunnel yet, by the connection that waits for it."""
+_tunnelling: weakref.WeakKeyDictionary[Connection, ForwardProxy] = weakref.WeakKeyDictionary()
+"""The connections that wait for a tunnel, and the proxy that is to open it."""
 
 
 class TunnelError(OSError):
-    """A proxy opened no tunnel. The text names it, and never its credentials."""
+    """A proxy opened no tunnel. The text names the proxy, and never its credentials."""
 
 
 class _Writer(asyncio.StreamWriter):
-    """A writer that is closed as a whole where it cannot be closed for writing alone: TLS cannot."""
+    """A writer that ignores a half-close where the transport has none: TLS has none."""
 
     def write_eof(self) -> None:
         if self.can_write_eof():
@@ -53,31 +54,35 @@ class _Writer(asyncio.StreamWriter):
 
 
 def install(ways: Ways, trusted: Sequence[bytes]) -> None:
-    """Have mitmproxy open its connections to upstreams on these ways.
+    """Open connections to upstreams through the forward proxy that `ways` gives for a destination, if any.
 
-    `trusted` are certificates, as DER, that a proxy which is itself spoken to over TLS may have besides the usual ones.
+    `trusted` are certificates (DER) of authorities that are trusted beside the usual ones for a proxy that has TLS.
+
+    REPLACES: the name `asyncio` in mitmproxy.proxy.server, by a copy of the module with another `open_connection`.
+    WHY: reverse mode has no upstream proxy, https://github.com/mitmproxy/mitmproxy/issues/2400 (closed: not planned).
+    REMOVE WHEN: an addon can open the socket of a connection itself.
     """
     has_tls = any(proxy is not None and proxy.tls for proxy in (ways.https, ways.http))
     tls = _tls(trusted) if has_tls else None
 
     async def open_connection(host: str, port: int, **how: Any) -> Streams:
-        connection = wanted.get()
+        connection = opening.get()
         proxy = ways.to(host, port, tls=connection.tls)
         if proxy is None:
             return await asyncio.open_connection(host, port, **how)
-        _reaching[connection] = proxy
+        _tunnelling[connection] = proxy
         streams = await _tunnel(proxy, tls if proxy.tls else None, host, port)
-        del _reaching[connection]
+        del _tunnelling[connection]
         return streams
 
     replaced = ModuleType(asyncio.__name__, "asyncio, for mitmproxy's handler of connections.")
     vars(replaced).update(vars(asyncio), open_connection=open_connection)
-    server.asyncio = replaced  # it has no other place to say so
+    replace(server, "asyncio", replaced)
 
 
 def why_late(connection: Connection) -> str:
-    """Say to an operator why a connection did not come in time."""
-    proxy = _reaching.get(connection)
+    """Return, for an operator, why a connection did not open in time."""
+    proxy = _tunnelling.get(connection)
     return "no connection in time" if proxy is None else f"the proxy {proxy} opened no tunnel in time"
 
 
@@ -105,7 +110,7 @@ async def _connect(proxy: ForwardProxy, tls: ssl.SSLContext | None) -> Streams:
 
 
 async def _head(proxy: ForwardProxy, reader: asyncio.StreamReader) -> bytes:
-    """Read the head of a proxy's answer. What may come after it is the upstream's."""
+    """Read the head of a proxy's response. Data after it comes from the upstream."""
     try:
         return await reader.readuntil(b"\r\n\r\n")
     except asyncio.LimitOverrunError:
@@ -115,7 +120,7 @@ async def _head(proxy: ForwardProxy, reader: asyncio.StreamReader) -> bytes:
 
 
 def _check(proxy: ForwardProxy, head: bytes) -> None:
-    """Raise TunnelError unless a proxy's answer says that the tunnel is open."""
+    """Raise TunnelError unless a proxy's response says that the tunnel is open."""
     found = _STATUS_LINE.match(head)
     if found is None:
         raise TunnelError(f"the proxy {proxy} does not speak HTTP")
@@ -127,7 +132,7 @@ def _check(proxy: ForwardProxy, head: bytes) -> None:
 
 
 def _tls(trusted: Sequence[bytes]) -> ssl.SSLContext:
-    """Return what verifies a proxy as mitmproxy verifies an upstream; `create_default_context` refuses some CAs."""
+    """Return a context that verifies a proxy as mitmproxy verifies an upstream; the default one rejects some CAs."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(certifi.where())
     if trusted:

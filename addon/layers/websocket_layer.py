@@ -23,6 +23,7 @@ from wsproto.frame_protocol import CloseReason, Opcode
 
 from addon.exchange import Exchanges
 from addon.layers import backpressure
+from addon.replacing import replace
 from addon.websocket_session import Closing, Reply
 
 CLOSING_TIMEOUT = 5.0
@@ -131,10 +132,17 @@ class GatewayWebsocketLayer(WebsocketLayer):
 
 
 def install(exchanges: Exchanges) -> None:
-    """Have all WebSockets of the process relayed this way. mitmproxy has no other place to say so."""
+    """Have all WebSockets of the process relayed this way.
+
+    REPLACES: `WebsocketConnection` and `WebsocketLayer` in mitmproxy.proxy.layers.websocket.
+    WHY: a side that is cut is closed with code 1000 at the other, as if the WebSocket had ended well; and no addon can
+    send a message at a certain place, or close with a code. No upstream issue known for the first; for the second,
+    https://github.com/mitmproxy/mitmproxy/pull/4774 was not merged.
+    REMOVE WHEN: both are possible by a hook.
+    """
 
     def make(context: Context, flow: http.HTTPFlow) -> GatewayWebsocketLayer:
         return GatewayWebsocketLayer(context, flow, exchanges)
 
-    websocket.WebsocketConnection = _Side  # type: ignore[misc]
-    websocket.WebsocketLayer = make  # type: ignore[assignment, misc]
+    replace(websocket, "WebsocketConnection", _Side)
+    replace(websocket, "WebsocketLayer", make)

@@ -1,22 +1,32 @@
-"""Process-wide changes of mitmproxy: fixes of its bugs, and shortcuts in its hot paths."""
+"""Process-wide changes of mitmproxy: fixes of its bugs, and shortcuts in its hot paths.
+
+Each says in its docstring what it REPLACES, WHY (a bug with its upstream issue, or a gain with its figure), and when to
+remove it (REMOVE WHEN). A gain is the share of a request's instructions, measured by tests/benchmarks/instructions.py.
+"""
 
 from collections.abc import Sequence
 
 from addon.exchange import Exchanges
-from addon.layers import replay, upstream_http1, upstream_sockets, websocket_layer
-from addon.patches import authorities, connections, contexts, headers, kills, option_values
+from addon.layers import install, upstream_http1, upstream_sockets, websocket_layer
+from addon.patches import authorities, fast_paths, fixes
+from addon.replacing import restore_all
 from store.runtime.settings import Settings
 
 
-def install_all(exchanges: Exchanges, settings: Settings, trusted_authorities: Sequence[bytes]) -> None:
-    """Install all of them, before the first connection is served."""
-    connections.install()
-    upstream_sockets.install(settings.ways, trusted_authorities)
-    authorities.install(trusted_authorities)
-    headers.install()
-    option_values.install()
-    contexts.install()
-    kills.install()
-    upstream_http1.install()
-    websocket_layer.install(exchanges)
-    replay.install(exchanges, settings)
+def install_all(exchanges: Exchanges, settings: Settings, trusted: Sequence[bytes]) -> None:
+    """Apply everything that replaces parts of mitmproxy in this process, before the first connection is served.
+
+    `trusted` are the settings' `trusted_authorities` as they were read at the start, where a fault ends it.
+    """
+    fixes.install()  # sockets that stay open, requests that wait for ever
+    fast_paths.install()
+    authorities.install(trusted)  # UPSTREAM_CA_FILE adds to the usual ones
+    upstream_sockets.install(settings.ways, trusted)  # a forward proxy, where one is set
+    upstream_http1.install()  # no response is taken for that of the next request
+    websocket_layer.install(exchanges)  # the gateway's own messages, and cuts that reach the other side
+    install.put_into_replays(exchanges, settings)  # replays too need a grant
+
+
+def uninstall_all() -> None:
+    """Put everything back that was replaced, so that a test leaves mitmproxy as it was."""
+    restore_all()

@@ -1,4 +1,4 @@
-"""Trusts more authorities than mitmproxy does for upstreams; its own options would put others in their place."""
+"""Trusts additional certificate authorities for upstreams."""
 
 import functools
 from collections.abc import Sequence
@@ -7,12 +7,20 @@ from typing import Any
 from mitmproxy.net import tls
 from OpenSSL import SSL, crypto
 
+from addon.replacing import replace
+
 _create = tls.create_proxy_server_context.__wrapped__
-"""mitmproxy's own, without its cache: what is in there may be in use, and trusts the usual authorities alone."""
+"""mitmproxy's function without its cache, whose contexts may be in use and trust the usual authorities alone."""
 
 
 def install(trusted: Sequence[bytes]) -> None:
-    """Have each context of TLS towards an upstream trust these certificates too, given as DER."""
+    """Have each TLS context for upstreams trust these certificates (DER) too.
+
+    REPLACES: `create_proxy_server_context` in mitmproxy.net.tls, by a function that adds to what it returns.
+    WHY: mitmproxy's option replaces the usual authorities instead of adding to them; that is intended,
+    https://github.com/mitmproxy/mitmproxy/issues/7096.
+    REMOVE WHEN: https://github.com/mitmproxy/mitmproxy/issues/5741 brings an option that adds authorities.
+    """
     certificates = [crypto.load_certificate(crypto.FILETYPE_ASN1, der) for der in trusted]
 
     @functools.cache
@@ -24,4 +32,4 @@ def install(trusted: Sequence[bytes]) -> None:
                 store.add_cert(certificate)
         return context
 
-    tls.create_proxy_server_context = create  # it has no other place to say so
+    replace(tls, "create_proxy_server_context", create)

@@ -8,7 +8,7 @@ from mitmproxy.master import Master
 from addon.gateway import Gateway
 from addon.inspector import flow_list
 from addon.inspector.operator_view import OperatorView
-from addon.patches import chain, dispatch
+from addon.patches import dispatch
 from addon.serving import listening, log_redaction
 from addon.websocket_frames import WebSocketFrames
 from store.admission.admission import Admission
@@ -54,7 +54,7 @@ def add_gateway(master: Master, settings: Settings) -> None:
     flows = flow_list.of(master)
     for_operators = [] if flows is None else [OperatorView(settings, flows), Address()]
     dispatch.install(master)
-    chain.add_first(master, upkeep, gateway, WebSocketFrames(), *for_operators)
+    dispatch.add_first(master, upkeep, gateway, WebSocketFrames(), *for_operators)
     _settle_in()
 
 

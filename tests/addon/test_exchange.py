@@ -7,8 +7,7 @@ from support.gateway.requests import make_request, make_response
 from support.stores.stores import API_KEY
 
 from addon.exchange import Exchange, Exchanges
-from store.admission.decision import Admitted, Holder
-from store.admission.refusals import Refused
+from store.admission.decision import Admitted, Holder, Refused
 from store.errors import InvalidToken, ServiceUnavailable, TokenInactive
 from store.ledger.ledger import Opened, Opening
 from store.runtime.settings import Upstream

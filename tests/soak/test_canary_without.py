@@ -99,7 +99,7 @@ WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
     ),
     "the way of replays through the keyed layer": (
         canary.run_in_mitmweb,
-        [("addon/patches/__init__.py", "    replay.install(exchanges, settings)\n", "")],
+        [("addon/patches/__init__.py", "    install.put_into_replays(exchanges, settings)", "    # nothing:")],
     ),
     "the redaction of the log": (
         canary.run_in_mitmweb,

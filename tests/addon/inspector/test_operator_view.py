@@ -17,7 +17,7 @@ from support.stores.stores import make_settings
 
 from addon import annotations
 from addon.inspector.operator_view import COLUMNS, STYLE, OperatorView
-from addon.patches import chain
+from addon.patches import dispatch
 from addon.streaming import Tap
 
 
@@ -155,7 +155,7 @@ def test_a_flow_without_a_response_gets_no_comment(tmp_path: Path) -> None:
 def test_mitmweb_gets_the_view_and_the_columns(tmp_path: Path) -> None:
     async def main() -> None:
         master = WebMaster(Options(), with_termlog=False)
-        chain.add_first(master, OperatorView(make_settings(tmp_path), master.view))
+        dispatch.add_first(master, OperatorView(make_settings(tmp_path), master.view))
         assert master.options.web_columns == COLUMNS
         assert set(COLUMNS) <= set(AVAILABLE_WEB_COLUMNS)
         assert contentviews.registry["Conversation"].name == "Conversation"
@@ -176,7 +176,7 @@ def test_the_columns_that_an_operator_chose_stay(tmp_path: Path) -> None:
     async def main() -> None:
         master = WebMaster(Options(), with_termlog=False)
         master.options.update(web_columns=["path"])
-        chain.add_first(master, OperatorView(make_settings(tmp_path), master.view))
+        dispatch.add_first(master, OperatorView(make_settings(tmp_path), master.view))
         assert master.options.web_columns == ["path"]
 
     asyncio.run(main())

@@ -56,7 +56,7 @@ async def trigger(master: Master) -> None:
     await master.addons.handle_lifecycle(HttpRequestHeadersHook(tflow.tflow()))
 
 
-def test_all_that_have_the_hook_are_called_in_their_order() -> None:
+def test_all_addons_with_the_hook_are_called_in_their_order() -> None:
     async def test(master: Master, calls: Calls) -> None:
         outer = Addon("outer", calls)
         outer.addons = [Addon("inner", calls), Asynchronous("asynchronous", calls)]
@@ -66,7 +66,7 @@ def test_all_that_have_the_hook_are_called_in_their_order() -> None:
     assert run(test) == ["outer", "inner", "asynchronous", "last"]
 
 
-def test_those_that_come_and_go_are_called_from_then_on_and_no_more() -> None:
+def test_added_addons_are_called_and_removed_ones_are_not() -> None:
     async def test(master: Master, calls: Calls) -> None:
         await trigger(master)
         first, second = Addon("first", calls), Addon("second", calls)
@@ -82,7 +82,7 @@ def test_those_that_come_and_go_are_called_from_then_on_and_no_more() -> None:
     assert run(test) == ["first", "first", "second", "second"]
 
 
-def test_what_is_added_to_an_addon_is_called_as_well() -> None:
+def test_an_addon_added_to_another_addon_is_called() -> None:
     """As mitmproxy's addon for scripts does."""
 
     async def test(master: Master, calls: Calls) -> None:
@@ -96,7 +96,7 @@ def test_what_is_added_to_an_addon_is_called_as_well() -> None:
     assert run(test) == ["outer", "outer", "inner"]
 
 
-def test_who_wants_to_know_of_changed_flows_is_told() -> None:
+def test_update_hooks_are_called_after_those_of_a_flow() -> None:
     async def test(master: Master, calls: Calls) -> None:
         master.addons.add(Updated("updated", calls), Addon("other", calls))
         await trigger(master)
@@ -104,7 +104,7 @@ def test_who_wants_to_know_of_changed_flows_is_told() -> None:
     assert run(test) == ["updated", "other", "update of 1"]
 
 
-def test_one_that_fails_is_logged_and_the_others_are_called(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_addon_that_fails_is_logged_and_the_others_are_called(caplog: pytest.LogCaptureFixture) -> None:
     async def test(master: Master, calls: Calls) -> None:
         master.addons.add(Addon("fails", calls, ValueError("a fault")), Addon("other", calls))
         await trigger(master)
@@ -114,7 +114,7 @@ def test_one_that_fails_is_logged_and_the_others_are_called(caplog: pytest.LogCa
     assert "Addon error: a fault" in caplog.text
 
 
-def test_one_that_halts_is_the_last() -> None:
+def test_no_addon_is_called_after_one_that_halts() -> None:
     async def test(master: Master, calls: Calls) -> None:
         master.addons.add(Updated("halts", calls, AddonHalt()), Addon("other", calls))
         await trigger(master)
@@ -122,7 +122,7 @@ def test_one_that_halts_is_the_last() -> None:
     assert run(test) == ["halts", "update of 1"]
 
 
-def test_an_addon_that_is_none_is_refused() -> None:
+def test_a_hook_that_is_not_callable_is_rejected() -> None:
     async def test(master: Master, calls: Calls) -> None:
         wrong = Addon("wrong", calls)
         wrong.requestheaders = "no hook"  # type: ignore[method-assign,assignment]
@@ -131,3 +131,23 @@ def test_an_addon_that_is_none_is_refused() -> None:
 
     with pytest.raises(Exception, match="not callable"):
         run(test)
+
+
+def test_an_addon_added_first_is_called_before_all_others() -> None:
+    async def test(master: Master, calls: Calls) -> None:
+        master.addons.add(Addon("other", calls))
+        ours = Addon("ours", calls)
+        dispatch.add_first(master, ours)
+        assert master.addons.chain[0] is ours
+        assert master.addons.get("ours") is ours
+        await trigger(master)
+
+    assert run(test) == ["ours", "other"]
+
+
+def test_several_addons_added_first_are_called_in_their_order() -> None:
+    async def test(master: Master, calls: Calls) -> None:
+        dispatch.add_first(master, Addon("first", calls), Addon("second", calls))
+        await trigger(master)
+
+    assert run(test) == ["first", "second"]

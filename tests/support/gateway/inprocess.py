@@ -19,7 +19,7 @@ from mitmproxy.tools.dump import DumpMaster
 
 from addon.gateway import Gateway
 from addon.layers.keyed_layer import KeyedLayer
-from addon.patches import chain
+from addon.patches import dispatch
 from addon.serving import listening
 from store.admission.admission import Admission
 from store.management.tokens import TokenRecord
@@ -161,7 +161,7 @@ async def running(
         gateway = Gateway(settings, Admission(store))
         master = DumpMaster(Options(), with_termlog=False, with_dumper=False)
         watch = _Watch()
-        chain.add_first(master, gateway)
+        dispatch.add_first(master, gateway)
         master.addons.add(watch)
         origin = settings.upstream._replace(prefix="").origin
         master.options.update(confdir=_authority(), mode=[f"reverse:{origin}@127.0.0.1:0"])

@@ -2,15 +2,15 @@ import h11
 import pytest
 from h11._receivebuffer import ReceiveBuffer
 
-from addon.layers.chunks import MAX_BETWEEN, Chunks
+from addon.layers.http1_common import MAX_BETWEEN, ChunkReader
 
 
-def read(data: bytes, *, of_answer: bool, step: int) -> tuple[bytes, bytes | None]:
-    """Read a body that comes in pieces; return it, and what is left after its end (None before that)."""
-    chunks, buf, body = Chunks(of_answer=of_answer), ReceiveBuffer(), b""
+def read(data: bytes, *, of_response: bool, step: int) -> tuple[bytes, bytes | None]:
+    """Read a body that comes in pieces; return it, and the data after its end (None before that)."""
+    reader, buf, body = ChunkReader(of_response=of_response), ReceiveBuffer(), b""
     for start in range(0, len(data), step):
         buf += data[start : start + step]
-        while event := chunks(buf):
+        while event := reader(buf):
             if isinstance(event, h11.EndOfMessage):
                 return body, bytes(buf) + data[start + step :]
             body += event.data
@@ -18,7 +18,7 @@ def read(data: bytes, *, of_answer: bool, step: int) -> tuple[bytes, bytes | Non
 
 
 steps = pytest.mark.parametrize("step", [1, 2, 1000])
-sides = pytest.mark.parametrize("of_answer", [False, True])
+sides = pytest.mark.parametrize("of_response", [False, True])
 
 
 @steps
@@ -33,9 +33,9 @@ sides = pytest.mark.parametrize("of_answer", [False, True])
         (b'2;a;b=c;d="e;\\"f" ; g = h\r\n\r\n\r\n0;i\r\n\r\n', b"\r\n"),
     ],
 )
-def test_a_body_in_any_pieces(of_answer: bool, data: bytes, body: bytes, step: int) -> None:
-    assert read(data + b"more", of_answer=of_answer, step=step) == (body, b"more")
-    assert read(data[:-1], of_answer=of_answer, step=step) == (body, None)
+def test_reads_a_body_that_comes_in_any_pieces(of_response: bool, data: bytes, body: bytes, step: int) -> None:
+    assert read(data + b"more", of_response=of_response, step=step) == (body, b"more")
+    assert read(data[:-1], of_response=of_response, step=step) == (body, None)
 
 
 @steps
@@ -60,35 +60,35 @@ def test_a_body_in_any_pieces(of_answer: bool, data: bytes, body: bytes, step: i
         *(b"1\r\nab\r\n", b"1\r\na\n\r", b"1\r\na\n0", b"1\r\na\r\n\r\n", b"1\r\na0\r\n\r\n"),
     ],
 )
-def test_what_some_read_otherwise_is_no_chunk(of_answer: bool, data: bytes, step: int) -> None:
+def test_rejects_chunks_that_other_parsers_accept(of_response: bool, data: bytes, step: int) -> None:
     with pytest.raises(h11.ProtocolError):
-        read(data, of_answer=of_answer, step=step)
+        read(data, of_response=of_response, step=step)
 
 
 @steps
 @pytest.mark.parametrize("size", [b"5 ", b"5\t ", b"5;", b"5;a;;=", b'5;a="'])
-def test_only_an_upstream_may_be_careless_behind_a_size(size: bytes, step: int) -> None:
+def test_accepts_malformed_extensions_from_upstreams_only(size: bytes, step: int) -> None:
     data = size + b"\r\nhello\r\n0\r\n\r\n"
-    assert read(data, of_answer=True, step=step) == (b"hello", b"")
+    assert read(data, of_response=True, step=step) == (b"hello", b"")
     with pytest.raises(h11.ProtocolError):
-        read(data, of_answer=False, step=step)
+        read(data, of_response=False, step=step)
 
 
 @steps
-def test_trailers_are_refused_or_dropped(step: int) -> None:
+def test_rejects_trailers_of_requests_and_drops_those_of_responses(step: int) -> None:
     data = b"0\r\nX: y\r\nZ\r\n\r\n"
-    assert read(data, of_answer=True, step=step) == (b"", b"")
+    assert read(data, of_response=True, step=step) == (b"", b"")
     with pytest.raises(h11.ProtocolError, match="trailers"):
-        read(data, of_answer=False, step=step)
+        read(data, of_response=False, step=step)
 
 
 @sides
 @pytest.mark.parametrize("begun", [b"1;a=", b"0\r\nX: "])
-def test_what_stands_between_chunks_has_an_end(of_answer: bool, begun: bytes) -> None:
+def test_rejects_endless_extensions_and_trailers(of_response: bool, begun: bytes) -> None:
     with pytest.raises(h11.ProtocolError, match="too much"):
-        read(begun + b"a" * MAX_BETWEEN, of_answer=of_answer, step=1000)
+        read(begun + b"a" * MAX_BETWEEN, of_response=of_response, step=1000)
 
 
-def test_a_body_does_not_end_with_its_connection() -> None:
+def test_rejects_a_body_that_ends_with_its_connection() -> None:
     with pytest.raises(h11.ProtocolError):
-        Chunks(of_answer=True).read_eof()
+        ChunkReader(of_response=True).read_eof()

@@ -4,6 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from mitmproxy import http
 from support.clients.http2 import Http2Client
 from support.gateway.inprocess import HoldConnections, assert_json_error, run, running
 from support.gateway.processes import DEADLINE
@@ -12,7 +13,7 @@ from support.upstreams.upstreams import Conversation, RawUpstream, answer_all
 from store.network.sockets import IDLE
 
 
-def test_a_client_that_sends_more_than_was_wanted_is_closed_too(tmp_path: Path) -> None:
+def test_a_connection_that_is_cancelled_while_data_waits_is_closed(tmp_path: Path) -> None:
     """More than one read's worth comes while the first is refused."""
 
     async def test() -> None:
@@ -26,7 +27,7 @@ def test_a_client_that_sends_more_than_was_wanted_is_closed_too(tmp_path: Path) 
     asyncio.run(test())
 
 
-def test_as_many_connections_are_opened_as_a_client_of_http2_has_requests(tmp_path: Path) -> None:
+def test_an_http2_client_gets_an_upstream_connection_for_each_request(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(Conversation.wait_until_closed) as upstream:
             async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
@@ -39,7 +40,7 @@ def test_as_many_connections_are_opened_as_a_client_of_http2_has_requests(tmp_pa
 
 
 @pytest.mark.parametrize("hook", ["server_connect", "server_connected"])
-def test_an_attempt_that_is_given_up_while_a_hook_runs_is_answered(tmp_path: Path, hook: str) -> None:
+def test_an_attempt_that_is_cancelled_while_a_hook_runs_is_answered(tmp_path: Path, hook: str) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url, connect_timeout=0.2) as proxy:
@@ -52,7 +53,7 @@ def test_an_attempt_that_is_given_up_while_a_hook_runs_is_answered(tmp_path: Pat
     run(main())
 
 
-def test_both_sides_are_kept_alive(tmp_path: Path) -> None:
+def test_idle_connections_are_probed_on_both_sides(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy, proxy.connection() as (reader, writer):
@@ -65,5 +66,34 @@ def test_both_sides_are_kept_alive(tmp_path: Path) -> None:
                     sock = one.get_extra_info("socket")
                     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
                     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == IDLE
+
+    run(main())
+
+
+class Intercept:
+    """Intercepts a flow at a hook, as an operator does in mitmweb."""
+
+    def __init__(self, hook: str) -> None:
+        self.held: asyncio.Queue[http.HTTPFlow] = asyncio.Queue()
+        setattr(self, hook, self._hold)
+
+    def _hold(self, flow: http.HTTPFlow) -> None:
+        flow.intercept()
+        self.held.put_nowait(flow)
+
+
+@pytest.mark.parametrize("hook", ["requestheaders", "request", "responseheaders", "response"])
+def test_an_intercepted_flow_ends_when_it_is_killed(tmp_path: Path, hook: str) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_all()) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, proxy.connection() as (reader, writer):
+                intercept = Intercept(hook)
+                proxy.master.addons.add(intercept)
+                writer.write(proxy.request(headers="").encode())
+                flow = await asyncio.wait_for(intercept.held.get(), DEADLINE)
+                await asyncio.sleep(0)  # until it waits
+                flow.kill()
+                assert await asyncio.wait_for(reader.read(), DEADLINE) == b""
+                assert len(proxy.exchanges) == 0
 
     run(main())

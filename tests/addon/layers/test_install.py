@@ -3,13 +3,83 @@ from pathlib import Path
 
 import pytest
 from mitmproxy import http
+from mitmproxy.addons.next_layer import NextLayer as MitmproxysNextLayer
+from mitmproxy.addons.proxyserver import Proxyserver
+from mitmproxy.connection import Client
+from mitmproxy.options import Options
+from mitmproxy.proxy import events, layer
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers import ServerTLSLayer, modes
+from mitmproxy.proxy.layers.http import HttpLayer
+from mitmproxy.proxy.mode_specs import ProxyMode
+from mitmproxy.test import taddons
 from support.gateway.inprocess import CLOSE, Proxy, run, running
 from support.stores.stores import API_KEY, UNKNOWN_TOKEN
 from support.upstreams.upstreams import OK, Conversation, RawUpstream, answer_all
 
+from addon.exchange import Exchanges
+from addon.layers.client_tls import ClientTls
+from addon.layers.install import put_keyed_layer
+from addon.layers.keyed_layer import KeyedLayer
 from store.management.tokens import Tokens
+from store.runtime.settings import Settings
 
 type Edit = Callable[[http.HTTPFlow], None]
+
+PLAIN = b"GET /v1/models HTTP/1.1\r\n"
+TLS = bytes.fromhex("1603010200010001fc0303")
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(_env_file=None)
+
+
+def ask(mode: str, data: bytes) -> layer.NextLayer:
+    client = Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2), proxy_mode=ProxyMode.parse(mode))
+    options = Options()
+    Proxyserver().load(options)
+    context = Context(client, options)
+    top = modes.ReverseProxy if mode.startswith("reverse:") else modes.HttpProxy
+    top(context)
+    asked = layer.NextLayer(context)
+    asked.events.append(events.DataReceived(client, data))
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("scheme", "data", "expected"),
+    [
+        ("http", PLAIN, [KeyedLayer]),
+        ("http", TLS, [ClientTls, KeyedLayer]),
+        ("https", PLAIN, [ServerTLSLayer, KeyedLayer]),
+        ("https", TLS, [ServerTLSLayer, ClientTls, KeyedLayer]),
+    ],
+)
+@pytest.mark.parametrize("order", ["alone", "before mitmproxy's", "after mitmproxy's"])
+def test_the_keyed_layer_stands_above_the_tls_layers(
+    settings: Settings, scheme: str, data: bytes, expected: list[type[layer.Layer]], order: str
+) -> None:
+    with taddons.context(MitmproxysNextLayer()) as context:
+        mitmproxys = context.master.addons.get("nextlayer")
+        asked = ask(f"reverse:{scheme}://upstream:1", data)
+        if order == "after mitmproxy's":
+            mitmproxys.next_layer(asked)
+            assert isinstance(asked.context.layers[-1], HttpLayer)
+        put_keyed_layer(asked, Exchanges(lambda *_: None), settings)
+        decided = asked.layer
+        if order == "before mitmproxy's":
+            mitmproxys.next_layer(asked)
+    assert asked.layer is decided
+    assert [type(put) for put in asked.context.layers] == [modes.ReverseProxy, *expected]
+    assert asked.layer is asked.context.layers[1]
+
+
+def test_a_connection_in_another_mode_keeps_its_layers(settings: Settings) -> None:
+    asked = ask("regular", PLAIN)
+    put_keyed_layer(asked, Exchanges(lambda *_: None), settings)
+    assert asked.layer is None
+    assert [type(put) for put in asked.context.layers] == [modes.HttpProxy]
 
 
 def nothing(_: http.HTTPFlow) -> None:
@@ -57,7 +127,7 @@ def test_a_replay_is_admitted_and_counted_by_the_same_token(tmp_path: Path, body
 
 
 @pytest.mark.parametrize("header", ["x-api-key: {}", "API-Key: sk-{}", "x-goog-api-key: {}"])
-def test_a_replay_of_a_token_that_came_in_another_header_is_admitted(tmp_path: Path, header: str) -> None:
+def test_a_replay_is_admitted_by_a_token_from_another_header(tmp_path: Path, header: str) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:
@@ -78,7 +148,7 @@ def test_a_replay_of_a_token_that_came_in_another_header_is_admitted(tmp_path: P
     run(main())
 
 
-def test_a_replay_of_a_token_that_is_no_longer_good_is_refused(tmp_path: Path) -> None:
+def test_a_replay_of_a_revoked_token_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:
@@ -89,7 +159,7 @@ def test_a_replay_of_a_token_that_is_no_longer_good_is_refused(tmp_path: Path) -
     run(main())
 
 
-def test_a_token_that_was_written_into_the_flow_is_used_instead(tmp_path: Path) -> None:
+def test_a_token_written_into_the_flow_is_used_instead(tmp_path: Path) -> None:
     def unknown(flow: http.HTTPFlow) -> None:
         flow.request.headers["authorization"] = f"Bearer {UNKNOWN_TOKEN}"
 
@@ -102,7 +172,7 @@ def test_a_token_that_was_written_into_the_flow_is_used_instead(tmp_path: Path) 
     run(main())
 
 
-def test_a_flow_that_was_never_admitted_is_refused_again(tmp_path: Path) -> None:
+def test_a_replay_of_a_flow_without_a_token_id_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:
@@ -126,7 +196,7 @@ def set_scheme(flow: http.HTTPFlow, _: int) -> None:
 
 
 @pytest.mark.parametrize("edit", [set_host, set_port, set_scheme])
-def test_a_replay_to_elsewhere_is_refused_without_a_connection(
+def test_a_replay_to_another_destination_is_refused_without_a_connection(
     tmp_path: Path, edit: Callable[[http.HTTPFlow, int], None]
 ) -> None:
     async def main() -> None:
@@ -154,7 +224,7 @@ def test_a_replay_to_a_reserved_endpoint_is_refused_and_not_counted(tmp_path: Pa
     run(main())
 
 
-def test_a_replay_that_the_upstream_does_not_answer_ends(tmp_path: Path) -> None:
+def test_a_replay_ends_when_the_upstream_does_not_answer(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
 

@@ -1,0 +1,122 @@
+"""What both codecs of HTTP/1 share: how chunked bodies are read, and which message is the last of a connection.
+
+mitmproxy reads chunks with h11, which takes lone CRs in extensions, blanks behind a size, and a lone LF for the last
+line end: other parsers before or behind the proxy may find another end of the body. So requests are read as RFC 9112,
+section 7.1 writes them. Upstreams are trusted: of their chunks only the sizes must be unambiguous. mitmproxy raises at
+trailers, which hangs the client (https://github.com/mitmproxy/mitmproxy/issues/2474): those of a request are refused;
+those of a response are dropped, as any recipient may do (RFC 9110, section 6.5.1).
+"""
+
+import re
+
+import h11
+from h11._receivebuffer import ReceiveBuffer
+from mitmproxy import http
+from mitmproxy.proxy import commands, layer
+from mitmproxy.proxy.layers.http._http1 import Http1Connection
+
+MAX_BETWEEN = 64 * 1024
+"""Bytes of a chunk's size with its extensions, and of the trailers."""
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
+_EXTENSION = rb"[\t ]*;[\t ]*%b(?:[\t ]*=[\t ]*(?:%b|%b))?" % (_TOKEN, _TOKEN, _QUOTED)
+
+# At most as many digits as fit in 64 bits: a parser that computes with fewer bits would find another size.
+_OF_A_REQUEST = re.compile(rb"([0-9A-Fa-f]{1,16})(?:%b)*\r\n" % _EXTENSION)
+_OF_A_RESPONSE = re.compile(rb"([0-9A-Fa-f]{1,16})[\t ]*(?:;[^\r\n]*)?\r\n")
+
+_LINE_END = b"\r\n"
+_SWITCHING_PROTOCOLS = 101
+
+
+class ChunkReader:
+    """Reads a chunked body; it is called as mitmproxy calls h11's reader."""
+
+    def __init__(self, *, of_response: bool) -> None:
+        self._of_response = of_response
+        self._left = 0
+        self._is_at_end = False  # of a chunk's data: a line end must follow
+        self._is_last = False
+
+    def __call__(self, buf: ReceiveBuffer) -> h11.Data | h11.EndOfMessage | None:
+        """Return the next event, or None if more data must come first. Raises h11.ProtocolError."""
+        event = self._next(buf)
+        if event is None and len(buf) > MAX_BETWEEN:
+            raise h11.RemoteProtocolError("too much between two chunks")
+        return event
+
+    def read_eof(self) -> h11.EndOfMessage:
+        """Refuse the end of the connection: a chunked body marks its own end. Raises h11.ProtocolError."""
+        raise h11.RemoteProtocolError("closed within a chunked body")
+
+    def _next(self, buf: ReceiveBuffer) -> h11.Data | h11.EndOfMessage | None:
+        if self._is_at_end and not self._read_line_end(buf):
+            return None
+        if not self._left and not self._is_last and not self._read_size(buf):
+            return None
+        if self._is_last:
+            return self._end(buf)
+        data = buf.maybe_extract_at_most(self._left)
+        if data is None:
+            return None
+        self._left -= len(data)
+        self._is_at_end = not self._left
+        return h11.Data(data=bytes(data))
+
+    def _read_line_end(self, buf: ReceiveBuffer) -> bool:
+        if len(buf) < len(_LINE_END):
+            return False
+        if bytes(buf.maybe_extract_at_most(len(_LINE_END)) or b"") != _LINE_END:
+            raise h11.RemoteProtocolError("a chunk is longer than its size")
+        self._is_at_end = False
+        return True
+
+    def _read_size(self, buf: ReceiveBuffer) -> bool:
+        line = buf.maybe_extract_next_line()
+        if line is None:
+            return False
+        found = (_OF_A_RESPONSE if self._of_response else _OF_A_REQUEST).fullmatch(line)
+        if found is None:
+            raise h11.RemoteProtocolError("malformed chunk size")
+        self._left = int(found[1], 16)
+        self._is_last = not self._left
+        return True
+
+    def _end(self, buf: ReceiveBuffer) -> h11.EndOfMessage | None:
+        while (line := buf.maybe_extract_next_line()) is not None:
+            if bytes(line) == _LINE_END:
+                return h11.EndOfMessage()
+            if not self._of_response:
+                raise h11.RemoteProtocolError("trailers")
+        return None
+
+
+class ClosingConnection(Http1Connection):
+    """Closes after a message with `Connection: close`, in letters of either case (RFC 9112, section 9.6).
+
+    mitmproxy compares in lower case only (no upstream issue known): it served requests that came after a client's last
+    one, and reused a connection that its upstream was about to close.
+    """
+
+    def mark_done(self, *, request: bool = False, response: bool = False) -> layer.CommandGenerator[None]:
+        """Note that one side's message is complete; close the connection after its last ones."""
+        self.request_done |= request
+        self.response_done |= response
+        messages = (self.request, self.response)
+        if self.request_done and self.response_done and not _switches(self.response) and any(map(_is_last, messages)):
+            yield commands.CloseConnection(self.conn)
+            self.state = self.done
+        else:
+            yield from super().mark_done()
+
+
+def _switches(response: http.Response | None) -> bool:
+    return response is not None and response.status_code == _SWITCHING_PROTOCOLS
+
+
+def _is_last(message: http.Message | None) -> bool:
+    if message is None:
+        return False
+    values = message.headers.get_all("connection")
+    return any(option.strip().lower() == "close" for value in values for option in value.split(","))
