@@ -1,6 +1,6 @@
-"""The launcher: `python -m addon` is how `./run.sh` starts the proxy; `python -m addon --web` shows it in mitmweb.
+"""The launcher: `./run.sh` starts the proxy with `python -m addon`; `python -m addon --web` shows it in mitmweb.
 
-Unlike `mitmdump -s` it has the addon in place before the port opens, and nothing watches the addon's files.
+Unlike `mitmdump -s` it loads the addons before the port opens, and does not watch their files.
 """
 
 import click

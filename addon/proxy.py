@@ -1,11 +1,11 @@
 """The entry for mitmproxy's own tools: `mitmdump -s addon/proxy.py`, `mitmweb -s addon/proxy.py`.
 
-mitmproxy takes a file, never a package, and leaves this file's folder on its path: so the project's root is added here,
+mitmproxy loads a file, never a package, and leaves this file's folder on its path. So the project's root is added here,
 and everything is imported from there.
 
-There is no `addons` here: mitmproxy would drop what it names once this file is broken, deleted, or taken out of its
-options, and go on without it. And a start that fails ends the process here and now: mitmproxy's port is open by then,
-and would let requests through until mitmproxy itself had closed everything.
+There is no `addons` here: mitmproxy would remove those addons when this file is broken, deleted, or taken out of its
+options, and go on without them. A start that fails ends the process at once: mitmproxy's port is open by then, and
+would let requests through until mitmproxy itself had closed everything.
 """
 
 import os
@@ -17,7 +17,7 @@ from mitmproxy import ctx
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-if ctx.master.addons.get("gateway") is None:  # it is there when mitmproxy runs this file again, which was touched
+if ctx.master.addons.get("gateway") is None:  # mitmproxy runs this file again when it is touched
     try:
         from addon.serving.startup import add_gateway
         from store.runtime.lifecycle import BAD_SETTINGS, or_exit

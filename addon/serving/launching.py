@@ -1,4 +1,4 @@
-"""Serves until a signal comes, with the addon in place before the port opens."""
+"""Serves until a signal comes; the addons are there before the port opens."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ from store.runtime.settings import Settings
 
 
 def serve(settings: Settings) -> None:
-    """Serve with what is needed for that alone. Raises StartupError."""
+    """Serve with only those addons of mitmproxy that this needs. Raises StartupError."""
     asyncio.run(_serve(settings))
 
 
@@ -30,17 +30,17 @@ async def _serve(settings: Settings) -> None:
 
 
 async def _serve_with_mitmweb(settings: Settings) -> None:
-    from mitmproxy.tools.web.master import WebMaster  # noqa: PLC0415 - it takes all of mitmproxy
+    from mitmproxy.tools.web.master import WebMaster  # noqa: PLC0415 - it imports all of mitmproxy
 
     master = WebMaster(options.Options(), with_termlog=False)
     master.options.update(web_open_browser=False)
     _prepare(master, settings)
     log_redaction.hide_login("mitmproxy.tools.web.master")
-    if not is_supervised():  # the supervisor says it in its own words
+    if not is_supervised():  # the supervisor prints it in its own words
         print(f"mitmweb: {master.web_url}", flush=True)
     try:
         await master.run()
-    except OSError as error:  # all that is opened with an exception: the proxy's port fails with a line in the log
+    except OSError as error:  # from this port only: the proxy's port fails with a line in the log
         raise StartupError(f"Cannot listen on {settings.web} (WEB_LISTEN): {error.__cause__}.") from error
 
 

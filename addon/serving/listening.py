@@ -1,4 +1,4 @@
-"""Opens the proxy's port once the addon is there, and closes it to drain."""
+"""Opens the proxy's port when the addons are ready, and closes it to drain."""
 
 import asyncio
 import functools
@@ -14,6 +14,7 @@ from mitmproxy.master import Master
 from mitmproxy.proxy.mode_servers import AsyncioServerInstance, ReverseInstance, ServerInstance
 from mitmproxy.proxy.mode_specs import ProxyMode
 
+from addon.replacing import replace
 from store.network.sockets import bound_to_ipv6
 from store.runtime.lifecycle import BACKLOG, STOP_SIGNALS, ignore_stop_signals
 from store.runtime.settings import Settings
@@ -23,26 +24,31 @@ _log = logging.getLogger(__name__)
 _listen = ReverseInstance.listen
 
 LAST_REQUESTS = 1.0
-"""Seconds that kept connections get at a stop for one more request, whose answer says that it is the last one."""
+"""Seconds that kept connections get at a stop for one more request, whose response says that it is the last one."""
 
 _ANY = "::"
-"""All interfaces; mitmproxy's own word for them is an empty one."""
+"""All interfaces; mitmproxy itself writes an empty text for them."""
 
-_LOOK = 0.05
-"""Seconds between two looks at whether connections are left."""
+_POLL = 0.05
+"""Seconds between two checks whether connections are left."""
 
 
 def reverse_mode(settings: Settings) -> str:
-    """Write the settings as a mode of mitmproxy: `reverse:<origin of UPSTREAM_URL>@<PROXY_LISTEN>`."""
+    """Return the settings as a mode of mitmproxy: `reverse:<origin of UPSTREAM_URL>@<PROXY_LISTEN>`."""
     upstream, listen = settings.upstream, settings.proxy
     host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
     return f"reverse:{upstream.scheme}://{host}:{upstream.port}@{listen.host}:{listen.port}"
 
 
 def wait_to_serve(sockets: Sequence[socket.socket]) -> None:
-    """Have mitmproxy take no connections before `serve`, as the addon is not ready for any.
+    """Bind the port, and accept connections from `serve` on only, when the addons are ready.
 
-    It listens on `sockets`, which are open already, or opens its own where there are none.
+    `sockets` are open already; without any, mitmproxy opens its own.
+
+    REPLACES: `ReverseInstance.listen` in mitmproxy.proxy.mode_servers.
+    WHY: mitmproxy accepts connections as soon as its port is open, has no option for sockets that are open already, and
+    takes the system's short backlog. No upstream issue known.
+    REMOVE WHEN: the listening sockets of a mode can be passed in, and `running` comes before they accept.
     """
 
     async def listen(instance: ReverseInstance, host: str, port: int) -> list[asyncio.Server]:
@@ -50,11 +56,11 @@ def wait_to_serve(sockets: Sequence[socket.socket]) -> None:
         own = sockets or bound_to_ipv6(host, port)
         return [await start(sock=one) for one in own] if own else [await start(host, port)]
 
-    ReverseInstance.listen = listen  # type: ignore[method-assign,assignment]
+    replace(ReverseInstance, "listen", listen)
 
 
 def serve(master: Master) -> None:
-    """Take connections, where that has not begun yet."""
+    """Accept connections on each port that does not yet."""
     for server in _listening(master):
         if not server.is_serving():
             spawn(server.start_serving())
@@ -63,38 +69,42 @@ def serve(master: Master) -> None:
 def switch_to(master: Master, mode: str) -> None:
     """Listen in `mode` instead of what mitmproxy started with; end the process (exit 1) if that fails.
 
-    Scripts load while the first servers start, so this is for `running`, and the addon must refuse what comes before.
+    Scripts load while the first servers start, so this is for `running`, and the addon must refuse earlier connections.
+
+    REPLACES: `ReverseInstance.listen`, by a function that also accepts IPv4 on `[::]`, and has a longer backlog.
+    WHY: asyncio binds `[::]` for IPv6 alone. No upstream issue known.
+    REMOVE WHEN: mitmproxy listens on both for a mode with the address `::`.
     """
-    ReverseInstance.listen = _listen_on_both  # type: ignore[method-assign,assignment]
+    replace(ReverseInstance, "listen", _listen_on_both)
     master.options.update(mode=[mode])
     spawn(_exit_unless_listening(master))
 
 
 def show_address(master: Master) -> None:
-    """Tell mitmweb's page where the port is; of several modes, the first one's.
+    """Set the two options that mitmweb's page shows as the address of the port; of several modes, the first one's.
 
-    It shows two options, which say nothing where a mode has an address of its own.
+    mitmproxy leaves them unset where a mode has an address of its own.
     """
     spawn(_show_address(master))
 
 
 async def stop(master: Master) -> None:
-    """Accept no more connections; those that are open stay open, and so do those that were just accepted."""
+    """Accept no more connections; those that are open or just accepted stay open."""
     for server in _listening(master):
         for one in server.sockets:
             master.event_loop.remove_reader(one.fileno())
-    await asyncio.sleep(0)  # asyncio closes what it has accepted, and not handed over yet, when it stops to listen
+    await asyncio.sleep(0)  # when it stops listening, asyncio closes connections that it has not handed over yet
     await spawn(_proxyserver(master).servers.update([]))
 
 
 class Drain:
-    """Ends a process on a signal: it stops listening, lets what is under way end, then shuts down.
+    """Ends a process on a signal: it stops listening, waits for the requests under way, then shuts down.
 
-    `drained` returns once no request is under way, and has had connections close with their answers since it was
-    called; after `timeout` seconds the rest is cut. `finish` is what comes after that.
+    `drained` returns when no request is under way; from its first call on, each connection closes with its next
+    response. After `timeout` seconds the remaining requests are cut, and `finish` is called.
 
-    A kept connection may have a request on its way that no one has seen yet. So those that are idle stay open for a
-    while: on SIGTERM and SIGINT for LAST_REQUESTS; on SIGHUP, which says that another process serves already, for all
+    On a kept connection a request may have been sent that has not arrived yet. So idle connections stay open for a
+    while: on SIGTERM and SIGINT for LAST_REQUESTS; on SIGHUP, which means that another process serves already, for all
     of `timeout`. Signals may come more than once.
     """
 
@@ -136,18 +146,18 @@ class Drain:
         self._master.shutdown()
 
     async def _connections_end(self, deadline: float) -> None:
-        """Wait until the clients have closed their connections, or those have stayed open for long enough."""
+        """Wait until the clients have closed their connections, or the time for idle ones is over."""
         connections, clock = _proxyserver(self._master).connections, self._master.event_loop.time
         soon = min(deadline, clock() + LAST_REQUESTS)
         while connections and clock() < (soon if self._is_hasty else deadline):  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK)  # mitmproxy tells nobody
+            await asyncio.sleep(_POLL)  # mitmproxy has no event for it
 
 
 _tasks: set[asyncio.Task[object]] = set()
 
 
 def spawn[T](coroutine: Coroutine[object, object, T]) -> asyncio.Task[T]:
-    """Run a coroutine and keep it: the event loop alone would let it be collected."""
+    """Run a coroutine as a task and keep a reference: the event loop holds a weak one only."""
     task = asyncio.create_task(coroutine)
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
@@ -155,7 +165,7 @@ def spawn[T](coroutine: Coroutine[object, object, T]) -> asyncio.Task[T]:
 
 
 async def _listen_on_both(instance: ReverseInstance, host: str, port: int) -> list[Any]:
-    """Listen as mitmproxy does, and take IPv4 on `[::]` too: asyncio would take IPv6 alone."""
+    """Listen as mitmproxy does, and accept IPv4 on `[::]` too: asyncio would accept IPv6 alone."""
     start = functools.partial(asyncio.start_server, instance.handle_stream, backlog=BACKLOG)
     own = bound_to_ipv6(host, port)
     return [await start(sock=one) for one in own] if own else await _listen(instance, host, port)
@@ -174,7 +184,7 @@ async def _show_address(master: Master) -> None:
 
 
 async def _started(master: Master) -> Sequence[ServerInstance[ProxyMode]]:
-    """Return what listens in the modes that are set, once all of it does, or has failed."""
+    """Return the servers of the modes that are set, when each of them listens or has failed."""
     servers = _proxyserver(master).servers
     await servers.update([ProxyMode.parse(mode) for mode in master.options.mode])
     return [*servers]

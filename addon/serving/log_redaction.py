@@ -1,6 +1,6 @@
-"""Keeps secrets out of mitmproxy's log messages, and its own log handler from doubling ours.
+"""Keeps secrets out of mitmproxy's log messages, and removes its own log handler, which would repeat ours.
 
-Some of mitmproxy's messages quote what a peer sent, as the `repr` of bytes or in hexadecimal: a request that breaks off
+Some of mitmproxy's messages quote data of a peer, as the `repr` of bytes or in hexadecimal: a request that breaks off
 in its headers is logged with its token. The quotes are replaced in the record, before any handler (mitmweb's event log
 is one) sees it.
 """
@@ -12,7 +12,7 @@ from mitmproxy.addons.termlog import TermLogHandler
 
 _QUOTED_BYTES = re.compile(r"""\bb(['"]).*\1|\b[0-9a-f]{32,}\b""", re.DOTALL)
 _LOGIN = re.compile(r"(?<=[?&]token=)[^&\s]+")
-_TALKERS = ("mitmproxy.proxy.server", "mitmproxy.addons.clientplayback")
+_QUOTING_LOGGERS = ("mitmproxy.proxy.server", "mitmproxy.addons.clientplayback")
 
 
 def _redact(record: logging.LogRecord) -> bool:
@@ -21,26 +21,26 @@ def _redact(record: logging.LogRecord) -> bool:
 
 
 def _put_in(record: logging.LogRecord, message: str) -> None:
-    """Replace a record's message, where it is another one."""
+    """Set a record's message if it differs."""
     if message != record.getMessage():
         record.msg, record.args = message, None
 
 
 def without_bytes(text: str) -> str:
-    """Replace in a text what a peer sent, perhaps with a token or a key in it: the `repr` of bytes, hexadecimal."""
+    """Replace quoted data of a peer in a text, which may hold a token or a key: the `repr` of bytes, hexadecimal."""
     return _QUOTED_BYTES.sub("<bytes>", text)
 
 
 def redact_wire_bytes() -> None:
-    """Replace what peers sent in the messages of mitmproxy's connection handlers."""
-    for name in _TALKERS:
+    """Replace quoted data of peers in the messages of mitmproxy's connection handlers."""
+    for name in _QUOTING_LOGGERS:
         logger = logging.getLogger(name)
         logger.removeFilter(_redact)
         logger.addFilter(_redact)
 
 
 def hide_login(logger: str) -> None:
-    """Keep mitmweb's login out of a logger's messages: whoever has it can run code."""
+    """Keep mitmweb's login out of a logger's messages: a client that has it can run code."""
     logging.getLogger(logger).addFilter(_without_login)
 
 
@@ -50,13 +50,13 @@ def _without_login(record: logging.LogRecord) -> bool:
 
 
 def quieten(level: int) -> None:
-    """Log each connection's coming and going at debug level only, and HTTP/2's headers never: they hold tokens."""
+    """Log the opening and closing of connections at debug level only, and HTTP/2's headers never: they hold tokens."""
     logging.getLogger("mitmproxy.proxy.server").setLevel(level if level == logging.DEBUG else logging.WARNING)
     logging.getLogger("hpack").setLevel(logging.WARNING)
 
 
 def remove_terminal_handler() -> None:
-    """Take out mitmproxy's handler for the terminal, where ours is installed."""
+    """Remove mitmproxy's handler for the terminal; ours is installed."""
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, TermLogHandler)]:
         root.removeHandler(handler)

@@ -1,4 +1,4 @@
-"""Makes the addons from the settings, for whichever tool starts them; ends the process with a message if that fails."""
+"""Makes the addons from the settings, for each tool that starts them; exits with a message if that fails."""
 
 import gc
 
@@ -18,16 +18,17 @@ from store.operations.opening import open_store
 from store.runtime import logs
 from store.runtime.lifecycle import CANNOT_START, allow_many_open_files, or_exit
 from store.runtime.settings import Settings
+from store.store import Store
 
 
 class Upkeep:
-    """The addon that stops the housekeeping, before the gateway's own end: a process that has ended must not beat."""
+    """The addon that stops the housekeeping before the gateway ends: an ended process must send no heartbeat."""
 
     def __init__(self, housekeeping: Housekeeping) -> None:
         self._housekeeping = housekeeping
 
     def done(self) -> None:
-        """Stop it."""
+        """Stop the housekeeping."""
         self._housekeeping.close()
 
 
@@ -40,7 +41,7 @@ class Address:
 
 
 def add_gateway(master: Master, settings: Settings) -> None:
-    """Set up the process and its log, open the store and put the addons first; or exit with 1 and what is wrong."""
+    """Set up the process and its log, open the store and add the addons; or exit with 1 and the reason."""
     allow_many_open_files()
     logs.configure(settings.log_threshold, settings.log_format)
     settings.warn()
@@ -48,20 +49,26 @@ def add_gateway(master: Master, settings: Settings) -> None:
     log_redaction.quieten(settings.log_threshold)
     log_redaction.hide_login("tornado.access")
     store = or_exit(lambda: open_store(settings), CANNOT_START)
+    or_exit(lambda: add_addons(master, settings, store), CANNOT_START)
+    _warm_up()
+
+
+def add_addons(master: Master, settings: Settings, store: Store) -> Gateway:
+    """Add the gateway's addons for an open store, in their order and before all others. Raises StartupError."""
     admission = Admission(store)
-    gateway = or_exit(lambda: Gateway(settings, admission), CANNOT_START)
+    gateway = Gateway(settings, admission)
     upkeep = Upkeep(Housekeeping(store, settings.ledger_days, admission.instance_id))
     flows = flow_list.of(master)
     for_operators = [] if flows is None else [OperatorView(settings, flows), Address()]
     dispatch.install(master)
     dispatch.add_first(master, upkeep, gateway, WebSocketFrames(), *for_operators)
-    _settle_in()
+    return gateway
 
 
-def _settle_in() -> None:
-    """Load what the first requests would wait for, and with them, in a transaction, all others on the store.
+def _warm_up() -> None:
+    """Load the prices, which the first requests would load within a transaction that locks all others out.
 
-    What is there by now stays, and is not looked through ever again.
+    The objects that exist by now stay, so the garbage collector need not look through them again.
     """
     pricing.warm()
     gc.collect()

@@ -1,8 +1,11 @@
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mitmproxy import http
+from mitmproxy.addons.clientplayback import ClientPlayback
 from mitmproxy.addons.next_layer import NextLayer as MitmproxysNextLayer
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.connection import Client
@@ -82,6 +85,10 @@ def test_a_connection_in_another_mode_keeps_its_layers(settings: Settings) -> No
     assert [type(put) for put in asked.context.layers] == [modes.HttpProxy]
 
 
+def running_with_replays(folder: Path, upstream_url: str, **values: Any) -> AbstractAsyncContextManager[Proxy]:
+    return running(folder, upstream_url, addons=[ClientPlayback()], **values)
+
+
 def nothing(_: http.HTTPFlow) -> None:
     """Leave a flow as it is."""
 
@@ -108,7 +115,7 @@ def test_a_replay_is_admitted_and_counted_by_the_same_token(tmp_path: Path, body
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             upstream.answer = answer
-            async with running(tmp_path, upstream.url) as proxy:
+            async with running_with_replays(tmp_path, upstream.url) as proxy:
                 flow = await replayed(proxy, body=body)
                 assert (status(flow), count(proxy)) == (200, 2)
                 assert flow.request.headers["authorization"] == "Bearer ***"
@@ -130,7 +137,7 @@ def test_a_replay_is_admitted_and_counted_by_the_same_token(tmp_path: Path, body
 def test_a_replay_is_admitted_by_a_token_from_another_header(tmp_path: Path, header: str) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
-            async with running(tmp_path, upstream.url) as proxy:
+            async with running_with_replays(tmp_path, upstream.url) as proxy:
                 token = proxy.token.value
                 line = f"GET /v1/files?a=%20&key={token}&***&b HTTP/1.1\r\n"
                 await proxy.ask(f"{line}Host: x\r\n{header.format(token)}\r\n{CLOSE}\r\n")
@@ -151,7 +158,7 @@ def test_a_replay_is_admitted_by_a_token_from_another_header(tmp_path: Path, hea
 def test_a_replay_of_a_revoked_token_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
-            async with running(tmp_path, upstream.url) as proxy:
+            async with running_with_replays(tmp_path, upstream.url) as proxy:
                 flow = await replayed(proxy, lambda _: Tokens(proxy.store).revoke(proxy.token.id))
                 assert (status(flow), count(proxy)) == (401, 1)
             assert len(upstream.conversations) == 1
@@ -165,7 +172,7 @@ def test_a_token_written_into_the_flow_is_used_instead(tmp_path: Path) -> None:
 
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
-            async with running(tmp_path, upstream.url) as proxy:
+            async with running_with_replays(tmp_path, upstream.url) as proxy:
                 flow = await replayed(proxy, unknown)
                 assert (status(flow), count(proxy)) == (401, 1)
 
@@ -175,7 +182,7 @@ def test_a_token_written_into_the_flow_is_used_instead(tmp_path: Path) -> None:
 def test_a_replay_of_a_flow_without_a_token_id_is_refused(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
-            async with running(tmp_path, upstream.url) as proxy:
+            async with running_with_replays(tmp_path, upstream.url) as proxy:
                 flow = await replayed(proxy, lambda flow: flow.metadata.clear())
                 assert (status(flow), count(proxy)) == (401, 1)
             assert len(upstream.conversations) == 1
@@ -201,7 +208,7 @@ def test_a_replay_to_another_destination_is_refused_without_a_connection(
 ) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream, RawUpstream(answer_all()) as attacker:
-            async with running(tmp_path, upstream.url) as proxy:
+            async with running_with_replays(tmp_path, upstream.url) as proxy:
                 flow = await replayed(proxy, lambda flow: edit(flow, attacker.port))
                 assert (status(flow), count(proxy)) == (403, 1)
                 assert len(proxy.exchanges) == 0
@@ -216,7 +223,7 @@ def test_a_replay_to_a_reserved_endpoint_is_refused_and_not_counted(tmp_path: Pa
 
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
-            async with running(tmp_path, upstream.url) as proxy:
+            async with running_with_replays(tmp_path, upstream.url) as proxy:
                 flow = await replayed(proxy, reserved)
                 assert (status(flow), count(proxy)) == (403, 1)
             assert len(upstream.conversations) == 1
@@ -231,7 +238,7 @@ def test_a_replay_ends_when_the_upstream_does_not_answer(tmp_path: Path) -> None
             def silence(_: http.HTTPFlow) -> None:
                 upstream.answer = Conversation.wait_until_closed
 
-            async with running(tmp_path, upstream.url, first_byte_timeout=0.1) as proxy:
+            async with running_with_replays(tmp_path, upstream.url, first_byte_timeout=0.1) as proxy:
                 flow = await replayed(proxy, silence)
                 assert flow.error is not None
                 assert "in time" in flow.error.msg

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from mitmproxy.addons.clientplayback import ClientPlayback
 from support.clients.http2 import Http2Client
 from support.gateway.inprocess import (
     CLOSE,
@@ -55,7 +56,7 @@ def saying(*pieces: bytes, stays: bool = False) -> Callable[[Conversation], None
 async def rejecting(folder: Path, answer: Callable[[Conversation], None]) -> AsyncIterator[tuple[Proxy, RawUpstream]]:
     """Run a proxy before an upstream that rejects the key of the project."""
     with RawUpstream(answer) as upstream:
-        async with running(folder, upstream.url) as proxy:
+        async with running(folder, upstream.url, addons=[ClientPlayback()]) as proxy:
             Projects(proxy.store).update(proxy.token.project_id, {"api_key": KEY})
             yield proxy, upstream
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from mitmproxy import http
+from mitmproxy.addons.clientplayback import ClientPlayback
 from support.clients.http2 import Http2Client
 from support.gateway.inprocess import (
     CLOSE,
@@ -364,7 +365,8 @@ def test_a_replay_goes_through_a_tunnel_and_to_no_other_host(
     forward.hosts = {f"{name}:80": upstream.port for name in (HOST, "other.test")}
 
     async def main() -> None:
-        async with running(tmp_path, HTTP, http_proxy=f"http://127.0.0.1:{forward.port}") as proxy:
+        http_proxy = f"http://127.0.0.1:{forward.port}"
+        async with running(tmp_path, HTTP, addons=[ClientPlayback()], http_proxy=http_proxy) as proxy:
             await proxy.ask(proxy.request())
             flow = await proxy.end_of_flow()
             flow.request.host = host

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from mitmproxy.master import Master
 from mitmproxy.options import Options
-from mitmproxy.proxy.mode_servers import ReverseInstance
 from mitmproxy.proxy.mode_specs import ProxyMode, ReverseMode
 from mitmproxy.tools.dump import DumpMaster
 from support.gateway.inprocess import CLOSE, head_and_body, running
@@ -129,8 +128,7 @@ def test_no_address_is_shown_where_nothing_listens() -> None:
 
 
 @pytest.mark.parametrize("way", ["by itself", "as the launcher has it"])
-def test_any_address_of_ipv6_takes_ipv4_too(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    monkeypatch.setattr(ReverseInstance, "listen", ReverseInstance.listen)  # it is replaced, and put back after that
+def test_any_address_of_ipv6_takes_ipv4_too(way: str) -> None:
     mode, port = "reverse:http://127.0.0.1:2@:::{}", free_port()
 
     async def main() -> None:
@@ -157,8 +155,7 @@ def queue_of(listening_socket: socket.socket | TransportSocket) -> int:
 
 
 @pytest.mark.parametrize("is_given", [True, False])
-def test_as_many_connections_may_wait_as_were_meant_to(monkeypatch: pytest.MonkeyPatch, is_given: bool) -> None:
-    monkeypatch.setattr(ReverseInstance, "listen", ReverseInstance.listen)  # it is replaced, and put back after that
+def test_as_many_connections_may_wait_as_were_meant_to(is_given: bool) -> None:
 
     async def main(given: Sequence[socket.socket]) -> None:
         listening.wait_to_serve(given)

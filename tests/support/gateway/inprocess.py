@@ -1,4 +1,4 @@
-"""The gateway in this process: a real mitmproxy master on a free port, driven by the test's own event loop."""
+"""The gateway in this process, made as the launcher makes it, on a free port and in the test's own event loop."""
 
 import asyncio
 import atexit
@@ -7,21 +7,21 @@ import functools
 import json
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
 from mitmproxy import http
 from mitmproxy.addons.proxyserver import Proxyserver
-from mitmproxy.options import Options
+from mitmproxy.master import Master
 from mitmproxy.proxy.server import ConnectionHandler
-from mitmproxy.tools.dump import DumpMaster
 
 from addon.gateway import Gateway
 from addon.layers.keyed_layer import KeyedLayer
-from addon.patches import dispatch
-from addon.serving import listening
-from store.admission.admission import Admission
+from addon.replacing import restore_all
+from addon.serving import config_files, listening
+from addon.serving.lean_master import LeanMaster
+from addon.serving.startup import add_addons
 from store.management.tokens import TokenRecord
 from store.store import Store
 from support.gateway.processes import DEADLINE
@@ -32,7 +32,7 @@ CHUNKED = "Transfer-Encoding: chunked\r\n" + CLOSE
 
 
 class _Watch:
-    """An addon that tells when the master runs, and what its flows have come to."""
+    """An addon that reports when the master runs, and its flows as they begin and end."""
 
     def __init__(self) -> None:
         self.started = asyncio.Event()
@@ -53,7 +53,7 @@ class _Watch:
 
 
 class HoldConnections:
-    """An addon that holds up every connection to the upstream until it is told to go on."""
+    """An addon that holds up every connection to the upstream until `go_on` is set."""
 
     def __init__(self) -> None:
         self.held = asyncio.Event()
@@ -65,7 +65,7 @@ class HoldConnections:
 
 
 class _Errors(logging.Handler):
-    """Keeps what is logged at ERROR: a crash of a layer shows there only."""
+    """Keeps the messages at ERROR: a crash of a layer shows there only."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -78,7 +78,7 @@ class _Errors(logging.Handler):
 class Proxy:
     """A running proxy, its store and a token."""
 
-    def __init__(self, master: DumpMaster, gateway: Gateway, store: Store, token: TokenRecord, watch: _Watch) -> None:
+    def __init__(self, master: Master, gateway: Gateway, store: Store, token: TokenRecord, watch: _Watch) -> None:
         self.master = master
         self.gateway = gateway
         self.exchanges = gateway.exchanges
@@ -106,19 +106,19 @@ class Proxy:
                 await writer.wait_closed()
 
     async def ask(self, request: str | bytes) -> bytes:
-        """Send bytes on a connection of their own, and return all that comes until the proxy closes it."""
+        """Send bytes on a new connection, and return all that comes until the proxy closes it."""
         async with self.connection() as (reader, writer):
             writer.write(request.encode() if isinstance(request, str) else request)
             return await asyncio.wait_for(reader.read(), DEADLINE)
 
     async def ask_and_stay(self, request: str | bytes) -> bytes:
-        """Send bytes, and return one answer that tells its length, without waiting for the proxy to close."""
+        """Send bytes, and return one response with a length, without waiting for the proxy to close."""
         async with self.connection() as (reader, writer):
             writer.write(request.encode() if isinstance(request, str) else request)
             return await asyncio.wait_for(read_answer(reader), DEADLINE)
 
     def request(self, line: str = "GET /v1/models", *, headers: str = CLOSE, body: str = "") -> str:
-        """Write a request that holds the token."""
+        """Return a request with the token."""
         return (
             f"{line} HTTP/1.1\r\nHost: proxy\r\nAuthorization: Bearer {self.token.value}\r\n"
             f"{f'Content-Length: {len(body)}\r\n' if body else ''}{headers}\r\n{body}"
@@ -126,7 +126,7 @@ class Proxy:
 
     @property
     def handler(self) -> ConnectionHandler:
-        """What handles the only connection of a client that is open."""
+        """The handler of the only client connection that is open."""
         proxyserver = self.master.addons.get("proxyserver")
         assert isinstance(proxyserver, Proxyserver)
         (handler,) = proxyserver.connections.values()
@@ -145,7 +145,7 @@ class Proxy:
 
 @functools.cache
 def _authority() -> str:
-    """Return a folder with mitmproxy's CA, made once a process: that takes longer than most tests."""
+    """Return a folder with mitmproxy's CA, made once a process: making it takes longer than most tests."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
     return folder.name
@@ -153,18 +153,26 @@ def _authority() -> str:
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, upstream_url: str, options: dict[str, Any] | None = None, **values: Any
+    folder: Path,
+    upstream_url: str,
+    options: dict[str, Any] | None = None,
+    addons: Sequence[object] = (),
+    **values: Any,
 ) -> AsyncIterator[Proxy]:
-    """Run a proxy until the block ends. Fails if anything was logged as an error."""
+    """Run a proxy until the block ends. Fails if anything was logged as an error.
+
+    `addons` come after the launcher's. Everything that the gateway has replaced in mitmproxy is put back at the end.
+    """
     settings = make_settings(folder, upstream_url=upstream_url, **values)
     with opened(settings) as store:
-        gateway = Gateway(settings, Admission(store))
-        master = DumpMaster(Options(), with_termlog=False, with_dumper=False)
+        master = LeanMaster()
+        gateway = add_addons(master, settings, store)
         watch = _Watch()
-        dispatch.add_first(master, gateway)
-        master.addons.add(watch)
+        master.addons.add(*addons, watch)
+        config_files.use(master, Path(_authority()))
+        listening.wait_to_serve([])
         origin = settings.upstream._replace(prefix="").origin
-        master.options.update(confdir=_authority(), mode=[f"reverse:{origin}@127.0.0.1:0"])
+        master.options.update(mode=[f"reverse:{origin}@127.0.0.1:0"])
         master.options.update(**(options or {}))
         proxy = Proxy(master, gateway, store, make_token(store), watch)
         logging.getLogger().addHandler(proxy.errors)
@@ -177,20 +185,21 @@ async def running(
             proxyserver = master.addons.get("proxyserver")
             while proxyserver.connections:  # they close one tick after their clients
                 await asyncio.sleep(0)
-            master.shutdown()
+            master.shutdown()  # type: ignore[no-untyped-call]
             await asyncio.wait_for(task, DEADLINE)
             logging.getLogger().removeHandler(proxy.errors)
+            restore_all()
         assert proxy.errors.messages == []
 
 
 async def read_answer(reader: asyncio.StreamReader) -> bytes:
-    """Read one answer that tells its length."""
+    """Read one response with a length."""
     head = await reader.readuntil(b"\r\n\r\n")
     return head + await reader.readexactly(int(head_and_body(head)[1]["content-length"]))
 
 
 def head_and_body(answer: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Take an HTTP/1 answer apart: status, headers (lower case), body."""
+    """Split an HTTP/1 response: status, headers (lower case), body."""
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -203,7 +212,7 @@ def run(main: Coroutine[object, object, None]) -> None:
 
 
 def assert_json_error(answer: bytes, status: int, code: str) -> dict[str, str]:
-    """Check that an answer is the gateway's own, and return its headers."""
+    """Check that a response is the gateway's own, and return its headers."""
     told, headers, body = head_and_body(answer)
     assert told == status, answer
     assert headers["content-type"] == "application/json"
