@@ -26,6 +26,7 @@ The first time, .venv is set up; that needs a network, and takes about a minute.
   setup     Install what LLM Proxy and its tests need, and start nothing.
   test      Run the tests. Options are those of pytest.
   soak      Run the slow tests: thousands of trials under load. Options are those of pytest.
+  newest    Run the tests of what builds on mitmproxy against its newest version. Options are those of pytest.
   bench     Measure what a request costs, beside plain mitmdump and nginx.
 
 ./run.sh COMMAND --help lists the options of a command once .venv is set up. Help installs nothing.
@@ -70,6 +71,7 @@ case "${1:-start}" in
         esac ;;
     test)  install test "${@:2}"; exec .venv/bin/python -m pytest "${@:2}" ;;
     soak)  install soak "${@:2}"; exec .venv/bin/python -m pytest -n 0 --timeout 3600 -o testpaths=tests/soak "${@:2}" ;;
+    newest) install test "${@:2}"; exec .venv/bin/python tests/newest_mitmproxy.py "${@:2}" ;;
     bench) install test "${@:2}"; PYTHONPATH=tests exec .venv/bin/python -m benchmarks.bench "${@:2}" ;;
     *)     install run "${@:2}"; exec .venv/bin/llm-proxy --caller "$caller" "${@:-start}" ;;
 esac

@@ -1,14 +1,17 @@
-"""The launcher with a duty taken out, to measure what that duty costs: `less metering`, `less ledger`.
+"""The launcher without a duty or a patch, to measure what it costs or saves: `less metering`, `less headers`.
 
-`metering`: the rows are written, but nothing is read of requests and answers. `ledger`: there are no rows either.
+Without `metering` the rows are written, but nothing is read of requests and responses. Without `ledger` there are no
+rows either.
 """
 
+import importlib
 import sys
 
 from addon import exchange
 from addon.__main__ import main
 from addon.metering.estimates.estimate_request import EstimateRequest
 from addon.metering.meter import Meter
+from addon.serving import lean_imports
 from store.admission.admission import Admission
 from store.ledger.ledger import Ledger
 from store.ledger.usage import Metered
@@ -40,10 +43,25 @@ class Blind(Meter):
         """Ask nothing."""
 
 
-def take_out(duty: str) -> None:
-    """Replace what does a duty by what does nothing."""
+DUTIES = ("metering", "ledger")
+PATCHES = {
+    "headers": ("fast_paths", "look_headers_up"),
+    "options": ("fast_paths", "read_options"),
+    "contexts": ("fast_paths", "fork_contexts"),
+    "dispatch": ("dispatch", "install"),
+}
+"""The patches that are there for speed: the module in addon/patches, and the function that installs them."""
+
+
+def take_out(name: str) -> None:
+    """Replace a duty or a patch by a function that does nothing."""
+    if name in PATCHES:
+        lean_imports.install()  # as the launcher does before it imports the patches
+        module, function = PATCHES[name]
+        vars(importlib.import_module(f"addon.patches.{module}"))[function] = lambda *_: None
+        return
     vars(exchange)["Meter"] = Blind
-    if duty == "ledger":
+    if name == "ledger":
         Ledger.open = lambda *_: None  # type: ignore[method-assign]
         Admission.settle = lambda *_: None  # type: ignore[method-assign]
 
