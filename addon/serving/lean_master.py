@@ -1,7 +1,7 @@
 """A master of mitmproxy with only those addons that a gateway needs; its tools have thirty more.
 
 REPLACES: `DumpMaster`, and the log handler that makes an event of each line, which no addon here wants.
-WHY: FIGMASTER
+WHY: FIGMASTER; an event for a line of the log takes 0.13 million instructions, 3 % of a request.
 REMOVE WHEN: mitmproxy has a master without addons of its own, and no legacy log events. No upstream issue known.
 """
 

@@ -3,8 +3,8 @@
     .venv/bin/python tests/benchmarks/instructions.py
     .venv/bin/python tests/benchmarks/instructions.py --without headers --rounds 3
 
-They are counted by callgrind (Debian's package valgrind), in user space only. Unlike times, they hardly depend on what
-else the machine does: two rounds differ by about one per cent, as the requests share transactions differently.
+They are counted by callgrind (Debian's package valgrind), in user space only. Unlike times, they depend little on what
+else the machine does: two rounds differ by one to three per cent, as requests share transactions, and timers run on.
 `whole` is the launcher as it is; of what lacks a patch (or a duty of `less.py`) the last column says what that saves,
 as the share of the whole: the median of the rounds.
 """

@@ -73,7 +73,7 @@ def test_an_upload_that_waits_for_a_connection_is_not_read(tmp_path: Path) -> No
     run(main())
 
 
-def test_a_client_that_leaves_while_it_is_not_read_is_forgotten(tmp_path: Path) -> None:
+def test_a_client_that_leaves_while_it_is_held_is_released(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_upload) as upstream:
             async with running(tmp_path, upstream.url, connect_timeout=0.3) as proxy:
@@ -88,7 +88,7 @@ def test_a_client_that_leaves_while_it_is_not_read_is_forgotten(tmp_path: Path) 
     run(main())
 
 
-def test_an_answer_that_a_client_of_http2_does_not_take_is_not_read(tmp_path: Path) -> None:
+def test_a_response_that_an_http2_client_does_not_read_is_not_read_either(tmp_path: Path) -> None:
     def answer(conversation: Conversation) -> None:
         conversation.read_head()
         conversation.send(f"HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n".encode() + bytes(SIZE))
@@ -108,7 +108,7 @@ def test_an_answer_that_a_client_of_http2_does_not_take_is_not_read(tmp_path: Pa
     run(main())
 
 
-def test_what_is_taken_or_gone_makes_room() -> None:
+def test_reading_goes_on_after_data_is_processed_or_its_stream_ends() -> None:
     async def main() -> None:
         client = Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2))
         reader = asyncio.StreamReader()

@@ -48,7 +48,7 @@ def test_no_request_goes_over_a_connection_that_its_upstream_closes(tmp_path: Pa
         ("Host: proxy", "Host: a@b"),
     ],
 )
-def test_heads_that_some_read_otherwise_are_refused(tmp_path: Path, good: str, bad: str) -> None:
+def test_rejects_heads_that_other_parsers_read_differently(tmp_path: Path, good: str, bad: str) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:
@@ -59,7 +59,7 @@ def test_heads_that_some_read_otherwise_are_refused(tmp_path: Path, good: str, b
     run(main())
 
 
-def test_empty_lines_before_a_request_mean_nothing(tmp_path: Path) -> None:
+def test_empty_lines_before_a_request_are_ignored(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:
@@ -68,7 +68,7 @@ def test_empty_lines_before_a_request_mean_nothing(tmp_path: Path) -> None:
     run(main())
 
 
-def test_a_client_of_http_1_0_is_not_told_to_go_on(tmp_path: Path) -> None:
+def test_an_http_1_0_client_gets_no_100_continue(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:

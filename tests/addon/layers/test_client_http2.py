@@ -23,7 +23,7 @@ LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + 200_000 * b"x"
     [("/v1/x", ("x", "y" * 100_000), 431), (f"/v1/{'y' * 100_000}", ("x", "y"), 431), ("/v1/x", ("n(me", "y"), 400)],
     ids=["a large header", "a large path", "a malformed header"],
 )
-def test_a_request_that_is_refused_harms_no_other(
+def test_a_rejected_request_leaves_the_others_intact(
     tmp_path: Path, path: str, header: tuple[str, str], status: int
 ) -> None:
     go_on = threading.Event()
@@ -81,7 +81,7 @@ def test_a_body_without_a_length_is_sent_in_chunks(tmp_path: Path, pieces: tuple
     run(main())
 
 
-def test_a_malformed_request_leaves_the_others_alone(tmp_path: Path) -> None:
+def test_a_malformed_request_leaves_the_others_intact(tmp_path: Path) -> None:
     async def main() -> None:
         with StrictUpstream() as upstream:
             async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
@@ -93,7 +93,7 @@ def test_a_malformed_request_leaves_the_others_alone(tmp_path: Path) -> None:
     run(main())
 
 
-def test_a_client_is_told_to_go_once_the_process_ends_and_its_answers_are_complete(tmp_path: Path) -> None:
+def test_goaway_is_sent_when_the_process_ends_and_the_responses_are_complete(tmp_path: Path) -> None:
     go_on = threading.Event()
 
     def answer(conversation: Conversation) -> None:
@@ -123,7 +123,7 @@ def test_a_client_is_told_to_go_once_the_process_ends_and_its_answers_are_comple
     run(main())
 
 
-def test_a_client_that_always_waits_for_an_answer_is_told_to_go_after_a_while(
+def test_goaway_is_sent_after_a_while_to_a_client_that_always_waits_for_a_response(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client_http2, "BUSY", 0.0)
@@ -150,7 +150,7 @@ def test_a_client_that_always_waits_for_an_answer_is_told_to_go_after_a_while(
     run(main())
 
 
-def test_a_request_that_crosses_with_the_word_to_go_is_refused_to_be_sent_elsewhere(tmp_path: Path) -> None:
+def test_a_request_that_crosses_with_goaway_is_reset_as_refused_stream(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:

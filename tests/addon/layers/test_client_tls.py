@@ -18,7 +18,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_tls, "HANDSHAKE_TIMEOUT", 0.3)
 
 
-def test_a_handshake_that_dribbles_in_is_given_up(tmp_path: Path) -> None:
+def test_a_handshake_that_comes_byte_by_byte_is_given_up(tmp_path: Path) -> None:
     async def dribble(writer: asyncio.StreamWriter) -> None:
         while True:
             writer.write(b"x")
@@ -35,7 +35,7 @@ def test_a_handshake_that_dribbles_in_is_given_up(tmp_path: Path) -> None:
     run(main())
 
 
-def test_what_comes_after_a_handshake_that_failed_is_dropped(tmp_path: Path) -> None:
+def test_data_after_a_failed_handshake_is_dropped(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path, "http://127.0.0.1:9") as proxy, proxy.connection() as (reader, writer):
             writer.write(BEGUN[:5] + bytes(100_000) * 4)
@@ -45,7 +45,7 @@ def test_what_comes_after_a_handshake_that_failed_is_dropped(tmp_path: Path) -> 
     run(main())
 
 
-def test_a_handshake_that_has_ended_is_no_matter_any_more(tmp_path: Path) -> None:
+def test_a_finished_handshake_has_no_deadline(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:

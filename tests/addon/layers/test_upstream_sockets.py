@@ -64,7 +64,7 @@ def test_an_http_upstream_is_reached_through_a_tunnel(
     run(main())
 
 
-def test_tls_is_spoken_with_the_upstream_inside_the_tunnel(tmp_path: Path) -> None:
+def test_tls_with_the_upstream_goes_through_the_tunnel(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
 
     async def main() -> None:
@@ -86,7 +86,7 @@ def test_tls_is_spoken_with_the_upstream_inside_the_tunnel(tmp_path: Path) -> No
     run(main())
 
 
-def test_a_proxy_may_itself_be_spoken_to_over_tls(tmp_path: Path, upstream: RawUpstream) -> None:
+def test_a_proxy_may_have_tls_itself(tmp_path: Path, upstream: RawUpstream) -> None:
     """Where no authority that is trusted vouches for it, it is asked for nothing."""
     authority = Authority(tmp_path)
     hosts = {f"{HOST}:80": upstream.port}
@@ -104,7 +104,7 @@ def test_a_proxy_may_itself_be_spoken_to_over_tls(tmp_path: Path, upstream: RawU
     run(main())
 
 
-def test_an_answer_that_ends_with_its_connection_comes_over_tls_to_the_proxy(tmp_path: Path) -> None:
+def test_a_response_that_ends_with_its_connection_comes_over_tls_to_the_proxy(tmp_path: Path) -> None:
     """It begins before the request has ended. mitmproxy closes one half of the connection then, which TLS cannot."""
     authority, size = Authority(tmp_path), 2 * 1024 * 1024
     ended = threading.Event()
@@ -140,7 +140,7 @@ def told(flow: http.HTTPFlow) -> str:
     return flow.error.msg if flow.error else ""
 
 
-def test_credentials_go_to_the_proxy_alone(
+def test_credentials_go_to_the_proxy_only(
     tmp_path: Path, upstream: RawUpstream, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -180,7 +180,7 @@ def test_credentials_go_to_the_proxy_alone(
         (b"", "hung up before it opened a tunnel"),
     ],
 )
-def test_a_proxy_that_opens_no_tunnel_is_named_and_asked_again(
+def test_a_proxy_that_opens_no_tunnel_is_named_and_tried_again(
     tmp_path: Path, upstream: RawUpstream, forward: ForwardProxy, answer: bytes, reason: str
 ) -> None:
     async def main() -> None:
@@ -202,7 +202,7 @@ def test_a_proxy_that_opens_no_tunnel_is_named_and_asked_again(
     run(main())
 
 
-def test_a_proxy_that_says_nothing_is_given_up_in_time(tmp_path: Path, forward: ForwardProxy) -> None:
+def test_a_silent_proxy_is_given_up_in_time(tmp_path: Path, forward: ForwardProxy) -> None:
     forward.is_silent = True
 
     async def main() -> None:
@@ -216,7 +216,7 @@ def test_a_proxy_that_says_nothing_is_given_up_in_time(tmp_path: Path, forward: 
     run(main())
 
 
-def test_an_upstream_that_says_nothing_in_a_tunnel_is_not_the_proxys_fault(tmp_path: Path) -> None:
+def test_a_silent_upstream_in_a_tunnel_is_not_reported_as_the_proxys_fault(tmp_path: Path) -> None:
     async def main() -> None:
         with (
             RawUpstream(Conversation.wait_until_closed) as silent,
@@ -262,7 +262,7 @@ def test_one_line_of_the_log_names_the_proxy(
 
 
 @pytest.mark.parametrize("way", ["loopback", "no_proxy", "the other proxy"])
-def test_what_needs_no_proxy_is_connected_to_directly(
+def test_a_destination_without_a_proxy_is_connected_directly(
     tmp_path: Path, upstream: RawUpstream, forward: ForwardProxy, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = f"http://127.0.0.1:{forward.port}"
@@ -301,7 +301,7 @@ def test_requests_of_a_client_share_a_tunnel(tmp_path: Path, upstream: RawUpstre
     run(main())
 
 
-def test_requests_of_http2_go_through_tunnels(tmp_path: Path, upstream: RawUpstream, forward: ForwardProxy) -> None:
+def test_http2_requests_go_through_tunnels(tmp_path: Path, upstream: RawUpstream, forward: ForwardProxy) -> None:
     async def main() -> None:
         async with (
             running(tmp_path, HTTP, http_proxy=f"http://127.0.0.1:{forward.port}") as proxy,

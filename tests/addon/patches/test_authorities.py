@@ -14,9 +14,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @pytest.mark.parametrize("setting", ["upstream_ca_file", "ssl_cert_file", "ssl_cert_dir"])
-def test_an_upstreams_certificate_of_an_own_authority_is_trusted_where_that_is_set(
-    tmp_path: Path, authority: Authority, setting: str
-) -> None:
+def test_a_certificate_of_a_configured_authority_is_trusted(tmp_path: Path, authority: Authority, setting: str) -> None:
     value = str(tmp_path) if setting == "ssl_cert_dir" else authority.file
 
     async def main() -> None:
@@ -30,7 +28,7 @@ def test_an_upstreams_certificate_of_an_own_authority_is_trusted_where_that_is_s
     run(main())
 
 
-def test_they_are_added_to_that_of_mitmproxys_option(tmp_path: Path, authority: Authority) -> None:
+def test_configured_authorities_are_added_to_mitmproxys_option(tmp_path: Path, authority: Authority) -> None:
     (tmp_path / "other").mkdir()
     other = Authority(tmp_path / "other", "another")
     options = {"ssl_verify_upstream_trusted_ca": str(other.file)}
@@ -62,7 +60,7 @@ def test_the_usual_authorities_stay_trusted(
     run(main())
 
 
-def test_a_trusted_authority_vouches_for_its_own_names_only(tmp_path: Path, authority: Authority) -> None:
+def test_a_certificate_of_a_trusted_authority_holds_for_its_names_only(tmp_path: Path, authority: Authority) -> None:
     async def main() -> None:
         with RawUpstream(answer_all(), tls=authority.server("other.test")) as upstream:
             url = f"https://{NAME}:{upstream.port}"

@@ -9,7 +9,7 @@ def modules(before: str = "") -> set[str]:
     return set(done.stdout.split())
 
 
-def test_only_what_is_asked_for_is_imported() -> None:
+def test_only_the_requested_addon_is_imported() -> None:
     everything, lean = modules("pass"), modules("from addon.serving import lean_imports; lean_imports.install()")
     assert {"mitmproxy.addons.proxyserver", "mitmproxy.addons.onboarding", "flask"} <= everything
     assert "mitmproxy.addons.proxyserver" in lean

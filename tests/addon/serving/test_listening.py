@@ -90,7 +90,7 @@ def test_switching_opens_the_port_in_the_new_mode_and_stopping_closes_it() -> No
 
 
 @pytest.mark.parametrize(("listen", "shown"), [("127.0.0.1", "127.0.0.1"), ("", ""), ("::", "")])
-def test_the_address_is_shown_that_the_first_mode_listens_on(listen: str, shown: str) -> None:
+def test_the_address_of_the_first_mode_is_shown(listen: str, shown: str) -> None:
     async def main() -> None:
         async with running_master(
             f"reverse:http://127.0.0.1:1@{listen}:0", "reverse:http://127.0.0.1:2@localhost:0"
@@ -103,7 +103,7 @@ def test_the_address_is_shown_that_the_first_mode_listens_on(listen: str, shown:
     asyncio.run(main())
 
 
-def test_the_address_is_shown_that_was_switched_to() -> None:
+def test_the_address_is_shown_after_a_switch() -> None:
     async def main() -> None:
         async with running_master("reverse:http://127.0.0.1:1@0") as master:
             listening.switch_to(master, "reverse:http://127.0.0.1:2@127.0.0.1:0")
@@ -128,7 +128,7 @@ def test_no_address_is_shown_where_nothing_listens() -> None:
 
 
 @pytest.mark.parametrize("way", ["by itself", "as the launcher has it"])
-def test_any_address_of_ipv6_takes_ipv4_too(way: str) -> None:
+def test_the_any_address_of_ipv6_accepts_ipv4_too(way: str) -> None:
     mode, port = "reverse:http://127.0.0.1:2@:::{}", free_port()
 
     async def main() -> None:
@@ -155,7 +155,7 @@ def queue_of(listening_socket: socket.socket | TransportSocket) -> int:
 
 
 @pytest.mark.parametrize("is_given", [True, False])
-def test_as_many_connections_may_wait_as_were_meant_to(is_given: bool) -> None:
+def test_the_backlog_is_as_configured(is_given: bool) -> None:
 
     async def main(given: Sequence[socket.socket]) -> None:
         listening.wait_to_serve(given)
@@ -170,7 +170,7 @@ def test_as_many_connections_may_wait_as_were_meant_to(is_given: bool) -> None:
         asyncio.run(main([given] if is_given else []))
 
 
-def test_a_master_without_a_proxyserver_is_a_mistake() -> None:
+def test_a_master_without_a_proxyserver_is_rejected() -> None:
     async def main() -> None:
         with pytest.raises(TypeError):
             await listening.stop(Master(Options()))
@@ -178,7 +178,7 @@ def test_a_master_without_a_proxyserver_is_a_mistake() -> None:
     asyncio.run(main())
 
 
-def test_a_stop_lets_a_request_under_way_end_and_takes_no_new_ones(tmp_path: Path) -> None:
+def test_a_stop_finishes_the_request_under_way_and_accepts_no_new_ones(tmp_path: Path) -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         asked, answer_now = asyncio.Event(), asyncio.Event()
@@ -206,7 +206,7 @@ def test_a_stop_lets_a_request_under_way_end_and_takes_no_new_ones(tmp_path: Pat
     asyncio.run(main())
 
 
-def test_a_stop_cuts_what_does_not_end_in_time(tmp_path: Path) -> None:
+def test_a_stop_cuts_requests_that_do_not_end_in_time(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(Conversation.wait_until_closed) as upstream:
             async with running(tmp_path, upstream.url, drain_timeout=0.1) as proxy, proxy.connection() as (_, writer):

@@ -27,7 +27,7 @@ def _as_before() -> Iterator[None]:
         f"\\' {TOKEN} \xff".encode("latin-1"),
     ],
 )
-def test_what_a_peer_sent_is_replaced_before_any_handler(caplog: pytest.LogCaptureFixture, quoted: bytes) -> None:
+def test_quoted_data_of_a_peer_is_replaced_before_any_handler(caplog: pytest.LogCaptureFixture, quoted: bytes) -> None:
     log_redaction.redact_wire_bytes()
     log_redaction.redact_wire_bytes()  # again is no fault
     TALKER.warning("Client closed connection before completing request headers: %r", quoted)

@@ -5,9 +5,9 @@ from mitmproxy.proxy.server import ConnectionHandler
 from support.gateway.inprocess import run, running
 
 from addon.gateway import Gateway
-from addon.inspector.websocket_frames import WebSocketFrames
 from addon.patches.dispatch import Dispatcher
 from addon.serving.startup import Upkeep
+from addon.websocket_frames import WebSocketFrames
 
 
 def test_the_gateways_addons_come_before_all_others(tmp_path: Path) -> None:

@@ -46,7 +46,6 @@ class Blind(Meter):
 DUTIES = ("metering", "ledger")
 PATCHES = {
     "headers": ("fast_paths", "look_headers_up"),
-    "options": ("fast_paths", "read_options"),
     "contexts": ("fast_paths", "fork_contexts"),
     "dispatch": ("dispatch", "install"),
 }
