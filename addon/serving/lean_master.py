@@ -1,7 +1,8 @@
 """A master of mitmproxy with only those addons that a gateway needs; its tools have thirty more.
 
 REPLACES: `DumpMaster`, and the log handler that makes an event of each line, which no addon here wants.
-WHY: FIGMASTER; an event for a line of the log takes 0.13 million instructions, 3 % of a request.
+WHY: thirty addons cost 3 % of a request's instructions (0.13 of 3.93 million), even where only hooks are called; and an
+event for a line of the log 0.13 million more, where each request has a line.
 REMOVE WHEN: mitmproxy has a master without addons of its own, and no legacy log events. No upstream issue known.
 """
 
