@@ -1,16 +1,33 @@
-"""CSV as RFC 4180 has it, that is safe to open in a spreadsheet."""
+"""Exports: CSV that is safe to open in a spreadsheet (RFC 4180), and JSON lines."""
 
 import csv
 import io
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from manage_api import schemas
+from store.reports.request_list import RequestRecord
+from store.reports.usage_query import Dimension
+from store.reports.usage_report import UsageReport
+
 _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
-"""Beginnings of texts that a spreadsheet would compute, and that anybody who names a project could send there."""
+"""The beginning of a text that a spreadsheet would run as a formula; anybody who names a project could plant one."""
 
 
-def write(fields: Sequence[str], objects: Iterable[Mapping[str, object]]) -> str:
-    """Write a header and one line an object; None is an empty cell, and a formula gets an apostrophe before it."""
+def usage_as_csv(report: UsageReport, by: Sequence[Dimension]) -> str:
+    """Write the groups of a report as CSV, one a line."""
+    fields = [*schemas.group_fields(by), *schemas.SUMS_FIELDS]
+    return write_csv(fields, (schemas.usage_group(group, by) for group in report.groups))
+
+
+def requests_as_json_lines(records: Iterable[RequestRecord]) -> str:
+    """Write requests as one JSON object a line."""
+    return "".join(f"{json.dumps(schemas.ledger_row(record))}\n" for record in records)
+
+
+def write_csv(fields: Sequence[str], objects: Iterable[Mapping[str, object]]) -> str:
+    """Write a header and one line an object. None becomes an empty cell; a formula gets an apostrophe before it."""
     text = io.StringIO(newline="")
     lines = csv.writer(text)
     lines.writerow(fields)

@@ -1,12 +1,35 @@
-"""How the store's records look outside, as the schemas of openapi.yaml have them."""
+"""The JSON objects of the API: each function returns one schema of openapi.yaml, made of the store's records."""
 
-import flask
+from collections.abc import Mapping, Sequence
 
-from store.clock import to_rfc3339
+from store.clock import to_date, to_rfc3339, to_rfc3339_exact
+from store.ledger.money import decimal_text, usd
+from store.ledger.usage import COLUMNS
+from store.management.prices import PriceRecord
 from store.management.projects import ProjectRecord
 from store.management.tokens import RevokedTokens, TokenRecord
+from store.reports.request_list import RequestRecord
+from store.reports.usage_query import Dimension
+from store.reports.usage_report import UsageGroup, UsageReport
+from store.reports.usage_totals import UsageSums
 
 type JSONObject = dict[str, object]
+
+_GROUP_FIELDS: Mapping[Dimension, Sequence[str]] = {
+    Dimension.DAY: ["day"],
+    Dimension.HOUR: ["hour"],
+    Dimension.PROJECT: ["project_id", "project_name"],
+    Dimension.TOKEN: ["project_id", "project_name", "token_id", "token_name"],
+    Dimension.MODEL: ["model"],
+    Dimension.ENDPOINT: ["endpoint"],
+}
+
+SUMS_FIELDS = (
+    *("requests", "refused", "in_flight", "observed", "estimated", "unknown", "unpriced"),
+    *COLUMNS,
+    *("request_bytes", "response_bytes", "cost_usd"),
+)
+"""The fields of the schema `UsageSums`."""
 
 
 def project(record: ProjectRecord) -> JSONObject:
@@ -47,11 +70,84 @@ def revoked(tokens: RevokedTokens) -> JSONObject:
     }
 
 
-def nothing() -> flask.Response:
-    """Return 204, without a type for the body that it does not have."""
-    response = flask.Response(status=204)
-    del response.headers["Content-Type"]
-    return response
+def group_fields(by: Sequence[Dimension]) -> Sequence[str]:
+    """Return the fields that tell one group from another."""
+    return list(dict.fromkeys(name for dimension in by for name in _GROUP_FIELDS[dimension]))
+
+
+def usage_report(report: UsageReport, by: Sequence[Dimension]) -> JSONObject:
+    """Return the schema `UsageReport`."""
+    return {
+        "from": None if report.start is None else to_rfc3339_exact(report.start),
+        "to": None if report.end is None else to_rfc3339_exact(report.end),
+        "group_by": list(by),
+        "totals": usage_sums(report.totals),
+        "groups": [usage_group(group, by) for group in report.groups],
+    }
+
+
+def usage_sums(sums: UsageSums) -> JSONObject:
+    """Return the schema `UsageSums`. Where nothing is known of any request, tokens are None, not 0."""
+    cost, is_known = sums.cost_usd, sums.observed or sums.estimated or not sums.requests
+    fields = {**sums._asdict(), "unknown": sums.unknown, "cost_usd": None if cost is None else decimal_text(cost)}
+    return {name: fields[name] if is_known or name not in COLUMNS else None for name in SUMS_FIELDS}
+
+
+def usage_group(group: UsageGroup, by: Sequence[Dimension]) -> JSONObject:
+    """Return the schema `UsageGroup`: what the report is grouped by, and the sums."""
+    keys = {
+        "day": None if group.day is None else to_date(group.day),
+        "hour": None if group.hour is None else to_rfc3339(group.hour),
+        "project_id": group.project_id,
+        "project_name": group.project_name,
+        "token_id": group.token_id,
+        "token_name": group.token_name,
+        "model": group.model,
+        "endpoint": group.endpoint,
+    }
+    return {**{name: keys[name] for name in group_fields(by)}, **usage_sums(group.sums)}
+
+
+def ledger_row(record: RequestRecord) -> JSONObject:
+    """Return the schema `LedgerRow`."""
+    return {
+        "id": record.id,
+        "upstream_request_id": record.upstream_request_id,
+        "session_id": record.session_id,
+        "started_at": to_rfc3339_exact(record.started_at),
+        "project_id": record.project_id,
+        "token_id": record.token_id,
+        "token_name": record.token_name,
+        "client": record.client,
+        "method": record.method,
+        "path": record.path,
+        "endpoint": record.endpoint,
+        "model_asked": record.model_asked,
+        "model": record.model,
+        "status": record.status,
+        "code": record.code,
+        "repeats": record.repeats,
+        "streamed": record.streamed,
+        "duration_ms": record.duration_ms,
+        "time_to_first_byte_ms": record.first_byte_ms,
+        "request_bytes": record.request_bytes,
+        "response_bytes": record.response_bytes,
+        **{name: getattr(record, name) for name in COLUMNS},
+        "cost_usd": None if record.cost is None else decimal_text(usd(record.cost)),
+        "price": record.price_used,
+        "usage_source": record.usage_source,
+    }
+
+
+def price(record: PriceRecord) -> JSONObject:
+    """Return the schema `Price`."""
+    return {
+        "id": record.id,
+        "project_id": record.project_id,
+        "model": record.model,
+        "rates": {name: decimal_text(rate) for name, rate in record.rates.items()},
+        "updated_at": to_rfc3339(record.updated_at),
+    }
 
 
 def _time(microseconds: int | None) -> str | None:

@@ -2,9 +2,8 @@
 
 import json
 
-from manage_api import ledger_answers
+from manage_api import export, schemas
 from manage_api.cli import ids, table
-from manage_api.resources.requests import as_json_lines
 from manage_api.schemas import JSONObject
 from store.clock import to_rfc3339
 from store.ledger.money import usd
@@ -37,7 +36,7 @@ def read(store: Store, about: RequestFilter, limit: int, form: str) -> str:
     """Return the newest requests as one of FORMATS. Raises click.BadParameter, StoreUnavailable."""
     records = RequestList(store).page(ids.known(store, about), limit=limit).requests
     if form == "jsonl":
-        return as_json_lines(records)
+        return export.requests_as_json_lines(records)
     rows = [_row(record) for record in records]
     left_out = [name for name in _WHERE_THERE_ARE_ANY if all(row[name] is None for row in rows)]
     return table.write({name: title for name, title in _COLUMNS.items() if name not in left_out}, rows)
@@ -48,7 +47,7 @@ def show(store: Store, request_id: str, form: str) -> str:
 
     Raises NotFound, StoreUnavailable.
     """
-    fields = ledger_answers.ledger_row(RequestList(store).get(request_id))
+    fields = schemas.ledger_row(RequestList(store).get(request_id))
     if form == "json":
         return json.dumps(fields, ensure_ascii=False, indent=2) + "\n"
     rows = [{"field": name, "value": _plain(value)} for name, value in fields.items()]

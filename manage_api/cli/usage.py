@@ -4,9 +4,8 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from manage_api import ledger_answers
+from manage_api import export, schemas
 from manage_api.cli import ids, table
-from manage_api.resources.usage import as_csv
 from manage_api.schemas import JSONObject
 from store.reports.usage_query import Dimension, UsageFilter
 from store.reports.usage_report import UsageGroup, UsageReport, UsageReports
@@ -45,9 +44,9 @@ def read(store: Store, by: Sequence[Dimension], about: UsageFilter, form: str) -
     """Return the report as one of FORMATS. Raises click.BadParameter, InvalidRequest, StoreUnavailable."""
     report = UsageReports(store).report(by, ids.known(store, about))
     if form == "csv":
-        return as_csv(report, by)
+        return export.usage_as_csv(report, by)
     if form == "json":
-        return json.dumps(ledger_answers.usage_report(report, by), ensure_ascii=False, indent=2) + "\n"
+        return json.dumps(schemas.usage_report(report, by), ensure_ascii=False, indent=2) + "\n"
     return _as_table(report, by)
 
 
@@ -77,8 +76,8 @@ def _projects(groups: Sequence[UsageGroup]) -> Mapping[str | None, str | None]:
 
 def _row(group: UsageGroup, by: Sequence[Dimension], projects: Mapping[str | None, str | None]) -> JSONObject:
     shown = {"project": projects[group.project_id], "token": group.token_id}
-    return {**ledger_answers.usage_group(group, by), **shown, **_sums(group.sums)}
+    return {**schemas.usage_group(group, by), **shown, **_sums(group.sums)}
 
 
 def _sums(sums: UsageSums) -> JSONObject:
-    return {**ledger_answers.usage_sums(sums), "cost_usd": sums.cost_usd}
+    return {**schemas.usage_sums(sums), "cost_usd": sums.cost_usd}

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import flask
 
-from manage_api import access_log, ledger_answers, schemas
+from manage_api import access_log, responses, schemas
 from manage_api.query import canonical
 from manage_api.schemas import JSONObject
 from store.management.prices import OwnPrices
@@ -19,7 +19,7 @@ def blueprint(store: Store) -> flask.Blueprint:
 
     @routes.get("")
     def list_prices() -> list[JSONObject]:
-        return [ledger_answers.price(record) for record in prices.list()]
+        return [schemas.price(record) for record in prices.list()]
 
     @routes.put("")
     def set_price() -> JSONObject:
@@ -32,12 +32,12 @@ def blueprint(store: Store) -> flask.Blueprint:
             model=body.get("model"),
         )
         access_log.changed(price_id=record.id)
-        return ledger_answers.price(record)
+        return schemas.price(record)
 
     @routes.delete("/<uuid:price_id>")
     def delete_price(price_id: uuid.UUID) -> flask.Response:
         with access_log.changing(price_id=str(price_id)):
             prices.delete(str(price_id))
-        return schemas.nothing()
+        return responses.no_content()
 
     return routes

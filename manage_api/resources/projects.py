@@ -6,7 +6,7 @@ from typing import Any
 
 import flask
 
-from manage_api import access_log, ledger_answers, read_only, schemas
+from manage_api import access_log, read_only, responses, schemas
 from manage_api.schemas import JSONObject
 from store.management.projects import ProjectChanges, ProjectRecord, Projects
 from store.management.tokens import Tokens
@@ -53,7 +53,7 @@ def blueprint(store: Store) -> flask.Blueprint:
     def delete_project(project_id: uuid.UUID) -> flask.Response:
         with access_log.changing(project_id=str(project_id)):
             projects.delete(str(project_id))
-        return schemas.nothing()
+        return responses.no_content()
 
     @routes.post("/<uuid:project_id>/tokens/revoke")
     def revoke_tokens(project_id: uuid.UUID) -> JSONObject:
@@ -61,7 +61,7 @@ def blueprint(store: Store) -> flask.Blueprint:
             return schemas.revoked(tokens.revoke_all(str(project_id)))
 
     def usage(record: ProjectRecord) -> JSONObject:
-        return {"usage": ledger_answers.usage_sums(reports.totals(UsageFilter(project_id=record.id)))}
+        return {"usage": schemas.usage_sums(reports.totals(UsageFilter(project_id=record.id)))}
 
     return routes
 

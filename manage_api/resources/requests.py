@@ -1,15 +1,12 @@
-"""`/manage/requests`: single requests, admitted and refused, over HTTP, as JSON or JSON lines."""
-
-import json
-from collections.abc import Iterable
+"""`/manage/requests`: single requests, admitted and refused, as JSON or JSON lines."""
 
 import flask
 
-from manage_api import ledger_answers
+from manage_api import export, schemas
 from manage_api.query import identifier, moment, number, parameter
 from manage_api.schemas import JSONObject
 from store.management.tokens import Tokens
-from store.reports.request_list import DEFAULT_LIMIT, Cursor, RequestFilter, RequestList, RequestRecord
+from store.reports.request_list import DEFAULT_LIMIT, Cursor, RequestFilter, RequestList
 from store.store import Store
 
 NEXT_CURSOR = "X-LLM-Proxy-Next-Cursor"
@@ -40,16 +37,12 @@ def blueprint(store: Store) -> flask.Blueprint:
         next_cursor = page.next_cursor and str(page.next_cursor)
         if form == "jsonl":
             headers = {NEXT_CURSOR: next_cursor} if next_cursor else {}
-            return flask.Response(as_json_lines(page.requests), mimetype="application/jsonl", headers=headers)
-        return {"data": [ledger_answers.ledger_row(record) for record in page.requests], "next_cursor": next_cursor}
+            lines = export.requests_as_json_lines(page.requests)
+            return flask.Response(lines, mimetype="application/jsonl", headers=headers)
+        return {"data": [schemas.ledger_row(record) for record in page.requests], "next_cursor": next_cursor}
 
     @routes.get("/<request_id>")
     def get_request(request_id: str) -> JSONObject:
-        return ledger_answers.ledger_row(requests.get(request_id))
+        return schemas.ledger_row(requests.get(request_id))
 
     return routes
-
-
-def as_json_lines(records: Iterable[RequestRecord]) -> str:
-    """Write rows as one JSON object a line."""
-    return "".join(f"{json.dumps(ledger_answers.ledger_row(record))}\n" for record in records)

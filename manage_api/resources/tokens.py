@@ -6,7 +6,7 @@ from typing import Any
 
 import flask
 
-from manage_api import access_log, ledger_answers, read_only, schemas
+from manage_api import access_log, read_only, responses, schemas
 from manage_api.query import canonical, identifier, moment, parameter
 from manage_api.schemas import JSONObject
 from store import clock
@@ -62,10 +62,10 @@ def blueprint(store: Store) -> flask.Blueprint:
         token = tokens.get(str(token_id))
         with access_log.changing(token_id=token.id):
             tokens.revoke(token.id)
-        return schemas.nothing()
+        return responses.no_content()
 
     def usage(record: TokenRecord) -> JSONObject:
-        return {"usage": ledger_answers.usage_sums(reports.totals(UsageFilter(token_id=record.id)))}
+        return {"usage": schemas.usage_sums(reports.totals(UsageFilter(token_id=record.id)))}
 
     return routes
 

@@ -1,15 +1,13 @@
-"""`/manage/usage`: what was used and what it cost, over HTTP, as JSON or CSV."""
-
-from collections.abc import Sequence
+"""`/manage/usage`: usage and cost, as JSON or CSV."""
 
 import flask
 
-from manage_api import export, ledger_answers
+from manage_api import export, schemas
 from manage_api.query import identifier, moment, parameter
 from manage_api.schemas import JSONObject
 from store.management.tokens import Tokens
 from store.reports.usage_query import Dimension, UsageFilter
-from store.reports.usage_report import UsageReport, UsageReports
+from store.reports.usage_report import UsageReports
 from store.store import Store
 
 
@@ -33,13 +31,7 @@ def blueprint(store: Store) -> flask.Blueprint:
         )
         report = reports.report(by, about)
         if form == "csv":
-            return flask.Response(as_csv(report, by), mimetype="text/csv")
-        return ledger_answers.usage_report(report, by)
+            return flask.Response(export.usage_as_csv(report, by), mimetype="text/csv")
+        return schemas.usage_report(report, by)
 
     return routes
-
-
-def as_csv(report: UsageReport, by: Sequence[Dimension]) -> str:
-    """Write the groups of a report, one a line."""
-    fields = [*ledger_answers.group_fields(by), *ledger_answers.SUMS_FIELDS]
-    return export.write(fields, (ledger_answers.usage_group(group, by) for group in report.groups))
