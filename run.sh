@@ -21,7 +21,7 @@ The first time, .venv is set up; that needs a network, and takes about a minute.
   backup    Copy the store into a new FILE, while it is in use.
   migrate   Bring the store's schema up to date, as each start does.
   copy      Copy the store into another, empty database.
-  rotate    Encrypt the store anew with the first key of ENCRYPTION_KEY.
+  rotate    Re-encrypt the store with the first key of ENCRYPTION_KEY.
 
   setup     Install what LLM Proxy and its tests need, and start nothing.
   test      Run the tests. Options are those of pytest.

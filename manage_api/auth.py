@@ -4,8 +4,8 @@ import hmac
 
 import flask
 
+from store.encryption.keyfiles import MANAGEMENT_TOKEN_FILE
 from store.errors import Unauthorized
-from store.operations.opening import MANAGEMENT_TOKEN_FILE
 
 _OTHER_SCHEME = f"The Authorization header does not have the scheme Bearer. {Unauthorized.text}"
 _WRONG = (

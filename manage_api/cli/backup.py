@@ -1,19 +1,31 @@
 """`llm-proxy backup`: what it says, and how it ends. The work is `store.backup`'s."""
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import click
 
+from manage_api.cli import options
+from manage_api.cli.context import load_settings
 from store.database import is_postgresql
-from store.database.urls import sqlite_path
+from store.encryption.keyfiles import ENCRYPTION_KEY_FILE
 from store.errors import BackupFailed
 from store.operations.backup import Backup, back_up
-from store.operations.opening import ENCRYPTION_KEY_FILE
+from store.runtime.database_url import sqlite_path
+from store.runtime.lifecycle import note_stop_signals
 from store.runtime.settings import Settings
 
 _FAILED = 1
+
+
+@click.command(name="backup")
+@options.file
+def backup_command(file: Path) -> None:
+    """Copy the store into a new FILE, while it is in use."""
+    stopped = note_stop_signals()
+    sys.exit(run(load_settings(), file, stopped))
 
 
 def run(settings: Settings, file: Path, stopped: Callable[[], bool]) -> int:

@@ -1,47 +1,63 @@
-"""`llm-proxy`: the one command for everything that an operator does by hand. `./run.sh` passes its arguments on."""
+"""`llm-proxy`: the one command for everything that an operator does by hand. `./run.sh` passes its arguments on.
+
+The commands that start processes are here. Those that read or change the store are imported when one of them is run:
+the supervisor of `start` lives as long as the gateway, and would keep their modules in its memory.
+"""
 
 import asyncio
-import logging
+import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
-from manage_api.cli import backup, copying, migration, options, reading, requests, rotation, usage
+from manage_api.cli.context import CALLER, load_settings
 from manage_api.cli.supervision import services, supervisor
 from manage_api.cli.supervision.child import say
 from manage_api.cli.supervision.worker_slot import Service
-from manage_api.demo import command
-from store.errors import REFUSAL_CODES
-from store.ledger.usage import Source
-from store.operations.opening import management_token, open_store
-from store.reports.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter
-from store.reports.usage_query import Dimension, UsageFilter
-from store.runtime import logs
-from store.runtime.lifecycle import (
-    BAD_SETTINGS,
-    CANNOT_START,
-    begin,
-    interrupt_at_stop_signals,
-    note_stop_signals,
-    or_exit,
-)
+from store.runtime.lifecycle import CANNOT_START, begin, or_exit
 from store.runtime.settings import Settings
 from store.version import __version__
 
 type Opens = Callable[[Settings], Service]
 
+STORE_COMMANDS: Mapping[str, str] = {
+    "backup": "manage_api.cli.backup",
+    "copy": "manage_api.cli.copying",
+    "migrate": "manage_api.cli.migration",
+    "request": "manage_api.cli.requests",
+    "requests": "manage_api.cli.requests",
+    "rotate": "manage_api.cli.rotation",
+    "usage": "manage_api.cli.usage",
+}
+"""The modules of the commands that use the store; the function of each is named `NAME_command`."""
+
+
+class _Commands(click.Group):
+    """The commands of `llm-proxy`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, ordered by name."""
+        return sorted([*super().list_commands(ctx), *STORE_COMMANDS])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; import its module where that has not been done."""
+        if cmd_name not in STORE_COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(importlib.import_module(STORE_COMMANDS[cmd_name]), f"{cmd_name}_command")
+        return command
+
 
 @click.group(
+    cls=_Commands,
     help="Hand out tokens instead of API keys. Settings come from the environment, then from .env.",
     epilog="./run.sh passes these on, and has four of its own: setup, test, soak, bench.",
 )
 @click.version_option(__version__)
-@click.option(f"--{options.CALLER}", type=click.Path(path_type=Path), default="", hidden=True)
+@click.option(f"--{CALLER}", type=click.Path(path_type=Path), default="", hidden=True)
 def main(**_: Path) -> None:
     """Run a command. Relative paths on its command line count from the folder of the caller, if that is given."""
     begin()
@@ -50,114 +66,37 @@ def main(**_: Path) -> None:
 @main.command()
 def start() -> None:
     """Start the proxy and the management API."""
-    settings = _settings()
+    settings = load_settings()
     _serve(settings, services.proxy, services.management, says=services.banner)
 
 
 @main.command()
 def proxy() -> None:
     """Start the proxy alone, as one of several machines does."""
-    settings = _settings()
+    settings = load_settings()
     _serve(settings, services.proxy, says=services.proxy_banner)
 
 
 @main.command()
 def web() -> None:
     """Start both with mitmweb, to watch the traffic; the proxy is one process then."""
-    settings = _settings()
+    settings = load_settings()
     _serve(settings, services.proxy_with_mitmweb, services.management, says=services.banner)
 
 
-@main.command(name="demo")
-def run_demo() -> None:
+@main.command()
+def demo() -> None:
     """Start both before a demo upstream; nothing is kept."""
-    settings = _settings()
+    from manage_api.demo import command  # noqa: PLC0415 - it encrypts; other starts need not load that
+
+    settings = load_settings()
     opened = _opened(settings, services.proxy, services.management)
     sys.exit(asyncio.run(command.run(settings, opened)))
 
 
-@main.command()
-def rotate() -> None:
-    """Encrypt the store anew with the first key of ENCRYPTION_KEY."""
-    stopped = note_stop_signals()
-    sys.exit(rotation.run(_settings(), stopped))
-
-
-@main.command()
-@click.option("--dry-run", is_flag=True, help="Tell what would be done; change nothing. Status 3 if there is anything.")
-def migrate(dry_run: bool) -> None:
-    """Bring the store's schema up to date, as each start does."""
-    interrupt_at_stop_signals()
-    settings = _settings()
-    sys.exit(migration.preview(settings) if dry_run else migration.run(settings))
-
-
-@main.command(name="backup")
-@options.file
-def back_up(file: Path) -> None:
-    """Copy the store into a new FILE, while it is in use."""
-    stopped = note_stop_signals()
-    sys.exit(backup.run(_settings(), file, stopped))
-
-
-@main.command(name="copy")
-@options.target
-def copy_store(target: str) -> None:
-    """Copy the store into another, empty database."""
-    stopped = note_stop_signals()
-    sys.exit(copying.run(_settings(), target, stopped))
-
-
-@main.command(name="usage")
-@options.by
-@options.filters
-@click.option("--format", "form", type=click.Choice(usage.FORMATS), default="table", show_default=True)
-def report_usage(by: Sequence[Dimension], form: str, **about: Any) -> None:
-    """Show what was used and what it cost."""
-    settings = _settings()
-    sys.exit(reading.run(settings, lambda store: usage.read(store, by, UsageFilter(**about), form)))
-
-
-@main.command(name="requests")
-@options.filters
-@click.option("--status", type=click.IntRange(100, 599), help="Answered with this status.")
-@click.option("--code", type=click.Choice(REFUSAL_CODES), help="Refused by the gateway for this.")
-@click.option(
-    "--usage", "source", type=click.Choice([*(source.value for source in Source), OPEN]), help="How the usage is known."
-)
-@click.option("--limit", type=click.IntRange(1, MAX_LIMIT), default=DEFAULT_LIMIT, show_default=True)
-@click.option("--format", "form", type=click.Choice(requests.FORMATS), default="table", show_default=True)
-def list_requests(limit: int, form: str, **about: Any) -> None:
-    """List the newest requests, admitted and refused."""
-    settings = _settings()
-    sys.exit(reading.run(settings, lambda store: requests.read(store, RequestFilter(**about), limit, form)))
-
-
-@main.group()
-def request() -> None:
-    """Look a single request up."""
-
-
-@request.command(name="show")
-@click.argument("request_id", metavar="ID")
-@click.option("--format", "form", type=click.Choice(requests.FORMATS_OF_ONE), default="table", show_default=True)
-def show_request(request_id: str, form: str) -> None:
-    """Show the request with this ID: ours, or the upstream's, which SDKs show."""
-    settings = _settings()
-    sys.exit(reading.run(settings, lambda store: requests.show(store, request_id, form)))
-
-
-def _settings() -> Settings:
-    """Read the settings. Of the log only warnings are shown: commands say themselves what they do."""
-    settings = or_exit(Settings.load, BAD_SETTINGS)
-    logs.configure(max(settings.log_threshold, logging.WARNING), settings.log_format)
-    settings.warn()
-    return settings
-
-
 def _serve(settings: Settings, *opens: Opens, says: Callable[..., str]) -> None:
     opened = _opened(settings, *opens)
-    or_exit(lambda: _prepare(settings), CANNOT_START)
+    services.prepare_store()
     env = {**services.ALLOCATOR, **os.environ}
     sys.exit(asyncio.run(supervisor.run(opened, env=env, on_ready=lambda pages: click.echo(says(settings, *pages)))))
 
@@ -165,9 +104,3 @@ def _serve(settings: Settings, *opens: Opens, says: Callable[..., str]) -> None:
 def _opened(settings: Settings, *opens: Opens) -> list[Service]:
     say("Starting LLM Proxy ...")  # migrations and workers take seconds
     return [or_exit(partial(one, settings), CANNOT_START) for one in opens]
-
-
-def _prepare(settings: Settings) -> None:
-    """Migrate the store and make the secrets, once, before two processes look for them."""
-    open_store(settings).database.close()
-    management_token(settings)

@@ -6,23 +6,33 @@ status  0    the copy is there, and row by row what the source had
 """
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable
 
 import click
 
-from manage_api.cli import table
+from manage_api.cli import options, table
+from manage_api.cli.context import load_settings
 from store.database import open_database, without_password
 from store.errors import CopyFailed, StartupError
 from store.operations.copying.copier import Copied, copy
 from store.operations.opening import open_existing
-from store.runtime.lifecycle import CANNOT_START, or_exit
+from store.runtime.lifecycle import CANNOT_START, note_stop_signals, or_exit
 from store.runtime.settings import Settings
 
 _FAILED = 1
 
 _SHOWN = 10
 """Rows that are named at most."""
+
+
+@click.command(name="copy")
+@options.target
+def copy_command(target: str) -> None:
+    """Copy the store into another, empty database."""
+    stopped = note_stop_signals()
+    sys.exit(run(load_settings(), target, stopped))
 
 
 def run(settings: Settings, target_url: str, stopped: Callable[[], bool]) -> int:

@@ -6,16 +6,28 @@ status  0    the schema is up to date
         3    a dry run found something to do
 """
 
+import sys
+
 import click
 
+from manage_api.cli.context import load_settings
 from store.operations.opening import migrate_store, pending_migrations
-from store.runtime.lifecycle import CANNOT_START, or_exit
+from store.runtime.lifecycle import CANNOT_START, interrupt_at_stop_signals, or_exit
 from store.runtime.settings import Settings
 
 _INTERRUPTED = 1
 _OUTDATED = 3
 
 _UP_TO_DATE = "The schema is up to date."
+
+
+@click.command(name="migrate")
+@click.option("--dry-run", is_flag=True, help="Tell what would be done; change nothing. Status 3 if there is anything.")
+def migrate_command(dry_run: bool) -> None:
+    """Bring the store's schema up to date, as each start does."""
+    interrupt_at_stop_signals()
+    settings = load_settings()
+    sys.exit(preview(settings) if dry_run else run(settings))
 
 
 def run(settings: Settings) -> int:

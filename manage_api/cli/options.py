@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from manage_api.cli.context import at_caller
 from store.clock import from_rfc3339
-from store.database import urls
 from store.reports.usage_query import Dimension
+from store.runtime import database_url
 
 type Command = Callable[..., None]
 type Callback[T] = Callable[[click.Context, click.Parameter, str | None], T | None]
@@ -39,26 +40,19 @@ _time = _read(from_rfc3339, "a time such as 2026-11-25T14:00:00Z, or a date such
 _id = _read(lambda text: str(uuid.UUID(text)), "an id (a UUID)")
 
 
-CALLER = "caller"
-"""The parameter of the main command that holds the folder from which relative paths of the command line count."""
-
-
-def _at_caller(context: click.Context, path: Path) -> Path:
-    """Return a path as who called the command means it: run.sh works in its own folder, for the settings' sake."""
-    return Path(context.find_root().params.get(CALLER, "")) / path
-
-
 def _file(context: click.Context, _parameter: click.Parameter, path: Path) -> Path:
-    return _at_caller(context, path)
+    return at_caller(context, path)
 
 
 def _target_url(context: click.Context, _parameter: click.Parameter, url: str) -> str:
     """Check the URL, of which no message may quote anything."""
     try:
-        urls.check(url)
+        database_url.check(url)
     except ValueError as error:
         raise click.BadParameter(f"it {error}.") from None
-    return url if urls.is_postgresql(url) else urls.sqlite_url(_at_caller(context, urls.sqlite_path(url)))
+    if database_url.is_postgresql(url):
+        return url
+    return database_url.sqlite_url(at_caller(context, database_url.sqlite_path(url)))
 
 
 _FILTERS = (

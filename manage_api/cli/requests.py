@@ -1,13 +1,20 @@
 """`llm-proxy requests` and `llm-proxy request show`: what `/manage/requests` tells, straight from the store."""
 
 import json
+import sys
+from typing import Any
+
+import click
 
 from manage_api import export, schemas
-from manage_api.cli import ids, table
+from manage_api.cli import ids, options, reading, table
+from manage_api.cli.context import load_settings
 from manage_api.schemas import JSONObject
 from store.clock import to_rfc3339
+from store.errors import REFUSAL_CODES
 from store.ledger.money import usd
-from store.reports.request_list import OPEN, RequestFilter, RequestList, RequestRecord
+from store.ledger.usage import Source
+from store.reports.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter, RequestList, RequestRecord
 from store.store import Store
 
 FORMATS = ("table", "jsonl")
@@ -30,6 +37,35 @@ _COLUMNS = {
     "id": "request",
 }
 _WHERE_THERE_ARE_ANY = ("code", "repeats", "token_name")
+
+
+@click.command(name="requests")
+@options.filters
+@click.option("--status", type=click.IntRange(100, 599), help="Answered with this status.")
+@click.option("--code", type=click.Choice(REFUSAL_CODES), help="Refused by the gateway for this.")
+@click.option(
+    "--usage", "source", type=click.Choice([*(source.value for source in Source), OPEN]), help="How the usage is known."
+)
+@click.option("--limit", type=click.IntRange(1, MAX_LIMIT), default=DEFAULT_LIMIT, show_default=True)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+def requests_command(limit: int, form: str, **about: Any) -> None:
+    """List the newest requests, admitted and refused."""
+    settings = load_settings()
+    sys.exit(reading.run(settings, lambda store: read(store, RequestFilter(**about), limit, form)))
+
+
+@click.group(name="request")
+def request_command() -> None:
+    """Look a single request up."""
+
+
+@request_command.command(name="show")
+@click.argument("request_id", metavar="ID")
+@click.option("--format", "form", type=click.Choice(FORMATS_OF_ONE), default="table", show_default=True)
+def show_command(request_id: str, form: str) -> None:
+    """Show the request with this ID: ours, or the upstream's, which SDKs show."""
+    settings = load_settings()
+    sys.exit(reading.run(settings, lambda store: show(store, request_id, form)))
 
 
 def read(store: Store, about: RequestFilter, limit: int, form: str) -> str:

@@ -1,20 +1,30 @@
 """`llm-proxy rotate`: what it says, and how it ends. The work is `store.rotation`'s."""
 
+import sys
 from collections.abc import Callable
 
 import click
 
+from manage_api.cli.context import load_settings
+from store.encryption.keyfiles import ENCRYPTION_KEY_FILE
 from store.errors import StoreLocked, StoreUnavailable
-from store.operations.opening import ENCRYPTION_KEY_FILE, open_existing
+from store.operations.opening import open_existing
 from store.operations.rotation import Rotation
-from store.runtime.lifecycle import CANNOT_START, or_exit
+from store.runtime.lifecycle import CANNOT_START, note_stop_signals, or_exit
 from store.runtime.settings import Settings
 
 _INCOMPLETE = 1
 
 
+@click.command(name="rotate")
+def rotate_command() -> None:
+    """Re-encrypt the store with the first key of ENCRYPTION_KEY."""
+    stopped = note_stop_signals()
+    sys.exit(run(load_settings(), stopped))
+
+
 def run(settings: Settings, stopped: Callable[[], bool]) -> int:
-    """Encrypt the store anew until everything is under the ring's first key, or until `stopped` returns True.
+    """Re-encrypt the store until everything is under the ring's first key, or until `stopped` returns True.
 
     Returns the exit status: 0 when everything is. Ends the process where there is no store, or it cannot be opened.
     """
@@ -49,7 +59,7 @@ def _rotate(rotation: Rotation, stopped: Callable[[], bool], timeout: float) -> 
 def _done(rotation: Rotation) -> str:
     done = rotation.resealed
     counts = f"keys of projects {done['project']}, tokens {done['token']}, secrets of the store {done['secret']}"
-    return f"Encrypted anew with the first key of the ring: {counts}."
+    return f"Re-encrypted with the first key of the ring: {counts}."
 
 
 def _unreadable(rotation: Rotation) -> str:

@@ -1,11 +1,16 @@
 """`llm-proxy usage`: the report of `/manage/usage`, straight from the store."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
 
 from manage_api import export, schemas
-from manage_api.cli import ids, table
+from manage_api.cli import ids, options, reading, table
+from manage_api.cli.context import load_settings
 from manage_api.schemas import JSONObject
 from store.reports.usage_query import Dimension, UsageFilter
 from store.reports.usage_report import UsageGroup, UsageReport, UsageReports
@@ -38,6 +43,16 @@ _SUMS = {
     "output_audio_tokens": "spoken output",
     "cost_usd": "cost (USD)",
 }
+
+
+@click.command(name="usage")
+@options.by
+@options.filters
+@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+def usage_command(by: Sequence[Dimension], form: str, **about: Any) -> None:
+    """Show what was used and what it cost."""
+    settings = load_settings()
+    sys.exit(reading.run(settings, lambda store: read(store, by, UsageFilter(**about), form)))
 
 
 def read(store: Store, by: Sequence[Dimension], about: UsageFilter, form: str) -> str:

@@ -13,7 +13,3 @@ The files, in the order a request meets them: `app` (routes and the server), `ha
 share: the record, the key, errors, pacing), one file for each resource, and `text`, `tokens`, `errors` and
 `record`, which they build on.
 """
-
-from manage_api.demo.app import make_app, serve
-
-__all__ = ["make_app", "serve"]

@@ -4,13 +4,13 @@
 """
 
 from store.database.base import Database, Row, RowRefused, Statement
-from store.database.urls import is_postgresql, without_password
+from store.runtime.database_url import is_postgresql, without_password
 
 __all__ = ["Database", "Row", "RowRefused", "Statement", "is_postgresql", "open_database", "without_password"]
 
 
 def open_database(url: str, timeout: float) -> Database:
-    """Make the database of a URL that `urls.check` has passed; nothing is connected yet."""
+    """Make the database of a URL that `database_url.check` has passed; nothing is connected yet."""
     if is_postgresql(url):
         from store.database.postgresql import PostgresqlDatabase  # noqa: PLC0415 - its driver is for those who use it
 

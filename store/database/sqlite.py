@@ -15,8 +15,8 @@ from playhouse.migrate import SchemaMigrator
 from store import clock
 from store.database.base import SNAPSHOT_TIMEOUT, Database, Row, RowRefused, Statement
 from store.database.models import MODELS
-from store.database.urls import sqlite_path
 from store.errors import StoreLocked, StoreUnavailable
+from store.runtime.database_url import sqlite_path
 
 LOCK_SLICE = 0.05
 """Seconds for which SQLite itself waits for a lock. Longer waits are slices of it, with a look at the deadline."""

@@ -6,6 +6,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+ENCRYPTION_KEY_FILE = "encryption_key"
+MANAGEMENT_TOKEN_FILE = "management_token"  # noqa: S105 - a file's name
+
 
 def read(path: Path) -> str | None:
     """Return the secret in `path`, or None where there is no such file. Whether it is damaged is seen by its use."""

@@ -15,12 +15,10 @@ from store.database import Database, open_database, without_password
 from store.database.models import Secret
 from store.encryption import keyfiles
 from store.encryption.crypto import DecryptionError, KeyRing, Place, Vault, new_key
+from store.encryption.keyfiles import ENCRYPTION_KEY_FILE, MANAGEMENT_TOKEN_FILE
 from store.errors import GatewayError, StartupError, StoreLocked
 from store.runtime.settings import Settings, bearer_text
 from store.store import Store
-
-ENCRYPTION_KEY_FILE = "encryption_key"
-MANAGEMENT_TOKEN_FILE = "management_token"  # noqa: S105 - a file's name
 
 CHECK = "check"
 """The name of the secret that every store has, and by which it is seen whether a key opens it."""

@@ -24,14 +24,13 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from store.database import urls
 from store.encryption.crypto import KeyRing
 from store.errors import StartupError
 from store.network import authorities
 from store.network.addresses import Network, hostport, is_host, split_url
 from store.network.client_address import parse_networks
 from store.network.forward_proxy import Exceptions, ForwardProxy, Ways
-from store.runtime import env_file, setting_names
+from store.runtime import database_url, env_file, setting_names
 from store.runtime.lifecycle import SUPERVISED
 
 _PORTS = {"http": 80, "https": 443}
@@ -159,7 +158,7 @@ def _numbers(places: Iterable[int]) -> str:
 
 
 def _database_url(value: str) -> str:
-    return value and urls.check(value)
+    return value and database_url.check(value)
 
 
 def _trusted_proxies(value: str) -> str:

@@ -89,7 +89,7 @@ def test_a_signal_ends_it_between_two_batches_and_it_can_be_run_again(tmp_path: 
     assert process.wait() == 1
     done = count_done(installation.data, header)
     assert 0 < done < TOKENS
-    assert process.output().startswith("Stopped by a signal. Encrypted anew with the first key of the ring: ")
+    assert process.output().startswith("Stopped by a signal. Re-encrypted with the first key of the ring: ")
     assert f"tokens {done}, " in process.output()
     process.log.unlink()
 

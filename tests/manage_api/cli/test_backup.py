@@ -7,7 +7,7 @@ from support.stores.stores import make_settings, make_token, opened
 
 from manage_api.cli.backup import run
 from store.encryption.crypto import new_key
-from store.operations.opening import ENCRYPTION_KEY_FILE
+from store.encryption.keyfiles import ENCRYPTION_KEY_FILE
 from store.runtime.settings import Settings
 
 KEY = new_key()

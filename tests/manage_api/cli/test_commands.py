@@ -13,7 +13,7 @@ from support.stores.stores import make_settings, make_token, opened, tree
 
 from manage_api.cli.commands import main
 from store.database import open_database
-from store.operations.opening import MANAGEMENT_TOKEN_FILE
+from store.encryption.keyfiles import MANAGEMENT_TOKEN_FILE
 from store.runtime.lifecycle import STOP_SIGNALS
 
 READING = {

@@ -15,15 +15,15 @@ from support.stores.stores import (
 
 from manage_api.cli.rotation import run
 from store.encryption.crypto import new_key
+from store.encryption.keyfiles import ENCRYPTION_KEY_FILE
 from store.management.projects import Projects
 from store.management.tokens import Tokens
 from store.operations import rotation
-from store.operations.opening import ENCRYPTION_KEY_FILE
 from store.runtime.settings import Settings
 from store.store import Store
 
 OLD, NEW = new_key(), new_key()
-DONE = "Encrypted anew with the first key of the ring: keys of projects 1, tokens 1, secrets of the store 2.\n"
+DONE = "Re-encrypted with the first key of the ring: keys of projects 1, tokens 1, secrets of the store 2.\n"
 NEEDLESS = "Nothing in the store needs the other keys of the ring: take them out of ENCRYPTION_KEY and restart.\n"
 
 type Run = Callable[..., tuple[int, str, str]]
@@ -84,7 +84,7 @@ def test_a_stop_ends_it_after_a_batch_and_it_can_be_run_again(tmp_path: Path, ru
     status, out, err = run_with(NEW, OLD, stopped=True)
     assert (status, out) == (1, "")
     assert err == (
-        "Stopped by a signal. Encrypted anew with the first key of the ring: keys of projects 1, tokens 0,"
+        "Stopped by a signal. Re-encrypted with the first key of the ring: keys of projects 1, tokens 0,"
         " secrets of the store 0. The ring opens the store as before: rotate again.\n"
     )
     assert run_with(NEW, OLD)[0] == 0

@@ -14,10 +14,11 @@ from support.stores.stores import API_KEY, make_settings, on_sqlite, opened, pat
 from store.database import open_database
 from store.database.models import MODELS
 from store.encryption.crypto import new_key
+from store.encryption.keyfiles import ENCRYPTION_KEY_FILE, MANAGEMENT_TOKEN_FILE
 from store.errors import StartupError
 from store.management.projects import Projects
 from store.operations import opening
-from store.operations.opening import ENCRYPTION_KEY_FILE, MANAGEMENT_TOKEN_FILE, open_existing, open_store
+from store.operations.opening import open_existing, open_store
 from store.runtime.settings import Settings
 
 OPEN_AND_TELL = """

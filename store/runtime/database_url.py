@@ -1,4 +1,4 @@
-"""What DATABASE_URL may be."""
+"""The forms of DATABASE_URL. It is read without the database's code, which the supervisor does not load."""
 
 import re
 from pathlib import Path

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from store.database import urls, without_password
+from store.runtime import database_url
+from store.runtime.database_url import without_password
 
 HINT = "write that as %XX"
 
@@ -17,14 +18,14 @@ PASSWORDS = [
 @pytest.mark.parametrize("rest", ["db1,db2:6432/gateway?sslmode=disable", "[::1]:5432/gateway"])
 def test_a_password_that_has_to_be_encoded_is_hinted_at_and_not_quoted(password: str, rest: str) -> None:
     with pytest.raises(ValueError, match=r"%XX|must name a database") as caught:
-        urls.check(f"postgresql://gateway:{password}@{rest}")
+        database_url.check(f"postgresql://gateway:{password}@{rest}")
     assert "hush" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("password", ["hush:word", "hush#word", "hush?word", "hush[word", "h%40u%2Fs%25h", "100%20"])
 def test_a_password_that_is_read_as_it_is_meant_passes_and_is_left_out_of_messages(password: str) -> None:
     url = f"postgresql://gateway:{password}@db1:5432,[::1],db3/gateway?sslmode=disable&application_name=a@b"
-    assert urls.check(url) == url
+    assert database_url.check(url) == url
     assert without_password(url) == "postgresql://db1:5432,[::1],db3/gateway"
 
 
@@ -38,7 +39,7 @@ def test_a_password_that_is_read_as_it_is_meant_passes_and_is_left_out_of_messag
     ],
 )
 def test_other_urls_of_databases_pass(url: str, shown: str) -> None:
-    assert urls.check(url) == url
+    assert database_url.check(url) == url
     assert without_password(url) == shown
 
 
@@ -46,7 +47,7 @@ def test_other_urls_of_databases_pass(url: str, shown: str) -> None:
 def test_a_port_has_to_be_a_number(port: str) -> None:
     for url in (f"postgresql://host:{port}/gateway", f"postgresql://host/gateway?port={port}"):
         with pytest.raises(ValueError, match=HINT) as caught:
-            urls.check(url)
+            database_url.check(url)
         assert "hush" not in str(caught.value)
 
 
@@ -62,10 +63,10 @@ def test_a_port_has_to_be_a_number(port: str) -> None:
 )
 def test_what_is_no_url_of_a_database_is_told_without_quoting_it(url: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        urls.check(url)
+        database_url.check(url)
     assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize("path", ["relative/a b.db", "/absolute/a?b#c%d.db"])
 def test_a_file_has_a_url(path: str) -> None:
-    assert urls.sqlite_path(urls.sqlite_url(Path(path))) == Path(path)
+    assert database_url.sqlite_path(database_url.sqlite_url(Path(path))) == Path(path)

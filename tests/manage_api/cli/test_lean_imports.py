@@ -1,0 +1,46 @@
+import importlib
+import subprocess
+import sys
+
+import pytest
+from support.gateway.processes import clean_environment
+
+from manage_api.cli.commands import STORE_COMMANDS
+
+HTTP = {"flask", "werkzeug", "waitress", "openapi_core", "openapi_spec_validator", "jsonschema"}
+STORE = {"peewee", "psycopg", "sqlite3"}
+DEMO = {"tornado"}
+
+
+def loaded(code: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; import sys; print(*sys.modules, sep='\\n')"],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split())
+
+
+def test_the_supervisor_loads_neither_the_management_api_nor_the_database() -> None:
+    """It runs for as long as the gateway, and keeps what it has loaded."""
+    modules = loaded("import manage_api.cli.commands; from store.runtime.settings import Settings; Settings.load()")
+    assert {"asyncio", "click", "pydantic_settings", "manage_api.cli.supervision.supervisor"} <= modules
+    assert not (HTTP | STORE | DEMO) & modules
+
+
+def test_the_demo_loads_no_upstream_and_no_database() -> None:
+    assert not (HTTP | STORE | DEMO) & loaded("import manage_api.demo.command")
+
+
+@pytest.mark.parametrize("module", sorted({*STORE_COMMANDS.values()}))
+def test_a_command_on_the_store_loads_nothing_of_the_management_api(module: str) -> None:
+    modules = loaded(f"import {module}")
+    assert "peewee" in modules
+    assert not (HTTP | DEMO) & modules
+
+
+def test_every_command_on_the_store_is_found() -> None:
+    for name, module in STORE_COMMANDS.items():
+        assert getattr(importlib.import_module(module), f"{name}_command").name == name
