@@ -28,6 +28,7 @@ from store.errors import (
     StartupError,
     TransferEncodingUnknown,
 )
+from store.ids import new_request_id
 from store.network.addresses import Network, plain
 from store.network.client_address import client_address
 from store.network.sockets import bound_to_ipv6, keep_alive
@@ -71,7 +72,7 @@ class _ErrorTask(ErrorTask):
         fault = cast("HTTPRequestParser", self.request).error
         error = _ERRORS.get(fault.code if fault else 0, GatewayError())
         body = json.dumps(error.body()).encode()
-        request_id = request_ids.new_id()
+        request_id = new_request_id()
         self.status = f"{error.status} {HTTPStatus(error.status).phrase}"
         headers = {"Content-Type": "application/json", **error.headers, **request_ids.headers(request_id)}
         self.response_headers = [*headers.items()]

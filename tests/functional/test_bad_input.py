@@ -68,7 +68,7 @@ class Target:
         assert headers["content-type"] == "application/json"
         assert int(headers["content-length"]) == len(body)
         assert headers["x-request-id"] == headers["x-llm-proxy-request-id"]
-        assert uuid.UUID(headers["x-request-id"]).version == 4
+        assert uuid.UUID(headers["x-request-id"]).version == 7
         assert self.rows() == before
 
 

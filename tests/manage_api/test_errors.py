@@ -73,7 +73,7 @@ def check(answer: TestResponse, status: int, code: str) -> None:
     assert body["error"] == body["message"]
     assert isinstance(body["message"], str)
     request_id = answer.headers["X-LLM-Proxy-Request-Id"]
-    assert uuid.UUID(request_id).version == 4
+    assert uuid.UUID(request_id).version == 7
     assert answer.headers.getlist("X-Request-ID") == [request_id]
 
 
@@ -135,7 +135,7 @@ def test_request_ids_on_good_answers(client: FlaskClient) -> None:
         with client.get(path, headers={"X-Request-ID": "mine", "X-LLM-Proxy-Request-Id": "mine"}) as answer:
             request_id = answer.headers["X-LLM-Proxy-Request-Id"]
             assert answer.headers.getlist("X-Request-ID") == [request_id]
-            assert uuid.UUID(request_id).version == 4
+            assert uuid.UUID(request_id).version == 7
             seen.add(request_id)
     assert len(seen) == 3
 

@@ -98,7 +98,7 @@ def check(answer: http.client.HTTPResponse, status: int, code: str) -> None:
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.headers["Server"] is None
     assert answer.headers.get_all("X-Request-ID") == [answer.headers["X-LLM-Proxy-Request-Id"]]
-    assert uuid.UUID(answer.headers["X-Request-ID"]).version == 4
+    assert uuid.UUID(answer.headers["X-Request-ID"]).version == 7
     body = json.loads(answer.text)  # type: ignore[attr-defined]
     assert set(body) == {"error", "code", "message"}
     assert body["code"] == code
