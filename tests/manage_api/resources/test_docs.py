@@ -45,7 +45,7 @@ def test_the_root_leads_to_the_page(anyone: FlaskClient, method: str, path: str)
         assert (page.status_code, 'url: "/openapi.yaml"' in page.get_data(as_text=True)) == (200, method == "GET")
 
 
-def test_openapi(anyone: FlaskClient) -> None:
+def test_openapi_yaml_is_served_and_valid(anyone: FlaskClient) -> None:
     with anyone.get("/openapi.yaml") as answer:
         assert answer.headers["Content-Type"].split(";")[0] == "application/yaml"
         validate(yaml.safe_load(answer.data))
