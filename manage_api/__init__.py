@@ -1,16 +1,17 @@
-"""The management API: how operators make projects and tokens, over HTTP. Flask, served by waitress.
+"""The management API: operators manage projects and tokens over HTTP. Flask, served by waitress.
 
-A request passes, in this order (`create_app` in `app` puts it together):
+A request passes these modules in this order (`create_app` in `app` assembles them):
 
-    request_ids   gets its id
+    request_ids   assigns its id
     access_log    starts its clock
     auth          /manage only: the management token, or 401
     contract      /manage only: size (413), media type (415), JSON, schema and unknown names (400), by openapi.yaml
     resources/    projects, tokens, usage, requests, prices, health, docs
-    errors        whatever went wrong becomes the one JSON body
-    access_log    one line
-    request_ids   the ids go onto the answer
+    errors        turns any exception into the one JSON error body
+    access_log    writes one line
+    request_ids   puts the ids onto the response
 
-`schemas` writes the bodies of its answers, `export` CSV and JSON lines. `server` puts it on a port, and `__main__` does
-so alone: `python -m manage_api`. `cli/` is the command `llm-proxy`, `demo/` an upstream to try it with.
+`schemas` makes the JSON objects of the responses, `export` CSV and JSON lines; the command line uses both too. `server`
+serves it on a port, `__main__` as a process: `python -m manage_api`. `cli/` is the command `llm-proxy`, `demo/` an
+upstream to try it with.
 """

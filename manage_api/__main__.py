@@ -1,4 +1,4 @@
-"""`python -m manage_api`: the management API as a process of its own."""
+"""`python -m manage_api`: the process that serves the management API."""
 
 from manage_api.app import create_app
 from manage_api.server import serve

@@ -1,7 +1,7 @@
-"""The access log: one line a request, with nothing in it that a client could hide a secret in.
+"""The access log: one line a request, without the parts in which a client could send a secret.
 
-No header, no body and no query; of the path, tokens are masked, and any other UUID that may be one by mistake. What was
-made or changed is named by its public id instead.
+It has no header, no body and no query. In the path tokens are masked, and other UUIDs that may be tokens sent to the
+wrong path. What was created or changed is named by its public id.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ _LOG = logging.getLogger(__name__)
 _UUID = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
 
 _FAILURE = 400
-"""From this status on a UUID in a project's place need not be a project's: it may be a token, sent there by mistake."""
+"""From this status on, a UUID in the path of a project may be a token that was sent there by mistake."""
 
 
 def register(app: flask.Flask, trusted_proxies: Sequence[Network]) -> None:
-    """Log each request of the application when it is answered: at level info, /health and /ready at level debug."""
+    """Log each request when it is answered: at level info, /health and /ready at level debug."""
 
     def log(response: flask.Response) -> flask.Response:
         forwarded = flask.request.headers.get("X-Forwarded-For")
@@ -39,13 +39,13 @@ def register(app: flask.Flask, trusted_proxies: Sequence[Network]) -> None:
 
 
 def changed(**public_ids: str) -> None:
-    """Have the line of this request name what it made or changed, by fields such as `token_id`."""
+    """Add the public ids of what this request created or changed to its line, in fields such as `token_id`."""
     flask.g.changed = public_ids
 
 
 @contextlib.contextmanager
 def changing(**public_ids: str) -> Iterator[None]:
-    """Have the line of this request name what is changed inside, unless that fails and has surely changed nothing."""
+    """Add the public ids of what the block changes to the line, unless it fails and has certainly changed nothing."""
     try:
         yield
     except OutcomeUnknown:

@@ -1,4 +1,4 @@
-"""The Flask application, put together in one place so that the order of the steps can be read."""
+"""Assembles the Flask application, so that the order of a request's steps is read here."""
 
 from collections.abc import Sequence
 
@@ -11,14 +11,14 @@ from store.store import Store
 
 
 def create_app(store: Store, management_token: str, trusted_proxies: Sequence[Network] = ()) -> flask.Flask:
-    """Make the management API of an open store; `management_token` opens `/manage`.
+    """Make the management API of an open store; `management_token` authorizes `/manage`.
 
-    `trusted_proxies` are those whose `X-Forwarded-For` tells the client's address, for the log.
+    The log takes the client's address from the `X-Forwarded-For` of `trusted_proxies`.
     """
     app = flask.Flask(__name__, static_folder=None)
     app.json = strict_json.StrictJSONProvider(app)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
-    app.url_map.merge_slashes = False  # no redirects: a slash too many is another path
+    app.url_map.merge_slashes = False  # no redirects: a path with an extra slash is another path
     request_ids.register(app)
     access_log.register(app, trusted_proxies)
     auth.register(app, management_token)

@@ -1,4 +1,4 @@
-"""The management token: without it nothing of `/manage` is told, but how to get it right."""
+"""Authentication of `/manage` by the management token."""
 
 import hmac
 
@@ -15,7 +15,7 @@ _WRONG = (
 
 
 def register(app: flask.Flask, management_token: str) -> None:
-    """Ask for the management token on every path of `/manage`, known or unknown. Raises Unauthorized."""
+    """Require the management token on every path of `/manage`, known or unknown. Raises Unauthorized."""
 
     def authenticate() -> None:
         if is_management(flask.request.path):
@@ -30,13 +30,13 @@ def is_management(path: str) -> bool:
 
 
 def _require(header: str, management_token: str) -> None:
-    # Repeated headers arrive joined by a comma, which no token has: they match nothing.
+    # Repeated headers arrive joined by a comma. No token has one, so they never match.
     scheme, _, text = header.partition(" ")
     token = text.strip(" ")
     if header and scheme.lower() != "bearer":
         raise Unauthorized(_OTHER_SCHEME)
     if not token:
         raise Unauthorized
-    # Bytes, as compare_digest takes no other text than ASCII.
+    # Bytes: compare_digest takes text in ASCII only.
     if not hmac.compare_digest(token.encode(), management_token.encode()):
         raise Unauthorized(_WRONG)

@@ -1,6 +1,6 @@
-"""The contract is written once, in openapi.yaml, and enforced from there.
+"""Checks each request against openapi.yaml, the one place where the contract is written.
 
-What is wrong is said in the words of `faults` and `unknown_names`, which never quote a value that was sent.
+`faults` and `unknown_names` word the errors. They never quote a value that was sent.
 """
 
 import functools
@@ -25,14 +25,14 @@ from store.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
 OPENAPI = Path(__file__).with_name("openapi.yaml")
 
 MAX_BODY = 1024 * 1024
-"""Bytes that a request's body may have."""
+"""Bytes of a request's body at most."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 
 _LENGTH_OF_DATE = len("2026-11-25")
 
 _NO_FIELDS = re.compile(rb"\s*(\{\s*\})?\s*")
-"""A body that asks for nothing: some clients send an empty object where no body belongs."""
+"""An empty body, or an empty object, which some clients send where no body is expected."""
 
 
 class _Operation(NamedTuple):
@@ -45,7 +45,7 @@ class _Operation(NamedTuple):
 def register(app: flask.Flask) -> None:
     """Check each request to the management API, after it was authenticated.
 
-    Raises RequestTooLarge, UnsupportedMediaType or InvalidRequest. What has no operation is left to Flask.
+    Raises RequestTooLarge, UnsupportedMediaType or InvalidRequest. Flask answers requests that no operation matches.
     """
     contract = _contract()
     operations = _operations(contract)
@@ -66,7 +66,7 @@ def register(app: flask.Flask) -> None:
 
 
 def read_only_fields() -> Mapping[str, object]:
-    """Return the read-only fields that the body has. Their values are not checked yet (see `read_only`)."""
+    """Return the read-only fields of the body. Their values are not checked yet (see `patch`)."""
     fields: Mapping[str, object] = flask.g.get("read_only_fields", {})
     return fields
 
@@ -95,7 +95,7 @@ def _operations(contract: OpenAPI) -> Mapping[tuple[str, str], _Operation]:
 
 
 def _template(path: str) -> str:
-    """Write the path of an operation and the rule of a view alike, as `/manage/tokens/{}`."""
+    """Normalise the path of an operation, or the rule of a view, to `/manage/tokens/{}`."""
     return re.sub(r"\{[^}]*\}|<[^>]*>", "{}", path)
 
 
@@ -104,7 +104,7 @@ class _Request:
 
     def __init__(self, request: flask.Request) -> None:
         self.parameters = RequestParameters(query=request.args, header=request.headers)
-        self.host_url = ""  # whatever name this port is reached by
+        self.host_url = ""  # not compared: clients reach this port by any name
         self.path = request.path
         self.method = "get" if request.method == "HEAD" else request.method.lower()
         self.content_type = request.mimetype
@@ -112,9 +112,9 @@ class _Request:
 
 
 def _parsed_by_flask(_body: bytes, **_parameters: str) -> object:
-    """Have the body parsed once, by the application's own JSON provider: views get the same object.
+    """Parse the body by the application's own JSON provider, once: the views get the same object.
 
-    Raises UnsupportedMediaType where the headers tell of another charset or of a compression.
+    Raises UnsupportedMediaType where the headers name another charset or a compression.
     """
     charset = flask.request.mimetype_params.get("charset", "utf-8")
     encoding = flask.request.content_encoding or "identity"
@@ -124,12 +124,12 @@ def _parsed_by_flask(_body: bytes, **_parameters: str) -> object:
 
 
 def _is_uuid(value: object) -> bool:
-    """Tell whether a text is a UUID as RFC 9562 writes it; Python's own reader takes the digits of any script."""
+    """Tell whether a text is a UUID in the form of RFC 9562. `uuid.UUID` accepts the digits of any script too."""
     return not isinstance(value, str) or _UUID.fullmatch(value) is not None
 
 
 def _is_date(value: object) -> bool:
-    """Tell whether a text is a day, such as `2026-11-25`."""
+    """Tell whether a text is a date, such as `2026-11-25`."""
     return not isinstance(value, str) or (len(value) == _LENGTH_OF_DATE and _can_be_read(value))
 
 
@@ -147,7 +147,7 @@ def _can_be_read(text: str) -> bool:
 
 
 def _unexpected(request: _Request, operation: _Operation) -> Iterator[str]:
-    """Name what the operation does not know: openapi-core lets other parameters pass, and bodies where none belong."""
+    """Name unknown parameters, and a body where none is expected: openapi-core lets both pass."""
     unknown = [name for name in request.parameters.query if name not in operation.parameters]
     if unknown:
         yield f"The query {unknown_names.complaint('parameter', unknown, list(operation.parameters))}."

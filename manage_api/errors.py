@@ -1,4 +1,4 @@
-"""Every error becomes an answer here: one JSON body, whoever raised it."""
+"""Turns every exception into a response with the one JSON error body."""
 
 import logging
 import traceback
@@ -19,7 +19,7 @@ _BY_STATUS: dict[int | None, type[GatewayError]] = {
 
 
 def register(app: flask.Flask) -> None:
-    """Answer our own errors, those of Flask and werkzeug, and every other exception."""
+    """Handle the gateway's own errors, those of Flask and werkzeug, and every other exception."""
     app.register_error_handler(GatewayError, _answer)
     app.register_error_handler(errors.StoreUnavailable, _answer_store_unavailable)
     app.register_error_handler(HTTPException, _answer_http)
@@ -50,7 +50,7 @@ def _answer_unexpected(error: Exception) -> flask.Response:
 
 
 def _trace(error: BaseException) -> str:
-    """Return where an exception and its causes came from, without their messages: they may quote a secret."""
+    """Return the traceback of an exception and its causes, without their messages: they may quote a secret."""
     cause = error.__cause__ or error.__context__
     earlier = _trace(cause) if cause else ""
     return f"{earlier}{''.join(traceback.format_tb(error.__traceback__))}{type(error).__qualname__}\n"

@@ -1,7 +1,7 @@
-"""The words for what is wrong with a value, one entry for each keyword of JSON Schema that openapi.yaml uses.
+"""Words the errors of invalid values, one entry for each keyword of JSON Schema that openapi.yaml uses.
 
-They say what a value has to be, as its schema has it, and of what was sent no more than its type: it may be a secret.
-A `pattern` has its words beside it in openapi.yaml (`x-pattern-words`), which also stand for the patterns of a `not`.
+A message says what the schema requires, and of the value that was sent only its type: it may be a secret. The words for
+a `pattern` stand beside it in openapi.yaml (`x-pattern-words`), also for a pattern inside a `not`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ type Fault = Any
 """A `jsonschema.ValidationError`."""
 
 type Path = tuple[str | int, ...]
-"""The place of a value: the names of fields, and positions in arrays."""
+"""The path to a value: names of fields, and positions in arrays."""
 
 type Subject = Callable[[Path], str]
 """Names the value at a path, as the subject of a sentence."""
@@ -36,7 +36,7 @@ _SENT: Mapping[type, str] = {
     str: "a string",
     type(None): "null",
 }
-"""The types that Python's reader makes of JSON."""
+"""The types that `json.loads` returns."""
 
 FORMATS: Mapping[str, str] = {
     "date": "a date, such as 2026-11-25",
@@ -44,22 +44,22 @@ FORMATS: Mapping[str, str] = {
     "int64": "an integer from -2^63 to 2^63-1",
     "uuid": "a UUID, such as 123e4567-e89b-12d3-a456-426614174000",
 }
-"""The formats that are checked, as what a value must be."""
+"""The formats that are checked, worded after "must be"."""
 
 
 def sentences(faults: Iterable[Fault], subject: Subject) -> Iterator[str]:
-    """Say what is wrong, in the order of the schema: one sentence for each value, and several for an object."""
-    told: set[Path] = set()
+    """Return one sentence for each invalid value, and several for an object, in the order of the schema."""
+    reported: set[Path] = set()
     for fault in faults:
         path = tuple(fault.absolute_path)
-        if path not in told:
+        if path not in reported:
             yield f"{subject(path)} {predicate(fault)}."
         if not isinstance(fault.instance, dict):
-            told.add(path)
+            reported.add(path)
 
 
 def field(path: Path) -> str:
-    """Name a value in a body, as "The field 'rates.input'"."""
+    """Return the subject for a value of a body: "The field 'rates.input'"."""
     if not path:
         return "The body"
     first, *others = path
@@ -67,17 +67,17 @@ def field(path: Path) -> str:
 
 
 def parameter(name: str) -> Subject:
-    """Name a parameter of the query, and the values of one that has several."""
+    """Return the subject for a query parameter, or for one of its values where it has several."""
     return lambda path: f"A value of the query parameter '{name}'" if path else f"The query parameter '{name}'"
 
 
 def predicate(fault: Fault) -> str:
-    """Say what is wrong with a value, in words that go on after its name."""
+    """Return the predicate that says what is wrong with a value."""
     return WORDS[fault.validator](fault)
 
 
 def unreadable(schema: Mapping[str, Any]) -> str:
-    """Say of a parameter that its text is not what the schema wants: a boolean, or an integer."""
+    """Return the predicate for a parameter whose text is not the boolean or integer that its schema requires."""
     if schema["type"] == "boolean":
         return "must be true or false"
     return f"must be an integer from {schema['minimum']} to {schema['maximum']}"
@@ -115,18 +115,18 @@ def _min_length(fault: Fault) -> str:
 
 
 def _alternatives(fault: Fault) -> str:
-    """Say what is wrong in the alternatives that are meant: those whose type is the one that was sent, if any is."""
+    """Return what is wrong by the alternatives of the type that was sent, or by all where none has that type."""
     first_of: dict[int, Fault] = {}
     for each in fault.context:
         first_of.setdefault(each.schema_path[0], each)
-    meant = [each for each in first_of.values() if each.validator != "type"]
-    if not meant:
+    intended = [each for each in first_of.values() if each.validator != "type"]
+    if not intended:
         types = " or ".join(_TYPES[each.validator_value] for each in first_of.values())
         return f"must be {types}, not {_SENT[type(fault.instance)]}"
-    if all(each.validator == "required" for each in meant):
-        names = [name for each in meant for name in each.validator_value]
+    if all(each.validator == "required" for each in intended):
+        names = [name for each in intended for name in each.validator_value]
         return f"must have at least one of the fields {_quoted(names)}"
-    return ", or ".join(predicate(each) for each in meant).replace(", or must", ", or")
+    return ", or ".join(predicate(each) for each in intended).replace(", or must", ", or")
 
 
 def _quoted(names: Iterable[str]) -> str:
@@ -153,4 +153,4 @@ WORDS: Mapping[str, Callable[[Fault], str]] = {
     "type": _type,
     "uniqueItems": lambda _: "must not have a value twice",
 }
-"""The keywords that find faults, each with what it says then, after the name of the value."""
+"""The predicate of each keyword."""

@@ -1,4 +1,4 @@
-"""The parameters of a query, read as the store wants them; openapi.yaml has been enforced when they get here."""
+"""Reads query parameters into the store's types. They have passed the check against openapi.yaml before."""
 
 import uuid
 
@@ -9,7 +9,7 @@ from store.errors import InvalidRequest
 
 
 def parameter(name: str) -> str | None:
-    """Return a parameter of the query. Raises InvalidRequest for a repeated one: it is not known which is meant."""
+    """Return a query parameter. Raises InvalidRequest for a repeated one, as it is ambiguous."""
     values = flask.request.args.getlist(name)
     if len(values) > 1:
         raise InvalidRequest(f"The query parameter '{name}' is given more than once.")
@@ -17,21 +17,21 @@ def parameter(name: str) -> str | None:
 
 
 def identifier(name: str) -> str | None:
-    """Return a UUID of the query as the store writes it. Raises InvalidRequest for a repeated one."""
+    """Return a query parameter that is a UUID, in the store's form. Raises InvalidRequest for a repeated one."""
     text = parameter(name)
     return None if text is None else canonical(text)
 
 
 def moment(name: str) -> int | None:
-    """Return a time of the query in microseconds. Raises InvalidRequest for a repeated one."""
+    """Return a query parameter that is a time, in microseconds. Raises InvalidRequest for a repeated one."""
     text = parameter(name)
     return None if text is None else clock.from_rfc3339(text)
 
 
 def number(name: str) -> int | None:
-    """Return a whole number of the query. Raises InvalidRequest.
+    """Return a query parameter that is a whole number. Raises InvalidRequest.
 
-    Python's own reader, which openapi-core uses, takes blanks, signs, underscores and the digits of any script too.
+    openapi-core reads it with `int`, which accepts blanks, signs, underscores and the digits of any script too.
     """
     text = parameter(name)
     if text is not None and not (text.isascii() and text.isdecimal()):
@@ -40,5 +40,5 @@ def number(name: str) -> int | None:
 
 
 def canonical(text: str) -> str:
-    """Write a UUID as the store does: in lower case."""
+    """Return a UUID in the store's form: lower case, with hyphens."""
     return str(uuid.UUID(text))

@@ -9,20 +9,14 @@ from store.management.prices import PriceRecord
 from store.management.projects import ProjectRecord
 from store.management.tokens import RevokedTokens, TokenRecord
 from store.reports.request_list import RequestRecord
-from store.reports.usage_query import Dimension
+from store.reports.usage_query import Dimension, keys
 from store.reports.usage_report import UsageGroup, UsageReport
 from store.reports.usage_totals import UsageSums
 
 type JSONObject = dict[str, object]
 
-_GROUP_FIELDS: Mapping[Dimension, Sequence[str]] = {
-    Dimension.DAY: ["day"],
-    Dimension.HOUR: ["hour"],
-    Dimension.PROJECT: ["project_id", "project_name"],
-    Dimension.TOKEN: ["project_id", "project_name", "token_id", "token_name"],
-    Dimension.MODEL: ["model"],
-    Dimension.ENDPOINT: ["endpoint"],
-}
+_NAME_FIELDS: Mapping[str, str] = {"project_id": "project_name", "token_id": "token_name"}
+"""The ids that a report groups by, each with the field that follows it."""
 
 SUMS_FIELDS = (
     *("requests", "refused", "in_flight", "observed", "estimated", "unknown", "unpriced"),
@@ -45,7 +39,7 @@ def project(record: ProjectRecord) -> JSONObject:
 
 
 def token(record: TokenRecord) -> JSONObject:
-    """Return the schema `Token`, with the token itself in it."""
+    """Return the schema `Token`, with the token's value."""
     return {
         "id": record.id,
         "name": record.name,
@@ -61,7 +55,7 @@ def token(record: TokenRecord) -> JSONObject:
 
 
 def revoked(tokens: RevokedTokens) -> JSONObject:
-    """Return the answer to a bulk revoke. Tokens whose revoke the store did not confirm count as failed."""
+    """Return the body of a bulk revoke. Tokens whose revoke the store did not confirm count as failed."""
     return {
         "revoked_count": tokens.revoked,
         "already_revoked_count": tokens.already_revoked,
@@ -71,8 +65,10 @@ def revoked(tokens: RevokedTokens) -> JSONObject:
 
 
 def group_fields(by: Sequence[Dimension]) -> Sequence[str]:
-    """Return the fields that tell one group from another."""
-    return list(dict.fromkeys(name for dimension in by for name in _GROUP_FIELDS[dimension]))
+    """Return the fields that identify a group, in the order of `by`."""
+    columns = (column for dimension in by for column in keys([dimension]))
+    fields = ((column, _NAME_FIELDS.get(column)) for column in columns)
+    return list(dict.fromkeys(name for pair in fields for name in pair if name))
 
 
 def usage_report(report: UsageReport, by: Sequence[Dimension]) -> JSONObject:
@@ -87,15 +83,15 @@ def usage_report(report: UsageReport, by: Sequence[Dimension]) -> JSONObject:
 
 
 def usage_sums(sums: UsageSums) -> JSONObject:
-    """Return the schema `UsageSums`. Where nothing is known of any request, tokens are None, not 0."""
+    """Return the schema `UsageSums`. Where no request's usage is known, tokens are None, not 0."""
     cost, is_known = sums.cost_usd, sums.observed or sums.estimated or not sums.requests
     fields = {**sums._asdict(), "unknown": sums.unknown, "cost_usd": None if cost is None else decimal_text(cost)}
     return {name: fields[name] if is_known or name not in COLUMNS else None for name in SUMS_FIELDS}
 
 
 def usage_group(group: UsageGroup, by: Sequence[Dimension]) -> JSONObject:
-    """Return the schema `UsageGroup`: what the report is grouped by, and the sums."""
-    keys = {
+    """Return the schema `UsageGroup`: the fields that identify the group, and the sums."""
+    values = {
         "day": None if group.day is None else to_date(group.day),
         "hour": None if group.hour is None else to_rfc3339(group.hour),
         "project_id": group.project_id,
@@ -105,7 +101,7 @@ def usage_group(group: UsageGroup, by: Sequence[Dimension]) -> JSONObject:
         "model": group.model,
         "endpoint": group.endpoint,
     }
-    return {**{name: keys[name] for name in group_fields(by)}, **usage_sums(group.sums)}
+    return {**{name: values[name] for name in group_fields(by)}, **usage_sums(group.sums)}
 
 
 def ledger_row(record: RequestRecord) -> JSONObject:

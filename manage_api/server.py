@@ -1,4 +1,4 @@
-"""The port: waitress, with our answers where it would give its own, and a stop that loses no request."""
+"""Serves the application with waitress: errors in the API's own form, and a stop that loses no request."""
 
 import contextlib
 import json
@@ -42,16 +42,16 @@ THREADS = 8
 MAX_HEADERS = 64 * 1024
 
 MAX_READ = 16 * 1024 * 1024
-"""Bytes of a body that are read at all. More than the application takes, because a client that still sends
-when its connection is closed may never see its 413."""
+"""Bytes of a body that are read at most. This is more than MAX_BODY, because a client that is still sending when its
+connection is closed may never see its 413."""
 
 _READ = 64 * 1024
 
 LAST_REQUESTS = 1
-"""Seconds that connections without a request get at a stop: one may be on its way."""
+"""Seconds at a stop that idle connections stay open: a request may be on its way."""
 
 LONGEST_DRAIN = 10.0
-"""Seconds that requests under way get at a stop at most. Only a client that does not read its answer takes longer."""
+"""Seconds at a stop for requests under way, at most. Only a client that does not read its response needs more."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ _ERRORS: Mapping[int, GatewayError] = {
 
 
 class _ErrorTask(ErrorTask):
-    """Answers what does not get as far as the application."""
+    """Answers requests that waitress rejects before they reach the application."""
 
     def execute(self) -> None:
         """Write the error as JSON, with a request id, and close the connection."""
@@ -88,19 +88,19 @@ class _ErrorTask(ErrorTask):
 
 
 class _Parser(HTTPRequestParser):
-    """Reads a request, and sees to what waitress lets pass or trips over."""
+    """Reads requests. Rejects those that waitress accepts, or fails on, although they are invalid."""
 
     def received(self, data: bytes) -> int:
-        """Read on. A client that asks first (`Expect: 100-continue`) is invited only if there is a body to take."""
+        """Read more data. `Expect: 100-continue` is answered only where a body that is not too large follows."""
         consumed = super().received(data)
         if self.expect_continue and self.content_length > MAX_BODY:
             self.error, self.completed = RequestEntityTooLarge("refused before it was sent"), True
-        if self.completed:  # waitress would wait for more, forever
+        if self.completed:  # waitress would wait for more data forever
             self.expect_continue = False
         return consumed
 
     def parse_header(self, header_plus: bytes) -> None:
-        """Read the headers. Raises ParsingError, also for what no proxy before us would read alike (RFC 9112)."""
+        """Read the headers. Raises ParsingError, also where a proxy in front may read them differently (RFC 9112)."""
         try:
             super().parse_header(header_plus)
         except ValueError:  # a length of thousands of digits, a URL with half a bracket
@@ -116,8 +116,8 @@ class _Channel(HTTPChannel):
     parser_class = _Parser
 
     def handle_close(self) -> None:
-        """Close, after reading what has come: a socket closed over unread bytes resets, and the answer may be lost."""
-        with contextlib.suppress(OSError):  # there is nothing more, or nobody
+        """Read what has arrived, then close: closing over unread bytes resets the connection and loses the response."""
+        with contextlib.suppress(OSError):  # nothing more has arrived, or the client is gone
             for _ in range(MAX_READ // _READ):
                 if self.socket is None or not self.socket.recv(_READ):
                     break
@@ -129,20 +129,20 @@ class _Port(TcpWSGIServer):
     trusted_proxies: Sequence[Network] = ()
 
     def set_socket_options(self, conn: socket.socket) -> None:
-        """Prepare a connection that was accepted."""
+        """Set the options of an accepted connection."""
         super().set_socket_options(conn)
         keep_alive(conn)
 
     def fix_addr(self, addr: tuple[str, int]) -> tuple[str, int]:
-        """Return the client's address as it is shown."""
+        """Return the client's address in the form for logs."""
         return (plain(addr[0]), *addr[1:])
 
 
 class Server(_Port):
-    """A port with an application behind it. Raises StartupError when the port cannot be opened.
+    """Serves an application on a port. Raises StartupError when the port cannot be opened.
 
-    `drain_timeout` is for how many seconds requests under way may go on at a stop; `sockets` are those of the port, if
-    it is open already. `trusted_proxies` tell the addresses of clients.
+    `drain_timeout` is the number of seconds that requests under way get at a stop. `sockets` are the port's, if it is
+    open already. The log takes clients' addresses from the `X-Forwarded-For` of `trusted_proxies`.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class Server(_Port):
                 ident=None,
                 max_request_header_size=MAX_HEADERS,
                 max_request_body_size=MAX_READ,
-                clear_untrusted_proxy_headers=False,  # `client_address` knows whom to trust
+                clear_untrusted_proxy_headers=False,  # `client_address` decides which proxies to trust
             )
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "no such address"
@@ -180,7 +180,7 @@ class Server(_Port):
             port.trusted_proxies = trusted_proxies
 
     def run(self) -> None:
-        """Serve until `stop` is called, then finish the requests under way, while there is time."""
+        """Serve until `stop` is called, then finish the requests under way within the drain timeout."""
         while not self._stopping:
             self._turn()
         for port in self._ports:
@@ -192,17 +192,17 @@ class Server(_Port):
             self._turn()
 
     def stop(self) -> None:
-        """End `run`; from a signal handler or another thread, any number of times."""
+        """End `run`. May be called from a signal handler or another thread, and more than once."""
         self._stopping = True
         self.pull_trigger()
 
     def shut_down(self) -> None:
-        """Close the port and every connection, after `run`."""
+        """Close the port and every connection. Called after `run`."""
         self.task_dispatcher.shutdown()
         wasyncore.close_all(self._sockets)
 
     def _also(self, app: "WSGIApplication", other: socket.socket | None) -> _Port:
-        """Serve on another socket too."""
+        """Serve on another socket of the port too."""
         return _Port(
             app, map=self._sockets, _sock=other, dispatcher=self.task_dispatcher, adj=self.adj, bind_socket=False
         )
@@ -218,9 +218,9 @@ class Server(_Port):
 
 
 def serve(app: flask.Flask, listen: Listen, drain_timeout: float, trusted_proxies: Sequence[Network] = ()) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP; return when the requests under way are answered, or their time is over.
+    """Serve until SIGTERM, SIGINT or SIGHUP. Returns when the requests under way are answered or have timed out.
 
-    Raises StartupError when the port cannot be opened. Only for the main thread.
+    Raises StartupError when the port cannot be opened. For the main thread only.
     """
     drain_timeout = min(drain_timeout, LONGEST_DRAIN)
     server = Server(app, listen, drain_timeout, given_sockets(), trusted_proxies)

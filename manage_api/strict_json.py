@@ -1,4 +1,4 @@
-"""JSON as RFC 8259 has it, where Python's own reader is more generous than a store can be."""
+"""Strict JSON (RFC 8259): `json.loads` accepts more than the store can keep."""
 
 import json
 from typing import Any, Never
@@ -9,15 +9,15 @@ from store.errors import InvalidRequest
 
 
 class StrictJSONProvider(DefaultJSONProvider):
-    """Reads strict JSON and writes fields in the order in which they were given."""
+    """Reads strict JSON. Writes fields in the order of the object."""
 
     sort_keys = False
 
     def loads(self, s: str | bytes, **kwargs: Any) -> Any:
         """Read UTF-8 JSON. Of a repeated key the last one counts.
 
-        Raises InvalidRequest for anything else: NaN, Infinity, lone surrogates, and what nests too deeply or
-        has too many digits to be read at all.
+        Raises InvalidRequest for anything else: NaN, Infinity, lone surrogates, too deep nesting, and numbers with too
+        many digits.
         """
         try:
             value = json.loads(s if isinstance(s, str) else s.decode(), parse_constant=_refuse, **kwargs)

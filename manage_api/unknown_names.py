@@ -1,6 +1,6 @@
-"""The words for names that no field and no parameter has: a typing error must not pass for a missing limit.
+"""Words the errors of unknown fields and parameters. A mistyped limit must not be ignored: it would be no limit.
 
-A client may send anything as a name, so it is shown short, printable and without secrets.
+A client may send anything as a name, so a message shows it short, printable and without secrets.
 """
 
 import difflib
@@ -11,16 +11,16 @@ from typing import Literal
 from store.management.tokens import masked
 
 MOST_NAMES = 50
-"""Names that a message shows at most. It says how many more there are."""
+"""Names in a message at most. It counts the rest."""
 
 LONGEST_NAME = 64
-"""Characters that a message shows of a name at most."""
+"""Characters of a name in a message at most."""
 
 
 def complaint(kind: Literal["field", "parameter"], names: Sequence[str], known: Sequence[str]) -> str:
-    """Name the unknown ones, each with the known one that it is near to, if any; otherwise list all known ones.
+    """Name the unknown names, each with its nearest known name. Lists all known names where one has none near it.
 
-    The text goes on after a subject: "has unknown fields: ...".
+    The text is a predicate: "has unknown fields: ...".
     """
     subject = f"an unknown {kind}" if len(names) == 1 else f"unknown {kind}s"
     shown = [(_shown(name), _nearest(name, known)) for name in names[:MOST_NAMES]]
@@ -31,13 +31,13 @@ def complaint(kind: Literal["field", "parameter"], names: Sequence[str], known: 
 
 
 def _shown(name: str) -> str:
-    """Return a name as a message may quote it. A secret is masked before anything is cut from it."""
+    """Return a name in the form for a message. Secrets are masked before it is shortened."""
     text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in masked(name))
     return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 3]}..."
 
 
 def _nearest(name: str, known: Sequence[str]) -> str | None:
-    """Find the known name that is most like another; capitals, hyphens and underscores do not count."""
+    """Return the most similar known name, if one is near. Case, hyphens and underscores are ignored."""
     plain = {_plain(each): each for each in known}
     matches = difflib.get_close_matches(_plain(name[:LONGEST_NAME]), plain, n=1)
     return plain[matches[0]] if matches else None

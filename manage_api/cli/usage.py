@@ -19,14 +19,9 @@ from store.store import Store
 
 FORMATS = ("table", "csv", "json")
 
-_KEYS: Mapping[Dimension, Sequence[str]] = {
-    Dimension.DAY: ["day"],
-    Dimension.HOUR: ["hour"],
-    Dimension.PROJECT: ["project"],
-    Dimension.TOKEN: ["project", "token", "token_name"],
-    Dimension.MODEL: ["model"],
-    Dimension.ENDPOINT: ["endpoint"],
-}
+_COLUMNS: Mapping[str, str] = {"project_id": "project", "token_id": "token"}
+"""The columns of the table that have another name than the field; `project` shows the project's name or its id."""
+
 _ALWAYS = ("requests", "input_tokens", "output_tokens", "cost_usd")
 _SUMS = {
     "requests": "requests",
@@ -68,13 +63,13 @@ def read(store: Store, by: Sequence[Dimension], about: UsageFilter, form: str) -
 def _as_table(report: UsageReport, by: Sequence[Dimension]) -> str:
     """Write a table for people, with the totals below; names where no token has one, and sums of 0, are left out."""
     totals = _sums(report.totals)
-    has_names = any(group.token_name for group in report.groups)
-    keys = dict.fromkeys(key for dimension in by for key in _KEYS[dimension] if key != "token_name" or has_names)
+    left_out = {"project_name"} if any(group.token_name for group in report.groups) else {"project_name", "token_name"}
+    keys = [_COLUMNS.get(field, field) for field in schemas.group_fields(by) if field not in left_out]
     titles = {key: key.replace("_", " ") for key in keys}
     sums = {name: title for name, title in _SUMS.items() if name in _ALWAYS or totals[name]}
     projects = _projects(report.groups)
     rows = [_row(group, by, projects) for group in report.groups] if by else []
-    total = {**dict.fromkeys(keys, ""), **dict.fromkeys(list(keys)[:1], "total"), **totals}
+    total = {**dict.fromkeys(keys, ""), **dict.fromkeys(keys[:1], "total"), **totals}
     return table.write({**titles, **sums}, [*rows, total])
 
 

@@ -1,1 +1,1 @@
-"""The resources of the API, a Flask blueprint each."""
+"""The resources of the API, one Flask blueprint each. Requests reach them checked against openapi.yaml."""

@@ -1,7 +1,4 @@
-"""`/openapi.yaml` and `/docs`, to which `/` leads: the contract, for programs and for people.
-
-Everything is served from here.
-"""
+"""`/openapi.yaml`, the contract; `/docs`, which shows it; `/` redirects there. All files come from this server."""
 
 from importlib import resources
 from pathlib import Path
@@ -16,7 +13,7 @@ _SWAGGER_UI = Path(str(resources.files("flask_swagger_ui") / "dist"))
 
 
 def blueprint() -> flask.Blueprint:
-    """Make the resources; they need no token and no network."""
+    """Make the resources. They need no token and no network."""
     routes = flask.Blueprint("docs", __name__)
 
     @routes.get("/")

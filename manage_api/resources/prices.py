@@ -1,4 +1,4 @@
-"""`/manage/prices`: the operator's own prices, over HTTP."""
+"""`/manage/prices`: the operator's own prices."""
 
 import uuid
 from decimal import Decimal
@@ -13,7 +13,7 @@ from store.store import Store
 
 
 def blueprint(store: Store) -> flask.Blueprint:
-    """Make the resource; requests have been checked against openapi.yaml when they get here."""
+    """Make the resource of a store."""
     routes = flask.Blueprint("prices", __name__, url_prefix="/manage/prices")
     prices = OwnPrices(store)
 
@@ -26,7 +26,7 @@ def blueprint(store: Store) -> flask.Blueprint:
         body = flask.request.get_json()
         project_id = body.get("project_id")
         record = prices.set(
-            # A number becomes the shortest decimal that stands for it, which is what was sent.
+            # `str` gives the shortest decimal that reads as this float, which is the number that was sent.
             {name: Decimal(str(rate)) for name, rate in body["rates"].items()},
             project_id=None if project_id is None else canonical(project_id),
             model=body.get("model"),

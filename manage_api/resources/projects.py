@@ -1,12 +1,10 @@
-"""`/manage/projects`: projects, over HTTP."""
+"""`/manage/projects`: projects."""
 
 import uuid
-from collections.abc import Callable, Mapping
-from typing import Any
 
 import flask
 
-from manage_api import access_log, read_only, responses, schemas
+from manage_api import access_log, patch, responses, schemas
 from manage_api.schemas import JSONObject
 from store.management.projects import ProjectChanges, ProjectRecord, Projects
 from store.management.tokens import Tokens
@@ -16,7 +14,7 @@ from store.store import Store
 
 
 def blueprint(store: Store) -> flask.Blueprint:
-    """Make the resource; requests have been checked against openapi.yaml when they get here."""
+    """Make the resource of a store."""
     routes = flask.Blueprint("projects", __name__, url_prefix="/manage/projects")
     projects = Projects(store)
     tokens = Tokens(store)
@@ -40,14 +38,14 @@ def blueprint(store: Store) -> flask.Blueprint:
 
     @routes.patch("/<uuid:project_id>")
     def update_project(project_id: uuid.UUID) -> JSONObject:
-        body = flask.request.get_json()
         # Sums of the ledger are read before the change: a report is a transaction of its own.
-        sums = usage(projects.get(str(project_id))) if "usage" in body else {}
-        check: Callable[[ProjectRecord], None] | None = read_only.check(
-            lambda record: {**schemas.project(record), **sums}
-        )
+        sums = usage(projects.get(str(project_id))) if "usage" in flask.request.get_json() else {}
+
+        def shown(record: ProjectRecord) -> JSONObject:
+            return {**schemas.project(record), **sums}
+
         with access_log.changing(project_id=str(project_id)):
-            return schemas.project(projects.update(str(project_id), _changes(body), check))
+            return schemas.project(projects.update(str(project_id), patch.changes(ProjectChanges), patch.check(shown)))
 
     @routes.delete("/<uuid:project_id>")
     def delete_project(project_id: uuid.UUID) -> flask.Response:
@@ -64,14 +62,3 @@ def blueprint(store: Store) -> flask.Blueprint:
         return {"usage": schemas.usage_sums(reports.totals(UsageFilter(project_id=record.id)))}
 
     return routes
-
-
-def _changes(body: Mapping[str, Any]) -> ProjectChanges:
-    changes: ProjectChanges = {}
-    if "name" in body:
-        changes["name"] = body["name"]
-    if "api_key" in body:
-        changes["api_key"] = body["api_key"]
-    if "is_active" in body:
-        changes["is_active"] = body["is_active"]
-    return changes

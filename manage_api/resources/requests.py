@@ -13,7 +13,7 @@ NEXT_CURSOR = "X-LLM-Proxy-Next-Cursor"
 
 
 def blueprint(store: Store) -> flask.Blueprint:
-    """Make the resource; requests have been checked against openapi.yaml when they get here."""
+    """Make the resource of a store."""
     routes = flask.Blueprint("requests", __name__, url_prefix="/manage/requests")
     requests = RequestList(store)
     tokens = Tokens(store)

@@ -1,12 +1,10 @@
-"""`/manage/tokens`: tokens, over HTTP. A `tokenId` is a token's public id or the token itself."""
+"""`/manage/tokens`: tokens. A `tokenId` is a token's public id or its value."""
 
 import uuid
-from collections.abc import Callable, Mapping
-from typing import Any
 
 import flask
 
-from manage_api import access_log, read_only, responses, schemas
+from manage_api import access_log, patch, responses, schemas
 from manage_api.query import canonical, identifier, moment, parameter
 from manage_api.schemas import JSONObject
 from store import clock
@@ -18,7 +16,7 @@ from store.store import Store
 
 
 def blueprint(store: Store) -> flask.Blueprint:
-    """Make the resource; requests have been checked against openapi.yaml when they get here."""
+    """Make the resource of a store."""
     routes = flask.Blueprint("tokens", __name__, url_prefix="/manage/tokens")
     tokens = Tokens(store)
     reports = UsageReports(store)
@@ -49,13 +47,15 @@ def blueprint(store: Store) -> flask.Blueprint:
 
     @routes.patch("/<uuid:token_id>")
     def update_token(token_id: uuid.UUID) -> JSONObject:
-        body = flask.request.get_json()
         token = tokens.get(str(token_id))
         # Sums of the ledger are read before the change: a report is a transaction of its own.
-        sums = usage(token) if "usage" in body else {}
-        check: Callable[[TokenRecord], None] | None = read_only.check(lambda record: {**schemas.token(record), **sums})
+        sums = usage(token) if "usage" in flask.request.get_json() else {}
+
+        def shown(record: TokenRecord) -> JSONObject:
+            return {**schemas.token(record), **sums}
+
         with access_log.changing(token_id=token.id):
-            return schemas.token(tokens.update(token.id, _changes(body), check))
+            return schemas.token(tokens.update(token.id, _changes(), patch.check(shown)))
 
     @routes.delete("/<uuid:token_id>")
     def revoke_token(token_id: uuid.UUID) -> flask.Response:
@@ -70,28 +70,20 @@ def blueprint(store: Store) -> flask.Blueprint:
     return routes
 
 
-def _changes(body: Mapping[str, Any]) -> TokenChanges:
-    changes: TokenChanges = {}
-    if "name" in body:
-        changes["name"] = body["name"]
-    if "is_active" in body:
-        changes["is_active"] = body["is_active"]
-    if "max_requests" in body:
-        changes["max_requests"] = body["max_requests"]
-    if "expires_at" in body:
-        changes["expires_at"] = _moment(body["expires_at"])
-    if "expires_in_days" in body:
-        changes["expires_in_days"] = body["expires_in_days"]
+def _changes() -> TokenChanges:
+    changes = patch.changes(TokenChanges)
+    if "expires_at" in changes:
+        changes["expires_at"] = _moment(flask.request.get_json()["expires_at"])
     return changes
 
 
 def _moment(text: str | None) -> int:
-    """Read the end of a token in microseconds; null is never."""
+    """Return the expiry of a token in microseconds; null never expires."""
     return clock.NEVER if text is None else clock.from_rfc3339(text)
 
 
 def _flag(text: str) -> bool:
-    """Read a boolean of the query: openapi-core takes yes, no, 1 and 0 too. Raises InvalidRequest."""
+    """Read a boolean of the query. Raises InvalidRequest for yes, no, 1 and 0, which openapi-core accepts."""
     if text.lower() not in {"true", "false"}:
         raise InvalidRequest("The query parameter 'activeOnly' must be true or false.")
     return text.lower() == "true"

@@ -12,7 +12,7 @@ from store.store import Store
 
 
 def blueprint(store: Store) -> flask.Blueprint:
-    """Make the resource; requests have been checked against openapi.yaml when they get here."""
+    """Make the resource of a store."""
     routes = flask.Blueprint("usage", __name__, url_prefix="/manage/usage")
     reports = UsageReports(store)
     tokens = Tokens(store)

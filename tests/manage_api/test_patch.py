@@ -5,7 +5,7 @@ from flask.testing import FlaskClient
 from support.stores.ledger import open_request, settle_request
 from support.stores.stores import set_columns
 
-from manage_api.read_only import require_present
+from manage_api.patch import require_present
 from store.errors import InvalidRequest
 from store.ledger.usage import Source
 from store.store import Store

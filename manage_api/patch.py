@@ -1,7 +1,13 @@
-"""Read-only fields of a PATCH. One that has its present value is taken, so that what was read can be sent back."""
+"""PATCH: the changes that a body names, and its read-only fields.
+
+A read-only field is accepted with its current value, so that an object that was read can be sent back.
+"""
 
 import json
 from collections.abc import Callable, Mapping
+from typing import cast
+
+import flask
 
 from manage_api.contract import read_only_fields
 from manage_api.schemas import JSONObject
@@ -9,16 +15,22 @@ from store.clock import from_rfc3339
 from store.errors import InvalidRequest
 
 
+def changes[Changes: Mapping[str, object]](fields: type[Changes]) -> Changes:
+    """Return the fields of a TypedDict that the request's body names."""
+    body = flask.request.get_json()
+    return cast("Changes", {name: body[name] for name in fields.__annotations__ if name in body})
+
+
 def check[Record](show: Callable[[Record], JSONObject]) -> Callable[[Record], None] | None:
-    """Return a check of the request's read-only fields against a record as `show` shows it; None where it has none."""
+    """Return a check of the request's read-only fields against a record, shown by `show`; None without such fields."""
     sent = read_only_fields()
     return (lambda record: require_present(sent, show(record))) if sent else None
 
 
 def require_present(sent: Mapping[str, object], shown: Mapping[str, object]) -> None:
-    """Compare read-only fields that were sent with the object as it is shown: times as moments, UUIDs in any case.
+    """Compare read-only fields that were sent with the current object: times by their moment, UUIDs in any case.
 
-    Raises InvalidRequest that names those that differ: ignored, they would seem to be changed.
+    Raises InvalidRequest that names the fields that differ. If they were ignored, they would seem to be changed.
     """
     other = [name for name, value in sent.items() if _comparable(value) != _comparable(shown[name])]
     if other:
