@@ -167,9 +167,9 @@ def _parameter_faults(error: ParameterValidationError, schema: Mapping[str, Any]
     subject = faults.parameter(error.name)(())
     match error.__cause__:
         case InvalidSchemaValue(schema_errors=found):
-            told = [*faults.sentences(found, faults.parameter(error.name))]
-            yield from told
-            if " " in flask.request.args[error.name] and faults.FORMATS["date-time"] in told[0]:
+            sentences = [*faults.sentences(found, faults.parameter(error.name))]
+            yield from sentences
+            if " " in flask.request.args[error.name] and faults.FORMATS["date-time"] in sentences[0]:
                 yield "A + is written as %2B in a query."
         case EmptyQueryParameterValue():
             yield f"{subject} must not be empty."

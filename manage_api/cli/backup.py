@@ -1,4 +1,4 @@
-"""`llm-proxy backup`: what it says, and how it ends. The work is `store.backup`'s."""
+"""`llm-proxy backup`: its messages and exit statuses. `store.operations.backup` does the work."""
 
 import sys
 import time
@@ -29,7 +29,7 @@ def backup_command(file: Path) -> None:
 
 
 def run(settings: Settings, file: Path, stopped: Callable[[], bool]) -> int:
-    """Back up the store into `file`, unless `stopped` returns True before the end. Returns the exit status."""
+    """Back up the store into `file`; give up where `stopped` returns True. Returns the exit status."""
     if is_postgresql(settings.store_url):
         click.echo("The store is in PostgreSQL, which has its own: pg_dump --format=custom.", err=True)
         return _FAILED

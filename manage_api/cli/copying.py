@@ -1,7 +1,7 @@
-"""`llm-proxy copy`: what it says, and how it ends. The work is `store.copying`'s.
+"""`llm-proxy copy`: its messages and exit statuses. `store.operations.copying` does the work.
 
-status  0    the copy is there, and row by row what the source had
-        1    there is none, and the message says why; the target is as it was
+status  0    the copy is there, and every row equals the source's
+        1    there is no copy, and the message says why; the target is unchanged
         2    bad settings, or no URL
 """
 
@@ -24,7 +24,7 @@ from store.runtime.settings import Settings
 _FAILED = 1
 
 _SHOWN = 10
-"""Rows that are named at most."""
+"""Rows named in a message at most."""
 
 
 @click.command(name="copy")
@@ -36,7 +36,7 @@ def copy_command(target: str) -> None:
 
 
 def run(settings: Settings, target_url: str, stopped: Callable[[], bool]) -> int:
-    """Copy the store into the target, unless `stopped` returns True before the end. Returns the exit status."""
+    """Copy the store into the target; give up where `stopped` returns True. Returns the exit status."""
     source = or_exit(lambda: open_existing(settings), CANNOT_START)
     target = open_database(target_url, settings.store_timeout)
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The ids that a command is given, looked up in the store: an unknown one is a mistake, and not an empty report."""
+"""Looks up the ids of a command line in the store: an unknown id is a mistake, not an empty report."""
 
 import uuid
 from dataclasses import replace
@@ -15,13 +15,14 @@ from store.reports.usage_report import UsageReports
 from store.store import Store
 
 _SHOWN = 20
-"""Projects that are listed at most."""
+"""Projects listed in a message at most."""
 
 
 def known[Filter: (UsageFilter, RequestFilter)](store: Store, about: Filter) -> Filter:
-    """Return a filter with the ids that the ledger has: a token may be named by its value, in any case.
+    """Return a filter with public ids. The command line may name a token by its value, in any case.
 
-    What was deleted is known as long as the ledger has it. Raises click.BadParameter, StoreUnavailable.
+    Deleted projects and tokens are found while the ledger has requests of them. Raises click.BadParameter,
+    StoreUnavailable.
     """
     if about.project_id is not None:
         about = replace(about, project_id=_project(store, about.project_id))
@@ -45,7 +46,7 @@ def _project(store: Store, text: str) -> str:
 
 
 def _listed(projects: dict[str, str]) -> str:
-    """List projects, ordered by name."""
+    """List projects by name."""
     rows = [{"id": each, "name": name} for each, name in sorted(projects.items(), key=lambda item: item[::-1])]
     if not rows:
         return "There is none yet."

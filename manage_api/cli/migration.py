@@ -1,7 +1,7 @@
-"""`llm-proxy migrate`: what it says, and how it ends. The work is `store.schema`'s.
+"""`llm-proxy migrate`: its messages and exit statuses. `store.schema` does the work.
 
 status  0    the schema is up to date
-        1    it is not, and the message says why; what was told as done is done
+        1    it is not, and the message says why; the migrations listed as done are done
         2    bad settings
         3    a dry run found something to do
 """
@@ -22,7 +22,7 @@ _UP_TO_DATE = "The schema is up to date."
 
 
 @click.command(name="migrate")
-@click.option("--dry-run", is_flag=True, help="Tell what would be done; change nothing. Status 3 if there is anything.")
+@click.option("--dry-run", is_flag=True, help="List what would be done; change nothing. Status 3 if there is anything.")
 def migrate_command(dry_run: bool) -> None:
     """Bring the store's schema up to date, as each start does."""
     interrupt_at_stop_signals()
@@ -31,15 +31,15 @@ def migrate_command(dry_run: bool) -> None:
 
 
 def run(settings: Settings) -> int:
-    """Migrate, telling each migration, and return the exit status; ends the process where that cannot be done."""
+    """Migrate, print each migration, and return the exit status. Ends the process where the store cannot be opened."""
     done: list[str] = []
 
-    def tell(name: str) -> None:
+    def report(name: str) -> None:
         done.append(name)
         click.echo(f"Migrated: {name}")
 
     try:
-        or_exit(lambda: migrate_store(settings, tell), CANNOT_START)
+        or_exit(lambda: migrate_store(settings, report), CANNOT_START)
     except KeyboardInterrupt:
         click.echo("Stopped by a signal. Migrate again for the rest.", err=True)
         return _INTERRUPTED
@@ -48,7 +48,7 @@ def run(settings: Settings) -> int:
 
 
 def preview(settings: Settings) -> int:
-    """Tell what would be done, and return the exit status; ends the process where the store cannot be read."""
+    """Print the pending migrations, and return the exit status. Ends the process where the store cannot be read."""
     pending = or_exit(lambda: pending_migrations(settings), CANNOT_START)
     for name in pending:
         click.echo(f"Would migrate: {name}")

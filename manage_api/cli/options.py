@@ -1,4 +1,4 @@
-"""Options and arguments of the commands: times, ids, groups; files and databases, from where the caller stands."""
+"""Options and arguments of the commands: times, ids, groups; files and databases, relative to the caller's folder."""
 
 import functools
 import uuid
@@ -18,7 +18,7 @@ type Callback[T] = Callable[[click.Context, click.Parameter, str | None], T | No
 
 
 def _read[T](read: Callable[[str], T], expected: str) -> Callback[T]:
-    """Make what reads an option by `read`; where that raises ValueError, `expected` is told, and not the text."""
+    """Make a callback that reads an option by `read`. Its error names what is `expected`, without quoting the text."""
 
     def convert(_context: click.Context, _parameter: click.Parameter, text: str | None) -> T | None:
         try:
@@ -45,7 +45,7 @@ def _file(context: click.Context, _parameter: click.Parameter, path: Path) -> Pa
 
 
 def _target_url(context: click.Context, _parameter: click.Parameter, url: str) -> str:
-    """Check the URL, of which no message may quote anything."""
+    """Check the URL. It may hold a password, so no message quotes it."""
     try:
         database_url.check(url)
     except ValueError as error:
@@ -66,7 +66,7 @@ _FILTERS = (
 
 
 def filters(command: Command) -> Command:
-    """Add the options that all commands have which read the ledger."""
+    """Add the options of every command that reads the ledger."""
 
     @functools.wraps(command)
     def checked(*, start: int | None, end: int | None, **others: Any) -> None:
@@ -78,12 +78,12 @@ def filters(command: Command) -> Command:
 
 
 def file(command: Command) -> Command:
-    """Add the argument that tells which file to write."""
+    """Add the argument for the file to write."""
     return click.argument("file", type=click.Path(path_type=Path), callback=_file)(command)
 
 
 def target(command: Command) -> Command:
-    """Add the option that tells where to copy to."""
+    """Add the option for the database to copy to."""
     option = click.option(
         "--to",
         "target",
@@ -98,7 +98,7 @@ def target(command: Command) -> Command:
 
 
 def by(command: Command) -> Command:
-    """Add the option that tells the groups of a report."""
+    """Add the option for the groups of a report."""
     option = click.option(
         "--by",
         metavar="GROUPS",

@@ -1,6 +1,6 @@
-"""A command that reads the store: it opens it, says what it found, or what is wrong.
+"""Runs a command that reads the store: opens the store, prints the result or the error.
 
-status  0    what was asked for is printed
+status  0    the result is printed
         1    it is not, and the message says why: there is no store, or it does not answer
         2    bad settings, or a bad option
 """
@@ -21,7 +21,7 @@ _FAILED = 1
 def run(settings: Settings, read: Callable[[Store], str]) -> int:
     """Print what `read` returns. Returns the exit status.
 
-    Ends the process where there is no store, or it cannot be opened. Raises click.BadParameter, if `read` does.
+    Ends the process where there is no store, or it cannot be opened. Raises click.BadParameter where `read` does.
     """
     store = or_exit(lambda: open_existing(settings), CANNOT_START)
     try:

@@ -1,4 +1,4 @@
-"""`llm-proxy requests` and `llm-proxy request show`: what `/manage/requests` tells, straight from the store."""
+"""`llm-proxy requests` and `llm-proxy request show`: `/manage/requests`, read from the store directly."""
 
 import json
 import sys
@@ -36,7 +36,7 @@ _COLUMNS = {
     "token_name": "token name",
     "id": "request",
 }
-_WHERE_THERE_ARE_ANY = ("code", "repeats", "token_name")
+_OPTIONAL = ("code", "repeats", "token_name")
 
 
 @click.command(name="requests")
@@ -74,8 +74,8 @@ def read(store: Store, about: RequestFilter, limit: int, form: str) -> str:
     if form == "jsonl":
         return export.requests_as_json_lines(records)
     rows = [_row(record) for record in records]
-    left_out = [name for name in _WHERE_THERE_ARE_ANY if all(row[name] is None for row in rows)]
-    return table.write({name: title for name, title in _COLUMNS.items() if name not in left_out}, rows)
+    empty = [name for name in _OPTIONAL if all(row[name] is None for row in rows)]
+    return table.write({name: title for name, title in _COLUMNS.items() if name not in empty}, rows)
 
 
 def show(store: Store, request_id: str, form: str) -> str:
@@ -110,5 +110,5 @@ def _row(record: RequestRecord) -> JSONObject:
 
 
 def _plain(value: object) -> str | None:
-    """Write a field as JSON does, texts without quotation marks."""
+    """Write a field as JSON, but texts without quotation marks."""
     return value if value is None or isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,4 @@
-"""`llm-proxy rotate`: what it says, and how it ends. The work is `store.rotation`'s."""
+"""`llm-proxy rotate`: its messages and exit statuses. `store.operations.rotation` does the work."""
 
 import sys
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def rotate_command() -> None:
 def run(settings: Settings, stopped: Callable[[], bool]) -> int:
     """Re-encrypt the store until everything is under the ring's first key, or until `stopped` returns True.
 
-    Returns the exit status: 0 when everything is. Ends the process where there is no store, or it cannot be opened.
+    Returns the exit status, 0 when everything is. Ends the process where there is no store, or it cannot be opened.
     """
     store = or_exit(lambda: open_existing(settings), CANNOT_START)
     rotation = Rotation(store)
@@ -39,12 +39,12 @@ def run(settings: Settings, stopped: Callable[[], bool]) -> int:
     if rotation.unreadable:
         click.echo(_unreadable(rotation), err=True)
         return _INCOMPLETE
-    click.echo(_needless(settings) if store.vault.ring.has_others else "Everything is under the only key of the ring.")
+    click.echo(_unneeded(settings) if store.vault.ring.has_others else "Everything is under the only key of the ring.")
     return 0
 
 
 def _rotate(rotation: Rotation, stopped: Callable[[], bool], timeout: float) -> str | None:
-    """Do all batches. Returns what ended it early, or None."""
+    """Run all batches. Returns the message of what ended them early, or None."""
     try:
         for _ in rotation.batches():
             if stopped():
@@ -73,6 +73,6 @@ def _unreadable(rotation: Rotation) -> str:
     )
 
 
-def _needless(settings: Settings) -> str:
+def _unneeded(settings: Settings) -> str:
     where = "ENCRYPTION_KEY" if settings.encryption_key else settings.data_dir.absolute() / ENCRYPTION_KEY_FILE
     return f"Nothing in the store needs the other keys of the ring: take them out of {where} and restart."

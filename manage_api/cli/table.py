@@ -1,4 +1,4 @@
-"""Tables for people: columns in line, numbers to the right, amounts of money with six decimals."""
+"""Writes tables for a terminal: aligned columns, numbers to the right, amounts of money with six decimals."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,7 +8,7 @@ UNKNOWN = "-"
 
 
 def write(columns: Mapping[str, str], objects: Iterable[Mapping[str, object]]) -> str:
-    """Write the fields that `columns` names, each under its title; what is None becomes a dash."""
+    """Write the fields that `columns` names, each under its title. None becomes a dash."""
     rows = [[each[name] for name in columns] for each in objects]
     texts = [list(columns.values()), *([_text(value) for value in row] for row in rows)]
     widths = [max(_width(text) for text in column) for column in zip(*texts, strict=True)]
@@ -25,7 +25,7 @@ def _line(texts: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) 
 
 
 def _text(value: object) -> str:
-    """Write a cell on one line, without anything that a terminal would obey."""
+    """Return the text of a cell: one line, without control characters for the terminal."""
     match value:
         case None:
             return UNKNOWN
@@ -37,6 +37,6 @@ def _text(value: object) -> str:
 
 
 def _width(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
+    """Return the width of a text in columns of a terminal."""
     wide = sum(unicodedata.east_asian_width(character) in "WF" for character in text)
     return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)

@@ -1,4 +1,4 @@
-"""`llm-proxy usage`: the report of `/manage/usage`, straight from the store."""
+"""`llm-proxy usage`: the report of `/manage/usage`, read from the store directly."""
 
 import json
 import sys
@@ -61,7 +61,7 @@ def read(store: Store, by: Sequence[Dimension], about: UsageFilter, form: str) -
 
 
 def _as_table(report: UsageReport, by: Sequence[Dimension]) -> str:
-    """Write a table for people, with the totals below; names where no token has one, and sums of 0, are left out."""
+    """Write a table with the totals below. It has no column for token names where there are none, or for sums of 0."""
     totals = _sums(report.totals)
     left_out = {"project_name"} if any(group.token_name for group in report.groups) else {"project_name", "token_name"}
     keys = [_COLUMNS.get(field, field) for field in schemas.group_fields(by) if field not in left_out]
@@ -74,7 +74,7 @@ def _as_table(report: UsageReport, by: Sequence[Dimension]) -> str:
 
 
 def _projects(groups: Sequence[UsageGroup]) -> Mapping[str | None, str | None]:
-    """Return what projects are shown as, by their ids: their names, along with the id where several have that name."""
+    """Return the shown name of each project by id: its name, with the id where several have that name."""
     names = {group.project_id: group.project_name for group in groups}
     times = Counter(names.values())
     shown = {}

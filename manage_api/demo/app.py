@@ -1,4 +1,4 @@
-"""The demo upstream's routes, and the server that listens for them."""
+"""The demo upstream's routes and server."""
 
 import asyncio
 from typing import Any
@@ -36,9 +36,9 @@ ROUTES: list[tuple[str, type[RequestHandler]]] = [
 
 
 def make_app(api_key: str, chunk_delay: float) -> Application:
-    """Make an application with a state of its own: no files yet, nothing recorded.
+    """Make an application with an empty state: no files, nothing recorded.
 
-    `api_key` is the one key it accepts; `chunk_delay` is the pause before each streamed word, in seconds.
+    `api_key` is the only key that it accepts, `chunk_delay` the pause before each streamed word, in seconds.
     """
     upstream = Upstream(api_key, chunk_delay)
     routes: list[Any] = [(path, handler, {"upstream": upstream}) for path, handler in ROUTES]
@@ -52,9 +52,9 @@ def make_app(api_key: str, chunk_delay: float) -> Application:
 
 
 async def serve(host: str, port: int, api_key: str, chunk_delay: float) -> None:
-    """Serve until cancelled, then drop the connections that are left.
+    """Serve until cancelled, then close the connections that are left.
 
-    Once it listens it prints `demo upstream on http://HOST:PORT/v1`, with the port that was really taken.
+    Once it listens, it prints `demo upstream on http://HOST:PORT/v1` with its actual port.
     """
     sockets = bind_sockets(port, host)
     app = make_app(api_key, chunk_delay)

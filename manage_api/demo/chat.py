@@ -29,7 +29,7 @@ class ChatCompletions(ApiHandler):
             self.write(_completion(_head(model, "chat.completion"), reply))
 
     async def _events(self, head: dict[str, Any], reply: Reply, with_usage: bool) -> AsyncGenerator[str]:
-        """Make the chunks. `with_usage`, each has a `usage`, null in all but the last."""
+        """Make the chunks. `with_usage` adds a `usage` to each, null in all but the last."""
         if with_usage:
             head = {**head, "usage": None}
         yield _event({**head, "choices": [_choice({"role": "assistant", "content": "", "refusal": None})]})

@@ -1,4 +1,4 @@
-"""The demo: everything, for somebody without a key and without a network. Nothing of it is kept."""
+"""`llm-proxy demo`: the gateway before the demo upstream, without a key and without a network. Nothing is kept."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from store.runtime.settings import Settings
 _MODEL = "gpt-4o-mini"
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Opens http, to a port of our own: whatever HTTP_PROXY says, not by way of a proxy."""
+"""Opens the management API's port directly, even where HTTP_PROXY is set."""
 
 
 async def run(settings: Settings, gateway: Sequence[Service]) -> int:
-    """Run the demo with the services of the gateway until it is stopped; return its exit status."""
+    """Run the demo with the services of the gateway until it is stopped. Returns the exit status."""
     with tempfile.TemporaryDirectory(prefix="llm-proxy-demo-") as folder:
         key, token = f"sk-demo-{secrets.token_hex(12)}", secrets.token_urlsafe(24)
         port = _free_port()
@@ -45,7 +45,7 @@ def _free_port() -> int:
 
 
 def _environment(folder: Path, port: int, token: str) -> Mapping[str, str]:
-    """Return settings that stand for themselves: whatever .env says, no real store, key or upstream is touched."""
+    """Return settings that take precedence over .env, so that no real store, key or upstream is touched."""
     return {
         "UPSTREAM_URL": f"http://127.0.0.1:{port}",
         "DATA_DIR": str(folder),
@@ -57,7 +57,7 @@ def _environment(folder: Path, port: int, token: str) -> Mapping[str, str]:
 
 
 def _make_token(settings: Settings, token: str, key: str) -> str:
-    """Make a project and a token, as an operator does."""
+    """Make a project and a token over the management API. Returns the token's value."""
     project = _post(settings, token, "/manage/projects", {"name": "Demo", "api_key": key})
     return str(_post(settings, token, "/manage/tokens", {"project_id": project["id"]})["token"])
 
@@ -74,7 +74,7 @@ def _post(settings: Settings, token: str, path: str, body: Mapping[str, object])
 
 
 def introduction(settings: Settings, management_token: str, token: str) -> str:
-    """Say what to try, in a shell and in Python, with the demo's own tokens."""
+    """Return what to try, in a shell and in Python, with the demo's own tokens."""
     return f"""LLM Proxy's demo is up, before an upstream that only pretends. Ctrl-C stops it and forgets everything.
 
 In another terminal:

@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings`: unit vectors that depend on the text alone and mean nothing."""
+"""`POST /v1/embeddings`: meaningless unit vectors, computed from the text alone."""
 
 import base64
 import hashlib
@@ -63,7 +63,7 @@ def _vector(given: str | list[int], dimensions: int) -> list[float]:
 
 
 def _base64(vector: list[float]) -> str:
-    """Pack `vector` as the SDK expects it: little-endian 32-bit floats."""
+    """Encode `vector` in the SDK's form: little-endian 32-bit floats."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 

@@ -1,4 +1,4 @@
-"""The one place that makes errors, all of them in OpenAI's shape."""
+"""Errors, all in the form of OpenAI's error object."""
 
 from http import HTTPStatus
 from typing import Any
@@ -7,9 +7,9 @@ from tornado.web import HTTPError
 
 
 class ApiError(HTTPError):
-    """An answer other than success: HTTP `status` and the fields of OpenAI's error object.
+    """An error response: HTTP `status` and the fields of OpenAI's error object.
 
-    `message` reaches the client, so it never repeats a key.
+    `message` reaches the client, so it never quotes a key.
     """
 
     def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
@@ -18,7 +18,7 @@ class ApiError(HTTPError):
 
 
 def invalid_api_key() -> ApiError:
-    """Refuse a key, or its absence."""
+    """Make the error for a missing or wrong key."""
     return ApiError(
         HTTPStatus.UNAUTHORIZED,
         "Incorrect API key provided. The demo upstream accepts only the key it was started with.",
@@ -27,12 +27,12 @@ def invalid_api_key() -> ApiError:
 
 
 def invalid_request(message: str, *, code: str | None = None, param: str | None = None) -> ApiError:
-    """Refuse a request whose body, headers or parameters make no sense."""
+    """Make the error for an invalid body, header or parameter."""
     return ApiError(HTTPStatus.BAD_REQUEST, message, code=code, param=param)
 
 
 def missing_parameter(name: str) -> ApiError:
-    """Refuse a request without the required parameter `name`."""
+    """Make the error for a missing parameter `name`."""
     message = f"Missing required parameter: '{name}'."
     return invalid_request(message, code="missing_required_parameter", param=name)
 
@@ -45,7 +45,7 @@ def error_body(
 
 
 def body_for(status: int, error: BaseException | None) -> dict[str, Any]:
-    """Translate whatever ended a request. Only an `ApiError` gets to say why."""
+    """Return the body for the exception that ended a request. Only the message of an `ApiError` is shown."""
     if isinstance(error, ApiError):
         return error.body
     if status == HTTPStatus.METHOD_NOT_ALLOWED:

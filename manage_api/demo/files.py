@@ -15,7 +15,7 @@ class Files(ApiHandler):
     """All files."""
 
     def post(self) -> None:
-        """Keep the multipart upload's `file`."""
+        """Store the `file` of a multipart upload."""
         purpose = self.get_body_argument("purpose", "")
         uploads = self.request.files.get("file", [])
         if not uploads:
@@ -27,7 +27,7 @@ class Files(ApiHandler):
         self.write(stored.shown)
 
     def get(self) -> None:
-        """List the files, newest first unless `order` is `asc`; `purpose`, `after` and `limit` narrow."""
+        """List the files, newest first unless `order` is `asc`, filtered by `purpose`, `after` and `limit`."""
         purpose = self.get_query_argument("purpose", None)
         shown = [file.shown for file in self.upstream.files.values()]
         if self.get_query_argument("order", "desc") == "desc":
@@ -60,7 +60,7 @@ class OneFile(ApiHandler):
         self.write(_find(self.upstream.files, file_id).shown)
 
     def delete(self, file_id: str) -> None:
-        """Forget the file."""
+        """Delete the file."""
         _find(self.upstream.files, file_id)
         del self.upstream.files[file_id]
         self.write({"id": file_id, "object": "file", "deleted": True})
@@ -70,7 +70,7 @@ class FileContent(ApiHandler):
     """The bytes of one file."""
 
     async def get(self, file_id: str) -> None:
-        """Send the file back as it was uploaded."""
+        """Send the file's bytes."""
         stored = _find(self.upstream.files, file_id)
         self.set_header("Content-Type", "application/octet-stream")
         self.set_header("Content-Length", str(len(stored.content)))

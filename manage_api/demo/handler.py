@@ -1,4 +1,4 @@
-"""What every answer of the demo upstream shares: the record, the key, errors, parameters and pacing."""
+"""The base of all handlers of the demo upstream: the record, the key, errors, parameters and pacing."""
 
 import asyncio
 import hmac
@@ -42,36 +42,36 @@ class Upstream:
 
 
 class ApiHandler(RequestHandler):
-    """A request under `/v1`: recorded, then let in with the right key only.
+    """A request under `/v1`: recorded, then accepted with the right key only.
 
-    Two headers steer an answer, for tests that need a long or a slow one: `X-Demo-Words` is its number of
-    words, `X-Demo-Chunk-Delay` the seconds before each word (before the whole answer if it is not streamed).
+    Tests ask for a long or slow response with two headers: `X-Demo-Words` is its number of words, `X-Demo-Chunk-Delay`
+    the seconds before each word (before the whole response if it is not streamed).
     """
 
     @cached_property
     def request_id(self) -> str:
-        """The answer's `x-request-id`."""
+        """The response's `x-request-id`."""
         return f"req_{secrets.token_hex(16)}"
 
     def initialize(self, upstream: Upstream) -> None:
-        """Record the request before anything can go wrong with it."""
+        """Record the request first, so that failed ones are recorded too."""
         self.upstream = upstream
         self.entry = upstream.record.add(self.request_id, self.request)
         self.gone = asyncio.Event()
 
     def set_default_headers(self) -> None:
-        """Identify the answer, be it a good one or an error."""
+        """Identify every response, errors included."""
         self.set_header("x-request-id", self.request_id)
 
     def prepare(self) -> None:
-        """Raise a 401 unless the request carries the key."""
+        """Raise a 401 unless the request has the key."""
         scheme, _, key = self.request.headers.get("Authorization", "").partition(" ")
         right = hmac.compare_digest(key.strip().encode(), self.upstream.api_key.encode())
         if scheme.lower() != "bearer" or not right:
             raise invalid_api_key()
 
     def flush(self, include_footers: bool = False) -> "Future[None]":
-        """Add the time it took until the answer begins, in milliseconds."""
+        """Add the time until the response begins, in milliseconds."""
         self.set_header("openai-processing-ms", str(math.ceil(self.request.request_time() * 1000)))
         return super().flush(include_footers)
 
@@ -79,22 +79,22 @@ class ApiHandler(RequestHandler):
         """Send no ETag, as OpenAI sends none."""
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Answer in OpenAI's error shape."""
+        """Send an error in OpenAI's form."""
         self.finish(body_for(status_code, kwargs["exc_info"][1]))
 
     def log_exception(
         self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Log what went wrong here, not what the client did wrong."""
+        """Log errors of the server, not of the client."""
         if not isinstance(value, HTTPError):
             super().log_exception(typ, value, tb)
 
     def on_finish(self) -> None:
-        """Record that the answer was complete, if there was still somebody to take it."""
+        """Record that the response was complete, unless the client had hung up."""
         self.entry.finished = not self.entry.hung_up
 
     def on_connection_close(self) -> None:
-        """Record that the client hung up before the answer was complete, and stop generating it."""
+        """Record that the client hung up before the response was complete, and stop generating it."""
         self.entry.hung_up = True
         self.gone.set()
 
@@ -109,7 +109,7 @@ class ApiHandler(RequestHandler):
         return body
 
     def required(self, body: dict[str, Any], name: str, kind: type | tuple[type, ...]) -> Any:
-        """Return the parameter `name` of `body`, which must be there and be of `kind`."""
+        """Return the required parameter `name` of `body`, of the type `kind`."""
         value = body.get(name)
         if value is None:
             raise missing_parameter(name)
@@ -138,20 +138,20 @@ class ApiHandler(RequestHandler):
         return delay
 
     async def pause(self) -> None:
-        """Wait for one chunk delay. Ends the request if the client is gone by then, or as soon as it goes."""
+        """Wait for one chunk delay. Ends the request as soon as the client is gone."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self.gone.wait(), self.chunk_delay)
         if self.gone.is_set():
             raise Finish
 
     async def paced(self, words: Iterable[str]) -> AsyncGenerator[str]:
-        """Hand out `words` one by one, with a pause before each."""
+        """Yield `words` one by one, with a pause before each."""
         for word in words:
             await self.pause()
             yield word
 
     async def send(self, chunk: str | bytes) -> None:
-        """Send a part of the answer and wait until the client takes it. Ends the request if it is gone."""
+        """Send a part of the response and wait until the client reads it. Ends the request if the client is gone."""
         self.write(chunk)
         try:
             await self.flush()
@@ -161,8 +161,8 @@ class ApiHandler(RequestHandler):
             raise Finish
 
     async def stream(self, events: AsyncGenerator[str]) -> None:
-        """Send server-sent `events` as they come, no faster than the client takes them."""
-        _ = self.chunk_delay  # a wrong one must be refused before the answer begins
+        """Send server-sent `events` as they come, no faster than the client reads them."""
+        _ = self.chunk_delay  # raises for a bad header before the response begins
         self.set_header("Content-Type", "text/event-stream; charset=utf-8")
         self.set_header("Cache-Control", "no-cache")
         async with aclosing(events):

@@ -1,7 +1,4 @@
-"""`/v1/models`: a fixed list.
-
-It contains a fine-tuned model, whose name has colons, and one whose name has a slash (`%2F` in its path).
-"""
+"""`/v1/models`: a fixed list. One model's name has colons (fine-tuned), another's a slash (`%2F` in its path)."""
 
 from http import HTTPStatus
 from typing import Any
@@ -44,7 +41,7 @@ class OneModel(ApiHandler):
         self.write(_model(model_id))
 
     def delete(self, model_id: str) -> None:
-        """Say that a fine-tuned model is deleted. Any will do, and the list stays as it is."""
+        """Confirm the deletion of any fine-tuned model. The list does not change."""
         if not model_id.startswith(FINE_TUNED):
             raise ApiError(HTTPStatus.FORBIDDEN, "You can only delete fine-tuned models.", param="model")
         self.write({"id": model_id, "object": "model", "deleted": True})

@@ -1,8 +1,8 @@
 """`WebSocket /v1/realtime`: a conversation in text, with the events of the Realtime API's general release.
 
-Of the client's events it understands `session.update`, `conversation.item.create` and `response.create`; it
-answers an `error` event to any other, and there is no audio. A new item is confirmed by
-`conversation.item.added` and `.done`, which replaced the beta's `conversation.item.created`.
+It understands the client events `session.update`, `conversation.item.create` and `response.create`, and answers any
+other with an `error` event. It has no audio. It confirms a new item by `conversation.item.added` and `.done`, which
+replaced the beta's `conversation.item.created`.
 """
 
 import asyncio
@@ -23,20 +23,20 @@ SWITCHING_PROTOCOLS = 101
 
 
 class Realtime(ApiHandler, WebSocketHandler):
-    """One realtime session. It accepts any Origin: the key is what lets a client in."""
+    """One realtime session. It accepts any Origin, as the key authenticates the client."""
 
     def prepare(self) -> None:
-        """Raise unless this is an upgrade with the key, a model and sensible headers."""
+        """Raise unless this is an upgrade with the key, a model and valid headers."""
         super().prepare()
         if not self._is_upgrade():
             raise invalid_request("The Realtime API is spoken over WebSocket (RFC 6455) only.")
         self.model = self.get_query_argument("model", "")
         if not self.model:
             raise missing_parameter("model")
-        _ = self.wanted_words, self.chunk_delay  # wrong ones must be refused before the upgrade
+        _ = self.wanted_words, self.chunk_delay  # raises for bad headers before the upgrade
 
     def _is_upgrade(self) -> bool:
-        """Check what tornado would refuse too, but not in OpenAI's shape."""
+        """Tell whether this is a valid upgrade. tornado checks that too, but its error has another form."""
         headers = self.request.headers
         return (
             headers.get("Upgrade", "").lower() == "websocket"
@@ -50,26 +50,26 @@ class Realtime(ApiHandler, WebSocketHandler):
         return True
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
-        """Choose `realtime` where it is offered."""
+        """Select `realtime` where it is offered."""
         return "realtime" if "realtime" in subprotocols else None
 
     def on_finish(self) -> None:
-        """Record an ending before the upgrade only; the upgrade itself is not one."""
+        """Record the end of a request that was not upgraded. `on_close` records that of a session."""
         if self.get_status() != SWITCHING_PROTOCOLS:
             super().on_finish()
 
     def on_connection_close(self) -> None:
-        """Leave the ending to `on_close`."""
+        """Leave the record to `on_close`."""
         WebSocketHandler.on_connection_close(self)
 
     def on_close(self) -> None:
-        """Record whether the client said goodbye, and stop answering."""
+        """Record whether the client sent a close frame, and stop the response."""
         self.entry.finished = self.close_code is not None
         self.entry.hung_up = not self.entry.finished
         self.gone.set()
 
     async def open(self, *args: str, **kwargs: str) -> None:  # noqa: ARG002 - tornado's signature
-        """Begin with an empty conversation."""
+        """Start an empty conversation."""
         self.messages: list[Message] = []
         self.last_item: str | None = None
         self.responding: asyncio.Task[None] | None = None
@@ -87,7 +87,7 @@ class Realtime(ApiHandler, WebSocketHandler):
         await self.send_event("session.created", session=self.session)
 
     async def on_message(self, message: str | bytes) -> None:
-        """Answer one event of the client."""
+        """Handle one event of the client."""
         event: dict[str, Any] = {}
         try:
             event = _parse(message)
@@ -96,7 +96,7 @@ class Realtime(ApiHandler, WebSocketHandler):
             await self.send_event("error", error={**error.body["error"], "event_id": event.get("event_id")})
 
     async def send_event(self, kind: str, **fields: Any) -> None:
-        """Send an event, to nobody if the client is gone."""
+        """Send an event. Does nothing if the client is gone."""
         with suppress(WebSocketClosedError):
             await self.write_message(json.dumps({"type": kind, "event_id": _id("event"), **fields}))
 
@@ -122,7 +122,7 @@ class Realtime(ApiHandler, WebSocketHandler):
         self.last_item = item["id"]
 
     def _start_response(self) -> None:
-        """Respond in the background, so that a close frame is noticed meanwhile."""
+        """Respond in the background, so that a close frame is noticed."""
         if self.responding and not self.responding.done():
             raise invalid_request(
                 "The conversation already has an active response.",

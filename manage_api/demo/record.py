@@ -1,9 +1,9 @@
-"""What tests want to know afterwards: which requests arrived, with which headers, and how they ended.
+"""The record of requests for tests: which arrived, with which headers, and how they ended.
 
-`GET /_demo/requests` answers `{"count": n, "requests": [...]}`, oldest first; `count` goes on counting when
-only the last `KEPT` requests are still listed. `DELETE` clears both. Neither needs a key, and both are for
-this machine only. The Authorization header IS part of the record, so that tests can check which key arrived:
-the demo's key is worth nothing, and a real one has no business here.
+`GET /_demo/requests` answers `{"count": n, "requests": [...]}`, oldest first. `count` counts all requests, also when
+only the last `KEPT` are still listed. `DELETE` clears both. Neither needs a key; both are for this machine only. The
+Authorization header IS recorded, so that tests can check which key arrived: the demo's key protects nothing, and real
+keys do not belong here.
 """
 
 from collections import deque
@@ -22,11 +22,10 @@ KEPT = 1000
 
 @dataclass
 class Entry:
-    """One request. `id` is the answer's `x-request-id`, `path` the raw request target.
+    """One request. `id` is the response's `x-request-id`, `path` the raw request target.
 
-    Header names are in the case tornado gives them (`X-Demo-Words`), whatever was sent. `finished` means that
-    the whole answer was handed to the socket (a WebSocket: that it was closed with a close frame), `hung_up`
-    that the client went away before.
+    Header names are in tornado's case (`X-Demo-Words`). `finished` means that the whole response was written to the
+    socket (a WebSocket: that it was closed with a close frame), `hung_up` that the client was gone before.
     """
 
     id: str
@@ -39,13 +38,13 @@ class Entry:
 
 @dataclass
 class Record:
-    """The requests that arrived, the last `KEPT` of them in full."""
+    """The number of requests that arrived, and the last `KEPT` of them."""
 
     count: int = 0
     entries: deque[Entry] = field(default_factory=lambda: deque(maxlen=KEPT))
 
     def add(self, request_id: str, request: HTTPServerRequest) -> Entry:
-        """Record `request`; whoever answers it marks the entry's end."""
+        """Record `request`. Its handler marks the end in the entry."""
         headers = list(request.headers.get_all())
         entry = Entry(request_id, request.method or "", request.uri or "", headers)
         self.count += 1
@@ -53,12 +52,12 @@ class Record:
         return entry
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Clear the record."""
         self.count = 0
         self.entries.clear()
 
     def as_dict(self) -> dict[str, Any]:
-        """Write the record down as JSON-ready data."""
+        """Return the record as JSON-ready data."""
         return {"count": self.count, "requests": [asdict(entry) for entry in self.entries]}
 
 
@@ -66,12 +65,12 @@ class RecordedRequests(RequestHandler):
     """`/_demo/requests`, which is not recorded itself."""
 
     def initialize(self, record: Record) -> None:
-        """Take the record to show."""
+        """Set the record to show."""
         self.record = record
 
     def prepare(self) -> None:
-        """Let in this machine only."""
-        if not ip_address(self.request.remote_ip or "0.0.0.0").is_loopback:  # noqa: S104 - nobody's address, so refused
+        """Accept requests from this machine only."""
+        if not ip_address(self.request.remote_ip or "0.0.0.0").is_loopback:  # noqa: S104 - no address: refused
             raise ApiError(HTTPStatus.FORBIDDEN, "The record is for this machine only.")
 
     def get(self) -> None:
@@ -84,5 +83,5 @@ class RecordedRequests(RequestHandler):
         self.write(self.record.as_dict())
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Answer errors in the shape of all others."""
+        """Send an error in OpenAI's form."""
         self.finish(body_for(status_code, kwargs["exc_info"][1]))

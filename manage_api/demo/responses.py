@@ -1,4 +1,4 @@
-"""`POST /v1/responses`, whole or streamed as typed events. Responses are not kept."""
+"""`POST /v1/responses`, whole or streamed as typed events. Responses are not stored."""
 
 import json
 import secrets
@@ -27,7 +27,7 @@ class Responses(ApiHandler):
             self.write(_completed(response, _message(reply.text), reply))
 
     def _messages(self, body: dict[str, Any]) -> list[Message]:
-        """Read the instructions and the input, which is a user's text or a list of items."""
+        """Read the instructions and the input: a user's text, or a list of items."""
         instructions = body.get("instructions")
         system = [Message("system", instructions)] if isinstance(instructions, str) else []
         given = self.required(body, "input", (str, list))
@@ -53,7 +53,7 @@ class Responses(ApiHandler):
 
 
 async def _numbered(events: AsyncGenerator[dict[str, Any]]) -> AsyncGenerator[str]:
-    """Write `events` as server-sent ones, with their numbers."""
+    """Write `events` as numbered server-sent events."""
     numbers = count()
     async for event in events:
         yield f"event: {event['type']}\ndata: {json.dumps({**event, 'sequence_number': next(numbers)})}\n\n"

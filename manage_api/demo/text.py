@@ -1,4 +1,4 @@
-"""The one place that reads what was said and makes the text of an answer."""
+"""Reads messages and makes the text of the reply."""
 
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -8,12 +8,12 @@ from manage_api.demo.errors import invalid_request
 from manage_api.demo.tokens import count_tokens
 
 OPENING = "This is the demo upstream, no model was asked."
-NOTHING_SAID = "You said nothing."
+NO_MESSAGE = "You said nothing."
 
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation, reduced to its text."""
+    """One message of a conversation, reduced to its text."""
 
     role: str
     text: str
@@ -21,26 +21,26 @@ class Message:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer: `words` as they are streamed, each but the first with the space before it."""
+    """A reply: `words` as they are streamed, each but the first with a space before it."""
 
     words: list[str]
     input_tokens: int
 
     @property
     def text(self) -> str:
-        """The whole answer."""
+        """The whole reply."""
         return "".join(self.words)
 
     @property
     def output_tokens(self) -> int:
-        """What the answer costs: a token a word."""
+        """The output tokens of the reply: one a word."""
         return len(self.words)
 
 
 def reply_to(messages: list[Message], words: int | None = None) -> Reply:
-    """Answer the last user message. `words` repeats or cuts the answer to that many words."""
-    said = next((message.text for message in reversed(messages) if message.role == "user"), "")
-    sentence = f"{OPENING} You said: {said}" if said.strip() else f"{OPENING} {NOTHING_SAID}"
+    """Reply to the last user message. `words` repeats or cuts the reply to that many words."""
+    text = next((message.text for message in reversed(messages) if message.role == "user"), "")
+    sentence = f"{OPENING} You said: {text}" if text.strip() else f"{OPENING} {NO_MESSAGE}"
     plain = sentence.split()
     if words is not None:
         plain = list(islice(cycle(plain), words))
@@ -60,7 +60,7 @@ def _read_message(item: object, param: str) -> Message:
 
 
 def _text_of(content: object) -> str:
-    """Take the text out of `content`: a string, or a list of parts, where those without text are left out."""
+    """Return the text of `content`: a string, or a list of parts, of which those without text are skipped."""
     if isinstance(content, str):
         return content
     if not isinstance(content, list):

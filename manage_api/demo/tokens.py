@@ -1,10 +1,10 @@
-"""The one place that counts tokens, and that writes the counts down in each API's `usage` shape.
+"""Counts tokens, and makes the `usage` object of each API.
 
-The rules are simple on purpose, so that a test can compute the very number that must be accounted for:
+The rules are simple on purpose, so that a test can compute the exact number that must be booked:
 
 * input: four characters are a token, each text rounded up on its own;
 * output: every word that is sent is a token;
-* total: the sum of both. Nothing is ever cached, spoken or thought about.
+* total: the sum of both. There are no cached, audio or reasoning tokens.
 """
 
 from collections.abc import Iterable

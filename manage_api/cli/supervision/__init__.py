@@ -1,6 +1,7 @@
 """The supervisor of the processes that `llm-proxy start` runs.
 
-services     the processes that a command starts, the `ports` that they serve, and what the start prints
+services     the services that a command starts, the `ports` that they serve, and the banner
+preparation  the process that prepares the store before they start
 supervisor   keeps the services running until a signal comes
-worker_slot  keeps one process running, and replaces it without downtime; each one is a `child`
+worker_slot  keeps one process running, and replaces it without downtime; each process is a `child`
 """

@@ -1,6 +1,6 @@
-"""Opens ports for the processes that are started, before they are: so each of them can be replaced by another one.
+"""Opens the ports of the services before their processes start, so that any process can be replaced by another.
 
-A port stays open here. What connects while a process is replaced, or is started again, waits in its queue.
+The supervisor keeps them open: connections that arrive while a process is replaced or restarted wait in the queue.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ type Sockets = Sequence[socket.socket]
 
 
 def open_port(name: str, listen: Listen, shares: int = 1) -> list[Sockets]:
-    """Open a port and return its sockets, those of each share: the system spreads connections evenly over shares.
+    """Open a port, and return the sockets of each share. The system spreads connections evenly over the shares.
 
-    A host's name may stand for several addresses, of which each has a socket. Raises StartupError, naming the setting,
-    where the port is taken, also by a process that would share it, or cannot be opened.
+    A host name may have several addresses; each gets a socket. Raises StartupError, which names the setting, where the
+    port cannot be opened or is taken, even by a process that would share it.
     """
     opened: list[Sockets] = []
     try:

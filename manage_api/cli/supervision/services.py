@@ -1,4 +1,4 @@
-"""What is started, on which ports, and what is said about it."""
+"""The services that a command starts, the preparation before them, and the banner when they serve."""
 
 import os
 import shlex
@@ -24,19 +24,19 @@ _MANAGEMENT: Command = (*_PYTHON, "-m", "manage_api")
 _PREPARATION: Command = (*_PYTHON, "-m", "manage_api.cli.supervision.preparation")
 
 ALLOCATOR: Mapping[str, str] = {"PYTHONMALLOC": "mimalloc"} if sysconfig.get_config_var("WITH_MIMALLOC") else {}
-"""The environment for memory that stays as it is: with the C library's, it grows with connections that come and go."""
+"""Environment that keeps memory level: with the C library's allocator it grows as connections come and go."""
 
 
 def proxy(settings: Settings) -> Service:
-    """Open the proxy's port for as many processes as there have to be. Raises StartupError."""
+    """Open the proxy's port for all its workers. Raises StartupError."""
     sockets = open_port("PROXY_LISTEN", settings.proxy, settings.worker_count)
     return Service("proxy", _PROXY, sockets)
 
 
 def proxy_with_mitmweb(settings: Settings) -> Service:
-    """Open the proxy's port for one process, as it is one that an operator watches. Raises StartupError."""
+    """Open the proxy's port for one process: mitmweb shows the traffic of its own process only. Raises StartupError."""
     for one in (one for sockets in open_port("WEB_LISTEN", settings.web) for one in sockets):
-        one.close()  # mitmweb opens it itself, and says less of what is wrong
+        one.close()  # mitmweb opens it itself, but its error says less
     sockets = open_port("PROXY_LISTEN", settings.proxy)
     return Service("proxy with mitmweb", _PROXY_WITH_MITMWEB, sockets, is_replaceable=False)
 
@@ -59,7 +59,7 @@ def prepare_store() -> None:
 
 
 def _management_token(settings: Settings) -> tuple[str, str]:
-    """Return where the management token is, and how a shell reads it from there."""
+    """Return where the management token is, and how a shell reads it."""
     if settings.management_token is None:
         path = (settings.data_dir / MANAGEMENT_TOKEN_FILE).absolute()
         return str(path), f"$(cat {shlex.quote(str(path))})"
@@ -70,7 +70,7 @@ def _management_token(settings: Settings) -> tuple[str, str]:
 
 
 def banner(settings: Settings, mitmweb: str = "") -> str:
-    """Say where everything is, with a command that works. `mitmweb` is its address, with its login."""
+    """Return the addresses of the services, and a command to try. `mitmweb` is its address, with its login."""
     manage = f"http://{settings.manage}"
     where, token = _management_token(settings)
     return f"""LLM Proxy {__version__} is up. Ctrl-C stops it.
@@ -86,11 +86,11 @@ Try:
 
 
 def _mitmweb(address: str) -> str:
-    """Write a line on mitmweb, if it runs. An address without a login is for a password of the operator's own."""
+    """Return the line for mitmweb, if it runs. Its address has no login where the operator has set a password."""
     password = "" if "?" in address else "  (log in with your web_password)"
     return f"  mitmweb           {address}{password}\n" if address else ""
 
 
 def proxy_banner(settings: Settings) -> str:
-    """Say where the proxy is."""
+    """Return the address of the proxy."""
     return f"LLM Proxy {__version__} is up at http://{settings.proxy}/v1  ->  {settings.upstream_url}"

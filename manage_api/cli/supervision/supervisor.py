@@ -1,7 +1,7 @@
-"""Runs the processes of several services as one: they start together, each that dies is replaced, and all end together.
+"""Runs the processes of several services: starts them together, restarts each that dies, ends them together.
 
-SIGTERM and SIGINT end them. SIGHUP replaces them, one after the other: each by one that serves already, so that no
-connection is refused. That is how new code and new settings come into use.
+SIGTERM and SIGINT end them. SIGHUP replaces them, one after the other, to load new code and new settings. Each goes
+once its successor serves, so that no connection is refused.
 """
 
 import asyncio
@@ -10,18 +10,17 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 
 from manage_api.cli.supervision.child import say
-from manage_api.cli.supervision.worker_slot import Place, Service
+from manage_api.cli.supervision.worker_slot import Service, WorkerSlot
 from store.runtime.lifecycle import ignore_stop_signals
 
 type OnReady = Callable[[Sequence[str]], object]
 
 
 async def run(services: Sequence[Service], *, env: Mapping[str, str], on_ready: OnReady) -> int:
-    """Run services until a signal comes; return the exit status for it all.
+    """Run services until a signal comes. Returns the exit status.
 
-    `on_ready` is called (in a thread) once all of them serve, with the addresses of the pages that they serve besides.
-    0: stopped by a signal, and every process ended cleanly. 1: anything else, also where one of them does not get as
-    far as to serve.
+    `on_ready` is called in a thread once all of them serve, with the addresses of the pages that they serve besides.
+    0: stopped by a signal, and every process ended cleanly. 1: anything else, such as a process that never serves.
     """
     supervisor = _Supervisor(services, env)
     serving = asyncio.create_task(supervisor.serve(on_ready))
@@ -33,72 +32,70 @@ async def run(services: Sequence[Service], *, env: Mapping[str, str], on_ready: 
         stopped.cancel()
         serving.cancel()
         await asyncio.wait({serving})
-        ended_well = await supervisor.end()
+        ended_cleanly = await supervisor.end()
         ignore_stop_signals(asyncio.get_running_loop())
     if not serving.cancelled():
         serving.result()  # raises what `on_ready` did
-    return 0 if is_stopped and ended_well else 1
+    return 0 if is_stopped and ended_cleanly else 1
 
 
 class _Supervisor:
     def __init__(self, services: Sequence[Service], env: Mapping[str, str]) -> None:
         self._services = services
-        self._places = {
-            service.name: [Place(service, sockets, env) for sockets in service.sockets] for service in services
+        self._slots = {
+            service.name: [WorkerSlot(service, sockets, env) for sockets in service.sockets] for service in services
         }
-        self.stopped, self._told_to_replace = asyncio.Event(), asyncio.Event()
+        self.stopped, self._replace_wanted = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopped.set)
         loop.add_signal_handler(signal.SIGHUP, self._hang_up, _has_terminal())
 
     async def serve(self, on_ready: OnReady) -> None:
-        """Start all, and keep them running. Returns where one does not start, and raises what `on_ready` does."""
-        firsts = [places[0] for places in self._places.values()]
-        others = [place for places in self._places.values() for place in places[1:]]
-        for places in (firsts, others):  # what is wrong with all of a service is told by the first of them alone
-            if not all(await asyncio.gather(*(place.start() for place in places))):
+        """Start all, and keep them running. Returns where one does not start. Raises what `on_ready` raises."""
+        firsts = [slots[0] for slots in self._slots.values()]
+        others = [slot for slots in self._slots.values() for slot in slots[1:]]
+        for slots in (firsts, others):  # an error that all workers of a service share is printed by its first alone
+            if not all(await asyncio.gather(*(slot.start() for slot in slots))):
                 return
-        await asyncio.to_thread(on_ready, [place.page for place in firsts if place.page])
+        await asyncio.to_thread(on_ready, [slot.page for slot in firsts if slot.page])
         async with asyncio.TaskGroup() as group:
-            for place in (*firsts, *others):
-                group.create_task(place.keep())
-            group.create_task(self._replace_when_told())
+            for slot in (*firsts, *others):
+                group.create_task(slot.keep())
+            group.create_task(self._replace_when_wanted())
 
     async def end(self) -> bool:
-        """End all, the last service first, as it may need the others. Tell whether all ended well."""
-        longest = max(place.drain_timeout for places in self._places.values() for place in places)
+        """End all, the last service first, as it may need the others. Returns whether all ended cleanly."""
+        longest = max(slot.drain_timeout for slots in self._slots.values() for slot in slots)
         say(f"Stopping; requests under way get up to {longest:g} seconds." if longest else "Stopping.")
-        ended = [
-            await asyncio.gather(*(place.stop() for place in places)) for places in reversed(self._places.values())
-        ]
+        ended = [await asyncio.gather(*(slot.stop() for slot in slots)) for slots in reversed(self._slots.values())]
         return all(all(ends) for ends in ended)
 
     def _hang_up(self, had_terminal: bool) -> None:
-        """Stop where the terminal has gone, and replace the processes otherwise."""
-        (self.stopped if had_terminal and not _has_terminal() else self._told_to_replace).set()
+        """Stop where the terminal is gone; replace the processes otherwise."""
+        (self.stopped if had_terminal and not _has_terminal() else self._replace_wanted).set()
 
-    async def _replace_when_told(self) -> None:
-        while await self._told_to_replace.wait():
-            self._told_to_replace.clear()
+    async def _replace_when_wanted(self) -> None:
+        while await self._replace_wanted.wait():
+            self._replace_wanted.clear()
             say("Replacing the processes, one after the other.")
             if await self._replace_all():
                 say("Replaced; the old ones end with their last requests.")
 
     async def _replace_all(self) -> bool:
-        """Replace all that can be, up to the first for which there is no replacement."""
+        """Replace all processes that can be, up to the first whose replacement does not serve."""
         for service in self._services:
             if not service.is_replaceable:
                 say(f"The {service.name} goes on, as it cannot be replaced while it runs: stop and start it for that.")
                 continue
-            for place in self._places[service.name]:
-                if not await place.replace():
+            for slot in self._slots[service.name]:
+                if not await slot.replace():
                     return False
         return True
 
 
 def _has_terminal() -> bool:
-    """Tell whether there is a terminal, from which this process was started, and which is still there."""
+    """Tell whether this process has a controlling terminal that is still there."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:

@@ -1,4 +1,4 @@
-"""One place for a process of a service: there is always one in it, and another one takes its place without a gap."""
+"""A worker slot: keeps one process of a service running, and replaces it without downtime."""
 
 import asyncio
 import contextlib
@@ -11,57 +11,57 @@ from manage_api.cli.supervision.child import Child, say
 from manage_api.cli.supervision.ports import Sockets
 
 START_TIMEOUT = 60.0
-"""Seconds that a process gets until it serves; the first in its place gets as long as it takes, as it may migrate."""
+"""Seconds that a process gets until it serves. The first one of a slot has no limit, as it may migrate the store."""
 
 STABLE = 10.0
-"""Seconds after which a process that ends is started again at once."""
+"""Seconds that a process must have run to be restarted without a pause when it ends."""
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
-"""Seconds until a process that ended sooner is started again: the first at first, then twice as long each time."""
+"""Seconds until a process that ended sooner is restarted: the first pause, and the longest, as it doubles each time."""
 
 
 class Service(NamedTuple):
-    """What is started: a command, and as many processes of it as there are sets of sockets."""
+    """A command, and the sockets of its processes: one process for each set."""
 
     name: str
     command: Sequence[str]
     sockets: Sequence[Sockets]
     is_replaceable: bool = True
-    """Whether two of its processes can run beside each other: not where it opens a port by itself."""
+    """False where two processes cannot run side by side, because each opens a port itself."""
 
 
-class Place:
-    """Runs a service's command on one set of its sockets."""
+class WorkerSlot:
+    """Keeps one process of a service running on one set of its sockets."""
 
     def __init__(self, service: Service, sockets: Sockets, env: Mapping[str, str]) -> None:
         self._service = service
         self._sockets = sockets
         self._env = env
         self._child: Child | None = None
-        """The one that serves, or is about to."""
-        self._others: dict[Child, asyncio.Task[bool]] = {}
-        """Those that have been replaced and are about to end."""
+        """The process that serves, or is about to."""
+        self._replaced_children: dict[Child, asyncio.Task[bool]] = {}
+        """Replaced processes that are about to end, each with the task that ends it."""
         self._change = asyncio.Lock()
         self._replaced = asyncio.Event()
 
     @property
     def drain_timeout(self) -> float:
-        """For how many seconds its requests may go on at a stop."""
-        return max((child.drain_timeout for child in (self._child, *self._others) if child), default=0.0)
+        """The longest drain timeout of its processes, in seconds."""
+        return max((child.drain_timeout for child in (self._child, *self._replaced_children) if child), default=0.0)
 
     @property
     def page(self) -> str:
-        """The address of a page that it serves besides, with its login; empty for none."""
+        """The address of a page that its process serves besides, with its login; empty for none."""
         return self._child.page if self._child else ""
 
     async def start(self) -> bool:
-        """Start the first process; return when it serves, and whether it does."""
+        """Start the first process, and return whether it serves."""
         async with self._change:
             return await self._start(limit=None)
 
     async def keep(self) -> None:
-        """Start another process whenever the present one ends, for ever."""
+        """Restart the process whenever it ends, for ever."""
         pause = 0.0
         while self._child is not None:
             child, since = self._child, time.monotonic()
@@ -77,7 +77,7 @@ class Place:
                 await self._restart(child)
 
     async def replace(self) -> bool:
-        """Start a process that takes the place of the present one once it serves. Tell whether it does."""
+        """Start a new process; once it serves, end the current one. Returns whether it serves."""
         async with self._change:
             child = await self._spawn()
             if child is None:
@@ -85,7 +85,7 @@ class Place:
             try:
                 serves = await child.serves(START_TIMEOUT)
             except asyncio.CancelledError:
-                self._let_go(child, signal.SIGTERM)
+                self._end_in_background(child, signal.SIGTERM)
                 raise
             if not serves:
                 say(f"The new {self._service.name} ended with status {await child.wait()}; the old one goes on.")
@@ -93,22 +93,22 @@ class Place:
             before, self._child = self._child, child
             self._replaced.set()
         if before is not None:
-            self._let_go(before, signal.SIGHUP)
+            self._end_in_background(before, signal.SIGHUP)
         return True
 
     async def stop(self) -> bool:
-        """Take no more connections, and end all its processes; tell whether they ended well."""
+        """Close the sockets, and end all processes. Returns whether all ended cleanly."""
         for one in self._sockets:
             one.close()
-        for child in self._others:
-            child.tell(signal.SIGTERM)  # they need not wait for their clients any more
-        ends = [*self._others.values()]
+        for child in self._replaced_children:
+            child.send(signal.SIGTERM)  # SIGHUP lets them wait for their clients; now they must not
+        ends = [*self._replaced_children.values()]
         if self._child is not None:
             ends.append(asyncio.create_task(self._child.end(signal.SIGTERM)))
         return all(await asyncio.gather(*ends))
 
     async def _end_or_replacement(self, child: Child) -> None:
-        """Wait until the present process ends, or another one takes its place."""
+        """Wait until the current process ends or is replaced."""
         waiting = {asyncio.create_task(child.wait()), asyncio.create_task(self._replaced.wait())}
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -117,10 +117,10 @@ class Place:
                 task.cancel()
 
     async def _restart(self, ended: Child) -> None:
-        """Start a process in the place of one that has ended, unless that was replaced meanwhile."""
+        """Start a process after one that has ended, unless a replacement runs by now."""
         async with self._change:
             if self._child is ended and await self._start(START_TIMEOUT) and self.page:
-                print(f"The {self._service.name} is at {self.page} now.", flush=True)  # no line of a log: it is a login
+                print(f"The {self._service.name} is at {self.page} now.", flush=True)  # not logged: it is a login
 
     async def _start(self, limit: float | None) -> bool:
         child = await self._spawn()
@@ -133,13 +133,13 @@ class Place:
         return False
 
     async def _spawn(self) -> Child | None:
-        """Start a process; None, and a word to the operator, where the system has no room for it, or no program."""
+        """Start a process. Returns None, and prints the error, where the system cannot: no memory, no such program."""
         try:
             return await Child.spawn(self._service.command, self._env, [one.fileno() for one in self._sockets])
         except OSError as error:
             say(f"Cannot start the {self._service.name}: {error}.")
             return None
 
-    def _let_go(self, child: Child, how: signal.Signals) -> None:
-        ending = self._others[child] = asyncio.create_task(child.end(how))
-        ending.add_done_callback(lambda _: self._others.pop(child, None))
+    def _end_in_background(self, child: Child, how: signal.Signals) -> None:
+        ending = self._replaced_children[child] = asyncio.create_task(child.end(how))
+        ending.add_done_callback(lambda _: self._replaced_children.pop(child, None))

@@ -195,7 +195,7 @@ def test_one_that_dies_while_the_one_before_it_is_still_ending_is_replaced(tmp_p
 
 
 def test_one_that_misses_the_first_signal_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "_PATIENCE", 0.1)
+    monkeypatch.setattr(child, "_RETRY", 0.1)
     file = tmp_path / "pids"
     misses = "left = [1]; signal.signal(signal.SIGTERM, lambda *_: left.pop() if left else exit(0))"
     code = SERVING.replace(READY, f"{misses}; {READY}")

@@ -11,7 +11,7 @@ from support.gateway.processes import DEADLINE, clean_environment
 from support.gateway.signals import signals_kept
 
 from manage_api.cli.supervision import worker_slot
-from manage_api.cli.supervision.worker_slot import Place, Service
+from manage_api.cli.supervision.worker_slot import Service, WorkerSlot
 
 
 @pytest.fixture(autouse=True)
@@ -25,11 +25,11 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "pids"
 
 
-def run(command: Sequence[str], act: Callable[[Place], Awaitable[None]]) -> bool:
+def run(command: Sequence[str], act: Callable[[WorkerSlot], Awaitable[None]]) -> bool:
     """Start a process, do something while it is kept, and end all. Returns what `stop` does."""
 
     async def kept() -> bool:
-        one = Place(Service("one", command, [[]]), [], clean_environment())
+        one = WorkerSlot(Service("one", command, [[]]), [], clean_environment())
         assert await one.start()
         keeping = asyncio.create_task(one.keep())
         await act(one)
@@ -58,7 +58,7 @@ def test_one_that_is_replaced_in_the_pause_after_its_death_is_not_started_again(
 ) -> None:
     monkeypatch.setattr(worker_slot, "FIRST_PAUSE", 3600.0)
 
-    async def act(one: Place) -> None:
+    async def act(one: WorkerSlot) -> None:
         os.kill(pids(file)[0], signal.SIGKILL)
         await until(lambda: output.has(STARTING))
         assert await one.replace()
@@ -81,7 +81,7 @@ def test_one_that_dies_while_it_is_replaced_is_not_started_again(
         READY, f"[signal.sigtimedwait([], 0.01) for _ in iter(lambda: os.path.exists(sys.argv[2]), False)]; {READY}"
     )
 
-    async def act(one: Place) -> None:
+    async def act(one: WorkerSlot) -> None:
         slow.touch()
         replacing = asyncio.create_task(one.replace())
         await until(lambda: len(pids(file)) == 2)
@@ -103,7 +103,7 @@ def test_the_page_of_one_that_is_started_again_is_told(
     code = SERVING.replace("b'5'", "f'5 http://web/?token={os.getpid()}'.encode()")
     told = ""
 
-    async def act(one: Place) -> None:
+    async def act(one: WorkerSlot) -> None:
         def has(text: str) -> bool:
             nonlocal told
             told += capfd.readouterr().out
@@ -126,7 +126,7 @@ def test_where_the_program_is_gone_the_old_one_goes_on_and_is_started_again_once
     program = file.with_name("python")
     program.symlink_to(sys.executable)
 
-    async def act(one: Place) -> None:
+    async def act(one: WorkerSlot) -> None:
         program.unlink()
         assert not await one.replace()
         assert output.has("Cannot start the one: ")
@@ -148,7 +148,7 @@ def test_one_that_is_started_again_and_does_not_get_as_far_as_to_serve_is_killed
     stuck = file.with_name("stuck")
     code = f"import os, signal, sys; os.path.exists(sys.argv[2]) and signal.pause(); {SERVING}"
 
-    async def act(_: Place) -> None:
+    async def act(_: WorkerSlot) -> None:
         stuck.touch()
         os.kill(pids(file)[0], signal.SIGKILL)
         await until(lambda: output.has("The one ended with status -9 before it served."))
