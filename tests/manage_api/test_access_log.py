@@ -45,7 +45,7 @@ TOKEN = "8f14e45f-ceea-4672-9c6d-4cf0d7a1b5e1"
         (405, "PUT", "", b"", None),
     ],
 )
-def test_a_token_in_the_place_of_a_project_is_not_logged(
+def test_a_token_sent_as_a_project_id_is_not_logged(
     client: FlaskClient,
     caplog: pytest.LogCaptureFixture,
     status: int,
@@ -92,7 +92,7 @@ def lines(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> Lines:
     return Lines(client, caplog)
 
 
-def test_what_was_made_is_named(lines: Lines, client: FlaskClient) -> None:
+def test_created_objects_are_logged_by_id(lines: Lines, client: FlaskClient) -> None:
     project = lines.of("POST", "/manage/projects", {"name": "One", "api_key": "sk-one"}, status=201)
     assert [project] == [{"project_id": each["id"]} for each in client.get("/manage/projects").get_json()]
     token = lines.of("POST", "/manage/tokens", project, status=201)
@@ -105,7 +105,9 @@ def test_what_was_made_is_named(lines: Lines, client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("name", ["id", "token"])
 @pytest.mark.parametrize("write", [str.lower, str.upper])
-def test_what_was_changed_is_named(lines: Lines, token: dict[str, str], name: str, write: Callable[[str], str]) -> None:
+def test_changed_objects_are_logged_by_id(
+    lines: Lines, token: dict[str, str], name: str, write: Callable[[str], str]
+) -> None:
     path, named = f"/manage/tokens/{write(token[name])}", {"token_id": token["id"]}
     assert lines.of("PATCH", path, {"max_requests": 5}) == named
     assert lines.of("DELETE", path, status=204) == named
@@ -115,7 +117,7 @@ def test_what_was_changed_is_named(lines: Lines, token: dict[str, str], name: st
     assert lines.of("DELETE", path, status=204) == named
 
 
-def test_what_was_only_read_is_not_named(lines: Lines, token: dict[str, str]) -> None:
+def test_objects_that_were_only_read_are_not_logged(lines: Lines, token: dict[str, str]) -> None:
     for folder in ("projects", "tokens", "prices", "usage", "requests"):
         assert lines.of("GET", f"/manage/{folder}") == {}
     assert lines.of("GET", f"/manage/tokens/{token['token']}") == {}
@@ -123,7 +125,7 @@ def test_what_was_only_read_is_not_named(lines: Lines, token: dict[str, str]) ->
 
 
 @pytest.mark.parametrize("folder", ["projects", "tokens"])
-def test_where_nothing_was_changed_nothing_is_named(lines: Lines, token: dict[str, str], folder: str) -> None:
+def test_a_failure_that_changed_nothing_logs_no_ids(lines: Lines, token: dict[str, str], folder: str) -> None:
     """Above all not the value of a token that stands in a project's or a price's place."""
     mine = token["project_id"] if folder == "projects" else token["token"]
     assert lines.of("PATCH", f"/manage/{folder}/{mine}", {"created_at": "x"}, status=400) == {}
@@ -136,7 +138,7 @@ def test_where_nothing_was_changed_nothing_is_named(lines: Lines, token: dict[st
     assert lines.of("POST", "/manage/tokens", {"project_id": TOKEN}, status=404) == {}
 
 
-def test_a_failure_that_may_have_changed_something_is_named(
+def test_a_change_that_may_be_made_in_part_is_logged_by_id(
     lines: Lines, client: FlaskClient, store: Store, project_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk, "BATCH", 2)
@@ -158,7 +160,7 @@ def test_a_failure_that_may_have_changed_something_is_named(
         ("::ffff:10.0.0.1", "198.51.100.1", "198.51.100.1"),
     ],
 )
-def test_the_client_is_named_and_a_proxy_believed_where_it_is_trusted(
+def test_the_client_address_comes_from_trusted_proxies_only(
     store: Store, caplog: pytest.LogCaptureFixture, peer: str, forwarded: str, client_address: str
 ) -> None:
     caplog.set_level(logging.INFO)

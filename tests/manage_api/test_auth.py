@@ -93,7 +93,7 @@ def test_part_of_the_token(anyone: FlaskClient, token: str) -> None:
 
 
 @pytest.mark.parametrize("header", ["Bearer", "Bearer ", "Bearer  "])
-def test_an_empty_token_opens_nothing(store: Store, header: str) -> None:
+def test_an_empty_token_is_refused(store: Store, header: str) -> None:
     answer = create_app(store, "").test_client().get("/manage/projects", headers={"Authorization": header})
     assert answer.status_code == 401
 
@@ -109,7 +109,7 @@ def test_right_token(anyone: FlaskClient, token: str, scheme: str) -> None:
     assert answer.status_code == 200
 
 
-def test_comes_before_everything_else(anyone: FlaskClient) -> None:
+def test_authentication_comes_first(anyone: FlaskClient) -> None:
     for body, content_type in (
         (b"{", "application/json"),
         (b"x", "text/plain"),
@@ -121,7 +121,7 @@ def test_comes_before_everything_else(anyone: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health", "/docs", "/openapi.yaml"])
-def test_open_to_everybody(anyone: FlaskClient, path: str) -> None:
+def test_paths_that_need_no_token(anyone: FlaskClient, path: str) -> None:
     answer = anyone.get(path)
     assert answer.status_code == 200
     answer.close()

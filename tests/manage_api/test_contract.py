@@ -115,7 +115,7 @@ def refused(client: FlaskClient, body: bytes, path: str = "/manage/projects") ->
     ],
     ids=lambda body: repr(body[:24]),
 )
-def test_what_is_no_json(client: FlaskClient, body: bytes) -> None:
+def test_invalid_json(client: FlaskClient, body: bytes) -> None:
     assert refused(client, body) == "The body is not valid JSON in UTF-8."
 
 
@@ -271,7 +271,7 @@ def test_unknown_query_parameters_are_refused_everywhere(client: FlaskClient, me
     assert message.startswith("The query has unknown parameters: 'colour', '***'; known parameters: ")
 
 
-def test_the_nearest_query_parameter_is_told(client: FlaskClient, project_id: str) -> None:
+def test_the_nearest_query_parameter_is_suggested(client: FlaskClient, project_id: str) -> None:
     for query, near in (
         ("tokens?active_only=true", "activeOnly"),
         ("tokens?project_id=x", "projectId"),
@@ -303,7 +303,9 @@ def test_unknown_fields_are_refused_everywhere(client: FlaskClient, method: str,
         ("/manage/projects", "apiKey", "api_key"),
     ],
 )
-def test_a_mistyped_field_makes_nothing(client: FlaskClient, project_id: str, path: str, field: str, near: str) -> None:
+def test_a_mistyped_field_is_refused_and_creates_nothing(
+    client: FlaskClient, project_id: str, path: str, field: str, near: str
+) -> None:
     good = {"project_id": project_id} if path == "/manage/tokens" else {"name": "n", "api_key": "k"}
     before = [client.get(each).json for each in ("/manage/tokens", "/manage/projects")]
     answer = client.post(path, json={**good, field: 100})
@@ -312,7 +314,7 @@ def test_a_mistyped_field_makes_nothing(client: FlaskClient, project_id: str, pa
     assert [client.get(each).json for each in ("/manage/tokens", "/manage/projects")] == before
 
 
-def test_unknown_and_bad_fields_are_told_together(client: FlaskClient) -> None:
+def test_unknown_and_bad_fields_are_reported_together(client: FlaskClient) -> None:
     body = {"project_id": 1, "max_requests": "7", "tokens": 1}
     assert refused(client, json.dumps(body).encode(), "/manage/tokens") == (
         "The body has an unknown field: 'tokens'; known fields: "
@@ -328,7 +330,7 @@ def test_very_many_unknown_fields_are_refused_quickly_and_shortly(client: FlaskC
 
 
 @pytest.mark.parametrize(("method", "path"), WITHOUT_BODY)
-def test_a_body_where_none_belongs_is_refused(client: FlaskClient, method: str, path: str) -> None:
+def test_an_unexpected_body_is_refused(client: FlaskClient, method: str, path: str) -> None:
     for body in (b'{"token_ids": []}', b"null", b"[]", b"x", b"{"):
         for content_type in ("application/json", "text/plain", None):
             answer = client.open(path, method=method, data=body, content_type=content_type)
@@ -351,7 +353,7 @@ json_values = st.recursive(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(body=st.fixed_dictionaries({}, optional={"name": json_values, "api_key": json_values}) | json_values)
-def test_any_json_is_taken_or_refused(client: FlaskClient, body: object) -> None:
+def test_any_json_is_accepted_or_refused(client: FlaskClient, body: object) -> None:
     answer = client.post("/manage/projects", data=json.dumps(body), content_type="application/json")
     assert answer.status_code in {201, 400}
 
@@ -361,7 +363,7 @@ names_of_tokens = st.text(max_size=102) | st.text(st.characters(exclude_categori
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(name=names_of_tokens)
-def test_any_name_of_a_token_is_kept_as_it_is_or_refused(client: FlaskClient, project_id: str, name: object) -> None:
+def test_any_token_name_is_stored_unchanged_or_refused(client: FlaskClient, project_id: str, name: object) -> None:
     body = {"project_id": project_id, "name": name}
     answer = client.post("/manage/tokens", data=json.dumps(body), content_type="application/json")
     assert answer.status_code in {201, 400}

@@ -20,19 +20,19 @@ def test_lines_end_as_rfc_4180_wants_them() -> None:
 @pytest.mark.parametrize(
     "text", ["=1+1", "+1", "-1", "@SUM(A1)", " =1", "\t=1", "\tx", "\rx", "\nx", "\uff1d1", "=cmd|' /C calc'!A0"]
 )
-def test_a_formula_is_made_harmless(text: str) -> None:
+def test_a_formula_gets_an_apostrophe(text: str) -> None:
     written = export.write_csv(["name"], [{"name": text}])
     _, (cell,) = csv.reader(io.StringIO(written, newline=""))
     assert cell == f"'{text}"
 
 
 @pytest.mark.parametrize("text", ["Search", "gpt-4o", "2026-11-25", "0.0000435", "/v1/models", "a=b", "a@b", ""])
-def test_other_texts_stay_as_they_are(text: str) -> None:
+def test_other_texts_are_not_changed(text: str) -> None:
     assert export.write_csv(["name", "x"], [{"name": text, "x": 1}]) == f"name,x\r\n{text},1\r\n"
 
 
 @given(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
-def test_what_is_written_can_be_read(text: str) -> None:
+def test_csv_can_be_read_back(text: str) -> None:
     written = export.write_csv(["name", "x"], [{"name": text, "x": 1}])
     _, (cell, number) = csv.reader(io.StringIO(written, newline=""))
     assert (cell.removeprefix("'") if not text.startswith("'") else cell) == text

@@ -74,7 +74,7 @@ def test_every_format_has_words_and_no_other_has() -> None:
     assert set(faults.FORMATS) == {each["format"] for each in (*QUERY, *BODIES) if "format" in each}
 
 
-def test_a_parameter_that_is_no_text_is_a_boolean_or_an_integer_with_bounds() -> None:
+def test_a_parameter_is_a_string_a_boolean_or_a_bounded_integer() -> None:
     """So that `unreadable` knows what to say."""
     assert {each.get("type", "string") for each in QUERY} == {"string", "array", "boolean", "integer"}
     assert all({"minimum", "maximum"} <= each.keys() for each in QUERY if each.get("type") == "integer")
@@ -160,7 +160,7 @@ def test_words(keyword: str) -> None:
         assert list(dict.fromkeys(faults.sentences(found, faults.field))) == [f"The body {words}."]
 
 
-def test_places_are_named() -> None:
+def test_paths_of_values_are_named() -> None:
     assert faults.field(("rates",)) == "The field 'rates'"
     assert faults.field(("rates", "input")) == "The field 'rates.input'"
     assert faults.field(("limits", 0, "per")) == "The field 'limits[0].per'"

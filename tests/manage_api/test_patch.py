@@ -29,7 +29,7 @@ SHOWN: dict[str, object] = {
         ("usage", {"cost_usd": "0.1", "requests": 1}),
     ],
 )
-def test_the_present_value_is_taken(field: str, value: object) -> None:
+def test_the_current_value_is_accepted(field: str, value: object) -> None:
     require_present({field: value}, SHOWN)
 
 
@@ -89,7 +89,7 @@ def path(request: pytest.FixtureRequest, used: dict[str, str]) -> str:
     }[request.param]
 
 
-def test_what_was_read_can_be_sent_back_and_changes_nothing(client: FlaskClient, path: str) -> None:
+def test_an_object_can_be_sent_back_and_nothing_changes(client: FlaskClient, path: str) -> None:
     shown = client.get(path).json
     assert shown is not None
     answer = client.patch(path, json=shown)
@@ -97,7 +97,7 @@ def test_what_was_read_can_be_sent_back_and_changes_nothing(client: FlaskClient,
     assert client.patch(path, json=answer.json).status_code == 200
 
 
-def test_what_was_read_can_be_sent_back_with_a_change(client: FlaskClient, path: str) -> None:
+def test_an_object_can_be_sent_back_with_a_change(client: FlaskClient, path: str) -> None:
     shown = client.get(path).get_json()
     assert client.patch(path, json={**shown, "is_active": False}).status_code == 200
     after = client.get(path).get_json()
@@ -117,9 +117,7 @@ def test_a_changed_read_only_field_is_refused_and_nothing_is_changed(client: Fla
     assert client.get(path).json == shown
 
 
-def test_what_was_read_before_another_change_is_not_written_over_it(
-    client: FlaskClient, store: Store, path: str
-) -> None:
+def test_an_outdated_read_only_field_is_refused(client: FlaskClient, store: Store, path: str) -> None:
     """Of a project by its `updated_at`, of a token by its count."""
     shown = client.get(path).get_json()
     if "updated_at" in shown:
@@ -131,7 +129,7 @@ def test_what_was_read_before_another_change_is_not_written_over_it(
     assert client.get(path).get_json()["is_active"] is True
 
 
-def test_read_only_fields_of_what_is_not_there(client: FlaskClient) -> None:
+def test_read_only_fields_of_an_unknown_object_are_a_404(client: FlaskClient) -> None:
     for folder in ("tokens", "projects"):
         unknown = f"/manage/{folder}/3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23"
         bodies: list[dict[str, object]] = [{"id": "x"}, {"usage": {}}, {"id": "x", "is_active": True}]

@@ -265,7 +265,7 @@ def test_lost_management_token(tmp_path: Path) -> None:
     assert log.endswith("The file management_token in DATA_DIR is empty. Remove it to get a new token.\n")
 
 
-def test_address_of_nobody() -> None:
+def test_an_unknown_host_is_refused() -> None:
     with pytest.raises(StartupError, match="no such address"):
         Server(lambda _environ, _start: [], Listen("no-such-host.invalid", 8081), 1)
 
@@ -289,7 +289,7 @@ def serving(app: Any, listen: Listen) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_any_address_of_ipv6_takes_ipv4_too_and_shows_addresses_as_they_are(address: str) -> None:
+def test_the_ipv6_any_address_accepts_ipv4_too_and_logs_plain_addresses(address: str) -> None:
     port = free_port()
     with serving(shown_address, Listen("::", port)), socket.create_connection((address, port), 10) as client:
         client.sendall(request("GET / HTTP/1.0", "Host: a"))

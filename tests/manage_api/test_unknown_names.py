@@ -18,22 +18,22 @@ VALUE = "8f14e45f-ceea-4672-9c6d-4cf0d7a1b5e1"
         ("active", "is_active"),
     ],
 )
-def test_the_nearest_known_name_is_told(name: str, near: str) -> None:
+def test_the_nearest_known_name_is_suggested(name: str, near: str) -> None:
     assert complaint("field", [name], KNOWN) == f"has an unknown field: '{name}' (did you mean '{near}'?)"
 
 
 @pytest.mark.parametrize("name", ["colour", "", "_", "\u00fc", "limit"])
-def test_where_none_is_near_all_known_names_are_told(name: str) -> None:
+def test_without_a_near_name_all_known_names_are_listed(name: str) -> None:
     assert complaint("field", [name], KNOWN) == f"has an unknown field: '{name}'; known fields: {', '.join(KNOWN)}"
     assert complaint("parameter", [name], []) == f"has an unknown parameter: '{name}'; known parameters: none"
 
 
-def test_all_unknown_names_are_told() -> None:
+def test_all_unknown_names_are_listed() -> None:
     text = complaint("parameter", ["colour", "expires", "size"], KNOWN)
     assert text.startswith("has unknown parameters: 'colour', 'expires' (did you mean 'expires_at'?), 'size'; known")
 
 
-def test_of_very_many_names_the_number_is_told() -> None:
+def test_very_many_unknown_names_are_counted() -> None:
     text = complaint("field", [f"x{number}" for number in range(MOST_NAMES + 950)], KNOWN)
     assert f"'x{MOST_NAMES - 1}', and 950 more; known fields: " in text
     assert f"'x{MOST_NAMES}'" not in text
@@ -50,12 +50,12 @@ def test_a_long_name_is_cut(name: str) -> None:
 @pytest.mark.parametrize(
     "name", [VALUE, VALUE.upper(), VALUE.replace("-", ""), f"a{VALUE}b", "sk-proj-abc_DEF-0123456789"]
 )
-def test_a_secret_in_the_place_of_a_name_is_masked(name: str) -> None:
+def test_a_secret_sent_as_a_name_is_masked(name: str) -> None:
     text = complaint("parameter", [name], KNOWN)
     assert "***" in text
     assert not any(part in text.lower() for part in ("8f14", "4672", "abc_def", "0123"))
 
 
 @pytest.mark.parametrize("character", ["\0", "\n", "\r", "\x1b", "\x7f", "\u202e", "\u200b", "\ud800", "\U000e0041"])
-def test_what_cannot_be_printed_is_replaced(character: str) -> None:
+def test_unprintable_characters_are_replaced(character: str) -> None:
     assert "'a\ufffdb'" in complaint("field", [f"a{character}b"], [])

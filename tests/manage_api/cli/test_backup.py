@@ -30,7 +30,7 @@ def run_with(file: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     return run_it
 
 
-def test_it_says_what_it_did_and_that_the_key_is_not_in_it(tmp_path: Path, run_with: Run, file: Path) -> None:
+def test_a_backup_prints_the_rows_and_a_reminder_of_the_key(tmp_path: Path, run_with: Run, file: Path) -> None:
     settings = make_settings(tmp_path)
     with opened(settings) as store:
         make_token(store)
@@ -63,14 +63,14 @@ def test_it_needs_no_key(tmp_path: Path, run_with: Run) -> None:
     assert run_with(settings)[0] == 0
 
 
-def test_what_is_there_is_not_replaced(tmp_path: Path, run_with: Run, file: Path) -> None:
+def test_an_existing_file_is_not_replaced(tmp_path: Path, run_with: Run, file: Path) -> None:
     file.write_text("kept")
     told = f"{file} is there already, and a backup replaces nothing: name another file.\n"
     assert run_with(make_settings(tmp_path)) == (1, "", told)
     assert file.read_text() == "kept"
 
 
-def test_a_stop_is_told(tmp_path: Path, run_with: Run, file: Path) -> None:
+def test_a_stop_is_reported(tmp_path: Path, run_with: Run, file: Path) -> None:
     settings = make_settings(tmp_path)
     with opened(settings):
         pass
@@ -78,7 +78,7 @@ def test_a_stop_is_told(tmp_path: Path, run_with: Run, file: Path) -> None:
     assert not file.exists()
 
 
-def test_on_postgresql_it_says_what_to_use(tmp_path: Path, run_with: Run, file: Path) -> None:
+def test_a_backup_of_postgresql_is_refused_with_the_right_tool(tmp_path: Path, run_with: Run, file: Path) -> None:
     settings = make_settings(tmp_path, database_url="postgresql://user:secret@host/db")
     status, out, err = run_with(settings)
     assert (status, out) == (1, "")

@@ -44,7 +44,7 @@ def run(*arguments: str, **env: str) -> Result:
 
 @on_each
 @pytest.mark.parametrize("url", ["", "sqlite:///deep/below/x.db"])
-def test_where_there_is_no_store_nothing_is_made(folder: Path, name: str, url: str) -> None:
+def test_without_a_store_nothing_is_made(folder: Path, name: str, url: str) -> None:
     arguments, status = READING[name]
     result = run(*arguments, DATA_DIR="parent/data", DATABASE_URL=url)
     assert (result.exit_code, bool(result.stdout)) == (status, status == 3)
@@ -70,7 +70,7 @@ def test_an_empty_database_of_postgresql_stays_empty(folder: Path, name: str, po
 
 
 @pytest.mark.parametrize("name", ["usage", "requests", "rotate", "copy"])
-def test_a_store_of_an_older_version_is_left_as_it_is(folder: Path, name: str) -> None:
+def test_a_store_of_an_older_version_is_not_changed(folder: Path, name: str) -> None:
     make_store(make_settings(folder, encryption_key=KEY), SCHEMAS[0])
     before = tree(folder)
     result = run(*READING[name][0], ENCRYPTION_KEY=KEY)
@@ -79,7 +79,7 @@ def test_a_store_of_an_older_version_is_left_as_it_is(folder: Path, name: str) -
     assert tree(folder) == before
 
 
-def test_what_is_read_makes_no_management_token_and_no_folder(folder: Path) -> None:
+def test_reading_makes_no_management_token_and_no_folder(folder: Path) -> None:
     with opened(make_settings(folder, encryption_key=KEY)) as store:
         make_token(store)
     before = tree(folder)
@@ -100,7 +100,7 @@ def test_bad_settings_end_each_command(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
-def test_other_names_in_the_file_are_told_in_one_line_of_the_log(folder: Path, form: str) -> None:
+def test_other_names_in_the_file_are_logged_in_one_warning(folder: Path, form: str) -> None:
     (folder / ".env").write_text(f"LOG_FORMAT={form}\nCOMPOSE_FILE=hush-hush\nTARGET_DATABASE_URL=hush-hush\n")
     result = run("migrate", "--dry-run")
     assert result.exit_code == 3
@@ -110,7 +110,7 @@ def test_other_names_in_the_file_are_told_in_one_line_of_the_log(folder: Path, f
     assert "hush-hush" not in result.output
 
 
-def test_relative_paths_of_the_command_line_are_the_callers_and_those_of_settings_are_not(
+def test_relative_paths_of_the_command_line_count_from_the_callers_folder(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, caller = folder / "its home", folder / "my folder"

@@ -16,7 +16,7 @@ def target_url(postgresql_server: Server) -> str:
     return postgresql_server.make_database()
 
 
-def test_it_says_what_it_copied_and_what_to_look_at(
+def test_a_copy_prints_the_rows_and_the_warnings(
     tmp_path: Path, target_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = make_settings(tmp_path)
@@ -48,7 +48,7 @@ def test_a_stop_makes_it_fail(tmp_path: Path, target_url: str, capsys: pytest.Ca
     assert capsys.readouterr().err == "Stopped by a signal.\nNo copy was made; the target is as it was.\n"
 
 
-def test_there_has_to_be_a_store(tmp_path: Path, target_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_store_is_an_error(tmp_path: Path, target_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     settings = make_settings(tmp_path)
     with pytest.raises(SystemExit) as ended:
         run(settings, target_url, lambda: False)

@@ -48,7 +48,7 @@ def test_usage_as_a_table(store: Store) -> None:
     assert "unpriced" not in result.stdout
 
 
-def test_projects_of_one_name_are_told_apart(store: Store) -> None:
+def test_projects_with_the_same_name_show_their_ids(store: Store) -> None:
     """In the report, where they are side by side; so is one that was deleted."""
     first, second, other, unused = (make_token(store) for _ in range(4))
     for token, name in ((first, "Same"), (second, "Same"), (other, "Other"), (unused, "Other")):
@@ -173,7 +173,7 @@ def test_a_request_is_shown_by_either_id(store: Store, upstream_id: str) -> None
     assert list(as_json) == [name for name in fields if name != "field"]
 
 
-def test_a_request_that_is_not_there_is_told(store: Store) -> None:
+def test_an_unknown_request_is_an_error(store: Store) -> None:
     settle_request(store)
     result = run("request", "show", "req_1")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -203,7 +203,7 @@ def test_requests_are_filtered(store: Store) -> None:
         (["requests", "--usage", "OBSERVED"], "'observed', 'estimated', 'unknown', 'open'"),
     ],
 )
-def test_a_bad_option_is_told(store: Store, arguments: list[str], message: str) -> None:
+def test_a_bad_option_is_an_error(store: Store, arguments: list[str], message: str) -> None:
     assert store
     result = run(*arguments)
     assert result.exit_code == 2
@@ -216,7 +216,7 @@ def test_a_bad_option_is_told(store: Store, arguments: list[str], message: str) 
     ("start", "end"),
     [("2024-10-05", "2024-10-04"), ("2024-10-05", "2024-10-05"), ("2024-10-05T01:00:00+02:00", "2024-10-04T23:00:00Z")],
 )
-def test_times_with_nothing_between_them_are_told(store: Store, command: str, start: str, end: str) -> None:
+def test_an_empty_time_range_is_an_error(store: Store, command: str, start: str, end: str) -> None:
     settle_request(store)
     for arguments in (("--from", start, "--to", end), ("--to", end, "--from", start)):
         result = run(command, *arguments)
@@ -227,7 +227,7 @@ def test_times_with_nothing_between_them_are_told(store: Store, command: str, st
 
 @pytest.mark.parametrize("command", ["usage", "requests"])
 @pytest.mark.parametrize("given", [UNKNOWN, "Support", "\udcff"])
-def test_an_unknown_project_is_told_with_those_that_there_are(store: Store, command: str, given: str) -> None:
+def test_the_error_for_an_unknown_project_lists_the_projects(store: Store, command: str, given: str) -> None:
     first, second, gone = (Projects(store).create(name, API_KEY) for name in ("Support", "Search\x1b[2J", "Gone"))
     token = Tokens(store).create(gone.id)
     settle_request(store, project_id=gone.id, token_id=token.id)
@@ -244,7 +244,7 @@ def test_an_unknown_project_is_told_with_those_that_there_are(store: Store, comm
 
 
 @pytest.mark.parametrize(("number", "end"), [(0, "has this id. There is none yet."), (23, "Project 19\nand 3 more")])
-def test_none_or_many_projects_are_told(store: Store, number: int, end: str) -> None:
+def test_no_project_or_many_projects_are_listed(store: Store, number: int, end: str) -> None:
     for each in range(number):
         Projects(store).create(f"Project {each:02}", API_KEY)
     told = run("usage", "--project", UNKNOWN).stderr
@@ -253,7 +253,7 @@ def test_none_or_many_projects_are_told(store: Store, number: int, end: str) -> 
 
 
 @pytest.mark.parametrize("command", ["usage", "requests"])
-def test_an_unknown_token_is_told_and_one_that_was_deleted_is_known(store: Store, command: str) -> None:
+def test_an_unknown_token_is_an_error_and_a_deleted_one_is_found(store: Store, command: str) -> None:
     token = make_token(store)
     settle_request(store, project_id=token.project_id, token_id=token.id)
     Projects(store).delete(token.project_id)
@@ -264,7 +264,7 @@ def test_an_unknown_token_is_told_and_one_that_was_deleted_is_known(store: Store
         assert result.stderr.endswith("Invalid value for '--token': no token has this id, or this value.\n")
 
 
-def test_a_report_that_is_too_large_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_that_is_too_large_is_an_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     settle_request(store)
     monkeypatch.setattr(usage_report, "MAX_GROUPS", 0)
     result = run("usage")
@@ -272,7 +272,7 @@ def test_a_report_that_is_too_large_is_told(store: Store, monkeypatch: pytest.Mo
     assert result.stderr == "The report has more than 0 groups: group by less, or for a shorter time.\n"
 
 
-def test_a_fault_of_the_store_is_told(store: Store) -> None:
+def test_a_fault_of_the_store_is_an_error(store: Store) -> None:
     with foreign_connection(store) as connection:
         connection.execute("DROP TABLE request")
     result = run("requests")
@@ -280,7 +280,7 @@ def test_a_fault_of_the_store_is_told(store: Store) -> None:
     assert result.stderr == "The store does not answer: no such table: request.\n"
 
 
-def test_a_store_that_cannot_be_opened_ends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_store_that_cannot_be_opened_ends_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "data").write_text("no folder")
     with pytest.raises(SystemExit) as ended:
         reading.run(make_settings(tmp_path), lambda _: "")

@@ -13,9 +13,7 @@ WOULD = "".join(f"Would migrate: {name}\n" for name in SCHEMAS)
 DONE = "".join(f"Migrated: {name}\n" for name in SCHEMAS)
 
 
-def test_a_dry_run_tells_what_would_be_done_and_makes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_lists_the_migrations_and_makes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = make_settings(tmp_path)
     assert (preview(settings), *capsys.readouterr()) == (3, WOULD, "")
     assert not settings.data_dir.exists()
@@ -28,7 +26,7 @@ def test_a_dry_run_tells_what_would_be_done_and_makes_nothing(
     assert (run(settings), *capsys.readouterr()) == (0, nothing, "")
 
 
-def test_an_old_store_gets_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_old_store_gets_the_pending_migrations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = make_settings(tmp_path, encryption_key=KEY)
     make_store(settings, SCHEMAS[0])
     assert preview(settings) == 3

@@ -43,7 +43,7 @@ def settings_with(folder: Path, *keys: str) -> Settings:
     return make_settings(folder, encryption_key=",".join(keys), store_timeout=0.2)
 
 
-def test_it_says_what_it_did_and_that_the_other_keys_can_go(tmp_path: Path, run_with: Run) -> None:
+def test_a_rotation_prints_its_counts_and_that_the_other_keys_can_go(tmp_path: Path, run_with: Run) -> None:
     with opened(settings_with(tmp_path, OLD)) as store:
         make_token(store)
     assert run_with(NEW, OLD) == (0, DONE + NEEDLESS, "")
@@ -64,7 +64,7 @@ def test_the_key_file_is_named_where_the_ring_is_in_it(tmp_path: Path, capsys: p
         assert Projects(store).list() == []
 
 
-def test_what_cannot_be_decrypted_is_named_without_a_value(tmp_path: Path, run_with: Run) -> None:
+def test_a_row_that_cannot_be_decrypted_is_listed_without_its_value(tmp_path: Path, run_with: Run) -> None:
     with opened(settings_with(tmp_path, OLD)) as store:
         good = make_token(store)
         bad = make_token(store, project_id=good.project_id)
@@ -78,7 +78,7 @@ def test_what_cannot_be_decrypted_is_named_without_a_value(tmp_path: Path, run_w
         assert Tokens(store).get(good.id) == good
 
 
-def test_a_stop_ends_it_after_a_batch_and_it_can_be_run_again(tmp_path: Path, run_with: Run) -> None:
+def test_a_stop_ends_a_rotation_after_a_batch_and_it_can_be_run_again(tmp_path: Path, run_with: Run) -> None:
     with opened(settings_with(tmp_path, OLD)) as store:
         make_token(store)
     status, out, err = run_with(NEW, OLD, stopped=True)
@@ -90,7 +90,7 @@ def test_a_stop_ends_it_after_a_batch_and_it_can_be_run_again(tmp_path: Path, ru
     assert run_with(NEW, OLD)[0] == 0
 
 
-def test_a_locked_store_is_told(tmp_path: Path, run_with: Run) -> None:
+def test_a_locked_store_is_an_error(tmp_path: Path, run_with: Run) -> None:
     with opened(settings_with(tmp_path, OLD)) as store:
         make_token(store)
         with foreign_lock(store):
@@ -100,7 +100,7 @@ def test_a_locked_store_is_told(tmp_path: Path, run_with: Run) -> None:
     assert run_with(NEW, OLD) == (0, DONE + NEEDLESS, "")
 
 
-def test_a_fault_of_the_store_is_told(tmp_path: Path, run_with: Run) -> None:
+def test_a_fault_of_the_store_is_an_error(tmp_path: Path, run_with: Run) -> None:
     with opened(settings_with(tmp_path, OLD)) as store:
         make_many_tokens(store, make_token(store).project_id, rotation.BATCH)
         break_updates(store)
@@ -109,7 +109,7 @@ def test_a_fault_of_the_store_is_told(tmp_path: Path, run_with: Run) -> None:
     assert err.startswith("The store does not answer: on purpose. ")
 
 
-def test_a_ring_that_does_not_open_the_store_ends_it(
+def test_a_ring_that_does_not_open_the_store_ends_the_command(
     tmp_path: Path, run_with: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with opened(settings_with(tmp_path, OLD)):

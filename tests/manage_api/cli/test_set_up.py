@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_what_is_whole_is_used(folder: Path) -> None:
+def test_a_complete_venv_is_used(folder: Path) -> None:
     assert set_up.fault() is None
     assert set_up.is_installed("run")
     assert not set_up.is_installed("test")
@@ -38,19 +38,19 @@ def test_what_is_whole_is_used(folder: Path) -> None:
     assert not set_up.is_installed("run")
 
 
-def test_what_is_not_whole_is_made_again(folder: Path) -> None:
+def test_an_unfinished_venv_is_made_again(folder: Path) -> None:
     (folder / ".venv" / "unfinished").touch()
     assert set_up.fault() == "its last set-up did not end"
     assert not set_up.is_installed("run")
 
 
-def test_what_was_made_elsewhere_is_made_again(folder: Path) -> None:
+def test_a_venv_of_another_folder_is_made_again(folder: Path) -> None:
     (folder / ".venv" / "installed-for-test").write_text("/elsewhere\nPython 3.12\n")
     assert set_up.fault() == "it was made in /elsewhere"
 
 
 @pytest.mark.parametrize("python", ["#!/nowhere/python3", "#!/bin/sh\necho No module named pip >&2\nexit 1", None])
-def test_what_has_lost_its_python_is_made_again(folder: Path, python: str | None) -> None:
+def test_a_venv_without_its_python_is_made_again(folder: Path, python: str | None) -> None:
     file = folder / ".venv" / "bin" / "python"
     if python:
         file.write_text(python)
@@ -76,7 +76,7 @@ def test_what_has_lost_its_python_is_made_again(folder: Path, python: str | None
         ("Downloading a-1.whl (1 MB)\nInstalling collected packages: six, h2\n", "installing 2 packages"),
     ],
 )
-def test_how_far_pip_is(log: str, stage: str) -> None:
+def test_the_progress_of_pip_is_shown(log: str, stage: str) -> None:
     assert set_up.stage(log) == stage
 
 
@@ -103,7 +103,7 @@ def test_how_far_pip_is(log: str, stage: str) -> None:
         ("ERROR: Failed to connect to pypi.internal while fetching x", "PyPI cannot be reached"),
     ],
 )
-def test_a_network_that_fails_is_seen(log: str, what: str) -> None:
+def test_a_network_failure_is_recognised(log: str, what: str) -> None:
     assert set_up.unreachable(log) == what
 
 
@@ -115,7 +115,7 @@ def test_a_network_that_fails_is_seen(log: str, what: str) -> None:
         f"{RETRY}\nERROR: No matching distribution found for h2==1 (from versions: 4.1, 4.3)",
     ],
 )
-def test_other_faults_are_no_networks(log: str) -> None:
+def test_other_failures_are_not_taken_for_the_network(log: str) -> None:
     assert set_up.unreachable(log) is None
 
 
@@ -135,7 +135,7 @@ def test_on_a_terminal_one_line_changes(monkeypatch: pytest.MonkeyPatch) -> None
     assert printed == "\r    1 s  fetching mitmpr\033[K\r   12 s  fetching mitmpr\033[K\r\033[K"
 
 
-def test_elsewhere_a_line_is_printed_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_a_line_is_printed_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
     shown = set_up.Shown()
     for seconds in (0.2, 1.2, 9.9, 10.3, 20.2, 20.4):
         shown.show("installing", seconds)

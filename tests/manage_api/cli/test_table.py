@@ -17,7 +17,7 @@ def test_a_table_of_nothing_is_its_titles() -> None:
     assert table.write({"a": "one", "b": "two"}, []) == "one  two\n"
 
 
-def test_what_a_terminal_would_obey_is_not_written() -> None:
+def test_control_characters_are_not_written() -> None:
     text = table.write({"a": "a"}, [{"a": "x\x1b[2J\ny\u202e"}])
     assert text == "a\nx\ufffd[2J\ufffdy\ufffd\n"
 

@@ -395,7 +395,7 @@ def test_a_realtime_conversation(demo: Demo) -> None:
     assert demo.wait_for_last(lambda last: last["finished"])["path"] == "/v1/realtime?model=gpt-realtime"
 
 
-def test_realtime_goes_on_after_a_wrong_event(demo: Demo) -> None:
+def test_realtime_continues_after_a_wrong_event(demo: Demo) -> None:
     async def talk() -> list[RealtimeServerEvent]:
         async with async_client(demo) as client, client.realtime.connect(model="gpt-realtime") as connection:
             await connection.send_raw("no JSON")
@@ -431,14 +431,14 @@ async def leave_after_one_word(demo: Demo, then: Callable[[], Any]) -> Any:
         return await asyncio.to_thread(then)
 
 
-def test_a_realtime_client_may_leave_in_the_middle_of_a_response(demo: Demo) -> None:
+def test_a_realtime_client_may_close_during_a_response(demo: Demo) -> None:
     record = asyncio.run(leave_after_one_word(demo, demo.record))
 
     assert record["requests"][-1]["finished"] is False
     assert demo.wait_for_last(lambda last: last["finished"])["hung_up"] is False
 
 
-def test_a_realtime_client_that_leaves_without_a_close_frame_hung_up(demo: Demo) -> None:
+def test_a_realtime_client_without_a_close_frame_is_recorded_as_hung_up(demo: Demo) -> None:
     response = upgrade(demo, "?model=gpt-realtime", Authorization=f"Bearer {KEY}")
 
     assert response.status == 101

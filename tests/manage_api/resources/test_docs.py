@@ -38,7 +38,7 @@ def test_nothing_else(anyone: FlaskClient, path: str) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("path", ["/", "/?x=1"])
-def test_the_root_leads_to_the_page(anyone: FlaskClient, method: str, path: str) -> None:
+def test_the_root_redirects_to_the_page(anyone: FlaskClient, method: str, path: str) -> None:
     answer = anyone.open(path, method=method)
     assert (answer.status_code, answer.headers["Location"]) == (302, "/docs")
     with anyone.open(path, method=method, follow_redirects=True) as page:

@@ -20,7 +20,7 @@ def test_health(anyone: FlaskClient) -> None:
     assert timedelta(0) <= age < timedelta(seconds=10)
 
 
-def test_does_not_ask_the_store(anyone: FlaskClient, store: Store, tmp_path: Path) -> None:
+def test_health_does_not_use_the_store(anyone: FlaskClient, store: Store, tmp_path: Path) -> None:
     store.database.close()
     for file in tmp_path.iterdir():
         file.unlink()
@@ -28,7 +28,7 @@ def test_does_not_ask_the_store(anyone: FlaskClient, store: Store, tmp_path: Pat
     assert anyone.get("/health").status_code == 200
 
 
-def test_ready_as_long_as_the_store_answers(anyone: FlaskClient, store: Store) -> None:
+def test_ready_while_the_store_answers(anyone: FlaskClient, store: Store) -> None:
     answer = anyone.get("/ready")
     assert (answer.status_code, (answer.json or {})["status"]) == (200, "ready")
     store.database.timeout = 0.1

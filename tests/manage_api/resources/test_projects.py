@@ -52,7 +52,7 @@ def test_limits_are_allowed(client: FlaskClient, name: str, key: str) -> None:
     assert answer.json["name"] == name
 
 
-def test_update_changes_what_is_named(client: FlaskClient, store: Store, project_id: str) -> None:
+def test_update_changes_the_named_fields_only(client: FlaskClient, store: Store, project_id: str) -> None:
     path = f"/manage/projects/{project_id}"
     answer = client.patch(path, json={"name": "Two"})
     assert answer.status_code == 200
@@ -85,7 +85,7 @@ def test_a_project_shows_when_its_key_was_replaced(client: FlaskClient, store: S
     assert client.patch(path, json={"api_key_updated_at": shown}).status_code == 400
 
 
-def test_update_of_nothing(client: FlaskClient, project_id: str) -> None:
+def test_update_without_fields_changes_nothing(client: FlaskClient, project_id: str) -> None:
     path = f"/manage/projects/{project_id}"
     before = without_usage(client.get(path).json)
     answer = client.patch(path, json={})
@@ -142,7 +142,7 @@ def test_bulk_revoke(client: FlaskClient, project_id: str, token: dict[str, obje
     }
 
 
-def test_a_bulk_revoke_tells_of_how_many_tokens_it_failed(
+def test_a_bulk_revoke_counts_the_tokens_it_failed_for(
     client: FlaskClient, store: Store, project_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the middle of the change, and wholly: then nothing was done, and the answer is an error."""

@@ -215,5 +215,5 @@ def test_a_bad_query_is_refused(client: FlaskClient, query: str, message: str) -
 
 
 @pytest.mark.parametrize("cursor", ["A" * 32, "_" * 32, "f" + "-" * 31])
-def test_every_cursor_of_the_right_form_is_taken(client: FlaskClient, cursor: str) -> None:
+def test_every_cursor_of_the_right_form_is_accepted(client: FlaskClient, cursor: str) -> None:
     assert page(client, f"?cursor={cursor}")["data"] == []

@@ -61,7 +61,7 @@ def test_a_token_has_a_name(client: FlaskClient, project_id: str) -> None:
 
 
 @pytest.mark.parametrize("name", [None, "n", "n" * 100, " a ", "\U0001f469" * 100, "helpdesk-assistant", "<b>&\"'=1+1"])
-def test_names_that_are_taken(client: FlaskClient, project_id: str, name: str | None) -> None:
+def test_names_that_are_accepted(client: FlaskClient, project_id: str, name: str | None) -> None:
     for _ in range(2):
         answer = client.post("/manage/tokens", json={"project_id": project_id, "name": name})
         assert (answer.status_code, answer.get_json()["name"]) == (201, name)
@@ -102,7 +102,7 @@ def test_names_that_are_refused(
     assert client.get("/manage/tokens").json == [token]
 
 
-def test_a_name_that_is_no_text_in_unicode_is_refused(client: FlaskClient, token: dict[str, object]) -> None:
+def test_a_name_that_is_not_valid_unicode_is_refused(client: FlaskClient, token: dict[str, object]) -> None:
     for body in (b'{"name": "a\\ud800"}', b'{"name": "\xff"}'):
         answer = client.patch(f"/manage/tokens/{token['id']}", data=body, content_type="application/json")
         assert (answer.status_code, answer.get_json()["message"]) == (400, "The body is not valid JSON in UTF-8.")
@@ -161,7 +161,7 @@ def test_a_token_is_extended_from_now(
         assert timedelta() <= datetime.now(UTC) + lifetime - datetime.fromisoformat(shown) < timedelta(seconds=30)
 
 
-def test_a_time_in_the_past_ends_a_token_and_makes_none(client: FlaskClient, token: dict[str, object]) -> None:
+def test_a_past_time_expires_a_token_and_creates_none(client: FlaskClient, token: dict[str, object]) -> None:
     past = (datetime.now(UTC) - timedelta(seconds=2)).isoformat()
     answer = client.post("/manage/tokens", json={"project_id": token["project_id"], "expires_at": past})
     assert answer.status_code == 400
@@ -202,7 +202,7 @@ def test_a_time_and_days_are_not_sent_together(client: FlaskClient, token: dict[
         [],
     ],
 )
-def test_what_is_no_time_is_refused(client: FlaskClient, token: dict[str, object], value: object) -> None:
+def test_an_invalid_time_is_refused(client: FlaskClient, token: dict[str, object], value: object) -> None:
     for answer in (
         client.post("/manage/tokens", json={"project_id": token["project_id"], "expires_at": value}),
         client.patch(f"/manage/tokens/{token['id']}", json={"expires_at": value}),
@@ -213,7 +213,7 @@ def test_what_is_no_time_is_refused(client: FlaskClient, token: dict[str, object
 
 
 @pytest.mark.parametrize("value", ["1.0", "true", "-1", "2880001", '"1"', "null"])
-def test_bad_days_extend_nothing(client: FlaskClient, token: dict[str, object], value: str) -> None:
+def test_bad_days_are_refused_and_change_nothing(client: FlaskClient, token: dict[str, object], value: str) -> None:
     body = f'{{"expires_in_days": {value}}}'
     answer = client.patch(f"/manage/tokens/{token['id']}", data=body, content_type="application/json")
     assert answer.status_code == 400
@@ -251,7 +251,7 @@ def test_update(client: FlaskClient, token: dict[str, object], name: str) -> Non
     assert client.patch(path, json={"is_active": True, "max_requests": 0}).json == token
 
 
-def test_update_of_nothing(client: FlaskClient, token: dict[str, object]) -> None:
+def test_update_without_fields_changes_nothing(client: FlaskClient, token: dict[str, object]) -> None:
     answer = client.patch(f"/manage/tokens/{token['id']}", json={})
     assert (answer.status_code, answer.json) == (200, token)
 

@@ -89,7 +89,7 @@ def test_groups(client: FlaskClient, used: dict[str, str]) -> None:
     assert body["totals"]["requests"] == 4
 
 
-def test_tokens_of_which_nothing_is_known_are_null_and_not_0(client: FlaskClient, store: Store) -> None:
+def test_unknown_tokens_are_null_and_not_0(client: FlaskClient, store: Store) -> None:
     settle_request(store)
     open_request(store)
     totals = report(client)["totals"]
@@ -97,7 +97,7 @@ def test_tokens_of_which_nothing_is_known_are_null_and_not_0(client: FlaskClient
     assert {totals[name] for name in [*TOKENS, *SPOKEN, "cost_usd"]} == {None}
 
 
-def test_refused_requests_stand_beside_the_others(client: FlaskClient, store: Store, used: dict[str, str]) -> None:
+def test_refused_requests_are_counted_apart(client: FlaskClient, store: Store, used: dict[str, str]) -> None:
     mine = {"project_id": used["project_id"], "token_id": used["id"]}
     refuse_request(store, **mine, repeats=7)
     refuse_request(store, **mine, repeats=2, endpoint="/v1/embeddings", started_at=NOON + 40 * DAY)
@@ -149,7 +149,7 @@ def test_filters(client: FlaskClient, query: str, requests: int) -> None:
     assert report(client, f"?{query}")["totals"]["requests"] == requests
 
 
-def test_the_time_is_the_one_that_was_added_up(client: FlaskClient, store: Store) -> None:
+def test_the_report_shows_the_time_that_was_summed(client: FlaskClient, store: Store) -> None:
     settle_request(store)
     asked = "?from=2024-10-04T12:00:00%2B00:00&to=2024-10-05"
     body = report(client, asked)
@@ -226,7 +226,7 @@ def test_a_bad_query_is_refused(client: FlaskClient, query: str, message: str) -
     assert message in answer.json["message"]
 
 
-def test_only_the_operator_may_know(anyone: FlaskClient) -> None:
+def test_the_ledger_needs_the_management_token(anyone: FlaskClient) -> None:
     for path in ("/manage/usage", "/manage/requests", "/manage/prices"):
         assert anyone.get(path).status_code == 401
 

@@ -22,7 +22,7 @@ async def spawn(code: str, *arguments: str) -> Child:
     return await Child.spawn(python(code, *arguments), clean_environment(), [])
 
 
-def test_it_says_that_it_serves_and_how_long_it_drains(tmp_path: Path) -> None:
+def test_a_child_reports_that_it_serves_and_its_drain_timeout(tmp_path: Path) -> None:
     async def serve() -> None:
         one = await spawn(SERVING.replace("b'5'", "b'2.5'"), str(tmp_path / "pids"))
         assert await one.serves(None)
@@ -34,7 +34,7 @@ def test_it_says_that_it_serves_and_how_long_it_drains(tmp_path: Path) -> None:
     assert all(map(is_gone, pids(tmp_path / "pids")))
 
 
-def test_it_says_which_page_it_serves_besides(tmp_path: Path) -> None:
+def test_a_child_reports_the_page_it_serves_besides(tmp_path: Path) -> None:
     async def serve() -> None:
         code = SERVING.replace("b'5'", "b'2.5 http://web/?token=x\\n'")
         one = await spawn(code, str(tmp_path / "pids"))
@@ -53,7 +53,7 @@ def test_it_says_which_page_it_serves_besides(tmp_path: Path) -> None:
         (READY.replace("b'5'", "b'what another version says'") + "; input()", None, -signal.SIGKILL),
     ],
 )
-def test_one_that_ends_or_takes_too_long_does_not_serve(code: str, limit: float | None, status: int) -> None:
+def test_a_child_that_ends_or_takes_too_long_does_not_serve(code: str, limit: float | None, status: int) -> None:
     async def serve() -> None:
         one = await spawn(code)
         assert not await one.serves(limit)
@@ -63,7 +63,7 @@ def test_one_that_ends_or_takes_too_long_does_not_serve(code: str, limit: float 
     asyncio.run(serve())
 
 
-def test_one_that_does_not_end_is_killed_after_its_own_time(
+def test_a_child_that_does_not_end_is_killed_after_its_drain_timeout(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(child, "_GRACE", 0)

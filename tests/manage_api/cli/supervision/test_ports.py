@@ -23,7 +23,7 @@ def opened(port: int, shares: int = 1) -> Iterator[list[Sockets]]:
 
 
 @pytest.mark.parametrize("shares", [1, 3])
-def test_a_port_that_somebody_has_is_named(shares: int) -> None:
+def test_a_port_in_use_is_named(shares: int) -> None:
     with socket.create_server((LOOPBACK, 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(StartupError, match=rf"PROXY_LISTEN=127\.0\.0\.1:{port}: Address already in use"):
@@ -82,7 +82,7 @@ def connects(address: str, port: int) -> bool:
 
 @pytest.mark.parametrize("shares", [1, 2])
 @pytest.mark.parametrize(("host", "takes_ipv4"), [("::", True), ("::1", False)])
-def test_any_address_of_ipv6_takes_ipv4_too(host: str, takes_ipv4: bool, shares: int) -> None:
+def test_the_ipv6_any_address_accepts_ipv4_too(host: str, takes_ipv4: bool, shares: int) -> None:
     port = free_port()
     with contextlib.ExitStack() as stack:
         for one in (one for share in open_port("PROXY_LISTEN", Listen(host, port), shares) for one in share):
@@ -90,13 +90,13 @@ def test_any_address_of_ipv6_takes_ipv4_too(host: str, takes_ipv4: bool, shares:
         assert (connects("::1", port), connects(LOOPBACK, port)) == (True, takes_ipv4)
 
 
-def test_a_port_of_ipv4_that_somebody_has_is_not_taken_by_ipv6() -> None:
+def test_an_ipv4_port_in_use_is_not_taken_over_ipv6() -> None:
     message = r"PROXY_LISTEN=\[::\]:\d+: Address already in use"
     with socket.create_server(("", 0)) as taken, pytest.raises(StartupError, match=message):
         open_port("PROXY_LISTEN", Listen("::", taken.getsockname()[1]))
 
 
-def test_what_connects_before_anybody_accepts_waits() -> None:
+def test_early_connections_wait_in_the_queue() -> None:
     with opened(free_port()) as ((one,),), socket.create_connection(one.getsockname()) as client:
         client.sendall(b"early")
         accepted, _ = one.accept()

@@ -42,7 +42,7 @@ def test_the_banner_says_how_to_log_in_to_mitmweb(address: str, line: str) -> No
     assert lines == without
 
 
-def test_this_python_has_the_allocator_that_is_asked_for() -> None:
+def test_this_python_has_the_configured_allocator() -> None:
     code = "import os; print(os.environ.get('PYTHONMALLOC', ''))"
     env = {**os.environ, **services.ALLOCATOR}
     told = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)

@@ -60,9 +60,7 @@ def test_all_start_and_a_signal_ends_all_cleanly(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("status", [0, 3])
-def test_one_that_does_not_get_as_far_as_to_serve_ends_all(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], status: int
-) -> None:
+def test_a_process_that_never_serves_ends_all(tmp_path: Path, capfd: pytest.CaptureFixture[str], status: int) -> None:
     ready: list[int] = []
     commands = [python(f"exit({status})"), python(SERVING, str(tmp_path / "pids"))]
     assert run(*commands, then=lambda: ready.append(1)) == 1
@@ -71,13 +69,13 @@ def test_one_that_does_not_get_as_far_as_to_serve_ends_all(
     assert all(map(is_gone, pids(tmp_path / "pids")))
 
 
-def test_what_is_wrong_with_a_service_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_a_service_is_printed_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     del tmp_path
     assert run(python("print('bad settings'); exit(2)"), processes=4, then=lambda: None) == 1
     assert capfd.readouterr().out.count("bad settings") == 1
 
 
-def test_one_that_dies_is_replaced(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_process_that_dies_is_restarted(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "pids"
 
     def kill() -> None:
@@ -90,7 +88,7 @@ def test_one_that_dies_is_replaced(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert capfd.readouterr().err.count("A process of the service 0 ended with status -9; starting another one.") == 3
 
 
-def test_one_that_cannot_be_started_again_is_tried_again(tmp_path: Path) -> None:
+def test_a_process_that_cannot_be_restarted_is_retried(tmp_path: Path) -> None:
     file, lock = tmp_path / "pids", tmp_path / "lock"
 
     def fail_for_a_while() -> None:
@@ -104,7 +102,7 @@ def test_one_that_cannot_be_started_again_is_tried_again(tmp_path: Path) -> None
     assert run(python(f"{locked}; {SERVING}", str(file), str(lock)), then=fail_for_a_while) == 0
 
 
-def test_a_hangup_replaces_each_by_one_that_serves_already(tmp_path: Path) -> None:
+def test_sighup_replaces_each_process_once_its_successor_serves(tmp_path: Path) -> None:
     file = tmp_path / "pids"
     before: list[int] = []
 
@@ -119,7 +117,7 @@ def test_a_hangup_replaces_each_by_one_that_serves_already(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("fault", "limit", "status"), [("exit(7)", 60, 7), ("signal.pause()", 0.5, -9)])
-def test_where_there_is_no_replacement_the_old_ones_go_on(
+def test_a_failed_replacement_leaves_the_old_processes_running(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -155,7 +153,7 @@ def test_a_process_that_does_not_end_is_killed(
     assert all(map(is_gone, pids(tmp_path / "pids")))
 
 
-def test_the_announcement_gets_the_pages_that_are_served_besides(tmp_path: Path) -> None:
+def test_on_ready_gets_the_pages_that_are_served_besides(tmp_path: Path) -> None:
     def announce(pages: Sequence[str]) -> None:
         told.append(pages)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -167,7 +165,7 @@ def test_the_announcement_gets_the_pages_that_are_served_besides(tmp_path: Path)
     assert told == [["http://web/?token=x"]]
 
 
-def test_an_announcement_that_fails_ends_all(tmp_path: Path) -> None:
+def test_a_failing_on_ready_ends_all(tmp_path: Path) -> None:
     def fail(_: Sequence[str]) -> None:
         raise RuntimeError("no token")
 
@@ -177,7 +175,7 @@ def test_an_announcement_that_fails_ends_all(tmp_path: Path) -> None:
     assert all(map(is_gone, pids(tmp_path / "pids")))
 
 
-def test_one_that_dies_while_the_one_before_it_is_still_ending_is_replaced(tmp_path: Path) -> None:
+def test_a_process_that_dies_while_its_predecessor_is_ending_is_restarted(tmp_path: Path) -> None:
     file = tmp_path / "pids"
     lingers = SERVING.replace("signal.SIGHUP)]", "signal.SIGUSR1)]; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
     lingers = lingers.replace(f"{NOTE}; {READY}", f"import os; {READY}; {NOTE}")  # what is noted serves already
@@ -194,7 +192,7 @@ def test_one_that_dies_while_the_one_before_it_is_still_ending_is_replaced(tmp_p
     assert run(python(lingers, str(file)), then=kill) == 0
 
 
-def test_one_that_misses_the_first_signal_is_told_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_misses_the_first_signal_gets_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "_RETRY", 0.1)
     file = tmp_path / "pids"
     misses = "left = [1]; signal.signal(signal.SIGTERM, lambda *_: left.pop() if left else exit(0))"

@@ -53,7 +53,7 @@ def output(capfd: pytest.CaptureFixture[str]) -> Output:
 STARTING = "starting another one"
 
 
-def test_one_that_is_replaced_in_the_pause_after_its_death_is_not_started_again(
+def test_a_process_that_is_replaced_in_the_pause_after_its_death_is_not_restarted(
     file: Path, output: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_slot, "FIRST_PAUSE", 3600.0)
@@ -72,7 +72,7 @@ def test_one_that_is_replaced_in_the_pause_after_its_death_is_not_started_again(
     assert all(map(is_gone, pids(file)))
 
 
-def test_one_that_dies_while_it_is_replaced_is_not_started_again(
+def test_a_process_that_dies_while_it_is_replaced_is_not_restarted(
     file: Path, output: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_slot, "FIRST_PAUSE", 0.0)
@@ -96,7 +96,7 @@ def test_one_that_dies_while_it_is_replaced_is_not_started_again(
     assert all(map(is_gone, pids(file)))
 
 
-def test_the_page_of_one_that_is_started_again_is_told(
+def test_the_page_of_a_restarted_process_is_printed(
     file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(worker_slot, "FIRST_PAUSE", 0.0)
@@ -119,7 +119,7 @@ def test_the_page_of_one_that_is_started_again_is_told(
     assert "token" not in told.replace("The one is at http://web/?token=", "", 1)
 
 
-def test_where_the_program_is_gone_the_old_one_goes_on_and_is_started_again_once_it_is_back(
+def test_without_its_program_a_process_continues_and_is_restarted_once_the_program_is_back(
     file: Path, output: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_slot, "FIRST_PAUSE", 0.0)
@@ -140,7 +140,7 @@ def test_where_the_program_is_gone_the_old_one_goes_on_and_is_started_again_once
     assert run([str(program), *python(SERVING, str(file))[1:]], act)
 
 
-def test_one_that_is_started_again_and_does_not_get_as_far_as_to_serve_is_killed_and_tried_again(
+def test_a_restarted_process_that_never_serves_is_killed_and_retried(
     file: Path, output: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_slot, "FIRST_PAUSE", 0.0)
