@@ -7,11 +7,10 @@ from mitmproxy import http
 
 from addon import validation
 from addon.exchange import Exchange
-from addon.serving.log_redaction import without_bytes
 from addon.websocket_session import Turn
 from store.errors import GatewayError
 from store.ledger.ledger import Opened
-from store.management.tokens import masked
+from store.runtime.redaction import mask_secrets, strip_quoted_bytes
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +56,7 @@ def _fields(flow: http.HTTPFlow, exchange: Exchange) -> dict[str, object]:
         "path": _path(flow.request),
         "status": refusal.status if refusal else response.status_code if response else None,
         "code": refusal.code if refusal else None,
-        "error": without_bytes(flow.error.msg) if flow.error else None,
+        "error": strip_quoted_bytes(flow.error.msg) if flow.error else None,
         **_holder(exchange),
         "duration_ms": round((time.monotonic() - exchange.started) * 1000),
     }
@@ -68,4 +67,4 @@ def _holder(exchange: Exchange) -> dict[str, object]:
 
 
 def _path(request: http.Request) -> str:
-    return masked(validation.path_of(request).decode("latin-1").encode("unicode_escape").decode())
+    return mask_secrets(validation.path_of(request).decode("latin-1").encode("unicode_escape").decode())

@@ -19,12 +19,13 @@ from addon.ending import Ending
 from addon.exchange import Exchanges
 from addon.layers import install
 from addon.reverse_mode import ReverseMode
-from addon.serving import listening, log_redaction
+from addon.serving import listening
 from addon.settling import Settling
 from addon.streaming import Tap
 from store.admission.admission import Admission
 from store.errors import GatewayError, InvalidRequest, ServiceUnavailable
 from store.network.client_address import client_address
+from store.runtime.redaction import strip_quoted_bytes
 from store.runtime.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -216,4 +217,4 @@ def _reason(refusal: GatewayError, cause: str) -> str:
     """Return why a request was refused, for an operator: the client's message, and the cause that mitmproxy knows."""
     if cause in {mitmproxy_flow.Error.KILLED_MESSAGE, refusal.message}:
         return refusal.message
-    return f"{refusal.message} ({log_redaction.without_bytes(cause)})"
+    return f"{refusal.message} ({strip_quoted_bytes(cause)})"

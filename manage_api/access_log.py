@@ -6,7 +6,6 @@ wrong path. What was created or changed is named by its public id.
 
 import contextlib
 import logging
-import re
 import time
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote
@@ -16,11 +15,9 @@ import flask
 from store.errors import OutcomeUnknown
 from store.network.addresses import Network
 from store.network.client_address import client_address
-from store.runtime.logs import mask_tokens
+from store.runtime.redaction import mask_token_paths, mask_uuids
 
 _LOG = logging.getLogger(__name__)
-
-_UUID = re.compile(r"[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
 
 _FAILURE = 400
 """From this status on, a UUID in the path of a project may be a token that was sent there by mistake."""
@@ -61,11 +58,11 @@ def _start() -> None:
 def _log(response: flask.Response, client: str) -> None:
     path = quote(flask.request.path)  # quoted: a path cannot forge a line
     if response.status_code >= _FAILURE:
-        path = _UUID.sub("<uuid>", path)
+        path = mask_uuids(path)
     fields = {
         "client": client,
         "method": flask.request.method,
-        "path": mask_tokens(path),
+        "path": mask_token_paths(path),
         "status": response.status_code,
         "duration_ms": round((time.perf_counter() - flask.g.started) * 1000, 1),
         **flask.g.get("changed", {}),

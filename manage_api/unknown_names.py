@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from store.management.tokens import masked
+from store.runtime.redaction import mask_secrets
 
 MOST_NAMES = 50
 """Names in a message at most. It counts the rest."""
@@ -32,7 +32,9 @@ def complaint(kind: Literal["field", "parameter"], names: Sequence[str], known: 
 
 def _shown(name: str) -> str:
     """Return a name in the form for a message. Secrets are masked before it is shortened."""
-    text = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in masked(name))
+    text = "".join(
+        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in mask_secrets(name)
+    )
     return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 3]}..."
 
 

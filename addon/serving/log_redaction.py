@@ -6,17 +6,16 @@ is one) sees it.
 """
 
 import logging
-import re
 
 from mitmproxy.addons.termlog import TermLogHandler
 
-_QUOTED_BYTES = re.compile(r"""\bb(['"]).*\1|\b[0-9a-f]{32,}\b""", re.DOTALL)
-_LOGIN = re.compile(r"(?<=[?&]token=)[^&\s]+")
+from store.runtime.redaction import mask_login, strip_quoted_bytes
+
 _QUOTING_LOGGERS = ("mitmproxy.proxy.server", "mitmproxy.addons.clientplayback")
 
 
 def _redact(record: logging.LogRecord) -> bool:
-    _put_in(record, without_bytes(record.getMessage()))
+    _put_in(record, strip_quoted_bytes(record.getMessage()))
     return True
 
 
@@ -24,11 +23,6 @@ def _put_in(record: logging.LogRecord, message: str) -> None:
     """Set a record's message if it differs."""
     if message != record.getMessage():
         record.msg, record.args = message, None
-
-
-def without_bytes(text: str) -> str:
-    """Replace quoted data of a peer in a text, which may hold a token or a key: the `repr` of bytes, hexadecimal."""
-    return _QUOTED_BYTES.sub("<bytes>", text)
 
 
 def redact_wire_bytes() -> None:
@@ -45,7 +39,7 @@ def hide_login(logger: str) -> None:
 
 
 def _without_login(record: logging.LogRecord) -> bool:
-    _put_in(record, _LOGIN.sub("...", record.getMessage()))
+    _put_in(record, mask_login(record.getMessage()))
     return True
 
 

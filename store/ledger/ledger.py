@@ -20,7 +20,7 @@ from store.ledger import rollups
 from store.ledger.pricing import Charge, Pricing
 from store.ledger.rollups import Addend
 from store.ledger.usage import COLUMNS, Metered, Source
-from store.management.tokens import masked
+from store.runtime.redaction import mask_secrets
 
 _log = logging.getLogger(__name__)
 
@@ -266,7 +266,7 @@ class Ledger:
         known = [charge for charge in charges if charge is not None]
         if not known or len(known) < len(charges):
             return None
-        prices = {masked(model): price for charge in known for model, price in charge.prices.items()}
+        prices = {mask_secrets(model): price for charge in known for model, price in charge.prices.items()}
         return Charge(sum(charge.cost for charge in known), prices)
 
 
@@ -278,7 +278,7 @@ def _opened(instance_id: str, opening: Opening, opened: Opened) -> dict[str, obj
         "project_id": opened.project_id,
         "token_id": opened.token_id,
         "method": opening.method,
-        "path": storable(masked(opening.path)),
+        "path": storable(mask_secrets(opening.path)),
         "endpoint": storable(opening.endpoint),
         "session_id": opening.session_id,
         "client": _text(opening.client),
@@ -290,4 +290,4 @@ def _text(text: str | None) -> str | None:
 
 
 def _name(model: str | None) -> str | None:
-    return model and masked(storable(model))
+    return model and mask_secrets(storable(model))

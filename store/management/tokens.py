@@ -19,6 +19,7 @@ from store.database.transactions import transaction
 from store.encryption.crypto import DecryptionError
 from store.errors import InvalidRequest, NotFound, ProjectInactive
 from store.management import bulk
+from store.runtime.redaction import contains_secret
 from store.store import Store
 
 DEFAULT_EXPIRES_IN_DAYS = 30
@@ -29,20 +30,6 @@ UNREADABLE = str(uuid.UUID(int=0))
 _LOG = logging.getLogger(__name__)
 
 _CANONICAL_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-
-
-_VALUE_FORM = "[0-9a-f]{8}-?[0-9a-f]{4}-?4[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12}"
-_KEY_FORM = r"sk-[\w-]{8,}"
-
-_SECRET = re.compile(f"{_VALUE_FORM}|{_KEY_FORM}", re.IGNORECASE)
-
-_SECRET_IN_NAME = re.compile(f"{_VALUE_FORM}|(?<![a-z0-9]){_KEY_FORM}", re.IGNORECASE)
-"""Where people choose words, a key begins one: "helpdesk-assistant" holds none."""
-
-
-def masked(text: str) -> str:
-    """Replace what looks like a token or a key: callers put them where none belongs."""
-    return _SECRET.sub("***", text)
 
 
 def is_token_value(text: str) -> bool:
@@ -248,7 +235,7 @@ class Tokens:
 
 def _refuse_secret(name: str | None) -> None:
     """Raise InvalidRequest for a name in which something has the form of a token or a key."""
-    if name and _SECRET_IN_NAME.search(name):
+    if name and contains_secret(name):
         raise InvalidRequest(
             "The field 'name' has something in it with the form of a token or a key: a UUID, or sk- with more behind. "
             "A name is shown in reports, logs and mitmweb: choose one without."

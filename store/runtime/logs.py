@@ -5,21 +5,15 @@ the libraries' records that show parameters.
 """
 
 import logging
-import re
 import sys
 from typing import Any, Literal
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-type Format = Literal["console", "json"]
+from store.runtime.redaction import mask_token_paths
 
-_TOKEN_IN_PATH = re.compile(
-    r"(?<=/manage/tokens/)[^/?\s\"']+"
-    # A token where none belongs, such as /manage/token/<token>: any UUID in a path that is not a project's.
-    r"|(?<=/)(?<!/projects/)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}",
-    re.IGNORECASE,
-)
+type Format = Literal["console", "json"]
 
 _TALKATIVE = ("peewee",)
 """Loggers whose debug records show the parameters of statements, and a parameter may be a token."""
@@ -78,11 +72,6 @@ def configure(level: int, log_format: Format) -> None:
     )
 
 
-def mask_tokens(text: str) -> str:
-    """Replace each token in a path of the management API by `<token>`."""
-    return _TOKEN_IN_PATH.sub("<token>", text)
-
-
 def _renderer(log_format: Format) -> Processor:
     if log_format == "json":
         return structlog.processors.JSONRenderer()
@@ -92,6 +81,6 @@ def _renderer(log_format: Format) -> Processor:
 
 def _masked(render: Processor) -> Processor:
     def processor(logger: WrappedLogger, name: str, event: EventDict) -> str:
-        return mask_tokens(str(render(logger, name, event)))
+        return mask_token_paths(str(render(logger, name, event)))
 
     return processor

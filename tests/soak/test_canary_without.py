@@ -103,13 +103,13 @@ WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
     ),
     "the redaction of the log": (
         canary.run_in_mitmweb,
-        [("addon/serving/log_redaction.py", '_QUOTED_BYTES.sub("<bytes>", text)', "text")],
+        [("store/runtime/redaction.py", '_QUOTED_BYTES.sub("<bytes>", text)', "text")],
     ),
     "the ban on wire bytes, and their redaction": (
         canary.run_in_mitmdump,
         [
             ("addon/reverse_mode.py", '    "proxy_debug": False,', "    # nothing:"),
-            ("addon/serving/log_redaction.py", '_QUOTED_BYTES.sub("<bytes>", text)', "text"),
+            ("store/runtime/redaction.py", '_QUOTED_BYTES.sub("<bytes>", text)', "text"),
         ],
     ),
     "the silence of hpack": (
