@@ -38,7 +38,7 @@ def pending(database: Database) -> list[str]:
 
     Raises StartupError for a schema that is newer than this code, StoreUnavailable.
     """
-    with database.untouched() as engine:
+    with database.schema.untouched() as engine:
         if engine is None:
             return [migration.name for migration in Migration.load_directory(str(MIGRATIONS))]
         return [migration.name for migration in _pending(_runner(engine))]
@@ -46,14 +46,14 @@ def pending(database: Database) -> list[str]:
 
 def is_new(database: Database) -> bool:
     """Tell whether a store has no migration at all, and leave no trace. Raises StoreUnavailable."""
-    with database.untouched() as engine:
+    with database.schema.untouched() as engine:
         return engine is None or not _runner(engine).applied()
 
 
 def migrate(database: Database, tell: Callable[[str], None] = lambda _: None) -> None:
     """Bring the schema up to date; `tell` gets the name of each migration after it was done.
 
-    To be called while `database.exclusive()` is held. Raises StartupError for a schema that is newer than this code,
+    To be called inside `database.schema.exclusive()`. Raises StartupError for a schema that is newer than this code,
     StoreLocked when others use the tables all the time, StoreUnavailable. Migrations before a failed one stay.
     """
     runner = _runner(database.engine)
@@ -92,7 +92,7 @@ def _apply_patiently(database: Database, runner: Runner, migration: Migration) -
 
 def _apply(database: Database, runner: Runner, migration: Migration) -> None:
     module = migration.load()
-    with database.migration():
+    with database.schema.migration():
         runner.History.create_table()
         module.up(runner.migrator, database.engine)
         runner.History.create(name=migration.name)

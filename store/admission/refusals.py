@@ -14,7 +14,7 @@ from typing import NamedTuple
 from store.admission.decision import Refused
 from store.clock import MINUTE
 from store.database import Database
-from store.database.text import storable
+from store.database.sql import storable
 from store.database.transactions import attempt
 from store.errors import TokenRefused
 from store.runtime.redaction import mask_secrets

@@ -1,12 +1,14 @@
-"""What the store may expect of its database, whichever engine it is."""
+"""The interface that the store expects of its database, the same for every engine."""
 
 import abc
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import peewee
+
+from store.errors import StoreLocked, StoreUnavailable
 
 type Row = tuple[Any, ...]
 
@@ -16,7 +18,7 @@ SNAPSHOT_TIMEOUT = 60.0
 
 
 class RowRefused(Exception):
-    """A database does not take rows; `index` tells which, where that is known, and the text why, without quoting it."""
+    """The database rejects a row. `index` is its place, where that is known; the text says why, without quoting it."""
 
     def __init__(self, reason: str, index: int | None = None) -> None:
         super().__init__(reason)
@@ -24,22 +26,73 @@ class RowRefused(Exception):
 
 
 class Statement(NamedTuple):
-    """SQL of ours, with `?` for its parameters."""
+    """SQL with `?` for its parameters."""
 
     sql: str
     parameters: Sequence[object] = ()
 
 
+class SchemaAccess(abc.ABC):
+    """The part of a database that only opening and migrating a store use."""
+
+    @abc.abstractmethod
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Keep out every other process that asks for the same: for migrations."""
+
+    @abc.abstractmethod
+    def migration(self) -> AbstractContextManager[None]:
+        """Run a migration as one transaction of peewee's; inside `exclusive`. It may take any time.
+
+        It waits for locks for less time than a request does. Raises StoreLocked, StoreUnavailable; then nothing was
+        written.
+        """
+
+    @abc.abstractmethod
+    def untouched(self) -> AbstractContextManager[peewee.Database | None]:
+        """Read without leaving a trace, not even a file; None where there is no database.
+
+        Raises StoreUnavailable.
+        """
+
+
+class BulkCopy(abc.ABC):
+    """The part of a database that only copying a whole store uses."""
+
+    @abc.abstractmethod
+    def stream(self, sql: str, size: int) -> Iterator[list[Row]]:
+        """Read the rows of a statement in lists of `size`; inside `snapshot` or `write`.
+
+        In a text that is not UTF-8 the wrong bytes are replaced.
+        """
+
+    @abc.abstractmethod
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Add many rows; inside `write`. Raises RowRefused: then the transaction cannot write any more."""
+
+    @abc.abstractmethod
+    def lock(self, tables: Sequence[str]) -> None:
+        """Keep all others from reading and writing whole tables; inside `write`."""
+
+    @abc.abstractmethod
+    def empty(self, tables: Sequence[str]) -> None:
+        """Delete all rows of locked tables; inside `write`."""
+
+
 class Database(abc.ABC):
-    """One store's database. A process has one store, whose models are bound to it.
+    """The database of one store. A process has one store, whose models are bound to it.
 
-    Each thread has a connection of its own, opened when it is first needed and dropped after a fault, so that the next
-    use makes a new one: recovery needs no restart.
+    Each thread has a connection of its own, opened at its first use and dropped after a fault, so that the next use
+    makes a new one: recovery needs no restart.
 
-    `timeout` is how many seconds anybody waits for it, unless said otherwise.
+    `timeout` is how many seconds a method waits, unless it says otherwise.
     """
 
     engine: peewee.Database
+    schema: SchemaAccess
+    bulk: BulkCopy
+
+    faults: ClassVar[tuple[type[Exception], ...]] = (peewee.PeeweeException, StoreUnavailable)
+    """The exceptions that `translated_faults` translates."""
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
@@ -53,45 +106,44 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
-        """Run one statement of ours, with `?` for its parameters, and return its rows."""
+        """Run a statement with `?` for its parameters, and return its rows."""
 
     @abc.abstractmethod
     def update(self, sql: str, parameters: Sequence[object] = ()) -> int:
-        """Run one writing statement of ours and return how many rows it changed."""
+        """Run a writing statement and return how many rows it changed."""
 
     @abc.abstractmethod
     def run(self, sql: str, parameters: Sequence[object] = ()) -> None:
-        """Run one writing statement of ours of which nobody asks anything.
+        """Run a writing statement without a result.
 
-        In a pipelined transaction it may still be under way when this returns; if it fails, a later step does.
+        In a pipelined transaction it may still be under way when this returns; if it fails, a later step raises.
         """
 
     @abc.abstractmethod
     def lock_rows(self, select: Statement) -> list[Row]:
-        """Keep all others from changing the rows that a statement selects, in its order; inside a writing transaction.
+        """Lock the rows that a statement selects against changes, in its order; inside a writing transaction.
 
-        Returns them as they are then. Those that others have changed meanwhile, so that they are not among them any
-        more, are left out.
+        Returns them as they are once they are locked. Rows that no longer match then are omitted.
         """
 
     @abc.abstractmethod
     def read_locked(self, locks: Sequence[Statement], select: Statement) -> tuple[int, list[Row]]:
-        """Keep all others from changing the rows that `locks` select, then read; inside a writing transaction.
+        """Lock the rows that `locks` select against changes, then read; inside a writing transaction.
 
-        Rows are locked in the order of the statements, and each one's own order. What `select` returns is read after
-        that, and so is the time that is returned along with it (microseconds): both are as of a moment in which nobody
-        else can change them any more. Where it returns no row, nor is there a time that means anything.
+        Rows are locked in the order of the statements, and each statement's own order. `select` is read after that,
+        and so is the time that is returned with its rows (microseconds): both are of a moment in which no other
+        transaction can change the locked rows. Where `select` returns no row, the time means nothing.
         """
 
     @abc.abstractmethod
     def among(self, column: str, values: Sequence[str]) -> Statement:
-        """Write the condition that a column has one of some texts."""
+        """Return the condition that a column has one of some texts."""
 
     @abc.abstractmethod
     def tables(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Sequence[Statement]:
-        """Write some rows, whose columns have these types of SQL, as one table, or as several that have them in turn.
+        """Write rows, whose columns have these SQL types, as one table, or as several that hold them in turn.
 
-        Each makes a statement of its own: an engine may keep those of any size, or of a few sizes only.
+        Each makes a statement of its own: an engine may support any number of rows, or a few numbers only.
         """
 
     @abc.abstractmethod
@@ -100,7 +152,7 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def snapshot(self, *, limit: float = SNAPSHOT_TIMEOUT) -> AbstractContextManager[None]:
-        """Read what is inside as of one moment, for `limit` seconds at most, beside those who write.
+        """Read as of one moment, for `limit` seconds at most, without blocking writers.
 
         Raises StoreUnavailable.
         """
@@ -114,68 +166,35 @@ class Database(abc.ABC):
         pipelined: bool = False,
         in_doubt: Callable[[], None] | None = None,
     ) -> AbstractContextManager[None]:
-        """Run what is inside as one transaction, alone with the rows that it locks; it is durable when this returns.
+        """Run the body as one transaction, isolated by the rows that it locks; it is durable when this returns.
 
-        It is over, or has failed, at `deadline` (monotonic; default: in `timeout` seconds), and waits `patience`
-        seconds for others at most (default: as long). In a `pipelined` one what is run need not be answered one by
-        one; only `execute`, `update`, `run`, `read_locked` and `savepoint` may be used in it, not the models.
+        It has ended, or failed, at `deadline` (monotonic; default: in `timeout` seconds), and waits `patience` seconds
+        for locks at most (default: as long). A `pipelined` one may send statements together; in it only `execute`,
+        `update`, `run`, `read_locked` and `savepoint` may be used, not the models.
 
-        `in_doubt` is called where only the store itself knows whether it was written, before it is asked: that may take
-        longer. Raises StoreLocked when others were in the way, StoreUnreachable without a connection, StoreUnavailable
-        on any other fault; then nothing was written. Raises OutcomeUnknown where that could not be found out. An
-        exception from inside rolls back, and passes.
+        `in_doubt` is called when the outcome of the commit is unknown, before the store is asked for it, which may
+        take longer. Raises StoreLocked when another transaction held a lock for too long, StoreUnreachable without a
+        connection, StoreUnavailable on any other fault; then nothing was written. Raises OutcomeUnknown where the
+        outcome could not be found out. An exception from the body rolls back, and passes.
         """
 
     @abc.abstractmethod
     def savepoint(self) -> AbstractContextManager[None]:
-        """Run what is inside as a part of the writing transaction around it, which an exception undoes alone.
+        """Run the body as a part of the writing transaction around it: an exception undoes that part alone.
 
-        Raises what `write` does where the transaction itself cannot go on, and the exception from inside otherwise.
+        Raises what `write` does where the transaction itself cannot go on, and the exception from the body otherwise.
         """
-
-    @abc.abstractmethod
-    def exclusive(self) -> AbstractContextManager[None]:
-        """Keep out every other process that asks for the same, until this ends: for migrations."""
-
-    @abc.abstractmethod
-    def migration(self) -> AbstractContextManager[None]:
-        """Run a migration as one transaction of peewee's; inside `exclusive`, for as long as it takes.
-
-        It waits for others for less than a request does. Raises StoreLocked, StoreUnavailable; then nothing was done.
-        """
-
-    @abc.abstractmethod
-    def untouched(self) -> AbstractContextManager[peewee.Database | None]:
-        """Read without leaving any trace, not even a file; None stands for a database that is not there.
-
-        Raises StoreUnavailable.
-        """
-
-    @abc.abstractmethod
-    def stream(self, sql: str, size: int) -> Iterator[list[Row]]:
-        """Read the rows of a statement in lists of so many; inside `snapshot` or `write`.
-
-        A text that is none in UTF-8 comes with what stands for the bytes that are wrong.
-        """
-
-    @abc.abstractmethod
-    def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """Add many rows; inside `write`. Raises RowRefused: then nothing can be written any more."""
-
-    @abc.abstractmethod
-    def lock(self, tables: Sequence[str]) -> None:
-        """Keep all others from reading and writing whole tables; inside `write`."""
-
-    @abc.abstractmethod
-    def empty(self, tables: Sequence[str]) -> None:
-        """Delete all rows; inside `write`, of tables that are locked."""
 
     @abc.abstractmethod
     def tidy(self) -> None:
-        """Do apart what writing would sometimes have to do besides; from time to time, where nobody waits."""
+        """Do maintenance that writers would otherwise have to wait for; called from time to time, in the background."""
+
+    @abc.abstractmethod
+    def translate(self, error: Exception) -> Exception:
+        """Return the error of the store that stands for one of `faults`; itself where there is none."""
 
     def check(self) -> None:
-        """Find out whether it can be written to now. Raises StoreUnavailable."""
+        """Check that it can be written to now. Raises StoreUnavailable."""
         with self.write():
             self.touch()
 
@@ -187,3 +206,16 @@ class Database(abc.ABC):
         """Close this thread's connection."""
         with contextlib.suppress(peewee.PeeweeException):
             self.engine.close()
+
+    @contextlib.contextmanager
+    def translated_faults(self) -> Iterator[None]:
+        """Raise the faults of the body as errors of the store, and drop the connection after all but StoreLocked."""
+        try:
+            yield
+        except self.faults as error:
+            fault = self.translate(error)
+            if not isinstance(fault, StoreLocked):
+                self.close()
+            if fault is error:
+                raise
+            raise fault from error

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from store.database import Database, Statement
-from store.database.text import storable
+from store.database.sql import storable
 from store.errors import NotFound
 
 

@@ -18,7 +18,7 @@ from peewee import (
     TextField,
 )
 
-from store.database.text import storable
+from store.database.sql import storable
 
 UUID_LENGTH = 36
 UPSTREAM_ID_LENGTH = 128

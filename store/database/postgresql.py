@@ -1,7 +1,7 @@
 """PostgreSQL: many machines, and rows that are locked one by one.
 
-A network can fail in more ways than a file. Whatever is waited for has a limit. And when a connection breaks over a
-COMMIT, nobody is told anything before the server was asked what became of it.
+A network can fail in more ways than a file: every wait has a limit, and when a connection breaks during a COMMIT, the
+server is asked for the outcome before the caller gets an answer.
 """
 
 import contextlib
@@ -17,22 +17,22 @@ import peewee
 import psycopg
 from playhouse.migrate import SchemaMigrator
 
-from store.database.base import SNAPSHOT_TIMEOUT, Database, Row, RowRefused, Statement
+from store.database.base import SNAPSHOT_TIMEOUT, BulkCopy, Database, Row, RowRefused, SchemaAccess, Statement
 from store.database.models import MODELS
 from store.database.postgresql_connection import Connection, connect
-from store.database.postgresql_transaction import NOW, Attempt, Status, Witness, roll_back
+from store.database.postgresql_transaction import NOW, Status, Transaction, TransactionId, roll_back
 from store.errors import OutcomeUnknown, StartupError, StoreLocked, StoreUnavailable, StoreUnreachable
 
 LEAST_VERSION = 15
 
-SHORTEST_ATTEMPT = 0.1
-"""Seconds that a transaction gets at least, however near the deadline is."""
+SHORTEST_TRANSACTION = 0.1
+"""Minimum seconds for a transaction, however near the deadline is."""
 
 GRACE = 0.25
-"""Seconds after its own time-outs in which a server that is well says so."""
+"""Seconds after its own time-outs in which a healthy server reports them."""
 
 LOOK_UP_PAUSE = 0.02
-"""Seconds from one question for an outcome to the next."""
+"""Seconds between two questions for an outcome."""
 
 MIGRATION_LOCK = 0x6C6C6D70726F7879
 """The advisory lock that migrations take: "llmproxy" in ASCII."""
@@ -51,7 +51,7 @@ _LOST = ("08", "57")
 """Classes of errors that end a connection."""
 
 _OF_THE_SERVER = ("53", "58", "XX")
-"""Classes of errors that no other data would help: a full disk, say."""
+"""Classes of errors that other data would meet too: a full disk, say."""
 
 _WRONG_SERVER = frozenset(
     {
@@ -63,13 +63,13 @@ _WRONG_SERVER = frozenset(
 
 
 class _Engine(peewee.PostgresqlDatabase):
-    """peewee's engine, with connections of ours."""
+    """peewee's engine, with our class of connections."""
 
     def __init__(self, url: str, timeout: float) -> None:
         super().__init__("postgresql", prefer_psycopg3=True)
         self._open = functools.partial(connect, url, timeout)
-        # Threads would connect one after the other, each for as long as a server that hangs makes it wait. What peewee
-        # guards are the states of connections, which are each thread's own.
+        # With peewee's lock threads would connect one after the other, and each may wait for a server that hangs. It
+        # guards the states of connections, which are thread-local anyway.
         self._lock = contextlib.nullcontext()
 
     def _connect(self) -> Connection:
@@ -79,13 +79,17 @@ class _Engine(peewee.PostgresqlDatabase):
 class PostgresqlDatabase(Database):
     """The database of a `postgresql://` URL."""
 
+    faults = (psycopg.Error, *Database.faults)
+
     def __init__(self, url: str, timeout: float) -> None:
         super().__init__(timeout)
         self.url = url
         self.engine: peewee.Database = _Engine(url, timeout)
         self.engine.bind(MODELS)
-        self._is_starting = False
-        """Whether this is a start, in which migrations take as long as they take."""
+        self.schema = _Schema(self)
+        self.bulk = _BulkCopy(self.engine)
+        self.is_starting = False
+        """Whether reads are unlimited: during a start, migrations may take any time."""
 
     def now(self) -> int:
         """Return the server's time: the clocks of machines differ."""
@@ -98,35 +102,24 @@ class PostgresqlDatabase(Database):
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """Run a statement and return its rows."""
-        connection = self._current()
-        if connection.open_pipeline is not None:
-            return connection.open_pipeline.send(sql, parameters).rows()
-        cursor = connection.execute(_with_places(sql), parameters)
-        return cursor.fetchall() if cursor.description else []
+        return self._current().send(sql, parameters).rows()
 
     def update(self, sql: str, parameters: Sequence[object] = ()) -> int:
         """Run a statement and return how many rows it changed."""
-        connection = self._current()
-        if connection.open_pipeline is not None:
-            return connection.open_pipeline.send(sql, parameters).changed
-        return connection.execute(_with_places(sql), parameters).rowcount
+        return self._current().send(sql, parameters).changed
 
     def run(self, sql: str, parameters: Sequence[object] = ()) -> None:
         """Send a statement."""
-        connection = self._current()
-        if connection.open_pipeline is not None:
-            connection.open_pipeline.send(sql, parameters)
-        else:
-            connection.execute(_with_places(sql), parameters)
+        self._current().send(sql, parameters)
 
     def lock_rows(self, select: Statement) -> list[Row]:
-        """Lock rows against everything but a new row that refers to them."""
+        """Lock rows against everything but new rows that refer to them."""
         return self.execute(f"{select.sql} FOR NO KEY UPDATE", select.parameters)
 
     def read_locked(self, locks: Sequence[Statement], select: Statement) -> tuple[int, list[Row]]:
-        """Lock rows against everything but a new row that refers to them, then read in a later statement.
+        """Lock rows against everything but new rows that refer to them, then read in a later statement.
 
-        A statement that waited for a lock may see other rows as they were before.
+        A statement that waited for a lock may see other rows as they were before it waited.
         """
         for lock in locks:
             self.run(f"{lock.sql} FOR NO KEY UPDATE", lock.parameters)
@@ -134,29 +127,29 @@ class PostgresqlDatabase(Database):
         return (int(rows[0][0]) if rows else 0), [row[1:] for row in rows]
 
     def among(self, column: str, values: Sequence[str]) -> Statement:
-        """Write it with one array, so that the statement is the same for any number."""
+        """Return it with one array, so that the statement is the same for any number of texts."""
         return Statement(f"{column} = ANY(CAST(? AS TEXT[]))", [[*values]])
 
     def tables(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Sequence[Statement]:
-        """Write one as a text in JSON: the statement is the same for any number, and no value is adapted by itself."""
+        """Write one table in JSON: the statement is the same for any number of rows, and encoded at once."""
         names = [f"c{number}" for number in range(len(types))]
         columns = ", ".join(f"{name} {kind}" for name, kind in zip(names, types, strict=True))
         values = json.dumps([dict(zip(names, row, strict=True)) for row in rows])
         return [Statement(f"SELECT * FROM json_to_recordset(CAST(? AS JSON)) AS rows ({columns})", [values])]  # noqa: S608
 
     def tidy(self) -> None:
-        """Nothing: a server does that by itself."""
+        """Do nothing: a server does its own maintenance."""
 
     @contextlib.contextmanager
     def read(self) -> Iterator[None]:
         """Read without a transaction."""
-        with self._limited(self.timeout):
+        with self.limited(self.timeout):
             yield
 
     @contextlib.contextmanager
     def snapshot(self, *, limit: float = SNAPSHOT_TIMEOUT) -> Iterator[None]:
         """Read in a transaction that only reads."""
-        with self._limited(limit) as connection:
+        with self.limited(limit) as connection:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             try:
                 yield
@@ -172,103 +165,57 @@ class PostgresqlDatabase(Database):
         pipelined: bool = False,
         in_doubt: Callable[[], None] | None = None,
     ) -> Iterator[None]:
-        """Write to the rows that are locked on the way."""
+        """Lock rows as they are written."""
         until = time.monotonic() + self.timeout if deadline is None else deadline
         with self._connected() as connection:
-            # The other half is for finding out what became of it.
-            limit = max((until - time.monotonic()) / 2, SHORTEST_ATTEMPT)
-            attempt = Attempt(connection, limit, limit if patience is None else min(patience, limit))
+            # The other half of the time is for finding out the outcome.
+            limit = max((until - time.monotonic()) / 2, SHORTEST_TRANSACTION)
+            transaction = Transaction(connection, limit, limit if patience is None else min(patience, limit))
             try:
-                with connection.limited(limit + GRACE), attempt.running(pipelined=pipelined):
+                with connection.limited(limit + GRACE), transaction.running(pipelined=pipelined):
                     yield
             except psycopg.Error:
-                if not attempt.is_in_doubt:
+                if not transaction.is_in_doubt:
                     raise
                 if in_doubt:
                     in_doubt()
-                if not self._was_committed(attempt.witness, until):
+                if not self._was_committed(transaction.id, until):
                     raise
 
     @contextlib.contextmanager
     def savepoint(self) -> Iterator[None]:
-        """Undo a part alone, unless the fault is the server's, or others are in the way."""
+        """Undo a part alone, unless the fault is the server's, or a lock of another transaction."""
         connection = self._current()
         self.run("SAVEPOINT part")
         try:
             yield
             connection.await_answers()
         except Exception as error:
-            fault = _translated(error)
+            fault = self.translate(error)
             if isinstance(fault, StoreLocked | StoreUnreachable) or _is_of_the_server(error):
                 raise fault from error
             with contextlib.suppress(psycopg.Error):
-                connection.await_answers()  # what was sent after the fault is skipped up to here
+                connection.await_answers()  # the server skips the statements after the fault up to here
             self.run("ROLLBACK TO SAVEPOINT part")
             raise
         self.run("RELEASE SAVEPOINT part")
 
-    @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold an advisory lock in a transaction of a connection of its own, which no pooler gives to others."""
-        with self._translated_faults(), connect(self.url, self.timeout) as guard, guard.transaction():
-            guard.execute("SELECT set_config('idle_in_transaction_session_timeout', '0', true)")
-            if not guard.execute("SELECT pg_try_advisory_xact_lock(%s)", [MIGRATION_LOCK]).fetchall()[0][0]:
-                _log.info("waiting for another process that prepares the store")
-                guard.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
-            _require_supported(guard)
-            self._is_starting = True
-            try:
-                yield
-            finally:
-                self._is_starting = False
-
-    @contextlib.contextmanager
-    def migration(self) -> Iterator[None]:
-        """Wait for a lock for less than a request does: behind one that is waited for, all requests wait."""
-        with self._limited(self.timeout), SchemaMigrator.from_database(self.engine).migration_context():
-            self.execute(
-                "SELECT set_config('lock_timeout', ?, true), set_config('statement_timeout', '0', true)",
-                [str(round(self.timeout * 1000 / 2))],
-            )
-            yield
-
-    @contextlib.contextmanager
-    def untouched(self) -> Iterator[peewee.Database]:
-        """Read; a database is there."""
-        with self.read():
-            yield self.engine
-
-    def stream(self, sql: str, size: int) -> Iterator[list[Row]]:
-        """Read from a cursor of the server's."""
-        with self._current().cursor("stream") as cursor:
-            cursor.execute(sql.encode())
-            while rows := cursor.fetchmany(size):
-                yield rows
-
-    def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """Send them with COPY."""
-        try:
-            with (
-                self._current().cursor() as cursor,
-                cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN".encode()) as copy,
-            ):
-                for row in rows:
-                    copy.write_row(row)
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
-            raise _refused(error) from None
-
-    def lock(self, tables: Sequence[str]) -> None:
-        """Lock them all at once."""
-        self.run(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
-
-    def empty(self, tables: Sequence[str]) -> None:
-        """Cut them off, which leaves no dead rows."""
-        self.run(f"TRUNCATE {', '.join(tables)}")
+    def translate(self, error: Exception) -> Exception:
+        """Return StoreLocked, StoreUnreachable or StoreUnavailable for an error of the driver or of peewee."""
+        cause = _cause(error)
+        if not isinstance(cause, psycopg.Error):
+            return StoreUnavailable() if isinstance(error, peewee.PeeweeException) else error
+        if cause.sqlstate in _IN_THE_WAY:
+            return StoreLocked()
+        lost = cause.sqlstate is None and isinstance(cause, psycopg.OperationalError)
+        if lost or (cause.sqlstate or "").startswith(_LOST) or cause.sqlstate in _WRONG_SERVER:
+            return StoreUnreachable()
+        return StoreUnavailable()
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:
         """Use this thread's connection, or a new one."""
-        with self._translated_faults():
+        with self.translated_faults():
             connection = self._current()
             if connection.began_at is not None:  # a part of a writing transaction, which has its own limit
                 yield connection
@@ -279,9 +226,9 @@ class PostgresqlDatabase(Database):
             yield connection
 
     @contextlib.contextmanager
-    def _limited(self, seconds: float) -> Iterator[Connection]:
-        """Use a connection to read; all answers have to come within some seconds."""
-        limit = math.inf if self._is_starting else seconds
+    def limited(self, seconds: float) -> Iterator[Connection]:
+        """Use a connection to read; all answers have to come within `seconds`."""
+        limit = math.inf if self.is_starting else seconds
         with self._connected() as connection, connection.limited(limit, cancels=True):
             yield connection
 
@@ -289,16 +236,16 @@ class PostgresqlDatabase(Database):
         connection: Connection = self.engine.connection()
         return connection
 
-    def _was_committed(self, witness: Witness, until: float) -> bool:
-        """Ask what became of a transaction, over new connections; end it, if it is still open.
+    def _was_committed(self, transaction_id: TransactionId, until: float) -> bool:
+        """Ask for the outcome of a transaction, over new connections; end it, if it is still open.
 
-        Raises OutcomeUnknown where nobody knows, or not by `until`.
+        Raises OutcomeUnknown where the server does not know it, or not by `until`.
         """
         while True:
             try:
                 self.close()
-                with self._limited(self.timeout) as connection:
-                    status = witness.status(connection)
+                with self.limited(self.timeout) as connection:
+                    status = transaction_id.status(connection)
             except StoreUnavailable as error:
                 _log.warning("the outcome of a transaction is not known yet: %s", error.__cause__)
                 status = Status.IN_PROGRESS
@@ -308,17 +255,79 @@ class PostgresqlDatabase(Database):
                 return status is Status.COMMITTED
             time.sleep(LOOK_UP_PAUSE)
 
+
+class _Schema(SchemaAccess):
+    """Opens and migrates a database of a server."""
+
+    def __init__(self, database: PostgresqlDatabase) -> None:
+        self._database = database
+
     @contextlib.contextmanager
-    def _translated_faults(self) -> Iterator[None]:
-        try:
+    def exclusive(self) -> Iterator[None]:
+        """Hold an advisory lock in a transaction of a connection of its own, which no pooler gives to others."""
+        database = self._database
+        with database.translated_faults(), connect(database.url, database.timeout) as guard, guard.transaction():
+            guard.execute("SELECT set_config('idle_in_transaction_session_timeout', '0', true)")
+            if not guard.execute("SELECT pg_try_advisory_xact_lock(%s)", [MIGRATION_LOCK]).fetchall()[0][0]:
+                _log.info("waiting for another process that prepares the store")
+                guard.execute("SELECT pg_advisory_xact_lock(%s)", [MIGRATION_LOCK])
+            _require_supported(guard)
+            database.is_starting = True
+            try:
+                yield
+            finally:
+                database.is_starting = False
+
+    @contextlib.contextmanager
+    def migration(self) -> Iterator[None]:
+        """Wait for a lock for less time than a request does: all requests wait behind one that is waited for."""
+        database = self._database
+        with database.limited(database.timeout), SchemaMigrator.from_database(database.engine).migration_context():
+            database.execute(
+                "SELECT set_config('lock_timeout', ?, true), set_config('statement_timeout', '0', true)",
+                [str(round(database.timeout * 1000 / 2))],
+            )
             yield
-        except (psycopg.Error, peewee.PeeweeException, StoreUnavailable) as error:
-            fault = _translated(error)
-            if not isinstance(fault, StoreLocked):
-                self.close()
-            if fault is error:
-                raise
-            raise fault from error
+
+    @contextlib.contextmanager
+    def untouched(self) -> Iterator[peewee.Database]:
+        """Read; a server has a database."""
+        with self._database.read():
+            yield self._database.engine
+
+
+class _BulkCopy(BulkCopy):
+    """Reads and replaces all rows of a database of a server."""
+
+    def __init__(self, engine: peewee.Database) -> None:
+        self._engine = engine
+
+    def stream(self, sql: str, size: int) -> Iterator[list[Row]]:
+        """Read from a cursor of the server's."""
+        with self._engine.connection().cursor("stream") as cursor:
+            cursor.execute(sql.encode())
+            while rows := cursor.fetchmany(size):
+                yield rows
+
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Send them with COPY."""
+        try:
+            with (
+                self._engine.connection().cursor() as cursor,
+                cursor.copy(f"COPY {table} ({', '.join(columns)}) FROM STDIN".encode()) as copy,
+            ):
+                for row in rows:
+                    copy.write_row(row)
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            raise _refused(error) from None
+
+    def lock(self, tables: Sequence[str]) -> None:
+        """Lock them all at once."""
+        self._engine.connection().send(f"LOCK TABLE {', '.join(tables)} IN ACCESS EXCLUSIVE MODE")
+
+    def empty(self, tables: Sequence[str]) -> None:
+        """Truncate them, which leaves no dead rows."""
+        self._engine.connection().send(f"TRUNCATE {', '.join(tables)}")
 
 
 def _cause(error: Exception) -> Exception:
@@ -331,36 +340,17 @@ def _is_of_the_server(error: Exception) -> bool:
     return isinstance(cause, psycopg.Error) and (cause.sqlstate or "").startswith(_OF_THE_SERVER)
 
 
-def _translated(error: Exception) -> Exception:
-    """Return what the store's users are told of an error; others' errors as they are."""
-    cause = _cause(error)
-    if not isinstance(cause, psycopg.Error):
-        return StoreUnavailable() if isinstance(error, peewee.PeeweeException) else error
-    if cause.sqlstate in _IN_THE_WAY:
-        return StoreLocked()
-    lost = cause.sqlstate is None and isinstance(cause, psycopg.OperationalError)
-    if lost or (cause.sqlstate or "").startswith(_LOST) or cause.sqlstate in _WRONG_SERVER:
-        return StoreUnreachable()
-    return StoreUnavailable()
-
-
 def _refused(error: psycopg.Error) -> RowRefused:
-    """Say why rows of a COPY are refused: the server's own words would quote them."""
+    """Return why a COPY failed, without the server's own words, which quote the row."""
     line = re.search(r"line ([0-9]+)", error.diag.context or "")
     reason = " ".join(filter(None, (type(error).__name__, error.diag.constraint_name, error.diag.column_name)))
     return RowRefused(reason, int(line[1]) - 1 if line else None)
 
 
 def _require_supported(connection: Connection) -> None:
-    """Raise StartupError for a server that is too old, or that does not keep all characters."""
+    """Raise StartupError for a server that is too old, or that cannot store all characters."""
     if connection.info.server_version // 10_000 < LEAST_VERSION:
         raise StartupError(f"The store needs PostgreSQL {LEAST_VERSION} or newer.")
     ((encoding,),) = connection.execute("SHOW server_encoding").fetchall()
     if encoding != "UTF8":
         raise StartupError(f"The store's database is in {encoding}: make one with ENCODING 'UTF8'.")
-
-
-@functools.lru_cache(maxsize=1024)
-def _with_places(sql: str) -> str:
-    """Write a statement of ours with the driver's signs for its parameters."""
-    return sql.replace("%", "%%").replace("?", "%s")

@@ -1,4 +1,4 @@
-"""One transaction of PostgreSQL, and by what it is known when its connection is gone."""
+"""One transaction of PostgreSQL, and how its outcome is found out when its connection is lost."""
 
 import contextlib
 import functools
@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from store.database.postgresql_connection import Connection
-from store.database.postgresql_pipeline import Answer, Pipeline
+from store.database.postgresql_connection import Answer, Connection, Pipeline
 from store.errors import StoreUnavailable
 
 NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
@@ -18,8 +17,8 @@ NOW = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
 
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED"
 
-# Local to the transaction: behind a pooler the next one has another connection, and this one another user. All that
-# writes finds its rows by an index: a plan that was right for tables that are small yet would be kept for too long.
+# Local to the transaction: behind a pooler the next one has another connection, and this one another user. All writing
+# statements find their rows by an index: a plan made while the tables are small would be kept for too long.
 _SET = (
     "SELECT set_config('lock_timeout', ?, true), set_config('statement_timeout', ?, true),"
     " set_config('idle_in_transaction_session_timeout', ?, true),"
@@ -29,14 +28,14 @@ _SET = (
     " pg_postmaster_start_time(), pg_stat_get_bgwriter_stat_reset_time()"
 )
 
-# After a failover or a crash another transaction may have the number: the one that had it was lost. After a crash of
-# one of its processes a server goes on without a new start, but loses its statistics.
+# After a failover or a crash another transaction may get the number of one that was lost. After a crash of one of its
+# processes a server goes on without a new start, but loses its statistics.
 _STATUS = (
     "SELECT pg_xact_status(CAST(CAST(%s AS TEXT) AS xid8))"
     " WHERE (pg_postmaster_start_time(), pg_stat_get_bgwriter_stat_reset_time()) = (%s, %s)"
 )
 
-# One that is committing is left alone: told to end, it would wait for its standby no longer, and be committed here.
+# Not while it commits: it would no longer wait for its standby, and be committed on this server alone.
 _END = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE pid = %s AND backend_xid = CAST(CAST(CAST(%s AS TEXT) AS xid8) AS xid)"
@@ -44,12 +43,12 @@ _END = (
 )
 
 
-_TOLD = 5
-"""Columns at the end of what _SET returns that tell something: the time, and the fields of Witness."""
+_RETURNED = 5
+"""The last columns of _SET's result: the time, and the fields of TransactionId. The others are the new settings."""
 
 
 class Status(StrEnum):
-    """What has become of a transaction, as `pg_xact_status` has it."""
+    """The outcome of a transaction, as `pg_xact_status` returns it."""
 
     COMMITTED = "committed"
     ABORTED = "aborted"
@@ -57,8 +56,8 @@ class Status(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Witness(NamedTuple):
-    """What a transaction is known by."""
+class TransactionId(NamedTuple):
+    """Identifies a transaction after its connection is lost."""
 
     xid: str
     backend: int
@@ -66,7 +65,7 @@ class Witness(NamedTuple):
     statistics_reset: Any
 
     def status(self, connection: Connection) -> Status:
-        """Ask what has become of it. One that is still open is told to end: its locks hold up others."""
+        """Ask for its outcome. One that is still open is ended: others wait for its locks."""
         rows = connection.execute(_STATUS, [self.xid, self.server_start, self.statistics_reset]).fetchall()
         status = Status(rows[0][0] or Status.UNKNOWN) if rows else Status.UNKNOWN
         if status is Status.IN_PROGRESS:
@@ -74,37 +73,37 @@ class Witness(NamedTuple):
         return status
 
 
-class Attempt:
-    """A transaction that has `limit` seconds, `patience` of them for each lock."""
+class Transaction:
+    """A transaction that may take `limit` seconds, and wait `patience` seconds for each lock."""
 
     def __init__(self, connection: Connection, limit: float, patience: float) -> None:
         self._connection = connection
         self._limits = [_milliseconds(seconds) for seconds in (patience, limit, limit)]
         self._begun: Answer | None = None
-        self._witness: Witness | None = None
+        self._id: TransactionId | None = None
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether its COMMIT was sent, and the connection then lost."""
-        return self._witness is not None and self._connection.closed
+        """Whether the connection was lost after its COMMIT was sent."""
+        return self._id is not None and self._connection.closed
 
     @property
-    def witness(self) -> Witness:
-        """What it is known by, once its COMMIT was sent."""
-        if self._witness is None:
+    def id(self) -> TransactionId:
+        """Its identity, once its COMMIT was sent."""
+        if self._id is None:
             raise RuntimeError("not committing yet")
-        return self._witness
+        return self._id
 
     @functools.cached_property
     def _beginning(self) -> tuple[Any, ...]:
-        """What the server said at the beginning, once it has."""
+        """The server's answer to the beginning; waits for it."""
         if self._begun is None:
             raise RuntimeError("not running")
         (row,) = self._begun.rows()
-        return row[-_TOLD:]
+        return row[-_RETURNED:]
 
     def _began_at(self) -> int:
-        """When it began, by the server's clock, in microseconds."""
+        """Return when it began, by the server's clock, in microseconds."""
         return int(self._beginning[0])
 
     @contextlib.contextmanager
@@ -141,19 +140,19 @@ class Attempt:
         self._connection.began_at = self._began_at
 
     def _commit(self, pipeline: Pipeline) -> None:
-        self._witness = Witness(*self._beginning[1:])
+        self._id = TransactionId(*self._beginning[1:])
         end = pipeline.send("COMMIT")
         pipeline.sync()
         if end.tag != b"COMMIT":
-            raise StoreUnavailable  # somebody has swallowed the error of a statement inside
+            raise StoreUnavailable  # the body has swallowed the error of a statement
 
 
 def roll_back(connection: Connection) -> None:
-    """Undo the transaction that is open, if one is, as far as the connection lets us."""
+    """Roll back the open transaction, if there is one and the connection still works."""
     if not connection.closed and connection.info.transaction_status is not TransactionStatus.IDLE:
         with contextlib.suppress(psycopg.Error):
             connection.execute("ROLLBACK")
 
 
 def _milliseconds(seconds: float) -> str:
-    return str(max(1, round(seconds * 1000)))  # 0 is for ever
+    return str(max(1, round(seconds * 1000)))  # 0 means no limit

@@ -13,28 +13,29 @@ import peewee
 from playhouse.migrate import SchemaMigrator
 
 from store import clock
-from store.database.base import SNAPSHOT_TIMEOUT, Database, Row, RowRefused, Statement
+from store.database.base import SNAPSHOT_TIMEOUT, BulkCopy, Database, Row, RowRefused, SchemaAccess, Statement
 from store.database.models import MODELS
 from store.errors import StoreLocked, StoreUnavailable
 from store.runtime.database_url import sqlite_path
 
 LOCK_SLICE = 0.05
-"""Seconds for which SQLite itself waits for a lock. Longer waits are slices of it, with a look at the deadline."""
+"""Seconds for which SQLite itself waits for a lock. Longer waits repeat it and check the deadline in between."""
 
 CHECKPOINT_PAGES = 4000
-"""Pages (of 4 KiB) of the log after which a commit brings it into the database: for up to 20 ms, in which all that has
-come meanwhile waits. `tidy` does that apart, but never all of it beside those who write without a pause."""
+"""Pages (of 4 KiB) of the log after which a commit copies it into the database: up to 20 ms, for which others wait.
+
+`tidy` does that in the background, but never gets all of it while others write without a pause."""
 
 MOST_PAGES = 16_000
-"""Pages of a log that has grown so long beside them that they have to wait until all of it is in the database."""
+"""Pages of a log from which on writers wait until all of it is in the database: they have written without a pause."""
 
 MOST_ROWS = 32
-"""Rows of a table in a statement at most. The connection keeps a hundred statements, of which a large one takes 100 KB;
-of those with powers of two there are six."""
+"""Maximum rows of a table in a statement. The connection caches a hundred statements, and a large one takes 100 KB; as
+sizes are powers of two, there are six."""
 
 
 class SqliteDatabase(Database):
-    """The database in the file of a `sqlite:///` URL. Writing transactions have all of it to themselves."""
+    """The database in the file of a `sqlite:///` URL. A writing transaction has all of it to itself."""
 
     def __init__(self, url: str, timeout: float) -> None:
         super().__init__(timeout)
@@ -52,9 +53,11 @@ class SqliteDatabase(Database):
             },
         )
         self.engine.bind(MODELS)
+        self.schema = _Schema(self)
+        self.bulk = _BulkCopy(self.engine)
 
     def now(self) -> int:
-        """Return the machine's time, as all that use the file are on it."""
+        """Return the machine's time: all users of the file are on it."""
         return clock.now()
 
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
@@ -79,7 +82,7 @@ class SqliteDatabase(Database):
         return self.now(), self.execute(*select)
 
     def among(self, column: str, values: Sequence[str]) -> Statement:
-        """Write it with IN; the last value is repeated up to the next power of two."""
+        """Return it with IN; the last value is repeated up to the next power of two."""
         places = 1 << (len(values) - 1).bit_length()
         named = [*values, *[*values[-1:]] * (places - len(values))]
         return Statement(f"{column} IN ({', '.join('?' * len(named))})", named)
@@ -97,13 +100,13 @@ class SqliteDatabase(Database):
     @contextlib.contextmanager
     def read(self) -> Iterator[None]:
         """Read without a transaction."""
-        with self._translated_faults():
+        with self.translated_faults():
             yield
 
     @contextlib.contextmanager
-    def snapshot(self, *, limit: float = SNAPSHOT_TIMEOUT) -> Iterator[None]:  # noqa: ARG002 - nobody waits
+    def snapshot(self, *, limit: float = SNAPSHOT_TIMEOUT) -> Iterator[None]:  # noqa: ARG002 - a file does not hang
         """Read in a transaction that only reads."""
-        with self._translated_faults(), self.engine.atomic("DEFERRED"):
+        with self.translated_faults(), self.engine.atomic("DEFERRED"):
             yield
 
     @contextlib.contextmanager
@@ -113,12 +116,12 @@ class SqliteDatabase(Database):
         deadline: float | None = None,
         patience: float | None = None,
         pipelined: bool = False,  # noqa: ARG002 - a file has no round trips
-        in_doubt: Callable[[], None] | None = None,  # noqa: ARG002 - nor doubts
+        in_doubt: Callable[[], None] | None = None,  # noqa: ARG002 - nor outcomes in doubt
     ) -> Iterator[None]:
-        """Wait for the lock on all of it, then write. The outcome is always known."""
+        """Wait for the lock on the file, then write. The outcome is always known."""
         now = time.monotonic()
         until = now + self.timeout if deadline is None else deadline
-        with self._translated_faults(), self._begun(until if patience is None else min(until, now + patience)):
+        with self.translated_faults(), self._begun(until if patience is None else min(until, now + patience)):
             yield
 
     @contextlib.contextmanager
@@ -128,76 +131,17 @@ class SqliteDatabase(Database):
             with self.engine.savepoint():
                 yield
         except peewee.OperationalError as error:
-            raise _translated(error) from error
+            raise self.translate(error) from error
 
-    @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold a lock file beside the database."""
-        try:
-            file = self.path.with_name(self.path.name + ".lock").open("a")
-        except OSError as error:
-            raise StoreUnavailable from error
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-    @contextlib.contextmanager
-    def migration(self) -> Iterator[None]:
-        """Write without foreign keys: a table that is replaced would take with it what refers to it."""
-        with self._translated_faults(), SchemaMigrator.from_database(self.engine).migration_context():
-            yield
-
-    @contextlib.contextmanager
-    def untouched(self) -> Iterator[peewee.Database | None]:
-        """Read over a connection of its own."""
-        try:
-            self.path.stat()
-        except FileNotFoundError:
-            yield None
-            return
-        except OSError as error:  # there may be one that this user does not see
-            raise StoreUnavailable from error
-        # Even one that only reads makes the files of the log, unless it is told that nobody writes.
-        mode = "mode=ro" if self.path.with_name(f"{self.path.name}-wal").exists() else "immutable=1"
-        engine = peewee.SqliteDatabase(f"file:{quote(str(self.path.absolute()))}?{mode}", uri=True)
-        with self._translated_faults(), contextlib.closing(engine):
-            yield engine
-
-    def stream(self, sql: str, size: int) -> Iterator[list[Row]]:
-        """Read on as the rows are asked for."""
-        connection = self.engine.connection()
-        connection.text_factory = _lenient
-        try:
-            cursor = self.engine.execute_sql(sql)
-            while rows := cursor.fetchmany(size):
-                yield rows
-        finally:
-            connection.text_factory = str
-
-    def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-        """Insert row by row."""
-        places = ", ".join("?" * len(columns))
-        try:
-            self.engine.connection().executemany(
-                f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})",  # noqa: S608 - no data
-                rows,
-            )
-        except sqlite3.IntegrityError as error:
-            raise RowRefused(str(error)) from None
-        except sqlite3.Error as error:
-            raise peewee.OperationalError(str(error)) from error
-
-    def lock(self, tables: Sequence[str]) -> None:
-        """Nobody else can write already, and what others read stays as it was."""
-
-    def empty(self, tables: Sequence[str]) -> None:
-        """Delete what refers to others first."""
-        for table in reversed(tables):
-            self.run(f"DELETE FROM {table}")  # noqa: S608 - no data
+    def translate(self, error: Exception) -> Exception:
+        """Return StoreLocked where another process kept the lock, StoreUnavailable for all other faults."""
+        if isinstance(error, StoreUnavailable):
+            return error
+        return StoreLocked() if _is_locked(error) else StoreUnavailable()
 
     def tidy(self) -> None:
-        """Bring the log into the database, also what has come meanwhile: where all of it is there, it begins anew."""
-        with contextlib.suppress(StoreUnavailable), self.read():  # who writes is told of a fault
+        """Copy the log into the database, twice, to include what came in between: a log copied whole starts over."""
+        with contextlib.suppress(StoreUnavailable), self.read():  # a fault shows at the next write too
             for _ in range(2):
                 ((_, pages, _),) = self.execute("PRAGMA wal_checkpoint(PASSIVE)")
             if pages > MOST_PAGES:
@@ -224,17 +168,87 @@ class SqliteDatabase(Database):
             else:
                 return transaction
 
+
+class _Schema(SchemaAccess):
+    """Opens and migrates the database in a file."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+
     @contextlib.contextmanager
-    def _translated_faults(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
+        """Hold a lock file beside the database."""
+        path = self._database.path
         try:
+            file = path.with_name(path.name + ".lock").open("a")
+        except OSError as error:
+            raise StoreUnavailable from error
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
             yield
-        except (peewee.PeeweeException, StoreUnavailable) as error:
-            fault = _translated(error)
-            if not isinstance(fault, StoreLocked):
-                self.close()
-            if fault is error:
-                raise
-            raise fault from error
+
+    @contextlib.contextmanager
+    def migration(self) -> Iterator[None]:
+        """Write without foreign keys: replacing a table would delete the rows that refer to it."""
+        database = self._database
+        with database.translated_faults(), SchemaMigrator.from_database(database.engine).migration_context():
+            yield
+
+    @contextlib.contextmanager
+    def untouched(self) -> Iterator[peewee.Database | None]:
+        """Read over a connection of its own."""
+        path = self._database.path
+        try:
+            path.stat()
+        except FileNotFoundError:
+            yield None
+            return
+        except OSError as error:  # there may be one that this user does not see
+            raise StoreUnavailable from error
+        # Even a reader makes the files of the log, unless the file is declared immutable.
+        mode = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "immutable=1"
+        engine = peewee.SqliteDatabase(f"file:{quote(str(path.absolute()))}?{mode}", uri=True)
+        with self._database.translated_faults(), contextlib.closing(engine):
+            yield engine
+
+
+class _BulkCopy(BulkCopy):
+    """Reads and replaces all rows of the database in a file."""
+
+    def __init__(self, engine: peewee.Database) -> None:
+        self._engine = engine
+
+    def stream(self, sql: str, size: int) -> Iterator[list[Row]]:
+        """Read on as the rows are asked for."""
+        connection = self._engine.connection()
+        connection.text_factory = _lenient
+        try:
+            cursor = self._engine.execute_sql(sql)
+            while rows := cursor.fetchmany(size):
+                yield rows
+        finally:
+            connection.text_factory = str
+
+    def load(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
+        """Insert row by row."""
+        places = ", ".join("?" * len(columns))
+        try:
+            self._engine.connection().executemany(
+                f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})",  # noqa: S608 - no data
+                rows,
+            )
+        except sqlite3.IntegrityError as error:
+            raise RowRefused(str(error)) from None
+        except sqlite3.Error as error:
+            raise peewee.OperationalError(str(error)) from error
+
+    def lock(self, tables: Sequence[str]) -> None:
+        """Do nothing: a writing transaction has the file to itself, and readers keep their snapshots."""
+
+    def empty(self, tables: Sequence[str]) -> None:
+        """Delete the rows that refer to others first."""
+        for table in reversed(tables):
+            self._engine.execute_sql(f"DELETE FROM {table}")  # noqa: S608 - no data
 
 
 @functools.cache
@@ -245,12 +259,6 @@ def _values(columns: int, rows: int) -> str:
 
 def _lenient(text: bytes) -> str:
     return text.decode(errors="replace")
-
-
-def _translated(error: peewee.PeeweeException | StoreUnavailable) -> StoreUnavailable:
-    if isinstance(error, StoreUnavailable):
-        return error
-    return StoreLocked() if _is_locked(error) else StoreUnavailable()
 
 
 def _is_locked(error: Exception) -> bool:

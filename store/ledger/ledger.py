@@ -14,7 +14,7 @@ from typing import NamedTuple
 from store.clock import DAY
 from store.database import Database
 from store.database.models import UPSTREAM_ID_LENGTH
-from store.database.text import storable
+from store.database.sql import storable
 from store.database.transactions import attempt
 from store.ledger import rollups
 from store.ledger.pricing import Charge, Pricing

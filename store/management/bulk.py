@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from store.database import Database, Statement, locks
-from store.database.text import storable
+from store.database.sql import storable
 from store.database.transactions import transact
 from store.errors import OutcomeUnknown, StoreUnavailable
 

@@ -35,7 +35,7 @@ def open_store(settings: Settings) -> Store:
     """
     with _reaching(settings) as database:  # closed at the end: this thread may be one that has no use for it
         prepare_folder(settings.data_dir)
-        with database.exclusive():
+        with database.schema.exclusive():
             schema.migrate(database)
             vault = _unlock(database, settings)
         _require_writable(database)
@@ -70,7 +70,7 @@ def migrate_store(settings: Settings, tell: Callable[[str], None]) -> None:
     """
     with _reaching(settings) as database:
         prepare_folder(settings.data_dir)
-        with database.exclusive():
+        with database.schema.exclusive():
             schema.migrate(database, tell)
 
 

@@ -16,8 +16,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal, NamedTuple, Self
 
 from store.database import Row
-from store.database.sql import Conditions, given, where
-from store.database.text import storable
+from store.database.sql import Conditions, given, storable, where
 from store.errors import InvalidRequest, NotFound
 from store.management import names
 from store.store import Store

@@ -47,7 +47,7 @@ def fill_ledger(store: Store, project_id: str, tokens: Sequence[str]) -> None:
             tuple(request(number, project_id, tokens).get(column) for column in table.columns) for number in numbers
         ]
         with store.database.write():
-            store.database.load("request", table.columns, rows)
+            store.database.bulk.load("request", table.columns, rows)
 
 
 def request(number: int, project_id: str, tokens: Sequence[str]) -> dict[str, object]:

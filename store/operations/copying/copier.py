@@ -68,7 +68,7 @@ class _Copier:
             beats: dict[str, int] = dict(self._source.execute(_BEATS))
         with _faults_of("target"):
             self._require_usable_target()
-            with self._target.exclusive():
+            with self._target.schema.exclusive():
                 schema.migrate(self._target)
                 digests = self._replace()
         return Copied(
@@ -87,9 +87,9 @@ class _Copier:
         origin = self._vault.lookup(_ORIGIN)  # the same as long as the store lives, and tells nothing
         names = [table.name for table in TABLES]
         with self._target.write(deadline=time.monotonic() + TIME, patience=PATIENCE):
-            self._target.lock(names)
+            self._target.bulk.lock(names)
             mark.require_replaceable(self._target, origin, {table.name: self._found(table) for table in TABLES})
-            self._target.empty(names)
+            self._target.bulk.empty(names)
             with _faults_of("source"), self._source.snapshot(limit=TIME):
                 digests = {table.name: self._load(table) for table in TABLES}
             for table in TABLES:
@@ -101,7 +101,7 @@ class _Copier:
     def _load(self, table: Table) -> Digest:
         self._require_parents(table)
         digest = Digest()
-        for rows in self._source.stream(table.select, BATCH):
+        for rows in self._source.bulk.stream(table.select, BATCH):
             self._look()
             fitted = [table.fitted(row) for row in rows]
             self._replaced += _count_replaced(rows, fitted)
@@ -117,7 +117,7 @@ class _Copier:
 
     def _write(self, table: Table, rows: list[Row]) -> None:
         try:
-            self._target.load(table.name, table.columns, rows)
+            self._target.bulk.load(table.name, table.columns, rows)
         except RowRefused as refused:
             name = table.name if refused.index is None else table.named(rows[refused.index])
             raise CopyFailed(f"{name}: the target refuses it: {refused}.") from None
@@ -125,7 +125,7 @@ class _Copier:
     def _found(self, table: Table) -> Digest:
         """Return what the target has of a table."""
         digest = Digest()
-        for rows in self._target.stream(table.select, BATCH):
+        for rows in self._target.bulk.stream(table.select, BATCH):
             self._look()
             digest.add([table.fitted(row) for row in rows])
         return digest
@@ -133,7 +133,7 @@ class _Copier:
     def _compare(self, table: Table, expected: Digest) -> None:
         """Read back what was written, and try the ciphertexts in it."""
         found = Digest()
-        for rows in self._target.stream(table.select, BATCH):
+        for rows in self._target.bulk.stream(table.select, BATCH):
             self._look()
             fitted = [table.fitted(row) for row in rows]
             found.add(fitted)

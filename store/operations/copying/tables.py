@@ -21,7 +21,7 @@ from peewee import (
 
 from store.database import Row
 from store.database.models import MODELS
-from store.database.text import storable
+from store.database.sql import storable
 from store.errors import CopyFailed
 
 type Fit = Callable[[Any], object]

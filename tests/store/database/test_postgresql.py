@@ -8,8 +8,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn
 
+import peewee
 import psycopg
 import pytest
 from support.gateway.processes import wait_until
@@ -117,6 +119,21 @@ def test_threads_do_not_wait_for_each_other_to_connect(database: PostgresqlDatab
         thread.join()
     assert len(times) == len(threads)
     assert max(times) < CONNECT + LATITUDE
+
+
+def test_the_lock_of_peewee_around_connecting_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is switched off by an assignment to a private attribute of peewee's, which may be called otherwise one day."""
+    engine = PostgresqlDatabase("postgresql://host/database", TIMEOUT).engine
+    both_connect = threading.Barrier(2)
+
+    def connect() -> NoReturn:
+        both_connect.wait(5)
+        raise peewee.OperationalError("on purpose")
+
+    monkeypatch.setattr(engine, "_connect", connect)
+    with ThreadPoolExecutor(2) as pool:
+        made = [pool.submit(engine.connect) for _ in range(2)]
+    assert [type(one.exception()) for one in made] == [peewee.OperationalError] * 2
 
 
 def test_the_time_that_connecting_takes_is_the_transactions(database: PostgresqlDatabase, relay: TcpRelay) -> None:
