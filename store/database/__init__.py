@@ -1,6 +1,6 @@
-"""The database: connections, transactions, and all that differs between one engine and another.
+"""The database: connections, transactions, and all differences between the engines.
 
-`base` says what the rest of the store may expect of any engine; `sqlite` and `postgresql` do it.
+`base` is the interface that the rest of the store uses; `sqlite` and `postgresql` implement it.
 """
 
 from store.database.base import Database, Row, RowRefused, Statement
@@ -10,11 +10,11 @@ __all__ = ["Database", "Row", "RowRefused", "Statement", "is_postgresql", "open_
 
 
 def open_database(url: str, timeout: float) -> Database:
-    """Make the database of a URL that `database_url.check` has passed; nothing is connected yet."""
+    """Return the database of a URL that `database_url.check` has passed; nothing is connected yet."""
     if is_postgresql(url):
-        from store.database.postgresql import PostgresqlDatabase  # noqa: PLC0415 - its driver is for those who use it
+        from store.database.postgresql import PostgresqlDatabase  # noqa: PLC0415 - its driver loads only where it is used
 
         return PostgresqlDatabase(url, timeout)
-    from store.database.sqlite import SqliteDatabase  # noqa: PLC0415 - alike
+    from store.database.sqlite import SqliteDatabase  # noqa: PLC0415 - the same
 
     return SqliteDatabase(url, timeout)

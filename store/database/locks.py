@@ -1,7 +1,6 @@
-"""What is locked before it is changed, and in which order: rows of the ledger, sums, projects, tokens, secrets.
+"""The order in which transactions lock rows before they change them. Code that keeps to it cannot deadlock.
 
-Each kind is locked in the order of its ids. Whoever keeps to that never waits for somebody who waits for him. On SQLite
-all is locked already.
+Rows of one table are locked in the order of their ids. On SQLite a writing transaction has everything locked already.
 """
 
 from collections.abc import Sequence
@@ -10,6 +9,9 @@ from typing import NamedTuple
 from store.database import Database, Statement
 from store.database.sql import storable
 from store.errors import NotFound
+
+LOCK_ORDER = ("request", "hourly_usage", "daily_usage", "project", "token", "secret")
+"""The tables whose rows several transactions change, in the order in which each of them locks. Tests check it."""
 
 
 class LockedProject(NamedTuple):
@@ -20,21 +22,21 @@ class LockedProject(NamedTuple):
 
 
 def lock_project(database: Database, project_id: str, *, with_tokens: bool = False) -> LockedProject:
-    """Keep a project, or it and its tokens, from being changed and deleted. Raises NotFound.
+    """Lock a project, or it and its tokens, against changes and deletion. Raises NotFound.
 
-    Who makes a token has locked its project too.
+    A transaction that adds a token has locked its project too.
     """
     values = [storable(project_id)]
-    locked = [Statement("SELECT id FROM project WHERE id = ?", values)]
+    locks = [Statement("SELECT id FROM project WHERE id = ?", values)]
     if with_tokens:
-        locked.append(Statement("SELECT id FROM token WHERE project_id = ? ORDER BY id", values))
-    _, rows = database.read_locked(locked, Statement("SELECT name, is_active FROM project WHERE id = ?", values))
+        locks.append(Statement("SELECT id FROM token WHERE project_id = ? ORDER BY id", values))
+    _, rows = database.read_locked(locks, Statement("SELECT name, is_active FROM project WHERE id = ?", values))
     if not rows:
         raise NotFound("There is no such project.")
     return LockedProject(*rows[0])
 
 
 def tokens(database: Database, ids: Sequence[str]) -> Statement:
-    """Select tokens, to be locked."""
+    """Return the statement that selects tokens to be locked."""
     among = database.among("id", ids)
     return Statement(f"SELECT id FROM token WHERE {among.sql} ORDER BY id", among.parameters)  # noqa: S608 - no data

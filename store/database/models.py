@@ -26,13 +26,13 @@ HMAC_LENGTH = 64
 
 
 class IdField(CharField):
-    """An id. What no database takes as a text is as unknown as any other."""
+    """An id. A text that no database can store is an unknown id like any other."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(max_length=UUID_LENGTH, **options)
 
     def db_value(self, value: str | None) -> str | None:
-        """Return what can be asked for."""
+        """Return the value as a statement can hold it."""
         return value and storable(value)
 
 
@@ -45,7 +45,7 @@ class Project(Model):
     is_active = BooleanField()
     created_at = BigIntegerField()
     updated_at = BigIntegerField()
-    api_key_updated_at = BigIntegerField(null=True)  # not known of a key that is older than this column
+    api_key_updated_at = BigIntegerField(null=True)  # unknown for a key that is older than this column
 
 
 class Token(Model):
@@ -54,13 +54,13 @@ class Token(Model):
     id = IdField(primary_key=True)
     project = ForeignKeyField(Project, on_delete="CASCADE")
     project_id: str  # the foreign key itself, read without a query
-    # Not `name`: processes of the version before read a project's along with a token, without saying whose it is.
+    # Not `name`: processes of the version before join a project to its tokens, and select `name` without its table.
     name = TextField(null=True, column_name="token_name")
     lookup = CharField(max_length=HMAC_LENGTH, unique=True)
     sealed_value = BlobField()
     is_active = BooleanField()
     request_count = BigIntegerField()
-    opening_count = BigIntegerField(default=0)  # of those requests, the ones that are older than the ledger
+    opening_count = BigIntegerField(default=0)  # those of the requests that are older than the ledger
     max_requests = BigIntegerField()
     created_at = BigIntegerField()
     expires_at = BigIntegerField()
@@ -68,16 +68,16 @@ class Token(Model):
 
 
 class Secret(Model):
-    """The store's own secrets, encrypted by the key ring; `name` says which."""
+    """A secret of the store itself, encrypted by the key ring."""
 
     name = CharField(max_length=UUID_LENGTH, primary_key=True)
     sealed = BlobField()
 
 
 class Request(Model):
-    """A row of the ledger: one admitted request. Until it is settled all from `settled_at` on is NULL.
+    """A row of the ledger: one admitted request. Until it is settled all columns from `settled_at` on are NULL.
 
-    It refers to its token and project by their ids alone, as it outlives them. `cost` is in `usage.COST_UNIT`s.
+    It refers to its token and project by id, without foreign keys, as it outlives them. `cost` is in `usage.COST_UNIT`s.
     """
 
     id = IdField(primary_key=True)
@@ -114,7 +114,7 @@ class Request(Model):
 class Refusal(Model):
     """Refused requests of a token: those with one code, in one minute, by one process; `repeats` is their number.
 
-    All else is the first one's.
+    All other columns are of the first of them.
     """
 
     id = IdField(primary_key=True)
@@ -132,7 +132,7 @@ class Refusal(Model):
 
 
 class UpstreamId(Model):
-    """The id that the upstream gave to a request of the ledger: several requests may have got the same."""
+    """The id that the upstream gave to a request of the ledger; several requests may have the same."""
 
     upstream_request_id = CharField(max_length=UPSTREAM_ID_LENGTH)
     request_id = IdField()
@@ -145,9 +145,9 @@ class UpstreamId(Model):
 
 
 class Sums(Model):
-    """What the settled requests of an hour or a day (from `start` on) add up to. An unknown model is the empty text.
+    """The sums of the settled requests of an hour or a day (from `start` on). An unknown model is the empty text.
 
-    A request of unknown usage is in `requests` alone. `unpriced` are those with a usage, but without a cost.
+    A request of unknown usage counts in `requests` alone; one with a usage, but without a cost, in `unpriced`.
     """
 
     start = BigIntegerField()
@@ -170,7 +170,7 @@ class Sums(Model):
     cost = BigIntegerField()
 
     class Meta:
-        """What both tables share."""
+        """The key of both tables."""
 
         primary_key = CompositeKey("start", "project_id", "token_id", "model", "endpoint")
 
@@ -194,7 +194,7 @@ class DailyUsage(Sums):
 
 
 class Instance(Model):
-    """A process that admits requests. While it is alive `beats` goes up."""
+    """A process that admits requests. `beats` rises while it is alive."""
 
     id = IdField(primary_key=True)
     beats = BigIntegerField()

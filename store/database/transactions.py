@@ -1,7 +1,7 @@
-"""Transactions that begin anew when others were in their way, and parts of one that may fail alone.
+"""Transactions that are repeated while others hold their locks, and parts of one that may fail alone.
 
-PostgreSQL ends one of several transactions that wait for each other, and whoever waits for a lock for too long. Nothing
-is wrong then, and nothing was written.
+PostgreSQL ends one of several transactions that wait for each other, and one that waits too long for a lock. Nothing is
+wrong then, and nothing was written.
 """
 
 import functools
@@ -18,9 +18,9 @@ class _OnDatabase(Protocol):
 
 
 def transact[Result](database: Database, change: Callable[[], Result]) -> Result:
-    """Run a change in a writing transaction, again while others are in its way and the database's `timeout` lasts.
+    """Run a change in a writing transaction, again on StoreLocked, for up to the database's `timeout`.
 
-    Returns what it returned in the one that was written. Raises what `Database.write` does.
+    Returns the result of the run that was committed. Raises what `Database.write` does.
     """
     deadline = time.monotonic() + database.timeout
     while True:
@@ -35,7 +35,7 @@ def transact[Result](database: Database, change: Callable[[], Result]) -> Result
 def transaction[Owner: _OnDatabase, **Arguments, Result](
     method: Callable[Concatenate[Owner, Arguments], Result],
 ) -> Callable[Concatenate[Owner, Arguments], Result]:
-    """Have a method run as `transact` runs a change, on its object's database."""
+    """Run a method by `transact`, on its object's database."""
 
     @functools.wraps(method)
     def transacted(owner: Owner, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
@@ -45,9 +45,9 @@ def transaction[Owner: _OnDatabase, **Arguments, Result](
 
 
 def attempt(database: Database, change: Callable[[], object]) -> Exception | None:
-    """Make a change inside a writing transaction, as a whole or not at all. Returns what kept it from being made.
+    """Make a change inside a writing transaction, all of it or nothing. Returns the exception that prevented it.
 
-    Raises what is the database's fault: then the transaction itself cannot go on.
+    Raises faults of the database: then the transaction itself cannot go on.
     """
     try:
         with database.savepoint():

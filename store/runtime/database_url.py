@@ -28,7 +28,7 @@ def is_postgresql(url: str) -> bool:
 
 
 def sqlite_path(url: str) -> Path:
-    """Take the path out as it is: a file's name may hold '?', '#' or '%'. Raises ValueError."""
+    """Return the path, unchanged: a file's name may hold '?', '#' or '%'. Raises ValueError."""
     scheme, _, path = url.partition("///")
     if scheme != "sqlite:" or not Path(path).name:
         raise ValueError(
@@ -45,19 +45,19 @@ def sqlite_url(path: Path) -> str:
 
 
 def without_password(url: str) -> str:
-    """Return a URL that `check` has passed for a message: of PostgreSQL's only the hosts and the database."""
+    """Return a URL that `check` has passed as a message may show it: of PostgreSQL's only the hosts and the database."""
     return f"postgresql://{_hosts_and_database(url)}" if is_postgresql(url) else url
 
 
 def _check_postgresql(url: str) -> None:
-    from psycopg import Error, conninfo  # noqa: PLC0415 - the driver is for those who use it
+    from psycopg import Error, conninfo  # noqa: PLC0415 - the driver loads only where it is used
 
     try:
         options = conninfo.conninfo_to_dict(url)
     except (Error, UnicodeError):  # their texts quote parts of the URL
         raise ValueError(_HINT) from None
     ports = str(options.get("port", "")).split(",")
-    # A sign of the password that was taken for the end of it leaves the rest in one of these.
+    # A password that is cut short by one of its own signs leaves its rest in one of these.
     if "@" in _hosts_and_database(url) or not all(_PORT.fullmatch(port) for port in ports):
         raise ValueError(_HINT)
     if not options.get("dbname"):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from support.network.tcp_relay import TcpRelay
+from support.stores import lock_order
 from support.stores.databases import Databases
 from support.stores.postgresql import Server
 from support.stores.stores import make_settings, opened
@@ -21,6 +22,14 @@ def _no_settings_around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     for name in [name for name in os.environ if name.lower() in Settings.model_fields]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def locks_out_of_order() -> Iterator[list[tuple[str, ...]]]:
+    """The transactions of the test that locked rows out of order: there must be none."""
+    with lock_order.recorded() as out_of_order:
+        yield out_of_order
+    assert out_of_order == []
 
 
 @pytest.fixture(scope="session")
