@@ -1,11 +1,11 @@
-"""What is secret in the store, and how it is kept.
+"""Encrypts the secrets of the store.
 
 A `KeyRing` encrypts with AES-256-GCM: its first key encrypts, each key decrypts, so that keys can be replaced
-while the store is in use. A `Vault` says what is encrypted with it, and finds tokens by an HMAC.
+while the store is in use. A `Vault` encrypts API keys and tokens with it, and finds tokens by an HMAC.
 
-Layout of a ciphertext: version (1 byte, 1), key id (4), nonce (12), ciphertext and tag (16). The first five bytes
-and the name of the place that the ciphertext belongs to (table, column, row) are its associated data: moved to
-another row it does not decrypt.
+Layout of a ciphertext: version (1 byte, 1), key id (4), nonce (12), ciphertext and tag (16). The first five bytes,
+and the table, column and row that the ciphertext belongs to, are its associated data: moved to another row it does
+not decrypt.
 """
 
 import base64
@@ -24,20 +24,20 @@ _NONCE_SIZE = 12
 HEADER_SIZE = len(_VERSION) + _KEY_ID_SIZE
 
 
-class Place(enum.StrEnum):
-    """The columns that hold ciphertexts; a row's place is one of these with its id."""
+class AssociatedData(enum.StrEnum):
+    """The associated data of the columns that hold ciphertexts; a row's own has its id behind."""
 
     API_KEY = "project:api_key"
     TOKEN = "token:value"  # noqa: S105 - a column
     SECRET = "secret:sealed"  # noqa: S105 - a column
 
     def of(self, row_id: str) -> str:
-        """Return the place of one row."""
+        """Return that of one row."""
         return f"{self}:{row_id}"
 
 
 class DecryptionError(Exception):
-    """A ciphertext is damaged, belongs elsewhere, or needs a key that is not in the ring."""
+    """A ciphertext is damaged, belongs to another row, or needs a key that is not in the ring."""
 
 
 def new_key() -> str:
@@ -46,7 +46,7 @@ def new_key() -> str:
 
 
 class KeyRing:
-    """AES-256-GCM under several keys; see the module's text for the layout."""
+    """Encrypts with AES-256-GCM under the first of several keys, and decrypts with any of them."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._ciphers = {_key_id(key): AESGCM(key) for key in keys}
@@ -59,7 +59,7 @@ class KeyRing:
 
     @property
     def first_header(self) -> bytes:
-        """What each ciphertext of the first key begins with: HEADER_SIZE bytes."""
+        """The first HEADER_SIZE bytes of each ciphertext of the first key."""
         return _VERSION + self._first
 
     @property
@@ -67,21 +67,21 @@ class KeyRing:
         """Whether there are keys besides the first."""
         return len(self._ciphers) > 1
 
-    def encrypt(self, plaintext: bytes, place: str) -> bytes:
-        """Encrypt with the first key, bound to `place`."""
+    def encrypt(self, plaintext: bytes, associated_data: str) -> bytes:
+        """Encrypt with the first key, bound to the associated data."""
         header = self.first_header
         nonce = os.urandom(_NONCE_SIZE)
-        sealed = self._ciphers[self._first].encrypt(nonce, plaintext, header + place.encode())
+        sealed = self._ciphers[self._first].encrypt(nonce, plaintext, header + associated_data.encode())
         return header + nonce + sealed
 
-    def decrypt(self, sealed: bytes, place: str) -> bytes:
-        """Decrypt what was encrypted for `place` with any key of the ring. Raises DecryptionError."""
+    def decrypt(self, sealed: bytes, associated_data: str) -> bytes:
+        """Decrypt, with any key of the ring, a ciphertext with this associated data. Raises DecryptionError."""
         header, nonce = sealed[:HEADER_SIZE], sealed[HEADER_SIZE : HEADER_SIZE + _NONCE_SIZE]
         cipher = self._ciphers.get(header[len(_VERSION) :])
         if header[: len(_VERSION)] != _VERSION or cipher is None:
             raise DecryptionError("The key that encrypted this is not in ENCRYPTION_KEY.")
         try:
-            return cipher.decrypt(nonce, sealed[HEADER_SIZE + _NONCE_SIZE :], header + place.encode())
+            return cipher.decrypt(nonce, sealed[HEADER_SIZE + _NONCE_SIZE :], header + associated_data.encode())
         except (InvalidTag, ValueError):
             raise DecryptionError("The ciphertext is damaged or belongs to another row.") from None
 
@@ -94,28 +94,29 @@ class Vault:
         self._lookup_key = lookup_key
 
     def lookup(self, token_value: str) -> str:
-        """Return the HMAC-SHA-256 of a token's value in hexadecimal: what the store finds it by."""
+        """Return the HMAC-SHA-256 of a token's value in hexadecimal, by which the store finds it."""
         return hmac.digest(self._lookup_key, token_value.encode(), "sha256").hex()
 
     def seal_api_key(self, project_id: str, api_key: str) -> bytes:
         """Encrypt a project's upstream key."""
-        return self.ring.encrypt(api_key.encode(), Place.API_KEY.of(project_id))
+        return self.ring.encrypt(api_key.encode(), AssociatedData.API_KEY.of(project_id))
 
     def open_api_key(self, project_id: str, sealed: bytes) -> str:
         """Decrypt a project's upstream key. Raises DecryptionError."""
-        return self.ring.decrypt(sealed, Place.API_KEY.of(project_id)).decode()
+        return self.ring.decrypt(sealed, AssociatedData.API_KEY.of(project_id)).decode()
 
     def seal_token(self, token_id: str, value: str) -> bytes:
         """Encrypt a token's value, so that it can be listed again."""
-        return self.ring.encrypt(value.encode(), Place.TOKEN.of(token_id))
+        return self.ring.encrypt(value.encode(), AssociatedData.TOKEN.of(token_id))
 
     def open_token(self, token_id: str, sealed: bytes) -> str:
         """Decrypt a token's value. Raises DecryptionError."""
-        return self.ring.decrypt(sealed, Place.TOKEN.of(token_id)).decode()
+        return self.ring.decrypt(sealed, AssociatedData.TOKEN.of(token_id)).decode()
 
-    def reseal(self, place: Place, row_id: str, sealed: bytes) -> bytes:
-        """Encrypt with the ring's first key what any key of it decrypts. Raises DecryptionError."""
-        return self.ring.encrypt(self.ring.decrypt(sealed, place.of(row_id)), place.of(row_id))
+    def reseal(self, column: AssociatedData, row_id: str, sealed: bytes) -> bytes:
+        """Decrypt with any key of the ring, and encrypt with the first. Raises DecryptionError."""
+        associated_data = column.of(row_id)
+        return self.ring.encrypt(self.ring.decrypt(sealed, associated_data), associated_data)
 
 
 def _parse_key(text: str) -> bytes:
@@ -129,5 +130,5 @@ def _parse_key(text: str) -> bytes:
 
 
 def _key_id(key: bytes) -> bytes:
-    """Name a key without telling anything about it."""
+    """Return an id of a key that discloses nothing about it."""
     return hmac.digest(key, b"llm-proxy key id", "sha256")[:_KEY_ID_SIZE]

@@ -1,4 +1,4 @@
-"""Secrets that are made at the first start and kept in DATA_DIR, readable by their owner alone."""
+"""Reads secrets that are kept in DATA_DIR, and makes them at the first start; only their owner can read them."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ MANAGEMENT_TOKEN_FILE = "management_token"  # noqa: S105 - a file's name
 
 
 def read(path: Path) -> str | None:
-    """Return the secret in `path`, or None where there is no such file. Whether it is damaged is seen by its use."""
+    """Return the secret in `path`, unchecked, or None where there is no such file."""
     try:
         return path.read_text(errors="replace").strip()
     except FileNotFoundError:
@@ -19,7 +19,7 @@ def read(path: Path) -> str | None:
 
 
 def read_or_make(path: Path, make: Callable[[], str]) -> str:
-    """Return the secret in `path`; make it first where there is none. Of several makers at once, one wins."""
+    """Return the secret in `path`, making it where there is none. Of several makers at once, one wins."""
     secret = read(path)
     if secret is not None:
         return secret
@@ -29,7 +29,7 @@ def read_or_make(path: Path, make: Callable[[], str]) -> str:
             file.write(make() + "\n")
             file.flush()
             os.fsync(file.fileno())
-        # A link appears whole or not at all, and never replaces another's.
+        # A link appears whole or not at all, and never replaces a file.
         with contextlib.suppress(FileExistsError):
             path.hardlink_to(draft)
     finally:

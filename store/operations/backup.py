@@ -1,11 +1,11 @@
-"""A backup: a copy of the store in one file, made while other processes read and write it.
+"""Backs up the store: copies it into one file while other processes read and write it.
 
-SQLite's own online backup copies the pages of one snapshot: the transaction that reads it is begun first, and held to
-the end. Without that the copying begins anew whenever another process has written, and beside proxies at work it never
-ends. `VACUUM INTO` reads a snapshot too, but nobody could say how many rows that has. Nobody waits for the copying;
-only the write-ahead log cannot be reset meanwhile, and grows with what is written.
+SQLite's own online backup copies the pages of one snapshot: the transaction that reads it begins first, and is held to
+the end. Without it the copying would start over whenever another process writes, and never end beside busy proxies.
+`VACUUM INTO` reads a snapshot too, but its number of rows cannot be known. The copying blocks no other process; but the
+write-ahead log cannot be reset during it, and grows with every write.
 
-The store is copied as it is, whatever its version, and no key is needed: what is sealed stays sealed.
+The store is copied as it is, whatever its version, and no key is needed: ciphertexts stay encrypted.
 """
 
 import contextlib
@@ -19,29 +19,29 @@ from typing import NamedTuple
 from store.errors import BackupFailed
 
 PAGES = 1_000
-"""Pages (of 4 KiB) that are copied between two looks at whether to stop."""
+"""Pages (of 4 KiB) that are copied between two checks whether to stop."""
 
 OPERATIONS = 1_000_000
-"""Steps of SQLite's virtual machine between two such looks while the copy is checked: some hundredths of a second."""
+"""Steps of SQLite's virtual machine between two such checks while the copy is verified: some 10 ms."""
 
 
 class Backup(NamedTuple):
-    """What was written: how many rows each table has, and how many bytes the file."""
+    """The result: the rows of each table, and the bytes of the file."""
 
     rows: Mapping[str, int]
     size: int
 
 
 class _Stopped(Exception):
-    """Somebody wants it to end."""
+    """The caller wants the backup to stop."""
 
 
 def back_up(store: Path, file: Path, stopped: Callable[[], bool]) -> Backup:
     """Copy the SQLite database `store` into a new `file`, which only its owner may read.
 
-    The copy gets its name when it is whole, durable and checked: its pages and indexes, its foreign keys, and that
-    each table has as many rows as in the snapshot. Raises BackupFailed when there is no store, when `file` is there
-    already, when anything goes wrong, and soon after `stopped` returns True; then nothing is left.
+    The copy gets its name once it is complete, durable and verified: its pages and indexes, its foreign keys, and that
+    each table has as many rows as in the snapshot. Raises BackupFailed when there is no store, when `file` exists,
+    when anything goes wrong, and soon after `stopped` returns True; then nothing is left.
     """
     if os.path.lexists(file):
         raise _exists(file)
@@ -64,7 +64,7 @@ def _exists(file: Path) -> BackupFailed:
 
 
 def _require_there(store: Path) -> None:
-    """Raise BackupFailed for a file that is not there. Raises OSError where that cannot be seen."""
+    """Raise BackupFailed for a file that does not exist, OSError where that cannot be checked."""
     try:
         store.stat()
     except FileNotFoundError:
@@ -73,7 +73,7 @@ def _require_there(store: Path) -> None:
 
 @contextlib.contextmanager
 def _temporary(file: Path) -> Iterator[Path]:
-    """Make a file beside `file`, and remove it at the end, with what SQLite may have left beside it."""
+    """Make a file beside `file`; remove it at the end, with the files that SQLite may have left beside it."""
     descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".part", dir=file.absolute().parent)
     os.close(descriptor)
     try:
@@ -84,23 +84,23 @@ def _temporary(file: Path) -> Iterator[Path]:
 
 
 def _copy(store: Path, copy: Path, stopped: Callable[[], bool]) -> Mapping[str, int]:
-    """Copy a snapshot and check the copy; return its rows by table. Raises sqlite3.Error, BackupFailed, _Stopped."""
+    """Copy a snapshot and verify the copy; return its rows by table. Raises sqlite3.Error, BackupFailed, _Stopped."""
 
-    def look(*_: int) -> None:
+    def check_stopped(*_: int) -> None:
         if stopped():
             raise _Stopped
 
     with _connected(store, "ro") as source, _connected(copy, "rw") as target:
         source.execute("BEGIN")
-        expected = _rows(source)  # a transaction begins with its first reading
+        expected = _rows(source)  # the snapshot is that of the first read
         target.execute("PRAGMA synchronous = OFF")  # it is synchronized once, at the end
-        source.backup(target, pages=PAGES, progress=look)
+        source.backup(target, pages=PAGES, progress=check_stopped)
         target.execute("PRAGMA journal_mode = DELETE")  # one file, without -wal and -shm
         target.set_progress_handler(stopped, OPERATIONS)
         try:
             _check(target, expected)
         except sqlite3.OperationalError:
-            look()  # the handler has interrupted it
+            check_stopped()  # the handler has interrupted it
             raise
     return expected
 
@@ -132,7 +132,7 @@ def _check(copy: sqlite3.Connection, expected: Mapping[str, int]) -> None:
 
 
 def _publish(copy: Path, file: Path) -> None:
-    """Make a copy durable under its name, without ever replacing what has that name."""
+    """Make a copy durable under its name, without ever replacing a file."""
     _synchronize(copy)
     try:
         os.link(copy, file)

@@ -1,6 +1,6 @@
-"""Opening the store: the folder, the database and its migrations, the secrets. Both processes start here.
+"""Opens the store: the folder, the database and its migrations, the secrets. Both processes start here.
 
-Commands that only read a store, or work on one that is there, open it as it is: for them nothing is ever made.
+Commands that read an existing store, or work on one, open it as it is: nothing is made for them.
 """
 
 import contextlib
@@ -14,26 +14,26 @@ from store import schema
 from store.database import Database, open_database, without_password
 from store.database.models import Secret
 from store.encryption import keyfiles
-from store.encryption.crypto import DecryptionError, KeyRing, Place, Vault, new_key
+from store.encryption.crypto import AssociatedData, DecryptionError, KeyRing, Vault, new_key
 from store.encryption.keyfiles import ENCRYPTION_KEY_FILE, MANAGEMENT_TOKEN_FILE
 from store.errors import GatewayError, StartupError, StoreLocked
 from store.runtime.settings import Settings, bearer_text
 from store.store import Store
 
 CHECK = "check"
-"""The name of the secret that every store has, and by which it is seen whether a key opens it."""
+"""The name of the secret that every store has, to check whether a key opens it."""
 
 _LOOKUP_KEY = "token_lookup_key"
 _LOOKUP_KEY_SIZE = 32
 
 
 def open_store(settings: Settings) -> Store:
-    """Open the store, making whatever is not there yet. Safe to do from several processes at once.
+    """Open the store, and make what does not exist yet. Several processes may do so at once.
 
     Raises StartupError when it cannot be opened, when its schema is newer than this code, or when the key ring
     cannot decrypt it.
     """
-    with _reaching(settings) as database:  # closed at the end: this thread may be one that has no use for it
+    with _reaching(settings) as database:  # closed: connections are per thread, and this one may not need it
         prepare_folder(settings.data_dir)
         with database.schema.exclusive():
             schema.migrate(database)
@@ -43,7 +43,7 @@ def open_store(settings: Settings) -> Store:
 
 
 def open_existing(settings: Settings) -> Store:
-    """Open a store that is there. Nothing is made: no folder, no file, no table, no secret.
+    """Open an existing store. Nothing is made: no folder, no file, no table, no secret.
 
     Raises StartupError when there is none, when its schema is older or newer than this code, or when it cannot be
     opened.
@@ -64,7 +64,7 @@ def open_existing(settings: Settings) -> Store:
 
 
 def migrate_store(settings: Settings, tell: Callable[[str], None]) -> None:
-    """Bring the store's schema up to date, as opening it does, and nothing else; `tell` gets each migration's name.
+    """Bring the store's schema up to date, as opening it does; `tell` gets each migration's name.
 
     Raises StartupError.
     """
@@ -75,14 +75,14 @@ def migrate_store(settings: Settings, tell: Callable[[str], None]) -> None:
 
 
 def pending_migrations(settings: Settings) -> list[str]:
-    """Return the names of the migrations that opening the store would do; nothing is made. Raises StartupError."""
+    """Return the names of the migrations that opening the store would run; nothing is made. Raises StartupError."""
     with _reaching(settings) as database:
         return schema.pending(database)
 
 
 @contextlib.contextmanager
 def _reaching(settings: Settings) -> Iterator[Database]:
-    """Use the store's database; its faults become StartupErrors."""
+    """Use the store's database; raise its faults as StartupErrors."""
     try:
         with contextlib.closing(open_database(settings.store_url, settings.store_timeout)) as database:
             yield database
@@ -95,7 +95,7 @@ def _reaching(settings: Settings) -> Iterator[Database]:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make DATA_DIR, for its owner alone, where it is not there yet."""
+    """Make DATA_DIR, for its owner alone, where it does not exist."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
@@ -113,7 +113,7 @@ def _unusable(error: OSError) -> StartupError:
 def management_token(settings: Settings) -> str:
     """Return the management token: the setting's, or the one in DATA_DIR, made now if there is none.
 
-    Raises StartupError when the file cannot be read, or has lost it: an empty token would let everybody in.
+    Raises StartupError when the file cannot be read, or is empty: an empty token would let everybody in.
     """
     if settings.management_token is not None:
         return settings.management_token.get_secret_value()
@@ -131,16 +131,16 @@ def management_token(settings: Settings) -> str:
 
 
 def _require_writable(database: Database) -> None:
-    """Fail for a read-only store: it would open, be read, and then refuse every request."""
-    with contextlib.suppress(StoreLocked), database.write(patience=0):  # a lock of somebody else's is no fault
+    """Raise StoreUnavailable for a read-only store: it would open, be read, and then refuse every request."""
+    with contextlib.suppress(StoreLocked), database.write(patience=0):  # a lock of another process is no fault
         database.run("DELETE FROM secret WHERE 1 = 0")  # BEGIN alone succeeds
 
 
 def _unlock(database: Database, settings: Settings) -> Vault:
-    """Open the store's own secrets, or make them in an empty store."""
+    """Decrypt the store's own secrets, or make them in an empty store."""
     sealed = _sealed_secrets(database)
     ring = _ring(settings, is_new=not sealed)
-    return _opened(ring, sealed) if sealed else _found(database, ring)
+    return _opened(ring, sealed) if sealed else _make_secrets(database, ring)
 
 
 def _sealed_secrets(database: Database) -> Mapping[str, bytes]:
@@ -150,8 +150,8 @@ def _sealed_secrets(database: Database) -> Mapping[str, bytes]:
 
 def _opened(ring: KeyRing, sealed: Mapping[str, bytes]) -> Vault:
     try:
-        ring.decrypt(sealed[CHECK], Place.SECRET.of(CHECK))
-        return Vault(ring, ring.decrypt(sealed[_LOOKUP_KEY], Place.SECRET.of(_LOOKUP_KEY)))
+        ring.decrypt(sealed[CHECK], AssociatedData.SECRET.of(CHECK))
+        return Vault(ring, ring.decrypt(sealed[_LOOKUP_KEY], AssociatedData.SECRET.of(_LOOKUP_KEY)))
     except DecryptionError:
         raise StartupError(
             "ENCRYPTION_KEY does not open this store. Set the key that it was made with, or add it to the ring."
@@ -160,11 +160,11 @@ def _opened(ring: KeyRing, sealed: Mapping[str, bytes]) -> Vault:
         raise StartupError(f"The store is damaged: it has lost its secret {missing}.") from None
 
 
-def _found(database: Database, ring: KeyRing) -> Vault:
+def _make_secrets(database: Database, ring: KeyRing) -> Vault:
     lookup_key = secrets.token_bytes(_LOOKUP_KEY_SIZE)
     with database.write():
         for name, plaintext in ((CHECK, b"llm-proxy"), (_LOOKUP_KEY, lookup_key)):
-            Secret.create(name=name, sealed=ring.encrypt(plaintext, Place.SECRET.of(name)))
+            Secret.create(name=name, sealed=ring.encrypt(plaintext, AssociatedData.SECRET.of(name)))
     return Vault(ring, lookup_key)
 
 

@@ -1,13 +1,14 @@
-"""Rotation: everything that is sealed comes under the first key of the ring, while the store is in use.
+"""Rotation: encrypts all ciphertexts with the first key of the ring, while the store is in use.
 
-Batch after batch is read, encrypted anew and written in one short transaction, so that admissions hardly wait. A row
-is written only where it is still what was read: a key that was replaced meanwhile stays. The batches need no order and
-leave nothing to tidy up: whatever ends a rotation, the ring still opens the store, and the next rotation does the rest.
+Each batch is read, encrypted again and written in one short transaction, so that admissions hardly wait. A row is
+written only if it has not changed since it was read: a key that was replaced in between stays. Batches need no order
+and leave nothing to clean up: whatever ends a rotation, the ring still opens the store, and the next rotation does the
+rest.
 
-Rows that are under the first key already are not looked at, damaged or not.
+Rows that are under the first key already are not read, damaged or not.
 
-A process that still has another key first can add rows under that one behind the back of a pass. So passes are made
-until a whole one finds nothing to do.
+A process that still encrypts with another key may insert rows during a pass; passes repeat until one finds nothing to
+do.
 """
 
 import time
@@ -16,35 +17,35 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from store.database.transactions import transact
-from store.encryption.crypto import HEADER_SIZE, DecryptionError, Place
+from store.encryption.crypto import HEADER_SIZE, AssociatedData, DecryptionError
 from store.store import Store
 
 BATCH = 100
-"""Rows in one transaction at most: it takes one or two milliseconds."""
+"""Maximum rows in one transaction: it takes one or two milliseconds."""
 
 PAUSE = 0.01
-"""Seconds after a batch: most of the time is for the requests, which look for the lock, and the processor, again."""
+"""Seconds after a batch, in which requests get the lock, and the processor: most of the time."""
 
 
 class _Column(NamedTuple):
-    """A column that holds ciphertexts, in a table whose rows are named by `key`."""
+    """A column that holds ciphertexts, in a table whose primary key is `key`."""
 
     table: str
     key: str
     name: str
-    place: Place
+    associated_data: AssociatedData
 
 
 SEALED = (
-    _Column("project", "id", "sealed_api_key", Place.API_KEY),
-    _Column("token", "id", "sealed_value", Place.TOKEN),
-    # Last, so that the new key alone does not open a store that is done in part.
-    _Column("secret", "name", "sealed", Place.SECRET),
+    _Column("project", "id", "sealed_api_key", AssociatedData.API_KEY),
+    _Column("token", "id", "sealed_value", AssociatedData.TOKEN),
+    # Last, so that the new key alone does not open a store whose rotation is unfinished.
+    _Column("secret", "name", "sealed", AssociatedData.SECRET),
 )
 
 
 class Unreadable(NamedTuple):
-    """A row that no key of the ring decrypts: it stays as it is."""
+    """A row that no key of the ring decrypts; it stays as it is."""
 
     table: str
     row_id: str
@@ -52,7 +53,7 @@ class Unreadable(NamedTuple):
 
 
 class Rotation:
-    """Encrypts a store anew. `resealed` counts the rows done, by table; `unreadable` are those of the last pass."""
+    """Encrypts a store again. `resealed` counts the rows done, by table; `unreadable` are those of the last pass."""
 
     def __init__(self, store: Store) -> None:
         self._database = store.database
@@ -61,9 +62,9 @@ class Rotation:
         self.unreadable: list[Unreadable] = []
 
     def batches(self) -> Iterator[None]:
-        """Do one batch after the other, until a whole pass finds nothing that can be done.
+        """Do one batch after the other, until a whole pass finds nothing to do.
 
-        It may be left after any of them. Raises StoreLocked or StoreUnavailable; the batches before are written.
+        The caller may stop after any of them. Raises StoreLocked or StoreUnavailable; the batches before are written.
         """
         found = True
         while found:
@@ -93,12 +94,12 @@ class Rotation:
             last = found[-1][0]
 
     def _reseal(self, column: _Column, rows: list[tuple[str, bytes]]) -> bool:
-        """Encrypt rows anew and write them; return whether any of them could be decrypted."""
+        """Encrypt rows again and write them; return whether any of them could be decrypted."""
         update = f"UPDATE {column.table} SET {column.name} = ? WHERE {column.key} = ? AND {column.name} = ?"  # noqa: S608
         changes = []
         for row_id, sealed in rows:
             try:
-                changes.append((self._vault.reseal(column.place, row_id, sealed), row_id, sealed))
+                changes.append((self._vault.reseal(column.associated_data, row_id, sealed), row_id, sealed))
             except DecryptionError as error:
                 self.unreadable.append(Unreadable(column.table, row_id, str(error)))
         if changes:

@@ -1,6 +1,6 @@
-"""Moving house: a store is copied into another database, such as one of SQLite into PostgreSQL.
+"""Copies a store into another database, such as one of SQLite into PostgreSQL.
 
-`copier` does it, in one snapshot of the source and one transaction of the target. `tables` knows what a row may hold,
-`digest` compares rows without keeping them, and `mark` tells a copy that nobody has used from everything else that the
-target may hold.
+`copier` does it, in one snapshot of the source and one transaction of the target. `tables` checks the values of rows,
+`digest` compares rows without keeping them, and `mark` records the copy in its target, so that only an unused copy is
+replaced.
 """

@@ -1,7 +1,7 @@
-"""Copies a store: reads one moment of the source, which may be in use, and writes it into the target as a whole or not.
+"""Copies a store: reads a snapshot of the source, which may be in use, and writes all of it into the target or nothing.
 
-The target's tables belong to the copy from their first lock to the end, and a process that starts on it waits. What was
-written is read back and compared before it is committed, so that nobody ever sees a copy that differs.
+The target's tables are locked from the beginning to the end, and a process that starts on it waits. The copy is read
+back and compared before it is committed, so that no process ever sees a copy that differs.
 """
 
 import contextlib
@@ -22,20 +22,23 @@ from store.operations.rotation import SEALED
 from store.store import Store
 
 BATCH = 2_000
-"""Rows that are in memory at a time, and are copied between two looks at whether to stop."""
+"""Rows that are in memory at a time, and are copied between two checks whether to stop."""
 
 TIME = 24 * 60 * 60.0
-"""Seconds that a copy may take."""
+"""Maximum seconds of a copy."""
 
 PATIENCE = 2.0
-"""Seconds that it waits for somebody else who uses the target."""
+"""Seconds that it waits for other users of the target."""
 
 _ORIGIN = "the store of a copy"
 _BEATS = "SELECT id, beats FROM instance"
 
 
 class Copied(NamedTuple):
-    """What was done: rows by table, how many texts were changed to fit, which ciphertexts no key opens, who beat."""
+    """The result: rows by table, the number of texts that had to be changed, the rows whose ciphertext no key opens.
+
+    `source_in_use`: whether a process used the source, by its heartbeat.
+    """
 
     rows: dict[str, int]
     replaced: int
@@ -44,10 +47,10 @@ class Copied(NamedTuple):
 
 
 def copy(source: Store, target: Database, stopped: Callable[[], bool]) -> Copied:
-    """Copy the source into the target, in place of the copy that was there.
+    """Copy the source into the target, in place of an earlier copy.
 
     Raises CopyFailed when the target holds anything else, when a row does not fit, when anything goes wrong, and soon
-    after `stopped` returns True: then the target is as it was, but that an empty one may have got its tables. Raises
+    after `stopped` returns True: then the target is unchanged, but that an empty one may have got its tables. Raises
     StartupError for a target whose schema is newer than this code.
     """
     return _Copier(source, target, stopped).run()
@@ -83,8 +86,8 @@ class _Copier:
             raise CopyFailed("The target holds a store of an older version. Name an empty database.")
 
     def _replace(self) -> mark.Digests:
-        """Write the copy in one transaction, and return what it consists of."""
-        origin = self._vault.lookup(_ORIGIN)  # the same as long as the store lives, and tells nothing
+        """Write the copy in one transaction, and return its digests."""
+        origin = self._vault.lookup(_ORIGIN)  # the same as long as the store exists, and discloses nothing
         names = [table.name for table in TABLES]
         with self._target.write(deadline=time.monotonic() + TIME, patience=PATIENCE):
             self._target.bulk.lock(names)
@@ -94,15 +97,15 @@ class _Copier:
                 digests = {table.name: self._load(table) for table in TABLES}
             for table in TABLES:
                 self._compare(table, digests[table.name])
-            mark.leave(self._target, origin, digests)
-            self._look()
+            mark.write(self._target, origin, digests)
+            self._check_stopped()
         return digests
 
     def _load(self, table: Table) -> Digest:
         self._require_parents(table)
         digest = Digest()
         for rows in self._source.bulk.stream(table.select, BATCH):
-            self._look()
+            self._check_stopped()
             fitted = [table.fitted(row) for row in rows]
             self._replaced += _count_replaced(rows, fitted)
             digest.add(fitted)
@@ -123,18 +126,18 @@ class _Copier:
             raise CopyFailed(f"{name}: the target refuses it: {refused}.") from None
 
     def _found(self, table: Table) -> Digest:
-        """Return what the target has of a table."""
+        """Return the digest of a table of the target."""
         digest = Digest()
         for rows in self._target.bulk.stream(table.select, BATCH):
-            self._look()
+            self._check_stopped()
             digest.add([table.fitted(row) for row in rows])
         return digest
 
     def _compare(self, table: Table, expected: Digest) -> None:
-        """Read back what was written, and try the ciphertexts in it."""
+        """Read back a table, compare it, and try to decrypt its ciphertexts."""
         found = Digest()
         for rows in self._target.bulk.stream(table.select, BATCH):
-            self._look()
+            self._check_stopped()
             fitted = [table.fitted(row) for row in rows]
             found.add(fitted)
             self._try_ciphertexts(table, fitted)
@@ -147,16 +150,16 @@ class _Copier:
                 key, sealed = table.columns.index(column.key), table.columns.index(column.name)
                 for row in rows:
                     try:
-                        self._vault.ring.decrypt(row[sealed], column.place.of(row[key]))
+                        self._vault.ring.decrypt(row[sealed], column.associated_data.of(row[key]))
                     except DecryptionError:
                         self._unreadable.append(table.named(row))
 
-    def _look(self) -> None:
+    def _check_stopped(self) -> None:
         if self._stopped():
             raise CopyFailed("Stopped by a signal.")
 
     def _is_in_use(self, beats: dict[str, int], began: float) -> bool:
-        """Tell whether a process has beaten since the copy began; one that may have died gets the time to do so."""
+        """Tell whether any heartbeat has risen since the copy began; wait until each had the time to."""
         if beats:
             time.sleep(max(0.0, began + HEARTBEAT * 1.2 - time.monotonic()))
         with _faults_of("source"), self._source.read():
@@ -174,7 +177,7 @@ def _count_replaced(rows: list[Row], fitted: list[Row]) -> int:
 
 @contextlib.contextmanager
 def _faults_of(side: str) -> Iterator[None]:
-    """Tell faults of the source from those of the target."""
+    """Raise faults of a side, source or target, as CopyFailed, which names it."""
     try:
         yield
     except StoreLocked as error:

@@ -1,4 +1,4 @@
-"""Whether two tables have the same rows, in whatever order they come and however many they are."""
+"""Compares the rows of two tables, in any order, without keeping them."""
 
 import hashlib
 from collections.abc import Iterable
@@ -16,11 +16,11 @@ class Digest:
         self._sum = 0
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Take in more rows, of values whose `repr` tells them from all others."""
+        """Add rows, whose values have a `repr` that no other value has."""
         for row in rows:
             self.rows += 1
             self._sum += int.from_bytes(hashlib.blake2b(repr(row).encode(), digest_size=_SIZE).digest())
 
     def text(self) -> str:
-        """Write the sum in hexadecimal."""
+        """Return the sum in hexadecimal."""
         return f"{self._sum % 2 ** (8 * _SIZE):0{2 * _SIZE}x}"

@@ -1,6 +1,6 @@
-"""The mark that a copy leaves in its target: whose copy it is, and what it was when it was made.
+"""The mark of a copy in its target: the store that was copied, and the digests of the tables at that time.
 
-Only what is still exactly that may be replaced by the next copy.
+The next copy may replace only tables that still have these digests.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from store.operations.copying.digest import Digest
 from store.operations.copying.tables import TABLES
 
 type Digests = Mapping[str, Digest]
-"""Of each table, by its name."""
+"""The digest of each table, by its name."""
 
 _MAKE = (
     "CREATE TABLE IF NOT EXISTS copy_mark"
@@ -22,9 +22,9 @@ _WRITE = "INSERT INTO copy_mark (name, rows, digest, origin) VALUES (?, ?, ?, ?)
 
 
 def require_replaceable(target: Database, origin: str, found: Digests) -> None:
-    """Raise CopyFailed unless the target is empty, or an untouched copy of the store that `origin` stands for.
+    """Raise CopyFailed unless the target is empty, or an unchanged copy of the store that `origin` identifies.
 
-    `found` is what its tables hold now. Inside a writing transaction.
+    `found` are the digests of its tables now. Inside a writing transaction.
     """
     target.run(_MAKE)
     marks = target.execute(_READ)
@@ -43,8 +43,8 @@ def require_replaceable(target: Database, origin: str, found: Digests) -> None:
         )
 
 
-def leave(target: Database, origin: str, copied: Digests) -> None:
-    """Write the mark, in place of the one before. Inside a writing transaction."""
+def write(target: Database, origin: str, copied: Digests) -> None:
+    """Write the mark, in place of the previous one. Inside a writing transaction."""
     target.run("DELETE FROM copy_mark")
     for table in TABLES:
         digest = copied[table.name]

@@ -1,7 +1,7 @@
-"""What is copied, and what a row of it may hold.
+"""The tables that are copied, and the values that their columns may hold.
 
-SQLite keeps in any column whatever it was given; PostgreSQL does not. So each value is brought into the one form that
-both have, or refused by the name of its row.
+SQLite stores any value in any column; PostgreSQL does not. So each value is converted to the form that both store, or
+rejected with the name of its row.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from store.database.sql import storable
 from store.errors import CopyFailed
 
 type Fit = Callable[[Any], object]
-"""Returns a value of a column as every database takes it. Raises ValueError, whose text does not quote it."""
+"""Returns a value of a column as every database stores it. Raises ValueError, whose text does not quote it."""
 
 _MAX_NAME = 40
 
@@ -54,7 +54,7 @@ class Table:
 
     @property
     def orphans(self) -> list[str]:
-        """The statements that read rows which refer to none."""
+        """The statements that read a row whose parent is missing."""
         return [
             f"{self.select} WHERE NOT EXISTS"  # noqa: S608 - no data
             f" (SELECT 1 FROM {parent} WHERE {parent}.id = {self.name}.{column}) LIMIT 1"
@@ -62,14 +62,14 @@ class Table:
         ]
 
     def fitted(self, row: Row) -> Row:
-        """Return a row as every database takes it. Raises CopyFailed, which names the row and the column."""
+        """Return a row as every database stores it. Raises CopyFailed, which names the row and the column."""
         try:
             return tuple([fit(value) for fit, value in zip(self._fits, row, strict=True)])
         except ValueError:
             raise CopyFailed(f"{self.named(row)}: {self._fault(row)}.") from None
 
     def named(self, row: Row) -> str:
-        """Name a row by its table and its id, or what there is of one without texts from outside."""
+        """Return a row's table and id, as far as the id is no text from outside."""
         key = " ".join(str(row[index])[:_MAX_NAME] for index in self._key)
         return f"{self.name} {storable(key)}"
 
@@ -148,4 +148,4 @@ def _text(longest: int | None) -> Fit:
 
 
 TABLES = tuple(Table(model) for model in MODELS)
-"""All tables of the store; what refers to another comes after it."""
+"""All tables of the store; a table that refers to another comes after it."""

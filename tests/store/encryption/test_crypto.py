@@ -4,53 +4,53 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.encryption.crypto import HEADER_SIZE, KEY_SIZE, DecryptionError, KeyRing, Place, Vault, new_key
+from store.encryption.crypto import HEADER_SIZE, KEY_SIZE, AssociatedData, DecryptionError, KeyRing, Vault, new_key
 
 ONE, OTHER = os.urandom(KEY_SIZE), os.urandom(KEY_SIZE)
 RING = KeyRing([ONE])
 
 plaintexts = st.binary(max_size=200)
-places = st.text(st.characters(codec="utf-8"), max_size=40)
+any_data = st.text(st.characters(codec="utf-8"), max_size=40)
 
 
-@given(plaintexts, places)
-def test_what_is_encrypted_decrypts_at_its_place(plaintext: bytes, place: str) -> None:
-    assert RING.decrypt(RING.encrypt(plaintext, place), place) == plaintext
+@given(plaintexts, any_data)
+def test_what_is_encrypted_decrypts_at_its_place(plaintext: bytes, associated_data: str) -> None:
+    assert RING.decrypt(RING.encrypt(plaintext, associated_data), associated_data) == plaintext
 
 
-@given(plaintexts, places, st.data())
-def test_a_flipped_bit_anywhere_does_not_decrypt(plaintext: bytes, place: str, data: st.DataObject) -> None:
-    sealed = bytearray(RING.encrypt(plaintext, place))
+@given(plaintexts, any_data, st.data())
+def test_a_flipped_bit_anywhere_does_not_decrypt(plaintext: bytes, associated_data: str, data: st.DataObject) -> None:
+    sealed = bytearray(RING.encrypt(plaintext, associated_data))
     sealed[data.draw(st.integers(0, len(sealed) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(DecryptionError):
-        RING.decrypt(bytes(sealed), place)
+        RING.decrypt(bytes(sealed), associated_data)
 
 
 @given(plaintexts, st.integers(0, 240))
 def test_a_cut_ciphertext_does_not_decrypt(plaintext: bytes, length: int) -> None:
-    sealed = RING.encrypt(plaintext, "place")
+    sealed = RING.encrypt(plaintext, "project:api_key:1")
     with pytest.raises(DecryptionError):
-        RING.decrypt(sealed[: min(length, len(sealed) - 1)], "place")
+        RING.decrypt(sealed[: min(length, len(sealed) - 1)], "project:api_key:1")
 
 
-@given(plaintexts, places, places)
-def test_what_was_moved_elsewhere_does_not_decrypt(plaintext: bytes, place: str, elsewhere: str) -> None:
-    sealed = RING.encrypt(plaintext, place)
-    if place != elsewhere:
+@given(plaintexts, any_data, any_data)
+def test_what_was_moved_elsewhere_does_not_decrypt(plaintext: bytes, associated_data: str, other: str) -> None:
+    sealed = RING.encrypt(plaintext, associated_data)
+    if associated_data != other:
         with pytest.raises(DecryptionError):
-            RING.decrypt(sealed, elsewhere)
+            RING.decrypt(sealed, other)
 
 
 @given(plaintexts)
 def test_a_foreign_key_does_not_decrypt(plaintext: bytes) -> None:
     with pytest.raises(DecryptionError):
-        KeyRing([OTHER]).decrypt(RING.encrypt(plaintext, "place"), "place")
+        KeyRing([OTHER]).decrypt(RING.encrypt(plaintext, "project:api_key:1"), "project:api_key:1")
 
 
 @given(st.binary(max_size=100))
 def test_noise_does_not_decrypt(noise: bytes) -> None:
     with pytest.raises(DecryptionError):
-        RING.decrypt(noise, "place")
+        RING.decrypt(noise, "project:api_key:1")
 
 
 def test_the_first_key_encrypts_and_each_decrypts() -> None:
@@ -101,14 +101,14 @@ def test_a_key_opens_for_its_project_alone_and_a_token_is_no_key() -> None:
 
 def test_resealed_it_needs_the_first_key_alone_and_stays_at_its_place() -> None:
     old, both, new = Vault(RING, ONE), Vault(KeyRing([OTHER, ONE]), ONE), Vault(KeyRing([OTHER]), ONE)
-    sealed = both.reseal(Place.TOKEN, "t1", old.seal_token("t1", "value"))
+    sealed = both.reseal(AssociatedData.TOKEN, "t1", old.seal_token("t1", "value"))
     assert new.open_token("t1", sealed) == "value"
     with pytest.raises(DecryptionError):
         old.open_token("t1", sealed)
     with pytest.raises(DecryptionError):
-        both.reseal(Place.TOKEN, "t2", sealed)
+        both.reseal(AssociatedData.TOKEN, "t2", sealed)
     with pytest.raises(DecryptionError):
-        new.reseal(Place.TOKEN, "t1", old.seal_token("t1", "value"))
+        new.reseal(AssociatedData.TOKEN, "t1", old.seal_token("t1", "value"))
 
 
 def test_a_ciphertext_begins_with_the_header_of_its_key() -> None:

@@ -21,7 +21,7 @@ from support.stores.stores import (
 
 from store.admission.admission import Admission
 from store.database.models import MODELS
-from store.encryption.crypto import KeyRing, Place, Vault, new_key
+from store.encryption.crypto import AssociatedData, KeyRing, Vault, new_key
 from store.errors import StartupError, StoreLocked, StoreUnavailable
 from store.management.projects import Projects
 from store.management.tokens import UNREADABLE, Tokens
@@ -73,7 +73,7 @@ def fill(store: Store, tokens: int) -> list[tuple[str, str]]:
 def old_vault(store: Store) -> Vault:
     """The vault of a process that knows the old key alone."""
     (sealed,) = store.database.execute("SELECT sealed FROM secret WHERE name = 'token_lookup_key'", ())[0]
-    return Vault(KeyRing.parse(OLD), store.vault.ring.decrypt(sealed, Place.SECRET.of("token_lookup_key")))
+    return Vault(KeyRing.parse(OLD), store.vault.ring.decrypt(sealed, AssociatedData.SECRET.of("token_lookup_key")))
 
 
 def headers(store: Store) -> set[bytes]:
@@ -101,7 +101,7 @@ def test_every_column_of_ciphertexts_is_rotated() -> None:
         if isinstance(field, peewee.BlobField)
     }
     assert {(column.table, column.name) for column in SEALED} == blobs
-    assert {column.place for column in SEALED} == set(Place)
+    assert {column.associated_data for column in SEALED} == set(AssociatedData)
 
 
 @pytest.mark.parametrize("number", [0, 1, BATCH - 1, BATCH, BATCH + 1, 3 * BATCH])
@@ -169,10 +169,10 @@ def test_a_key_that_was_replaced_meanwhile_stays(store: Store, monkeypatch: pyte
     (project,) = Projects(store).list()
     reseal = store.vault.reseal
 
-    def replaced_meanwhile(place: Place, row_id: str, sealed: bytes) -> bytes:
-        if place is Place.API_KEY:
+    def replaced_meanwhile(column: AssociatedData, row_id: str, sealed: bytes) -> bytes:
+        if column is AssociatedData.API_KEY:
             Projects(store).update(project.id, {"api_key": "sk-replaced"})
-        return reseal(place, row_id, sealed)
+        return reseal(column, row_id, sealed)
 
     monkeypatch.setattr(store.vault, "reseal", replaced_meanwhile)
     assert rotate(store).resealed == Counter({"secret": ALL_SECRETS})
@@ -184,10 +184,10 @@ def test_a_row_that_is_removed_meanwhile_is_no_fault(store: Store, monkeypatch: 
     (project,) = Projects(store).list()
     reseal = store.vault.reseal
 
-    def removed_meanwhile(place: Place, row_id: str, sealed: bytes) -> bytes:
-        if place is Place.TOKEN and Projects(store).list():
+    def removed_meanwhile(column: AssociatedData, row_id: str, sealed: bytes) -> bytes:
+        if column is AssociatedData.TOKEN and Projects(store).list():
             Projects(store).delete(project.id)
-        return reseal(place, row_id, sealed)
+        return reseal(column, row_id, sealed)
 
     monkeypatch.setattr(store.vault, "reseal", removed_meanwhile)
     assert rotate(store).resealed == Counter({"project": 1, "secret": ALL_SECRETS})
