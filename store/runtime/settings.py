@@ -1,4 +1,4 @@
-"""Every setting, declared once: its name, its default, what it means. The README's table is tested against this.
+"""Every setting, declared once: its name, default and meaning. The README's table is tested against this.
 
 A setting comes from the environment, then from a file `.env` in the working directory.
 """
@@ -41,7 +41,7 @@ _ENDPOINT = re.compile(
     r"|/(completions|responses|embeddings|moderations|audio/(speech|transcriptions|translations)"
     r"|images/(generations|edits|variations))$"
 )
-"""Ends of paths that are no base of an API. A prefix that only looks like one can be written with `/v1` behind it."""
+"""Ends of paths that are no base of an API. A prefix that only looks like one can be set with `/v1` behind it."""
 
 _ENV_FILE = Path(".env")
 
@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 
 def _expecting(words: str, holds: Callable[[Any], bool] = lambda _: True) -> WrapValidator:
-    """Read a value by its type. Where that cannot be done, or something does not hold, `words` are the error."""
+    """Read a value by its type. `words` are the error where that fails, or `holds` is false."""
 
     def check(value: object, read: ValidatorFunctionWrapHandler) -> object:
         try:
@@ -76,7 +76,7 @@ type Seconds = Annotated[
 
 
 class Listen(NamedTuple):
-    """Where a port is opened."""
+    """The address of a port to open."""
 
     host: str
     port: int
@@ -95,7 +95,7 @@ class Listen(NamedTuple):
 
 
 class Upstream(NamedTuple):
-    """Where requests go: an origin, and a path prefix for its `/v1`."""
+    """The upstream of requests: an origin, and a path prefix for its `/v1`."""
 
     scheme: str
     host: str
@@ -104,7 +104,7 @@ class Upstream(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """The URL without `/v1`, as it is usually written."""
+        """The URL without `/v1`, in its usual spelling."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
         return f"{self.scheme}://{host}{port}{self.prefix}"
@@ -115,7 +115,7 @@ class Upstream(NamedTuple):
 
         Raises ValueError, whose text quotes nothing.
         """
-        if "@" in url:  # wherever it stands: a password that is not encoded moves the parts of the URL
+        if "@" in url:  # anywhere: a password that is not encoded moves the parts of the URL
             raise ValueError(
                 "must have no user and no password: the key belongs to a project (write @ in a path as %40)"
             )
@@ -153,8 +153,16 @@ def _authorities(path: Path) -> Path:
     return path
 
 
-def _numbers(places: Iterable[int]) -> str:
-    return ", ".join(f"number {place}" for place in places)
+def _certificates(setting: str, path: Path | None) -> Sequence[bytes]:
+    """Return the certificates of a setting's file, as DER. Raises StartupError that names the setting."""
+    try:
+        return authorities.of_file(path) if path else ()
+    except ValueError as error:
+        raise StartupError(f"{setting} {error}.") from None
+
+
+def _numbers(numbers: Iterable[int]) -> str:
+    return ", ".join(f"number {number}" for number in numbers)
 
 
 def _database_url(value: str) -> str:
@@ -167,7 +175,7 @@ def _trusted_proxies(value: str) -> str:
 
 
 def bearer_text(value: SecretStr) -> SecretStr:
-    """Return a management token as it is. Raises ValueError for one that no header takes, or that can be guessed."""
+    """Return a management token as it is. Raises ValueError for one that no header can hold, or that can be guessed."""
     text = value.get_secret_value()
     if len(text) < 16 or not text.isascii() or any(c.isspace() or not c.isprintable() for c in text):  # noqa: PLR2004
         raise ValueError("must have at least 16 printable ASCII characters and no blanks")
@@ -175,7 +183,7 @@ def bearer_text(value: SecretStr) -> SecretStr:
 
 
 class Settings(BaseSettings):
-    """The settings of both processes. `Settings.load()` is how a process reads them."""
+    """The settings of both processes, which read them by `Settings.load()`."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
@@ -265,7 +273,7 @@ class Settings(BaseSettings):
     )
 
     _unknown: tuple[str, ...] = PrivateAttr(default=())
-    """Names in `.env` that are no settings, as a message may show them."""
+    """The names in `.env` that are no settings, as a message may show them."""
 
     @model_validator(mode="after")
     def _ports_differ(self) -> Self:
@@ -275,7 +283,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """Read the settings. Raises StartupError that names everything that is wrong at once, without values."""
+        """Read the settings. Raises one StartupError for all faults, which quotes no values."""
         names = cls.model_fields
         file = env_file.read(_ENV_FILE)
         values: dict[str, Any] = setting_names.given(file.values, names)
@@ -299,7 +307,7 @@ class Settings(BaseSettings):
         return settings
 
     def warn(self) -> None:
-        """Log, once for all processes under a supervisor, what has no effect, and is no fault.
+        """Log what has no effect, but is no fault; once for all processes under a supervisor.
 
         Other programs read the same file and the same variables: names in `.env` that are no settings, entries of
         NO_PROXY in another's spelling, folders of SSL_CERT_DIR that are not on this machine.
@@ -318,14 +326,14 @@ class Settings(BaseSettings):
     def trusted_authorities(self) -> Sequence[bytes]:
         """The certificates, as DER, of UPSTREAM_CA_FILE, SSL_CERT_FILE and SSL_CERT_DIR.
 
-        Raises StartupError where a file has gone since the settings were read.
+        Raises StartupError where a file is damaged or gone since the settings were read.
         """
-        try:
-            files = [authorities.of_file(path) for path in (self.upstream_ca_file, self.ssl_cert_file) if path]
-        except ValueError as error:
-            raise StartupError(f"A file of UPSTREAM_CA_FILE or SSL_CERT_FILE {error}.") from None
+        files = [
+            *_certificates("UPSTREAM_CA_FILE", self.upstream_ca_file),
+            *_certificates("SSL_CERT_FILE", self.ssl_cert_file),
+        ]
         folders = authorities.of_folders(authorities.folders(self.ssl_cert_dir))
-        return tuple(dict.fromkeys(itertools.chain(*files, folders)))
+        return tuple(dict.fromkeys(itertools.chain(files, folders)))
 
     @property
     def ways(self) -> Ways:

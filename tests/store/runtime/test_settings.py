@@ -403,13 +403,21 @@ def test_authorities_of_all_settings_are_trusted_once(tmp_path: Path, monkeypatc
     assert Settings.load().trusted_authorities == tuple(ssl.PEM_cert_to_DER_cert(file.read_text()) for file in made)
 
 
-def test_a_file_of_authorities_that_goes_after_the_settings_were_read_ends_the_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["UPSTREAM_CA_FILE", "SSL_CERT_FILE"])
+def test_a_file_of_authorities_that_is_damaged_after_the_settings_were_read_is_named_by_its_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setenv("UPSTREAM_CA_FILE", str(Authority(tmp_path).file))
+    (tmp_path / "good").mkdir()
+    file, good = Authority(tmp_path).file, Authority(tmp_path / "good").file
+    monkeypatch.setenv("UPSTREAM_CA_FILE", str(good))
+    monkeypatch.setenv("SSL_CERT_FILE", str(good))
+    monkeypatch.setenv(name, str(file))
     settings = Settings.load()
-    (tmp_path / "authority.pem").unlink()
-    with pytest.raises(StartupError, match="UPSTREAM_CA_FILE or SSL_CERT_FILE cannot be read: No such file"):
+    file.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    with pytest.raises(StartupError, match=f"^{name} holds a certificate that is damaged\\.$"):
+        _ = settings.trusted_authorities
+    file.unlink()
+    with pytest.raises(StartupError, match=f"^{name} cannot be read: No such file or directory\\.$"):
         _ = settings.trusted_authorities
 
 
