@@ -1,6 +1,6 @@
 """The store: all state that the processes share, and the only code that touches the database.
 
-    runtime/      settings, logs, start and stop of a process
+    runtime/      settings, logs and the masking of secrets in them, start and stop of a process
     network/      addresses, sockets, forward proxies, certificate authorities
     encryption/   the key ring, and the vault that seals API keys
     database/     the engines (SQLite, PostgreSQL), the tables, transactions and the order of locks
@@ -10,7 +10,7 @@
     reports/      usage and the list of requests
     operations/   opening, copying and backing up a store; rotating its encryption key
 
-`store` is the record of an open store, `schema` brings its tables up to date (`migrations/`), `errors` are the faults
-that clients are told, with the statuses of both ports. `clock`, `ids` and `version` are shared by all.
+`store` is the record of an open store, `schema` brings its tables up to date (`migrations/`), `errors` are the errors
+that clients get, with the statuses of both ports. `clock`, `ids` and `version` are shared by all.
 The package imports neither mitmproxy nor Flask.
 """

@@ -1,6 +1,6 @@
-"""Times as the store keeps them: whole microseconds since 1970-01-01T00:00:00Z.
+"""Times of the store: whole microseconds since 1970-01-01T00:00:00Z.
 
-An integer compares and sorts alike on every database, and carries no time zone that could be lost.
+An integer compares and sorts alike on every database, and has no time zone that could be lost.
 """
 
 import re
@@ -38,25 +38,25 @@ def now() -> int:
 
 
 def to_rfc3339(microseconds: int) -> str:
-    """Write a time as the API does: UTC, whole seconds, `Z` (RFC 3339, section 5.6)."""
+    """Return a time as the API shows it: UTC, whole seconds, `Z` (RFC 3339, section 5.6)."""
     moment = _EPOCH + timedelta(seconds=microseconds // SECOND)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def to_rfc3339_exact(microseconds: int) -> str:
-    """Write a time with all of its microseconds: UTC, `Z`; such texts sort as their times do."""
+    """Return a time with its microseconds: UTC, `Z`; such texts sort as their times do."""
     return f"{to_rfc3339(microseconds)[:-1]}.{microseconds % SECOND:06}Z"
 
 
 def to_date(microseconds: int) -> str:
-    """Write the day of a time (UTC), as `2026-11-25`."""
+    """Return the day of a time (UTC), as `2026-11-25`."""
     return to_rfc3339(microseconds)[:10]
 
 
 def from_rfc3339(text: str) -> int:
     """Read a time of RFC 3339 (section 5.6), or a date alone, which is its midnight in UTC. Raises ValueError.
 
-    What is finer than a microsecond is cut off; a time before 1970 becomes 0, one after 9999 NEVER.
+    Digits below a microsecond are cut off; a time before 1970 becomes 0, one after 9999 NEVER.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:

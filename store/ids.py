@@ -1,4 +1,4 @@
-"""Request ids: UUIDs that sort by their time, so that rows that are written together stand together in an index."""
+"""Request ids: UUIDs that sort by time, so that rows written together are near each other in an index."""
 
 import secrets
 import time

@@ -1,14 +1,14 @@
-"""The schema: which migrations a store has, and how it gets the rest.
+"""The schema: lists the migrations that a store lacks, and runs them.
 
-Whoever comes first does them, each in a transaction of its own; all others that start meanwhile wait. A migration
-therefore is there as a whole or not at all, whatever ends the process, and the next start goes on from there.
+The first process to start runs them, each in a transaction of its own; others that start at the same time wait. So a
+migration is applied as a whole or not at all, whatever ends the process, and the next start continues from there.
 
-Processes of the version before run on beside a migration, and after it. So that they can, a migration only adds:
-tables, and columns that are NULL or have a constant default, which neither engine writes into each row. What is taken
-away or renamed has to be out of use for a whole version before. On PostgreSQL a change of a table keeps all requests
-from it until the migration's end: no index is made and no row rewritten on `request`, `token` or a table that can be as
-large, unless nothing that runs uses the table yet. (0002 does write its column of all tokens, as the counts of before
-have to be those of that moment.)
+Processes of the version before keep running during a migration, and after it. So a migration only adds: tables, and
+columns that are NULL or have a constant default, which neither engine writes into each row. Only what a whole version
+has not used any more can be removed or renamed. On PostgreSQL a change of a table blocks all requests for it until the
+migration's end: no index is made and no row rewritten on `request`, `token` or a table that can be as large, unless
+nothing that runs uses the table yet. (0002 does write its column of all tokens, as the earlier counts have to be those
+of that moment.)
 """
 
 import logging
@@ -25,16 +25,16 @@ from store.errors import StartupError, StoreLocked
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 PATIENCE = 120.0
-"""Seconds for which a migration is tried while requests and reports use what it changes."""
+"""Seconds for which a migration is tried while requests and reports use its tables."""
 
 PAUSE = 0.5
-"""Seconds between two tries, in which they go on."""
+"""Seconds between two tries, in which requests and reports go on."""
 
 _log = logging.getLogger(__name__)
 
 
 def pending(database: Database) -> list[str]:
-    """Return the migrations that a store lacks, in their order, and leave no trace; all where there is no store yet.
+    """Return the migrations that a store lacks, in order, without leaving a trace; all where there is no store yet.
 
     Raises StartupError for a schema that is newer than this code, StoreUnavailable.
     """
@@ -45,16 +45,16 @@ def pending(database: Database) -> list[str]:
 
 
 def is_new(database: Database) -> bool:
-    """Tell whether a store has no migration at all, and leave no trace. Raises StoreUnavailable."""
+    """Tell whether a store has no migration at all, without leaving a trace. Raises StoreUnavailable."""
     with database.schema.untouched() as engine:
         return engine is None or not _runner(engine).applied()
 
 
 def migrate(database: Database, tell: Callable[[str], None] = lambda _: None) -> None:
-    """Bring the schema up to date; `tell` gets the name of each migration after it was done.
+    """Bring the schema up to date; `tell` gets the name of each migration once it is applied.
 
     To be called inside `database.schema.exclusive()`. Raises StartupError for a schema that is newer than this code,
-    StoreLocked when others use the tables all the time, StoreUnavailable. Migrations before a failed one stay.
+    StoreLocked when others keep using the tables, StoreUnavailable. Migrations before a failed one stay.
     """
     runner = _runner(database.engine)
     with database.read():
@@ -86,7 +86,7 @@ def _apply_patiently(database: Database, runner: Runner, migration: Migration) -
         except StoreLocked as error:
             if time.monotonic() >= give_up:
                 raise
-            _log.info("%s waits for others who use its tables: %s", migration.name, error.__cause__)
+            _log.info("%s waits for other users of its tables: %s", migration.name, error.__cause__)
         time.sleep(PAUSE)
 
 

@@ -1,4 +1,4 @@
-"""The open store, as it is handed to everything that reads or writes it."""
+"""The record of an open store, which all readers and writers get."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from store.encryption.crypto import Vault
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """An open store: the database, and the vault that opens what is sealed in it."""
+    """An open store: the database, and the vault that decrypts its secrets."""
 
     database: Database
     vault: Vault

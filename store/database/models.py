@@ -77,7 +77,7 @@ class Secret(Model):
 class Request(Model):
     """A row of the ledger: one admitted request. Until it is settled all columns from `settled_at` on are NULL.
 
-    It refers to its token and project by id, without foreign keys, as it outlives them. `cost` is in `usage.COST_UNIT`s.
+    It refers to its token and project by id alone, as it outlives them. `cost` is in `usage.COST_UNIT`s.
     """
 
     id = IdField(primary_key=True)

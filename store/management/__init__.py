@@ -1,1 +1,1 @@
-"""The records that administrators manage: projects, tokens and prices."""
+"""The records that operators manage: projects, tokens and prices."""

@@ -1,6 +1,6 @@
-"""Changes of all tokens of a project. There may be 100,000: they are changed some at a time.
+"""Changes all tokens of a project, in batches: there may be 100,000.
 
-So no request waits for longer than for some of them, and no change takes longer than a transaction may.
+So requests wait for one batch at most, and no change takes longer than a transaction may.
 """
 
 import functools
@@ -16,22 +16,22 @@ from store.database.transactions import transact
 from store.errors import OutcomeUnknown, StoreUnavailable
 
 BATCH = 2000
-"""Tokens in one transaction at most: it takes some ten milliseconds, up to a hundred beside a load."""
+"""Maximum tokens in one transaction: it takes some 10 ms, up to 100 under load."""
 
 PAUSE = 0.005
-"""Seconds after a batch, in which others get the lock, and the processor."""
+"""Seconds after a batch, in which requests get the lock, and the processor."""
 
 MOST_FAULTS = 2
-"""Batches in a row that may fail before the rest is given up: one may only meet a row that somebody else holds."""
+"""Batches in a row that may fail before the rest is given up: a single one may have met a row that is locked."""
 
 type Change = Callable[[Statement], int]
-"""Changes the tokens for which a condition holds, and returns how many it changed; inside a writing transaction."""
+"""Changes the tokens that match a condition, and returns their number; inside a writing transaction."""
 
 _LOG = logging.getLogger(__name__)
 
 
 class Changed(NamedTuple):
-    """The result of a change: how many tokens it changed, and of how many the store did not confirm it."""
+    """The result of a change: the number of tokens that were changed, and of those that the store did not confirm."""
 
     changed: int
     failed: int
@@ -47,8 +47,8 @@ def token_ids(database: Database, project_id: str) -> list[str]:
 def change_tokens(database: Database, change: Change, ids: Sequence[str]) -> Changed:
     """Run a change for tokens, up to BATCH of them in a transaction, in which they are locked.
 
-    Where a batch fails the next one is tried. Raises StoreUnavailable where all that was tried has failed and nothing
-    was changed, OutcomeUnknown where something may have been.
+    After a batch that fails the next one is tried. Raises StoreUnavailable where every batch has failed and nothing was
+    changed, OutcomeUnknown where something may have been.
     """
     changed = confirmed = in_a_row = 0
     faults: list[StoreUnavailable] = []

@@ -1,6 +1,6 @@
-"""Names of projects and tokens for reports. A name outlives what it names: the ledger has the id of it for long after.
+"""Names of projects and tokens for reports, also of deleted ones: the ledger keeps their ids for longer.
 
-So what is deleted leaves its name behind, in the transaction that deletes it.
+The transaction that deletes a project or a token keeps its name.
 """
 
 import itertools
@@ -8,20 +8,20 @@ from collections.abc import Collection, Iterable
 
 from store.database import Database, Row, Statement
 
-# The places are for a condition.
+# `{0}` is for a condition.
 _PROJECTS = "SELECT id, name FROM project{0} UNION ALL SELECT id, name FROM former_project{0}"
 _TOKENS = (
     "SELECT id, token_name FROM token{0} AND token_name IS NOT NULL UNION ALL SELECT id, name FROM former_token{0}"
 )
 
 _TOGETHER = 1024
-"""Ids in one statement at most: SQLite has a limit for parameters."""
+"""Maximum ids in one statement: SQLite limits parameters."""
 
 
 def of_projects(database: Database, ids: Collection[str] | None = None) -> dict[str, str]:
     """Return names by ids, those of deleted projects too; of all projects where no ids are given.
 
-    An id that no project has, or had, is left out. Inside `Database.read` or `Database.snapshot`.
+    An id that no project has, or had, is omitted. Inside `Database.read` or `Database.snapshot`.
     """
     return dict(database.execute(_PROJECTS.format("")) if ids is None else _among(database, _PROJECTS, ids))
 
@@ -29,14 +29,14 @@ def of_projects(database: Database, ids: Collection[str] | None = None) -> dict[
 def of_tokens(database: Database, ids: Collection[str]) -> dict[str, str]:
     """Return names by public ids, those of deleted tokens too.
 
-    A token without a name, and an id that no token has, or had, are left out. Inside `Database.read` or
+    A token without a name, and an id that no token has, or had, are omitted. Inside `Database.read` or
     `Database.snapshot`.
     """
     return dict(_among(database, _TOKENS, ids))
 
 
 def keep_of_tokens(database: Database, which: Statement) -> None:
-    """Keep the names of the tokens for which a condition holds; inside the transaction that deletes them."""
+    """Keep the names of the tokens that match a condition; inside the transaction that deletes them."""
     database.run(
         "INSERT INTO former_token (id, name) SELECT id, token_name FROM token"  # noqa: S608 - no data
         f" WHERE {which.sql} AND token_name IS NOT NULL ON CONFLICT (id) DO UPDATE SET name = excluded.name",
@@ -45,7 +45,7 @@ def keep_of_tokens(database: Database, which: Statement) -> None:
 
 
 def _among(database: Database, select: str, ids: Collection[str]) -> Iterable[Row]:
-    """Run a statement of two parts for some ids after the other."""
+    """Run a statement of two parts, each with a condition on the ids, in batches of ids."""
     for some in itertools.batched(dict.fromkeys(ids), _TOGETHER):
         among = database.among("id", some)
         yield from database.execute(select.format(f" WHERE {among.sql}"), [*among.parameters, *among.parameters])

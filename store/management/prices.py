@@ -1,7 +1,7 @@
-"""The operator's own prices, which take the place of the built-in ones.
+"""The operator's own prices, which replace the built-in ones.
 
 The column `rates` is a JSON object: for any of RATES a decimal text, in US dollars for a million tokens, from 0 to
-999999.999999. Of several prices the most exact one counts: project and model, project alone, model alone.
+999999.999999. Of several prices the most specific one counts: project and model, project alone, model alone.
 """
 
 import builtins
@@ -58,7 +58,7 @@ class OwnPrices:
 
     @transaction
     def set(self, rates: Rates, *, project_id: str | None = None, model: str | None = None) -> PriceRecord:
-        """Set the price of a project, a model, or both; the one that was there before is replaced.
+        """Set the price of a project, a model, or both, in place of an earlier one.
 
         Rates are rounded to six decimals. Raises NotFound for an unknown project.
         """
@@ -72,9 +72,9 @@ class OwnPrices:
         return PriceRecord.of(Price.get(**key))
 
     def _now(self) -> int:
-        """Return a time that no other price has: those who keep prices in mind see by it that they have changed.
+        """Return a time that no other price has: caches of prices see by it that they have changed.
 
-        Prices are set one after the other: a row that is always there is locked for that.
+        Prices are set one after the other: a row that always exists is locked for that.
         """
         select = Statement("SELECT COALESCE(MAX(updated_at), 0) FROM price")
         _, ((last,),) = self._database.read_locked(
@@ -90,5 +90,5 @@ class OwnPrices:
 
 
 def _json(rates: Rates) -> str:
-    """Write rates that are not negative; even zero has a sign, which is taken off."""
+    """Return rates as JSON, none of them negative: even zero has a sign, which is removed."""
     return json.dumps({name: decimal_text(abs(rates[name].quantize(_SMALLEST))) for name in RATES if name in rates})

@@ -14,14 +14,14 @@ from store.management import bulk, names
 from store.store import Store
 
 _ADMIN_KEY = "sk-admin-"
-"""The beginning of the keys of OpenAI's that manage an organization, in lower case."""
+"""The prefix of OpenAI's keys that manage an organization, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectRecord:
-    """A project as the management API shows it. Its key stays in the store. Times are microseconds.
+    """A project as the management API shows it, without its key. Times are microseconds.
 
-    `api_key_updated_at` is when the key was last set; None of one that was set before the store kept that.
+    `api_key_updated_at` is when the key was last set; None for a key that is older than this column.
     """
 
     id: str
@@ -86,10 +86,10 @@ class Projects:
     def update(
         self, project_id: str, changes: ProjectChanges, check: Callable[[ProjectRecord], None] | None = None
     ) -> ProjectRecord:
-        """Write the named columns and return the project; where none of them changes nothing is written.
+        """Write the named columns and return the project; if none of them changes, nothing is written.
 
-        `check` gets the project as it is before the change, in the same transaction; what it raises ends the change.
-        The same key once more is a new one: keys are not compared. Raises NotFound, InvalidRequest for an admin key.
+        `check` gets the project as it is before the change, in the same transaction; its exception prevents the change.
+        The same key again counts as a new one: keys are not compared. Raises NotFound, InvalidRequest for an admin key.
         """
         columns: dict[str, object] = {**changes}
         if "api_key" in changes:
@@ -102,7 +102,7 @@ class Projects:
     def delete(self, project_id: str) -> None:
         """Remove a project, its tokens and its own prices; names are kept for reports.
 
-        Of many tokens most go before the project does. Raises NotFound, OutcomeUnknown where only some could go.
+        Of many tokens most are removed before the project. Raises NotFound, OutcomeUnknown where only some were.
         """
         ids = bulk.token_ids(self._database, project_id)
         if bulk.change_tokens(self._database, self._delete_tokens, ids[bulk.BATCH :]).failed:
@@ -138,7 +138,7 @@ class Projects:
 
 
 def _refuse_admin_key(api_key: str) -> None:
-    """Raise InvalidRequest for a key that manages an organization: every token would make other keys with it."""
+    """Raise InvalidRequest for a key that manages an organization: every token could make keys with it."""
     if api_key.strip().lower().startswith(_ADMIN_KEY):
         raise InvalidRequest(
             f"The field 'api_key' begins with {_ADMIN_KEY}: an admin key makes other keys, and is not for inference. "

@@ -1,7 +1,7 @@
-"""Tokens: what applications hold instead of a key.
+"""Tokens, which applications hold instead of a key.
 
-A token's value is a lower-case UUIDv4. The management API takes it, or the token's public id (another UUID), where it
-asks for a `tokenId`; logs and everything else speak of a token by its public id only.
+A token's value is a lower-case UUIDv4. The management API accepts it, or the token's public id (another UUID), as
+`tokenId`; logs and everything else name a token by its public id only.
 """
 
 import logging
@@ -25,7 +25,7 @@ from store.store import Store
 DEFAULT_EXPIRES_IN_DAYS = 30
 
 UNREADABLE = str(uuid.UUID(int=0))
-"""Stands for a value that cannot be decrypted: the form of a token, and no token (the nil UUID of RFC 9562)."""
+"""Replaces a value that cannot be decrypted: it has the form of a token, and is none (the nil UUID of RFC 9562)."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _CANONICAL_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a
 
 
 def is_token_value(text: str) -> bool:
-    """Tell whether `text` has the form of a token's value: a canonical, lower-case UUIDv4."""
+    """Tell whether a text has the form of a token's value: a canonical, lower-case UUIDv4."""
     return _CANONICAL_UUID4.fullmatch(text) is not None
 
 
@@ -59,7 +59,7 @@ class TokenRecord:
 class TokenChanges(TypedDict, total=False):
     """The fields that an update names; the others stay as they are.
 
-    A token ends at `expires_at` (microseconds), or `expires_in_days` from now, where 0 is never: one of them at most.
+    A token expires at `expires_at` (microseconds), or in `expires_in_days`, where 0 is never: one of them at most.
     """
 
     name: str | None
@@ -71,7 +71,7 @@ class TokenChanges(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class RevokedTokens:
-    """The result of a bulk revoke: of `failed` tokens the store did not confirm that they are revoked."""
+    """The result of a bulk revoke. `failed` are the tokens whose revocation the store did not confirm."""
 
     revoked: int
     already_revoked: int
@@ -102,8 +102,8 @@ class Tokens:
     ) -> TokenRecord:
         """Add an active token. 0 days: it never expires; 0 requests: it is not limited.
 
-        A time, in microseconds, takes the place of the days. Raises InvalidRequest for one that is over already or
-        beyond the year 9999, and for a name that holds a secret, NotFound for an unknown project, ProjectInactive.
+        A time, in microseconds, replaces the days. Raises InvalidRequest for one that is past or beyond the year 9999,
+        and for a name that contains a secret, NotFound for an unknown project, ProjectInactive.
         """
         _refuse_secret(name)
         token_id, value, now = str(uuid.uuid4()), str(uuid.uuid4()), self._database.now()
@@ -126,9 +126,9 @@ class Tokens:
     def list(
         self, project_id: str | None = None, *, active_only: bool = False, expires_before: int | None = None
     ) -> Sequence[TokenRecord]:
-        """Return tokens, newest first; `active_only` leaves out the revoked and the expired ones.
+        """Return tokens, newest first; `active_only` omits the revoked and the expired ones.
 
-        `expires_before` (microseconds) leaves only those that expire, or have expired, before that time.
+        `expires_before` (microseconds) selects those that expire, or have expired, before that time.
         """
         query = Token.select().order_by(Token.created_at.desc(), Token.id)
         if project_id is not None:
@@ -146,7 +146,7 @@ class Tokens:
             return self._records([self._row(token_id)])[0]
 
     def public_id(self, token_id: str) -> str:
-        """Return the id of a token that is named by its id or its value; what names none is returned as it is."""
+        """Return the public id of a token by its id or its value; any other text is returned as it is."""
         with self._database.read():
             row = self._found(token_id)
         return token_id if row is None else row.id
@@ -156,9 +156,9 @@ class Tokens:
     ) -> TokenRecord:
         """Write the named fields and return the token; with no changes nothing is written.
 
-        It never writes a count, so that no request that was counted meanwhile is forgotten. `check` gets the token as
-        it is before the change, in the same transaction; what it raises ends the change. Raises NotFound, and
-        InvalidRequest for days that reach beyond the year 9999, and for a name that holds a secret.
+        It never writes a count, so that no request that is counted at the same time is lost. `check` gets the token as
+        it is before the change, in the same transaction; an exception of it prevents the change. Raises NotFound, and
+        InvalidRequest for days that reach beyond the year 9999, and for a name that contains a secret.
         """
         _refuse_secret(changes.get("name"))
         if not changes and not check:
@@ -166,13 +166,13 @@ class Tokens:
         return self.get(self._write(token_id, changes, check))
 
     def revoke(self, token_id: str) -> None:
-        """Revoke a token, again where it was revoked before. Raises NotFound."""
+        """Revoke a token; a revoked one stays so. Raises NotFound."""
         self.update(token_id, {"is_active": False})
 
     def revoke_all(self, project_id: str) -> RevokedTokens:
-        """Revoke every token of a project; of many some at a time, of which some may fail.
+        """Revoke every token of a project, in batches, some of which may fail.
 
-        Raises NotFound, OutcomeUnknown where the store did not confirm anything, and something may be done.
+        Raises NotFound, OutcomeUnknown where the store confirmed nothing, and some may be revoked.
         """
         with self._database.read():
             if not Project.select().where(Project.id == project_id).exists():
@@ -207,7 +207,7 @@ class Tokens:
         return Token.get_or_none((Token.id == token_id) | (Token.lookup == self._vault.lookup(token_id)))
 
     def _records(self, rows: Iterable[Token]) -> Sequence[TokenRecord]:
-        """Read rows. One that is damaged, or whose key is gone, is shown without its value: the others go on."""
+        """Read rows. One that is damaged, or whose key is missing, is shown without its value; it hides no other."""
         records = [self._record(row) for row in rows]
         unreadable = [record.id for record in records if record.value == UNREADABLE]
         if unreadable:
@@ -234,7 +234,7 @@ class Tokens:
 
 
 def _refuse_secret(name: str | None) -> None:
-    """Raise InvalidRequest for a name in which something has the form of a token or a key."""
+    """Raise InvalidRequest for a name that contains the form of a token or a key."""
     if name and contains_secret(name):
         raise InvalidRequest(
             "The field 'name' has something in it with the form of a token or a key: a UUID, or sk- with more behind. "
@@ -253,12 +253,12 @@ def _columns(changes: TokenChanges, now: int) -> dict[str, object]:
 
 
 def _whole_second(time: int) -> int:
-    """Cut a time to its second: the API shows no more of it, and a token ends when the API says it does."""
+    """Cut a time to its second: the API shows no more, and a token expires when the API says so."""
     return time // clock.SECOND * clock.SECOND
 
 
 def _future(now: int, time: int) -> int:
-    """Return when a new token ends that is to end at a time."""
+    """Return the expiry of a new token from a time. Raises InvalidRequest for one that is past."""
     expiry = _whole_second(time)
     if expiry <= now:
         raise InvalidRequest("The field 'expires_at' must be in the future, or null for a token that never expires.")
@@ -266,7 +266,7 @@ def _future(now: int, time: int) -> int:
 
 
 def _expiry(now: int, days: int) -> int:
-    """Return when a token of `days` days ends."""
+    """Return the expiry of a token of `days` days. Raises InvalidRequest."""
     if days == 0:
         return clock.NEVER
     expiry = _whole_second(now) + days * clock.DAY

@@ -1,4 +1,4 @@
-"""Hosts and addresses as texts: how they are read, and the one way to write them."""
+"""Reads hosts and addresses from texts, and writes them in one form."""
 
 import ipaddress
 import re
@@ -14,7 +14,7 @@ type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def split_url(url: str) -> SplitResult | None:
-    """Take a URL apart, or return None for what is none: the errors of `urlsplit` quote parts of it."""
+    """Return the parts of a URL; None for a text that is none: the errors of `urlsplit` quote parts of it."""
     if not _is_plain(url):
         return None
     try:
@@ -26,19 +26,19 @@ def split_url(url: str) -> SplitResult | None:
 
 
 def is_host(name: str) -> bool:
-    """Tell whether this can be a host: an IPv6 address, as `urlsplit` takes it, or a name that a resolver takes."""
+    """Tell whether a text can be a host: an IPv6 address, as `urlsplit` accepts it, or a name, as resolvers do."""
     return ":" in name or (len(name) <= _MAX_NAME and _NAME.fullmatch(name) is not None)
 
 
 def hostport(host: str, port: int) -> str:
-    """Write a host with a port: an IPv6 address has brackets."""
+    """Return `host:port`, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def address(text: str) -> Address | None:
     """Read an address, an IPv4-mapped one (::ffff:192.0.2.1) as the IPv4 address that it is; None for a name.
 
-    None too for one with a zone (fe80::1%eth0): that is any text at all, and means something on its machine alone.
+    None too for one with a zone (fe80::1%eth0): a zone is any text, and has a meaning on its machine alone.
     """
     if "%" in text:
         return None
@@ -51,7 +51,7 @@ def address(text: str) -> Address | None:
 
 
 def network(text: str, *, strict: bool) -> Network | None:
-    """Read a network (192.0.2.0/24) or an address, an IPv4-mapped one as IPv4; None for all else.
+    """Read a network (192.0.2.0/24) or an address, an IPv4-mapped one as IPv4; None for any other text.
 
     `strict`: the bits behind the prefix have to be 0.
     """
@@ -66,7 +66,7 @@ def network(text: str, *, strict: bool) -> Network | None:
 
 
 def plain(host: str) -> str:
-    """Write an IPv4-mapped address, as a socket for both families tells it, as IPv4; all else as it is."""
+    """Return an IPv4-mapped address, as a socket for both families reports it, as IPv4; any other text as it is."""
     if not host.startswith("::ffff:"):
         return host
     found = address(host)
@@ -74,5 +74,5 @@ def plain(host: str) -> str:
 
 
 def _is_plain(text: str) -> bool:
-    """Tell whether a text can stand in a URL as it is. `urlsplit` takes blanks and drops line ends silently."""
+    """Tell whether a text can be a URL as it is. `urlsplit` accepts blanks, and drops line ends silently."""
     return text.isascii() and text.isprintable() and " " not in text

@@ -1,6 +1,6 @@
-"""Certificate authorities to trust beside the usual ones: networks that open TLS have one of their own.
+"""Reads certificate authorities to trust beside the usual ones: networks that intercept TLS have their own.
 
-They are read when a process starts, and kept as DER, as every library of TLS takes it.
+They are read when a process starts, and kept as DER, which every TLS library accepts.
 """
 
 import base64
@@ -27,20 +27,20 @@ def of_file(path: Path) -> Sequence[bytes]:
 
 
 def folders(text: str) -> Sequence[Path]:
-    """Return the folders of a list as SSL_CERT_DIR is one."""
+    """Return the folders of a list in the form of SSL_CERT_DIR."""
     return [Path(name) for name in text.split(os.pathsep) if name]
 
 
 def is_empty(folder: Path) -> bool:
-    """Tell whether a folder holds no certificate, or is not there."""
+    """Tell whether a folder holds no certificate, or does not exist."""
     return not any(_texts_in(folder))
 
 
 def of_folders(paths: Iterable[Path]) -> Iterator[bytes]:
-    """Return the certificates of all files in folders, as DER, whatever the files are called.
+    """Return the certificates of all files in folders, as DER, under any file name.
 
-    What holds none is passed over: such a list names places to look at. Most certificates stand there several times,
-    under the names that OpenSSL wants, and are returned once.
+    Folders and files without certificates are skipped: such a list names places to search. Most certificates are there
+    several times, under the names that OpenSSL expects, and are returned once.
     """
     reader = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     for text in dict.fromkeys(text for folder in paths for text in _texts_in(folder)):
@@ -61,7 +61,7 @@ def _texts(path: Path) -> Sequence[bytes]:
 
 
 def _der(text: bytes, reader: ssl.SSLContext) -> bytes:
-    """Decode a certificate, and have it read. Raises ValueError where it is damaged."""
+    """Decode a certificate, and check that it can be loaded. Raises ValueError where it is damaged."""
     try:
         der = base64.b64decode(text, validate=True)
         reader.load_verify_locations(cadata=der)

@@ -1,6 +1,6 @@
-"""The address of a client: the peer's, or where that is a proxy of the operator's, the one that it tells.
+"""The address of a client: the peer's, or the one that a trusted proxy reports.
 
-Both ports ask here, so that a log line and a row of the ledger name the same client.
+Both ports use it, so that a log line and a row of the ledger name the same client.
 """
 
 import re
@@ -26,16 +26,16 @@ def parse_networks(text: str) -> Sequence[Network]:
 def client_address(peer: str, forwarded: str | None, trusted: Sequence[Network]) -> str:
     """Return the client's address, IPv4 where it is mapped into IPv6.
 
-    `peer` is the other end of the connection, `forwarded` the value of `X-Forwarded-For`: each proxy adds whom it was
-    asked by at its end. So it is read from there, for as long as who says so is in `trusted`.
+    `peer` is the other end of the connection, `forwarded` the value of `X-Forwarded-For`: each proxy appends the
+    address of its client. So it is read from its end, as long as the reporting address is in `trusted`.
     """
     if not forwarded or not trusted:
         return plain(peer)
     found = address(peer)
     if found is None:
         return peer
-    for told in filter(None, map(str.strip, reversed(forwarded.split(",")))):  # RFC 9110, section 5.6.1
-        before = address(_without_port(told))
+    for reported in filter(None, map(str.strip, reversed(forwarded.split(",")))):  # RFC 9110, section 5.6.1
+        before = address(_without_port(reported))
         if before is None or not _is_in(found, trusted):
             break
         found = before
@@ -47,6 +47,6 @@ def _is_in(found: Address, networks: Sequence[Network]) -> bool:
 
 
 def _without_port(text: str) -> str:
-    """Take off a port, which some proxies add: `192.0.2.1:443`, `[2001:db8::1]:443`."""
+    """Remove a port, which some proxies add: `192.0.2.1:443`, `[2001:db8::1]:443`."""
     found = _WITH_PORT.fullmatch(text)
     return (found[1] or found[2]) if found else text

@@ -1,7 +1,7 @@
-"""The way to the upstream where it leads through a forward proxy, as in a company's network.
+"""Forward proxies on the way to the upstream, as in a company's network.
 
-The variables are those that curl, Go and Python's libraries know, and are read as they read them. Where these differ
-the comments say so.
+The variables are those of curl, Go and Python's libraries, and are read in the same way. Comments mark where these
+differ.
 """
 
 import base64
@@ -26,9 +26,9 @@ class ForwardProxy:
     """A proxy that opens tunnels (CONNECT; RFC 9110, section 9.3.6)."""
 
     setting: str
-    """The name of the setting that it comes from, for messages."""
+    """The name of its setting, for messages."""
     tls: bool
-    """True where the proxy itself is spoken to over TLS."""
+    """Whether the connection to the proxy itself is over TLS."""
     host: str
     port: int
     authorization: str = field(default="", repr=False)
@@ -36,7 +36,7 @@ class ForwardProxy:
 
     @classmethod
     def parse(cls, url: str, setting: str) -> Self:
-        """Read `http://user:password@host:port`; the scheme and the user may be missing.
+        """Read `http://user:password@host:port`; the scheme and the user are optional.
 
         Raises ValueError, whose text quotes nothing.
         """
@@ -71,7 +71,7 @@ class ForwardProxy:
 
 
 def _basic(user: str | None, password: str | None) -> str:
-    """Write the credentials of a URL for a header (RFC 7617)."""
+    """Return the credentials of a URL for a header (RFC 7617)."""
     if user is None:
         return ""
     credentials = unquote_to_bytes(user) + b":" + unquote_to_bytes(password or "")
@@ -82,15 +82,15 @@ class _Exception(NamedTuple):
     """An entry of NO_PROXY."""
 
     name: str
-    """A host that it stands for, with all below it; `*` for every host."""
+    """A host that it matches, with all below it; `*` for every host."""
     network: Network | None
-    """The addresses that it stands for, where it is no name."""
+    """The addresses that it matches, where it is no name."""
     port: int | None
-    """The only port that it is about."""
+    """The only port that it matches; None for all."""
 
     @classmethod
     def parse(cls, entry: str) -> Self | None:
-        """Read `host`, `.suffix`, `*.suffix`, an address, a CIDR or `*`; None where it is nothing of these."""
+        """Read `host`, `.suffix`, `*.suffix`, an address, a CIDR or `*`; None for any other text."""
         if "/" in entry:
             return cls("", found, None) if (found := network(entry, strict=False)) else None
         parts = _ENTRY.fullmatch(entry)
@@ -101,7 +101,7 @@ class _Exception(NamedTuple):
         if found is not None:
             return cls("", found, port)
         name = host if host == "*" else host.removeprefix("*").removeprefix(".").rstrip(".").lower()
-        # A leading dot means "and the domain itself" to curl, and "not the domain itself" to Go; here as to curl.
+        # A leading dot includes the domain itself for curl, and excludes it for Go; here as for curl.
         return cls(name, None, port) if name == "*" or is_host(name) else None
 
     def covers(self, host: str, port: int) -> bool:
@@ -110,7 +110,7 @@ class _Exception(NamedTuple):
         found = address(host)
         if self.network is not None:
             return found is not None and found in self.network
-        # Names stand for names alone: no name is looked up to see whether an address is meant.
+        # Names match names alone: no name is resolved to compare its address.
         return self.name == "*" or (found is None and f".{host}".endswith(f".{self.name}"))
 
 
@@ -122,16 +122,16 @@ class Exceptions:
         parsed = [_Exception.parse(entry) for entry in entries]
         self._known = [one for one in parsed if one is not None]
         self.unread = [number for number, one in enumerate(parsed, 1) if one is None]
-        """The numbers, from 1 on, of the entries that have no effect, as they cannot be read."""
+        """The numbers, from 1 on, of the entries that cannot be read, and have no effect."""
 
     def cover(self, host: str, port: int) -> bool:
-        """Tell whether the way to a destination leads past the proxies."""
+        """Tell whether a destination is connected to without a proxy."""
         return any(one.covers(host.rstrip(".").lower(), port) for one in self._known)
 
 
 @dataclass(frozen=True, slots=True)
 class Ways:
-    """The ways to destinations: a proxy, or none."""
+    """Chooses the proxy for a destination, or none."""
 
     https: ForwardProxy | None
     http: ForwardProxy | None
@@ -147,7 +147,7 @@ def _is_loopback(host: str) -> bool:
     name, found = host.rstrip(".").lower(), address(host)
     if found is None:
         with contextlib.suppress(OSError):
-            found = ipaddress.IPv4Address(socket.inet_aton(name))  # 127.1 and the like, as the system reads them
+            found = ipaddress.IPv4Address(socket.inet_aton(name))  # 127.1 and similar, as the system reads them
     if found is None:
         return f".{name}".endswith(".localhost")
     return found.is_loopback or found.is_unspecified  # a connection to 0.0.0.0 or :: stays on this machine too

@@ -1,7 +1,7 @@
-"""Sockets of TCP: how the project's processes listen, and how they notice that a peer is gone.
+"""TCP sockets: listening, and noticing that a peer is gone.
 
-A model may think for minutes. NAT gateways, firewalls and load balancers forget a connection that is idle for as long,
-and a peer that lost its network says nothing: both need a packet now and then.
+A model may take minutes to answer. NAT gateways, firewalls and load balancers drop a connection that is idle for as
+long, and a peer that lost its network sends nothing: keep-alive probes help with both.
 """
 
 import errno
@@ -14,7 +14,7 @@ _NO_IPV6 = "IPv6 is switched off on this machine (listen on 0.0.0.0 in place of 
 
 
 def keep_alive(connection: socket.socket) -> None:
-    """Have the system probe a connection that is idle, in its own time where it has no such options."""
+    """Let the system probe an idle connection, at its own intervals where these options are missing."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", IDLE), ("TCP_KEEPINTVL", INTERVAL), ("TCP_KEEPCNT", PROBES)):
         option = getattr(socket, name, None)
@@ -23,9 +23,9 @@ def keep_alive(connection: socket.socket) -> None:
 
 
 def bound(family: int, address: tuple[object, ...], *, joins: bool = False) -> socket.socket:
-    """Bind a socket to listen on. `[::]` takes IPv4 too, whatever the system's default is. Raises OSError.
+    """Bind a socket to listen on. `[::]` accepts IPv4 too, on every system. Raises OSError.
 
-    The first of a port joins no other, so that it fails where somebody has the port; others may.
+    The first socket of a port shares it with no other, so that it fails where the port is taken; those that `joins` do.
     """
     made = _made(family)
     try:
@@ -43,7 +43,7 @@ def bound(family: int, address: tuple[object, ...], *, joins: bool = False) -> s
 
 
 def bound_to_ipv6(host: str, port: int) -> list[socket.socket]:
-    """Bind a socket for a process that opens its port by itself, where its library would take IPv6 alone.
+    """Bind a socket for a process that opens its port by itself, where its library would accept IPv6 alone.
 
     Returns none where `host` is no IPv6 address. Raises OSError.
     """
@@ -52,7 +52,9 @@ def bound_to_ipv6(host: str, port: int) -> list[socket.socket]:
 
 def _made(family: int) -> socket.socket:
     try:
-        return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # without it asyncio leaves Nagle on
+        return socket.socket(
+            family, socket.SOCK_STREAM, socket.IPPROTO_TCP
+        )  # without the protocol asyncio leaves Nagle on
     except OSError as error:
         if family == socket.AF_INET6 and error.errno == errno.EAFNOSUPPORT:
             raise OSError(error.errno, _NO_IPV6) from error

@@ -1,1 +1,1 @@
-"""The running process, the same in every program: its settings, its log, and how it starts and stops."""
+"""Parts of every process: its settings, its log and the masking of secrets in it, its start and stop."""

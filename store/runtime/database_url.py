@@ -45,7 +45,7 @@ def sqlite_url(path: Path) -> str:
 
 
 def without_password(url: str) -> str:
-    """Return a URL that `check` has passed as a message may show it: of PostgreSQL's only the hosts and the database."""
+    """Return a URL that `check` has passed as a message may show it: PostgreSQL's hosts and database alone."""
     return f"postgresql://{_hosts_and_database(url)}" if is_postgresql(url) else url
 
 

@@ -1,4 +1,4 @@
-"""Reads a file `.env`. Nothing in it is ignored in silence, and no message quotes it: any line may hold a secret."""
+"""Reads a file `.env`. No line is ignored silently, and no message quotes one: any line may hold a secret."""
 
 import io
 import os
@@ -14,19 +14,19 @@ _USUAL_NAME = re.compile(r"[A-Z_][A-Z0-9_]*|[a-z_][a-z0-9_]*")
 
 
 class EnvFile(NamedTuple):
-    """The content of a file: values and numbers of lines by name, and what is wrong with it."""
+    """The content of a file: values and line numbers by name, and its faults."""
 
     values: Mapping[str, str]
     lines: Mapping[str, int]
     faults: Sequence[str]
 
     def shown(self, name: str) -> str:
-        """Return a name for a message, or the number of its line where the name may be a part of a secret."""
+        """Return a name as a message may show it: its line number where the name may be a part of a secret."""
         return name if _USUAL_NAME.fullmatch(name) else f"line {self.lines[name]}"
 
 
 def read(path: Path) -> EnvFile:
-    """Read lines such as `NAME=value` and `export NAME="value"`. A file that is not there is an empty one."""
+    """Read lines such as `NAME=value` and `export NAME="value"`. A missing file reads as empty."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -47,7 +47,7 @@ def _unreadable(fault: str) -> EnvFile:
 
 
 def _parsed(path: Path, text: str) -> EnvFile:
-    """Take the lines that can be read, and name the others."""
+    """Read the lines that can be read; the others are faults."""
     readable = ""
     lines: dict[str, int] = {}
     faults: list[str] = []

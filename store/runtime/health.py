@@ -1,16 +1,16 @@
-"""The answers to `/health` and `/ready`, the same on both ports."""
+"""The responses to `/health` and `/ready`, the same on both ports."""
 
 from store import clock
 from store.version import __version__
 
 
 def alive() -> dict[str, str]:
-    """Return the contract's `HealthResponse`: the process is alive, whatever the store and the upstream do."""
+    """Return the contract's `HealthResponse`: the process is alive, even if the store or the upstream is not."""
     return _report("ok")
 
 
 def ready() -> dict[str, str]:
-    """Return the contract's `ReadyResponse`, for a store that has just answered."""
+    """Return the contract's `ReadyResponse`, for a store that has just been reached."""
     return _report("ready")
 
 

@@ -1,4 +1,4 @@
-"""How each of the project's processes starts and stops, alike."""
+"""The start and stop of a process, the same for all of the project's."""
 
 import asyncio
 import contextlib
@@ -26,15 +26,15 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _STDOUT, _STDERR = 1, 2
 
 SUPERVISED = "LLM_PROXY_SUPERVISED"
-"""Set in the environment of a process whose standard input ends when its supervisor is gone."""
+"""Set in the environment of a process whose standard input ends when its supervisor has ended."""
 
 SOCKETS = "LLM_PROXY_SOCKETS"
-"""Names the descriptors on which a process finds what it listens on already open: `5,6`."""
+"""Names the descriptors of the open sockets on which a process listens: `5,6`."""
 
 READY = "LLM_PROXY_READY"
-"""Names the descriptor to which a process writes when it serves: the seconds that its requests may go on at a stop.
+"""Names the descriptor to which a process writes once it serves: the seconds that its requests may go on at a stop.
 
-After a space follows the address of a page that it serves besides, if there is one. It may be a secret: a login.
+After a space follows the address of a page that it also serves, if there is one. It may hold a secret: a login.
 """
 
 BACKLOG = 1024
@@ -42,7 +42,7 @@ BACKLOG = 1024
 
 
 class _Output(io.FileIO):
-    """A standard output that takes everything, whether anybody still reads it or not."""
+    """A standard output that accepts all output, even when its reader is gone."""
 
     def write(self, data: "ReadableBuffer", /) -> int:
         try:
@@ -52,26 +52,26 @@ class _Output(io.FileIO):
 
 
 def begin() -> None:
-    """Start a process of the project, alike for each; before anything else."""
+    """Start a process of the project; called before anything else."""
     _outlive_output()
     for number in STOP_SIGNALS:
-        signal.signal(number, _end_cleanly)  # until there is something to drain, and a handler that does
+        signal.signal(number, _end_cleanly)  # until there are requests to drain, and a handler that does
     if is_supervised():
         threading.Thread(target=_stop_at_end_of_input, name="supervisor-watch", daemon=True).start()
 
 
 def _end_cleanly(_number: int, _frame: FrameType | None) -> None:
-    # In the middle of an import an object may be left half made, which complains at its end, or a library may make
-    # another exception of this one.
+    # During an import an object may be left unfinished and raise when it is deleted, or a library may catch SystemExit
+    # and raise another exception.
     sys.unraisablehook = lambda _: None
     sys.excepthook = lambda *_: os._exit(0)
     sys.exit(0)
 
 
 def _outlive_output() -> None:
-    """Go on when the terminal is closed, or the reader of a pipe is gone: what is under way matters more than a line.
+    """Go on when the terminal is closed, or the reader of a pipe is gone: requests matter more than log lines.
 
-    A standard descriptor that is closed from the start is opened on nothing, so that no file or socket becomes it.
+    A standard descriptor that is closed from the start is opened on /dev/null, so that no socket gets its number.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         os.set_inheritable(descriptor, True)
@@ -94,7 +94,7 @@ def or_exit[T](make: Callable[[], T], status: int) -> T:
 
 
 def given_sockets() -> list[socket.socket]:
-    """Return what a supervisor has opened for this process to listen on; it stays open when this process has ended."""
+    """Return the sockets that a supervisor has opened for this process; they stay open when this process has ended."""
     return [
         socket.socket(fileno=int(descriptor)) for descriptor in filter(None, os.environ.get(SOCKETS, "").split(","))
     ]
@@ -106,26 +106,26 @@ def is_supervised() -> bool:
 
 
 def tell_ready(drain_timeout: float, page: str = "") -> None:
-    """Tell the supervisor, if there is one that asks, that this process serves, and how long it drains; once.
+    """Report to the supervisor, if it asks for that, that this process serves, and how long it drains; once.
 
-    `page` is the address of a page that it serves besides, with its login.
+    `page` is the address of a page that it also serves, with its login.
     """
     descriptor = os.environ.pop(READY, "")
     if descriptor:
-        with contextlib.suppress(BrokenPipeError):  # it is about to stop, and does not ask any more
+        with contextlib.suppress(BrokenPipeError):  # the supervisor is about to stop
             os.write(int(descriptor), f"{drain_timeout:g} {page}".rstrip().encode() + b"\n")
         os.close(int(descriptor))
 
 
 def allow_many_open_files() -> None:
-    """Take as many open files as the system lets this process have: a request takes two, and the default is 1,024."""
+    """Raise the limit of open files to what the system allows: a request needs two, and the default is 1,024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError):  # "unlimited" is more than some systems take
+    with contextlib.suppress(ValueError):  # some systems do not accept "unlimited"
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def note_stop_signals() -> Callable[[], bool]:
-    """Return what tells whether a stop signal has come since; from now on none ends the process by itself."""
+    """Return a function that tells whether a stop signal has come since; none ends the process by itself any more."""
     came: list[int] = []
     for number in STOP_SIGNALS:
         signal.signal(number, lambda number, _frame: came.append(number))
@@ -133,15 +133,15 @@ def note_stop_signals() -> Callable[[], bool]:
 
 
 def interrupt_at_stop_signals() -> None:
-    """Raise KeyboardInterrupt at each stop signal from now on: for what ends well anywhere, but is not done then."""
+    """Raise KeyboardInterrupt at each stop signal from now on: for work that may end anywhere, unfinished."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.default_int_handler)
 
 
 def ignore_stop_signals(loop: asyncio.AbstractEventLoop | None = None) -> None:
-    """Ignore further signals: the process is ending, and one more must not change how.
+    """Ignore further signals: the process is ending, and another signal must not change how.
 
-    `loop` is the one that has handled them so far; at its end it would put their defaults back.
+    `loop` is the event loop that has handled them so far; at its end it would restore their defaults.
     """
     for number in STOP_SIGNALS:
         if loop is not None:
@@ -150,7 +150,7 @@ def ignore_stop_signals(loop: asyncio.AbstractEventLoop | None = None) -> None:
 
 
 def _stop_at_end_of_input() -> None:
-    """Stop when the supervisor is gone, however that ended."""
+    """Stop when the supervisor has ended, in whatever way."""
     while os.read(sys.stdin.fileno(), 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

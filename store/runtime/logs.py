@@ -1,7 +1,6 @@
-"""Logging: one handler to stderr for every library, and no secret on the way.
+"""Logging: one handler to stderr for every library, without secrets.
 
-What could hold a secret is taken out here, behind everybody's back: tokens in paths, whoever logs them, and
-the libraries' records that show parameters.
+Tokens in paths are masked here in every line, and records of libraries that show parameters are dropped.
 """
 
 import logging
@@ -15,12 +14,12 @@ from store.runtime.redaction import mask_token_paths
 
 type Format = Literal["console", "json"]
 
-_TALKATIVE = ("peewee",)
-"""Loggers whose debug records show the parameters of statements, and a parameter may be a token."""
+_VERBOSE = ("peewee",)
+"""Loggers whose debug records show the parameters of statements: a parameter may be a token."""
 
 
 def _without_leftovers(_logger: WrappedLogger, _name: str, event: EventDict) -> EventDict:
-    """Drop what the formatters of others' handlers leave on a record, as if it were a field of its own."""
+    """Drop the fields that formatters of other handlers leave on a record."""
     event.pop("message", None)
     event.pop("asctime", None)
     return event
@@ -37,14 +36,14 @@ _ENRICH: tuple[Processor, ...] = (
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """Our handler, to be known again when logging is configured once more."""
+    """Our handler, to be recognised when logging is configured again."""
 
 
 def configure(level: int, log_format: Format) -> None:
     """Send every record from `level` on to stderr, from stdlib loggers and structlog's alike.
 
     `console` is for people; `json` writes one object a line with `timestamp` (ISO 8601, UTC), `level`,
-    `logger`, `event`, the record's extra fields, and `exception` as text. Handlers of others stay.
+    `logger`, `event`, the record's extra fields, and `exception` as text. Other handlers stay.
     """
     handler = _Handler(sys.stderr)
     handler.setFormatter(
@@ -59,7 +58,7 @@ def configure(level: int, log_format: Format) -> None:
     root = logging.getLogger()
     root.handlers = [*(other for other in root.handlers if not isinstance(other, _Handler)), handler]
     root.setLevel(level)
-    for name in _TALKATIVE:
+    for name in _VERBOSE:
         logging.getLogger(name).setLevel(max(level, logging.INFO))
     structlog.configure(
         processors=[

@@ -1,15 +1,15 @@
-"""The names of settings among the names of other variables: which are there, and which are written wrong."""
+"""Finds the names of settings among other variables: those that are set, and those that are misspelt."""
 
 from collections.abc import Collection, Iterator, Mapping
 
 LEAST_LENGTH = 8
-"""Characters of a setting's name for which a slip is looked for: shorter names are like too many others."""
+"""Minimum length of a name that is compared with misspelt ones: shorter names resemble too many others."""
 
 
 def given(variables: Mapping[str, str], settings: Collection[str]) -> dict[str, str]:
-    """Return the values of settings, by their names in lower case. What is empty is not given.
+    """Return the values of settings, by their names in lower case. An empty value is none.
 
-    Case does not count. Of a name in several cases the one in lower case does, as for `https_proxy` everywhere.
+    Names match in any case. Of several spellings the one in lower case wins, as for `https_proxy` elsewhere.
     """
     spellings = sorted(variables, key=str.islower)
     values = {name.lower(): variables[name] for name in spellings if variables[name]}
@@ -19,7 +19,7 @@ def given(variables: Mapping[str, str], settings: Collection[str]) -> dict[str, 
 def slips(
     variables: Mapping[str, str], source: str, settings: Collection[str], missing: Collection[str]
 ) -> Iterator[str]:
-    """Tell each variable of a source that is one slip away from one of the settings that are not set."""
+    """Return a message for each variable of a source that is one slip away from a setting that is not set."""
     unknown = [name for name, value in variables.items() if value and name.lower() not in settings]
     for name in sorted(unknown):
         for meant in missing:
@@ -32,9 +32,9 @@ def slips(
 
 
 def is_slip(written: str, meant: str) -> bool:
-    """Tell whether one letter is missing, too many or wrong in a text, or two neighbours have changed places."""
+    """Tell whether a text differs by one letter that is missing, extra or wrong, or by two that are swapped."""
     same = next(
-        (place for place, (one, other) in enumerate(zip(written, meant, strict=False)) if one != other),
+        (index for index, (one, other) in enumerate(zip(written, meant, strict=False)) if one != other),
         min(len(written), len(meant)),
     )
     ours, theirs = written[same:], meant[same:]
