@@ -1,7 +1,7 @@
-"""Single requests: the ledger's rows and the refusals beside them, newest first, page by page; or one, by its id.
+"""Lists single requests: the ledger's rows and refusals, newest first, page by page; or one request, by its id.
 
-A page begins behind the last row of the one before, whose time and id are its cursor: what was added meanwhile, and how
-far back a page is, changes nothing.
+A page begins after the last row of the previous one, whose time and id are the cursor: rows that are added meanwhile do
+not shift it, and a page far back is as fast as the first.
 """
 
 import base64
@@ -25,19 +25,19 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 
 OPEN: Literal["open"] = "open"
-"""Stands among the sources of usage for requests that are still running."""
+"""Selects, as a source of usage, the requests that are still running."""
 
 _CURSOR = re.compile(r"[A-Za-z0-9_-]{32}")
 
 
 class Cursor(NamedTuple):
-    """The row behind which a page begins."""
+    """The row after which a page begins."""
 
     started_at: int
     request_id: str
 
     def __str__(self) -> str:
-        """Write it as 32 characters that pass in a query as they are; every such text is a cursor."""
+        """Return it as 32 characters that need no escaping in a query; every such text is a cursor."""
         packed = struct.pack(">q16s", self.started_at, uuid.UUID(self.request_id).bytes)
         return base64.urlsafe_b64encode(packed).decode()
 
@@ -52,10 +52,10 @@ class Cursor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RequestFilter:
-    """Which requests are listed: microseconds from `start` until just before `end`; None leaves it open.
+    """Selects the requests of a list: microseconds from `start` until just before `end`; None selects all.
 
-    `model` is the one that answered, or that was asked. `source` is a `usage.Source`, or OPEN. Both leave admitted
-    requests only, `code` (why one was refused) refused ones.
+    `model` is the one that answered, or that was asked. `source` is a `usage.Source`, or OPEN. Both select admitted
+    requests only, `code` (of a refusal) refused ones.
     """
 
     start: int | None = None
@@ -71,10 +71,10 @@ class RequestFilter:
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """An admitted request, or some refused ones of a minute. `cost` is in `usage.COST_UNIT`s; unknown is None.
+    """An admitted request, or refused ones of a minute. `cost` is in `usage.COST_UNIT`s; unknown values are None.
 
-    Of an admitted one `code` and `repeats` are None. Refused ones have them: `repeats` is their number, and all else is
-    the first one's, as far as there is any.
+    `code` and `repeats` are None for an admitted one. Of refused ones `repeats` is the number, and the other fields are
+    the first one's, as far as it has them.
     """
 
     id: str
@@ -110,20 +110,20 @@ class RequestRecord:
 
     @classmethod
     def of(cls, row: Row) -> Self:
-        """Read a row of these columns, the last one aside; SQLite has no booleans."""
+        """Read a row of these columns but the last; SQLite has no booleans."""
         columns = dict(zip(_COLUMNS, row, strict=True))
         streamed = columns.pop("streamed")
         return cls(**columns, streamed=None if streamed is None else bool(streamed))
 
     @property
     def price_used(self) -> dict[str, object] | None:
-        """What the cost was computed with."""
+        """The price that the cost was computed with."""
         return None if self.price is None else json.loads(self.price)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Requests, newest first, and where the next page begins, if there is one."""
+    """Requests, newest first, and the cursor of the next page, if there is one."""
 
     requests: Sequence[RequestRecord]
     next_cursor: Cursor | None
@@ -139,7 +139,7 @@ class RequestList:
         self._database = store.database
 
     def page(self, about: RequestFilter, *, limit: int = DEFAULT_LIMIT, after: Cursor | None = None) -> Page:
-        """Return up to `limit` requests that a filter leaves, behind `after` where that is given."""
+        """Return up to `limit` requests that a filter selects, after a cursor where one is given."""
         with self._database.read():
             rows = [*self._admitted(about, limit + 1, after), *self._refused(about, limit + 1, after)]
             found = sorted(map(RequestRecord.of, rows), key=lambda record: (record.started_at, record.id), reverse=True)
@@ -148,7 +148,7 @@ class RequestList:
         return Page(records, None if last is None else Cursor(last.started_at, last.id))
 
     def get(self, request_id: str) -> RequestRecord:
-        """Return the request with an id of the gateway's (in any case), or of the upstream's: the newest of several.
+        """Return the request with an id of the gateway (in any case), or of the upstream: the newest of several.
 
         Raises NotFound.
         """
@@ -202,7 +202,7 @@ class RequestList:
         return self._database.execute(f"{_ROWS} WHERE id IN ({_WITH_UPSTREAM_ID}) ORDER BY id DESC LIMIT 1", [text])
 
     def _named(self, records: Sequence[RequestRecord]) -> list[RequestRecord]:
-        """Put the names of their tokens on records."""
+        """Return records with the names of their tokens."""
         found = names.of_tokens(self._database, {record.token_id for record in records})
         return [replace(record, token_name=found.get(record.token_id)) for record in records]
 
@@ -220,7 +220,7 @@ _ROWS = f"SELECT {_selected(_OF_REFUSALS)} FROM request"  # noqa: S608 - no data
 _REFUSALS = f"SELECT {_selected({*_COLUMNS} - _OF_BOTH - _OF_REFUSALS)} FROM refusal"  # noqa: S608 - no data
 _WITH_UPSTREAM_ID = "SELECT request_id FROM upstream_id WHERE upstream_request_id = ?"
 
-# The few that are open have an index of their own; asked for with the others' conditions it would not be used.
+# The few open requests have an index of their own, which would not be used along with the other conditions.
 _OPEN_ROWS = (
     f"WITH open_request AS MATERIALIZED (SELECT * FROM request WHERE settled_at IS NULL)"  # noqa: S608
     f" SELECT {_selected(_OF_REFUSALS)} FROM open_request"

@@ -1,4 +1,4 @@
-"""The SQL of a usage report: one SELECT for each part of its time, grouped alike."""
+"""The SQL of a usage report: one SELECT for each part of its time range, all with the same groups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from store.clock import DAY, HOUR, NEVER
 from store.database.sql import given, where
 from store.ledger.rollups import Table
 from store.ledger.usage import COLUMNS, Source
-from store.reports.time_ranges import Stretch
+from store.reports.time_ranges import TimeRange
 from store.reports.usage_totals import UsageSums
 
 END = (NEVER // DAY + 1) * DAY
-"""The end of a time without one: a midnight, so that no edge is looked at."""
+"""The end of an open time range: a midnight, so that there is no edge."""
 
 COST_PART = 1_000_000
-"""The parts of a cost above and below this are added up apart, as SQLite's sums end at 64 bits."""
+"""The parts of a cost above and below this are added up separately, as SQLite's sums have 64 bits."""
 
 
 class Dimension(StrEnum):
-    """What usage can be grouped by."""
+    """A property of requests that usage can be grouped by."""
 
     DAY = "day"
     HOUR = "hour"
@@ -31,9 +31,9 @@ class Dimension(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UsageFilter:
-    """What a report is about: microseconds from `start` until just before `end`, and ids; None leaves it open.
+    """Selects the requests of a report: microseconds from `start` until just before `end`, and ids; None selects all.
 
-    `model` is the one that answered, and the empty text where none is known.
+    `model` is the one that answered; the empty text selects requests without a known one.
     """
 
     start: int | None = None
@@ -44,7 +44,7 @@ class UsageFilter:
     endpoint: str | None = None
 
 
-_KEYS: dict[Dimension, Sequence[str]] = {
+_COLUMNS: dict[Dimension, Sequence[str]] = {
     Dimension.DAY: ["day"],
     Dimension.HOUR: ["hour"],
     Dimension.PROJECT: ["project_id"],
@@ -52,7 +52,10 @@ _KEYS: dict[Dimension, Sequence[str]] = {
     Dimension.MODEL: ["model"],
     Dimension.ENDPOINT: ["endpoint"],
 }
-"""The columns of each; a token has one project, so that both together make no more groups."""
+"""The columns of each dimension. A token has one project, so that both together make no more groups.
+
+This is the only table of dimensions: the fields of groups in the API and the CLI follow from it.
+"""
 
 _ADDED = [name for name in UsageSums._fields if name != "cost"]
 _SUMS = ", ".join(
@@ -83,7 +86,7 @@ _AS_SUMS = ", ".join(
         *(f"COALESCE({name}, 0) AS {name}" for name in _KNOWN),
     ]
 )
-"""A row of the ledger as if it was the sum of itself."""
+"""The columns of a row of the ledger, as a sum of one row."""
 
 _REFUSALS_AS_SUMS = ", ".join(
     [
@@ -92,9 +95,9 @@ _REFUSALS_AS_SUMS = ", ".join(
         *(f"0 AS {name}" for name in UsageSums._fields if name != "refused"),
     ]
 )
-"""Refusals, with the same columns."""
+"""The same columns of refusals."""
 
-# A sum's own start is its day or hour as it is, not computed: SQLite groups by that in the order of the primary key.
+# The start of a sum is its day or hour without computing: SQLite groups by it in the order of the primary key.
 _FROM: dict[str, str] = {
     Table.DAYS: f"(SELECT *, start AS day, 0 AS in_flight, 0 AS refused FROM {Table.DAYS})",  # noqa: S608 - no data
     Table.HOURS: (
@@ -106,8 +109,8 @@ _FROM: dict[str, str] = {
     _REFUSED: f"(SELECT {_REFUSALS_AS_SUMS} FROM {_REFUSED})",  # noqa: S608 - no data
 }
 
-# Apart, as the few requests that are open are found by an index of their own; a condition on their time or token would
-# lead to all the others.
+# Separate, as the few open requests have an index of their own; a condition on their time or token would scan all the
+# others.
 _WITH_OPEN = (
     f"WITH {_OPEN} AS MATERIALIZED"  # noqa: S608 - no data
     f" (SELECT {_AS_SUMS} FROM {Table.ROWS} WHERE settled_at IS NULL) "
@@ -115,18 +118,18 @@ _WITH_OPEN = (
 
 
 def keys(by: Sequence[Dimension]) -> Sequence[str]:
-    """Return the columns that a report is grouped by, in an order of their own."""
-    return list(dict.fromkeys(column for dimension in _KEYS if dimension in by for column in _KEYS[dimension]))
+    """Return the columns that a report is grouped by, in the order of the table."""
+    return list(dict.fromkeys(column for dimension in _COLUMNS if dimension in by for column in _COLUMNS[dimension]))
 
 
-def statement(by: Sequence[Dimension], about: UsageFilter, stretches: Sequence[Stretch]) -> tuple[str, list[object]]:
-    """Write a SELECT for each stretch, one for open requests and one for refused ones; a group may come from several.
+def statement(by: Sequence[Dimension], about: UsageFilter, ranges: Sequence[TimeRange]) -> tuple[str, list[object]]:
+    """Return a SELECT for each range, one for open requests and one for refused ones; several may return a group.
 
-    Returns SQL that wants one parameter more: how many rows there may be.
+    The SQL has one parameter more than are returned: the maximum number of rows.
     """
     columns = keys(by)
     selects, parameters = [], []
-    for table, begins, ends in (*stretches, (_OPEN, about.start, about.end), (_REFUSED, about.start, about.end)):
+    for table, begins, ends in (*ranges, (_OPEN, about.start, about.end), (_REFUSED, about.start, about.end)):
         conditions, values = where(
             {
                 "start >= ?": given(begins or None),

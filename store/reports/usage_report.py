@@ -1,7 +1,7 @@
-"""What was used and what it cost, from the ledger's sums: the one place that adds them up.
+"""Usage reports: adds up requests, tokens and costs from the ledger, by groups.
 
-A time is exact where it is kept (see `coverage`). Requests that are still running are counted, as `in_flight`, so that
-the requests of a report are all that were admitted.
+A time range is exact as far as its rows are kept (see `time_ranges`). Requests that are still running count, as
+`in_flight`, so that a report counts all admitted requests.
 """
 
 import dataclasses
@@ -12,21 +12,21 @@ from store.database import Row
 from store.errors import InvalidRequest
 from store.ledger.rollups import Table
 from store.management import names
-from store.reports.time_ranges import FROM_DAYS, FROM_HOURS, Stretch, cover
+from store.reports.time_ranges import FROM_DAYS, FROM_HOURS, TimeRange, divide
 from store.reports.usage_query import COST_PART, END, Dimension, UsageFilter, keys, statement
 from store.reports.usage_totals import UsageSums
 from store.store import Store
 
 MAX_GROUPS = 50_000
-"""A report with more is refused: it would take the process's memory, and nobody reads it."""
+"""Maximum groups of a report: more would take the process's memory, and no one could read them."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageGroup:
-    """What the requests of one group add up to. Of the others only what the report is grouped by is not None.
+    """The sums of one group. Fields that the report is not grouped by are None.
 
-    `day` and `hour` are their beginnings. A token is shown with its project. `model` and the names are None where none
-    is known; what was deleted has its last name.
+    `day` and `hour` are their beginnings. A token is shown with its project. `model` and the names are None where they
+    are unknown; deleted projects and tokens have their last names.
     """
 
     sums: UsageSums
@@ -42,9 +42,9 @@ class UsageGroup:
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """Groups, ordered by time and then by cost, the highest first; `start` and `end` are what was added up.
+    """Groups, ordered by time and then by cost, the highest first; `start` and `end` are the time range added up.
 
-    They differ from what was asked for where only whole days, or hours, are kept.
+    They differ from those of the filter where only whole days, or hours, are kept.
     """
 
     start: int | None
@@ -60,7 +60,7 @@ class UsageReports:
         self._database = store.database
 
     def report(self, by: Sequence[Dimension], about: UsageFilter) -> UsageReport:
-        """Group what a filter leaves; by nothing there is one group. Raises InvalidRequest for over MAX_GROUPS groups.
+        """Group the requests that a filter selects; by nothing, as one group. Raises InvalidRequest over MAX_GROUPS.
 
         Grouped by hours, it shows the hours that are kept, and no others.
         """
@@ -80,19 +80,19 @@ class UsageReports:
         )
 
     def totals(self, about: UsageFilter) -> UsageSums:
-        """Add up everything that a filter leaves."""
+        """Add up the requests that a filter selects."""
         return self.report((), about).totals
 
     def _read(self, by: Sequence[Dimension], about: UsageFilter) -> tuple[UsageFilter, Sequence[Row]]:
-        """Return the filter with the time that is really added up, and the groups of each part."""
+        """Return the filter with the time range that is added up, and the groups of each part of it."""
         tables = FROM_HOURS if Dimension.HOUR in by else FROM_DAYS
-        stretches = list(cover(about.start or 0, END if about.end is None else about.end, tables, self._is_kept))
-        about = _widened(about, stretches)
-        sql, parameters = statement(by, about, stretches)
-        limit = MAX_GROUPS * (len(stretches) + 2) + 1
+        ranges = list(divide(about.start or 0, END if about.end is None else about.end, tables, self._is_kept))
+        about = _widened(about, ranges)
+        sql, parameters = statement(by, about, ranges)
+        limit = MAX_GROUPS * (len(ranges) + 2) + 1
         return about, self._database.execute(sql, [*parameters, limit])
 
-    def _is_kept(self, whole: Stretch, finer: Table) -> bool:
+    def _is_kept(self, whole: TimeRange, finer: Table) -> bool:
         """Tell whether the finer table still has every settled request that the sums of a day or an hour count."""
         number, time = ("COUNT(settled_at)", "started_at") if finer is Table.ROWS else ("SUM(requests)", "start")
         ((summed, kept),) = self._database.execute(
@@ -115,18 +115,18 @@ class UsageReports:
         )
 
 
-def _widened(about: UsageFilter, stretches: Sequence[Stretch]) -> UsageFilter:
-    """Return the filter with the time that the stretches cover; a time that is left open stays so."""
-    start = about.start and min([about.start, *(stretch.start for stretch in stretches)])
-    end = about.end and max([about.end, *(stretch.end for stretch in stretches)])
+def _widened(about: UsageFilter, ranges: Sequence[TimeRange]) -> UsageFilter:
+    """Return the filter with the time range that all parts cover; an open end stays open."""
+    start = about.start and min([about.start, *(part.start for part in ranges)])
+    end = about.end and max([about.end, *(part.end for part in ranges)])
     return dataclasses.replace(about, start=start, end=end)
 
 
 def _merged(rows: Sequence[Row], key_length: int) -> dict[Row, UsageSums]:
-    """Add up the rows that have the same key: their first `key_length` columns."""
+    """Add up the rows with the same key: their first `key_length` columns."""
     merged: dict[Row, UsageSums] = {}
     for row in rows:
-        *numbers, high, low = (int(number or 0) for number in row[key_length:])  # sums are None over nothing
+        *numbers, high, low = (int(number or 0) for number in row[key_length:])  # SUM is NULL without rows
         sums = UsageSums._make([*numbers, high * COST_PART + low])
         before = merged.get(row[:key_length])
         merged[row[:key_length]] = sums if before is None else UsageSums.total((before, sums))
@@ -135,15 +135,7 @@ def _merged(rows: Sequence[Row], key_length: int) -> dict[Row, UsageSums]:
 
 def _group(by: Sequence[Dimension], key: Row, sums: UsageSums) -> UsageGroup:
     fields = dict(zip(keys(by), key, strict=True))
-    return UsageGroup(
-        sums=sums,
-        day=fields.get("day"),
-        hour=fields.get("hour"),
-        project_id=fields.get("project_id"),
-        token_id=fields.get("token_id"),
-        model=fields.get("model") or None,
-        endpoint=fields.get("endpoint"),
-    )
+    return UsageGroup(sums, **{**fields, "model": fields.get("model") or None})
 
 
 def _order(group: UsageGroup) -> tuple[object, ...]:

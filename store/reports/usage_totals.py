@@ -1,4 +1,4 @@
-"""What requests add up to."""
+"""The totals of requests. A record apart from its SQL: the API and the CLI show it."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -8,9 +8,9 @@ from store.ledger.money import usd
 
 
 class UsageSums(NamedTuple):
-    """Requests added up. Numbers of tokens are sums of what is known; `cost` is in `usage.COST_UNIT`s.
+    """The sums of requests. Numbers of tokens are sums of the known ones; `cost` is in `usage.COST_UNIT`s.
 
-    `refused` requests are in no other number: `requests` are the admitted ones.
+    `refused` requests count in no other number: `requests` are the admitted ones.
     """
 
     requests: int
@@ -31,12 +31,12 @@ class UsageSums(NamedTuple):
 
     @property
     def unknown(self) -> int:
-        """The requests that have ended and of whose usage nothing is known."""
+        """The number of ended requests whose usage is unknown."""
         return self.requests - self.in_flight - self.observed - self.estimated
 
     @property
     def cost_usd(self) -> Decimal | None:
-        """The known cost in US dollars; None where no request has one."""
+        """The sum of known costs in US dollars; None where no request has one."""
         return usd(self.cost) if self.observed + self.estimated > self.unpriced else None
 
     @classmethod

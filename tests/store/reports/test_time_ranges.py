@@ -7,30 +7,33 @@ from hypothesis import strategies as st
 
 from store.clock import DAY, HOUR
 from store.ledger.rollups import Table
-from store.reports.time_ranges import FROM_DAYS, FROM_HOURS, Stretch, cover
+from store.reports.time_ranges import FROM_DAYS, FROM_HOURS, TimeRange, divide
 
 MIDNIGHT = 20_000 * DAY
 DAYS, HOURS, ROWS = Table.DAYS, Table.HOURS, Table.ROWS
 
 
-def everything(_whole: Stretch, _finer: Table) -> bool:
+def everything(_whole: TimeRange, _finer: Table) -> bool:
     return True
 
 
-def days_alone(_whole: Stretch, finer: Table) -> bool:
+def days_alone(_whole: TimeRange, finer: Table) -> bool:
     return finer is not HOURS
 
 
-def hours_alone(_whole: Stretch, finer: Table) -> bool:
+def hours_alone(_whole: TimeRange, finer: Table) -> bool:
     return finer is not ROWS
 
 
-def covered(
-    start: int, end: int, is_kept: Callable[[Stretch, Table], bool] = everything, tables: tuple[Table, ...] = FROM_DAYS
+def divided(
+    start: int,
+    end: int,
+    is_kept: Callable[[TimeRange, Table], bool] = everything,
+    tables: tuple[Table, ...] = FROM_DAYS,
 ) -> list[tuple[Table, int, int]]:
     """Divide a time; all counts from the midnight."""
-    stretches = cover(MIDNIGHT + start, MIDNIGHT + end, tables, is_kept)
-    return [(table, begin - MIDNIGHT, stop - MIDNIGHT) for table, begin, stop in stretches]
+    ranges = divide(MIDNIGHT + start, MIDNIGHT + end, tables, is_kept)
+    return [(table, begin - MIDNIGHT, stop - MIDNIGHT) for table, begin, stop in ranges]
 
 
 @pytest.mark.parametrize(
@@ -58,18 +61,18 @@ def covered(
     ],
 )
 def test_each_part_is_read_from_the_coarsest_table(start: int, end: int, expected: list[object]) -> None:
-    assert covered(start, end) == expected
+    assert divided(start, end) == expected
 
 
 def test_an_edge_is_widened_to_what_is_kept() -> None:
-    assert covered(HOUR, 2 * HOUR, days_alone) == [(DAYS, 0, DAY)]
-    assert covered(HOUR, DAY + 1, days_alone) == [(DAYS, 0, DAY), (DAYS, DAY, 2 * DAY)]
-    assert covered(7, HOUR + 7, hours_alone) == [(HOURS, 0, HOUR), (HOURS, HOUR, 2 * HOUR)]
-    assert covered(7, 8, hours_alone, FROM_HOURS) == [(HOURS, 0, HOUR)]
+    assert divided(HOUR, 2 * HOUR, days_alone) == [(DAYS, 0, DAY)]
+    assert divided(HOUR, DAY + 1, days_alone) == [(DAYS, 0, DAY), (DAYS, DAY, 2 * DAY)]
+    assert divided(7, HOUR + 7, hours_alone) == [(HOURS, 0, HOUR), (HOURS, HOUR, 2 * HOUR)]
+    assert divided(7, 8, hours_alone, FROM_HOURS) == [(HOURS, 0, HOUR)]
 
 
 def test_hours_may_be_the_coarsest() -> None:
-    assert covered(0, 2 * DAY, tables=FROM_HOURS) == [(HOURS, 0, 2 * DAY)]
+    assert divided(0, 2 * DAY, tables=FROM_HOURS) == [(HOURS, 0, 2 * DAY)]
 
 
 times = st.builds(lambda days, hours, rest: days * DAY + hours * HOUR + rest, *[st.integers(-2, 2)] * 3)
@@ -78,9 +81,9 @@ times = st.builds(lambda days, hours, rest: days * DAY + hours * HOUR + rest, *[
 @settings(max_examples=200)
 @given(times, times, st.sampled_from([everything, days_alone, hours_alone]))
 def test_parts_join_without_gaps_and_never_overlap(
-    start: int, end: int, is_kept: Callable[[Stretch, Table], bool]
+    start: int, end: int, is_kept: Callable[[TimeRange, Table], bool]
 ) -> None:
-    parts = covered(start, end, is_kept)
+    parts = divided(start, end, is_kept)
     assert bool(parts) == (start < end)
     for (_, _, ends), (_, begins, _) in itertools.pairwise(parts):
         assert ends == begins
