@@ -22,7 +22,7 @@ def test_now_is_the_time_in_microseconds() -> None:
         (clock.NEVER, "9999-12-31T23:59:59Z"),
     ],
 )
-def test_a_time_is_written_in_utc_and_whole_seconds(microseconds: int, text: str) -> None:
+def test_a_time_is_shown_in_utc_and_whole_seconds(microseconds: int, text: str) -> None:
     assert clock.to_rfc3339(microseconds) == text
 
 
@@ -88,6 +88,6 @@ def test_times_of_rfc_3339_are_read(text: str, microseconds: int) -> None:
         "1700000000",
     ],
 )
-def test_what_is_no_time_is_refused(text: str) -> None:
+def test_a_text_that_is_no_time_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         clock.from_rfc3339(text)

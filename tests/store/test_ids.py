@@ -5,7 +5,7 @@ import uuid
 from store.ids import new_request_id
 
 
-def test_an_id_is_a_uuid_of_version_7_that_tells_its_time() -> None:
+def test_an_id_is_a_uuid_of_version_7_with_its_time() -> None:
     before = time.time_ns() // 1_000_000
     request_id = new_request_id()
     parsed = uuid.UUID(request_id)

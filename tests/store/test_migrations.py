@@ -128,7 +128,7 @@ def test_the_models_have_what_the_migrations_make(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_a_store_is_upgraded_with_all_that_is_in_it(settings: Settings, name: str) -> None:
+def test_an_upgrade_keeps_all_data(settings: Settings, name: str) -> None:
     make_store(settings, name)
     with opened(settings) as store:
         for table, before in rows_of(name).items():
@@ -153,7 +153,7 @@ def test_a_store_is_upgraded_with_all_that_is_in_it(settings: Settings, name: st
         }
 
 
-def test_what_was_counted_before_the_ledger_is_its_opening_balance(settings: Settings) -> None:
+def test_counts_from_before_the_ledger_are_its_opening_balance(settings: Settings) -> None:
     make_store(settings, "0001_initial")
     with opened(settings) as store:
         assert {row["opening_count"] for row in rows(store, "token")} == {REQUESTS, 0}
@@ -182,7 +182,7 @@ def test_processes_of_the_version_before_still_admit(settings: Settings) -> None
     assert (name, bool(is_active)) == ("Search", True)
 
 
-def test_a_look_ahead_changes_nothing(settings: Settings) -> None:
+def test_listing_pending_migrations_changes_nothing(settings: Settings) -> None:
     assert pending_migrations(settings) == SCHEMAS
     assert not settings.data_dir.exists()
     make_store(settings, "0001_initial")
@@ -192,13 +192,13 @@ def test_a_look_ahead_changes_nothing(settings: Settings) -> None:
     assert shape(settings) == before
 
 
-def test_a_look_ahead_beside_those_who_write(settings: Settings) -> None:
+def test_pending_migrations_are_listed_beside_writers(settings: Settings) -> None:
     with opened(settings) as store, foreign_lock(store):
         if not settings.database_url:
             assert pending_migrations(settings) == []
 
 
-def test_a_look_into_what_is_no_database(tmp_path: Path) -> None:
+def test_listing_pending_migrations_of_a_file_that_is_no_database_raises(tmp_path: Path) -> None:
     file = tmp_path / "file.db"
     file.write_bytes(b"no database" * 100)
     with pytest.raises(StartupError, match="file is not a database"):
@@ -206,7 +206,7 @@ def test_a_look_into_what_is_no_database(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("old", [None, "0001_initial"])
-def test_of_processes_that_start_at_once_one_migrates(settings: Settings, old: str | None) -> None:
+def test_one_of_several_processes_that_start_at_once_migrates(settings: Settings, old: str | None) -> None:
     settings.data_dir.mkdir()
     if old:
         make_store(settings, old)
@@ -268,7 +268,7 @@ def test_a_process_that_is_killed_in_a_migration_leaves_nothing(settings: Settin
         assert sorted(row["later"] for row in rows(store, "token")) == [0, REQUESTS]
 
 
-def test_a_migration_is_tried_again_while_others_use_its_tables(
+def test_a_migration_is_repeated_while_others_use_its_tables(
     settings: Settings, migrations: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_store(settings, SCHEMAS[-1])

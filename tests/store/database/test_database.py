@@ -28,7 +28,7 @@ def test_an_exception_inside_rolls_back_and_passes(store: Store) -> None:
     assert rows(store, "former_project") == []
 
 
-def test_a_locked_store_is_given_up_in_time_and_works_at_once_afterwards(store: Store) -> None:
+def test_a_locked_store_raises_in_time_and_works_at_once_afterwards(store: Store) -> None:
     with foreign_lock(store):
         started = time.monotonic()
         with pytest.raises(StoreLocked), store.database.write(patience=0.2):
@@ -60,7 +60,7 @@ def test_a_writer_waits_for_another(store: Store) -> None:
     assert names(store) == ["Second"]
 
 
-def test_a_fault_is_translated_and_the_next_use_is_a_new_connection(store: Store) -> None:
+def test_a_fault_is_translated_and_the_next_use_opens_a_new_connection(store: Store) -> None:
     before = store.database.engine.connection()
     with pytest.raises(StoreUnavailable), store.database.write():
         store.database.execute("INSERT INTO missing VALUES (1)", ())
@@ -70,7 +70,7 @@ def test_a_fault_is_translated_and_the_next_use_is_a_new_connection(store: Store
 
 
 @on_sqlite
-def test_a_full_disk_writes_nothing_and_is_no_lasting_fault(store: Store) -> None:
+def test_nothing_is_written_to_a_full_disk_and_later_writes_work(store: Store) -> None:
     (pages,) = store.database.execute("PRAGMA page_count", ())[0]
     store.database.execute(f"PRAGMA max_page_count = {pages}", ())  # holds for this connection only
     with pytest.raises(StoreUnavailable):
@@ -80,7 +80,7 @@ def test_a_full_disk_writes_nothing_and_is_no_lasting_fault(store: Store) -> Non
     assert names(store) == ["After"]
 
 
-def test_a_missing_table_is_a_fault_when_reading_too(store: Store) -> None:
+def test_reading_a_missing_table_raises_store_unavailable(store: Store) -> None:
     with store.database.write():
         store.database.execute("DROP TABLE token", ())
         store.database.execute("DROP TABLE project", ())
@@ -88,7 +88,7 @@ def test_a_missing_table_is_a_fault_when_reading_too(store: Store) -> None:
         Projects(store).list()
 
 
-def test_an_update_tells_how_many_rows_it_changed(store: Store) -> None:
+def test_update_returns_the_number_of_changed_rows(store: Store) -> None:
     for name in ("One", "Two"):
         Projects(store).create(name, API_KEY)
     rename = "UPDATE project SET name = ? WHERE name <> ?"
@@ -113,7 +113,7 @@ def test_a_fault_in_a_snapshot_is_translated(store: Store) -> None:
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 31, 32, 33, 100, 256])
-def test_any_number_of_rows_is_written_once_each_in_turn(store: Store, number: int) -> None:
+def test_tables_hold_any_number_of_rows_once_each_in_order(store: Store, number: int) -> None:
     written = [(f"id-{place}", place, None) for place in range(number)]
     tables = store.database.tables(["TEXT", "BIGINT", "TEXT"], written)
     with store.database.write():
@@ -122,7 +122,7 @@ def test_any_number_of_rows_is_written_once_each_in_turn(store: Store, number: i
 
 
 @on_sqlite
-def test_statements_on_any_number_of_rows_have_few_texts(store: Store) -> None:
+def test_sqlite_statements_have_few_texts_for_any_number_of_rows(store: Store) -> None:
     texts = {
         table.sql
         for number in range(1, 257)
@@ -133,7 +133,7 @@ def test_statements_on_any_number_of_rows_have_few_texts(store: Store) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 3, 5])
-def test_what_has_one_of_some_texts_is_found(store: Store, number: int) -> None:
+def test_among_selects_rows_with_one_of_some_texts(store: Store, number: int) -> None:
     with store.database.write():
         for place in range(6):
             FormerProject.create(id=str(place), name="Former")
@@ -145,7 +145,7 @@ def test_what_has_one_of_some_texts_is_found(store: Store, number: int) -> None:
 
 
 @on_sqlite
-def test_what_is_written_is_in_the_database_itself_once_it_is_tidied(store: Store) -> None:
+def test_tidy_copies_the_log_into_the_database(store: Store) -> None:
     with store.database.write():
         FormerProject.create(id="1", name="Tidied up")
     assert b"Tidied up" not in path_of(store).read_bytes()
@@ -154,9 +154,7 @@ def test_what_is_written_is_in_the_database_itself_once_it_is_tidied(store: Stor
 
 
 @on_sqlite
-def test_a_log_that_has_grown_too_long_is_emptied_once_nobody_reads_from_it(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tidy_empties_an_oversized_log_once_it_has_no_reader(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "MOST_PAGES", 10)
     log = path_of(store).with_name(f"{path_of(store).name}-wal")
     with contextlib.closing(sqlite3.connect(path_of(store), isolation_level=None)) as reader:
@@ -172,7 +170,7 @@ def test_a_log_that_has_grown_too_long_is_emptied_once_nobody_reads_from_it(
 
 
 @on_sqlite
-def test_tidying_leaves_a_fault_to_those_who_write(store: Store) -> None:
+def test_tidy_ignores_a_fault_that_the_next_write_raises(store: Store) -> None:
     store.database.close()
     path_of(store).write_bytes(b"no database" * 1000)
     store.database.tidy()

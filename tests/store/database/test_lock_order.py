@@ -19,7 +19,7 @@ def test_the_order_names_tables_of_the_store() -> None:
     assert {*locks.LOCK_ORDER} <= {model._meta.table_name for model in MODELS}  # noqa: SLF001
 
 
-def test_locks_in_order_are_no_fault(store: Store, locks_out_of_order: OutOfOrder) -> None:
+def test_locks_in_order_pass(store: Store, locks_out_of_order: OutOfOrder) -> None:
     with store.database.write():
         store.database.read_locked([*FIRST.values()], Statement("SELECT 1"))
     with store.database.write():  # a new transaction

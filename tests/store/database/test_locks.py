@@ -71,34 +71,34 @@ def meanwhile[Result](store: Store, statement: str, change: Callable[[], Result]
         return made.result()
 
 
-def test_no_token_is_made_for_a_project_that_goes(store: Store) -> None:
+def test_no_token_is_made_for_a_project_that_is_being_deleted(store: Store) -> None:
     project = Projects(store).create("One", API_KEY)
     with pytest.raises(NotFound):
         meanwhile(store, "DELETE FROM project", lambda: Tokens(store).create(project.id))
     assert rows(store, "token") == []
 
 
-def test_no_token_is_made_for_a_project_that_is_switched_off(store: Store) -> None:
+def test_no_token_is_made_for_a_project_that_is_being_switched_off(store: Store) -> None:
     project = Projects(store).create("One", API_KEY)
     with pytest.raises(ProjectInactive):
         meanwhile(store, "UPDATE project SET is_active = FALSE", lambda: Tokens(store).create(project.id))
     assert rows(store, "token") == []
 
 
-def test_no_price_is_set_for_a_project_that_goes(store: Store) -> None:
+def test_no_price_is_set_for_a_project_that_is_being_deleted(store: Store) -> None:
     project = Projects(store).create("One", API_KEY)
     with pytest.raises(NotFound):
         meanwhile(store, "DELETE FROM project", lambda: OwnPrices(store).set(RATES, project_id=project.id))
     assert rows(store, "price") == []
 
 
-def test_a_project_that_goes_is_not_found_by_who_deletes_it_too(store: Store) -> None:
+def test_a_second_delete_of_a_project_at_the_same_time_raises_not_found(store: Store) -> None:
     token = make_token(store)
     with pytest.raises(NotFound):
         meanwhile(store, "DELETE FROM project", lambda: Projects(store).delete(token.project_id))
 
 
-def test_the_last_name_of_a_project_is_kept(store: Store) -> None:
+def test_a_name_that_changes_before_the_delete_is_the_one_kept(store: Store) -> None:
     project = Projects(store).create("One", API_KEY)
     meanwhile(store, "UPDATE project SET name = 'Two'", lambda: Projects(store).delete(project.id))
     assert [row["name"] for row in rows(store, "former_project")] == ["Two"]
@@ -176,14 +176,14 @@ def test_a_project_is_locked_before_the_secrets(store: Store) -> None:
     meanwhile(store, project, check_and_admit, "SELECT name FROM secret FOR UPDATE NOWAIT")
 
 
-def test_what_a_process_has_left_is_locked_in_the_order_of_the_ids(store: Store) -> None:
+def test_rows_of_a_dead_process_are_locked_in_the_order_of_their_ids(store: Store) -> None:
     ids = [open_request(store)["id"] for _ in range(5)]
     blocks_only_the_first(
         store, "request", ids, lambda: instances.settle_left(store.database, Ledger(store.database), INSTANCE_ID)
     )
 
 
-def test_what_comes_while_rows_are_locked_is_left_to_the_next_transaction(store: Store) -> None:
+def test_rows_that_arrive_during_locking_are_left_to_the_next_transaction(store: Store) -> None:
     """It would be locked out of order, while somebody may have it who waits for them."""
     waited_for = open_request(store)["id"]
 

@@ -87,7 +87,7 @@ def took(action: Callable[[], object], error: type[Exception]) -> float:
 
 
 @pytest.mark.parametrize("answers_only", [False, True])
-def test_a_network_that_hangs_is_given_up_in_time(
+def test_a_hanging_network_raises_store_unreachable_in_time(
     database: PostgresqlDatabase, relay: TcpRelay, answers_only: bool
 ) -> None:
     relay.hang(answers_only=answers_only)
@@ -100,13 +100,15 @@ def test_a_network_that_hangs_is_given_up_in_time(
     write(database)
 
 
-def test_a_network_that_hangs_while_connecting_is_given_up_too(database: PostgresqlDatabase, relay: TcpRelay) -> None:
+def test_a_network_that_hangs_while_connecting_raises_store_unreachable(
+    database: PostgresqlDatabase, relay: TcpRelay
+) -> None:
     database.close()
     relay.hang()
     assert took(lambda: write(database), StoreUnreachable) < CONNECT + LATITUDE
 
 
-def test_threads_do_not_wait_for_each_other_to_connect(database: PostgresqlDatabase, relay: TcpRelay) -> None:
+def test_threads_connect_at_the_same_time(database: PostgresqlDatabase, relay: TcpRelay) -> None:
     database.close()
     relay.hang()
     times: list[float] = []
@@ -136,7 +138,7 @@ def test_the_lock_of_peewee_around_connecting_is_off(monkeypatch: pytest.MonkeyP
     assert [type(one.exception()) for one in made] == [peewee.OperationalError] * 2
 
 
-def test_the_time_that_connecting_takes_is_the_transactions(database: PostgresqlDatabase, relay: TcpRelay) -> None:
+def test_connecting_counts_towards_the_deadline_of_a_transaction(database: PostgresqlDatabase, relay: TcpRelay) -> None:
     database.close()
     relay.hang()
     relay.once(b"BEGIN", Fate.HELD)
@@ -149,7 +151,7 @@ def test_the_time_that_connecting_takes_is_the_transactions(database: Postgresql
 @pytest.mark.parametrize(
     "reads", [PostgresqlDatabase.read, functools.partial(PostgresqlDatabase.snapshot, limit=TIMEOUT)]
 )
-def test_a_blocked_reader_is_given_up_on_the_server_too(
+def test_a_blocked_reader_is_cancelled_on_the_server_too(
     database: PostgresqlDatabase, postgresql_server: Server, reads: Any
 ) -> None:
     def read() -> None:
@@ -165,7 +167,7 @@ def test_a_blocked_reader_is_given_up_on_the_server_too(
 
 
 @pipelined_or_not
-def test_a_blocked_writer_is_told_that_others_are_in_the_way(
+def test_a_blocked_writer_raises_store_locked(
     database: PostgresqlDatabase, postgresql_server: Server, pipelined: bool
 ) -> None:
     with foreign(postgresql_server, database) as other, other.transaction():
@@ -174,7 +176,7 @@ def test_a_blocked_writer_is_told_that_others_are_in_the_way(
     write(database)
 
 
-def test_a_slow_statement_is_given_up_in_time(database: PostgresqlDatabase) -> None:
+def test_a_slow_statement_raises_store_locked_in_time(database: PostgresqlDatabase) -> None:
     def sleep() -> None:
         with database.write():
             database.run("SELECT pg_sleep(10)")
@@ -186,7 +188,7 @@ def test_a_slow_statement_is_given_up_in_time(database: PostgresqlDatabase) -> N
 
 
 @pipelined_or_not
-def test_the_victim_of_a_deadlock_was_locked_out(
+def test_the_victim_of_a_deadlock_raises_store_locked(
     own_database: PostgresqlDatabase, own_server: Server, pipelined: bool
 ) -> None:
     for name in ("one", "two"):
@@ -224,7 +226,9 @@ def blocked(server: Server) -> bool:
 
 
 @pipelined_or_not
-def test_a_commit_whose_answer_is_lost_was_one(database: PostgresqlDatabase, relay: TcpRelay, pipelined: bool) -> None:
+def test_a_commit_whose_answer_is_lost_counts_as_committed(
+    database: PostgresqlDatabase, relay: TcpRelay, pipelined: bool
+) -> None:
     relay.once(COMMIT, Fate.ANSWER_LOST)
     write(database, pipelined=pipelined)
     assert names(database) == ["one"]
@@ -232,7 +236,7 @@ def test_a_commit_whose_answer_is_lost_was_one(database: PostgresqlDatabase, rel
 
 @pipelined_or_not
 @pytest.mark.parametrize("fate", [Fate.LOST, Fate.HELD])
-def test_a_commit_that_never_came_was_none(
+def test_a_commit_that_never_arrived_raises_store_unreachable(
     database: PostgresqlDatabase, postgresql_server: Server, relay: TcpRelay, fate: Fate, pipelined: bool
 ) -> None:
     relay.once(COMMIT, fate)
@@ -244,7 +248,7 @@ def test_a_commit_that_never_came_was_none(
 
 
 @pytest.mark.parametrize("fate", [Fate.ANSWER_LOST, Fate.LOST])
-def test_a_commit_that_nobody_can_be_asked_about_is_unknown(
+def test_a_commit_without_a_server_to_ask_raises_outcome_unknown(
     database: PostgresqlDatabase, relay: TcpRelay, fate: Fate
 ) -> None:
     doubts: list[float] = []
@@ -258,7 +262,7 @@ def test_a_commit_that_nobody_can_be_asked_about_is_unknown(
     assert names(database) == ["one"] * (fate is Fate.ANSWER_LOST)
 
 
-def test_a_commit_before_a_restart_is_unknown(
+def test_a_lost_commit_before_a_restart_raises_outcome_unknown(
     own_database: PostgresqlDatabase, own_server: Server, own_relay: TcpRelay
 ) -> None:
     def restart() -> None:
@@ -271,7 +275,7 @@ def test_a_commit_before_a_restart_is_unknown(
     write(own_database)
 
 
-def test_a_commit_before_a_crash_is_unknown_though_another_transaction_has_its_number(
+def test_a_lost_commit_before_a_crash_is_not_mistaken_for_another_transaction_with_its_number(
     own_database: PostgresqlDatabase, own_server: Server, own_relay: TcpRelay
 ) -> None:
     """When one of its processes crashes, a server recovers without a new start, and gives lost numbers again."""
@@ -313,9 +317,7 @@ def commits_wait(server: Server) -> bool:
     return False
 
 
-def test_a_commit_that_waits_for_a_standby_is_not_made_to_do_without(
-    own_database: PostgresqlDatabase, own_server: Server
-) -> None:
+def test_a_commit_that_waits_for_a_standby_is_not_ended(own_database: PostgresqlDatabase, own_server: Server) -> None:
     """Who ends the wait commits on this server alone: what was answered then would be lost with it."""
     own_server.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     own_server.execute("SELECT pg_reload_conf()")
@@ -333,7 +335,9 @@ def test_a_commit_that_waits_for_a_standby_is_not_made_to_do_without(
 
 
 @pipelined_or_not
-def test_a_fault_that_was_swallowed_inside_is_no_commit(database: PostgresqlDatabase, pipelined: bool) -> None:
+def test_a_swallowed_fault_raises_store_unavailable_instead_of_committing(
+    database: PostgresqlDatabase, pipelined: bool
+) -> None:
     def write_and_swallow() -> None:
         with database.write(pipelined=pipelined):
             database.run("INSERT INTO item VALUES ('one', 0)")
@@ -345,7 +349,7 @@ def test_a_fault_that_was_swallowed_inside_is_no_commit(database: PostgresqlData
 
 
 @pipelined_or_not
-def test_a_part_that_fails_is_undone_alone(database: PostgresqlDatabase, pipelined: bool) -> None:
+def test_a_savepoint_that_fails_is_undone_alone(database: PostgresqlDatabase, pipelined: bool) -> None:
 
     def write_part(name: str) -> None:
         with database.savepoint():
@@ -363,7 +367,7 @@ def test_a_part_that_fails_is_undone_alone(database: PostgresqlDatabase, pipelin
 
 
 @pytest.mark.parametrize("code", ["53100", "58030", "XX000"])
-def test_a_part_that_fails_by_the_servers_fault_fails_as_a_whole(database: PostgresqlDatabase, code: str) -> None:
+def test_a_fault_of_the_server_in_a_savepoint_fails_the_transaction(database: PostgresqlDatabase, code: str) -> None:
     """A full disk, say: what is tried instead of the part would fail as well, or be written for no reason."""
     raising = f"DO $$ BEGIN RAISE 'on purpose' USING ERRCODE = '{code}'; END $$"
 
@@ -382,9 +386,7 @@ def test_a_part_that_fails_by_the_servers_fault_fails_as_a_whole(database: Postg
 
 
 @pytest.mark.parametrize("text", ["\0", "\ud800"])
-def test_a_text_that_is_none_for_the_server_leaves_a_connection_that_works(
-    database: PostgresqlDatabase, text: str
-) -> None:
+def test_the_connection_works_after_a_text_that_the_server_rejects(database: PostgresqlDatabase, text: str) -> None:
     with pytest.raises((StoreUnavailable, UnicodeEncodeError)):
         write(database, text)
     write(database, "\U0010ffff \x01 \x7f")
@@ -395,7 +397,7 @@ def test_a_text_that_is_none_for_the_server_leaves_a_connection_that_works(
 
 
 @pytest.mark.parametrize("how", ["terminate", "cut", "restart"])
-def test_an_idle_connection_that_was_ended_is_replaced_unnoticed(
+def test_an_idle_connection_that_the_server_ended_is_replaced_without_an_error(
     own_database: PostgresqlDatabase, own_server: Server, own_relay: TcpRelay, how: str
 ) -> None:
     before = own_database.engine.connection()
@@ -411,7 +413,7 @@ def test_an_idle_connection_that_was_ended_is_replaced_unnoticed(
     assert names(own_database) == ["one"]
 
 
-def test_a_server_that_takes_no_writes_any_more_is_left_for_the_next_host(
+def test_a_server_that_became_a_standby_is_left_for_the_next_host(
     own_server: Server, postgresql_server: Server
 ) -> None:
     """As after a failover in which the former primary goes on as a standby."""
@@ -458,14 +460,14 @@ def test_connections_are_named_after_their_process_and_thread(database: Postgres
     assert name.endswith(f":{os.getpid()} MainThread")
 
 
-def test_a_name_of_the_urls_own_is_kept(postgresql_server: Server) -> None:
+def test_an_application_name_of_the_url_is_kept(postgresql_server: Server) -> None:
     database = PostgresqlDatabase(f"{postgresql_server.url()}?application_name=mine", TIMEOUT)
     with database.read():
         assert database.execute("SHOW application_name") == [("mine",)]
     database.close()
 
 
-def test_a_connection_with_a_number_above_those_of_select(
+def test_a_descriptor_above_the_limit_of_select_works(
     database: PostgresqlDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connection = database.engine.connection()

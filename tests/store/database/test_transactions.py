@@ -15,7 +15,7 @@ from store.store import Store
 
 
 @on_postgresql
-def test_of_two_that_wait_for_each_other_both_get_through(store: Store) -> None:
+def test_both_of_two_transactions_that_deadlock_are_committed_in_the_end(store: Store) -> None:
     ids = [Projects(store).create("", API_KEY).id for _ in range(2)]
     both_hold_one = threading.Barrier(2)
 
@@ -37,7 +37,7 @@ def test_of_two_that_wait_for_each_other_both_get_through(store: Store) -> None:
     assert [project.name for project in Projects(store).list()] == ["xx", "xx"]
 
 
-def test_who_stays_in_the_way_is_a_fault_in_the_end(settings: Settings) -> None:
+def test_a_lock_that_stays_raises_store_locked_after_the_timeout(settings: Settings) -> None:
     with opened(changed(settings, store_timeout=0.4)) as store:
         with foreign_lock(store):
             started = time.monotonic()
@@ -47,7 +47,7 @@ def test_who_stays_in_the_way_is_a_fault_in_the_end(settings: Settings) -> None:
         assert Projects(store).list() == []
 
 
-def test_any_other_error_passes_at_once(store: Store) -> None:
+def test_any_other_error_is_raised_without_a_second_try(store: Store) -> None:
     tries = []
 
     def fail() -> NoReturn:

@@ -14,7 +14,7 @@ any_data = st.text(st.characters(codec="utf-8"), max_size=40)
 
 
 @given(plaintexts, any_data)
-def test_what_is_encrypted_decrypts_at_its_place(plaintext: bytes, associated_data: str) -> None:
+def test_a_ciphertext_decrypts_with_its_associated_data(plaintext: bytes, associated_data: str) -> None:
     assert RING.decrypt(RING.encrypt(plaintext, associated_data), associated_data) == plaintext
 
 
@@ -34,7 +34,9 @@ def test_a_cut_ciphertext_does_not_decrypt(plaintext: bytes, length: int) -> Non
 
 
 @given(plaintexts, any_data, any_data)
-def test_what_was_moved_elsewhere_does_not_decrypt(plaintext: bytes, associated_data: str, other: str) -> None:
+def test_a_ciphertext_does_not_decrypt_with_other_associated_data(
+    plaintext: bytes, associated_data: str, other: str
+) -> None:
     sealed = RING.encrypt(plaintext, associated_data)
     if associated_data != other:
         with pytest.raises(DecryptionError):
@@ -72,7 +74,7 @@ def test_a_new_key_is_random_and_can_be_parsed() -> None:
 
 
 @given(st.text(max_size=60))
-def test_a_text_is_a_ring_or_a_value_error(text: str) -> None:
+def test_any_text_parses_as_a_ring_or_raises_value_error(text: str) -> None:
     try:
         ring = KeyRing.parse(text)
     except ValueError:
@@ -80,7 +82,7 @@ def test_a_text_is_a_ring_or_a_value_error(text: str) -> None:
     assert ring.decrypt(ring.encrypt(b"x", "p"), "p") == b"x"
 
 
-def test_a_lookup_depends_on_the_value_and_the_key_and_shows_neither() -> None:
+def test_a_lookup_depends_on_value_and_key_and_contains_neither() -> None:
     value = "6fd5ce84-0efa-4d8d-9dbd-8de4ab5e8b1b"
     vault = Vault(RING, ONE)
     assert vault.lookup(value) == vault.lookup(value)
@@ -88,7 +90,7 @@ def test_a_lookup_depends_on_the_value_and_the_key_and_shows_neither() -> None:
     assert value not in vault.lookup(value)
 
 
-def test_a_key_opens_for_its_project_alone_and_a_token_is_no_key() -> None:
+def test_a_key_decrypts_for_its_project_alone_and_not_as_a_token() -> None:
     vault = Vault(RING, ONE)
     sealed = vault.seal_api_key("p1", "sk-secret")
     assert vault.open_api_key("p1", sealed) == "sk-secret"
@@ -99,7 +101,7 @@ def test_a_key_opens_for_its_project_alone_and_a_token_is_no_key() -> None:
     assert vault.open_token("t1", vault.seal_token("t1", "value")) == "value"
 
 
-def test_resealed_it_needs_the_first_key_alone_and_stays_at_its_place() -> None:
+def test_a_resealed_ciphertext_needs_the_first_key_alone_and_the_same_associated_data() -> None:
     old, both, new = Vault(RING, ONE), Vault(KeyRing([OTHER, ONE]), ONE), Vault(KeyRing([OTHER]), ONE)
     sealed = both.reseal(AssociatedData.TOKEN, "t1", old.seal_token("t1", "value"))
     assert new.open_token("t1", sealed) == "value"

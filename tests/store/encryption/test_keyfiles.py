@@ -9,7 +9,7 @@ import pytest
 from store.encryption import keyfiles
 
 
-def test_there_is_nothing_to_read_before_it_is_made(tmp_path: Path) -> None:
+def test_a_secret_that_is_not_made_yet_reads_as_none(tmp_path: Path) -> None:
     assert keyfiles.read(tmp_path / "secret") is None
 
 
@@ -22,7 +22,7 @@ def test_a_secret_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]  # no draft stays
 
 
-def test_makers_at_once_agree(tmp_path: Path) -> None:
+def test_several_makers_at_once_get_the_same_secret(tmp_path: Path) -> None:
     numbers, makers = itertools.count(), 16
     barrier = threading.Barrier(makers)
 

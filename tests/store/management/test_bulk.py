@@ -46,7 +46,7 @@ def test_all_tokens_of_a_project_are_revoked_and_no_others(store: Store, project
     assert Tokens(store).revoke_all(project_id) == RevokedTokens(0, NUMBER)
 
 
-def test_all_tokens_of_a_project_go_with_it_and_no_others(store: Store, project_id: str) -> None:
+def test_deleting_a_project_deletes_all_of_its_tokens_and_no_others(store: Store, project_id: str) -> None:
     Projects(store).delete(project_id)
     assert [row["project_id"] == project_id for row in rows(store, "token")] == [False]
 
@@ -66,7 +66,7 @@ def ids_of(store: Store, project_id: str) -> list[str]:
         ([2, 4], 2),  # two batches in a row: the rest is given up
     ],
 )
-def test_tokens_that_the_database_does_not_let_be_revoked_are_counted(
+def test_tokens_that_the_database_refuses_to_revoke_count_as_failed(
     store: Store, project_id: str, refused: list[int], revoked: int
 ) -> None:
     ids = ids_of(store, project_id)
@@ -79,14 +79,14 @@ def test_tokens_that_the_database_does_not_let_be_revoked_are_counted(
     assert Tokens(store).revoke_all(project_id) == RevokedTokens(failed, revoked, 0)
 
 
-def test_where_nothing_could_be_revoked_that_is_an_error(store: Store, project_id: str) -> None:
+def test_a_bulk_revoke_that_revokes_nothing_raises(store: Store, project_id: str) -> None:
     with refused_by_the_database(store, ids_of(store, project_id)), pytest.raises(StoreUnavailable) as raised:
         Tokens(store).revoke_all(project_id)
     assert type(raised.value) is StoreUnavailable
     assert active(store, project_id) == [True] * NUMBER
 
 
-def test_what_was_revoked_before_and_is_confirmed_is_no_error(store: Store, project_id: str) -> None:
+def test_a_bulk_revoke_of_revoked_tokens_raises_nothing(store: Store, project_id: str) -> None:
     ids = ids_of(store, project_id)
     for token_id in ids[:3]:
         Tokens(store).revoke(token_id)
@@ -95,7 +95,7 @@ def test_what_was_revoked_before_and_is_confirmed_is_no_error(store: Store, proj
 
 
 @on_postgresql
-def test_a_token_that_somebody_else_holds_keeps_only_its_batch(store: Store, project_id: str) -> None:
+def test_a_locked_token_fails_its_batch_alone(store: Store, project_id: str) -> None:
     store.database.timeout = 0.3
     with foreign_connection(store) as connection:
         connection.execute("BEGIN")
@@ -104,7 +104,7 @@ def test_a_token_that_somebody_else_holds_keeps_only_its_batch(store: Store, pro
 
 
 @pytest.mark.parametrize("in_doubt", [0, 1])
-def test_a_commit_of_unknown_outcome_is_not_told_as_a_revoke(
+def test_a_commit_of_unknown_outcome_does_not_count_as_revoked(
     far_store: Store, relay: TcpRelay, monkeypatch: pytest.MonkeyPatch, in_doubt: int
 ) -> None:
     """It was one in truth; the next request says so."""

@@ -66,7 +66,7 @@ def test_names_of_projects(store: Store) -> None:
 
 @pytest.mark.usefixtures("_small_batches")
 @pytest.mark.parametrize("number", [1, 2, 7])
-def test_names_of_deleted_tokens_are_kept_whatever_deletes_them(
+def test_names_of_tokens_are_kept_by_every_way_to_delete_them(
     store: Store, named: Callable[..., str], number: int
 ) -> None:
     kept = named("Kept")
@@ -96,7 +96,7 @@ def test_the_last_name_is_kept_where_there_is_one_already(store: Store, named: C
     assert [row["name"] for row in rows(store, "former_token")] == ["Last"]
 
 
-def test_names_of_more_tokens_than_a_statement_takes_parameters(store: Store) -> None:
+def test_names_of_more_tokens_than_a_statement_has_parameters(store: Store) -> None:
     project_id = Projects(store).create("Many", API_KEY).id
     ids = [token_id for token_id, _ in make_many_tokens(store, project_id, 2500)]
     with store.database.write():

@@ -47,7 +47,7 @@ def test_the_price_of_the_same_project_and_model_is_replaced(prices: OwnPrices, 
     assert prices.list() == [second]
 
 
-def test_prices_for_less_stand_beside_it(prices: OwnPrices, project_id: str) -> None:
+def test_prices_of_a_project_alone_or_a_model_alone_are_kept_beside_it(prices: OwnPrices, project_id: str) -> None:
     for key in ({"project_id": project_id, "model": "m"}, {"project_id": project_id}, {"model": "m"}):
         prices.set(RATES, **key)
     listed = [(price.project_id, price.model) for price in prices.list()]
@@ -68,7 +68,7 @@ def test_a_price_is_deleted_once(prices: OwnPrices) -> None:
         prices.delete(price.id)
 
 
-def test_prices_go_with_their_project(store: Store, prices: OwnPrices, project_id: str) -> None:
+def test_deleting_a_project_deletes_its_prices(store: Store, prices: OwnPrices, project_id: str) -> None:
     kept = prices.set(RATES, model="m")
     prices.set(RATES, project_id=project_id)
     Projects(store).delete(project_id)

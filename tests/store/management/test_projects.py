@@ -72,7 +72,7 @@ def test_an_empty_update_changes_nothing(store: Store, projects: Projects) -> No
     assert projects.update(project.id, {}).updated_at == 1
 
 
-def test_an_update_to_what_is_there_already_changes_nothing(store: Store, projects: Projects) -> None:
+def test_an_update_to_the_present_values_changes_nothing(store: Store, projects: Projects) -> None:
     project = projects.create("One", API_KEY)
     set_columns(store, "project", project.id, updated_at=1)
     assert projects.update(project.id, {"name": "One", "is_active": True}).updated_at == 1

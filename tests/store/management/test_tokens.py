@@ -58,11 +58,11 @@ def admission_of(store: Store) -> Iterator[Admission]:
         "",
     ],
 )
-def test_anything_but_a_canonical_uuid4_is_no_token_value(text: str) -> None:
+def test_only_a_canonical_uuid4_has_the_form_of_a_token(text: str) -> None:
     assert not is_token_value(text)
 
 
-def test_a_token_has_a_name_that_is_changed_and_taken_away(tokens: Tokens, store: Store) -> None:
+def test_the_name_of_a_token_is_set_changed_and_removed(tokens: Tokens, store: Store) -> None:
     token = make_token(store, name="Ann")
     other = make_token(store, name="Ann", project_id=token.project_id)
     assert [token.name, other.name, make_token(store).name] == ["Ann", "Ann", None]
@@ -96,7 +96,7 @@ def test_a_name_that_holds_a_secret_is_refused(tokens: Tokens, store: Store, nam
 
 
 @pytest.mark.parametrize("name", ["helpdesk-assistant", "TASK-scheduler", "sk-learn", "3f2b8a9e", "Ask-0123456789"])
-def test_a_name_of_words_is_taken(store: Store, name: str) -> None:
+def test_a_name_of_words_is_accepted(store: Store, name: str) -> None:
     assert make_token(store, name=name).name == name
 
 
@@ -111,18 +111,18 @@ def test_a_new_token_has_the_defaults(store: Store, tokens: Tokens) -> None:
 
 
 @pytest.mark.parametrize("days", [1, 30, 365])
-def test_a_token_ends_on_a_whole_second_after_its_days(store: Store, days: int) -> None:
+def test_a_token_expires_on_a_whole_second_after_its_days(store: Store, days: int) -> None:
     token = make_token(store, expires_in_days=days)
     assert token.expires_at % clock.SECOND == 0
     assert 0 <= token.created_at + days * DAY - token.expires_at < clock.SECOND
 
 
-def test_zero_days_never_end(store: Store) -> None:
+def test_a_token_of_zero_days_never_expires(store: Store) -> None:
     token = make_token(store, expires_in_days=0)
     assert clock.to_rfc3339(token.expires_at) == "9999-12-31T23:59:59Z"
 
 
-def test_the_year_9999_is_the_end_of_times(store: Store) -> None:
+def test_an_expiry_beyond_the_year_9999_is_rejected(store: Store) -> None:
     largest = (clock.NEVER - clock.now()) // DAY
     token = make_token(store, expires_in_days=largest)
     assert clock.to_rfc3339(token.expires_at).startswith("9999-12-3")
@@ -177,7 +177,7 @@ def test_an_unknown_token_is_not_found(store: Store, tokens: Tokens, token_id: s
         tokens.revoke_all(token_id)
 
 
-def test_a_lookup_is_no_way_to_a_token(store: Store, tokens: Tokens) -> None:
+def test_a_token_is_not_found_by_its_lookup(store: Store, tokens: Tokens) -> None:
     token = make_token(store)
     with pytest.raises(NotFound):
         tokens.get(store.vault.lookup(token.value))
@@ -196,13 +196,13 @@ FUTURE = 2_000_000_000 * SECONDS
 
 
 @pytest.mark.parametrize("time", [FUTURE, FUTURE + 1, FUTURE + SECONDS - 1])
-def test_a_token_ends_at_the_whole_second_of_a_time(store: Store, tokens: Tokens, time: int) -> None:
+def test_an_expiry_is_cut_to_the_whole_second(store: Store, tokens: Tokens, time: int) -> None:
     token = make_token(store, expires_at=time)
     assert token.expires_at == tokens.get(token.id).expires_at == FUTURE
     assert tokens.update(token.id, {"expires_at": time + SECONDS}).expires_at == FUTURE + SECONDS
 
 
-def test_a_new_token_ends_in_the_future(store: Store, tokens: Tokens) -> None:
+def test_an_expiry_in_the_past_is_rejected_for_a_new_token(store: Store, tokens: Tokens) -> None:
     project_id = Projects(store).create("One", API_KEY).id
     now = store.database.now()
     for time in (0, now - SECONDS, now // SECONDS * SECONDS + 1):  # cut to its second, the last one is over too
@@ -227,7 +227,7 @@ def test_days_of_an_update_count_from_now(store: Store, tokens: Tokens) -> None:
 
 
 @pytest.mark.parametrize("extension", [{"expires_at": FUTURE}, {"expires_at": clock.NEVER}, {"expires_in_days": 1}])
-def test_the_end_of_a_token_is_obeyed_at_once(store: Store, tokens: Tokens, extension: TokenChanges) -> None:
+def test_a_changed_expiry_holds_at_once(store: Store, tokens: Tokens, extension: TokenChanges) -> None:
     token = make_token(store)
 
     async def change(admission: Admission) -> None:
@@ -271,7 +271,7 @@ def test_a_check_that_fails_changes_nothing(store: Store, tokens: Tokens) -> Non
     assert tokens.get(token.id) == token
 
 
-def test_an_update_does_not_undo_counts_of_the_same_time(store: Store, tokens: Tokens) -> None:
+def test_an_update_does_not_undo_concurrent_counts(store: Store, tokens: Tokens) -> None:
     token, requests = make_token(store), 200
 
     async def count(admission: Admission) -> None:
@@ -287,14 +287,14 @@ def test_an_update_does_not_undo_counts_of_the_same_time(store: Store, tokens: T
     assert (after.request_count, after.max_requests) == (requests, 1019)
 
 
-def test_revoking_again_is_no_fault(store: Store, tokens: Tokens) -> None:
+def test_revoking_twice_raises_nothing(store: Store, tokens: Tokens) -> None:
     token = make_token(store)
     tokens.revoke(token.id)
     tokens.revoke(token.id)
     assert not tokens.get(token.id).is_active
 
 
-def test_a_bulk_revoke_tells_what_it_found(store: Store, tokens: Tokens) -> None:
+def test_a_bulk_revoke_counts_revoked_and_already_revoked_tokens(store: Store, tokens: Tokens) -> None:
     project_id = Projects(store).create("One", API_KEY).id
     mine = [make_token(store, project_id=project_id) for _ in range(3)]
     other = make_token(store)

@@ -14,7 +14,7 @@ from store.network.addresses import hostport, plain
         ("::ffff:nonsense", "::ffff:nonsense"),
     ],
 )
-def test_a_mapped_address_is_written_as_the_ipv4_address_that_it_is(host: str, shown: str) -> None:
+def test_a_mapped_address_is_shown_as_ipv4(host: str, shown: str) -> None:
     assert plain(host) == shown
 
 

@@ -38,13 +38,13 @@ def test_a_file_may_hold_several_with_text_between_them(tmp_path: Path, authorit
         (b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n", "holds a certificate that is damaged"),
     ],
 )
-def test_a_file_without_a_certificate_is_a_fault(tmp_path: Path, content: bytes, words: str) -> None:
+def test_a_file_without_a_certificate_is_rejected(tmp_path: Path, content: bytes, words: str) -> None:
     (tmp_path / "ca.pem").write_bytes(content)
     with pytest.raises(ValueError, match=words):
         authorities.of_file(tmp_path / "ca.pem")
 
 
-def test_one_damaged_certificate_among_good_ones_is_a_fault(authority: Authority) -> None:
+def test_one_damaged_certificate_among_good_ones_is_rejected(authority: Authority) -> None:
     cut = base64.b64encode(der(authority)[:-3]).decode()
     authority.file.write_text(
         f"{authority.file.read_text()}-----BEGIN CERTIFICATE-----\n{cut}\n-----END CERTIFICATE-----\n"
@@ -53,14 +53,14 @@ def test_one_damaged_certificate_among_good_ones_is_a_fault(authority: Authority
         authorities.of_file(authority.file)
 
 
-def test_a_file_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="cannot be read: No such file or directory"):
         authorities.of_file(tmp_path / "missing.pem")
     with pytest.raises(ValueError, match="cannot be read: Is a directory"):
         authorities.of_file(tmp_path)
 
 
-def test_of_folders_all_that_is_good_is_taken_once(tmp_path: Path, authority: Authority) -> None:
+def test_every_good_certificate_of_folders_is_returned_once(tmp_path: Path, authority: Authority) -> None:
     folder = tmp_path / "certs"
     folder.mkdir()
     (folder / "a7f3e2d1.0").symlink_to(authority.file)

@@ -44,7 +44,7 @@ def test_without_trusted_proxies_the_peer_is_the_client(peer: str) -> None:
     assert client_address(peer, "203.0.113.7", ()) == peer
 
 
-def test_networks_mapped_into_ipv6_hold_for_ipv4() -> None:
+def test_networks_mapped_into_ipv6_match_ipv4() -> None:
     assert client_address("10.0.0.1", "203.0.113.7", parse_networks("::ffff:10.0.0.0/104")) == "203.0.113.7"
 
 
@@ -54,7 +54,7 @@ def test_no_networks(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "10.0.0.0/33", "proxy.example", "10.0.0.1,", ",", "10.0.0.1 10.0.0.2"])
-def test_what_is_no_network_is_refused_without_being_quoted(text: str) -> None:
+def test_a_text_that_is_no_network_is_rejected_without_quoting_it(text: str) -> None:
     with pytest.raises(ValueError, match=r"must be addresses and networks such as") as caught:
         parse_networks(text)
     assert "proxy.example" not in str(caught.value)

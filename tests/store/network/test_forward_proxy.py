@@ -37,7 +37,7 @@ def test_a_proxys_url_is_read(url: str, shown: str, tls: bool) -> None:
         ("dom%5Cme:%C3%A4", "dom\\me:\N{LATIN SMALL LETTER A WITH DIAERESIS}"),
     ],
 )
-def test_credentials_are_those_of_the_url_and_shown_to_the_proxy_alone(user: str, credentials: str) -> None:
+def test_credentials_of_the_url_are_sent_to_the_proxy_and_not_shown(user: str, credentials: str) -> None:
     proxy = ForwardProxy.parse(f"http://{user}@proxy.example:3128", NAME)
     encoded = base64.b64encode(credentials.encode()).decode()
     assert proxy.connect_request("api.example", 443) == (
@@ -76,7 +76,7 @@ def test_a_tunnel_to_an_ipv6_address_is_asked_for_in_brackets() -> None:
         ("http://[hush:3128", "must be the URL of a proxy"),
     ],
 )
-def test_what_is_no_proxys_url_is_refused_without_its_text(url: str, words: str) -> None:
+def test_a_text_that_is_no_proxys_url_is_rejected_without_quoting_it(url: str, words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         ForwardProxy.parse(url, NAME)
     assert "hush" not in str(caught.value)
@@ -171,5 +171,5 @@ def test_loopback_is_always_reached_directly(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["localhost.example", "notlocalhost", "128.0.0.1", "::2", "128.1", "0x80000001"])
-def test_nothing_else_is_taken_for_loopback(host: str) -> None:
+def test_other_hosts_are_not_mistaken_for_loopback(host: str) -> None:
     assert ways().to(host, 443, tls=True) is not None

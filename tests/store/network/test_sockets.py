@@ -15,7 +15,7 @@ def test_an_idle_connection_is_probed_within_minutes() -> None:
         assert [client.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [60, 15, 4]
 
 
-def test_a_system_without_these_options_probes_in_its_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_these_options_probes_at_its_own_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT"):
         monkeypatch.delattr(socket, name)
     with socket.socket() as one:
@@ -24,7 +24,7 @@ def test_a_system_without_these_options_probes_in_its_own_time(monkeypatch: pyte
 
 
 @pytest.mark.parametrize(("host", "takes"), [("::", {"127.0.0.1", "::1"}), ("::1", {"::1"})])
-def test_any_address_of_ipv6_takes_ipv4_too(host: str, takes: set[str]) -> None:
+def test_a_socket_on_any_ipv6_address_accepts_ipv4_too(host: str, takes: set[str]) -> None:
     (bound,) = sockets.bound_to_ipv6(host, 0)
     with bound:
         bound.listen()
@@ -39,11 +39,11 @@ def test_any_address_of_ipv6_takes_ipv4_too(host: str, takes: set[str]) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_other_hosts_are_left_to_those_who_listen(host: str) -> None:
+def test_no_socket_is_bound_for_other_hosts(host: str) -> None:
     assert sockets.bound_to_ipv6(host, 0) == []
 
 
-def test_a_machine_without_ipv6_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_ipv6_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel is told by `ipv6.disable=1` alone to have none, at its start."""
     make = socket.socket
 

@@ -50,7 +50,7 @@ def check_refused(store: Path, file: Path, message: str) -> None:
     assert sorted(file.parent.iterdir()) == before
 
 
-def test_it_is_one_file_that_opens_as_a_store(tmp_path: Path, store: Store, folder: Path) -> None:
+def test_a_backup_is_one_file_that_opens_as_a_store(tmp_path: Path, store: Store, folder: Path) -> None:
     file = folder / "copy.db"
     done = back_up(path_of(store), file, never)
     assert {table: done.rows[table] for table in ("project", "token", "request", "daily_usage", "secret")} == {
@@ -74,7 +74,7 @@ def test_it_is_one_file_that_opens_as_a_store(tmp_path: Path, store: Store, fold
         assert Tokens(restored).list() == expected
 
 
-def test_a_store_that_nobody_has_open_is_copied_with_what_is_in_its_log_only(
+def test_a_backup_of_a_closed_store_includes_rows_that_are_in_its_log_only(
     tmp_path: Path, store: Store, folder: Path
 ) -> None:
     killed = tmp_path / "killed"
@@ -86,7 +86,7 @@ def test_a_store_that_nobody_has_open_is_copied_with_what_is_in_its_log_only(
     assert back_up(killed / "llm-proxy.db", folder / "copy.db", never).rows["token"] == TOKENS + 1
 
 
-def test_it_is_of_one_moment_whatever_is_written_meanwhile(store: Store, folder: Path) -> None:
+def test_a_backup_is_a_snapshot_while_others_write(store: Store, folder: Path) -> None:
     """Two rows that always change together, by somebody who writes between any two steps of the copying."""
     connection = sqlite3.connect(path_of(store), isolation_level=None)
     (first,), (last,) = connection.execute("SELECT min(id) FROM token UNION ALL SELECT max(id) FROM token").fetchall()
@@ -108,7 +108,7 @@ def test_it_is_of_one_moment_whatever_is_written_meanwhile(store: Store, folder:
         assert copy.execute("SELECT DISTINCT request_count FROM token").fetchall() == [(0,)]
 
 
-def test_it_ends_beside_one_who_never_pauses(store: Store, folder: Path) -> None:
+def test_a_backup_ends_beside_a_writer_that_never_pauses(store: Store, folder: Path) -> None:
     done = threading.Event()
 
     def write() -> None:
@@ -128,7 +128,7 @@ def test_it_ends_beside_one_who_never_pauses(store: Store, folder: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link to nothing"])
-def test_what_is_there_is_not_replaced(store: Store, folder: Path, kind: str) -> None:
+def test_an_existing_file_is_not_replaced(store: Store, folder: Path, kind: str) -> None:
     file = folder / "copy.db"
     if kind == "file":
         file.write_text("kept")
@@ -140,7 +140,7 @@ def test_what_is_there_is_not_replaced(store: Store, folder: Path, kind: str) ->
     assert kind != "file" or file.read_text() == "kept"
 
 
-def test_what_comes_there_meanwhile_is_not_replaced(
+def test_a_file_that_appears_during_the_backup_is_not_replaced(
     store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = folder / "copy.db"
@@ -150,7 +150,7 @@ def test_what_comes_there_meanwhile_is_not_replaced(
     assert [(found.name, found.read_text()) for found in folder.iterdir()] == [("copy.db", "kept")]
 
 
-def test_a_file_system_without_hard_links_will_do(store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backup_works_without_hard_links(store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
@@ -160,7 +160,9 @@ def test_a_file_system_without_hard_links_will_do(store: Store, folder: Path, mo
 
 
 @pytest.mark.parametrize("looks", [0, 3, 9])
-def test_a_stop_leaves_nothing(store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, looks: int) -> None:
+def test_a_stopped_backup_leaves_nothing(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
     monkeypatch.setattr(backup, "PAGES", 100)
     monkeypatch.setattr(backup, "OPERATIONS", 1_000)
     looked = itertools.count()
@@ -169,7 +171,9 @@ def test_a_stop_leaves_nothing(store: Store, folder: Path, monkeypatch: pytest.M
     assert list(folder.iterdir()) == []
 
 
-def test_a_stop_is_seen_while_the_copy_is_checked(store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backup_is_stopped_while_the_copy_is_verified(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The copying is one step, and so one look."""
     monkeypatch.setattr(backup, "PAGES", 1_000_000)
     monkeypatch.setattr(backup, "OPERATIONS", 1_000)
@@ -198,18 +202,18 @@ def test_a_fault_of_the_disk_at_the_end_leaves_nothing(
     check_refused(path_of(store), folder / "copy.db", "No backup was made: No space left on device: .*copy.db")
 
 
-def test_a_folder_that_is_not_there_is_told(store: Store, folder: Path) -> None:
+def test_a_missing_folder_is_named(store: Store, folder: Path) -> None:
     with pytest.raises(BackupFailed, match=r"No such file or directory: .*nowhere"):
         back_up(path_of(store), folder / "nowhere" / "copy.db", never)
 
 
-def test_a_store_that_is_not_there_is_not_made(tmp_path: Path, folder: Path) -> None:
+def test_a_missing_store_is_not_made(tmp_path: Path, folder: Path) -> None:
     store = tmp_path / "data" / "nothing.db"
     check_refused(store, folder / "copy.db", f"there is no store at {store}")
     assert not store.parent.exists()
 
 
-def test_what_is_no_store_is_told(tmp_path: Path, folder: Path) -> None:
+def test_a_file_that_is_no_store_is_rejected(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "text.db").write_text("no database" * 100)
     check_refused(tmp_path / "text.db", folder / "copy.db", "file is not a database")
     (tmp_path / "empty.db").touch()

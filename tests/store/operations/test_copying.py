@@ -88,7 +88,7 @@ def unchanged(target: Database) -> Iterator[None]:
     assert content(target) == before
 
 
-def test_all_rows_are_copied_and_the_store_works_there(
+def test_all_rows_are_copied_and_the_copy_works(
     source: Store, target: Database, target_url: str, tmp_path: Path
 ) -> None:
     done = copied(source, target)
@@ -126,7 +126,9 @@ def test_a_target_that_was_used_is_not_replaced(source: Store, target: Database,
         copied(source, target)
 
 
-def test_a_store_of_its_own_is_not_replaced(source: Store, target: Database, target_url: str, tmp_path: Path) -> None:
+def test_a_store_that_is_no_copy_is_not_replaced(
+    source: Store, target: Database, target_url: str, tmp_path: Path
+) -> None:
     with opened(make_settings(tmp_path / "other", database_url=target_url)):
         pass
     with unchanged(target), pytest.raises(CopyFailed, match="a store of its own"):
@@ -180,7 +182,7 @@ def test_targets_of_other_versions_are_refused(
         copied(source, target)
 
 
-def test_what_is_written_meanwhile_is_not_copied_in_part(
+def test_concurrent_writes_are_not_copied_in_part(
     source: Store, target: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_many_tokens(source, rows(source, "project")[0]["id"], 30)
@@ -235,7 +237,7 @@ def test_a_connection_that_is_cut_changes_nothing(source: Store, target: Databas
     copied(source, target)
 
 
-def test_a_target_that_is_locked_is_in_use(
+def test_a_locked_target_is_reported_as_in_use(
     source: Store, target: Database, target_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copier, "PATIENCE", 0.05)
@@ -258,7 +260,7 @@ def test_a_target_that_is_locked_is_in_use(
         ("UPDATE token SET project_id = 'secret-value'", "it refers to a row that is not there"),
     ],
 )
-def test_a_row_that_does_not_fit_is_named_without_its_content(
+def test_a_row_that_does_not_fit_is_named_without_quoting_it(
     source: Store, target: Database, change: str, fault: str
 ) -> None:
     token_id = Tokens(source).get(TOKEN).id
@@ -276,7 +278,7 @@ def test_a_status_that_is_too_large_is_named(source: Store, target: Database) ->
         copied(source, target)
 
 
-def test_what_a_text_may_not_hold_is_replaced(source: Store, target: Database) -> None:
+def test_characters_that_no_database_stores_are_replaced(source: Store, target: Database) -> None:
     row = open_request(source)
     with past_all_checks(source) as connection:
         connection.execute(
@@ -287,7 +289,7 @@ def test_what_a_text_may_not_hold_is_replaced(source: Store, target: Database) -
         assert target.execute("SELECT path, model FROM request WHERE id = ?", [row["id"]]) == [("a\ufffd", "a\ufffd")]
 
 
-def test_rows_that_become_the_same_are_named(source: Store, target: Database) -> None:
+def test_a_row_whose_key_becomes_a_duplicate_is_named(source: Store, target: Database) -> None:
     for model in ("a\0", "a\ufffd"):
         settle_request(source, model=model)
     with pytest.raises(CopyFailed) as raised:
@@ -318,7 +320,7 @@ def test_a_copy_that_differs_is_not_kept(source: Store, target: Database, target
     assert not any(content(target).values())
 
 
-def test_a_proxy_at_work_on_the_source_is_noticed(
+def test_a_process_that_uses_the_source_is_reported(
     source: Store, target: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copier, "HEARTBEAT", 0.01)
@@ -335,7 +337,7 @@ def test_a_proxy_at_work_on_the_source_is_noticed(
     other.close()
 
 
-def test_the_way_back(source: Store, target: Database, tmp_path: Path) -> None:
+def test_a_copy_can_be_copied_back(source: Store, target: Database, tmp_path: Path) -> None:
     copied(source, target)
     back = open_database(f"sqlite:///{tmp_path / 'back.db'}", 2)
     for _ in range(2):

@@ -59,7 +59,7 @@ def test_a_second_start_opens_what_the_first_made(settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("name", ["with blank", "hash#mark", "per%41cent", "question?mark", "ümläut", "semi;colon"])
-def test_any_folder_will_do(tmp_path: Path, name: str) -> None:
+def test_a_folder_may_have_any_name(tmp_path: Path, name: str) -> None:
     settings = make_settings(tmp_path, data_dir=tmp_path / name)
     with opened(settings):
         assert (tmp_path / name / "llm-proxy.db").is_file()
@@ -93,14 +93,14 @@ def test_processes_that_open_a_fresh_folder_at_once_agree(tmp_path: Path) -> Non
     assert len({out for out, _ in told}) == 1
 
 
-def test_another_key_ends_the_start_and_says_so(tmp_path: Path) -> None:
+def test_a_wrong_key_ends_the_start_with_a_message(tmp_path: Path) -> None:
     with opened(make_settings(tmp_path, encryption_key=new_key())):
         pass
     with pytest.raises(StartupError, match="ENCRYPTION_KEY does not open this store"):
         open_store(make_settings(tmp_path, encryption_key=new_key()))
 
 
-def test_a_ring_opens_what_any_of_its_keys_made(tmp_path: Path) -> None:
+def test_a_ring_opens_a_store_that_any_of_its_keys_made(tmp_path: Path) -> None:
     old, new = new_key(), new_key()
     with opened(make_settings(tmp_path, encryption_key=old)) as store:
         lookup = store.vault.lookup("x")
@@ -164,7 +164,9 @@ def test_an_existing_store_is_opened_as_it_is_and_nothing_is_made(settings: Sett
     assert tree(tmp_path) == before
 
 
-def test_where_there_is_no_store_none_is_made(tmp_path: Path, engine: str, request: pytest.FixtureRequest) -> None:
+def test_opening_an_existing_store_makes_none_where_there_is_none(
+    tmp_path: Path, engine: str, request: pytest.FixtureRequest
+) -> None:
     url = "" if engine == "sqlite" else request.getfixturevalue("empty_database")
     settings = make_settings(tmp_path / "parent", database_url=url)
     shown = url.replace("postgres@", "") or f"sqlite:///{settings.data_dir}/llm-proxy.db"
@@ -178,7 +180,7 @@ def test_where_there_is_no_store_none_is_made(tmp_path: Path, engine: str, reque
         database.close()
 
 
-def test_tables_without_anything_in_them_are_no_store(settings: Settings) -> None:
+def test_empty_tables_are_no_store(settings: Settings) -> None:
     opening.migrate_store(settings, lambda _: None)
     before = tree(settings.data_dir)
     with pytest.raises(StartupError, match="There is no store at"):
@@ -196,7 +198,7 @@ def test_a_file_without_tables_is_no_store(settings: Settings) -> None:
     assert tree(settings.data_dir) == before
 
 
-def test_an_existing_store_of_an_older_version_is_left_as_it_is(tmp_path: Path) -> None:
+def test_an_existing_store_of_an_older_version_is_not_migrated(tmp_path: Path) -> None:
     settings = make_settings(tmp_path, encryption_key=KEY)
     make_store(settings, SCHEMAS[0])
     before = tree(tmp_path)
@@ -217,7 +219,7 @@ def test_an_existing_store_without_its_key_is_not_given_one(settings: Settings) 
 
 
 @on_sqlite
-def test_a_file_in_place_of_the_folder_is_not_told_as_no_store(settings: Settings) -> None:
+def test_a_file_in_place_of_the_folder_is_not_reported_as_a_missing_store(settings: Settings) -> None:
     settings.data_dir.write_text("a file")
     with pytest.raises(StartupError, match=r"Cannot open the store sqlite:///.*Not a directory"):
         open_existing(settings)

@@ -105,7 +105,7 @@ def test_every_column_of_ciphertexts_is_rotated() -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, BATCH - 1, BATCH, BATCH + 1, 3 * BATCH])
-def test_everything_is_encrypted_anew_and_means_the_same(settings: Settings, store: Store, number: int) -> None:
+def test_everything_is_encrypted_again_and_decrypts_to_the_same(settings: Settings, store: Store, number: int) -> None:
     made = fill(store, number)
     listed, projects = Tokens(store).list(), Projects(store).list()
     done = rotate(store)
@@ -144,7 +144,7 @@ def test_rows_of_several_keys_all_come_under_the_first(settings: Settings, store
         assert headers(ring) == {KeyRing.parse(third).first_header}
 
 
-def test_a_rotation_left_at_any_batch_can_be_taken_up_again(settings: Settings, store: Store) -> None:
+def test_a_rotation_that_stops_after_any_batch_can_be_resumed(settings: Settings, store: Store) -> None:
     made = fill(store, 3 * BATCH)
     listed = Tokens(store).list()
     for _ in range(5):  # the project, three batches of tokens, the secrets
@@ -164,7 +164,7 @@ def test_the_new_key_alone_opens_nothing_before_the_end(settings: Settings, stor
             open_store(changed(settings, encryption_key=NEW))
 
 
-def test_a_key_that_was_replaced_meanwhile_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_replaced_during_a_batch_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(store, 0)
     (project,) = Projects(store).list()
     reseal = store.vault.reseal
@@ -179,7 +179,7 @@ def test_a_key_that_was_replaced_meanwhile_stays(store: Store, monkeypatch: pyte
     assert api_key(store, project.id) == "sk-replaced"
 
 
-def test_a_row_that_is_removed_meanwhile_is_no_fault(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_is_removed_during_a_batch_is_skipped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(store, 2)
     (project,) = Projects(store).list()
     reseal = store.vault.reseal
@@ -193,7 +193,7 @@ def test_a_row_that_is_removed_meanwhile_is_no_fault(store: Store, monkeypatch: 
     assert rotate(store).resealed == Counter({"project": 1, "secret": ALL_SECRETS})
 
 
-def test_what_another_process_writes_meanwhile_under_an_old_key_is_found(store: Store) -> None:
+def test_rows_that_another_process_writes_under_an_old_key_are_found(store: Store) -> None:
     fill(store, 2 * BATCH)
     (project,) = Projects(store).list()
     old = old_vault(store)
@@ -207,7 +207,7 @@ def test_what_another_process_writes_meanwhile_under_an_old_key_is_found(store: 
     assert done.resealed == Counter({"project": 2, "token": 2 * BATCH, "secret": ALL_SECRETS})
 
 
-def test_what_cannot_be_decrypted_is_named_and_left_and_stops_nothing(store: Store) -> None:
+def test_rows_that_cannot_be_decrypted_are_named_and_kept_and_stop_nothing(store: Store) -> None:
     made = fill(store, 2 * BATCH)
     (project,) = Projects(store).list()
     old, foreign = old_vault(store), Vault(KeyRing.parse(new_key()), b"")
@@ -242,7 +242,7 @@ def test_what_cannot_be_decrypted_is_named_and_left_and_stops_nothing(store: Sto
     assert len(rotate(store).unreadable) == len(damage)
 
 
-def test_a_locked_store_ends_it_and_keeps_what_is_done(store: Store) -> None:
+def test_a_locked_store_ends_a_rotation_and_keeps_the_batches_done(store: Store) -> None:
     fill(store, BATCH)
     done = Rotation(store)
     batches = done.batches()
@@ -280,7 +280,7 @@ def test_a_batch_that_fails_is_not_written_and_not_counted(store: Store, engine:
     assert rotate(store).resealed == Counter({"token": BATCH, "secret": ALL_SECRETS})
 
 
-def test_counts_of_the_same_time_are_not_undone(store: Store) -> None:
+def test_concurrent_counts_are_not_undone(store: Store) -> None:
     made = fill(store, BATCH)
     for number, _ in enumerate(Rotation(store).batches(), start=1):
         assert admit(store, made[0][1]) == API_KEY

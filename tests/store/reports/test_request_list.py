@@ -23,7 +23,7 @@ def ids(requests: RequestList, about: RequestFilter) -> set[str]:
     return {record.id for record in requests.page(about).requests}
 
 
-def test_pages_join_without_gaps_whatever_is_added(store: Store, requests: RequestList) -> None:
+def test_pages_join_without_gaps_while_rows_are_added(store: Store, requests: RequestList) -> None:
     rows = [settle_request(store, started_at=NOON + number // 3) for number in range(20)]
     expected = [row["id"] for row in sorted(rows, key=lambda row: (row["started_at"], row["id"]), reverse=True)]
     found, cursor = [], None
@@ -44,7 +44,7 @@ def test_the_last_page_has_no_next_one(store: Store, requests: RequestList) -> N
     assert requests.page(RequestFilter(), limit=3).next_cursor is not None
 
 
-def test_a_row_is_shown_as_it_is(store: Store, requests: RequestList) -> None:
+def test_a_record_has_the_columns_of_its_row(store: Store, requests: RequestList) -> None:
     row = settle_request(
         store,
         usage_source=Source.OBSERVED,
@@ -128,6 +128,6 @@ def test_a_bad_cursor_is_refused(text: str) -> None:
         Cursor.parse(text)
 
 
-def test_any_cursor_can_be_asked_for(requests: RequestList) -> None:
+def test_any_cursor_returns_a_page(requests: RequestList) -> None:
     for started_at in (-(2**63), 0, 2**63 - 1):
         assert requests.page(RequestFilter(), after=Cursor(started_at, new_request_id())).requests == []

@@ -64,7 +64,7 @@ def test_each_part_is_read_from_the_coarsest_table(start: int, end: int, expecte
     assert divided(start, end) == expected
 
 
-def test_an_edge_is_widened_to_what_is_kept() -> None:
+def test_an_edge_is_widened_to_the_sums_that_are_kept() -> None:
     assert divided(HOUR, 2 * HOUR, days_alone) == [(DAYS, 0, DAY)]
     assert divided(HOUR, DAY + 1, days_alone) == [(DAYS, 0, DAY), (DAYS, DAY, 2 * DAY)]
     assert divided(7, HOUR + 7, hours_alone) == [(HOURS, 0, HOUR), (HOURS, HOUR, 2 * HOUR)]

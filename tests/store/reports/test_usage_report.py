@@ -149,7 +149,7 @@ def test_every_sum_is_that_of_the_rows(rows: tuple[Store, Rows], by: list[str]) 
         assert (report.start, report.end) == (about.start, about.end)
 
 
-def test_all_requests_that_were_admitted_are_counted_once(rows: tuple[Store, Rows]) -> None:
+def test_all_admitted_requests_count_once(rows: tuple[Store, Rows]) -> None:
     store, all_rows = rows
     totals = UsageReports(store).totals(UsageFilter())
     assert totals.requests == len(all_rows)
@@ -157,7 +157,7 @@ def test_all_requests_that_were_admitted_are_counted_once(rows: tuple[Store, Row
     assert totals.unknown == sum(row.get("usage_source") == Source.UNKNOWN for row in all_rows) > 0
 
 
-def test_where_rows_are_gone_the_time_is_widened_to_what_is_kept(store: Store) -> None:
+def test_the_time_range_is_widened_to_the_day_where_rows_are_deleted(store: Store) -> None:
     for hour in range(3 * 24):
         settle_request(store, started_at=MIDNIGHT + hour * HOUR + 7)
     forget(store, MIDNIGHT + DAY + 6 * HOUR + HOUR // 2)
@@ -176,7 +176,7 @@ def test_where_rows_are_gone_the_time_is_widened_to_what_is_kept(store: Store) -
     assert counted(2 * DAY + HOUR + 8, 3 * DAY + 1) == (22, 2 * DAY + HOUR + 8, 3 * DAY + 1)
 
 
-def test_where_only_rows_are_gone_the_time_is_widened_to_the_hour(store: Store) -> None:
+def test_the_time_range_is_widened_to_the_hour_where_only_rows_are_deleted(store: Store) -> None:
     for second in range(5):
         settle_request(store, started_at=MIDNIGHT + second * SECOND)
     forget(store, MIDNIGHT + 2 * SECOND)
@@ -184,7 +184,7 @@ def test_where_only_rows_are_gone_the_time_is_widened_to_the_hour(store: Store) 
     assert (report.totals.requests, report.start, report.end) == (5, MIDNIGHT, MIDNIGHT + 2 * HOUR)
 
 
-def test_hours_that_are_gone_are_not_shown(store: Store) -> None:
+def test_deleted_hours_are_not_shown(store: Store) -> None:
     for hour in range(6):
         settle_request(store, started_at=MIDNIGHT + hour * HOUR)
     forget(store, MIDNIGHT + 4 * HOUR)
@@ -202,7 +202,7 @@ def test_hours_that_are_gone_are_not_shown(store: Store) -> None:
         ({"usage_source": Source.ESTIMATED, "cost": 43_500_001}, Decimal("0.000043500001")),
     ],
 )
-def test_a_cost_that_is_not_known_is_none(store: Store, columns: dict[str, Any], cost: Decimal | None) -> None:
+def test_an_unknown_cost_is_none(store: Store, columns: dict[str, Any], cost: Decimal | None) -> None:
     open_request(store)
     settle_request(store, usage_source=Source.UNKNOWN)
     settle_request(store, **columns)
@@ -217,7 +217,7 @@ def test_costs_add_up_beyond_64_bits(store: Store) -> None:
     assert sums.cost_usd == Decimal("27000000.000000000003")
 
 
-def test_nothing_is_nothing(store: Store) -> None:
+def test_a_report_without_requests_has_zero_totals(store: Store) -> None:
     nothing = UsageSums(*[0] * len(UsageSums._fields))
     for about in (UsageFilter(), UsageFilter(NOON, NOON), UsageFilter(NOON, NOON - DAY), UsageFilter(0, 0)):
         report = UsageReports(store).report([Dimension.MODEL], about)

@@ -32,7 +32,7 @@ def test_a_file_without_lines_is_empty(file: Path, content: str) -> None:
     assert read(file, content) == EnvFile({}, {}, [])
 
 
-def test_a_file_that_is_not_there_is_empty(file: Path) -> None:
+def test_a_missing_file_is_empty(file: Path) -> None:
     assert env_file.read(file) == EnvFile({}, {}, [])
 
 
@@ -61,7 +61,7 @@ def test_a_line_that_cannot_be_read_is_named_by_its_number_alone(file: Path, lin
 
 
 @pytest.mark.parametrize("content", [b"A=\xff", b"\xff\xfeA\x00=\x00", b"A\x00=\x001\x00\n\x00"])
-def test_what_is_no_text_is_a_fault(file: Path, content: bytes) -> None:
+def test_a_file_that_is_no_text_is_a_fault(file: Path, content: bytes) -> None:
     assert read(file, content) == EnvFile({}, {}, [f"{file} is no text in UTF-8"])
 
 
@@ -95,5 +95,5 @@ def test_a_pipe_is_read_once(file: Path) -> None:
         ("kD3Jq0zTqk1FZ0FZyqgQTTF4PpV3", "line 2"),  # the end of a key that was broken into two lines
     ],
 )
-def test_a_name_that_may_be_a_part_of_a_secret_is_shown_by_its_line(file: Path, name: str, shown: str) -> None:
+def test_a_name_that_may_be_a_part_of_a_secret_is_shown_as_its_line_number(file: Path, name: str, shown: str) -> None:
     assert read(file, f"A=1\n{name}==\n").shown(name) == shown

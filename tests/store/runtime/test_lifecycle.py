@@ -49,7 +49,7 @@ def test_more_files_can_be_open_than_by_default() -> None:
 
 
 @pytest.mark.parametrize("code", [STOP_HALF_MADE, STOP_MADE_ANOTHER])
-def test_a_stop_in_the_middle_of_whatever_is_clean(code: str) -> None:
+def test_a_stop_at_any_moment_of_a_start_is_clean(code: str) -> None:
     done = subprocess.run(python("-c", code), capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
 
@@ -63,7 +63,7 @@ def test_a_stop_signal_is_noted_and_ends_nothing(number: signal.Signals) -> None
         assert stopped()
 
 
-def test_a_supervisor_is_told_once_and_one_that_does_not_listen_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readiness_is_reported_once_and_a_closed_descriptor_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     told, tells = os.pipe()
     monkeypatch.setenv(lifecycle.READY, str(tells))
     lifecycle.tell_ready(1.5)
@@ -82,7 +82,7 @@ def test_a_supervisor_is_told_once_and_one_that_does_not_listen_is_no_fault(monk
     lifecycle.tell_ready(1.5)
 
 
-def test_sockets_are_given_by_their_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_sockets_are_found_by_their_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(lifecycle.SOCKETS, raising=False)
     assert lifecycle.given_sockets() == []
     with socket.create_server(("127.0.0.1", 0)) as one:

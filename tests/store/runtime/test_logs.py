@@ -52,7 +52,7 @@ def test_json_of_an_exception_is_one_line(capsys: pytest.CaptureFixture[str]) ->
     assert line["exception"].endswith("ValueError: why")
 
 
-def test_structlog_goes_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
+def test_structlog_uses_the_same_handler(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(logging.INFO, "json")
     structlog.get_logger("x").info("hello", number=1)
     structlog.get_logger("x").debug("too quiet")
@@ -80,7 +80,7 @@ def test_level(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines(capsys) == []
 
 
-def test_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_configuring_again_replaces_the_handler(capsys: pytest.CaptureFixture[str]) -> None:
     other = logging.NullHandler()
     root = logging.getLogger()
     root.addHandler(other)

@@ -32,7 +32,7 @@ def test_one_slip_is_one_edit_and_two_are_none(name: str) -> None:
     "name",
     ["UPSTREAM_ULR", "UPSTREM_URL", "UPSTREAM_URLS", "UPSTREAM_URI", "upstream_ulr", "Upstream-Url", "UPSTREAM_URL\n"],
 )
-def test_a_slip_is_told_with_both_names_and_without_its_value(name: str) -> None:
+def test_a_slip_is_reported_with_both_names_and_without_its_value(name: str) -> None:
     (told,) = slips({name: "hush-hush", "PATH": "/bin"}, "the environment", SETTINGS, SETTINGS)
     assert told.startswith(f"{name.replace('\n', '\\n')} in the environment is no setting, and UPSTREAM_URL is not set")
     assert "hush-hush" not in told
@@ -45,7 +45,7 @@ def test_other_names_are_no_slips(name: str) -> None:
     assert list(slips({name: "x"}, "the environment", SETTINGS, SETTINGS)) == []
 
 
-def test_a_slip_of_a_setting_that_is_set_passes() -> None:
+def test_a_slip_of_a_setting_that_is_set_is_ignored() -> None:
     assert list(slips({"DATABASE_URI": "x"}, ".env", SETTINGS, ["upstream_url"])) == []
 
 
@@ -59,7 +59,7 @@ def test_settings_are_given_in_any_case_and_not_empty() -> None:
 
 
 @pytest.mark.parametrize("names", [("HTTPS_PROXY", "https_proxy"), ("https_proxy", "Https_Proxy", "HTTPS_PROXY")])
-def test_of_a_name_in_several_cases_the_one_in_lower_case_counts(names: tuple[str, ...]) -> None:
+def test_the_spelling_in_lower_case_wins(names: tuple[str, ...]) -> None:
     assert given({name: name for name in names}, ["https_proxy"]) == {"https_proxy": "https_proxy"}
     assert given({**dict.fromkeys(names, "set"), "https_proxy": ""}, ["https_proxy"]) == {"https_proxy": "set"}
 

@@ -40,7 +40,7 @@ def test_defaults_serve_on_loopback_for_openai() -> None:
     assert settings.log_threshold == logging.INFO
 
 
-def test_the_environment_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_overrides_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     Path(".env").write_text("PROXY_LISTEN=127.0.0.1:1\nMANAGE_LISTEN=127.0.0.1:2\n")
     monkeypatch.setenv("PROXY_LISTEN", "127.0.0.1:3")
     settings = Settings.load()
@@ -115,7 +115,7 @@ def test_a_file_that_cannot_be_read_is_a_fault_among_others(monkeypatch: pytest.
     assert faults() == [".env cannot be read: Is a directory", "WORKERS must be a whole number from 1 to 256"]
 
 
-def test_other_names_of_the_file_are_told_in_one_warning_without_values(
+def test_other_names_of_the_file_are_warned_of_once_without_values(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     Path(".env").write_text(f"COMPOSE_FILE={SECRET}\nUPSTREAM_URL=http://host\nx.y={SECRET}\nDATABASE=\nworkers=2\n")
@@ -154,7 +154,7 @@ WORDS = {
 
 
 @pytest.mark.parametrize("value", [SECRET, "-1", "nan", "inf", "9" * 5000, "\udcff", " "])
-def test_values_that_are_no_numbers_and_no_choices_are_told_in_our_words(
+def test_values_that_are_no_numbers_and_no_choices_are_reported_in_our_words(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in WORDS:
@@ -266,7 +266,7 @@ def test_a_listen_address_is_host_and_port(text: str, host: str, port: int, writ
         "proxy!:80",
     ],
 )
-def test_anything_else_is_no_listen_address(text: str) -> None:
+def test_any_other_text_is_rejected_as_listen_address(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         Listen.parse(text)
 
@@ -327,7 +327,7 @@ def test_an_upstream_is_an_origin_and_a_prefix(url: str, expected: tuple[object,
         "https://host/é",
     ],
 )
-def test_anything_else_is_no_upstream(url: str) -> None:
+def test_any_other_text_is_rejected_as_upstream(url: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         Upstream.parse(url)
 
@@ -340,7 +340,7 @@ def test_anything_else_is_no_upstream(url: str) -> None:
         *("/v1beta/openai/chat/completions", "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"),
     ],
 )
-def test_an_endpoint_is_no_upstream(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_is_rejected_as_upstream(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UPSTREAM_URL", f"https://host{path}")
     assert faults() == [
         "UPSTREAM_URL ends in an endpoint: set the base URL of the API, such as https://api.openai.com/v1"
@@ -421,7 +421,7 @@ def test_a_file_of_authorities_that_is_damaged_after_the_settings_were_read_is_n
         _ = settings.trusted_authorities
 
 
-def test_what_is_no_fault_as_other_programs_set_it_is_told_in_warnings_without_values(
+def test_settings_of_other_programs_without_effect_are_warned_of_without_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     Authority(tmp_path)
