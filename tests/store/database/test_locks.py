@@ -1,4 +1,4 @@
-"""What becomes of a change while others of the same rows are under way: on PostgreSQL, where they run side by side."""
+"""Changes of the same rows at the same time, on PostgreSQL, where transactions run side by side."""
 
 import asyncio
 import itertools
@@ -48,7 +48,7 @@ def connect(store: Store) -> psycopg.Connection[Any]:
 
 
 def meanwhile[Result](store: Store, statement: str, change: Callable[[], Result], then: str = "SELECT 1") -> Result:
-    """Make a change that waits for a transaction of somebody else's, with a statement; return what comes of it.
+    """Make a change that waits for the statement of another transaction; return its result.
 
     While it waits another statement has to succeed.
     """
@@ -119,7 +119,7 @@ def test_no_two_prices_have_the_same_time(store: Store, monkeypatch: pytest.Monk
 
 
 def blocks_only_the_first(store: Store, table: str, ids: list[str], change: Callable[[], object]) -> None:
-    """See that a change of several rows waits at the first of them, and has none of the others locked meanwhile."""
+    """Check that a change of several rows waits for the first of them, and has locked none of the others."""
     first, *_, last = sorted(ids)
     lock = f"SELECT id FROM {table} WHERE id = '{{}}' FOR UPDATE"  # noqa: S608 - an id of ours
     meanwhile(store, lock.format(first), change, f"{lock.format(last)} NOWAIT")
@@ -147,7 +147,7 @@ def test_tokens_are_deleted_in_the_order_of_their_ids(store: Store) -> None:
 
 
 def test_sums_are_locked_before_the_tokens(store: Store) -> None:
-    """By who settles a request, and admits another in the same transaction."""
+    """In the transaction that settles a request and admits another."""
     token = make_token(store)
     settle_request(store)
     request = open_request(store)
@@ -164,7 +164,7 @@ def test_sums_are_locked_before_the_tokens(store: Store) -> None:
 
 
 def test_a_project_is_locked_before_the_secrets(store: Store) -> None:
-    """By who admits a request, and shows in the same transaction that it could."""
+    """In the transaction that admits a request and serves a health check."""
     token = make_token(store)
     work = AdmissionWork(store, Ledger(store.database), INSTANCE_ID)
 
@@ -184,7 +184,7 @@ def test_rows_of_a_dead_process_are_locked_in_the_order_of_their_ids(store: Stor
 
 
 def test_rows_that_arrive_during_locking_are_left_to_the_next_transaction(store: Store) -> None:
-    """It would be locked out of order, while somebody may have it who waits for them."""
+    """It would be locked out of order, while its holder may wait for the others."""
     waited_for = open_request(store)["id"]
 
     def settle() -> None:

@@ -1,4 +1,4 @@
-"""PostgreSQL's faults, each provoked for real: what hangs has an end, and what was written is known or found out."""
+"""PostgreSQL's faults, each provoked for real: every wait ends, and every outcome is known or found out."""
 
 import contextlib
 import fcntl
@@ -83,7 +83,7 @@ def took(action: Callable[[], object], error: type[Exception]) -> float:
     return time.monotonic() - started
 
 
-# What does not answer.
+# Networks and servers that do not answer.
 
 
 @pytest.mark.parametrize("answers_only", [False, True])
@@ -184,7 +184,7 @@ def test_a_slow_statement_raises_store_locked_in_time(database: PostgresqlDataba
     assert took(sleep, StoreLocked) < TIMEOUT
 
 
-# Who is in the way of whom.
+# Deadlocks.
 
 
 @pipelined_or_not
@@ -208,7 +208,7 @@ def test_the_victim_of_a_deadlock_raises_store_locked(
 
     threads: list[threading.Thread] = []
     with foreign(own_server, own_database) as other, other.transaction():
-        other.execute("SET LOCAL deadlock_timeout = '1min'")  # it is the other one who finds out, and is ended
+        other.execute("SET LOCAL deadlock_timeout = '1min'")  # so that the other transaction detects it, and is ended
         other.execute(update.format("two").encode())
         assert took(lambda: cross(other), StoreLocked) < TIMEOUT
         threads[0].join()
@@ -222,7 +222,7 @@ def blocked(server: Server) -> bool:
         return connection.execute(sql).fetchall() == [(1,)]
 
 
-# What becomes of a COMMIT.
+# Outcomes of a COMMIT.
 
 
 @pipelined_or_not
@@ -318,7 +318,7 @@ def commits_wait(server: Server) -> bool:
 
 
 def test_a_commit_that_waits_for_a_standby_is_not_ended(own_database: PostgresqlDatabase, own_server: Server) -> None:
-    """Who ends the wait commits on this server alone: what was answered then would be lost with it."""
+    """Ending the wait would commit on this server alone: the answer would be lost with it."""
     own_server.execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
     own_server.execute("SELECT pg_reload_conf()")
     wait_until(lambda: commits_wait(own_server))
@@ -331,7 +331,7 @@ def test_a_commit_that_waits_for_a_standby_is_not_ended(own_database: Postgresql
     wait_until(lambda: names(own_database) == ["one"])
 
 
-# What fails inside.
+# Faults in the body of a transaction.
 
 
 @pipelined_or_not
@@ -368,7 +368,7 @@ def test_a_savepoint_that_fails_is_undone_alone(database: PostgresqlDatabase, pi
 
 @pytest.mark.parametrize("code", ["53100", "58030", "XX000"])
 def test_a_fault_of_the_server_in_a_savepoint_fails_the_transaction(database: PostgresqlDatabase, code: str) -> None:
-    """A full disk, say: what is tried instead of the part would fail as well, or be written for no reason."""
+    """A full disk, say: a second try of the part would fail as well, or be written for no reason."""
     raising = f"DO $$ BEGIN RAISE 'on purpose' USING ERRCODE = '{code}'; END $$"
 
     def write_part() -> None:

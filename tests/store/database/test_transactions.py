@@ -25,7 +25,7 @@ def test_both_of_two_transactions_that_deadlock_are_committed_in_the_end(store: 
         store.database.run(rename, [first])
         with contextlib.suppress(threading.BrokenBarrierError):
             both_hold_one.wait(2)
-        both_hold_one.abort()  # whoever comes again comes alone
+        both_hold_one.abort()  # a second try comes alone
         store.database.run(rename, [second])
 
     def work(order: list[str]) -> None:

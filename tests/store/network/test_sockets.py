@@ -44,7 +44,7 @@ def test_no_socket_is_bound_for_other_hosts(host: str) -> None:
 
 
 def test_the_error_without_ipv6_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel is told by `ipv6.disable=1` alone to have none, at its start."""
+    """The kernel has none only with `ipv6.disable=1` at its start."""
     make = socket.socket
 
     def refuse(family: int, *how: int) -> socket.socket:

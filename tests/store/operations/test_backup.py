@@ -87,7 +87,7 @@ def test_a_backup_of_a_closed_store_includes_rows_that_are_in_its_log_only(
 
 
 def test_a_backup_is_a_snapshot_while_others_write(store: Store, folder: Path) -> None:
-    """Two rows that always change together, by somebody who writes between any two steps of the copying."""
+    """Two rows always change together, in a process that writes between any two steps of the copying."""
     connection = sqlite3.connect(path_of(store), isolation_level=None)
     (first,), (last,) = connection.execute("SELECT min(id) FROM token UNION ALL SELECT max(id) FROM token").fetchall()
     steps = itertools.count()

@@ -77,7 +77,7 @@ def old_vault(store: Store) -> Vault:
 
 
 def headers(store: Store) -> set[bytes]:
-    """What the ciphertexts of all columns begin with."""
+    """Return the headers of all ciphertexts."""
     return {
         bytes(sealed)[:5]
         for column in SEALED

@@ -15,7 +15,7 @@ SECRET = "hush-hush"
 
 
 def faults() -> list[str]:
-    """Load settings that are bad, and return what is said of each fault."""
+    """Load bad settings, and return the message of each fault."""
     with pytest.raises(StartupError) as caught:
         Settings.load()
     title, *lines = str(caught.value).splitlines()

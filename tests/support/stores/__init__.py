@@ -1,1 +1,1 @@
-"""Stores, and the databases that they live in."""
+"""Stores, and their databases."""

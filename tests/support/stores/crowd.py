@@ -1,4 +1,4 @@
-"""Processes that do to a store all that is ever done to one, at once and on the same rows."""
+"""Processes that do everything that changes a store, at once and on the same rows."""
 
 import asyncio
 import functools
@@ -43,7 +43,7 @@ RATES = {"input": Decimal(1)}
 
 
 class Rows(NamedTuple):
-    """What all use: projects, and the ids and values of their tokens."""
+    """The rows that all processes use: projects, and the ids and values of their tokens."""
 
     projects: Sequence[str]
     tokens: Sequence[tuple[str, str]]
@@ -61,7 +61,7 @@ def make_rows(store: Store) -> Rows:
 
 
 def admit(store: Store, rows: Rows, seconds: float) -> Counter[str]:
-    """Be a node: admit requests of all tokens; settle most, and take back some."""
+    """Be a node: admit requests of all tokens; settle most, and compensate some."""
     admission, seen, until = Admission(store), Counter[str](), time.monotonic() + seconds
 
     async def client() -> None:
@@ -90,7 +90,7 @@ def admit(store: Store, rows: Rows, seconds: float) -> Counter[str]:
 
 
 def _again(act: Callable[[Store, Rows], object], store: Store, rows: Rows, seconds: float) -> Counter[str]:
-    """Do something over and over; count what came of it."""
+    """Repeat a step; count its outcomes."""
     seen, until = Counter[str](), time.monotonic() + seconds
     while time.monotonic() < until:
         try:
@@ -102,7 +102,7 @@ def _again(act: Callable[[Store, Rows], object], store: Store, rows: Rows, secon
 
 
 def _fault(error: GatewayError) -> str:
-    """Tell refusals, which belong to it, from faults."""
+    """Tell refusals, which are expected, from faults."""
     return f"fault: {error!r} {error.__cause__}" if isinstance(error, StoreUnavailable) else "refused"
 
 
@@ -137,7 +137,7 @@ def rotate(store: Store, _: Rows) -> None:
 
 
 def leave(store: Store, rows: Rows) -> None:
-    """Leave requests of a process that is gone, of now and of long ago, and settle them, as all others do."""
+    """Add requests of a dead process, of now and of long ago, and settle them, as all others do."""
     with store.database.write():
         now = store.database.now()
         opened_rows = []
@@ -150,7 +150,7 @@ def leave(store: Store, rows: Rows) -> None:
 
 
 def clean(store: Store, _: Rows) -> None:
-    """Delete what is old, as every process does."""
+    """Delete old rows, as every process does."""
     retention.clean(store.database, KEPT_DAYS, threading.Event())
     store.database.check()
 
@@ -187,7 +187,7 @@ def _act(name: str, settings: Settings, rows: Rows, seconds: float) -> Counter[s
 
 
 def run(settings: Settings, rows: Rows, seconds: float) -> dict[str, Counter[str]]:
-    """Do all at once, each in a process of its own; return what came of each."""
+    """Run all at once, each in a process of its own; return their outcomes."""
     with ProcessPoolExecutor(len(ACTS), mp_context=multiprocessing.get_context("spawn")) as pool:
         acting = {name: pool.submit(_act, name, settings, rows, seconds) for name in ACTS}
         return {name: future.result() for name, future in acting.items()}

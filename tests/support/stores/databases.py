@@ -1,4 +1,4 @@
-"""PostgreSQL databases that tests use one after the other: to make one takes a hundred times as long as to empty it."""
+"""PostgreSQL databases that tests reuse: making one takes a hundred times as long as emptying it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND table
 
 
 class Databases:
-    """Copies of a template with all tables and nothing in them; one that a test has changed otherwise is left."""
+    """Copies of a template with empty tables; one whose tables a test has changed is not reused."""
 
     def __init__(self, server: Server, template: str) -> None:
         self._server = server
@@ -40,7 +40,7 @@ class Databases:
                 self._free.append(url)
 
     def _is_emptied(self, url: str) -> bool:
-        """Empty it, in one connection, as each costs as much as all that is done in it; tell whether that is enough."""
+        """Empty a database, over one connection, the costliest part; tell whether it is like new then."""
         with psycopg.connect(url) as connection:
             if _read(connection, _SHAPE) != self._shape:
                 return False

@@ -1,4 +1,4 @@
-"""Rows of the ledger and the sums that belong to them, as the gateway writes them."""
+"""Rows of the ledger and their sums, as the gateway writes them."""
 
 import uuid
 from collections.abc import Mapping

@@ -20,7 +20,7 @@ from support.gateway.processes import Process, free_port, wait_until
 NOBODY = 65534
 
 QUICK = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
-"""For tests that are not about what outlives a crash of the machine."""
+"""For tests that need no durability over a crash of the machine."""
 
 _numbers = itertools.count()
 
@@ -38,7 +38,7 @@ def programs() -> Path:
 
 
 def _readable_copy(package: Path) -> Path:
-    """Copy the programs to where nobody can read them, until this process ends: the project's folder may be root's."""
+    """Copy the programs to where the user `nobody` can read them, until this process ends: the project may be root's."""
     folder = Path(tempfile.mkdtemp(prefix="postgresql-of-tests-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     copy = folder / package.name
@@ -51,7 +51,7 @@ def _readable_copy(package: Path) -> Path:
 
 
 class Server:
-    """A server. It listens on loopback, where everybody may connect as `postgres`."""
+    """A server. It listens on loopback, and accepts every connection as `postgres`."""
 
     def __init__(self, folder: Path, *options: str, port: int | None = None) -> None:
         self.folder = folder
@@ -108,7 +108,7 @@ class Server:
             self._process.wait()
 
     def signal_all(self, number: signal.Signals) -> None:
-        """Send a signal to the server and all that it has started."""
+        """Send a signal to the server and all of its processes."""
         assert self._process is not None
         os.killpg(self._process.pid, number)
         for child in Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split():

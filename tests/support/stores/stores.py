@@ -1,4 +1,4 @@
-"""Real stores in a folder of the test's own."""
+"""Real stores in the folder of a test."""
 
 import contextlib
 import itertools
@@ -83,7 +83,7 @@ def make_many_tokens(store: Store, project_id: str, number: int) -> list[tuple[s
 
 
 def tree(folder: Path) -> dict[Path, bytes]:
-    """Return all files below a folder, and all folders, with what is in them; of one that is not there nothing."""
+    """Return all files and folders below a folder, with their content; nothing for a missing one."""
     return {path: path.read_bytes() if path.is_file() else b"" for path in folder.rglob("*")}
 
 
@@ -101,7 +101,7 @@ def path_of(store: Store) -> Path:
 
 
 def set_columns(store: Store, table: str, row_id: str, **columns: object) -> None:
-    """Write columns of a row directly, past everything that checks them."""
+    """Write columns of a row directly, without any check."""
     names = ", ".join(f"{name} = ?" for name in columns)
     with store.database.write():
         store.database.execute(f"UPDATE {table} SET {names} WHERE id = ?", [*columns.values(), row_id])  # noqa: S608
@@ -142,7 +142,7 @@ def foreign_lock(store: Store) -> Iterator[ForeignConnection]:
 
 @contextlib.contextmanager
 def refused_by_the_database(store: Store, ids: Sequence[str]) -> Iterator[None]:
-    """Have the database itself refuse every change of some tokens, by a trigger."""
+    """Let the database itself refuse every change of some tokens, by a trigger."""
     named = ", ".join(f"'{token_id}'" for token_id in ids)
     if isinstance(store.database, PostgresqlDatabase):
         make = f"""
