@@ -38,7 +38,7 @@ def programs() -> Path:
 
 
 def _readable_copy(package: Path) -> Path:
-    """Copy the programs to where the user `nobody` can read them, until this process ends: the project may be root's."""
+    """Copy the programs where the user `nobody` can read them, until this process ends; the project may be root's."""
     folder = Path(tempfile.mkdtemp(prefix="postgresql-of-tests-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     copy = folder / package.name
