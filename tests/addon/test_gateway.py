@@ -680,3 +680,15 @@ def test_a_request_that_mitmproxy_rejects_is_masked_and_not_admitted(
 
     run(settings, store, test)
     assert Tokens(store).get(token.id).request_count == 0
+
+
+def test_an_error_after_a_refusal_quotes_no_bytes(settings: Settings, store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        http_flow = bench.flow(("Transfer-Encoding", "chunked"), token=UNKNOWN_TOKEN)
+        await bench.begin(http_flow)
+        http_flow.error = flow.Error(f"unexpected data: {f'Bearer {UNKNOWN_TOKEN}'.encode()!r}")
+        bench.gateway.error(http_flow)
+        assert http_flow.error.msg.endswith("(unexpected data: <bytes>)")
+        assert UNKNOWN_TOKEN not in repr(http_flow.get_state())
+
+    run(settings, store, test)
