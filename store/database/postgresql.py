@@ -89,7 +89,7 @@ class PostgresqlDatabase(Database):
         self.schema = _Schema(self)
         self.bulk = _BulkCopy(self.engine)
         self.is_starting = False
-        """Whether reads are unlimited: during a start, migrations may take any time."""
+        """True during a start, in which reads are unlimited: migrations may take any time."""
 
     def now(self) -> int:
         """Return the server's time: the clocks of machines differ."""

@@ -84,7 +84,7 @@ class Transaction:
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether the connection was lost after its COMMIT was sent."""
+        """True if the connection was lost after its COMMIT was sent."""
         return self._id is not None and self._connection.closed
 
     @property

@@ -42,7 +42,7 @@ class SqliteDatabase(Database):
         self.path = sqlite_path(url)
         self.engine: peewee.Database = peewee.SqliteDatabase(
             str(self.path),
-            # Read-then-write under a deferred transaction fails whatever the patience, so each one is IMMEDIATE.
+            # Read-then-write under a deferred transaction fails at once, without waiting, so each one is IMMEDIATE.
             lock_type="IMMEDIATE",
             timeout=LOCK_SLICE,
             pragmas={

@@ -64,7 +64,7 @@ class KeyRing:
 
     @property
     def has_others(self) -> bool:
-        """Whether there are keys besides the first."""
+        """True if there are keys besides the first."""
         return len(self._ciphers) > 1
 
     def encrypt(self, plaintext: bytes, associated_data: str) -> bytes:

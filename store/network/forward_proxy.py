@@ -28,7 +28,7 @@ class ForwardProxy:
     setting: str
     """The name of its setting, for messages."""
     tls: bool
-    """Whether the connection to the proxy itself is over TLS."""
+    """True if the connection to the proxy itself is over TLS."""
     host: str
     port: int
     authorization: str = field(default="", repr=False)

@@ -2,7 +2,7 @@
 
 Each batch is read, encrypted again and written in one short transaction, so that admissions hardly wait. A row is
 written only if it has not changed since it was read: a key that was replaced in between stays. Batches need no order
-and leave nothing to clean up: whatever ends a rotation, the ring still opens the store, and the next rotation does the
+and leave nothing to clean up: however a rotation ends, the ring still opens the store, and the next rotation does the
 rest.
 
 Rows that are under the first key already are not read, damaged or not.

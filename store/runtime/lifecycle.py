@@ -150,7 +150,7 @@ def ignore_stop_signals(loop: asyncio.AbstractEventLoop | None = None) -> None:
 
 
 def _stop_at_end_of_input() -> None:
-    """Stop when the supervisor has ended, in whatever way."""
+    """Stop when the supervisor has ended, even by a crash."""
     while os.read(sys.stdin.fileno(), 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -46,7 +46,7 @@ def mask_token_paths(text: str) -> str:
 
 
 def mask_uuids(text: str) -> str:
-    """Replace each UUID by `<uuid>`, whatever it names."""
+    """Replace every UUID by `<uuid>`."""
     return _UUID.sub("<uuid>", text)
 
 

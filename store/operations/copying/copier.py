@@ -181,6 +181,6 @@ def _faults_of(side: str) -> Iterator[None]:
     try:
         yield
     except StoreLocked as error:
-        raise CopyFailed(f"The {side} is in use by somebody else: {error.__cause__}.") from error
+        raise CopyFailed(f"The {side} is in use: {error.__cause__}.") from error
     except StoreUnavailable as error:
         raise CopyFailed(f"The {side} does not answer: {error.__cause__}.") from error
