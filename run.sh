@@ -25,7 +25,8 @@ The first time, .venv is set up; that needs a network, and takes about a minute.
 
   setup     Install what LLM Proxy and its tests need, and start nothing.
   test      Run the tests. Options are those of pytest.
-  soak      Run the slow tests: thousands of trials under load. Options are those of pytest.
+  soak      Run the slow tests: thousands of trials under load. Options are those of pytest,
+            and --changed[=REF]: only those that a change touches.
   newest    Run the tests of what builds on mitmproxy against its newest version. Options are those of pytest.
   bench     Measure what a request costs, beside plain mitmdump and nginx.
 
@@ -61,6 +62,12 @@ install() {
     "$python" -I manage_api/cli/set_up.py "$1"
 }
 
+# run_pytest [OPTION]...: pytest; its workers find the bytecode of all tests, rather than compile them each.
+run_pytest() {
+    unset PYTHONDONTWRITEBYTECODE
+    exec .venv/bin/python -m pytest "$@"
+}
+
 case "${1:-start}" in
     -h|--help) show_help ;;
     setup)
@@ -69,8 +76,8 @@ case "${1:-start}" in
             -h|--help) show_help ;;
             *) echo "./run.sh setup takes no arguments." >&2; exit 2 ;;
         esac ;;
-    test)  install test "${@:2}"; exec .venv/bin/python -m pytest "${@:2}" ;;
-    soak)  install soak "${@:2}"; exec .venv/bin/python -m pytest -n 0 --timeout 3600 -o testpaths=tests/soak "${@:2}" ;;
+    test)  install test "${@:2}"; run_pytest "${@:2}" ;;
+    soak)  install soak "${@:2}"; run_pytest --soak -n 0 --timeout 3600 "${@:2}" ;;
     newest) install test "${@:2}"; exec .venv/bin/python tests/newest_mitmproxy.py "${@:2}" ;;
     bench) install test "${@:2}"; PYTHONPATH=tests exec .venv/bin/python -m benchmarks.bench "${@:2}" ;;
     *)     install run "${@:2}"; exec .venv/bin/llm-proxy --caller "$caller" "${@:-start}" ;;

@@ -1,10 +1,12 @@
-"""What all tests share: how the workers divide them, a PostgreSQL, and certificates that are read once."""
+"""The division of the tests: between the suite and a soak run, and among workers. And what all of them share."""
 
 import functools
 from collections.abc import Iterator
 
 import httpx
+import hypothesis
 import pytest
+from support import soak
 from support.stores.postgresql import QUICK, Server
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
@@ -17,6 +19,9 @@ SHARING = frozenset(
     )
 )
 """The files whose tests share the gateways of functional/conftest.py. One that is missing here only costs time."""
+
+CHANGED = pytest.StashKey[list[str]]()
+"""What `--changed` selects, and why."""
 
 
 class _SharingTogether(LoadFileScheduling):  # type: ignore[misc] # it has no types
@@ -32,9 +37,55 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadFil
     return _SharingTogether(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what starts processes: a long file that came last would leave one worker without work."""
-    items.sort(key=lambda item: "functional" not in item.path.parts)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("soak", "LLM Proxy")
+    group.addoption(
+        "--soak",
+        action="store_true",
+        help="Run the slow tests, which are marked `soak`, and property tests with more examples.",
+    )
+    group.addoption(
+        "--changed",
+        nargs="?",
+        const="",
+        metavar="REF",
+        help="With --soak: only tests that a change since REF touches. Default: where the branch left main.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    hypothesis.settings.register_profile("suite", max_examples=30)
+    hypothesis.settings.register_profile("soak", max_examples=300, deadline=None)
+    hypothesis.settings.load_profile("soak" if config.getoption("soak") else "suite")
+    if config.getoption("changed") is not None and not config.getoption("soak"):
+        raise pytest.UsageError("--changed is for ./run.sh soak")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what belongs to the other kind of run.
+
+    Then begin with what starts processes: a long file that came last would leave one worker without work.
+    """
+    kept = [item for item in items if soak.is_for(item, soak=config.getoption("soak"))]
+    if config.getoption("changed") is not None:
+        config.stash[CHANGED], kept = _touched(config.getoption("changed"), kept)
+    if left_out := set(items) - set(kept):
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+    items[:] = sorted(kept, key=lambda item: "functional" not in item.path.parts)
+
+
+def _touched(reference: str, items: list[pytest.Item]) -> tuple[list[str], list[pytest.Item]]:
+    """Return what `--changed` selects, as lines to print and as tests."""
+    base, changed = soak.changed_files(reference)
+    reasons = {item: reason for item in items if (reason := soak.reason(item, changed))}
+    of_files = {(item.path.name, reason) for item, reason in reasons.items()}
+    lines = [f"--changed: {len(changed)} files since {base[:12]} touch {len(reasons)} of {len(items)} tests"]
+    return [*lines, *(f"  {name}, by {reason}" for name, reason in sorted(of_files))], [*reasons]
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    return config.stash.get(CHANGED, [])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,6 +24,8 @@ from support.network.http_engine import KINDS, Kind
 from support.upstreams.stage import Stage, answer
 from support.upstreams.upstreams import OK, Conversation, RawUpstream
 
+pytestmark = pytest.mark.soak("addon/layers", "addon/serving", "docs/deploy", "store/runtime")
+
 ROUNDS = 4
 IN_USE_AGAIN = 6
 """Seconds after its start until a node that had failed gets requests: nginx's `fail_timeout` is 5."""

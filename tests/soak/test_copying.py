@@ -22,6 +22,8 @@ from store.operations.copying.tables import TABLES
 from store.runtime.settings import Settings
 from store.store import Store
 
+pytestmark = pytest.mark.soak("store/database", "store/operations")
+
 TOKENS = 100_000
 REQUESTS = 1_000_000
 KILLED = 10

@@ -10,6 +10,8 @@ import pytest
 from support.gateway.gateway import Gateway, bearer
 from support.upstreams.upstreams import RawUpstream, answer_all
 
+pytestmark = pytest.mark.soak("store/admission", "store/database")
+
 ROUNDS = 10
 SIZE = 512 * 1024
 """Bytes of the file system."""

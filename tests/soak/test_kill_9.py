@@ -19,6 +19,8 @@ from support.gateway.gateway import Gateway, bearer
 from support.gateway.processes import Process
 from support.upstreams.upstreams import DemoUpstream
 
+pytestmark = pytest.mark.soak("store/admission", "store/database", "store/ledger")
+
 ROUNDS = 20
 CLIENTS = 20
 REQUESTS = 1000

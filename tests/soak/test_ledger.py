@@ -9,11 +9,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.gateway.gateway import Gateway
 from support.load.mixed_load import COLUMNS, MixedLoad, compare, rows_of
 from support.upstreams.metered_upstream import MeteredUpstream
 
 from store.ledger.instances import HEARTBEAT, LEASE
+
+pytestmark = pytest.mark.soak("addon/metering", "addon/protocol", "store/admission", "store/ledger")
 
 REQUESTS = 10_000
 KILLS = 6

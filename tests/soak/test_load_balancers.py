@@ -24,6 +24,8 @@ from support.network.http_engine import KINDS, Kind
 from support.upstreams.stage import Stage, answer
 from support.upstreams.upstreams import OK, Conversation, DemoUpstream
 
+pytestmark = pytest.mark.soak("addon/layers", "addon/serving", "docs/deploy")
+
 EVENTS = 20
 MAX_DELAY = 0.05
 EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

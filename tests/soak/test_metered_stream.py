@@ -14,6 +14,8 @@ from support.load.mixed_load import rows_of
 from support.upstreams.metered_upstream import MESSAGES, MODEL
 from support.upstreams.upstreams import Conversation, RawUpstream
 
+pytestmark = pytest.mark.soak("addon/layers", "addon/metering")
+
 SIZE = 50_000_000
 CHUNK = {"object": "chat.completion.chunk", "model": MODEL, "choices": [{"index": 0, "delta": {"content": " word"}}]}
 USAGE = {"prompt_tokens": 12, "completion_tokens": 345, "total_tokens": 357}

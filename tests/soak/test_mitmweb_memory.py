@@ -15,6 +15,8 @@ from support.gateway.gateway import Gateway, bearer
 from support.upstreams.upstreams import DemoUpstream
 from websockets.sync.client import connect
 
+pytestmark = pytest.mark.soak("addon/inspector")
+
 CLIENTS = 4
 MARKS = (5_000, 10_000, 20_000)
 FRAMES = 20_000

@@ -14,6 +14,8 @@ from support.gateway.gateway import Gateway
 from support.gateway.processes import Process
 from support.upstreams.upstreams import DemoUpstream
 
+pytestmark = pytest.mark.soak("addon/layers", "addon/validation.py")
+
 TRIALS = 3_000
 SEEDS = 3
 SILENCE = 0.1

@@ -22,6 +22,8 @@ from support.network.http_engine import KINDS, Kind
 from support.network.upstream_pool import NAME, Pool
 from support.upstreams.secure_stage import SecureStage
 
+pytestmark = pytest.mark.soak("addon/layers", "addon/patches", "docs/deploy")
+
 ROUNDS = 7
 CLIENTS = 100
 """In a round, of each way."""

@@ -7,9 +7,12 @@ fails, and no count is lost.
 import re
 from pathlib import Path
 
+import pytest
 from support.stores import crowd
 from support.stores.postgresql import QUICK, Server
 from support.stores.stores import make_settings, opened
+
+pytestmark = pytest.mark.soak("store")
 
 SECONDS = 60
 RING = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=,MTEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="

@@ -32,6 +32,8 @@ from support.upstreams.upstreams import KEY, DemoUpstream
 
 from store.database.models import Request
 
+pytestmark = pytest.mark.soak("store/admission", "store/database", "store/management")
+
 TRIALS = 500
 CLIENTS = 64
 TALKING = 16

@@ -23,7 +23,10 @@ PROGRAM = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
 CLIENTS = 8
 REQUESTS = 50
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed")
+pytestmark = [
+    pytest.mark.soak("store/database"),
+    pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed"),
+]
 
 
 class Pooler:

@@ -28,6 +28,8 @@ from support.network.tcp_relay import TcpRelay
 from support.stores.postgresql import Server
 from support.upstreams.upstreams import OK, Conversation, RawUpstream
 
+pytestmark = pytest.mark.soak("store/admission", "store/database")
+
 CLIENTS = 8
 ROUNDS = 10
 DOWN = 10.0

@@ -13,6 +13,8 @@ from addon import validation
 from addon.protocol.reserved_endpoints import is_reserved
 from store.errors import GatewayError
 
+pytestmark = pytest.mark.soak("addon/protocol", "addon/validation.py")
+
 PATHS = 250_000
 SEEDS = 4
 READERS = 1_000

@@ -22,6 +22,8 @@ from store.encryption.crypto import KeyRing, new_key
 from store.errors import StartupError
 from store.operations.opening import open_store
 
+pytestmark = pytest.mark.soak("store/encryption", "store/operations")
+
 ROUNDS = 150
 TOKENS = 3000
 LONGEST = 1.2

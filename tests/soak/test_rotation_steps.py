@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from support.gateway.gateway import Gateway, bearer
 from support.gateway.processes import Process, tool
 from support.upstreams.upstreams import KEY, DemoUpstream
 
 from store.encryption.crypto import new_key
+
+pytestmark = pytest.mark.soak("store/encryption", "store/operations")
 
 OLD, NEW = new_key(), new_key()
 ROTATE = [tool("llm-proxy"), "rotate"]

@@ -20,6 +20,8 @@ from store.clock import DAY
 from store.ledger.usage import Source
 from store.store import Store
 
+pytestmark = pytest.mark.soak("manage_api", "openapi.yaml")
+
 HERE = Path(__file__).parent
 EXAMPLES = 300
 CASES = 2000

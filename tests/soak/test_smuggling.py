@@ -8,6 +8,8 @@ from support.attacks.desync import all_cases
 from support.attacks.desync_http2 import http2_cases
 from support.attacks.smuggling import Target, check_case, check_http2_case
 
+pytestmark = pytest.mark.soak("addon/layers", "addon/validation.py")
+
 CASES = {f"{case.kind}: {case.name}": case for case in all_cases()}
 HTTP2_CASES = {case.name: case for case in http2_cases()}
 

@@ -10,6 +10,8 @@ import pytest
 from support.gateway.installation import Installation, children, started
 from support.gateway.processes import DEADLINE, Process, running, tool
 
+pytestmark = pytest.mark.soak("addon/serving", "manage_api/cli", "store/runtime")
+
 STEP = 0.05
 MOMENTS = 40
 

@@ -18,6 +18,8 @@ from support.network.http_engine import DEPLOY, require
 
 from store.encryption.crypto import new_key
 
+pytestmark = pytest.mark.soak("addon/serving", "docs/deploy", "manage_api/cli")
+
 UNITS = ("llm-proxy@.service", "llm-proxy-manage@.service")
 
 # PR_SET_MDWE of prctl(2): what MemoryDenyWriteExecute does, on kernels that have it.

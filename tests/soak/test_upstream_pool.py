@@ -28,6 +28,8 @@ from support.upstreams.secure_stage import ADDRESSES, SecureStage
 from support.upstreams.stage import Act, answer
 from support.upstreams.upstreams import KEY, OK, Conversation, DemoUpstream, RawUpstream, json_response
 
+pytestmark = pytest.mark.soak("addon/layers", "docs/deploy", "store/network")
+
 EVENTS = 20
 MAX_DELAY = 0.05
 EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
