@@ -7,6 +7,7 @@ import httpx
 import hypothesis
 import pytest
 from support import soak
+from support.gateway import forks
 from support.stores.postgresql import QUICK, Server
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
@@ -15,7 +16,7 @@ SHARING = frozenset(
     f"tests/functional/test_{name}.py"
     for name in (
         *("answers", "damaged_rows", "exactness", "faithful", "large_bodies", "obeyed_at_once", "only_v1"),
-        *("reserved_endpoints", "sdk", "streaming", "tokens"),
+        *("promises", "reserved_endpoints", "sdk", "streaming", "tokens"),
     )
 )
 """The files whose tests share the gateways of functional/conftest.py. One that is missing here only costs time."""
@@ -57,6 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.register_profile("suite", max_examples=30)
     hypothesis.settings.register_profile("soak", max_examples=300, deadline=None)
     hypothesis.settings.load_profile("soak" if config.getoption("soak") else "suite")
+    if not config.getoption("soak"):
+        forks.switch_on()
     if config.getoption("changed") is not None and not config.getoption("soak"):
         raise pytest.UsageError("--changed is for ./run.sh soak")
 

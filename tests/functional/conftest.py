@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.gateway.gateway import WAYS, Gateway, Way
+from support.gateway.gateway import EACH_WAY, Gateway, Way
 from support.gateway.relay import Relay
 from support.stores.postgresql import Server
 from support.upstreams.upstreams import DemoUpstream, RawUpstream, answer_all
@@ -18,9 +18,9 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoUpstream]
         yield upstream
 
 
-@pytest.fixture(scope="session", params=WAYS)
+@pytest.fixture(scope="session", params=EACH_WAY)
 def way(request: pytest.FixtureRequest) -> Way:
-    """Each of the three ways to start the proxy."""
+    """The launcher; in a soak run, mitmdump and mitmweb."""
     way: Way = request.param
     return way
 
@@ -63,7 +63,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def gateway(request: pytest.FixtureRequest, way: Way, engine: str) -> Gateway:
-    """A gateway with several proxies before the demo upstream, started in each of the three ways."""
+    """A gateway with several proxies before the demo upstream."""
     if engine == "postgresql":
         nodes: Gateway = request.getfixturevalue("nodes")
         return nodes
@@ -96,5 +96,5 @@ def relays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Way],
 
 @pytest.fixture
 def relay(relays: Callable[[Way], Relay], way: Way) -> Relay:
-    """A gateway before a raw upstream, started in each of the three ways."""
+    """A gateway before a raw upstream."""
     return relays(way)

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 import httpx
+import pytest
 from support.gateway.gateway import Gateway, bearer
 from support.gateway.processes import ROOT, Process, wait_until
 from support.load.load import Load
@@ -17,6 +18,7 @@ COUNTS = """
 """
 
 
+@pytest.mark.soak("manage_api/cli", "store/operations")  # in the suite: manage_api/cli/test_backup.py
 def test_a_backup_under_load_takes_the_place_of_the_store(tmp_path: Path, upstream: DemoUpstream) -> None:
     file, data = tmp_path / "copy.db", tmp_path / "restored" / "data"
     with Gateway.start(tmp_path, upstream.url, proxies=2) as live:

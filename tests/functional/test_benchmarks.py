@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import pytest
 from support.gateway.processes import ROOT, Process, clean_environment
 
 CONTESTANTS = ["mitmdump", "launcher-sqlite"]
 
 
+@pytest.mark.soak("tests/benchmarks")
 def test_a_quick_run_of_two(tmp_path: Path) -> None:
     command = [str(ROOT / "run.sh"), "bench", "--quick", "--only", ",".join(CONTESTANTS), "--output", str(tmp_path)]
     process = Process(command, env=clean_environment(), log=tmp_path / "log")

@@ -53,9 +53,11 @@ def test_in_mitmweb(tmp_path: Path, demo: DemoUpstream) -> None:
     }
 
 
+@pytest.mark.soak("addon")
 def test_in_mitmdump_before_a_tls_upstream(tmp_path: Path, demo: DemoUpstream) -> None:
     check(canary.run_in_mitmdump(tmp_path, demo), {"file mitmdump.log", "file flows", "file dumped.har"})
 
 
+@pytest.mark.soak("addon")
 def test_in_the_launcher(tmp_path: Path, demo: DemoUpstream) -> None:
     check(canary.run_in_launcher(tmp_path, demo), set())

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from support.clients.web_client import WebClient
-from support.gateway.gateway import Gateway, Way, bearer
+from support.gateway.gateway import OTHER_WAYS, Gateway, Way, bearer
 from support.gateway.installation import Installation
 from support.gateway.processes import Process, free_port, python, running, tool, wait_until
 from support.gateway.relay import Relay
@@ -120,7 +120,7 @@ def test_a_start_that_cannot_use_the_network_names_every_fault(tmp_path: Path) -
         MAX_BODY="0",
     )
     for command in (START, python("-m", "addon"), python("-m", "manage_api")):
-        process = installation.start(command)
+        process = installation.start(command, forked=True)
         assert process.wait() == 2
     output = process.output()
     for fault in (
@@ -139,21 +139,21 @@ def asks(address: str, port: int) -> int:
     return httpx.get(f"http://{host}:{port}/health").status_code
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.soak("addon/serving", "manage_api/cli")), "2"])
 def test_both_ports_take_ipv4_and_ipv6_under_the_supervisor(
     tmp_path: Path, upstream: DemoUpstream, workers: str
 ) -> None:
     installation = Installation(tmp_path, UPSTREAM_URL=upstream.url, WORKERS=workers)
     ports = (installation.proxy, installation.manage)
     installation.env["PROXY_LISTEN"], installation.env["MANAGE_LISTEN"] = (f"[::]:{port}" for port in ports)
-    with running(installation.start(START)) as process:
+    with running(installation.start(START, forked=True)) as process:
         process.wait_for_output("is up")
         for _ in range(5):  # several workers share the port
             assert [asks(address, port) for port in ports for address in ("127.0.0.1", "::1")] == [200] * 4
         assert process.stop() == 0
 
 
-@pytest.mark.parametrize("start", ["mitmdump", "mitmweb", "launcher", "management"])
+@pytest.mark.parametrize("start", ["mitmdump", pytest.param("mitmweb", marks=OTHER_WAYS), "launcher", "management"])
 def test_processes_that_open_their_port_themselves_take_both(
     tmp_path: Path, upstream: DemoUpstream, start: str
 ) -> None:
@@ -169,7 +169,8 @@ def test_processes_that_open_their_port_themselves_take_both(
         "management": python("-m", "manage_api"),
     }[start]
     env = {**Gateway(tmp_path, upstream.url).env, **listen}
-    with running(Process(command, env=env, log=tmp_path / "log")) as process:
+    forked = start in {"launcher", "management"}
+    with running(Process(command, env=env, log=tmp_path / "log", forked=forked)) as process:
         process.wait_for_port(port)
         assert [asks(address, port) for address in ("127.0.0.1", "::1")] == [200, 200]
         if start == "mitmweb":

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from support.clients.kept_alive import KeptAlive
 from support.gateway.gateway import Gateway
 from support.upstreams.upstreams import KEY, DemoUpstream
@@ -17,6 +18,8 @@ CLIENTS = 64
 REQUESTS = 12
 """Of each client."""
 LIMIT = 100
+
+pytestmark = pytest.mark.soak("store/admission", "store/database", "store/management")  # in the suite: test_exactness
 
 type Change = tuple[str, str, dict[str, object] | None]
 

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import httpx
+import pytest
 from support.gateway.gateway import Gateway, bearer
 from support.gateway.installation import Installation
 from support.gateway.processes import DEADLINE, ROOT, Process, python, tool
@@ -30,6 +31,7 @@ def make_store(folder: Path, **settings: str) -> list[tuple[str, str]]:
         return make_many_tokens(store, Projects(store).create("Old", KEY).id, TOKENS)
 
 
+@pytest.mark.soak("store/encryption", "store/operations")
 def test_requests_and_patches_go_on_and_the_old_key_can_go(tmp_path: Path, upstream: DemoUpstream) -> None:
     old_tokens = make_store(tmp_path, encryption_key=OLD)
     with Gateway.start(tmp_path, upstream.url, ENCRYPTION_KEY=f"{NEW},{OLD}") as gateway:

@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
@@ -24,27 +26,61 @@ def installation(tmp_path: Path, upstream: DemoUpstream) -> Installation:
     return Installation(tmp_path, UPSTREAM_URL=upstream.url)
 
 
+class Site(NamedTuple):
+    """What several tests share, none of which ends it."""
+
+    installation: Installation
+    process: Process
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream) -> Iterator[Site]:
+    """A first start."""
+    installation = Installation(tmp_path_factory.mktemp("start"), UPSTREAM_URL=upstream.url)
+    with started(installation) as process:
+        yield Site(installation, process)
+        assert process.stop() == 0
+    assert installation.ports_are_free()
+
+
+@pytest.fixture(scope="module")
+def forward() -> Iterator[ForwardProxy]:
+    with ForwardProxy({}) as forward:
+        yield forward
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory, forward: ForwardProxy) -> Iterator[Site]:
+    """A demo where a proxy is set, of which it has no need."""
+    address = f"http://127.0.0.1:{forward.port}"
+    folder = tmp_path_factory.mktemp("demo")
+    installation = Installation(folder, HTTP_PROXY=address, https_proxy=address, http_proxy=address)
+    with started(installation, "demo", until="How often") as process:
+        yield Site(installation, process)
+        assert process.stop() == 0
+    assert installation.ports_are_free()
+    assert not installation.data.exists()
+
+
 def shell(command: str) -> str:
     """Run what was printed, in a shell, as a reader would."""
     done = subprocess.run(["/bin/bash", "-c", command], capture_output=True, text=True, timeout=DEADLINE, check=True)
     return done.stdout
 
 
-def test_the_first_start_makes_everything_and_prints_a_curl_line_that_works(installation: Installation) -> None:
-    with started(installation) as process:
-        output = process.output()
-        assert output.index("Starting LLM Proxy ...\n") < output.index(" is up.")
-        assert f"http://127.0.0.1:{installation.proxy}/v1" in output
-        token_file = installation.folder / "data" / "management_token"
-        assert str(token_file) in output
-        assert token_file.stat().st_mode & 0o777 == 0o600
-        curl = next(line for line in output.splitlines() if line.lstrip().startswith("curl "))
-        assert shell(f"{curl} --silent --fail") == "[]\n"
-        assert httpx.get(f"http://127.0.0.1:{installation.proxy}/v1/models").status_code == 401
-        assert process.stop() == 0
-    assert installation.ports_are_free()
+def test_the_first_start_makes_everything_and_prints_a_curl_line_that_works(site: Site) -> None:
+    installation, output = site.installation, site.process.output()
+    assert output.index("Starting LLM Proxy ...\n") < output.index(" is up.")
+    assert f"http://127.0.0.1:{installation.proxy}/v1" in output
+    token_file = installation.data / "management_token"
+    assert str(token_file) in output
+    assert token_file.stat().st_mode & 0o777 == 0o600
+    curl = next(line for line in output.splitlines() if line.lstrip().startswith("curl "))
+    assert shell(f"{curl} --silent --fail") == "[]\n"
+    assert httpx.get(f"http://127.0.0.1:{installation.proxy}/v1/models").status_code == 401
 
 
+@pytest.mark.soak("manage_api/cli", "store/operations")
 def test_a_second_start_finds_what_the_first_one_made(installation: Installation) -> None:
     with started(installation):
         pass
@@ -54,21 +90,22 @@ def test_a_second_start_finds_what_the_first_one_made(installation: Installation
         assert [(data / name).read_text() for name in ("encryption_key", "management_token")] == before
 
 
-def test_a_management_token_that_is_removed_is_replaced_at_a_hangup(installation: Installation) -> None:
+def test_a_management_token_that_is_removed_is_replaced_at_a_hangup(site: Site) -> None:
+    installation, process = site
     file = installation.data / "management_token"
     url = f"http://127.0.0.1:{installation.manage}/manage/projects"
 
     def status(token: str) -> int:
         return httpx.get(url, headers={"Authorization": f"Bearer {token}"}).status_code
 
-    with started(installation) as process:
-        old = file.read_text().strip()
-        file.unlink()
-        process.signal(signal.SIGHUP)
-        process.wait_for_output("Replaced; ")
-        assert (status(old), status(file.read_text().strip())) == (401, 200)
+    old = file.read_text().strip()
+    file.unlink()
+    process.signal(signal.SIGHUP)
+    process.wait_for_output("Replaced; ")
+    assert (status(old), status(file.read_text().strip())) == (401, 200)
 
 
+@pytest.mark.soak("manage_api/cli")  # in the suite: test_stop.py has a Ctrl-C
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_whole_group_ends_everything(installation: Installation, number: signal.Signals) -> None:
     with started(installation) as process:
@@ -77,17 +114,15 @@ def test_a_signal_to_the_whole_group_ends_everything(installation: Installation,
     assert installation.ports_are_free()
 
 
-def test_a_process_that_dies_is_replaced(installation: Installation) -> None:
-    with started(installation) as process:
-        before = children(process.pid)
-        for pid in before:
-            os.kill(pid, signal.SIGKILL)
-        for port in (installation.proxy, installation.manage):  # what comes meanwhile waits
-            assert httpx.get(f"http://127.0.0.1:{port}/ready", timeout=DEADLINE).status_code == 200
-        assert not set(children(process.pid)) & set(before)
-        assert process.stop() == 0
-        assert process.output().count("ended with status -9; starting another one") == 2
-    assert installation.ports_are_free()
+def test_a_process_that_dies_is_replaced(site: Site) -> None:
+    installation, process = site
+    before = children(process.pid)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    for port in (installation.proxy, installation.manage):  # what comes meanwhile waits
+        assert httpx.get(f"http://127.0.0.1:{port}/ready", timeout=DEADLINE).status_code == 200
+    assert not set(children(process.pid)) & set(before)
+    assert process.output().count("ended with status -9; starting another one") == len(before)
 
 
 def test_a_killed_supervisor_takes_its_processes_along(installation: Installation) -> None:
@@ -134,24 +169,20 @@ def test_it_is_called_from_anywhere_by_any_name(tmp_path: Path) -> None:
     assert [path.name for path in caller.iterdir()] == ["my.db"]
 
 
-def test_the_demo_prints_snippets_that_work_as_they_stand(tmp_path: Path) -> None:
-    installation = Installation(tmp_path)
-    with started(installation, "demo", until="How often") as process:
-        output = process.wait_for_output("/manage/tokens/")
-        curl = re.search(r"^curl (?:.|\n)*?'$", output, re.MULTILINE)
-        assert curl
-        assert "You said: Hello!" in shell(f"{curl.group()} --silent --fail")
-        snippet = re.search(r"^from openai import (?:.|\n)*flush=True\)$", output, re.MULTILINE)
-        assert snippet
-        told = subprocess.run([sys.executable, "-c", snippet.group()], capture_output=True, text=True, check=True)
-        assert "You said: Hello!" in told.stdout
-        usage = next(line for line in output.splitlines() if line.startswith("curl") and "/manage/tokens/" in line)
-        assert '"request_count":2' in shell(f"{usage} --silent --fail").replace(" ", "")
-        assert process.stop() == 0
-    assert installation.ports_are_free()
-    assert not (tmp_path / "data").exists()
+def test_the_demo_prints_snippets_that_work_as_they_stand(demo: Site) -> None:
+    output = demo.process.wait_for_output("/manage/tokens/")
+    curl = re.search(r"^curl (?:.|\n)*?'$", output, re.MULTILINE)
+    assert curl
+    assert "You said: Hello!" in shell(f"{curl.group()} --silent --fail")
+    snippet = re.search(r"^from openai import (?:.|\n)*flush=True\)$", output, re.MULTILINE)
+    assert snippet
+    told = subprocess.run([sys.executable, "-c", snippet.group()], capture_output=True, text=True, check=True)
+    assert "You said: Hello!" in told.stdout
+    usage = next(line for line in output.splitlines() if line.startswith("curl") and "/manage/tokens/" in line)
+    assert '"request_count":2' in shell(f"{usage} --silent --fail").replace(" ", "")
 
 
+@pytest.mark.soak("manage_api/cli", "manage_api/demo")
 def test_the_demo_lets_a_stream_end(tmp_path: Path) -> None:
     installation = Installation(tmp_path)
     with started(installation, "demo", until="How often") as process:
@@ -168,17 +199,12 @@ def test_the_demo_lets_a_stream_end(tmp_path: Path) -> None:
         assert process.wait() == 0
 
 
-def test_the_demo_needs_no_proxy_where_one_is_set(tmp_path: Path) -> None:
-    with ForwardProxy({}) as forward:
-        address = f"http://127.0.0.1:{forward.port}"
-        installation = Installation(tmp_path, HTTP_PROXY=address, https_proxy=address, http_proxy=address)
-        with started(installation, "demo", until="How often") as process:
-            token = re.search(r'api_key="([0-9a-f-]+)"', process.wait_for_output("/manage/tokens/"))
-            assert token
-            headers = {"Authorization": f"Bearer {token.group(1)}"}
-            assert httpx.get(f"http://127.0.0.1:{installation.proxy}/v1/models", headers=headers).status_code == 200
-            assert process.stop() == 0
-        assert forward.heads == []
+def test_the_demo_needs_no_proxy_where_one_is_set(demo: Site, forward: ForwardProxy) -> None:
+    token = re.search(r'api_key="([0-9a-f-]+)"', demo.process.wait_for_output("/manage/tokens/"))
+    assert token
+    headers = {"Authorization": f"Bearer {token.group(1)}"}
+    assert httpx.get(f"http://127.0.0.1:{demo.installation.proxy}/v1/models", headers=headers).status_code == 200
+    assert forward.heads == []
 
 
 def test_the_banner_of_web_has_a_login_that_works_and_nothing_else_has(installation: Installation) -> None:
@@ -196,6 +222,7 @@ def test_the_banner_of_web_has_a_login_that_works_and_nothing_else_has(installat
         assert output.count(address.partition("=")[2]) == 1
 
 
+@pytest.mark.soak("addon/serving", "manage_api/cli")
 def test_the_operators_password_for_mitmweb_holds_and_is_not_told(installation: Installation) -> None:
     folder = installation.data / "mitmproxy"
     folder.mkdir(parents=True)

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 from support.gateway.gateway import bearer
-from support.gateway.installation import Installation, started, without_rights
-from support.gateway.processes import ROOT, Process, python, tool
+from support.gateway.installation import Installation, started
+from support.gateway.processes import ROOT, Process, python, tool, without_rights
 from support.upstreams.upstreams import KEY, DemoUpstream
 
 from store.operations.opening import management_token, open_store
@@ -22,6 +22,8 @@ RUN = [tool("llm-proxy"), "start"]  # what ./run.sh starts
 PROXY = python("-m", "addon")
 PROXY_WITH_MITMWEB = python("-m", "addon", "--web")
 MANAGEMENT = python("-m", "manage_api")
+WEB = [tool("llm-proxy"), "web"]
+FORKED = (RUN, WEB, PROXY, MANAGEMENT)
 
 type Break = Callable[[Installation], object]
 
@@ -34,6 +36,7 @@ class Fault:
     cause: Break
     command: list[str] = dataclasses.field(default_factory=lambda: RUN)
     status: int = 1
+    has_rights: bool = True
 
 
 @pytest.fixture
@@ -112,9 +115,7 @@ def dotenv(content: bytes, mode: int = 0o600) -> Break:
 FAULTS = {
     "a file as DATA_DIR": Fault("File exists", file_as_data_dir),
     "DATA_DIR below a file": Fault("Not a directory", below_a_file),
-    "a DATA_DIR that is read-only": Fault(
-        "attempt to write a readonly database", forbid("", 0o500), without_rights(RUN)
-    ),
+    "a DATA_DIR that is read-only": Fault("attempt to write a readonly database", forbid("", 0o500), has_rights=False),
     "no database": Fault("file is not a database", write("llm-proxy.db", b"this is no database" * 100)),
     "a database cut off": Fault("malformed", cut),
     "a database of a later version": Fault(
@@ -123,24 +124,24 @@ FAULTS = {
     ),
     "a database without its tables": Fault("no such table", sql("DROP TABLE secret")),
     "a database without its secret": Fault("has lost its secret", sql("DELETE FROM secret WHERE name != 'check'")),
-    "a database that is read-only": Fault("readonly", forbid("llm-proxy.db", 0o400), without_rights(RUN)),
-    "a lock that is somebody else's": Fault("Permission denied", forbid("llm-proxy.db.lock", 0), without_rights(RUN)),
+    "a database that is read-only": Fault("readonly", forbid("llm-proxy.db", 0o400), has_rights=False),
+    "a lock that is somebody else's": Fault("Permission denied", forbid("llm-proxy.db.lock", 0), has_rights=False),
     "a folder as key file": Fault("Is a directory", folder_instead_of("encryption_key")),
     "no key file": Fault("there is no key", remove("encryption_key")),
     "an empty key file": Fault("encryption_key in DATA_DIR is damaged", write("encryption_key", b"")),
     "a damaged key file": Fault("encryption_key in DATA_DIR is damaged", write("encryption_key", b"\xff\x00")),
-    "a key file of others": Fault("Permission denied", forbid("encryption_key", 0), without_rights(RUN)),
+    "a key file of others": Fault("Permission denied", forbid("encryption_key", 0), has_rights=False),
     "another key": Fault("does not open this store", setting("ENCRYPTION_KEY", "A" * 43 + "=")),
     "an empty management token": Fault("management_token in DATA_DIR is empty", write("management_token", b"\n")),
     "a folder as management token": Fault("Is a directory", folder_instead_of("management_token"), MANAGEMENT),
     "a management token of others": Fault(
-        "Permission denied", forbid("management_token", 0), without_rights(MANAGEMENT)
+        "Permission denied", forbid("management_token", 0), MANAGEMENT, has_rights=False
     ),
     "an unreadable .env": Fault(
-        ".env cannot be read: Permission denied", dotenv(b"", 0), without_rights(MANAGEMENT), status=2
+        ".env cannot be read: Permission denied", dotenv(b"", 0), MANAGEMENT, has_rights=False, status=2
     ),
     "a .env that is no text": Fault(".env is no text", dotenv(b"\xff\xfe\x00"), PROXY, status=2),
-    "a low port": Fault("PROXY_LISTEN=127.0.0.1:81", setting("PROXY_LISTEN", "127.0.0.1:81"), without_rights(RUN)),
+    "a low port": Fault("PROXY_LISTEN=127.0.0.1:81", setting("PROXY_LISTEN", "127.0.0.1:81"), has_rights=False),
     "an address of others": Fault("MANAGE_LISTEN=192.0.2.1", setting("MANAGE_LISTEN", "192.0.2.1:8081")),
     "an IPv6 address of others": Fault("[2001:db8::1]:8080", setting("PROXY_LISTEN", "[2001:db8::1]:8080")),
     "an unknown name": Fault("MANAGE_LISTEN", setting("MANAGE_LISTEN", "[fe80::1%nowhere]:1"), MANAGEMENT),
@@ -155,9 +156,9 @@ FAULTS = {
 }
 
 
-def fail(installation: Installation, command: list[str]) -> Process:
+def fail(installation: Installation, command: list[str], *, has_rights: bool = True) -> Process:
     """Run a command that must end by itself, without a traceback, and leave nothing behind."""
-    process = installation.start(command, cwd=installation.folder)
+    process = installation.start(command, installation.folder, forked=command in FORKED, has_rights=has_rights)
     process.wait()
     assert "Traceback" not in process.output()
     installation.wait_until_nothing_runs()
@@ -168,7 +169,7 @@ def fail(installation: Installation, command: list[str]) -> Process:
 def test_a_start_that_fails_says_why(installation: Installation, name: str) -> None:
     fault = FAULTS[name]
     fault.cause(installation)
-    process = fail(installation, fault.command)
+    process = fail(installation, fault.command, has_rights=fault.has_rights)
     assert process.wait() == fault.status
     assert fault.message in process.output()
     installation.data.chmod(0o700)
@@ -193,9 +194,7 @@ def taken(installation: Installation, name: str, host: str = "127.0.0.1") -> Ite
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-@pytest.mark.parametrize(
-    ("name", "command"), [("PROXY_LISTEN", RUN), ("MANAGE_LISTEN", RUN), ("WEB_LISTEN", [*RUN[:1], "web"])]
-)
+@pytest.mark.parametrize(("name", "command"), [("PROXY_LISTEN", RUN), ("MANAGE_LISTEN", RUN), ("WEB_LISTEN", WEB)])
 def test_a_port_in_use_is_named(installation: Installation, name: str, command: list[str], host: str) -> None:
     if ":" in host and not socket.has_ipv6:
         pytest.skip("no IPv6 here")

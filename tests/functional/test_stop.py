@@ -24,6 +24,8 @@ from support.upstreams.upstreams import KEY, DemoUpstream
 from store.runtime.settings import Settings
 
 CTRL_C, CTRL_BACKSLASH = b"\x03", b"\x1c"
+STOPS = pytest.mark.soak("addon/serving", "manage_api/cli", "manage_api/server.py", "store/runtime")
+"""For further cases of a kind that the suite has one of."""
 AUTHORIZED = {"Authorization": f"Bearer {MANAGEMENT_TOKEN}"}
 
 
@@ -115,8 +117,8 @@ def counted(installation: Installation) -> int:
     ("act", "status"),
     [
         (lambda terminal: [terminal.type(CTRL_C) for _ in range(3)], 0),
-        (lambda terminal: terminal.close(), 0),
-        (lambda terminal: terminal.type(CTRL_BACKSLASH), -signal.SIGQUIT),
+        pytest.param(lambda terminal: terminal.close(), 0, marks=STOPS),
+        pytest.param(lambda terminal: terminal.type(CTRL_BACKSLASH), -signal.SIGQUIT, marks=STOPS),
     ],
     ids=["ctrl-c three times", "closed", "ctrl-backslash"],
 )
@@ -138,6 +140,7 @@ def test_a_terminal_that_ends_lets_a_stream_end(
     assert counted(installation) == 1
 
 
+@STOPS  # in the suite: test_ways.py has it for a process
 def test_no_connections_are_taken_while_a_stream_ends(installation: Installation) -> None:
     with started(installation) as process:
         with stream_under_way(installation, words=125) as lines:
@@ -154,7 +157,13 @@ def refuses(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-@pytest.mark.parametrize("output", ["> >(true) 2>&1", "<&- >&- 2>&-", "2>&-", "web >/dev/full 2>/dev/full"])
+@pytest.mark.parametrize(
+    "output",
+    [
+        "<&- >&- 2>&-",
+        *(pytest.param(other, marks=STOPS) for other in ("> >(true) 2>&1", "2>&-", "web >/dev/full 2>/dev/full")),
+    ],
+)
 def test_output_that_goes_nowhere_stops_nothing(installation: Installation, output: str) -> None:
     shell = Process(
         ["/bin/bash", "-c", f"exec ./run.sh {output}"],
@@ -209,7 +218,9 @@ def wait_until_read(client: socket.socket) -> None:
 
 
 def test_a_stop_while_the_processes_start_is_clean(installation: Installation) -> None:
-    process = installation.start([tool("llm-proxy"), "start"])  # not ./run.sh: its shell has children of its own
+    process = installation.start(
+        [tool("llm-proxy"), "start"], forked=True
+    )  # not ./run.sh: its shell has children of its own
     with running(process):
         deadline = time.monotonic() + DEADLINE
         while not children(process.pid):

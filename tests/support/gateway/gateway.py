@@ -25,8 +25,19 @@ ENCRYPTION_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 type Way = Literal["launcher", "launcher --web", "mitmdump", "mitmweb"]
 WAYS: tuple[Way, ...] = ("launcher", "mitmdump", "mitmweb")
 
+OTHER_WAYS = pytest.mark.soak("addon/inspector", "addon/patches", "addon/proxy.py", "addon/serving")
+"""For what the suite does with the launcher alone: functional/test_promises.py has each way in the suite."""
+
+EACH_WAY = [WAYS[0], *(pytest.param(way, marks=OTHER_WAYS) for way in WAYS[1:])]
+
 on_each_store = pytest.mark.parametrize(
-    ("way", "engine"), [*((way, "sqlite") for way in WAYS), ("launcher", "postgresql")], indirect=True
+    ("way", "engine"),
+    [
+        ("launcher", "sqlite"),
+        ("launcher", "postgresql"),
+        *(pytest.param(way, "sqlite", marks=OTHER_WAYS) for way in WAYS[1:]),
+    ],
+    indirect=True,
 )
 """For tests whose outcome the store decides."""
 
@@ -104,7 +115,8 @@ class Gateway:
     def _spawn_management(self, port: int) -> Process:
         name = f"management{self.manage_ports.index(port)}"
         env = {**self._machine(name), "MANAGE_LISTEN": f"127.0.0.1:{port}"}
-        self.managements[port] = Process(python("-m", "manage_api"), env=env, log=self.folder / f"{name}.log")
+        log = self.folder / f"{name}.log"
+        self.managements[port] = Process(python("-m", "manage_api"), env=env, log=log, forked=True)
         return self.managements[port]
 
     def _spawn_proxy(self, way: Way) -> "Proxy":
@@ -114,6 +126,7 @@ class Gateway:
             _command(way, self.env["UPSTREAM_URL"], port, web_port),
             env={**self._machine(name), **listen},
             log=self.folder / f"{name}.log",
+            forked=way == "launcher",
         )
         self.proxies.append(Proxy(process, port, web_port))
         return self.proxies[-1]

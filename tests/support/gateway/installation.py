@@ -4,24 +4,11 @@ import contextlib
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from support.gateway.processes import DEADLINE, ROOT, Process, clean_environment, free_port, running
-
-# Drops what lets root pass over permissions and take low ports (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH,
-# CAP_NET_BIND_SERVICE), so that a test of them means the same for every user. For others than root it does nothing.
-_WITHOUT_RIGHTS = (
-    "import ctypes, os, sys; drop = ctypes.CDLL(None).prctl; [drop(24, right, 0, 0, 0) for right in (1, 2, 10)];"
-    "os.execv(sys.argv[1], sys.argv[1:])"
-)
-
-
-def without_rights(command: Sequence[str]) -> list[str]:
-    """Return a command that runs another as somebody whom permissions stop."""
-    return [sys.executable, "-c", _WITHOUT_RIGHTS, *command]
 
 
 class Installation:
@@ -45,8 +32,11 @@ class Installation:
     def run(self, *arguments: str) -> Process:
         return self.start([str(ROOT / "run.sh"), *arguments])
 
-    def start(self, command: Sequence[str], cwd: Path = ROOT) -> Process:
-        return Process(command, env=self.env, log=self.folder / "run.log", cwd=cwd)
+    def start(
+        self, command: Sequence[str], cwd: Path = ROOT, *, forked: bool = False, has_rights: bool = True
+    ) -> Process:
+        log = self.folder / "run.log"
+        return Process(command, env=self.env, log=log, cwd=cwd, forked=forked, has_rights=has_rights)
 
     def ports_are_free(self) -> bool:
         for port in (self.proxy, self.manage, self.web):

@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from support.gateway import forks
+from support.gateway.forks import Forked
+
 ROOT = Path(__file__).parents[3]
 DEADLINE = 20.0
 
@@ -48,15 +51,45 @@ def clean_environment() -> dict[str, str]:
     return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
 
 
-class Process:
-    """A process whose output goes to a file."""
+FOREIGN = frozenset({"PYTHONPATH", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE"})
+"""Variables for a process that runs other sources than those of this folder."""
 
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], log: Path, cwd: Path = ROOT) -> None:
+# Drops what lets root pass over permissions and take low ports (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH,
+# CAP_NET_BIND_SERVICE), so that a test of them means the same for every user. For others than root it does nothing.
+_WITHOUT_RIGHTS = (
+    "import ctypes, os, sys; drop = ctypes.CDLL(None).prctl; [drop(24, right, 0, 0, 0) for right in (1, 2, 10)];"
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+def without_rights(command: Sequence[str]) -> list[str]:
+    """Return a command that runs another as somebody whom permissions stop."""
+    return [sys.executable, "-c", _WITHOUT_RIGHTS, *command]
+
+
+class Process:
+    """A process whose output goes to a file.
+
+    With `forked` the command is one of the program's own, and the process may be a fork of one that has imported it:
+    the same in all but its start. Without its rights a process is stopped by permissions, whoever runs the tests.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        log: Path,
+        cwd: Path = ROOT,
+        forked: bool = False,
+        has_rights: bool = True,
+    ) -> None:
         self.log = log
-        with log.open("ab") as output:
-            self._popen = subprocess.Popen(
-                command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
-            )
+        self._popen: subprocess.Popen[bytes] | Forked
+        if forked and forks.is_on() and not FOREIGN & env.keys():
+            self._popen = Forked(command, env=env, log=log, cwd=cwd, has_rights=has_rights)
+        else:
+            self._popen = _start(command if has_rights else without_rights(command), env, log, cwd)
         self.pid = self._popen.pid
 
     def output(self) -> str:
@@ -110,6 +143,13 @@ class Process:
                 raise AssertionError(f"{text!r} did not come:\n{output}")
             time.sleep(0.02)  # a file tells nobody when it grows
         return output
+
+
+def _start(command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command, env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0
+        )
 
 
 @contextlib.contextmanager

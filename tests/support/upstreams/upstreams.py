@@ -33,7 +33,7 @@ class DemoUpstream:
         port = port or free_port()
         command = python("-m", "manage_api.demo", "--port", str(port), "--api-key", key)
         command += ["--chunk-delay", str(chunk_delay)]
-        process = Process(command, env=clean_environment(), log=folder / f"upstream-{port}.log")
+        process = Process(command, env=clean_environment(), log=folder / f"upstream-{port}.log", forked=True)
         try:
             process.wait_for_port(port, "/_demo/requests")
             yield cls(process, port)
