@@ -122,6 +122,7 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
+@pytest.mark.soak("manage_api/cli/set_up.py", "run.sh")  # in the suite: the first start of .ci/run, and those below
 def test_a_set_up_begins_again_after_whatever_ended_it(checkout: Checkout, tmp_path: Path) -> None:
     """One test, as each set-up takes seconds: it goes on from one accident to the next."""
     works = f"It runs: --caller {checkout.folder} usage\n"

@@ -80,7 +80,6 @@ class Clients(Busy):
                 self.answers[response.status] += 1
             except (OSError, http.client.HTTPException) as error:
                 self.answers[repr(error)] += 1
-                print("T", __import__("time").monotonic(), keeps, repr(error))
                 connection.close()
             if not keeps:
                 connection.close()
@@ -145,6 +144,7 @@ def test_connections_spread_over_the_workers(site: Site) -> None:
         assert min(taken) >= 10, taken
 
 
+@pytest.mark.soak("addon/serving", "manage_api/cli")  # in the suite: test_run_sh.py has a hangup
 def test_a_hangup_replaces_the_workers_under_load_without_one_failure(site: Site) -> None:
     """Nor does it cut what is under way, or close a kept connection that is idle before its last answer."""
     process, installation = site

@@ -4,9 +4,9 @@ from pathlib import Path
 import flask
 import pytest
 from flask.testing import FlaskClient
+from support.stores.stores import opened
 
 from manage_api.app import create_app
-from store.operations.opening import open_store
 from store.runtime.settings import Settings
 from store.store import Store
 
@@ -17,9 +17,8 @@ MANAGEMENT_TOKEN = "management-token-of-the-tests"
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
-    opened = open_store(Settings.load())
-    yield opened
-    opened.database.close()
+    with opened(Settings.load()) as store:
+        yield store
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """Real stores in the folder of a test."""
 
 import contextlib
+import functools
 import itertools
 import sqlite3
+import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,14 +13,15 @@ from typing import Any
 import psycopg
 import pytest
 
-from store import clock
+from store import clock, schema
+from store.database import open_database
 from store.database.postgresql import PostgresqlDatabase
 from store.database.sqlite import SqliteDatabase
 from store.ids import new_request_id
 from store.ledger.ledger import Opening
 from store.management.projects import Projects
 from store.management.tokens import TokenRecord, Tokens
-from store.operations.opening import open_store
+from store.operations.opening import open_store, prepare_folder
 from store.runtime.settings import Settings
 from store.store import Store
 
@@ -43,11 +46,25 @@ def changed(settings: Settings, **values: Any) -> Settings:
 @contextlib.contextmanager
 def opened(settings: Settings) -> Iterator[Store]:
     """Open a store, and close this thread's connection with the block."""
+    file = settings.data_dir / "llm-proxy.db"
+    if not (settings.database_url or file.exists()):
+        prepare_folder(settings.data_dir)
+        file.write_bytes(_migrated())
     store = open_store(settings)
     try:
         yield store
     finally:
         store.database.close()
+
+
+@functools.cache
+def _migrated() -> bytes:
+    """Return an SQLite file with all tables, and nothing in them: copying it is five times as fast as migrating."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "llm-proxy.db"
+        with contextlib.closing(open_database(f"sqlite:///{file}", 2)) as database:
+            schema.migrate(database)
+        return file.read_bytes()
 
 
 def make_token(store: Store, **fields: Any) -> TokenRecord:
