@@ -31,6 +31,10 @@ CHANGED = pytest.StashKey[list[str]]()
 """What `--changed` selects, and why."""
 
 
+SLOWEST = ("run_sh", "stop", "start", "faults", "postgresql_faults", "networks", "mitmweb", "canary", "ledger", "ways")
+"""The functional files to begin with, after those that share gateways: what takes long must not come last."""
+
+
 class _SharingTogether(LoadFileScheduling):  # type: ignore[misc] # it has no types
     """Gives each file to one worker as a whole; and so all that share gateways, which start once then."""
 
@@ -81,14 +85,23 @@ def _use_memory() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what belongs to the other kind of run.
 
-    Then begin with what starts processes: a long file that came last would leave one worker without work.
+    Then begin with what takes long: such a file that came last would leave the other workers without work.
     """
     kept = [item for item in items if soak.is_for(item, soak=config.getoption("soak"))]
     if config.getoption("changed") is not None:
         config.stash[CHANGED], kept = _touched(config.getoption("changed"), kept)
     if left_out := set(items) - set(kept):
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
-    items[:] = sorted(kept, key=lambda item: "functional" not in item.path.parts)
+    items[:] = sorted(kept, key=_place_in_the_order)
+
+
+def _place_in_the_order(item: pytest.Item) -> int:
+    if item.path.parent.name != "functional":
+        return len(SLOWEST) + 2
+    if f"tests/functional/{item.path.name}" in SHARING:
+        return 0
+    name = item.path.stem.removeprefix("test_")
+    return SLOWEST.index(name) + 1 if name in SLOWEST else len(SLOWEST) + 1
 
 
 def _touched(reference: str, items: list[pytest.Item]) -> tuple[list[str], list[pytest.Item]]:

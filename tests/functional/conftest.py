@@ -13,7 +13,7 @@ from support.upstreams.upstreams import DemoUpstream, RawUpstream, answer_all
 
 @pytest.fixture(scope="session")
 def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoUpstream]:
-    """The demo upstream. Who counts its requests clears them first."""
+    """The demo upstream. A test that counts its requests clears them first."""
     with DemoUpstream.start(tmp_path_factory.mktemp("upstream")) as upstream:
         yield upstream
 
@@ -27,13 +27,13 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 @pytest.fixture(scope="session")
 def gateways(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream) -> Iterator[Callable[[Way], Gateway]]:
-    with contextlib.ExitStack() as stopped, contextlib.ExitStack() as told_to_stop:
+    with contextlib.ExitStack() as stopped, contextlib.ExitStack() as stopping:
 
         @functools.cache
         def started(way: Way) -> Gateway:
             folder = tmp_path_factory.mktemp(way)
             gateway = stopped.enter_context(Gateway.start(folder, upstream.url, way=way, proxies=2))
-            told_to_stop.callback(gateway.tell_to_stop)
+            stopping.callback(gateway.begin_stop)
             return gateway
 
         yield started
@@ -82,13 +82,13 @@ def database_url(engine: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def relays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Way], Relay]]:
-    with contextlib.ExitStack() as stopped, contextlib.ExitStack() as told_to_stop:
+    with contextlib.ExitStack() as stopped, contextlib.ExitStack() as stopping:
 
         @functools.cache
         def started(way: Way) -> Relay:
             upstream = stopped.enter_context(RawUpstream(answer_all()))
             gateway = stopped.enter_context(Gateway.start(tmp_path_factory.mktemp(way), upstream.url, way=way))
-            told_to_stop.callback(gateway.tell_to_stop)
+            stopping.callback(gateway.begin_stop)
             return Relay(gateway, upstream)
 
         yield started

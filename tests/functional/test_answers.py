@@ -1,4 +1,4 @@
-"""The proxy's own answers: their order, their shape, and that the connection stays usable; in each way to start it."""
+"""The proxy's own responses: their order, their shape, and that the connection stays usable."""
 
 import json
 import sqlite3
@@ -45,7 +45,7 @@ def check_request_ids(response: httpx.Response) -> None:
     assert "x-llm-proxy-remote-duration-ms" not in response.headers
 
 
-def test_health(client: httpx.Client) -> None:
+def test_health_is_answered_without_a_token(client: httpx.Client) -> None:
     response = client.get("/health")
     assert response.status_code == 200
     assert response.json()["status"] == "ok"
@@ -70,7 +70,7 @@ def test_health(client: httpx.Client) -> None:
         "Bearer sk-a-real-key-by-mistake",
     ],
 )
-def test_missing_malformed_and_unknown_tokens(client: httpx.Client, authorization: str | None) -> None:
+def test_missing_malformed_and_unknown_tokens_are_401(client: httpx.Client, authorization: str | None) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
     response = client.get("/v1/models", headers=headers)
     check_openai_error(response, 401, "invalid_token")
@@ -94,13 +94,13 @@ def test_missing_malformed_and_unknown_tokens(client: httpx.Client, authorizatio
         "0{}",
     ],
 )
-def test_a_good_token_in_another_form_is_none(client: httpx.Client, gateway: Gateway, form: str) -> None:
+def test_a_token_in_another_form_is_401(client: httpx.Client, gateway: Gateway, form: str) -> None:
     token = gateway.make_token()
     check_no_token(client, form.format(*[token["token"]] * 2))
     assert gateway.token(token["id"])["request_count"] == 0
 
 
-def test_a_good_token_in_capitals_or_without_hyphens_is_none(client: httpx.Client, gateway: Gateway) -> None:
+def test_a_token_in_capitals_or_without_hyphens_is_401(client: httpx.Client, gateway: Gateway) -> None:
     token = gateway.make_token()
     for form in (token["token"].upper(), token["token"].replace("-", ""), token["id"]):
         check_no_token(client, form)
@@ -112,25 +112,25 @@ def check_no_token(client: httpx.Client, text: str) -> None:
     check_openai_error(response, 401, "invalid_token")
 
 
-def test_several_authorizations(client: httpx.Client, gateway: Gateway) -> None:
+def test_a_repeated_authorization_is_400(client: httpx.Client, gateway: Gateway) -> None:
     token = gateway.make_token()["token"]
     headers = [("Authorization", f"Bearer {token}"), ("Authorization", f"Bearer {token}")]
     check_openai_error(client.get("/v1/models", headers=headers), 400, "invalid_request")
 
 
-def test_bearer_in_any_case(client: httpx.Client, gateway: Gateway) -> None:
+def test_the_scheme_bearer_is_accepted_in_any_case(client: httpx.Client, gateway: Gateway) -> None:
     token = gateway.make_token()["token"]
     for scheme in ("bearer", "BEARER", "Bearer"):
         assert client.get("/v1/models", headers={"Authorization": f"{scheme} {token}"}).status_code == 200
 
 
-def test_a_revoked_token(client: httpx.Client, gateway: Gateway) -> None:
+def test_a_revoked_token_is_401(client: httpx.Client, gateway: Gateway) -> None:
     token = gateway.make_token()
     gateway.manage("DELETE", f"/manage/tokens/{token['token']}").raise_for_status()
     check_openai_error(client.get("/v1/models", headers=bearer(token)), 401, "token_inactive")
 
 
-def test_a_used_up_token(client: httpx.Client, gateway: Gateway) -> None:
+def test_a_used_up_token_is_429(client: httpx.Client, gateway: Gateway) -> None:
     token = gateway.make_token(max_requests=1)
     assert client.get("/v1/models", headers=bearer(token)).status_code == 200
     response = client.get("/v1/models", headers=bearer(token))
@@ -138,7 +138,7 @@ def test_a_used_up_token(client: httpx.Client, gateway: Gateway) -> None:
     assert response.headers["x-should-retry"] == "false"
 
 
-def test_an_inactive_project(client: httpx.Client, gateway: Gateway) -> None:
+def test_an_inactive_project_is_403(client: httpx.Client, gateway: Gateway) -> None:
     project = gateway.make_project()
     token = gateway.make_token(project["id"])
     gateway.manage("PATCH", f"/manage/projects/{project['id']}", {"is_active": False}).raise_for_status()
@@ -146,7 +146,7 @@ def test_an_inactive_project(client: httpx.Client, gateway: Gateway) -> None:
     check_error_response(response, 403, "project_inactive", "Project is inactive")
 
 
-def test_of_several_reasons_the_first_in_order_is_told(client: httpx.Client, gateway: Gateway) -> None:
+def test_the_first_of_several_reasons_is_answered(client: httpx.Client, gateway: Gateway) -> None:
     """Revoked before expired before project off before used up."""
     project = gateway.make_project()
     token = gateway.make_token(project["id"], max_requests=1)

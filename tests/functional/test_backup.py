@@ -19,7 +19,7 @@ COUNTS = """
 
 
 @pytest.mark.soak("manage_api/cli", "store/operations")  # in the suite: manage_api/cli/test_backup.py
-def test_a_backup_under_load_takes_the_place_of_the_store(tmp_path: Path, upstream: DemoUpstream) -> None:
+def test_a_backup_under_load_can_replace_the_store(tmp_path: Path, upstream: DemoUpstream) -> None:
     file, data = tmp_path / "copy.db", tmp_path / "restored" / "data"
     with Gateway.start(tmp_path, upstream.url, proxies=2) as live:
         tokens = [live.make_token() for _ in range(CLIENTS)]

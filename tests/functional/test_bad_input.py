@@ -1,4 +1,4 @@
-"""Whatever is wrong with a request to the management API: one shape of error, nothing written, nothing logged."""
+"""Bad requests to the management API: each gets one shape of error, writes nothing, leaks nothing."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ SECRET = "sk-of-a-request-that-is-refused"
 CHUNKED = "Transfer-Encoding: chunked"
 UNKNOWN = "3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23"
 ARABIC = "\u0663" + UNKNOWN[1:]
-"""A UUID to Python, whose digits may be of any script, and to nobody else."""
+"""A UUID to Python alone, which accepts digits of any script."""
 
 PROJECT_ID, TOKEN_ID, VALUE = (name.center(36, "_") for name in ("project", "token", "value"))
 """Stand for what is in the store, at the same length; they are replaced on the way out."""
@@ -83,7 +83,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 
 def request(line: str, *headers: str, body: bytes | str | None = None, authorization: str | None = None) -> bytes:
-    """Write a request that is well-formed as far as it is not told otherwise; `headers` come last."""
+    """Write a request that is well-formed unless an argument says otherwise; `headers` come last."""
     content = body.encode() if isinstance(body, str) else body
     lines = [f"{line} HTTP/1.1", "Host: manage", "Connection: close"]
     lines += [f"Authorization: {authorization or f'Bearer {MANAGEMENT_TOKEN}'}"] if authorization != "" else []
@@ -193,13 +193,13 @@ BAD_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("line", WRITES)
-def test_bodies_that_are_no_json_object(target: Target, line: str) -> None:
+def test_bodies_other_than_a_json_object_are_rejected(target: Target, line: str) -> None:
     for body in (*no_json(GOOD[line]), *map(str.encode, NO_OBJECT)):
         target.check_refused(json_request(line, body), 400, "invalid_request")
 
 
 @pytest.mark.parametrize("field", BAD_FIELDS)
-def test_bad_fields(target: Target, field: str) -> None:
+def test_bad_fields_are_rejected(target: Target, field: str) -> None:
     lines, values = BAD_FIELDS[field]
     for line in lines:
         for value in values:  # the last of a repeated field counts
@@ -207,18 +207,18 @@ def test_bad_fields(target: Target, field: str) -> None:
 
 
 @pytest.mark.parametrize("line", WRITES)
-def test_unknown_fields(target: Target, line: str) -> None:
+def test_unknown_fields_are_rejected(target: Target, line: str) -> None:
     for field in UNKNOWN_FIELDS:
         target.check_refused(json_request(line, f"{GOOD[line][:-1]}, {json.dumps(field)}: 1}}"), 400, "invalid_request")
 
 
-def test_bad_names_of_tokens(target: Target) -> None:
+def test_bad_token_names_are_rejected(target: Target) -> None:
     for line in (TOKENS, TOKEN):
         for value in (*map(json.dumps, BAD_NAMES_OF_TOKENS), *(each for each in NO_TEXT if each != "null")):
             target.check_refused(json_request(line, f'{GOOD[line][:-1]}, "name": {value}}}'), 400, "invalid_request")
 
 
-def test_read_only_fields_with_another_value(target: Target) -> None:
+def test_changed_read_only_fields_are_rejected(target: Target) -> None:
     for line, fields in (
         (PROJECT, ("id", "created_at", "updated_at", "api_key_updated_at", "usage")),
         (TOKEN, ("id", "token", "project_id", "request_count", "created_at", "last_used_at", "usage")),
@@ -229,7 +229,7 @@ def test_read_only_fields_with_another_value(target: Target) -> None:
                 target.check_refused(json_request(line, body), 400, "invalid_request")
 
 
-def test_times_and_days_that_go_together(target: Target) -> None:
+def test_two_expiries_and_a_past_one_are_rejected(target: Target) -> None:
     for line in (TOKENS, TOKEN):
         for time in ('"2040-01-01T00:00:00Z"', "null"):
             body = f'{GOOD[line][:-1]}, "expires_at": {time}, "expires_in_days": 30}}'
@@ -238,14 +238,14 @@ def test_times_and_days_that_go_together(target: Target) -> None:
     target.check_refused(json_request(TOKENS, body), 400, "invalid_request")
 
 
-def test_keys_that_make_other_keys(target: Target) -> None:
+def test_admin_keys_are_rejected(target: Target) -> None:
     for line in (PROJECTS, PROJECT):
         for key in ("sk-admin-x", "SK-ADMIN-x", " sk-admin-x", "\tsk-admin-x"):
             body = f'{GOOD[line][:-1]}, "api_key": {json.dumps(key)}}}'
             target.check_refused(json_request(line, body), 400, "invalid_request")
 
 
-def test_bodies_where_none_belongs(target: Target) -> None:
+def test_unexpected_bodies_are_rejected(target: Target) -> None:
     for line in (
         "GET /manage/tokens",
         f"DELETE /manage/tokens/{TOKEN_ID}",
@@ -257,7 +257,7 @@ def test_bodies_where_none_belongs(target: Target) -> None:
             target.check_refused(request(line, CHUNKED) + in_chunks(body), 400, "invalid_request")
 
 
-def test_unknown_query_parameters(target: Target) -> None:
+def test_unknown_query_parameters_are_rejected(target: Target) -> None:
     for line in (
         *WRITES,
         "GET /manage/tokens",
@@ -274,13 +274,13 @@ def test_unknown_query_parameters(target: Target) -> None:
                 target.check_refused(raw, 400, "invalid_request")
 
 
-def test_a_bad_field_is_not_hidden_by_an_escape(target: Target) -> None:
+def test_an_escaped_field_name_is_checked_too(target: Target) -> None:
     for line in (PROJECTS, PROJECT):
         target.check_refused(json_request(line, f'{GOOD[line][:-1]}, "n\\u0061me": ""}}'), 400, "invalid_request")
 
 
 @pytest.mark.parametrize("body", ["{}", '{"name": "n"}', '{"api_key": "k"}', '{"Name": "n", "API_KEY": "k"}'])
-def test_missing_fields(target: Target, body: str) -> None:
+def test_missing_fields_are_rejected(target: Target, body: str) -> None:
     for line in (PROJECTS, TOKENS):
         target.check_refused(json_request(line, body), 400, "invalid_request")
 
@@ -306,13 +306,13 @@ HEADERS: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_bodies_of_another_type(target: Target, name: str) -> None:
+def test_bodies_of_another_content_type_are_415(target: Target, name: str) -> None:
     for line in WRITES:
         target.check_refused(request(line, *HEADERS[name], body=GOOD[line]), 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("line", WRITES)
-def test_no_body(target: Target, line: str) -> None:
+def test_a_missing_body_is_rejected(target: Target, line: str) -> None:
     for headers in ([], ["Content-Length: 0"], ["Expect: 100-continue"], ["Expect: 100-continue", "Content-Length: 0"]):
         target.check_refused(request(line, "Content-Type: application/json", *headers), 400, "invalid_request")
     chunked = request(line, "Content-Type: application/json", "Transfer-Encoding: chunked") + b"0\r\n\r\n"
@@ -332,15 +332,15 @@ SIZES: dict[str, tuple[tuple[str, ...], bytes]] = {
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_bodies_that_are_too_large(target: Target, name: str) -> None:
+def test_bodies_that_are_too_large_are_413(target: Target, name: str) -> None:
     headers, body = SIZES[name]
     for line in (PROJECTS, TOKEN):
         raw = request(line, "Content-Type: application/json", *headers) + body
         target.check_refused(raw, 413, "request_too_large")
 
 
-def test_what_is_not_bad_is_taken(target: Target) -> None:
-    """The one good body here, by each way to send it: the refusals above and below are not for something else."""
+def test_good_input_is_accepted(target: Target) -> None:
+    """The one good body here, sent in each way: the other tests reject for the fault that they name."""
     for line in WRITES:
         assert target.ask(json_request(line, GOOD[line]))[0] == (200 if "PATCH" in line else 201)
     chunked = request(TOKEN, "Content-Type: application/json; charset=UTF-8", CHUNKED, "Content-Encoding: identity")
@@ -386,11 +386,11 @@ NO_HTTP: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("name", NO_HTTP)
-def test_malformed_http(target: Target, name: str) -> None:
+def test_malformed_http_is_rejected(target: Target, name: str) -> None:
     target.check_refused(NO_HTTP[name], 400, "invalid_request")
 
 
-def test_headers_and_encodings_beyond_reading(target: Target) -> None:
+def test_oversized_headers_are_431_and_unknown_encodings_501(target: Target) -> None:
     target.check_refused(request("GET /manage/projects", "X: " + "x" * MAX_HEADERS), 431, "headers_too_large")
     target.check_refused(request(f"GET /manage/{'x' * MAX_HEADERS}"), 431, "headers_too_large")
     for encoding in ("gzip", "gzip, chunked", "identity", "x"):
@@ -409,7 +409,7 @@ QUERIES = (
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_bad_queries(target: Target, query: str) -> None:
+def test_bad_queries_are_rejected(target: Target, query: str) -> None:
     target.check_refused(request(f"GET /manage/tokens?{query}"), 400, "invalid_request")
 
 
@@ -422,7 +422,7 @@ NO_IDS = (
 
 
 @pytest.mark.parametrize("folder", ["tokens", "projects"])
-def test_unknown_ids(target: Target, folder: str) -> None:
+def test_unknown_ids_are_404(target: Target, folder: str) -> None:
     for name in NO_IDS:
         good = GOOD[TOKEN if folder == "tokens" else PROJECT]
         for method, body in (("GET", None), ("DELETE", None), ("PATCH", good)):
@@ -433,7 +433,7 @@ def test_unknown_ids(target: Target, folder: str) -> None:
             target.check_refused(request(f"POST /manage/projects/{name}/tokens/revoke"), 404, "not_found")
 
 
-def test_a_token_for_an_unknown_project(target: Target) -> None:
+def test_a_token_for_an_unknown_project_is_404(target: Target) -> None:
     for project_id in (UNKNOWN, UNKNOWN.upper(), TOKEN_ID, VALUE):
         target.check_refused(json_request(TOKENS, f'{{"project_id": "{project_id}"}}'), 404, "not_found")
 
@@ -447,18 +447,18 @@ PATHS = (
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_unknown_paths(target: Target, path: str) -> None:
+def test_unknown_paths_are_404(target: Target, path: str) -> None:
     for method in ("GET", "POST", "DELETE", "OPTIONS"):
         target.check_refused(request(f"{method} {path}"), 404, "not_found")
 
 
-def test_files_outside_the_documentation(target: Target) -> None:
+def test_files_outside_the_documentation_are_404(target: Target) -> None:
     for path in ("../app.py", "%2e%2e/app.py", "..%2fapp.py", "%2fetc/passwd", "x%00", "..", "..%5capp.py"):
         target.check_refused(request(f"GET /docs/{path}"), 404, "not_found")
 
 
 @pytest.mark.parametrize("path", ["/manage/projects", "/manage/tokens", "/manage/projects/", "/health", "/docs", "/"])
-def test_unknown_methods(target: Target, path: str) -> None:
+def test_unknown_methods_are_405(target: Target, path: str) -> None:
     line = f"{path}{PROJECT_ID}" if path.endswith("s/") else path
     for method in ("PUT", "OPTIONS", "TRACE", "CONNECT", "BREW", "X" * 5000):
         target.check_refused(request(f"{method} {line}", body=GOOD[PROJECTS]), 405, "method_not_allowed")
@@ -481,7 +481,7 @@ AUTHORIZATIONS = (
 
 
 @pytest.mark.parametrize("number", range(len(AUTHORIZATIONS)))
-def test_broken_authorization(target: Target, number: int) -> None:
+def test_broken_authorization_is_401(target: Target, number: int) -> None:
     for line in (
         "GET /manage/tokens",
         "GET /manage/nothing",
@@ -495,7 +495,7 @@ def test_broken_authorization(target: Target, number: int) -> None:
         target.check_refused(raw, 401, "unauthorized")
 
 
-def test_a_client_that_leaves_in_the_middle_changes_nothing(target: Target) -> None:
+def test_a_client_that_hangs_up_in_its_body_changes_nothing(target: Target) -> None:
     before = target.rows()
     raw = json_request(PROJECTS, GOOD[PROJECTS])
     for length in (1, raw.index(b"\r\n\r\n"), len(raw) - 1):
@@ -506,7 +506,7 @@ def test_a_client_that_leaves_in_the_middle_changes_nothing(target: Target) -> N
     assert target.rows() == before
 
 
-def test_the_log_holds_nothing_of_it(tmp_path: Path) -> None:
+def test_rejected_secrets_are_not_logged(tmp_path: Path) -> None:
     """At level debug, as every test here; with tokens where none belong."""
     gateway = Gateway(tmp_path, "http://127.0.0.1:9")
     try:

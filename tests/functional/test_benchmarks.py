@@ -11,7 +11,7 @@ CONTESTANTS = ["mitmdump", "launcher-sqlite"]
 
 
 @pytest.mark.soak("tests/benchmarks")
-def test_a_quick_run_of_two(tmp_path: Path) -> None:
+def test_a_quick_run_of_two_contestants_writes_its_files(tmp_path: Path) -> None:
     command = [str(ROOT / "run.sh"), "bench", "--quick", "--only", ",".join(CONTESTANTS), "--output", str(tmp_path)]
     process = Process(command, env=clean_environment(), log=tmp_path / "log")
     assert process.wait(100) == 0, process.output()
@@ -27,7 +27,7 @@ def test_a_quick_run_of_two(tmp_path: Path) -> None:
     ET.parse(tmp_path / "benchmarks.svg")  # noqa: S314 - made here
 
 
-def test_a_contestant_that_there_is_not(tmp_path: Path) -> None:
+def test_an_unknown_contestant_is_rejected(tmp_path: Path) -> None:
     command = [str(ROOT / "run.sh"), "bench", "--quick", "--only", "apache"]
     process = Process(command, env=clean_environment(), log=tmp_path / "log")
     assert process.wait() == 2

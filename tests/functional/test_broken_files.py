@@ -1,6 +1,6 @@
-"""Files of the addon that are broken while it runs, or before it starts: nothing passes without the addon.
+"""Files of the addon that break while it runs or before it starts: no request passes without the addon.
 
-What runs here is a copy of the packages, which tells so by its version.
+A copy of the packages runs here; its version says so.
 """
 
 import shutil
@@ -74,7 +74,7 @@ class Copy:
 
 
 @pytest.mark.parametrize("way", ["mitmdump", *(pytest.param(way, marks=STARTS) for way in WAYS if way != "mitmdump")])
-def test_files_that_break_while_it_runs_change_nothing(tmp_path: Path, way: Way) -> None:
+def test_files_that_break_while_the_proxy_runs_change_nothing(tmp_path: Path, way: Way) -> None:
     with RawUpstream(answer_all()) as upstream:
         copy = Copy(tmp_path, upstream.url)
         copy.gateway.start_management()
@@ -158,7 +158,7 @@ class Callers:
         if (way, broken) != ("launcher", "script")  # it has none
     ],
 )
-def test_a_start_that_fails_ends_and_lets_nothing_through(tmp_path: Path, way: Way, broken: str) -> None:
+def test_a_start_with_a_broken_file_ends_and_admits_nothing(tmp_path: Path, way: Way, broken: str) -> None:
     with RawUpstream(answer_all()) as upstream:
         copy = Copy(tmp_path, upstream.url)
         BROKEN[broken](copy)
@@ -182,7 +182,7 @@ OPTIONS: dict[str, Callable[[Copy, str], dict[str, list[str]]]] = {
 }
 
 
-def test_no_option_of_mitmwebs_lets_anything_through(tmp_path: Path) -> None:
+def test_no_option_of_mitmweb_admits_anything(tmp_path: Path) -> None:
     with RawUpstream(answer_all()) as upstream:
         copy = Copy(tmp_path, upstream.url)
         copy.gateway.start_management()

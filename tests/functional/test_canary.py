@@ -39,11 +39,11 @@ def check(run: Run, shown: set[str]) -> None:
     assert all(where.endswith(".log") for where in logs), logs
 
 
-def test_in_mitmweb(tmp_path: Path, demo: DemoUpstream) -> None:
+def test_mitmweb_shows_no_secret(tmp_path: Path, demo: DemoUpstream) -> None:
     run = canary.run_in_mitmweb(tmp_path, demo)
     check(run, SHOWN_IN_MITMWEB)
     assert run.elsewhere == b""
-    assert run.told == {
+    assert run.outcomes == {
         "replayed": 200,
         "counted": 2,
         "replayed elsewhere": 403,
@@ -54,10 +54,10 @@ def test_in_mitmweb(tmp_path: Path, demo: DemoUpstream) -> None:
 
 
 @pytest.mark.soak("addon")
-def test_in_mitmdump_before_a_tls_upstream(tmp_path: Path, demo: DemoUpstream) -> None:
+def test_mitmdump_before_a_tls_upstream_writes_no_secret(tmp_path: Path, demo: DemoUpstream) -> None:
     check(canary.run_in_mitmdump(tmp_path, demo), {"file mitmdump.log", "file flows", "file dumped.har"})
 
 
 @pytest.mark.soak("addon")
-def test_in_the_launcher(tmp_path: Path, demo: DemoUpstream) -> None:
+def test_the_launcher_writes_no_secret(tmp_path: Path, demo: DemoUpstream) -> None:
     check(canary.run_in_launcher(tmp_path, demo), set())

@@ -1,4 +1,4 @@
-"""A row whose ciphertext cannot be opened harms nobody else, and can be dealt with over the management API."""
+"""A row whose ciphertext cannot be decrypted affects no other, and can be repaired over the management API."""
 
 import contextlib
 import sqlite3
@@ -33,8 +33,10 @@ def status(gateway: Gateway, token: dict[str, object]) -> int:
 @pytest.mark.parametrize(
     "sealed", [None, b"", b"\x01", b"\x01" + bytes(80)], ids=["bit", "empty", "short", "other key"]
 )
-def test_a_token_that_cannot_be_decrypted(gateways: Callable[[Way], Gateway], sealed: bytes | None) -> None:
-    """It is the management process that opens it: one way to start the proxy will do."""
+def test_a_token_that_cannot_be_decrypted_is_listed_without_its_value(
+    gateways: Callable[[Way], Gateway], sealed: bytes | None
+) -> None:
+    """The management process decrypts it: one way to start the proxy will do."""
     gateway = gateways("launcher")
     project = gateway.make_project()
     good, bad = (gateway.make_token(project["id"], max_requests=5) for _ in range(2))
@@ -64,7 +66,7 @@ def test_a_token_that_cannot_be_decrypted(gateways: Callable[[Way], Gateway], se
     assert listed() == []
 
 
-def test_a_project_whose_key_cannot_be_decrypted(gateway: Gateway) -> None:
+def test_a_key_that_cannot_be_decrypted_refuses_its_project_alone(gateway: Gateway) -> None:
     good, bad = (gateway.make_token() for _ in range(2))
     path = f"/manage/projects/{bad['project_id']}"
     damage(gateway, "project", "sealed_api_key", bad["project_id"], None)

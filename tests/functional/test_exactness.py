@@ -1,5 +1,5 @@
-"""Limits are exact under load, while an operator patches, over several proxies; the upstream saw what was counted.
-In each way to start, and on each store."""
+"""Limits are exact under load, while an operator patches, over several proxies, on each store: the upstream saw as many
+requests as were counted."""
 
 import threading
 from collections import Counter
@@ -84,7 +84,7 @@ def test_a_limit_is_exact_over_open_websockets(gateway: Gateway) -> None:
     assert gateway.token(token["id"])["request_count"] == LIMIT
 
 
-def test_unlimited_tokens_are_counted_as_exactly(gateway: Gateway, upstream: DemoUpstream) -> None:
+def test_unlimited_tokens_are_counted_exactly(gateway: Gateway, upstream: DemoUpstream) -> None:
     upstream.clear()
     token = gateway.make_token()
     assert send_all(gateway.proxies, token) == {200: REQUESTS}

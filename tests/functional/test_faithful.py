@@ -1,4 +1,4 @@
-"""What is sent arrives, byte for byte, in both directions; what is taken out is what the README lists. Each way."""
+"""Requests and responses pass byte for byte, but for the headers that the README lists."""
 
 import gzip
 import json
@@ -15,12 +15,12 @@ from support.gateway.relay import Relay
 from support.upstreams.upstreams import KEY, OK, Conversation, RawUpstream, answer_all, json_response
 
 
-def test_the_raw_target_passes(relay: Relay) -> None:
+def test_the_target_passes_as_it_was_written(relay: Relay) -> None:
     target = "/v1/models/org%2Fname?limit=2&a=%2F&b=a+b&c"
     assert relay.send("GET", target).received.startswith(f"GET {target} HTTP/1.1\r\n".encode())
 
 
-def test_a_path_of_the_upstream_goes_before_v1_or_replaces_it(tmp_path: Path) -> None:
+def test_a_path_in_the_upstream_url_precedes_v1_or_replaces_it(tmp_path: Path) -> None:
     paths = {"/api": "/api/v1/x", "/openai/v1": "/openai/v1/x", "/v1/": "/v1/x"}
     with RawUpstream(answer_all()) as upstream, Gateway.start(tmp_path, upstream.url, proxies=0) as gateway:
         token = gateway.make_token()
@@ -32,7 +32,7 @@ def test_a_path_of_the_upstream_goes_before_v1_or_replaces_it(tmp_path: Path) ->
             assert upstream.received().startswith(f"GET {path} HTTP/1.1\r\n".encode())
 
 
-def test_headers_pass_but_for_those_that_must_not(relay: Relay) -> None:
+def test_headers_pass_except_the_listed_ones(relay: Relay) -> None:
     passing = {
         "OpenAI-Organization": "org",
         "X-Request-ID": "mine",
@@ -65,7 +65,7 @@ def test_headers_pass_but_for_those_that_must_not(relay: Relay) -> None:
 
 
 @pytest.mark.parametrize("location", ["{upstream}/v1/files?a=%2F", "/v1/files?a=%2F", "files?a=%2F"])
-def test_a_client_that_follows_a_redirect_of_the_upstream_stays_at_the_gateway(relay: Relay, location: str) -> None:
+def test_a_redirect_of_the_upstream_leads_back_to_the_gateway(relay: Relay, location: str) -> None:
     def answer(conversation: Conversation) -> None:
         if conversation.read_head().startswith(b"GET /v1/old "):
             to = location.format(upstream=relay.upstream.url)
@@ -80,7 +80,7 @@ def test_a_client_that_follows_a_redirect_of_the_upstream_stays_at_the_gateway(r
     assert b"GET /v1/files?a=%2F HTTP/1.1\r\n" in relay.upstream.received()
 
 
-def test_framing_headers_cannot_be_named_away(relay: Relay) -> None:
+def test_framing_headers_named_in_connection_still_pass(relay: Relay) -> None:
     headers = {"Connection": "content-length, authorization, host"}
     received = relay.send("POST", "/v1/x", content=b"hello", headers=headers).received
     assert b"content-length: 5\r\n" in received.lower()
@@ -161,7 +161,7 @@ def unchunked(body: bytes) -> bytes:
 OURS = re.compile(rb"\r\n(X-LLM-Proxy-Request-Id|X-Request-ID|X-LLM-Proxy-Remote-Duration-Ms): [0-9a-f-]+(?=\r\n|$)")
 
 
-def test_answers_of_every_status_pass_byte_for_byte(relay: Relay) -> None:
+def test_responses_of_every_status_pass_byte_for_byte(relay: Relay) -> None:
     """Names in their own case, repeated ones in their own order, odd blanks and all. A 401 never passes."""
 
     def answer(conversation: Conversation) -> None:
@@ -196,7 +196,7 @@ def test_answers_of_every_status_pass_byte_for_byte(relay: Relay) -> None:
     ],
     ids=["304", "204", "empty", "no-reason", "chunked", "chunked-empty"],
 )
-def test_framing_of_answers_passes_and_the_connection_stays(relay: Relay, answer: bytes) -> None:
+def test_the_framing_of_responses_passes_and_the_connection_stays(relay: Relay, answer: bytes) -> None:
     relay.expect(answer)
     with RawClient(relay.gateway.port) as client:
         for _ in range(2):
@@ -215,7 +215,7 @@ def test_the_upstreams_own_request_id_passes(relay: Relay) -> None:
     assert response.headers["x-llm-proxy-request-id"] != "req_theirs"
 
 
-def test_repeated_headers_of_requests_pass_in_their_order(relay: Relay) -> None:
+def test_repeated_request_headers_pass_in_their_order(relay: Relay) -> None:
     sent = ["X-A: 1", "x-b: 2", "X-A: 3", "Accept: a", "X-a: 1", "ACCEPT: b", "X-Blank:"]
     relay.expect()
     with RawClient(relay.gateway.port) as client:
@@ -232,7 +232,7 @@ def test_repeated_headers_of_requests_pass_in_their_order(relay: Relay) -> None:
 @pytest.mark.parametrize(
     "interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"]
 )
-def test_interim_answers_are_passed_over(relay: Relay, interim: bytes) -> None:
+def test_interim_responses_are_dropped(relay: Relay, interim: bytes) -> None:
     def answer(conversation: Conversation) -> None:
         while True:
             target = conversation.read_head().split(b" ")[1]
@@ -245,12 +245,12 @@ def test_interim_answers_are_passed_over(relay: Relay, interim: bytes) -> None:
             assert client.get(target).json() == {"target": target}
 
 
-def test_an_answer_without_an_id_gets_ours(relay: Relay) -> None:
+def test_a_response_without_a_request_id_gets_the_gateways(relay: Relay) -> None:
     response = relay.send("GET", "/v1/x", headers={"X-Request-ID": "mine"}).response
     assert response.headers["x-request-id"] == response.headers["x-llm-proxy-request-id"] != "mine"
 
 
-def test_an_answer_that_ends_with_its_connection(relay: Relay) -> None:
+def test_a_response_that_ends_with_its_connection_passes(relay: Relay) -> None:
     def answer(conversation: Conversation) -> None:
         conversation.read_head()
         conversation.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end")

@@ -1,5 +1,6 @@
-"""Whatever fails, the request that it hits gets the decided answer in time, all others go on, and nothing needs a
-restart. With `-s` the tests print how long each took.
+"""A request that a fault hits gets the decided response in time, all others go on, and nothing needs a restart.
+
+With `-s` the tests print how long each took.
 """
 
 import contextlib
@@ -35,18 +36,18 @@ BAD_KEY = "sk-of-the-project-that-is-hit"
 type Fault = Callable[[Conversation], None]
 
 
-class Told(NamedTuple):
+class Outcome(NamedTuple):
     """An answer of the gateway."""
 
     status: int
     code: str | None
 
 
-UPSTREAM_FAILED = Told(503, "service_unavailable")
-UPSTREAM_SILENT = Told(504, "upstream_timeout")
-STORE_FAILED = Told(503, "store_unavailable")
-GATEWAY_FAILED = Told(500, "internal_error")
-FINE = Told(200, None)
+UPSTREAM_FAILED = Outcome(503, "service_unavailable")
+UPSTREAM_SILENT = Outcome(504, "upstream_timeout")
+STORE_FAILED = Outcome(503, "store_unavailable")
+GATEWAY_FAILED = Outcome(500, "internal_error")
+FINE = Outcome(200, None)
 
 
 class Client:
@@ -61,9 +62,9 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def ask(self, path: str = "/v1/models") -> Told:
+    def ask(self, path: str = "/v1/models") -> Outcome:
         response = self._client.get(path)
-        return Told(response.status_code, response.json().get("code"))
+        return Outcome(response.status_code, response.json().get("code"))
 
 
 @contextlib.contextmanager
@@ -74,9 +75,9 @@ def two_projects(gateway: Gateway) -> Iterator[tuple[Client, Client, dict[str, A
         yield hit, other, token
 
 
-def report(fault: str, told: object, started: float, recovered: float | None = None) -> None:
+def report(fault: str, outcome: object, started: float, recovered: float | None = None) -> None:
     back = "" if recovered is None else f", fine again after {time.monotonic() - recovered:.2f} s"
-    print(f"{fault}: {told} after {(recovered or time.monotonic()) - started:.2f} s{back}")
+    print(f"{fault}: {outcome} after {(recovered or time.monotonic()) - started:.2f} s{back}")
 
 
 # The upstream, for one project.
@@ -171,7 +172,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: RawUpstream, way
 
 
 @pytest.mark.parametrize("fault", BEFORE_THE_ANSWER)
-def test_an_upstream_that_fails_before_its_answer(gateway: Gateway, upstream: RawUpstream, fault: str) -> None:
+def test_an_upstream_that_fails_before_its_response_is_503_or_504(
+    gateway: Gateway, upstream: RawUpstream, fault: str
+) -> None:
     how, decided = BEFORE_THE_ANSWER[fault]
     with two_projects(gateway) as (hit, other, token):
         assert other.ask() == FINE
@@ -190,7 +193,7 @@ def test_an_upstream_that_fails_before_its_answer(gateway: Gateway, upstream: Ra
 
 
 @pytest.mark.parametrize("fault", IN_THE_ANSWER)
-def test_an_upstream_that_fails_in_its_answer(gateway: Gateway, upstream: RawUpstream, fault: str) -> None:
+def test_an_upstream_that_fails_in_its_response_cuts_it(gateway: Gateway, upstream: RawUpstream, fault: str) -> None:
     """What was passed on cannot be taken back: cutting it is how a client learns that it is not whole."""
     with two_projects(gateway) as (hit, other, token):
         upstream.answer = hit_one_project(say(IN_THE_ANSWER[fault]))
@@ -204,7 +207,7 @@ def test_an_upstream_that_fails_in_its_answer(gateway: Gateway, upstream: RawUps
         assert gateway.token(token["id"])["request_count"] == 2
 
 
-def test_an_upstream_that_hangs_up_on_an_upload(gateway: Gateway, upstream: RawUpstream) -> None:
+def test_an_upstream_that_hangs_up_on_an_upload_is_503(gateway: Gateway, upstream: RawUpstream) -> None:
     token = gateway.make_token()
     upstream.answer = hang_up_after_the_headers
     with httpx.Client(base_url=gateway.url, headers=bearer(token), timeout=IN_TIME) as client:
@@ -218,10 +221,10 @@ def hang_up_after_the_headers(conversation: Conversation) -> None:
     conversation.read_head()
 
 
-# The upstream, for everybody.
+# The upstream, for all projects.
 
 
-def test_an_upstream_that_is_down_and_comes_back(tmp_path: Path) -> None:
+def test_an_upstream_that_comes_back_is_used_again(tmp_path: Path) -> None:
     port = free_port()
     with Gateway.start(tmp_path, f"http://127.0.0.1:{port}") as gateway:
         token = gateway.make_token()
@@ -239,11 +242,11 @@ def test_an_upstream_that_is_down_and_comes_back(tmp_path: Path) -> None:
         assert gateway.token(token["id"])["request_count"] == 4
 
 
-def test_an_upstream_that_takes_no_connections(tmp_path: Path) -> None:
+def test_an_upstream_that_accepts_no_connections_is_503(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         address = listener.getsockname()
         with contextlib.ExitStack() as waiting:
-            for _ in range(3):  # fill the queue, which nobody empties
+            for _ in range(3):  # fill the queue
                 sock = waiting.enter_context(socket.socket())
                 sock.setblocking(False)
                 sock.connect_ex(address)
@@ -257,8 +260,8 @@ def test_an_upstream_that_takes_no_connections(tmp_path: Path) -> None:
                 assert client.ask("/health").status == 200
 
 
-def test_an_upstream_whose_name_leads_nowhere(tmp_path: Path) -> None:
-    """A scope that no interface has: the resolver fails as it does for a name that does not exist, but asks nobody."""
+def test_an_upstream_name_that_does_not_resolve_is_503(tmp_path: Path) -> None:
+    """A scope that no interface has: the resolver fails as for a name that does not exist, but asks no server."""
     with (
         Gateway.start(tmp_path, "http://[fe80::1%nowhere]:80") as gateway,
         Client(gateway, gateway.make_token()) as client,
@@ -284,8 +287,8 @@ class TlsUpstream(RawUpstream):
                 secure.sendall(OK)
 
 
-def test_certificates(tmp_path: Path) -> None:
-    """A wrong one gets no byte of a request; a good one of an authority that mitmproxy was told to trust works."""
+def test_a_wrong_certificate_gets_no_request(tmp_path: Path) -> None:
+    """A wrong one gets no byte of a request; a good one of an authority that mitmproxy is set to trust works."""
     trusted, unknown = Authority(tmp_path), Authority(make_folder(tmp_path / "unknown"))
     wrong = {
         "is of an unknown authority": unknown.server("localhost"),
@@ -319,7 +322,7 @@ def make_folder(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("way_to_fail", ["is silent in the handshake", "speaks plain HTTP"])
-def test_an_upstream_without_tls(tmp_path: Path, way_to_fail: str) -> None:
+def test_an_upstream_without_tls_is_503(tmp_path: Path, way_to_fail: str) -> None:
     how = Conversation.wait_until_closed if "silent" in way_to_fail else say(b"HTTP/1.1 400 Bad Request\r\n" + EMPTY)
     with (
         RawUpstream(how) as upstream,
@@ -346,7 +349,7 @@ def locked(gateway: Gateway) -> Iterator[None]:
         store.close()
 
 
-def test_a_store_that_is_locked_for_a_while(tmp_path: Path) -> None:
+def test_a_locked_store_refuses_and_counts_nothing_later(tmp_path: Path) -> None:
     """Both ports answer in time all the while, a stream goes on, and nothing that was refused is counted later."""
     stream = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
     unlocked = threading.Event()
@@ -400,7 +403,7 @@ def full_disk(*processes: Process) -> Iterator[None]:
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-def test_a_full_disk(tmp_path: Path, upstream: RawUpstream) -> None:
+def test_a_full_disk_refuses_until_there_is_room(tmp_path: Path, upstream: RawUpstream) -> None:
     upstream.answer = answer_all()
     with Gateway.start(tmp_path, upstream.url) as gateway, two_projects(gateway) as (client, _, token):
         assert gateway.management is not None
@@ -423,7 +426,7 @@ def test_a_full_disk(tmp_path: Path, upstream: RawUpstream) -> None:
         assert (found["request_count"], found["max_requests"]) == (2, 5)
 
 
-def test_a_key_that_cannot_be_decrypted(gateway: Gateway, upstream: RawUpstream) -> None:
+def test_a_key_that_cannot_be_decrypted_is_500(gateway: Gateway, upstream: RawUpstream) -> None:
     upstream.answer = answer_all()
     with two_projects(gateway) as (hit, other, token):
         assert hit.ask() == FINE
@@ -464,7 +467,7 @@ access_log.write = breaking(access_log.write, "end")
 """
 
 
-def test_a_hook_that_raises(tmp_path: Path, upstream: RawUpstream) -> None:
+def test_a_hook_that_raises_is_500(tmp_path: Path, upstream: RawUpstream) -> None:
     upstream.answer = answer_all()
     breaker = tmp_path / "breaker.py"
     breaker.write_text(BREAKER)

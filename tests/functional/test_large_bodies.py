@@ -1,4 +1,4 @@
-"""300 MB in either direction pass whole, and never lie in the proxy's memory: not even when the other side is slow."""
+"""Bodies of 300 MB pass whole in either direction and never fill the proxy's memory, even when one side is slow."""
 
 import functools
 import hashlib
@@ -67,7 +67,7 @@ class Gauge:
 
 
 class Sink:
-    """An upstream that reads a body of BLOCKS blocks, once it is told to, and keeps its hash only."""
+    """An upstream that reads a body of BLOCKS blocks, once it may, and keeps its hash only."""
 
     def __init__(self) -> None:
         self.may_read = threading.Event()
@@ -88,7 +88,7 @@ class Sink:
         conversation.send(OK)
 
 
-def test_an_upload_to_a_slow_upstream(relay: Relay) -> None:
+def test_an_upload_to_a_slow_upstream_passes_in_little_memory(relay: Relay) -> None:
     sink = Sink()
     relay.expect(sink)
     memory = Memory(relay.gateway.proxies[0].process.pid)
@@ -107,7 +107,7 @@ def test_an_upload_to_a_slow_upstream(relay: Relay) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_download_to_a_slow_client(relay: Relay, chunked: bool) -> None:
+def test_a_download_to_a_slow_client_passes_in_little_memory(relay: Relay, chunked: bool) -> None:
     gauges: list[Gauge] = []
     started = threading.Event()
 

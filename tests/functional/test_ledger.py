@@ -43,9 +43,7 @@ def settled(gateway: Gateway, token: dict[str, Any]) -> list[dict[str, Any]]:
     return rows(gateway, token)
 
 
-def test_each_request_of_any_kind_has_the_row_that_the_upstream_would_write(
-    gateway: Gateway, upstream: MeteredUpstream
-) -> None:
+def test_each_request_has_the_row_that_the_upstream_expects(gateway: Gateway, upstream: MeteredUpstream) -> None:
     token = gateway.make_token()
     load = MixedLoad(lambda: [proxy.url for proxy in gateway.proxies], [token], clients=8)
     load.run(REQUESTS)
@@ -61,9 +59,7 @@ def test_each_request_of_any_kind_has_the_row_that_the_upstream_would_write(
     assert gateway.token(token["id"])["usage"]["requests"] == REQUESTS
 
 
-def test_what_is_under_way_is_open_and_settled_when_its_process_stops(
-    upstream: MeteredUpstream, tmp_path: Path
-) -> None:
+def test_an_open_row_is_settled_when_its_process_stops(upstream: MeteredUpstream, tmp_path: Path) -> None:
     with Gateway.start(tmp_path, upstream.url, DRAIN_TIMEOUT="0.2") as own:
         token = own.make_token()
         with (
@@ -82,7 +78,7 @@ def test_what_is_under_way_is_open_and_settled_when_its_process_stops(
         assert (row["input_tokens"], row["output_tokens"]) == (INPUT_TOKENS, 40)
 
 
-def test_refused_requests_have_no_row_of_an_admitted_one(gateway: Gateway) -> None:
+def test_refused_requests_have_no_row_without_a_code(gateway: Gateway) -> None:
     token = gateway.make_token(max_requests=1)
     statuses = Counter(
         httpx.get(f"{gateway.url}/v1/models", headers={**bearer(token), "X-Case": "models 1"}).status_code

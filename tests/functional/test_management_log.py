@@ -42,7 +42,7 @@ def named(log: str, log_format: str, answer: httpx.Response) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
-def test_lines_name_what_was_made_or_changed(tmp_path: Path, log_format: str) -> None:
+def test_lines_name_the_object_that_was_made_or_changed(tmp_path: Path, log_format: str) -> None:
     gateway = Gateway(tmp_path, "http://127.0.0.1:9", LOG_FORMAT=log_format)
     operator = Operator(gateway)
     try:

@@ -1,4 +1,4 @@
-"""What an operator finds in mitmweb: conversations, comments to filter by, and no more than it was told to keep."""
+"""mitmweb shows conversations and comments to filter by, and keeps no more than its settings say."""
 
 import contextlib
 import itertools
@@ -60,8 +60,8 @@ class Web:
         url = self.gateway.proxies[0].web_url.replace("http:", "ws:")
         headers = {"Authorization": f"Bearer {PASSWORD}"}
         with connect(f"{url}/updates", additional_headers=headers, max_size=None, proxy=None) as websocket:
-            told = (json.loads(websocket.recv(DEADLINE)) for _ in itertools.count())
-            yield (update["payload"]["flow"] for update in told if update["type"] == "flows/update")
+            updates = (json.loads(websocket.recv(DEADLINE)) for _ in itertools.count())
+            yield (update["payload"]["flow"] for update in updates if update["type"] == "flows/update")
 
     def last(self, condition: Callable[[dict[str, Any]], object] = lambda flow: flow.get("response")) -> dict[str, Any]:
         """Poll the newest flow until it meets `condition`."""
@@ -89,7 +89,7 @@ def web(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream) -> Ite
 
 
 @pytest.mark.parametrize("body", [ASKED, STREAMED], ids=["whole", "streamed"])
-def test_an_answer_reads_as_a_conversation(web: Web, body: dict[str, Any]) -> None:
+def test_a_response_is_shown_as_a_conversation(web: Web, body: dict[str, Any]) -> None:
     assert web.client.post("/v1/chat/completions", json=body).status_code == 200
     flow = web.last(lambda flow: "usage" in flow["comment"])
     shown = web.shown(flow, "response")
@@ -98,7 +98,7 @@ def test_an_answer_reads_as_a_conversation(web: Web, body: dict[str, Any]) -> No
     assert flow["comment"] == web.comment("model=gpt-4o-mini usage=in:2,out:12")
 
 
-def test_a_running_request_says_whose_it_is_and_a_cut_one_how_far_it_came(web: Web) -> None:
+def test_comments_name_the_project_and_mark_a_cut_response(web: Web) -> None:
     with web.client.stream("POST", "/v1/chat/completions", json=STREAMED, headers=slowly()) as response:
         lines = response.iter_lines()
         next(line for line in lines if "This" in line)
@@ -114,7 +114,7 @@ def test_a_running_request_says_whose_it_is_and_a_cut_one_how_far_it_came(web: W
     assert "── assistant ──\nThis" in shown["text"]
 
 
-def test_an_estimated_usage_comes_into_the_row_of_a_request_that_has_ended(web: Web) -> None:
+def test_an_estimated_usage_is_shown_after_the_response(web: Web) -> None:
     with web.updates() as updates:
         assert web.client.post("/v1/chat/completions", json={**ASKED, "stream": True}).is_success
         shown = [next(updates)]
@@ -130,7 +130,7 @@ def slowly() -> dict[str, str]:
     return {"X-Demo-Words": "10000", "X-Demo-Chunk-Delay": "0.01"}
 
 
-def test_a_long_answer_passes_whole_and_is_kept_in_part(web: Web) -> None:
+def test_a_long_response_passes_whole_and_is_kept_in_part(web: Web) -> None:
     answer = web.client.post("/v1/chat/completions", json=STREAMED, headers={"X-Demo-Words": "1000"})
     assert answer.text.endswith("data: [DONE]\n\n")
     flow = web.last(lambda flow: "truncated" in flow["comment"])
@@ -146,7 +146,7 @@ def test_a_long_upload_passes_whole_and_is_kept_in_part(web: Web) -> None:
     assert web.shown(flow, "request")["text"].startswith("[Only the first 20 KB of 1.5 MB were kept: WEB_BODY_COPY]")
 
 
-def test_frames_of_a_websocket_are_trimmed_and_pass(web: Web) -> None:
+def test_websocket_frames_pass_and_the_oldest_are_dropped(web: Web) -> None:
     url = f"ws://127.0.0.1:{web.gateway.port}/v1/realtime?model=gpt-realtime"
     with connect(url, additional_headers=bearer(web.token), proxy=None) as websocket:
         websocket.recv()
@@ -159,7 +159,7 @@ def test_frames_of_a_websocket_are_trimmed_and_pass(web: Web) -> None:
     assert web.get(f"/flows/{flow['id']}/messages/content/auto")[-1]["text"]
 
 
-def test_the_last_flows_are_kept_and_those_under_way(web: Web) -> None:
+def test_the_newest_flows_and_open_ones_are_kept(web: Web) -> None:
     with web.client.stream("POST", "/v1/chat/completions", json=STREAMED, headers=slowly()) as response:
         lines = response.iter_lines()
         next(lines)
@@ -180,7 +180,7 @@ def test_a_refused_request_is_shown_with_its_error(web: Web) -> None:
     assert web.shown(flow, "response")["text"].startswith("── error ──\nThe token is missing")
 
 
-def test_the_page_gives_the_comment_its_room(web: Web) -> None:
+def test_the_page_has_the_style_of_the_comment(web: Web) -> None:
     assert STYLE.read_text() in web.page()
 
 

@@ -76,7 +76,7 @@ def secure(authority: Authority) -> Iterator[RawUpstream]:
         yield upstream
 
 
-def test_the_upstream_is_reached_through_a_companys_proxy(
+def test_the_upstream_is_reached_through_a_forward_proxy(
     tmp_path: Path, way: Way, authority: Authority, secure: RawUpstream
 ) -> None:
     with ForwardProxy({f"{HOST}:443": secure.port}, credentials=f"me:{PASSWORD}") as forward:
@@ -109,7 +109,7 @@ def test_the_upstream_is_reached_through_a_companys_proxy(
     assert not [secret for secret in SECRETS if secret.encode() in written]
 
 
-def test_a_start_that_cannot_use_the_network_names_every_fault(tmp_path: Path) -> None:
+def test_bad_network_settings_are_all_named(tmp_path: Path) -> None:
     (tmp_path / "empty.pem").touch()
     installation = Installation(
         tmp_path,
@@ -140,7 +140,7 @@ def asks(address: str, port: int) -> int:
 
 
 @pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.soak("addon/serving", "manage_api/cli")), "2"])
-def test_both_ports_take_ipv4_and_ipv6_under_the_supervisor(
+def test_both_ports_accept_ipv4_and_ipv6_under_the_supervisor(
     tmp_path: Path, upstream: DemoUpstream, workers: str
 ) -> None:
     installation = Installation(tmp_path, UPSTREAM_URL=upstream.url, WORKERS=workers)
@@ -154,7 +154,7 @@ def test_both_ports_take_ipv4_and_ipv6_under_the_supervisor(
 
 
 @pytest.mark.parametrize("start", ["mitmdump", pytest.param("mitmweb", marks=OTHER_WAYS), "launcher", "management"])
-def test_processes_that_open_their_port_themselves_take_both(
+def test_processes_without_a_supervisor_accept_ipv4_and_ipv6(
     tmp_path: Path, upstream: DemoUpstream, start: str
 ) -> None:
     port, web_port = free_port(), free_port()
@@ -180,7 +180,7 @@ def test_processes_that_open_their_port_themselves_take_both(
         assert process.stop() == 0
 
 
-def test_a_port_that_only_ipv4_has_is_not_taken_by_plain_mitmdump(tmp_path: Path, upstream: DemoUpstream) -> None:
+def test_mitmdump_ends_where_the_port_is_in_use_on_ipv4(tmp_path: Path, upstream: DemoUpstream) -> None:
     with contextlib.closing(socket.create_server(("0.0.0.0", 0))) as taken:  # noqa: S104
         port = taken.getsockname()[1]
         env = {**Gateway(tmp_path, upstream.url).env, "PROXY_LISTEN": f"[::]:{port}"}

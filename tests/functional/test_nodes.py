@@ -59,7 +59,7 @@ def changing(nodes: Gateway, *operators: list[Change]) -> Iterator[None]:
     assert set.union(*(answer.result() for answer in answers)) <= {200, 204}
 
 
-def test_limits_hold_and_all_is_counted_while_everything_changes(nodes: Gateway, upstream: DemoUpstream) -> None:
+def test_limits_and_counts_are_exact_while_everything_changes(nodes: Gateway, upstream: DemoUpstream) -> None:
     steady, shaky = (nodes.make_project()["id"] for _ in range(2))
     limited = [nodes.make_token(steady, max_requests=LIMIT) for _ in range(4)]
     revoked, switched = nodes.make_token(steady), nodes.make_token(shaky)

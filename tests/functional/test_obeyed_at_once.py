@@ -1,5 +1,5 @@
-"""What the management API has answered is obeyed by the next request: on a kept-alive connection, with a token that was
-just used, in another process; in each way to start, and on each store."""
+"""A change holds for the first request after its response: on a kept-alive connection, with a token that was just used,
+in another process, on each store."""
 
 import contextlib
 from typing import Any, Self
@@ -42,7 +42,7 @@ class Clients:
         return [(answer.status_code, answer.json().get("code")) for answer in answers]
 
 
-def test_a_revoke(gateway: Gateway) -> None:
+def test_a_revoked_token_is_refused_at_once(gateway: Gateway) -> None:
     with Clients(gateway) as clients:
         assert gateway.manage("DELETE", f"/manage/tokens/{clients.token['id']}").status_code == 204
         clients.check(401, "token_inactive")
@@ -50,7 +50,7 @@ def test_a_revoke(gateway: Gateway) -> None:
         clients.check(200)
 
 
-def test_a_revoke_ends_an_open_websocket(gateway: Gateway) -> None:
+def test_a_revoke_closes_an_open_websocket(gateway: Gateway) -> None:
     token = gateway.make_token()
     with contextlib.ExitStack() as stack:
         talks = [stack.enter_context(Talk(proxy.url)) for proxy in gateway.proxies]
@@ -61,26 +61,26 @@ def test_a_revoke_ends_an_open_websocket(gateway: Gateway) -> None:
         assert gateway.token(token["id"])["request_count"] == len(talks)
 
 
-def test_a_bulk_revoke(gateway: Gateway) -> None:
+def test_tokens_revoked_together_are_refused_at_once(gateway: Gateway) -> None:
     with Clients(gateway) as clients:
         revoked = gateway.manage("POST", f"/manage/projects/{clients.project['id']}/tokens/revoke").json()
         assert revoked["revoked_count"] == 1
         clients.check(401, "token_inactive")
 
 
-def test_an_expiry(gateway: Gateway) -> None:
+def test_an_expired_token_is_refused_at_once(gateway: Gateway) -> None:
     with Clients(gateway) as clients:
         expire(gateway, clients.token)
         clients.check(401, "token_expired")
 
 
-def test_a_lowered_limit(gateway: Gateway) -> None:
+def test_a_lowered_limit_refuses_at_once(gateway: Gateway) -> None:
     with Clients(gateway) as clients:
         gateway.manage("PATCH", f"/manage/tokens/{clients.token['id']}", {"max_requests": 1}).raise_for_status()
         clients.check(429, "rate_limit_exceeded")
 
 
-def test_a_project_switched_off_and_on(gateway: Gateway) -> None:
+def test_a_project_switched_off_is_refused_until_it_is_on(gateway: Gateway) -> None:
     with Clients(gateway) as clients:
         path = f"/manage/projects/{clients.project['id']}"
         gateway.manage("PATCH", path, {"is_active": False}).raise_for_status()
@@ -89,13 +89,13 @@ def test_a_project_switched_off_and_on(gateway: Gateway) -> None:
         clients.check(200)
 
 
-def test_a_project_deleted(gateway: Gateway) -> None:
+def test_tokens_of_a_deleted_project_are_refused_at_once(gateway: Gateway) -> None:
     with Clients(gateway) as clients:
         assert gateway.manage("DELETE", f"/manage/projects/{clients.project['id']}").status_code == 204
         clients.check(401, "invalid_token")
 
 
-def test_a_key_replaced(gateway: Gateway, upstream: DemoUpstream) -> None:
+def test_a_replaced_key_is_used_at_once(gateway: Gateway, upstream: DemoUpstream) -> None:
     with Clients(gateway) as clients:
         path = f"/manage/projects/{clients.project['id']}"
         gateway.manage("PATCH", path, {"api_key": OTHER_KEY}).raise_for_status()
@@ -106,7 +106,7 @@ def test_a_key_replaced(gateway: Gateway, upstream: DemoUpstream) -> None:
         clients.check(200)
 
 
-def test_a_refused_request_counts_nothing(gateway: Gateway) -> None:
+def test_a_refused_request_is_not_counted(gateway: Gateway) -> None:
     with Clients(gateway) as clients:
         gateway.manage("DELETE", f"/manage/tokens/{clients.token['id']}").raise_for_status()
         counted = len(clients.ask())

@@ -73,7 +73,7 @@ def test_a_good_request_passes(relay: Relay) -> None:
         "/v1/models\x7f",
     ],
 )
-def test_targets_that_are_no_plain_path(relay: Relay, target: str) -> None:
+def test_targets_other_than_a_plain_path_are_400(relay: Relay, target: str) -> None:
     check_refused(relay, f"GET {target} HTTP/1.1", 400, "invalid_request")
 
 
@@ -91,19 +91,19 @@ def test_targets_that_are_no_plain_path(relay: Relay, target: str) -> None:
         "/healthy",
     ],
 )
-def test_paths_elsewhere(relay: Relay, path: str) -> None:
+def test_paths_outside_v1_are_404(relay: Relay, path: str) -> None:
     check_refused(relay, f"GET {path} HTTP/1.1", 404, "not_found")
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "PROPFIND", "get", "Post", "PRI", "X" * 1000])
-def test_methods_that_do_not_go_upstream(relay: Relay, method: str) -> None:
+def test_other_methods_are_405(relay: Relay, method: str) -> None:
     check_refused(relay, f"{method} /v1/models HTTP/1.1", 405, "method_not_allowed")
 
 
 @pytest.mark.parametrize(
     "line", ["CONNECT other.example:443 HTTP/1.1", "CONNECT /v1/models HTTP/1.1", "PRI * HTTP/2.0"]
 )
-def test_tunnels_and_other_protocols(relay: Relay, line: str) -> None:
+def test_tunnels_and_other_protocols_are_400(relay: Relay, line: str) -> None:
     check_refused(relay, line, 400, "invalid_request")
 
 
@@ -115,7 +115,7 @@ def test_tunnels_and_other_protocols(relay: Relay, line: str) -> None:
         ["Host: [::1]:9"],
     ],
 )
-def test_a_host_header_leads_nowhere_else(relay: Relay, headers: list[str]) -> None:
+def test_a_host_header_does_not_change_the_destination(relay: Relay, headers: list[str]) -> None:
     status, _, received = ask(relay, "GET /v1/models HTTP/1.1", *headers)
     assert status == 200
     assert f"\r\nHost: 127.0.0.1:{relay.upstream.port}\r\n".encode() in received
@@ -124,7 +124,7 @@ def test_a_host_header_leads_nowhere_else(relay: Relay, headers: list[str]) -> N
 
 
 @pytest.mark.parametrize("upgrade", ["h2c", "websocket", "TLS/1.0"])
-def test_an_upgrade_to_something_else_is_not_passed_on(relay: Relay, upgrade: str) -> None:
+def test_other_upgrades_are_not_forwarded(relay: Relay, upgrade: str) -> None:
     status, _, received = ask(
         relay,
         "GET /v1/models HTTP/1.1",
@@ -138,7 +138,7 @@ def test_an_upgrade_to_something_else_is_not_passed_on(relay: Relay, upgrade: st
 
 
 @pytest.mark.parametrize("mode", ["regular", "reverse:udp://127.0.0.1:9"])  # the others: addon/test_gateway.py
-def test_other_modes_end_the_start(tmp_path: Path, mode: str) -> None:
+def test_other_modes_of_mitmproxy_end_the_start(tmp_path: Path, mode: str) -> None:
     gateway = Gateway(tmp_path, "http://127.0.0.1:9")
     command = [tool("mitmdump"), "-s", "addon/proxy.py", "--mode", f"{mode}@127.0.0.1:{free_port()}"]
     process = Process(command, env=gateway.env, log=tmp_path / "proxy.log")

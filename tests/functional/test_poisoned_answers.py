@@ -1,4 +1,4 @@
-"""Answers that a client could take for another one: whatever an upstream sends, each request gets its own answer, once.
+"""Poisoned responses: each request gets its own response, once, whatever bytes an upstream sends.
 
 Response splitting, response queue poisoning and ambiguous framing, as published with request smuggling; see
 `support/attacks/desync.py` for the collections.
@@ -202,7 +202,7 @@ def ask(relay: Relay, client: RawClient, method: str) -> tuple[int, bytes, bool]
 
 @pytest.mark.parametrize("more", [b"", POISON], ids=["", "and another answer"])
 @pytest.mark.parametrize("name", REFUSALS)
-def test_an_ambiguous_answer_is_none(relay: Relay, name: str, more: bytes) -> None:
+def test_an_ambiguous_upstream_response_is_503(relay: Relay, name: str, more: bytes) -> None:
     status, body = ask_twice(relay, "GET", REFUSALS[name] + more)
     assert status == 503
     assert json.loads(body)["code"] == "service_unavailable"
@@ -210,13 +210,13 @@ def test_an_ambiguous_answer_is_none(relay: Relay, name: str, more: bytes) -> No
 
 @pytest.mark.parametrize("more", [b"", POISON, POISON * 2, b"\r\n", b"\0", b"hello"], ids=repr)
 @pytest.mark.parametrize("name", PASSES)
-def test_what_follows_an_answer_is_nobodys(relay: Relay, name: str, more: bytes) -> None:
+def test_bytes_after_a_response_never_reach_the_next_request(relay: Relay, name: str, more: bytes) -> None:
     method, first, status, body = PASSES[name]
     assert ask_twice(relay, method, first + more) == (status, body)
 
 
 @pytest.mark.parametrize("more", [POISON, b"HTTP/1.1 100 Continue\r\n\r\n", b"\r\n", b"\0"], ids=repr)
-def test_what_comes_between_two_requests_is_nobodys(relay: Relay, more: bytes) -> None:
+def test_bytes_between_two_requests_never_reach_a_client(relay: Relay, more: bytes) -> None:
     answered = threading.Event()
 
     def answer(conversation: Conversation) -> None:
@@ -239,7 +239,7 @@ def test_what_comes_between_two_requests_is_nobodys(relay: Relay, more: bytes) -
 
 @pytest.mark.parametrize("later", [False, True])
 @pytest.mark.parametrize("more", [b"", POISON, b"hello", HANGS_UP], ids=repr)
-def test_an_answer_before_the_end_of_an_upload(relay: Relay, more: bytes, later: bool) -> None:
+def test_a_response_before_the_end_of_an_upload_is_passed_once(relay: Relay, more: bytes, later: bool) -> None:
     answered = threading.Event()
 
     def answer(conversation: Conversation) -> None:

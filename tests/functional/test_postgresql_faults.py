@@ -134,7 +134,9 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_postgresql_fails_for_a_while(setting: Setting, token: dict[str, Any], fault: str) -> None:
+def test_requests_are_refused_while_postgresql_fails_and_then_admitted(
+    setting: Setting, token: dict[str, Any], fault: str
+) -> None:
     gateway = setting.gateway
     patch = ("PATCH", f"/manage/tokens/{token['id']}", {"max_requests": 1000})
     with (
@@ -169,7 +171,7 @@ def test_postgresql_fails_for_a_while(setting: Setting, token: dict[str, Any], f
     )
 
 
-def test_connections_are_few_and_named(setting: Setting, token: dict[str, Any]) -> None:
+def test_connections_to_postgresql_are_few_and_named(setting: Setting, token: dict[str, Any]) -> None:
     paths = [f"/manage/tokens/{token['id']}"] * 40
     threads = [threading.Thread(target=setting.gateway.manage, args=("GET", path)) for path in paths]
     for thread in threads:

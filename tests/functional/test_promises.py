@@ -86,10 +86,10 @@ def test_each_request_has_its_row_in_the_ledger(relay: Relay) -> None:
     ids = {"observed": relay.gateway.make_token(), "unknown": relay.gateway.make_token()}
     body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello!"}]}
     url = f"{relay.gateway.url}/v1/chat/completions"
-    told = httpx.post(url, json=body, headers=bearer(ids["observed"])).raise_for_status()
+    with_usage = httpx.post(url, json=body, headers=bearer(ids["observed"])).raise_for_status()
     relay.expect(OK)
-    untold = httpx.post(url, json=body, headers=bearer(ids["unknown"])).raise_for_status()
-    row, other = (settled(relay, answer) for answer in (told, untold))
+    without = httpx.post(url, json=body, headers=bearer(ids["unknown"])).raise_for_status()
+    row, other = (settled(relay, answer) for answer in (with_usage, without))
     assert (row["token_id"], row["input_tokens"], row["output_tokens"]) == (ids["observed"]["id"], 3, 4)
     assert (row["usage_source"], row["status"]) == ("observed", 200)
     assert other["usage_source"] in {"estimated", "unknown"}

@@ -44,7 +44,7 @@ def lines(gateway: Gateway, request_id: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in gateway.logs().splitlines() if request_id in line]
 
 
-def test_a_used_up_token_and_its_refusals(gateway: Gateway) -> None:
+def test_refusals_of_a_used_up_token_are_found_and_counted(gateway: Gateway) -> None:
     project = gateway.make_project("Search")
     token = gateway.make_token(project["id"], name="Ann's laptop", max_requests=1)
     with openai.OpenAI(
@@ -84,7 +84,7 @@ def test_a_used_up_token_and_its_refusals(gateway: Gateway) -> None:
         assert line["status"] == row["status"]
 
 
-def test_each_reason_is_found(gateway: Gateway) -> None:
+def test_each_reason_is_listed_with_its_code(gateway: Gateway) -> None:
     project = gateway.make_project()
     token = gateway.make_token(project["id"])
 

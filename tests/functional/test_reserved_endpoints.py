@@ -1,5 +1,5 @@
 """No token reaches an endpoint that hands out credentials of the provider's or manages its account: refused, not
-counted, without a connection; and what is wrong with the token itself is told first."""
+counted, without a connection; and a fault of the token itself is answered first."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from support.upstreams.upstreams import DemoUpstream
 RESERVED = (403, "endpoint_not_allowed")
 
 
-def told(response: httpx.Response) -> tuple[int, str]:
+def answered(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["code"]
 
 
@@ -30,21 +30,21 @@ def told(response: httpx.Response) -> tuple[int, str]:
         ("DELETE", "/v1/keys/abc;x"),
     ],
 )
-def test_it_is_refused_without_a_connection_and_not_counted(relay: Relay, method: str, target: str) -> None:
+def test_a_reserved_endpoint_is_refused_without_a_connection(relay: Relay, method: str, target: str) -> None:
     relay.expect()
     token = relay.gateway.make_token()
     url, headers = relay.gateway.url + target, bearer(token)
-    assert told(httpx.request(method, url, headers=headers)) == RESERVED
+    assert answered(httpx.request(method, url, headers=headers)) == RESERVED
     upload = httpx.request(method, url, headers=headers, content=iter([b"a piece of an upload"]))
-    assert told(upload) == RESERVED
+    assert answered(upload) == RESERVED
     assert relay.upstream.conversations == []
     assert without_usage(relay.gateway.token(token["id"])) == token
 
 
 @on_each_store
-def test_what_is_wrong_with_the_token_is_told_first(gateway: Gateway, upstream: DemoUpstream) -> None:
+def test_a_fault_of_the_token_is_answered_first(gateway: Gateway, upstream: DemoUpstream) -> None:
     def ask(token: dict[str, Any]) -> tuple[int, str]:
-        return told(httpx.post(f"{gateway.url}/v1/realtime/client_secrets", headers=bearer(token), json={}))
+        return answered(httpx.post(f"{gateway.url}/v1/realtime/client_secrets", headers=bearer(token), json={}))
 
     upstream.clear()
     token = gateway.make_token(max_requests=1)
@@ -60,7 +60,7 @@ def test_what_is_wrong_with_the_token_is_told_first(gateway: Gateway, upstream: 
     assert upstream.count() == 1
 
 
-def test_the_sdk_is_told_what_to_do_instead(relay: Relay) -> None:
+def test_the_sdk_gets_an_error_that_says_what_to_do(relay: Relay) -> None:
     with (
         OpenAI(base_url=f"{relay.gateway.url}/v1", api_key=relay.token["token"], max_retries=0) as client,
         pytest.raises(PermissionDeniedError) as caught,

@@ -32,7 +32,7 @@ def make_store(folder: Path, **settings: str) -> list[tuple[str, str]]:
 
 
 @pytest.mark.soak("store/encryption", "store/operations")
-def test_requests_and_patches_go_on_and_the_old_key_can_go(tmp_path: Path, upstream: DemoUpstream) -> None:
+def test_a_rotation_under_load_fails_no_request_and_undoes_no_patch(tmp_path: Path, upstream: DemoUpstream) -> None:
     old_tokens = make_store(tmp_path, encryption_key=OLD)
     with Gateway.start(tmp_path, upstream.url, ENCRYPTION_KEY=f"{NEW},{OLD}") as gateway:
         upstream.clear()
@@ -76,7 +76,7 @@ def count_done(data: Path, header: bytes) -> int:
         return count
 
 
-def test_a_signal_ends_it_between_two_batches_and_it_can_be_run_again(tmp_path: Path) -> None:
+def test_a_rotation_stopped_by_a_signal_is_finished_by_the_next(tmp_path: Path) -> None:
     installation = Installation(tmp_path)
     make_store(tmp_path)
     file = installation.data / "encryption_key"

@@ -1,4 +1,4 @@
-"""The real OpenAI SDK, with nothing changed but its base URL and its key; in each way to start the proxy."""
+"""The OpenAI SDK works with nothing changed but its base URL and its key."""
 
 import asyncio
 from collections.abc import Iterator
@@ -47,32 +47,32 @@ def spent(gateway: Gateway, token: dict[str, Any]) -> tuple[object, ...]:
 def test_chat(client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]) -> None:
     completion = client.chat.completions.create(model=MODEL, messages=MESSAGES)
     assert completion.choices[0].message.content == ANSWER
-    told = completion.usage
-    assert told is not None
-    assert spent(gateway, token) == ("observed", MODEL, told.prompt_tokens, told.completion_tokens)
+    usage = completion.usage
+    assert usage is not None
+    assert spent(gateway, token) == ("observed", MODEL, usage.prompt_tokens, usage.completion_tokens)
     assert gateway.token(token["id"])["request_count"] == 1
 
 
-def test_a_token_with_the_prefix_of_a_key(gateway: Gateway, token: dict[str, Any]) -> None:
+def test_a_token_with_the_prefix_of_a_key_is_accepted(gateway: Gateway, token: dict[str, Any]) -> None:
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=f"sk-{token['token']}") as client:
         assert client.models.list().data
     assert gateway.token(token["id"])["request_count"] == 1
 
 
-def test_the_client_of_azure(gateway: Gateway, token: dict[str, Any]) -> None:
+def test_the_azure_client_works(gateway: Gateway, token: dict[str, Any]) -> None:
     with openai.AzureOpenAI(base_url=f"{gateway.url}/v1", api_key=token["token"], api_version="1") as client:
         assert client.models.list().data
     assert gateway.token(token["id"])["request_count"] == 1
 
 
-def test_a_key_that_the_upstream_rejects_is_not_tried_again(gateway: Gateway) -> None:
+def test_a_key_that_the_upstream_rejects_is_not_retried(gateway: Gateway) -> None:
     token = gateway.make_token(gateway.make_project(api_key="sk-that-the-upstream-rejects")["id"])
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=token["token"]) as client:
         with pytest.raises(openai.InternalServerError) as rejected:
             client.models.list()
-        told = rejected.value.response.json()
-        assert (rejected.value.status_code, told["code"]) == (503, "upstream_key_rejected")
-        assert told["description"] == "invalid_api_key"
+        body = rejected.value.response.json()
+        assert (rejected.value.status_code, body["code"]) == (503, "upstream_key_rejected")
+        assert body["description"] == "invalid_api_key"
         with pytest.raises(openai.InternalServerError):
             client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     assert gateway.token(token["id"])["request_count"] == 2
@@ -89,9 +89,9 @@ def test_streamed_chat_with_usage(client: openai.OpenAI, gateway: Gateway, token
     stream = client.chat.completions.create(
         model=MODEL, messages=MESSAGES, stream=True, stream_options={"include_usage": True}
     )
-    *_, told = [chunk.usage for chunk in stream]
-    assert told is not None
-    assert spent(gateway, token) == ("observed", MODEL, told.prompt_tokens, told.completion_tokens)
+    *_, usage = [chunk.usage for chunk in stream]
+    assert usage is not None
+    assert spent(gateway, token) == ("observed", MODEL, usage.prompt_tokens, usage.completion_tokens)
 
 
 def test_streamed_chat_async(gateway: Gateway, token: dict[str, Any]) -> None:
@@ -147,23 +147,23 @@ def test_realtime_over_a_websocket(gateway: Gateway, token: dict[str, Any]) -> N
         base_url, websocket_url = f"{gateway.url}/v1", f"ws://127.0.0.1:{gateway.port}/v1"
         client = openai.AsyncOpenAI(base_url=base_url, websocket_base_url=websocket_url, api_key=token["token"])
         events: list[str] = []
-        told: list[RealtimeResponseUsage | None] = []
+        usages: list[RealtimeResponseUsage | None] = []
         async with client, client.realtime.connect(model="gpt-realtime") as connection:
             await connection.response.create()
             async for event in connection:
                 events.append(event.type)
                 if event.type == "response.done":
-                    told.append(event.response.usage)
-                    if len(told) == number:
+                    usages.append(event.response.usage)
+                    if len(usages) == number:
                         break
                     await connection.response.create()
-        return events, told
+        return events, usages
 
-    events, told = asyncio.run(converse(3))
+    events, usages = asyncio.run(converse(3))
     assert events[0] == "session.created"
     assert "response.output_text.delta" in events
     assert gateway.token(token["id"])["request_count"] == 3
-    used = [(usage.input_tokens or 0, usage.output_tokens or 0) for usage in told if usage]
+    used = [(usage.input_tokens or 0, usage.output_tokens or 0) for usage in usages if usage]
     *further, opening = settled(gateway, token)
     rows = [opening, *reversed(further)]
     assert [(row["input_tokens"], row["output_tokens"]) for row in rows] == used

@@ -1,4 +1,4 @@
-"""Set-ups that are interrupted, or cannot be done: `./run.sh` with a real venv and pip, and a small project.
+"""Set-ups that are interrupted or fail: `./run.sh` with a real venv and pip, and a small project.
 
 The project's packages are made by a build backend of its own, so that nothing is fetched.
 """
@@ -123,7 +123,7 @@ def checkout(tmp_path: Path) -> Checkout:
 
 
 @pytest.mark.soak("manage_api/cli/set_up.py", "run.sh")  # in the suite: the first start of .ci/run, and those below
-def test_a_set_up_begins_again_after_whatever_ended_it(checkout: Checkout, tmp_path: Path) -> None:
+def test_a_set_up_recovers_from_any_interruption(checkout: Checkout, tmp_path: Path) -> None:
     """One test, as each set-up takes seconds: it goes on from one accident to the next."""
     works = f"It runs: --caller {checkout.folder} usage\n"
 
@@ -160,7 +160,7 @@ def test_a_set_up_begins_again_after_whatever_ended_it(checkout: Checkout, tmp_p
     (checkout.folder / "pyproject.toml").write_text(PYPROJECT)
     assert checkout.run("usage") == (0, works)
 
-    # Any other failure is told with pip's last words.
+    # Any other failure shows pip's last words.
     (checkout.folder / "pyproject.toml").write_text(f"{PYPROJECT}# new")
     (checkout.folder / "backend.py").write_text("raise RuntimeError('a fault of the build')")
     status, output = checkout.run("usage")
@@ -186,7 +186,7 @@ def test_a_set_up_begins_again_after_whatever_ended_it(checkout: Checkout, tmp_p
     assert "again, as its last set-up did not end" in again
 
 
-def test_a_python_that_cannot_make_a_venv_is_told_with_what_it_lacks(tmp_path: Path) -> None:
+def test_a_python_without_ensurepip_is_named_with_the_package_to_install(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path, WITHOUT_ENSUREPIP)
     status, output = checkout.run()
     version = f"3.{sys.version_info.minor}"
@@ -197,13 +197,13 @@ def test_a_python_that_cannot_make_a_venv_is_told_with_what_it_lacks(tmp_path: P
     )
 
 
-def test_another_python_takes_the_place_of_one_that_cannot(tmp_path: Path) -> None:
+def test_another_python_is_used_where_the_first_cannot_make_a_venv(tmp_path: Path) -> None:
     checkout = Checkout(tmp_path, WITHOUT_ENSUREPIP)
     checkout.add_python("python3.12", PYENV)
     checkout.kill_when((checkout.venv / "bin").exists)
 
 
-def test_no_python_is_told(tmp_path: Path) -> None:
+def test_a_missing_python_is_reported(tmp_path: Path) -> None:
     assert Checkout(tmp_path, PYENV).run() == (1, "LLM Proxy needs Python 3.12 or newer; none was found on the PATH.\n")
 
 
@@ -216,6 +216,6 @@ def test_help_installs_nothing(checkout: Checkout, arguments: str) -> None:
     assert not checkout.venv.exists()
 
 
-def test_setup_takes_nothing_else(checkout: Checkout) -> None:
+def test_setup_rejects_arguments(checkout: Checkout) -> None:
     assert checkout.run("setup", "now") == (2, "./run.sh setup takes no arguments.\n")
     assert not checkout.venv.exists()

@@ -21,10 +21,10 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_client_smuggles_nothing(target: Target, name: str) -> None:
+def test_no_http1_request_is_smuggled(target: Target, name: str) -> None:
     check_case(target, CASES[name])
 
 
 @pytest.mark.parametrize("name", HTTP2_CASES)
-def test_a_client_of_http2_smuggles_nothing(target: Target, name: str) -> None:
+def test_no_http2_request_is_smuggled(target: Target, name: str) -> None:
     check_http2_case(target, HTTP2_CASES[name])

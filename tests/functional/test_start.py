@@ -125,7 +125,7 @@ FAULTS = {
     "a database without its tables": Fault("no such table", sql("DROP TABLE secret")),
     "a database without its secret": Fault("has lost its secret", sql("DELETE FROM secret WHERE name != 'check'")),
     "a database that is read-only": Fault("readonly", forbid("llm-proxy.db", 0o400), has_rights=False),
-    "a lock that is somebody else's": Fault("Permission denied", forbid("llm-proxy.db.lock", 0), has_rights=False),
+    "a lock of another user": Fault("Permission denied", forbid("llm-proxy.db.lock", 0), has_rights=False),
     "a folder as key file": Fault("Is a directory", folder_instead_of("encryption_key")),
     "no key file": Fault("there is no key", remove("encryption_key")),
     "an empty key file": Fault("encryption_key in DATA_DIR is damaged", write("encryption_key", b"")),
@@ -166,7 +166,7 @@ def fail(installation: Installation, command: list[str], *, has_rights: bool = T
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_start_that_fails_says_why(installation: Installation, name: str) -> None:
+def test_a_failed_start_says_why(installation: Installation, name: str) -> None:
     fault = FAULTS[name]
     fault.cause(installation)
     process = fail(installation, fault.command, has_rights=fault.has_rights)
@@ -175,7 +175,7 @@ def test_a_start_that_fails_says_why(installation: Installation, name: str) -> N
     installation.data.chmod(0o700)
 
 
-def test_without_rights_permissions_bite(tmp_path: Path) -> None:
+def test_a_process_without_rights_is_stopped_by_permissions(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.touch(mode=0)
     log = tmp_path / "log"
@@ -208,7 +208,7 @@ def test_a_port_in_use_is_named(installation: Installation, name: str, command: 
     ("name", "command"),
     [("PROXY_LISTEN", PROXY), ("MANAGE_LISTEN", MANAGEMENT), ("WEB_LISTEN", PROXY_WITH_MITMWEB)],
 )
-def test_a_port_that_was_taken_after_the_check_is_told_by_its_process(
+def test_a_port_in_use_is_named_by_the_process_that_opens_it(
     installation: Installation, name: str, command: list[str]
 ) -> None:
     with taken(installation, name) as listen:
@@ -218,7 +218,7 @@ def test_a_port_that_was_taken_after_the_check_is_told_by_its_process(
     assert "Address already in use".lower() in process.output().lower()
 
 
-def test_bad_settings_are_told_at_once_by_each_process_without_values(installation: Installation) -> None:
+def test_bad_settings_are_all_named_without_their_values(installation: Installation) -> None:
     names = ("UPSTREAM_URL", "PROXY_LISTEN", "LOG_LEVEL", "DRAIN_TIMEOUT", "MANAGEMENT_TOKEN", "ENCRYPTION_KEY")
     faults = dict.fromkeys((*names, "DATABSE_URL"), "sekret")
     installation.env.update(faults)
@@ -231,7 +231,7 @@ def test_bad_settings_are_told_at_once_by_each_process_without_values(installati
         process.log.unlink()
 
 
-def test_a_second_start_serves_the_same_store_on_other_ports_only(tmp_path: Path, upstream: DemoUpstream) -> None:
+def test_a_second_start_shares_the_store_on_other_ports(tmp_path: Path, upstream: DemoUpstream) -> None:
     first = Installation(tmp_path, UPSTREAM_URL=upstream.url, MANAGEMENT_TOKEN="management-token-of-the-tests")
     with started(first) as running:
         second = first.run()

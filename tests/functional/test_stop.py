@@ -1,4 +1,4 @@
-"""Stops, as terminals, service managers and accidents bring them: what is under way ends, nothing stays behind."""
+"""Stops by terminals, service managers and accidents: requests under way are finished, and no process stays."""
 
 import contextlib
 import json
@@ -122,7 +122,7 @@ def counted(installation: Installation) -> int:
     ],
     ids=["ctrl-c three times", "closed", "ctrl-backslash"],
 )
-def test_a_terminal_that_ends_lets_a_stream_end(
+def test_a_stream_is_finished_when_its_terminal_ends(
     installation: Installation, act: Callable[[Terminal], object], status: int
 ) -> None:
     terminal = Terminal(installation)
@@ -141,7 +141,7 @@ def test_a_terminal_that_ends_lets_a_stream_end(
 
 
 @STOPS  # in the suite: test_ways.py has it for a process
-def test_no_connections_are_taken_while_a_stream_ends(installation: Installation) -> None:
+def test_no_connections_are_accepted_while_a_stream_is_finished(installation: Installation) -> None:
     with started(installation) as process:
         with stream_under_way(installation, words=125) as lines:
             process.signal(signal.SIGTERM)
@@ -164,7 +164,7 @@ def refuses(port: int) -> bool:
         *(pytest.param(other, marks=STOPS) for other in ("> >(true) 2>&1", "2>&-", "web >/dev/full 2>/dev/full")),
     ],
 )
-def test_output_that_goes_nowhere_stops_nothing(installation: Installation, output: str) -> None:
+def test_closed_outputs_stop_nothing(installation: Installation, output: str) -> None:
     shell = Process(
         ["/bin/bash", "-c", f"exec ./run.sh {output}"],
         env=installation.env,
@@ -184,7 +184,7 @@ def test_output_that_goes_nowhere_stops_nothing(installation: Installation, outp
     assert counted(installation) == 1
 
 
-def test_a_management_request_under_way_is_answered_and_kept(installation: Installation) -> None:
+def test_a_management_request_under_way_is_answered_and_committed(installation: Installation) -> None:
     installation.env["STORE_TIMEOUT"] = str(DEADLINE)
     body = json.dumps({"name": "Late", "api_key": KEY})
     request = (
@@ -214,7 +214,7 @@ def wait_until_read(client: socket.socket) -> None:
         if queues.endswith(":00000000"):
             return
         assert time.monotonic() < deadline
-        time.sleep(0.01)  # the kernel tells nobody
+        time.sleep(0.01)  # nothing tells when a socket is read
 
 
 def test_a_stop_while_the_processes_start_is_clean(installation: Installation) -> None:
@@ -225,7 +225,7 @@ def test_a_stop_while_the_processes_start_is_clean(installation: Installation) -
         deadline = time.monotonic() + DEADLINE
         while not children(process.pid):
             assert time.monotonic() < deadline
-            time.sleep(0.01)  # nobody tells of another's child
+            time.sleep(0.01)  # nothing tells of another's child
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait() == 0
     assert "Traceback" not in process.output()

@@ -1,4 +1,4 @@
-"""Streams pass as they come, in both directions, and hang-ups pass too. In each way to start."""
+"""Streams pass as they come, in both directions, and so do hang-ups."""
 
 import asyncio
 import statistics
@@ -42,27 +42,27 @@ def delays_of_a_stream(relay: Relay) -> list[float]:
     return delays
 
 
-def test_the_first_event_and_each_further_one_arrive_within_50_ms(relay: Relay) -> None:
+def test_each_event_arrives_within_50_ms(relay: Relay) -> None:
     streams = [delays_of_a_stream(relay) for _ in range(5)]
     for event_of_each_stream in zip(*streams, strict=True):
         assert statistics.median(event_of_each_stream) < MAX_DELAY  # a busy machine may hold up one
 
 
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "buffering"),
     [
         (b"Content-Type: text/event-stream; charset=utf-8\r\n", ["no"]),
         (b"Content-Type: text/event-stream\r\nx-accel-buffering: yes\r\n", ["yes"]),
         (b"Content-Type: application/json\r\n", []),
     ],
 )
-def test_what_is_in_front_is_asked_to_keep_no_event_back(relay: Relay, headers: bytes, told: list[str]) -> None:
+def test_a_balancer_is_told_not_to_buffer_events(relay: Relay, headers: bytes, buffering: list[str]) -> None:
     """Unless the upstream has its own say. Other answers pass as they are."""
     answer = b"HTTP/1.1 200 OK\r\n" + headers + b"Content-Length: 2\r\n\r\n{}"
-    assert relay.send("GET", "/v1/stream", answer=answer).response.headers.get_list("x-accel-buffering") == told
+    assert relay.send("GET", "/v1/stream", answer=answer).response.headers.get_list("x-accel-buffering") == buffering
 
 
-def test_streams_side_by_side_do_not_hold_each_other_up(relay: Relay) -> None:
+def test_parallel_streams_do_not_delay_each_other(relay: Relay) -> None:
     async def read(client: httpx.AsyncClient) -> int:
         async with client.stream("GET", "/v1/stream", headers=bearer(relay.token)) as response:
             return len([line async for line in response.aiter_lines() if line])
@@ -75,7 +75,7 @@ def test_streams_side_by_side_do_not_hold_each_other_up(relay: Relay) -> None:
     assert asyncio.run(read_all()) == [EVENTS] * 30
 
 
-def test_a_stream_is_never_cut_for_its_length(gateway: Gateway) -> None:
+def test_a_long_stream_passes_whole(gateway: Gateway) -> None:
     body = {"model": "gpt-4o-mini", "stream": True, "messages": [{"role": "user", "content": "at length"}]}
     headers = {**bearer(gateway.make_token()), "X-Demo-Words": "5000"}
     with httpx.stream("POST", f"{gateway.url}/v1/chat/completions", json=body, headers=headers) as response:
@@ -84,7 +84,7 @@ def test_a_stream_is_never_cut_for_its_length(gateway: Gateway) -> None:
     assert events[-1] == "data: [DONE]"
 
 
-def test_a_client_that_hangs_up_closes_the_upstream_at_once(gateway: Gateway, upstream: DemoUpstream) -> None:
+def test_a_client_that_hangs_up_closes_the_upstream_connection(gateway: Gateway, upstream: DemoUpstream) -> None:
     body = {"model": "gpt-4o-mini", "stream": True, "messages": [{"role": "user", "content": "hang up"}]}
     headers = {**bearer(gateway.make_token()), "X-Demo-Words": "10000", "X-Demo-Chunk-Delay": "0.01"}
     with httpx.stream("POST", f"{gateway.url}/v1/chat/completions", json=body, headers=headers) as response:
@@ -94,7 +94,7 @@ def test_a_client_that_hangs_up_closes_the_upstream_at_once(gateway: Gateway, up
     assert not hung_up["finished"]
 
 
-def test_a_client_that_hangs_up_while_it_waits_closes_the_upstream_too(relay: Relay) -> None:
+def test_a_waiting_client_that_hangs_up_closes_the_upstream_connection(relay: Relay) -> None:
     relay.expect(wait)
     with pytest.raises(httpx.ReadTimeout):
         httpx.get(f"{relay.gateway.url}/v1/models", headers=bearer(relay.token), timeout=0.5)
@@ -107,7 +107,7 @@ def wait(conversation: Conversation) -> None:
     conversation.wait_until_closed()
 
 
-def test_an_upstream_that_breaks_off_is_seen_by_the_client(relay: Relay) -> None:
+def test_a_client_sees_that_the_upstream_broke_off(relay: Relay) -> None:
     def break_off(conversation: Conversation) -> None:
         conversation.read_head()
         conversation.send(HEAD + chunk(b"data: one\n\n"))

@@ -44,7 +44,7 @@ def test_ten_thousand_tokens_are_listed(tmp_path: Path, database_url: str) -> No
 
 @pytest.mark.parametrize("name", ["id", "token"])
 @pytest.mark.parametrize("write", [str.lower, str.upper], ids=["lower", "upper"])
-def test_an_id_and_a_value_address_a_token_everywhere(gateway: Gateway, name: str, write: Any) -> None:
+def test_a_token_is_addressed_by_its_id_and_by_its_value(gateway: Gateway, name: str, write: Any) -> None:
     token = gateway.make_token()
     path = f"/manage/tokens/{write(token[name])}"
     assert without_usage(gateway.manage("GET", path).json()) == token
@@ -59,7 +59,7 @@ def test_an_id_and_a_value_address_a_token_everywhere(gateway: Gateway, name: st
     ("fields", "days"),
     [({}, 30), *(({"expires_in_days": days}, days) for days in (0, 1, 2_880_000))],
 )
-def test_expiry(gateway: Gateway, fields: dict[str, Any], days: int) -> None:
+def test_a_token_expires_after_its_days(gateway: Gateway, fields: dict[str, Any], days: int) -> None:
     token = gateway.make_token(**fields)
     if days == 0:
         assert token["expires_at"] == "9999-12-31T23:59:59Z"
@@ -71,7 +71,7 @@ def test_expiry(gateway: Gateway, fields: dict[str, Any], days: int) -> None:
 
 
 @on_each_store
-def test_a_token_ends_at_the_second_that_is_shown(gateway: Gateway) -> None:
+def test_a_token_expires_at_the_second_that_is_shown(gateway: Gateway) -> None:
     """Neither before it nor after: what is shown is what is stored."""
     token = gateway.make_token(expires_in_days=1)
     with gateway.store() as store:
@@ -85,7 +85,7 @@ def test_a_token_ends_at_the_second_that_is_shown(gateway: Gateway) -> None:
 
 
 @on_each_store
-def test_a_token_is_ended_and_extended_from_the_next_request_on(gateway: Gateway) -> None:
+def test_a_changed_expiry_holds_from_the_next_request(gateway: Gateway) -> None:
     made = gateway.make_token(expires_at="2040-01-01T00:00:00.9+00:00")
     assert made["expires_at"] == "2040-01-01T00:00:00Z"
     path = f"/manage/tokens/{made['id']}"
@@ -98,7 +98,7 @@ def test_a_token_is_ended_and_extended_from_the_next_request_on(gateway: Gateway
 
 
 @on_each_store
-def test_what_was_read_is_sent_back(gateway: Gateway) -> None:
+def test_a_token_that_was_read_can_be_sent_back(gateway: Gateway) -> None:
     token = gateway.make_token()
     for path in (f"/manage/tokens/{token['id']}", f"/manage/projects/{token['project_id']}"):
         read = gateway.manage("GET", path).json()
@@ -111,7 +111,7 @@ def test_what_was_read_is_sent_back(gateway: Gateway) -> None:
 
 @on_each_store
 @pytest.mark.parametrize("limit", [0, 1, LARGEST - 1, LARGEST])
-def test_limits(gateway: Gateway, limit: int) -> None:
+def test_limits_up_to_the_largest_are_kept_and_enforced(gateway: Gateway, limit: int) -> None:
     made, patched = gateway.make_token(max_requests=limit), gateway.make_token(max_requests=5)
     patched = gateway.manage("PATCH", f"/manage/tokens/{patched['id']}", {"max_requests": limit}).json()
     for token in (made, patched):
@@ -121,7 +121,7 @@ def test_limits(gateway: Gateway, limit: int) -> None:
 
 @on_each_store
 @pytest.mark.parametrize("limit", [0, LARGEST])
-def test_the_count_at_the_end_of_all_numbers(gateway: Gateway, limit: int) -> None:
+def test_a_count_at_the_largest_number_does_not_overflow(gateway: Gateway, limit: int) -> None:
     token = gateway.make_token(max_requests=limit)
     with gateway.store() as store:
         set_columns(store, "token", token["id"], request_count=LARGEST - 1)

@@ -14,7 +14,7 @@ PASSWORD = "web-password"
 WEB = ["--set", "web_open_browser=false", "--set", f"web_password={PASSWORD}"]
 
 
-def test_plain_mitmdump_switches_to_the_settings(tmp_path: Path, upstream: DemoUpstream) -> None:
+def test_mitmdump_without_a_mode_takes_the_settings(tmp_path: Path, upstream: DemoUpstream) -> None:
     gateway = Gateway(tmp_path, upstream.url)
     gateway.start_management()
     port = free_port()
@@ -29,7 +29,7 @@ def test_plain_mitmdump_switches_to_the_settings(tmp_path: Path, upstream: DemoU
     gateway.stop()
 
 
-def test_plain_mitmweb_takes_the_port_of_the_settings(tmp_path: Path, upstream: DemoUpstream) -> None:
+def test_mitmweb_without_a_mode_takes_the_port_of_the_settings(tmp_path: Path, upstream: DemoUpstream) -> None:
     gateway = Gateway(tmp_path, upstream.url)
     port, web_port = free_port(), free_port()
     env = {**gateway.env, "PROXY_LISTEN": f"127.0.0.1:{port}", "WEB_LISTEN": f"127.0.0.1:{web_port}"}
@@ -47,7 +47,7 @@ def shown_address(web_port: int) -> tuple[str, int]:
     return options["listen_host"]["value"], options["listen_port"]["value"]
 
 
-def test_a_port_that_is_taken_ends_plain_mitmdump(tmp_path: Path, upstream: DemoUpstream) -> None:
+def test_a_port_in_use_ends_mitmdump(tmp_path: Path, upstream: DemoUpstream) -> None:
     gateway = Gateway(tmp_path, upstream.url)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -58,7 +58,7 @@ def test_a_port_that_is_taken_ends_plain_mitmdump(tmp_path: Path, upstream: Demo
     assert str(port) in process.output()
 
 
-def test_bad_settings_end_mitmdump_with_all_of_them(tmp_path: Path) -> None:
+def test_mitmdump_ends_and_names_all_bad_settings(tmp_path: Path) -> None:
     env = {**Gateway(tmp_path, "no url").env, "STORE_TIMEOUT": "never"}
     process = Process([tool("mitmdump"), "-s", "addon/proxy.py", "-p", str(free_port())], env=env, log=tmp_path / "log")
     assert process.wait() == 2
@@ -66,7 +66,7 @@ def test_bad_settings_end_mitmdump_with_all_of_them(tmp_path: Path) -> None:
     assert "STORE_TIMEOUT" in process.output()
 
 
-def test_an_upstream_elsewhere_by_mode_gets_the_key_and_no_prefix(tmp_path: Path) -> None:
+def test_an_upstream_given_by_mode_gets_the_key_and_no_prefix(tmp_path: Path) -> None:
     with RawUpstream(answer_all()) as other:
         gateway = Gateway(tmp_path, "http://127.0.0.1:9/prefix")
         gateway.start_management()
@@ -81,7 +81,7 @@ def test_an_upstream_elsewhere_by_mode_gets_the_key_and_no_prefix(tmp_path: Path
     assert other.received().startswith(b"GET /v1/x ")
 
 
-def test_a_drain_lets_a_stream_end_and_takes_no_more_connections(tmp_path: Path, upstream: DemoUpstream) -> None:
+def test_a_drain_finishes_a_stream_and_accepts_no_connections(tmp_path: Path, upstream: DemoUpstream) -> None:
     with Gateway.start(tmp_path, upstream.url) as gateway:
         body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "drain"}]}
         headers = {**bearer(gateway.make_token()), "X-Demo-Words": "50", "X-Demo-Chunk-Delay": "0.02"}

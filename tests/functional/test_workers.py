@@ -145,7 +145,7 @@ def test_connections_spread_over_the_workers(site: Site) -> None:
 
 
 @pytest.mark.soak("addon/serving", "manage_api/cli")  # in the suite: test_run_sh.py has a hangup
-def test_a_hangup_replaces_the_workers_under_load_without_one_failure(site: Site) -> None:
+def test_a_hangup_under_load_replaces_the_workers_and_fails_no_request(site: Site) -> None:
     """Nor does it cut what is under way, or close a kept connection that is idle before its last answer."""
     process, installation = site
     token, before = make_token(installation), workers(process.pid)
@@ -164,7 +164,7 @@ def test_a_hangup_replaces_the_workers_under_load_without_one_failure(site: Site
     assert request_count(installation, token) == clients.answers[200] + 2 * len(kept) + 1
 
 
-def test_a_worker_that_is_killed_under_load_costs_what_it_had_and_nothing_else(site: Site) -> None:
+def test_a_killed_worker_costs_only_the_requests_that_it_had(site: Site) -> None:
     process, installation = site
     token = make_token(installation)
     with Clients(installation.proxy, token, 8) as clients:

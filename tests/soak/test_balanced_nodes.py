@@ -98,7 +98,7 @@ def start_at(gateway: Gateway, port: int) -> Process:
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
-def test_a_node_that_is_taken_out_first_costs_nobody_anything(site: Site, method: str) -> None:
+def test_a_node_taken_out_before_its_stop_fails_no_request(site: Site, method: str) -> None:
     with Load(site, method) as load:
         for round_number in range(ROUNDS):
             node = 1 + round_number % 2
@@ -116,7 +116,7 @@ def test_a_node_that_is_taken_out_first_costs_nobody_anything(site: Site, method
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
-def test_a_node_that_is_just_stopped_costs_what_it_got_in_that_moment(site: Site, method: str) -> None:
+def test_a_node_stopped_at_once_fails_only_the_requests_of_that_moment(site: Site, method: str) -> None:
     with Load(site, method) as load:
         for round_number in range(ROUNDS):
             load.go_on()
@@ -128,7 +128,7 @@ def test_a_node_that_is_just_stopped_costs_what_it_got_in_that_moment(site: Site
 
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
-def test_a_node_that_is_killed_costs_what_it_had(site: Site, method: str) -> None:
+def test_a_killed_node_fails_only_the_requests_that_it_had(site: Site, method: str) -> None:
     with Load(site, method) as load:
         for round_number in range(ROUNDS):
             load.go_on()
@@ -193,7 +193,7 @@ def test_a_node_without_power_delays_some_requests(kind: Kind, tmp_path: Path, b
     assert max(took) < 4
 
 
-def test_a_node_that_is_not_ready_is_taken_out_by_haproxy(tmp_path: Path, balanced: Gateway, stage: Stage) -> None:
+def test_haproxy_takes_out_a_node_that_is_not_ready(tmp_path: Path, balanced: Gateway, stage: Stage) -> None:
     unready = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
     def refuse(conversation: Conversation) -> None:

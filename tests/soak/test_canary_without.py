@@ -1,4 +1,4 @@
-"""The canary test finds what it looks for: with a protection taken out, a secret comes to light, and is found."""
+"""The canary test finds a secret that comes to light once a protection is taken out."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +23,7 @@ def copy_without(folder: Path, changes: list[Change]) -> Path:
 
 
 @pytest.mark.parametrize("protection", WITHOUT)
-def test_a_protection_that_is_missing_is_found(tmp_path: Path, protection: str) -> None:
+def test_the_canary_finds_a_missing_protection(tmp_path: Path, protection: str) -> None:
     run, changes = WITHOUT[protection]
     copy = copy_without(tmp_path / "copy", changes)
     folder = tmp_path / "run"
@@ -31,11 +31,11 @@ def test_a_protection_that_is_missing_is_found(tmp_path: Path, protection: str) 
     with DemoUpstream.start(tmp_path, key=KEY) as demo:
         done = run(folder, demo, {"PYTHONPATH": str(copy), "PYTHONSAFEPATH": "1"})
     found = {"key": done.net.holding(*forms(KEY)), "token": done.net.holding(*forms(done.token))}
-    print(f"without {protection}: {found}, elsewhere {len(done.elsewhere)} bytes, {done.told}")
+    print(f"without {protection}: {found}, elsewhere {len(done.elsewhere)} bytes, {done.outcomes}")
     if protection == "the pin":
         assert KEY.encode() in done.elsewhere
     elif protection == "the way of replays through the keyed layer":
-        assert done.told["replayed"] != 200  # it has no key
+        assert done.outcomes["replayed"] != 200  # it has no key
     elif "removal" in protection:
         assert b"***" in done.received  # it would be the token, were that not masked too
     else:

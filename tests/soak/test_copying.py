@@ -91,7 +91,7 @@ def counts(url: str) -> dict[str, int]:
     return found
 
 
-def test_a_large_store_is_copied_and_a_copy_that_is_killed_changes_nothing(
+def test_a_large_store_is_copied_and_a_killed_copy_changes_nothing(
     settings: Settings, target_url: str, tmp_path: Path
 ) -> None:
     whole = {"project": 1, "token": TOKENS, "secret": 2, "request": REQUESTS}

@@ -42,7 +42,7 @@ def fill(file: Path) -> None:
             os.fsync(output.fileno())
 
 
-def test_a_full_file_system(tmp_path: Path, small_file_system: Path) -> None:
+def test_a_full_file_system_refuses_until_there_is_room(tmp_path: Path, small_file_system: Path) -> None:
     with (
         RawUpstream(answer_all()) as upstream,
         Gateway.start(tmp_path, upstream.url, DATA_DIR=str(small_file_system)) as gateway,

@@ -122,7 +122,9 @@ def seen_by(upstream: DemoUpstream) -> Counter[str]:
 
 
 @pytest.mark.parametrize("target", ["proxy", "management", "both"])
-def test_counts_after_kill_9(tmp_path: Path, upstream: DemoUpstream, target: Target, database_url: str) -> None:
+def test_counts_are_exact_after_kill_9(
+    tmp_path: Path, upstream: DemoUpstream, target: Target, database_url: str
+) -> None:
     with Gateway.start(tmp_path, upstream.url, database_url=database_url, LOG_LEVEL="warning") as gateway:
         project = gateway.make_project()["id"]
         for number in range(1, ROUNDS + 1):

@@ -24,7 +24,7 @@ TOKENS = 8
 CLIENTS = 24
 
 
-def test_the_ledger_is_what_the_upstream_knows(tmp_path: Path, database_url: str) -> None:
+def test_the_ledger_agrees_with_the_upstream(tmp_path: Path, database_url: str) -> None:
     with (
         MeteredUpstream() as upstream,
         Gateway.start(tmp_path, upstream.url, proxies=2, database_url=database_url, LOG_LEVEL="warning") as gateway,

@@ -102,7 +102,7 @@ def test_a_client_that_hangs_up_ends_its_request_upstream(site: Site, http2: boo
         assert closed.wait(5)
 
 
-def test_an_upload_is_passed_on_while_it_is_sent_and_not_kept(site: Site) -> None:
+def test_an_upload_is_forwarded_while_it_is_sent(site: Site) -> None:
     whole = hashlib.sha256()
     begun = threading.Event()
 
@@ -150,7 +150,7 @@ def test_an_upload_that_is_refused_is_answered_before_its_end(site: Site) -> Non
     ],
     ids=lambda target: target[:20],
 )
-def test_a_target_passes_as_it_is(site: Site, target: str) -> None:
+def test_a_target_passes_as_it_was_written(site: Site, target: str) -> None:
     assert b" 200 " in site.ask(target)[0]
     assert site.stage.heads[-1].startswith(f"GET {target} HTTP/1.1\r\n".encode())
 
@@ -158,7 +158,7 @@ def test_a_target_passes_as_it_is(site: Site, target: str) -> None:
 @pytest.mark.parametrize(
     "target", ["/v1//x", "//v1/x", "/v1/a/../x", "/v1/./x", "/v1/%2e%2e/x", "/v1/a%2F%2Fb", "/v2/x"]
 )
-def test_what_the_proxy_refuses_is_not_made_good_on_the_way(site: Site, target: str) -> None:
+def test_a_balancer_does_not_repair_rejected_requests(site: Site, target: str) -> None:
     head, body = site.ask(target)
     assert json.loads(body)["code"] == ("not_found" if target == "/v2/x" else "invalid_request"), head
     assert site.stage.heads == []
@@ -178,7 +178,7 @@ def test_headers_pass_and_the_clients_address_does_not(site: Site) -> None:
     assert head.split()[1] in {b"400", b"431"}
 
 
-def test_headers_of_an_answer_pass_and_do_not_steer_the_balancer(site: Site) -> None:
+def test_response_headers_pass_and_do_not_steer_the_balancer(site: Site) -> None:
     fields = {
         "server": "upstream/1",
         "date": "Thu, 01 Jan 1970 00:00:00 GMT",
@@ -295,7 +295,7 @@ def test_no_timeout_is_shorter_than_those_of_the_nodes(site: Site) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_timeouts_of_the_file_are_what_ends_a_silence(
+def test_a_silence_ends_at_the_timeouts_of_the_file(
     kind: Kind, tmp_path: Path, balanced: Gateway, stage: Stage
 ) -> None:
     def wait(conversation: Conversation) -> None:

@@ -23,7 +23,7 @@ MAX_GROWTH = 20_000_000
 
 
 @pytest.mark.parametrize("usage", [USAGE, None], ids=["with usage", "without"])
-def test_a_stream_of_50_mb(tmp_path: Path, usage: dict[str, int] | None) -> None:
+def test_a_stream_of_50_mb_is_metered_in_constant_memory(tmp_path: Path, usage: dict[str, int] | None) -> None:
     event = f"data: {json.dumps(CHUNK)}\n\n".encode()
     number = SIZE // len(event)
     end = b"" if usage is None else f"data: {json.dumps({**CHUNK, 'choices': [], 'usage': usage})}\n\n".encode()
@@ -50,8 +50,8 @@ def test_a_stream_of_50_mb(tmp_path: Path, usage: dict[str, int] | None) -> None
         wait_until(lambda: all(row["usage_source"] for row in rows_of(gateway)))
         (row,) = rows_of(gateway)
         growth = peak(pid) - before
-        told = f"{row['usage_source']} {row['output_tokens']} tokens"
-        print(f"\n{size} bytes, {told}; RSS {before} bytes, at most {growth} more")
+        usage_text = f"{row['usage_source']} {row['output_tokens']} tokens"
+        print(f"\n{size} bytes, {usage_text}; RSS {before} bytes, at most {growth} more")
         assert row["response_bytes"] == size
         expected = ("observed", 345) if usage else ("estimated", number // 100 * 100)
         assert (row["usage_source"], row["output_tokens"]) == expected

@@ -64,7 +64,7 @@ def send(gateway: Gateway, headers: dict[str, str], number: int) -> None:
         thread.join()
 
 
-def test_memory_over_many_requests(gateway: Gateway) -> None:
+def test_memory_stays_flat_over_many_requests(gateway: Gateway) -> None:
     headers = bearer(gateway.make_token())
     print(f"\nat the start {resident(gateway) / 2**20:.1f} MiB")
     measured = []
@@ -75,7 +75,7 @@ def test_memory_over_many_requests(gateway: Gateway) -> None:
     assert max(measured[1:]) - measured[0] < MAX_GROWTH
 
 
-def test_memory_over_a_long_websocket(gateway: Gateway) -> None:
+def test_memory_stays_flat_over_a_long_websocket(gateway: Gateway) -> None:
     url = f"ws://127.0.0.1:{gateway.port}/v1/realtime?model=gpt-realtime"
     measured = []
     with connect(url, additional_headers=bearer(gateway.make_token()), proxy=None) as websocket:

@@ -120,7 +120,9 @@ def through(kind: Kind, folder: Path, round_trip: float) -> Iterator[tuple[Gatew
 
 
 @pytest.mark.parametrize("round_trip", [0.0, 0.02], ids=["here", "20 ms away"])
-def test_a_new_client(round_trip: float, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_first_request_of_a_new_client_is_measured(
+    round_trip: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     with contextlib.ExitStack() as running:
         gateway = running.enter_context(straight(tmp_path_factory.mktemp("straight"), round_trip))
         ways = [Way("straight", gateway), Way("straight, kept", gateway, kept=True)]

@@ -1,4 +1,4 @@
-"""All that is ever done to a store, at once and on the same rows: nobody waits for somebody who waits for him, nothing
+"""All that is ever done to a store, at once and on the same rows: no two wait for each other, nothing
 fails, and no count is lost.
 
 `./run.sh soak -s tests/soak/test_no_deadlock.py` prints what was done.
@@ -21,7 +21,7 @@ COUNTS = "SELECT id, request_count FROM token WHERE request_count <> 0 ORDER BY 
 ROWS = "SELECT token_id, COUNT(*) FROM request WHERE instance_id <> ? GROUP BY token_id ORDER BY token_id"
 
 
-def test_nobody_waits_for_who_waits_for_him(tmp_path: Path) -> None:
+def test_no_two_transactions_wait_for_each_other(tmp_path: Path) -> None:
     with Server.running(*QUICK, "-c", "deadlock_timeout=50ms", "-c", "log_lock_waits=on") as server:
         settings = make_settings(
             tmp_path, database_url=server.make_database(), encryption_key=RING, store_timeout=10, log_level="error"

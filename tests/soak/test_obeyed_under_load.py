@@ -5,7 +5,7 @@ clients ask for responses over open WebSockets, except where the key is replaced
 opening.
 
 On PostgreSQL the operator must not wait for those who use the rows: a change is answered in 100 ms at the 99th
-percentile. Where others take much of the machine's processors meanwhile, that says nothing: then the test is skipped,
+percentile. Where others take much of the machine's processors, that says nothing: then the test is skipped,
 after all else was checked.
 
 `./run.sh soak -s tests/soak/test_obeyed_under_load.py` prints the table.
@@ -43,7 +43,7 @@ LONGEST = 0.1
 """Seconds that a change may take at the 99th percentile."""
 
 QUIET = 0.15
-"""The share of the processors that others may take for that to be told."""
+"""The share of the processors that others may take for that to say something."""
 
 KEY_REJECTED = 503
 
@@ -182,7 +182,7 @@ class Times:
         print(
             f"\n{engine}: {len(self.of_used)} trials, {clients.checked.total()} requests with a sure outcome "
             f"{dict(clients.checked)}, over WebSockets {dict(clients.talked)}; ms of a change p50/p99/max: "
-            f"{_shown(self.of_used)}, of one of what nobody uses: {_shown(self.of_unused)}; "
+            f"{_shown(self.of_used)}, of one of unused rows: {_shown(self.of_unused)}; "
             f"others took {others:.0%} of the processors"
         )
         if engine == "postgresql" and p99 > LONGEST:

@@ -85,7 +85,7 @@ def pooled(folder: Path, server: Server, *lines: str) -> Iterator[Pooler]:
         pooler.kill()
 
 
-def test_everything_works_behind_a_pooler(tmp_path: Path, folder: Path, server: Server) -> None:
+def test_the_gateway_works_behind_a_pooler(tmp_path: Path, folder: Path, server: Server) -> None:
     with (
         RawUpstream(answer_all()) as upstream,
         pooled(folder, server) as pooler,
@@ -126,8 +126,8 @@ def requests_in_report(gateway: Gateway) -> int:
     return int(report["totals"]["requests"])
 
 
-def test_tls_is_as_the_url_says(tmp_path: Path, folder: Path, server: Server) -> None:
-    """pgbouncer refuses whoever speaks no TLS; the gateway refuses a server that its authority does not vouch for."""
+def test_tls_is_used_as_the_url_says(tmp_path: Path, folder: Path, server: Server) -> None:
+    """pgbouncer refuses clients without TLS; the gateway refuses a server that its authority does not vouch for."""
     trusted, unknown = Authority(folder), Authority(tmp_path)
     trusted.server("localhost")
     certificate = folder / "localhost-False.pem"

@@ -123,7 +123,7 @@ def require_exact(url: str, token: dict[str, Any], upstream: Upstream) -> None:
     assert (stand.count, stand.rows, stand.open) == (upstream.count, upstream.count, 0)
 
 
-def test_crashes_under_load(tmp_path: Path) -> None:
+def test_crashes_under_load_lose_no_count(tmp_path: Path) -> None:
     with (
         Server.running() as server,
         Upstream() as upstream,
@@ -160,7 +160,7 @@ def crash_one_process(server: Server) -> None:
     os.kill(victim, signal.SIGKILL)
 
 
-def test_all_come_back_one_after_the_other(tmp_path: Path) -> None:
+def test_all_clients_return_one_after_the_other(tmp_path: Path) -> None:
     with (
         Server.running() as server,
         TcpRelay(server.port) as relay,
@@ -193,7 +193,7 @@ def test_all_come_back_one_after_the_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("synchronous", [True, False], ids=["synchronous", "asynchronous"])
-def test_failover_to_a_standby(tmp_path: Path, synchronous: bool) -> None:
+def test_a_failover_to_a_standby_loses_no_count(tmp_path: Path, synchronous: bool) -> None:
     with (
         Server.running() as primary,
         standby_of(primary, synchronous=synchronous) as standby,
@@ -298,7 +298,7 @@ def run(*command: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, check=False, capture_output=True)
 
 
-def test_a_full_disk(tmp_path: Path, small_server: Server) -> None:
+def test_a_full_disk_refuses_until_there_is_room(tmp_path: Path, small_server: Server) -> None:
     ballast = small_server.folder / "ballast"
     with (
         Upstream() as upstream,

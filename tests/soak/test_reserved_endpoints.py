@@ -22,27 +22,27 @@ READERS_OF_A_PATH = 8
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
-def test_no_path_that_a_server_takes_for_a_refused_endpoint_passes(seed: int) -> None:
+def test_no_spelling_of_a_reserved_endpoint_passes(seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - no secret
     readers = [Reader(chance) for _ in range(READERS)]
-    told: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
     for _ in range(PATHS):
         path = write(chance)
         refused = any(reader.is_refused(path) for reader in chance.sample(readers, READERS_OF_A_PATH))
-        told["read as refused"] += refused
+        seen["read as refused"] += refused
         try:
             validation.check(make_request(path=path, method="POST"))
         except GatewayError as error:
-            told[error.code] += 1
+            seen[error.code] += 1
             continue
         reserved = is_reserved("POST", validation.path_of(make_request(path=path)))
-        told["endpoint_not_allowed" if reserved else "passed"] += 1
-        told["read as refused, beyond the edge"] += refused
-        told["read as refused, not when decoded once"] += refused and not _is_refused_decoded_once(path)
+        seen["endpoint_not_allowed" if reserved else "passed"] += 1
+        seen["read as refused, beyond validation"] += refused
+        seen["read as refused, not when decoded once"] += refused and not _is_refused_decoded_once(path)
         assert reserved or not refused, path
-    print(f"seed {seed}: {dict(told)}")
-    assert told["read as refused, not when decoded once"] > PATHS / 20
-    assert told["passed"] > PATHS / 20
+    print(f"seed {seed}: {dict(seen)}")
+    assert seen["read as refused, not when decoded once"] > PATHS / 20
+    assert seen["passed"] > PATHS / 20
 
 
 def _is_refused_decoded_once(path: bytes) -> bool:

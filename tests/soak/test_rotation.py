@@ -1,6 +1,6 @@
 """`kill -9`, and signals, in the middle of `llm-proxy rotate`; again and again on the same store, which is in use.
 
-Whatever is left, everything is read and admitted as before, and the next rotation goes on from there. Whenever one
+After each, all is read and admitted as before, and the next rotation goes on from there. Whenever one
 comes to its end, its key alone opens the store, and the next goes back to the other key.
 `./run.sh soak -s tests/soak/test_rotation.py` prints the table.
 """
@@ -42,7 +42,7 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
         yield gateway
 
 
-def test_a_rotation_that_is_killed_at_any_moment(tmp_path: Path, gateway: Gateway) -> None:
+def test_a_rotation_killed_at_any_moment_loses_nothing(tmp_path: Path, gateway: Gateway) -> None:
     ring = gateway.env["ENCRYPTION_KEY"].split(",")
     token = gateway.make_token()
     with opened(make_settings(tmp_path, encryption_key=",".join(ring))) as store:

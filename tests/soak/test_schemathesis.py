@@ -1,4 +1,4 @@
-"""schemathesis against the real management process: whatever it makes of openapi.yaml, it finds nothing.
+"""schemathesis finds nothing in the real management process, with all that it makes of openapi.yaml.
 
 All of its checks and phases, good data and bad, on an empty store and on a filled one.
 """

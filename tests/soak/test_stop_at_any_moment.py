@@ -47,7 +47,7 @@ def test_a_hangup_at_any_moment_of_the_start_ends_nothing(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("which", [0, 1])
-def test_a_process_that_hears_nothing_is_killed(tmp_path: Path, which: int) -> None:
+def test_a_process_that_ignores_signals_is_killed(tmp_path: Path, which: int) -> None:
     installation = Installation(tmp_path, UPSTREAM_URL="http://127.0.0.1:9", DRAIN_TIMEOUT="1")
     with started(installation) as process:
         os.kill(children(process.pid)[which], signal.SIGSTOP)

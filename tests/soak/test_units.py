@@ -95,7 +95,7 @@ def test_what_a_unit_starts_works_and_stops(started: tuple[Process, dict[str, st
     assert process.wait(float(settings["TimeoutStopSec"])) == 0
 
 
-def test_bad_settings_are_what_systemd_does_not_start_again(unit: str, tmp_path: Path) -> None:
+def test_systemd_does_not_restart_after_bad_settings(unit: str, tmp_path: Path) -> None:
     settings = settings_of(unit, "127.0.0.1:0", tmp_path)
     own = dict(word.split("=", 1) for word in settings["Environment"].split())
     command = command_of(settings)
@@ -103,7 +103,7 @@ def test_bad_settings_are_what_systemd_does_not_start_again(unit: str, tmp_path:
     assert str(done.returncode) == settings["RestartPreventExitStatus"], done.stderr
 
 
-def test_systemd_has_nothing_against_a_unit(unit: str, tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(unit: str, tmp_path: Path) -> None:
     analyze = require("systemd-analyze")
     text = (DEPLOY / unit).read_text().replace("/opt/llm-proxy/.venv/bin", str(Path(tool("python")).parent))
     (tmp_path / unit).write_text(text)

@@ -139,7 +139,7 @@ def test_new_clients_share_connections(pooled: Pooled) -> None:
     assert parallel <= 16
 
 
-def test_the_key_is_at_the_upstream_alone(pooled: Pooled) -> None:
+def test_the_key_appears_at_the_upstream_only(pooled: Pooled) -> None:
     secret = pooled.token["token"]
     answered = pooled.ask("/v1/models?key=secret-in-the-query", headers={"X-Request-ID": "mine"})
     assert answered.status_code == 200
@@ -157,7 +157,7 @@ def test_the_key_is_at_the_upstream_alone(pooled: Pooled) -> None:
 
 
 @pytest.mark.parametrize("fault", ["is of an unknown authority", "has another name", "has expired"])
-def test_a_wrong_certificate_gets_nothing(pooled: Pooled, tmp_path: Path, fault: str) -> None:
+def test_a_wrong_certificate_gets_no_request(pooled: Pooled, tmp_path: Path, fault: str) -> None:
     wrong = {
         "is of an unknown authority": Authority(tmp_path).server(NAME),
         "has another name": pooled.authority.server("api.openai.com.example"),
@@ -187,7 +187,7 @@ def test_a_wrong_certificate_gets_nothing(pooled: Pooled, tmp_path: Path, fault:
     ],
     ids=lambda target: target[:20],
 )
-def test_a_target_passes_as_it_is(pooled: Pooled, target: str) -> None:
+def test_a_target_passes_as_it_was_written(pooled: Pooled, target: str) -> None:
     with pooled.raw() as client:
         client.send(pooled.head(f"GET {target} HTTP/1.1"))
         assert b" 200 " in client.read_head()
@@ -206,7 +206,7 @@ def test_headers_pass(pooled: Pooled) -> None:
     assert not [name for name in ("forwarded", "real-ip", "127.0.0.1", "via:") if name in received]
 
 
-def test_headers_of_an_answer_pass_and_do_not_steer_the_pool(pooled: Pooled) -> None:
+def test_response_headers_pass_and_do_not_steer_the_pool(pooled: Pooled) -> None:
     fields = {
         "server": "upstream/1",
         "date": "Thu, 01 Jan 1970 00:00:00 GMT",
@@ -230,7 +230,7 @@ def test_headers_of_an_answer_pass_and_do_not_steer_the_pool(pooled: Pooled) -> 
 
 
 @pytest.mark.parametrize(
-    ("location", "told"),
+    ("location", "expected"),
     [
         (f"https://{NAME}/v1/new?a=%2F#b", "/v1/new?a=%2F#b"),
         (f"http://{NAME.upper()}:443/v1/new", "/v1/new"),
@@ -240,7 +240,7 @@ def test_headers_of_an_answer_pass_and_do_not_steer_the_pool(pooled: Pooled) -> 
         ("/v1/new", "/v1/new"),
     ],
 )
-def test_a_redirect_of_the_upstream_to_itself_stays_at_the_gateway(pooled: Pooled, location: str, told: str) -> None:
+def test_a_redirect_of_the_upstream_leads_back_to_the_gateway(pooled: Pooled, location: str, expected: str) -> None:
     lines = f"Location: {location}\r\nContent-Location: {location}\r\n"
     pooled.api.act = lambda conversation: conversation.send(
         f"HTTP/1.1 307 Temporary Redirect\r\nContent-Length: 0\r\n{lines}\r\n".encode()
@@ -248,20 +248,20 @@ def test_a_redirect_of_the_upstream_to_itself_stays_at_the_gateway(pooled: Poole
     answered = pooled.ask()
     assert (answered.status_code, answered.headers["location"], answered.headers["content-location"]) == (
         307,
-        told,
-        told,
+        expected,
+        expected,
     )
 
 
 @pytest.mark.parametrize("status", [400, 429, 500, 502, 503, 504])
-def test_errors_of_the_upstream_are_its_own(pooled: Pooled, status: int) -> None:
-    told = {"error": {"message": "mine", "code": "upstreams_own"}}
-    pooled.api.act = lambda conversation: conversation.send(json_response(told, status=f"{status} Anything"))
+def test_errors_of_the_upstream_pass_unchanged(pooled: Pooled, status: int) -> None:
+    body = {"error": {"message": "mine", "code": "upstreams_own"}}
+    pooled.api.act = lambda conversation: conversation.send(json_response(body, status=f"{status} Anything"))
     answered = pooled.ask()
-    assert (answered.status_code, answered.json()) == (status, told)
+    assert (answered.status_code, answered.json()) == (status, body)
 
 
-def test_bodies_pass_while_they_are_sent_and_are_not_kept(pooled: Pooled) -> None:
+def test_bodies_pass_while_they_are_sent(pooled: Pooled) -> None:
     whole = hashlib.sha256()
     begun = threading.Event()
 
@@ -407,7 +407,7 @@ def test_an_upload_is_not_sent_twice(pooled: Pooled) -> None:
         assert len(pooled.api.heads) == 1
 
 
-def test_what_an_upstream_answers_unasked_is_nobodys(pooled: Pooled) -> None:
+def test_bytes_that_an_upstream_sends_unasked_are_dropped(pooled: Pooled) -> None:
     poison = json_response({"poison": True})
     pooled.api.act = lambda conversation: conversation.send(OK + poison)
     assert [pooled.ask().json() for _ in range(20)] == 20 * [{}]
@@ -415,7 +415,7 @@ def test_what_an_upstream_answers_unasked_is_nobodys(pooled: Pooled) -> None:
     assert pooled.ask().json() == {}
 
 
-def test_an_upstream_that_is_away_and_comes_back(pooled: Pooled) -> None:
+def test_an_upstream_that_comes_back_is_used_again(pooled: Pooled) -> None:
     with pooled.client() as kept:
         assert kept.get("/v1/models").status_code == 200
         pooled.api.stop()
@@ -451,7 +451,7 @@ def is_asked_alone(api: SecureStage, address: str, pool: Pool) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_other_addresses_are_used_and_streams_go_on(kind: Kind, tmp_path: Path) -> None:
+def test_new_addresses_are_used_and_streams_go_on(kind: Kind, tmp_path: Path) -> None:
     """HAProxy sees it by itself; nginx after a reload."""
     old, new = ADDRESSES
     go_on = threading.Event()
@@ -499,7 +499,7 @@ def test_a_handshake_that_does_not_go_on_is_given_up(kind: Kind, tmp_path: Path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_address_that_refuses(kind: Kind, tmp_path: Path) -> None:
+def test_an_address_that_refuses_connections_is_passed_over(kind: Kind, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     with (
         SecureStage(authority.server(NAME)) as api,
@@ -511,7 +511,7 @@ def test_an_address_that_refuses(kind: Kind, tmp_path: Path) -> None:
         assert all(answered) or kind == "nginx"
 
 
-def test_a_name_server_that_falls_silent(tmp_path: Path) -> None:
+def test_the_last_addresses_are_used_while_the_name_server_is_silent(tmp_path: Path) -> None:
     """For longer than HAProxy's own default, 30 seconds, is what it knows good."""
     authority = Authority(tmp_path)
     with SecureStage(authority.server(NAME)) as api, Pool.start("haproxy", tmp_path, authority, api.port) as pool:
@@ -521,7 +521,7 @@ def test_a_name_server_that_falls_silent(tmp_path: Path) -> None:
         assert all(is_answering(pool) for _ in range(4))
 
 
-def test_silence_is_borne(pooled: Pooled) -> None:
+def test_silence_within_the_timeouts_is_tolerated(pooled: Pooled) -> None:
     def silent_then_streaming(conversation: Conversation) -> None:
         time.sleep(SILENCE)
         conversation.send(EVENT_STREAM + chunk(b"data: 1\n\n"))

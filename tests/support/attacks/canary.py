@@ -1,8 +1,8 @@
 """A canary: a key and a token that are looked for in every place where a secret could come to light.
 
 `run_in_mitmweb`, `run_in_mitmdump` and `run_in_launcher` are the runs. `Traffic` sends requests of every kind,
-`Operator` does in mitmweb what operators do, and a `Net` holds all that came to light meanwhile, piece by piece. Each
-request carries a harmless mark as well, in a header: where that is not found, nobody has looked.
+`Operator` does in mitmweb what operators do, and a `Net` holds all that came to light, piece by piece. Each
+request carries a harmless mark as well, in a header: where that is not found, no one has looked.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ QUICKLY = {"CONNECT_TIMEOUT": "1", "FIRST_BYTE_TIMEOUT": "1"}
 
 
 class Front(RawUpstream):
-    """The upstream: passes on to the demo upstream all that comes, and records it; or fails, in the way it is told."""
+    """The upstream: passes on to the demo upstream all that comes, and records it; or fails as it is set to."""
 
     def __init__(self, behind: int, context: ssl.SSLContext | None = None) -> None:
         self._behind = behind
@@ -143,7 +143,7 @@ def forms(secret: str) -> list[bytes]:
 
 
 class Traffic:
-    """A client that sends whatever a client may send, with the canary token."""
+    """A client that sends all that a client may send, with the canary token."""
 
     def __init__(self, gateway: Gateway, token: dict[str, Any], net: Net, front: Front) -> None:
         self._gateway = gateway
@@ -365,7 +365,7 @@ def _say(data: bytes | None) -> Callable[[Conversation], None]:
 
 
 class Operator:
-    """Somebody in mitmweb who replays, edits, intercepts and exports."""
+    """An operator in mitmweb who replays, edits, intercepts and exports."""
 
     def __init__(self, gateway: Gateway, web: WebClient, token: dict[str, Any], net: Net) -> None:
         self._gateway = gateway
@@ -425,19 +425,19 @@ def _filter(path: str) -> str:
 
 
 class Run(NamedTuple):
-    """What came of a run: the net, what the upstream and somebody else got, and what the operator was told."""
+    """The outcome of a run: the net, the bytes that two upstreams got, and the statuses of the operator's acts."""
 
     net: Net
     token: str
     received: bytes
     elsewhere: bytes
-    told: dict[str, int]
+    outcomes: dict[str, int]
     """The statuses of what the operator did."""
 
 
 def run_in_mitmweb(folder: Path, demo: DemoUpstream, settings: Mapping[str, str] = NO_SETTINGS) -> Run:
-    """Send all traffic through mitmweb, where an operator works, and is watched, meanwhile."""
-    net, told = Net(), {}
+    """Send all traffic through mitmweb, where an operator works and is watched."""
+    net, outcomes = Net(), {}
     with (
         Front(demo.port) as front,
         RawUpstream(answer_all()) as elsewhere,
@@ -449,19 +449,19 @@ def run_in_mitmweb(folder: Path, demo: DemoUpstream, settings: Mapping[str, str]
             Traffic(gateway, token, net, front).send_all()
             operator, led_away = Operator(gateway, web, token, net), {"host": "127.0.0.1", "port": elsewhere.port}
             before = gateway.token(token["id"])["request_count"]
-            told["replayed"] = status_of(operator.replay("/v1/models?x=replayed"))
-            told["counted"] = gateway.token(token["id"])["request_count"] - before
-            told["replayed elsewhere"] = status_of(operator.replay("/v1/models?x=elsewhere", led_away))
+            outcomes["replayed"] = status_of(operator.replay("/v1/models?x=replayed"))
+            outcomes["counted"] = gateway.token(token["id"])["request_count"] - before
+            outcomes["replayed elsewhere"] = status_of(operator.replay("/v1/models?x=elsewhere", led_away))
             edited = operator.intercept("/v1/models?x=edited", {"path": "/v1/models?x=again"})
-            told["edited"] = edited.status_code
-            told["led away"] = operator.intercept("/v1/models?x=led-away", led_away).status_code
+            outcomes["edited"] = edited.status_code
+            outcomes["led away"] = operator.intercept("/v1/models?x=led-away", led_away).status_code
             operator.export("/v1/models?x=exported", folder)
-            told["wire in the log"] = web.put("/options", {"proxy_debug": True}).status_code
+            outcomes["wire in the log"] = web.put("/options", {"proxy_debug": True}).status_code
         net.add("polls", *watcher.polls)
         net.add("updates", *watcher.updates)
         net.add_files(folder)
     net.add_files(folder)
-    return Run(net, token["token"], front.received(), elsewhere.received(), told)
+    return Run(net, token["token"], front.received(), elsewhere.received(), outcomes)
 
 
 def run_in_launcher(folder: Path, demo: DemoUpstream, settings: Mapping[str, str] = NO_SETTINGS) -> Run:
@@ -501,7 +501,7 @@ addons = [Raising()]
 def run_in_mitmdump(folder: Path, demo: DemoUpstream, settings: Mapping[str, str] = NO_SETTINGS) -> Run:
     """Send all traffic through mitmdump to a TLS upstream, with all that it can print and save.
 
-    And once more, with an addon of somebody else's that raises in each hook.
+    And once more, with another addon that raises in each hook.
     """
     net, authority, port = Net(), Authority(folder), free_port()
     (folder / "raising.py").write_text(_RAISING)

@@ -1,6 +1,6 @@
 """What clients send to have a proxy and its upstream disagree about where a request ends.
 
-The cases are those of published collections, written anew as generators:
+The cases are those of published collections, rewritten as generators:
 
 - smuggler (defparam/smuggler, its lists "default", "exhaustive" and "doubles"): forms of Transfer-Encoding
 - HTTP Request Smuggler (PortSwigger/http-request-smuggler) and the research papers behind it: CL.TE, TE.CL, TE.0, CL.0,
@@ -34,7 +34,7 @@ class Case(NamedTuple):
 
 
 def request(*headers: bytes, line: bytes = b"POST /v1/outer HTTP/1.1", body: bytes = b"") -> bytes:
-    """Write a request with a token, just as told."""
+    """Write a request with a token, without tidying it."""
     return b"\r\n".join([line, b"Host: proxy", AUTHORIZATION, *headers, b"", body])
 
 

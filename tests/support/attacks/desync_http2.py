@@ -1,6 +1,6 @@
 """The cases of `desync.py` over HTTP/2: what would be another request once it is written in HTTP/1.
 
-Written anew after "HTTP/2: The Sequel is Always Worse" and PortSwigger/http-request-smuggler (H2.CL, H2.TE, H2.0, line
+Rewritten after "HTTP/2: The Sequel is Always Worse" and PortSwigger/http-request-smuggler (H2.CL, H2.TE, H2.0, line
 ends in names, values and pseudo-headers), hahwul/smugglex, and the HTTP Garden's trophies of HTTP/2.
 """
 
@@ -21,7 +21,7 @@ class Http2Case(NamedTuple):
 def http2(
     *more: tuple[bytes, bytes], method: bytes = b"POST", path: bytes = b"/v1/outer", **replaced: bytes
 ) -> tuple[tuple[bytes, bytes], ...]:
-    """Write a request's headers, just as told."""
+    """Write a request's headers, without tidying them."""
     pseudo = {b":method": method, b":scheme": b"https", b":authority": b"proxy", b":path": path}
     pseudo |= {b":" + name.encode(): value for name, value in replaced.items()}
     return (*pseudo.items(), (b"authorization", f"Bearer {TOKEN}".encode()), *more)
@@ -43,12 +43,12 @@ def _http2_bodies() -> Iterator[Http2Case]:
         yield Http2Case(f"{verb} with a body in pieces", http2(method=method), (HIDDEN[:5], HIDDEN[5:]))
         yield Http2Case(f"{verb} with an empty body", http2(method=method), (b"",))
         yield Http2Case(f"{verb} with a length", http2((b"content-length", sized), method=method), (HIDDEN,))
-        for told in (b"0", b"1", sized + b"0", b"2000000", b"4"):
-            headers = http2((b"content-length", told), method=method)
-            yield Http2Case(f"{verb} of {told.decode()}, longer", headers, (HIDDEN,))
-            yield Http2Case(f"{verb} of {told.decode()}, none", headers)
-            yield Http2Case(f"{verb} of {told.decode()}, empty", headers, (b"",))
-    for told in (
+        for length in (b"0", b"1", sized + b"0", b"2000000", b"4"):
+            headers = http2((b"content-length", length), method=method)
+            yield Http2Case(f"{verb} of {length.decode()}, longer", headers, (HIDDEN,))
+            yield Http2Case(f"{verb} of {length.decode()}, none", headers)
+            yield Http2Case(f"{verb} of {length.decode()}, empty", headers, (b"",))
+    for length in (
         b"+5",
         b"-5",
         b"05",
@@ -64,8 +64,8 @@ def _http2_bodies() -> Iterator[Http2Case]:
         b"x",
         b"5\0",
     ):
-        yield Http2Case(f"length {printable(told)}", http2((b"content-length", told)), (b"hello",))
-        yield Http2Case(f"length {printable(told)}, none", http2((b"content-length", told)))
+        yield Http2Case(f"length {printable(length)}", http2((b"content-length", length)), (b"hello",))
+        yield Http2Case(f"length {printable(length)}, none", http2((b"content-length", length)))
     for first, second in ((b"5", b"0"), (b"0", b"5"), (b"5", b"5"), (b"5", b"6")):
         headers = http2((b"content-length", first), (b"content-length", second))
         yield Http2Case(f"lengths {first.decode()} and {second.decode()}", headers, (b"hello",))

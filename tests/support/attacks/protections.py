@@ -6,7 +6,7 @@ from support.attacks import canary
 from support.attacks.canary import Run
 
 type Change = tuple[str, str, str]
-"""A file, what stands in it, and what stands there without the protection."""
+"""A file, a text in it, and the text without the protection."""
 
 WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
     "the mask over the token": (

@@ -1,4 +1,4 @@
-"""Checks of request smuggling: whatever a client sends, the upstream sees the requests in it, and no others."""
+"""Checks of request smuggling: the upstream sees the requests that a client sent, and no others."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Paths as somebody writes them who wants to get past a list of refused endpoints, and servers that read them.
+"""Spellings of paths meant to get past a list of refused endpoints, and servers that read them.
 
 Nothing here knows how the gateway judges a path. A reader takes the steps that servers, frameworks and proxies before
 them are known to take, in an order of its own, and routes what comes out.

@@ -24,7 +24,7 @@ def _tls() -> ssl.SSLContext:
 
 
 class Http2Client:
-    """One connection. Not concurrent: whoever waits for an answer reads for all streams."""
+    """One connection. Not concurrent: who waits for a response reads for all streams."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -60,7 +60,7 @@ class Http2Client:
         return self.begin("GET", path, token, end_stream=True)
 
     def begin(self, method: str, path: str, token: str, *headers: tuple[str, str], end_stream: bool = False) -> int:
-        """Open a stream with the headers of a request, whatever they are, and return its id."""
+        """Open a stream with any headers of a request, and return its id."""
         pseudo = [(":method", method), (":scheme", "https"), (":authority", "proxy"), (":path", path)]
         return self.open([*pseudo, ("authorization", f"Bearer {token}"), *headers], end_stream=end_stream)
 
@@ -125,7 +125,7 @@ class Http2Client:
             await self._read()
 
     async def until_sent(self, frame: bytes) -> None:
-        """Read until the proxy has sent this very frame, whatever else it sends. The client is of no use after that."""
+        """Read until the proxy has sent this very frame. The client is of no use after that."""
         came = b""
         while frame not in came:
             came += await asyncio.wait_for(self._reader.readexactly(1), DEADLINE)

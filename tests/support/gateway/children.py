@@ -1,4 +1,4 @@
-"""Programs for a supervisor: they say that they serve, end when told to, and note their pids."""
+"""Programs for a supervisor: they report that they serve, end at a signal, and note their pids."""
 
 import os
 import sys
@@ -30,7 +30,7 @@ def is_gone(pid: int) -> bool:
 
 
 class Output:
-    """What was said so far."""
+    """The standard error of the children so far."""
 
     def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
         self._capfd = capfd

@@ -140,13 +140,13 @@ class Gateway:
         self.proxies.append(Proxy(process, port, 0))
 
     def stop(self) -> None:
-        self.tell_to_stop()
-        with contextlib.ExitStack() as stopping:  # all of them, whatever one of them does
+        self.begin_stop()
+        with contextlib.ExitStack() as stopping:  # all of them, even if one fails
             for process in self._running():
                 stopping.callback(process.wait_stopped)
 
-    def tell_to_stop(self) -> None:
-        """Begin to stop; whoever has several gateways stops them side by side."""
+    def begin_stop(self) -> None:
+        """Begin to stop, so that several gateways stop side by side."""
         for process in self._running():
             process.signal(signal.SIGTERM)
 

@@ -1,4 +1,4 @@
-"""What `./run.sh` starts: a data folder and three ports."""
+"""An installation for `./run.sh`: a data folder and three ports."""
 
 import contextlib
 import os
@@ -53,13 +53,13 @@ class Installation:
                 for pid in left:
                     os.kill(pid, signal.SIGKILL)
                 raise AssertionError(f"left running: {left}")
-            time.sleep(0.02)  # nobody tells of the end of another's child
+            time.sleep(0.02)  # nothing tells of the end of another's child
 
     def _processes(self) -> list[int]:
         mark = f"DATA_DIR={self.data}".encode()
         found = []
         for environ in Path("/proc").glob("[0-9]*/environ"):
-            with contextlib.suppress(OSError):  # it has just ended, or is somebody else's
+            with contextlib.suppress(OSError):  # it has just ended, or is another user's
                 if mark in environ.read_bytes().split(b"\0"):
                     found.append(int(environ.parent.name))
         return found

@@ -28,7 +28,7 @@ for _ in range(os.getpid() * 97 % 4_000):
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what nothing tells of when it happens."""
+    """Poll a condition. Raises TimeoutError after DEADLINE seconds."""
     deadline = time.monotonic() + DEADLINE
     while not condition():
         if time.monotonic() > deadline:
@@ -37,7 +37,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on, and that was not returned before."""
+    """Return a port that is free, and that was not returned before."""
     for port in _ports:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) != 0:
@@ -63,7 +63,7 @@ _WITHOUT_RIGHTS = (
 
 
 def without_rights(command: Sequence[str]) -> list[str]:
-    """Return a command that runs another as somebody whom permissions stop."""
+    """Return a command that runs another without what lets root pass over permissions."""
     return [sys.executable, "-c", _WITHOUT_RIGHTS, *command]
 
 
@@ -71,7 +71,7 @@ class Process:
     """A process whose output goes to a file.
 
     With `forked` the command is one of the program's own, and the process may be a fork of one that has imported it:
-    the same in all but its start. Without its rights a process is stopped by permissions, whoever runs the tests.
+    the same in all but its start. Without its rights a process is stopped by permissions, even where it is root's.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Process:
         return self.wait_stopped(timeout)
 
     def wait_stopped(self, timeout: float = DEADLINE) -> int:
-        """Wait for the end that it was told, and return its exit status, as `stop` does."""
+        """Wait for its end after a signal, and return its exit status, as `stop` does."""
         try:
             return self.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -141,7 +141,7 @@ class Process:
         while (output := self.output()).count(text) < times:
             if time.monotonic() > deadline or not self.is_running():
                 raise AssertionError(f"{text!r} did not come:\n{output}")
-            time.sleep(0.02)  # a file tells nobody when it grows
+            time.sleep(0.02)  # nothing tells when a file grows
         return output
 
 
@@ -154,7 +154,7 @@ def _start(command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path)
 
 @contextlib.contextmanager
 def running(process: Process) -> Iterator[Process]:
-    """End the process with the block, whatever happens in it."""
+    """End the process with the block."""
     try:
         yield process
     finally:

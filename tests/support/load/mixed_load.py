@@ -145,16 +145,16 @@ def compare(rows: Sequence[dict[str, Any]], upstream: MeteredUpstream, sent: Seq
 
 
 def _compare(row: dict[str, Any], kind: Kind, truth: Answered) -> None:
-    told = [row[name] for name in COLUMNS]
+    counted = [row[name] for name in COLUMNS]
     expected = [getattr(truth, name) for name in COLUMNS]
     assert row["status"] == (429 if kind == "error" else 200)
     if kind in {"error", "models"}:
-        assert (row["usage_source"], told, row["cost_usd"]) == ("unknown", [None] * 4, None), row
+        assert (row["usage_source"], counted, row["cost_usd"]) == ("unknown", [None] * 4, None), row
     elif kind in {"chat-silent", "chat-cut"}:
         assert row["usage_source"] == "estimated", row
         for name in ("input_tokens", "output_tokens"):
             assert abs(row[name] - getattr(truth, name)) <= CLOSE * getattr(truth, name), (row, truth)
         assert row["cost_usd"] is not None
     else:
-        assert (row["usage_source"], told) == ("observed", expected), (row, truth)
+        assert (row["usage_source"], counted) == ("observed", expected), (row, truth)
         assert row["cost_usd"] is not None

@@ -1,4 +1,4 @@
-"""Who takes how much of the machine: where others do while a test runs, what is slow says nothing about the gateway."""
+"""The use of the processors: where others take much of them, a slow test says nothing about the gateway."""
 
 import os
 import time

@@ -32,7 +32,7 @@ class HttpEngine(abc.ABC):
     process: Process
 
     def __init__(self, kind: Kind, folder: Path, file: str, changes: Mapping[str, str]) -> None:
-        folder.chmod(0o755)  # nginx's workers are somebody else where root runs the tests
+        folder.chmod(0o755)  # nginx's workers are another user where root runs the tests
         self.kind = kind
         self.folder = folder
         self._file = DEPLOY / file
@@ -47,13 +47,13 @@ class HttpEngine(abc.ABC):
         return [self._program, "-p", str(self.folder), "-c", str(self._config), "-g", "daemon off;"]
 
     def configure(self, more: Mapping[str, str] | None = None) -> None:
-        """Write its file anew, with `more` changes."""
+        """Write its file again, with `more` changes."""
         unprivileged = self._unprivileged_haproxy() if self.kind == "haproxy" else self._unprivileged_nginx()
         text = replaced(self._file.read_text(), {**self._own(), **unprivileged})
         self._config.write_text(replaced(text, {**self._changes, **(more or {})}))
 
     def reload(self) -> None:
-        """Have it read its file anew, as `systemctl reload` does, and wait for the processes that come of that."""
+        """Have it read its file again, as `systemctl reload` does, and wait for the processes that come of that."""
         before = set(children(self.process.pid))
         self.process.signal(signal.SIGUSR2 if self.kind == "haproxy" else signal.SIGHUP)
         wait_until(lambda: bool(set(children(self.process.pid)) - before))

@@ -24,9 +24,9 @@ class Fate(Enum):
     ANSWER_HELD = auto()
     """The server gets it, and answers; nothing more comes to the client."""
     LOST = auto()
-    """The client's side is reset before the server gets it; the server is not told."""
+    """The client's side is reset before the server gets it; the server does not notice."""
     HELD = auto()
-    """The server does not get it, nor anything after it; nobody is told."""
+    """The server does not get it, nor anything after it; neither side notices."""
 
 
 class TcpRelay:
@@ -55,7 +55,7 @@ class TcpRelay:
         self.cut()
 
     def hang(self, *, answers_only: bool = False) -> None:
-        """Pass nothing on any more, of new connections neither; or pass on no answers. Nobody is told."""
+        """Pass nothing on any more, of new connections neither; or pass on no answers. Neither side notices."""
         self._answers_pass.clear()
         if not answers_only:
             self._requests_pass.clear()

@@ -72,7 +72,7 @@ PATHS: Mapping[Kind, str] = {
 
 @dataclass
 class Answered:
-    """What one answer took. Tokens that were not told are those that were sent."""
+    """The usage of one response. Tokens that it did not report are those that were sent."""
 
     kind: Kind
     input_tokens: int | None = None

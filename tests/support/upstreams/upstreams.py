@@ -109,7 +109,7 @@ class Conversation:
                 self.read_more()
 
     def read_more(self) -> None:
-        """Read what comes next, whatever it is."""
+        """Read some more bytes."""
         data = self.sock.recv(65536)
         if not data:
             raise ConnectionError("the proxy hung up")
@@ -117,9 +117,9 @@ class Conversation:
 
 
 class RawUpstream:
-    """An upstream that does to each connection just what the test says, in a thread of its own; with `tls`, over that.
+    """An upstream that runs a function of the test for each connection, in a thread of its own; with `tls`, over that.
 
-    Who fails the handshake counts among the conversations, and has said nothing.
+    A failed handshake counts among the conversations, without bytes.
     """
 
     def __init__(
