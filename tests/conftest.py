@@ -82,6 +82,11 @@ def _use_memory() -> None:
         tempfile.tempdir = os.environ.get("TMPDIR", str(MEMORY))
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Spare the suite the import of tests that it would leave out."""
+    return True if collection_path.name == "soak" and not config.getoption("soak") else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what belongs to the other kind of run.
 
