@@ -1,7 +1,9 @@
 """The division of the tests: between the suite and a soak run, and among workers. And what all of them share."""
 
 import functools
+import importlib.util
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,11 +70,22 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.register_profile("suite", max_examples=30)
     hypothesis.settings.register_profile("soak", max_examples=300, deadline=None)
     hypothesis.settings.load_profile("soak" if config.getoption("soak") else "suite")
+    _import_when_used("bpe_openai")
     if not config.getoption("soak"):
         forks.switch_on()
         _use_memory()
     if config.getoption("changed") is not None and not config.getoption("soak"):
         raise pytest.UsageError("--changed is for ./run.sh soak")
+
+
+def _import_when_used(name: str) -> None:
+    """Put off a library whose import takes a second: every worker imports all tests, and few run those that use it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.loader is None or name in sys.modules:
+        return
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
 
 
 def _use_memory() -> None:
