@@ -31,6 +31,7 @@ class Request(NamedTuple):
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
+    sys.path[0] = str(Path.cwd())  # as `python -m` has it: the sources beside these tests, not those that are installed
     _import_program()
     gc.freeze()  # or each fork looks through all of it at its end, for half a second
     if len([*Path("/proc/self/task").iterdir()]) > 1:
