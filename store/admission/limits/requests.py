@@ -36,7 +36,7 @@ class MaxRequests(Limit):
     @staticmethod
     def write(database: Database, admitted: Sequence[Opened], now: int) -> None:
         """Add the requests to the counts of their tokens, and write when these were last used."""
-        counts = sorted(Counter(row.token_id for row in admitted).items())
+        counts = sorted(Counter([row.token_id for row in admitted]).items())
         for table in database.tables(["TEXT", "BIGINT"], counts):
             database.run(f"WITH admitted (id, number) AS ({table.sql}) {_COUNT}", [*table.parameters, now])
 
