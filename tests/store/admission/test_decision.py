@@ -27,10 +27,6 @@ NAME = TokenName("id", "token")
 ROW = TokenRow("token", "lookup", "Ann's", True, NOW + 1, "project", "Search", True, b"sealed")
 
 
-class Refusal(TokenRefused):
-    """A refusal that only these tests know."""
-
-
 @dataclass
 class Fake(MaxRequests):
     """A limit that refuses, or counts."""
@@ -92,18 +88,18 @@ def test_first_reason_of_a_bad_standing_is_reported_before_all_limits(number: in
     fields: dict[str, object] = {}
     for values, _ in REASONS[number:]:
         fields |= values
-    refusal = batch(ROW._replace(**fields), Fake(0, 0, Refusal)).decide(claim(is_paid=is_paid, is_reserved=True))  # type: ignore[arg-type]
+    refusal = batch(ROW._replace(**fields), Fake(0, 0, QuotaExhausted)).decide(claim(is_paid=is_paid, is_reserved=True))  # type: ignore[arg-type]
     assert type(refusal) is REASONS[number][1]
 
 
 def test_reserved_endpoint_is_reported_before_the_limits() -> None:
-    assert type(batch(ROW, Fake(0, 0, Refusal)).decide(claim(is_reserved=True))) is EndpointNotAllowed
+    assert type(batch(ROW, Fake(0, 0, QuotaExhausted)).decide(claim(is_reserved=True))) is EndpointNotAllowed
 
 
 def test_first_limit_that_refuses_is_reported_and_no_limit_counts() -> None:
-    limits = [Fake(0, 0), Fake(0, 0, Refusal), Fake(0, 0, QuotaExhausted), Fake(0, 0)]
+    limits = [Fake(0, 0), Fake(0, 0, TokenRefused), Fake(0, 0, QuotaExhausted), Fake(0, 0)]
     made = batch(ROW, *limits)
-    assert type(made.decide(claim())) is Refusal
+    assert type(made.decide(claim())) is TokenRefused
     assert [limit.hits for limit in limits] == [[], [], [], []]
     assert made.admitted == []
 
@@ -122,7 +118,7 @@ def test_refusal_names_the_request_the_token_and_the_time() -> None:
 
 
 def test_paid_claim_passes_no_limit_and_is_not_counted() -> None:
-    limit, keys = Fake(0, 0, Refusal), Keys()
+    limit, keys = Fake(0, 0, QuotaExhausted), Keys()
     made = batch(ROW, limit, keys=keys)
     assert made.decide(claim(is_paid=True, is_reserved=True)) is None
     assert (limit.hits, made.admitted, keys.opened) == ([], [], [])
