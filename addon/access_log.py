@@ -9,7 +9,7 @@ from addon import validation
 from addon.exchange import Exchange
 from addon.websocket_session import Turn
 from store.errors import GatewayError
-from store.ledger.ledger import Opened
+from store.request import Opened
 from store.runtime.redaction import mask_secrets, strip_quoted_bytes
 
 _log = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from addon.reverse_mode import ReverseMode
 from addon.websocket_session import Account, WebSocketSession
 from store.admission.admission import Admission
 from store.errors import DestinationRefused, ServiceUnavailable
-from store.ledger.ledger import Opening, Settlement
+from store.ledger.ledger import Settlement
+from store.request import Opening
 
 MAX_PATH = 2048
 """Characters of a path that the ledger keeps."""

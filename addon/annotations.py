@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 from mitmproxy import http
 
-from store.admission.decision import Holder
 from store.ledger.usage import Metered, Source
+from store.request import Holder
 
 _REQUEST_ID = "llm_proxy_request_id"
 _TOKEN_ID = "llm_proxy_token_id"  # noqa: S105 - a field's name

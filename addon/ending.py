@@ -16,8 +16,8 @@ from addon.exchange import Exchange
 from addon.settling import OnEstimate, Settling
 from addon.websocket_session import Turn
 from store.errors import GatewayError
-from store.ledger.ledger import Opened
 from store.ledger.usage import Metered
+from store.request import Opened
 
 _log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from mitmproxy import http
 from addon import streaming
 from addon.metering.meter import Meter
 from addon.websocket_session import WebSocketSession
-from store.admission.decision import Admitted, Holder
+from store.admission.decision import Admitted
 from store.database.models import UPSTREAM_ID_LENGTH
 from store.errors import GatewayError, TokenRefused
 from store.ids import new_request_id
-from store.ledger.ledger import Opened
+from store.request import Holder, Opened
 from store.runtime.settings import Upstream
 
 _ID = re.compile(rf"[!-~]{{1,{UPSTREAM_ID_LENGTH}}}")

@@ -15,8 +15,9 @@ from addon.metering.meter import Meter
 from addon.websocket_session import Turn
 from store.admission.admission import Admission
 from store.errors import UpstreamKeyRejected
-from store.ledger.ledger import Opened, Outcome, Settlement
+from store.ledger.ledger import Outcome, Settlement
 from store.ledger.usage import Metered, Source
+from store.request import Opened
 
 _log = logging.getLogger(__name__)
 

@@ -46,7 +46,8 @@ from store.errors import (
     UpstreamKeyRejected,
 )
 from store.ids import new_request_id
-from store.ledger.ledger import Opened, Opening, Settlement
+from store.ledger.ledger import Settlement
+from store.request import Opened, Opening
 
 MAX_TURNS = 64
 """Responses that are awaited, and as many that are under way; if there are more, the oldest are settled as they are."""

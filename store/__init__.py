@@ -10,7 +10,7 @@
     reports/      usage and the list of requests
     operations/   opening, copying and backing up a store; rotating its encryption key
 
-`store` is the record of an open store, `schema` brings its tables up to date (`migrations/`), `errors` are the errors
-that clients get, with the statuses of both ports. `clock`, `ids` and `version` are shared by all.
-The package imports neither mitmproxy nor Flask.
+`request` is a request as the store knows it, `store` the record of an open store; `schema` brings its tables up to date
+(`migrations/`); `errors` are the errors that clients get, with the statuses of both ports. `clock`, `ids` and `version`
+are shared by all. The package imports neither mitmproxy nor Flask.
 """

@@ -38,7 +38,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from store.admission.decision import Refused
+    from store.request import Refused
 
 type ErrorBody = dict[str, object]
 

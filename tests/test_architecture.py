@@ -1,6 +1,7 @@
-"""The direction of imports: addon -> store <- manage_api, nothing else."""
+"""The direction of imports: addon -> store <- manage_api, each package within them, and no circles."""
 
 import ast
+import graphlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,7 +50,7 @@ KNOWN_PARTS = {
     "addon/protocol": {"protocol"},
     "addon/metering": {"metering", "protocol"},
     "addon/inspector/conversation": {"inspector", "protocol"},
-    "addon/inspector": {"annotations", "inspector", "protocol", "streaming", "tap"},
+    "addon/inspector": {"annotations", "inspector", "protocol", "streaming"},
 }
 """The parts of the addon that a package may import."""
 
@@ -61,9 +62,50 @@ def test_a_package_of_the_addon_imports_only_the_parts_that_it_builds_on(package
         assert parts <= KNOWN_PARTS[package], path
 
 
-def test_the_ledger_knows_nothing_of_its_reports() -> None:
-    for path in modules("store/ledger"):
-        assert not [name for name in imported(path) if name.startswith("store.reports")], path
+STORE = {
+    "network": set[str](),
+    "encryption": set[str](),
+    "runtime": {"encryption", "network"},
+    "database": {"runtime"},
+    "ledger": {"database", "runtime"},
+    "management": {"database", "encryption", "ledger", "runtime"},
+    "admission": {"database", "encryption", "ledger", "management", "runtime"},
+    "reports": {"database", "ledger", "management"},
+    "operations": {"database", "encryption", "ledger", "runtime"},
+}
+"""The packages of the store, and those that each of them may import."""
+
+
+@pytest.mark.parametrize("package", STORE)
+def test_a_package_of_the_store_imports_only_those_that_it_builds_on(package: str) -> None:
+    for path in modules(f"store/{package}"):
+        others = {name.split(".")[1] for name in imported(path) if name.startswith("store.")} & STORE.keys()
+        assert others <= STORE[package] | {package}, path
+
+
+def test_every_package_of_the_store_has_its_place() -> None:
+    assert STORE.keys() | {"migrations"} == {path.parent.name for path in (ROOT / "store").glob("*/[!.]*.py")}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    names = {name_of(path): path for package in ("addon", "store", "manage_api") for path in modules(package)}
+    graph = {name: names.keys() & set(imported_modules(path)) - {name} for name, path in names.items()}
+    assert len(graph["addon.gateway"]) > 5
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    """Yield the names of modules that a file imports, and others that are no modules."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+            yield from (f"{node.module}.{name.name}" for name in node.names)
 
 
 def test_no_module_of_the_addon_is_named_like_one_of_the_standard_library() -> None:

@@ -12,8 +12,9 @@ from store.admission.work import AdmissionWork, Entry
 from store.admission.writer import Writer
 from store.errors import GatewayError, InvalidToken, TokenRefused
 from store.ledger import instances
-from store.ledger.ledger import Ledger, Opening, Settlement
+from store.ledger.ledger import Ledger, Settlement
 from store.management.tokens import is_token_value
+from store.request import Opening
 from store.store import Store
 
 

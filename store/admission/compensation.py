@@ -11,7 +11,7 @@ from store.admission.limits import LIMITS
 from store.admission.write_behind import LOCK_PATIENCE
 from store.database import Database, Statement, locks
 from store.errors import GatewayError
-from store.ledger.ledger import Opened
+from store.request import Opened
 
 DELAY = 0.5
 """Seconds until results are taken back, and until that is tried again."""

@@ -20,18 +20,9 @@ from store.errors import (
     TokenInactive,
     TokenRefused,
 )
-from store.ledger.ledger import Opened, Opening
+from store.request import Holder, Opened, Opening, Refused
 
 _log = logging.getLogger(__name__)
-
-
-class Holder(NamedTuple):
-    """A token and its project, as operators know them: public ids and names. `token_name` is None for one without."""
-
-    token_id: str
-    token_name: str | None
-    project_id: str
-    project_name: str
 
 
 class TokenName(NamedTuple):
@@ -60,14 +51,6 @@ class Admitted:
     opened: Opened
     holder: Holder
     api_key: str = field(repr=False)
-
-
-class Refused(NamedTuple):
-    """A refused request: as it was known then, its token, and the time (microseconds)."""
-
-    opening: Opening
-    holder: Holder
-    at: int
 
 
 class TokenRow(NamedTuple):

@@ -11,12 +11,12 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from store.admission.decision import Refused
 from store.clock import MINUTE
 from store.database import Database
 from store.database.sql import storable
 from store.database.transactions import attempt
 from store.errors import TokenRefused
+from store.request import Refused
 from store.runtime.redaction import mask_secrets
 
 WRITE_DELAY = 0.5

@@ -67,6 +67,10 @@ class Token(Model):
     last_used_at = BigIntegerField(null=True)
 
 
+CHECK = "check"
+"""The name of the secret that every store has, to check whether a key opens it."""
+
+
 class Secret(Model):
     """A secret of the store itself, encrypted by the key ring."""
 

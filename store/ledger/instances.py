@@ -10,7 +10,8 @@ import uuid
 
 from store.database import Database, Statement
 from store.errors import GatewayError
-from store.ledger.ledger import Ledger, Opened, Settlement
+from store.ledger.ledger import Ledger, Settlement
+from store.request import Opened
 
 HEARTBEAT = 5.0
 """Seconds from one heartbeat to the next."""

@@ -20,6 +20,7 @@ from store.ledger import rollups
 from store.ledger.pricing import Charge, Pricing
 from store.ledger.rollups import Addend
 from store.ledger.usage import COLUMNS, Metered, Source
+from store.request import Opened, Opening
 from store.runtime.redaction import mask_secrets
 
 _log = logging.getLogger(__name__)
@@ -31,32 +32,6 @@ MAX_DAYS = 1000
 """Pairs of a project and a day whose models are remembered for that."""
 
 OTHER_MODELS = "{other}"
-
-
-class Opening(NamedTuple):
-    """A request as it is known when it is admitted. The endpoint is its path without ids.
-
-    `is_reserved`: tokens must not reach the endpoint. `session_id` is the request id of the WebSocket's opening, for a
-    further response over it. `client` is the address that the request came from.
-    """
-
-    request_id: str
-    method: str
-    path: str
-    endpoint: str
-    is_reserved: bool
-    session_id: str | None = None
-    client: str | None = None
-
-
-class Opened(NamedTuple):
-    """An opened row, as far as settling it needs it. `started_at` is in microseconds."""
-
-    request_id: str
-    started_at: int
-    project_id: str
-    token_id: str
-    endpoint: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,11 @@ from typing import Self
 
 from store.database import Statement
 from store.database.locks import lock_project
-from store.database.models import Price
+from store.database.models import CHECK, Price
 from store.database.transactions import transaction
 from store.errors import NotFound
 from store.ledger.money import decimal_text
 from store.ledger.pricing import RATES
-from store.operations.opening import CHECK
 from store.store import Store
 
 _SMALLEST = Decimal("0.000001")

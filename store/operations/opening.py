@@ -12,16 +12,13 @@ from pydantic import SecretStr
 
 from store import schema
 from store.database import Database, open_database, without_password
-from store.database.models import Secret
+from store.database.models import CHECK, Secret
 from store.encryption import keyfiles
 from store.encryption.crypto import AssociatedData, DecryptionError, KeyRing, Vault, new_key
 from store.encryption.keyfiles import ENCRYPTION_KEY_FILE, MANAGEMENT_TOKEN_FILE
 from store.errors import GatewayError, StartupError, StoreLocked
 from store.runtime.settings import Settings, bearer_text
 from store.store import Store
-
-CHECK = "check"
-"""The name of the secret that every store has, to check whether a key opens it."""
 
 _LOOKUP_KEY = "token_lookup_key"
 _LOOKUP_KEY_SIZE = 32

@@ -3,8 +3,8 @@ from support.gateway.flows import TOKEN_ID, admitted_flow
 
 from addon import annotations
 from addon.annotations import Used
-from store.admission.decision import Holder
 from store.ledger.usage import Consumption, Metered, Source
+from store.request import Holder
 
 
 def used(source: Source, **units: int) -> Metered:

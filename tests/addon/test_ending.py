@@ -8,8 +8,8 @@ from support.gateway.flows import admitted_flow
 
 from addon import annotations, ending
 from addon.annotations import Used
-from store.admission.decision import Holder
 from store.ledger.usage import Consumption, Metered, Source
+from store.request import Holder
 
 ESTIMATE = Metered(Source.ESTIMATED, (Consumption("gpt-4o", {"input_tokens": 3, "output_tokens": 1}),), model="gpt-4o")
 REQUEST_ID = "0"

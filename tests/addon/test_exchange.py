@@ -7,9 +7,9 @@ from support.gateway.requests import make_request, make_response
 from support.stores.stores import API_KEY
 
 from addon.exchange import Exchange, Exchanges
-from store.admission.decision import Admitted, Holder, Refused
+from store.admission.decision import Admitted
 from store.errors import InvalidToken, ServiceUnavailable, TokenInactive
-from store.ledger.ledger import Opened, Opening
+from store.request import Holder, Opened, Opening, Refused
 from store.runtime.settings import Upstream
 
 UPSTREAM = Upstream("https", "host", 443, "/base")

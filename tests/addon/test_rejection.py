@@ -12,7 +12,7 @@ from support.gateway.requests import make_request, make_response
 from addon.exchange import Destination, Exchange, Grant
 from addon.rejection import MAX_BODY, PIECE, Rejection
 from store.errors import UpstreamKeyRejected
-from store.ledger.ledger import Opened
+from store.request import Opened
 from store.runtime.settings import Upstream
 
 KEY = "sk-proj-q0Zx7Wv2Lk9Rt4Yb8NcPd3Hf6Js1Mg5Aa"

@@ -16,10 +16,10 @@ from addon.protocol import websocket_events
 from addon.protocol.usage_objects import units_of
 from addon.websocket_session import Account, Closing, Turn, WebSocketSession
 from store.admission.admission import Admission
-from store.ledger.ledger import Opened, Opening
 from store.ledger.usage import Source
 from store.management.projects import Projects
 from store.management.tokens import TokenRecord, Tokens
+from store.request import Opened, Opening
 from store.store import Store
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from store.database import Database
 from store.errors import TokenRefused
-from store.ledger.ledger import Opened
+from store.request import Opened
 
 
 @dataclass(slots=True)

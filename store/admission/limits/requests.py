@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from store.admission.limits.limit import Limit
 from store.database import Database
 from store.errors import QuotaExhausted
-from store.ledger.ledger import Opened
+from store.request import Opened
 
 _COUNT = (
     "UPDATE token SET request_count = request_count + admitted.number, last_used_at = ?"

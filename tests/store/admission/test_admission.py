@@ -23,7 +23,7 @@ from support.stores.stores import (
 
 from store import clock
 from store.admission.admission import Admission
-from store.admission.decision import Admitted, Holder
+from store.admission.decision import Admitted
 from store.errors import (
     EndpointNotAllowed,
     GatewayError,
@@ -38,6 +38,7 @@ from store.ledger.ledger import Outcome, Settlement
 from store.ledger.usage import Consumption, Metered, Source
 from store.management.projects import Projects
 from store.management.tokens import TokenRecord, Tokens
+from store.request import Holder
 from store.runtime.settings import Settings
 from store.store import Store
 
@@ -340,7 +341,7 @@ import asyncio, collections, json, sys
 from store.admission.admission import Admission
 from store.operations.opening import open_store
 from store.ids import new_request_id
-from store.ledger.ledger import Opening
+from store.request import Opening
 from store.runtime.settings import Settings
 store = open_store(Settings.load())
 admission = Admission(store)

@@ -11,8 +11,9 @@ from store.admission.limits import LIMITS
 from store.admission.limits.requests import MaxRequests
 from store.database import Database
 from store.errors import QuotaExhausted
-from store.ledger.ledger import Ledger, Opened, Settlement
+from store.ledger.ledger import Ledger, Settlement
 from store.management.tokens import TokenRecord, Tokens
+from store.request import Opened
 from store.runtime.settings import Settings
 from store.store import Store
 

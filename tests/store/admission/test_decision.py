@@ -6,7 +6,7 @@ import pytest
 from support.stores.stores import opening
 
 from store.admission import work
-from store.admission.decision import Admitted, Batch, Claim, Holder, Refused, TokenName, TokenRow, TokenState
+from store.admission.decision import Admitted, Batch, Claim, TokenName, TokenRow, TokenState
 from store.admission.limits import LIMITS, Limit
 from store.admission.limits.requests import MaxRequests
 from store.encryption.crypto import DecryptionError
@@ -20,7 +20,7 @@ from store.errors import (
     TokenInactive,
     TokenRefused,
 )
-from store.ledger.ledger import Opened
+from store.request import Holder, Opened, Refused
 
 NOW = 1000
 NAME = TokenName("id", "token")

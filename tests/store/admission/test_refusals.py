@@ -10,13 +10,12 @@ from support.stores.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock, make_tok
 from store import clock
 from store.admission import refusals
 from store.admission.admission import Admission
-from store.admission.decision import Holder, Refused
 from store.admission.refusals import Refusals, Tally
 from store.errors import GatewayError, QuotaExhausted, TokenRefused
 from store.ledger import retention
-from store.ledger.ledger import Opening
 from store.management.projects import Projects
 from store.management.tokens import TokenRecord, Tokens
+from store.request import Holder, Opening, Refused
 from store.store import Store
 
 HOLDER = Holder("8f14e45f-ceea-4672-9c6d-4cf0d7a1b5e1", None, "a6b2ab66-09f4-4fd7-a6b2-bcf8489a1dcd", "Search")

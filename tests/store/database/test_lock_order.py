@@ -7,7 +7,8 @@ from support.stores.stores import make_token, opening
 from store.admission.admission import Admission
 from store.database import Statement, locks
 from store.database.models import MODELS
-from store.ledger.ledger import Opened, Settlement
+from store.ledger.ledger import Settlement
+from store.request import Opened
 from store.store import Store
 
 type OutOfOrder = list[tuple[str, ...]]

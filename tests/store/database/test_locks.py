@@ -29,10 +29,11 @@ from store.admission.work import AdmissionWork
 from store.database.postgresql import PostgresqlDatabase
 from store.errors import NotFound, ProjectInactive
 from store.ledger import instances, retention
-from store.ledger.ledger import Ledger, Opened, Settlement
+from store.ledger.ledger import Ledger, Settlement
 from store.management.prices import OwnPrices
 from store.management.projects import Projects
 from store.management.tokens import Tokens
+from store.request import Opened
 from store.store import Store
 
 pytestmark = on_postgresql

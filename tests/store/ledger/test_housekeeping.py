@@ -9,7 +9,8 @@ from store import clock
 from store.database.models import DailyUsage, HourlyUsage, Instance, Request
 from store.ledger import housekeeping, instances, retention
 from store.ledger.housekeeping import Housekeeping
-from store.ledger.ledger import Ledger, Opened, Settlement
+from store.ledger.ledger import Ledger, Settlement
+from store.request import Opened
 from store.store import Store
 
 DAYS = 30

@@ -10,10 +10,11 @@ from support.stores.stores import opening, rows
 from store import clock
 from store.database.models import Price
 from store.ledger import retention, rollups, usage
-from store.ledger.ledger import MAX_MODELS, OTHER_MODELS, Ledger, Opened, Opening, Outcome, Settlement
+from store.ledger.ledger import MAX_MODELS, OTHER_MODELS, Ledger, Outcome, Settlement
 from store.ledger.rollups import Table
 from store.ledger.usage import COLUMNS, Consumption, Metered, Source
 from store.reports.request_list import RequestList
+from store.request import Opened, Opening
 from store.store import Store
 
 PROJECT, TOKEN, INSTANCE = "project", "token", "instance"

@@ -6,7 +6,7 @@ from mitmproxy import http
 from mitmproxy.test import tflow
 
 from addon import annotations
-from store.admission.decision import Holder
+from store.request import Holder
 from support.gateway.requests import make_request, make_response
 
 JSON = ("Content-Type", "application/json")

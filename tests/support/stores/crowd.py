@@ -16,13 +16,14 @@ from store import clock
 from store.admission.admission import Admission
 from store.errors import GatewayError, StoreUnavailable
 from store.ledger import instances, retention
-from store.ledger.ledger import Ledger, Opened, Settlement
+from store.ledger.ledger import Ledger, Settlement
 from store.ledger.usage import Consumption, Metered, Source
 from store.management import bulk
 from store.management.prices import OwnPrices
 from store.management.projects import Projects
 from store.management.tokens import Tokens
 from store.operations.rotation import Rotation
+from store.request import Opened
 from store.runtime.settings import Settings
 from store.store import Store
 from support.stores.stores import API_KEY, make_many_tokens, opened, opening

@@ -18,10 +18,10 @@ from store.database import open_database
 from store.database.postgresql import PostgresqlDatabase
 from store.database.sqlite import SqliteDatabase
 from store.ids import new_request_id
-from store.ledger.ledger import Opening
 from store.management.projects import Projects
 from store.management.tokens import TokenRecord, Tokens
 from store.operations.opening import open_store, prepare_folder
+from store.request import Opening
 from store.runtime.settings import Settings
 from store.store import Store
 

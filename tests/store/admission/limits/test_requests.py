@@ -4,8 +4,8 @@ from support.stores.stores import make_token
 from store import clock
 from store.admission.limits.requests import MaxRequests
 from store.errors import QuotaExhausted
-from store.ledger.ledger import Opened
 from store.management.tokens import TokenRecord, Tokens
+from store.request import Opened
 from store.store import Store
 
 

@@ -1,0 +1,46 @@
+"""A request as the store knows it: when it is opened, admitted or refused."""
+
+from typing import NamedTuple
+
+
+class Holder(NamedTuple):
+    """A token and its project, as operators know them: public ids and names. `token_name` is None for one without."""
+
+    token_id: str
+    token_name: str | None
+    project_id: str
+    project_name: str
+
+
+class Opening(NamedTuple):
+    """A request as it is known when it is admitted. The endpoint is its path without ids.
+
+    `is_reserved`: tokens must not reach the endpoint. `session_id` is the request id of the WebSocket's opening, for a
+    further response over it. `client` is the address that the request came from.
+    """
+
+    request_id: str
+    method: str
+    path: str
+    endpoint: str
+    is_reserved: bool
+    session_id: str | None = None
+    client: str | None = None
+
+
+class Opened(NamedTuple):
+    """An opened row, as far as settling it needs it. `started_at` is in microseconds."""
+
+    request_id: str
+    started_at: int
+    project_id: str
+    token_id: str
+    endpoint: str
+
+
+class Refused(NamedTuple):
+    """A refused request: as it was known then, its token, and the time (microseconds)."""
+
+    opening: Opening
+    holder: Holder
+    at: int
