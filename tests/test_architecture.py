@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,3 +126,11 @@ def test_mitmproxys_private_parts_are_used_in_packages_of_their_own_alone() -> N
     for path in modules("addon"):
         if path.parent.name not in PRIVATE_PARTS:
             assert not [name for name in imported(path) if name.startswith(private)], path
+
+
+def test_the_way_of_a_request_takes_twelve_files_which_are_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    files = re.findall(r"^\| \d+ \| `(.+?)` \|", page, re.MULTILINE)
+    assert 10 < len(files) == len(set(files)) <= 12
+    named = {*files, *re.findall(r"`((?:addon|store|manage_api|tests)/[\w./]+)`", page)}
+    assert not [name for name in named if not (ROOT / name).exists()]
