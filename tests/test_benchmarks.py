@@ -1,4 +1,4 @@
-"""What the benchmark makes of what it measures; that it runs is tested beside other processes, in functional/."""
+"""The figures, tables and plot of the benchmark; its run is tested in functional/, beside other processes."""
 
 import sys
 from pathlib import Path
@@ -17,7 +17,7 @@ LOAD = load_at(32)
 
 @pytest.fixture
 def results() -> Results:
-    """Three rounds, of which each was slower than the one before, and the last was disturbed."""
+    """Three rounds, each slower than the one before; the last was disturbed."""
     results = Results({"date": "2026-11-01", "cores": "2"})
     for reference, ours in ((1.0, 2.0), (2.0, 3.0), (4.0, 16.0)):
         for name, cpu in (("nginx", 0.01), ("mitmdump", reference), ("launcher-sqlite", ours)):
@@ -43,7 +43,7 @@ def test_there_is_no_ratio_without_the_reference(results: Results) -> None:
     assert results.ratio(LOAD, "launcher-sqlite", "cpu_ms") is None
 
 
-def test_what_is_added_is_within_a_round(results: Results) -> None:
+def test_the_added_time_is_measured_within_a_round(results: Results) -> None:
     """It is 3, 5 and 1."""
     for direct, ours in ((1, 4), (1, 6), (9, 10)):
         results.add(EVENTS, DIRECT, {"first_p50_ms": direct})
@@ -58,7 +58,7 @@ def test_results_are_read_as_they_were_written(results: Results) -> None:
     assert len([line for line in text.splitlines() if '"cpu_ms"' in line]) == 3
 
 
-def test_a_table(results: Results) -> None:
+def test_a_table_has_the_medians_and_ratios_of_each_contestant(results: Results) -> None:
     text = report.tables(results)
     assert (
         "| mitmdump | `mitmdump -q`, no addon: the reference | 2.00 | 1.00 | 500 | 1.00 | 2.0 | 4.0 | 10% | 5% |"
@@ -76,18 +76,18 @@ def test_memory_has_a_dash_where_it_was_not_watched(results: Results) -> None:
     assert "| mitmdump | 80 | 81 |" in text
 
 
-def test_a_busy_machine_is_told_of(results: Results) -> None:
+def test_a_busy_machine_is_reported(results: Results) -> None:
     assert "busy" not in report.tables(results)
     results.add(LOAD, "mitmdump", {"others": 0.25})
     assert "in 1 of 10 measurements others took more than 10% of it, up to 25%" in report.tables(results)
 
 
-def test_notes_are_told(results: Results) -> None:
+def test_notes_are_reported(results: Results) -> None:
     results.notes.append("nginx is not installed")
     assert "\nnginx is not installed\n" in report.tables(results)
 
 
-def test_the_tables_take_the_place_of_those_before() -> None:
+def test_the_tables_replace_the_earlier_ones() -> None:
     page = "before\n<!-- figures: begin -->\nold\n<!-- figures: end -->\nafter\n"
     once = report.put_into(page, r"new \1")
     assert once == "before\n<!-- figures: begin -->\n\nnew \\1\n\n<!-- figures: end -->\nafter\n"
@@ -114,7 +114,7 @@ def test_the_bar_of_the_limit_is_cut(results: Results) -> None:
     assert all(0 <= bar <= 420 for bar in bars)
 
 
-def test_a_plot_of_nothing_is_xml() -> None:
+def test_a_plot_without_figures_is_xml() -> None:
     ET.fromstring(plot.draw(Results({})))  # noqa: S314 - made here
 
 
@@ -144,11 +144,11 @@ def test_a_stream_is_read_in_any_pieces(step: int) -> None:
     assert ends == [*[False] * (len(ends) - 1), True]
 
 
-def test_the_version_of_a_program() -> None:
+def test_the_version_of_a_program_is_read_from_its_output() -> None:
     assert version_of(sys.executable, "--version") == ".".join(map(str, sys.version_info[:3]))
 
 
-def test_the_page_says_what_was_measured() -> None:
+def test_the_page_and_the_plot_show_the_results() -> None:
     page, results = (DOCS / "benchmarks.md").read_text(), Results.from_json((DOCS / "benchmarks.json").read_text())
     assert report.put_into(page, report.tables(results)) == page
     assert (DOCS / "benchmarks.svg").read_text() == plot.draw(results)

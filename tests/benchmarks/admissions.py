@@ -1,18 +1,18 @@
-"""How many admissions a second a store decides, and what one waits, by processes, clients and tokens.
+"""Admissions a second that a store decides, and their latency, by processes, clients and tokens.
 
     .venv/bin/python tests/benchmarks/admissions.py
     .venv/bin/python tests/benchmarks/admissions.py --database-url URL
 
 Each process is what a worker of the proxy is to the store: an event loop, a writer and a connection of its own. It has
-its share of the clients; each of them is admitted, settles with an observed usage that has a price, and begins anew. A
+its share of the clients; each of them is admitted, settles with an observed usage that has a price, and repeats. A
 latency is that of the part that a request waits for; the CPU is that of these processes, their settling included, and
 not of a database server. After each line the store must have counted, for each token, exactly what was admitted.
 
-A database that is named should have no other use: projects, tokens and ledger stay in it, under a key that everybody
-knows, so that it can be measured again. Without one it is SQLite in a temporary folder.
+A database that is named should have no other use: projects, tokens and ledger stay in it, under a public key, so that
+it can be measured again. Without one it is SQLite in a temporary folder.
 
-`--switch`: meanwhile another process switches a project off and on (the token's, or one of the 20), and what each
-switch takes is shown beside. What is refused meanwhile is asked again at once; it counts nowhere, except as CPU.
+`--switch`: another process switches a project off and on (the token's, or one of the 20) during the load, and the time
+of each switch is shown too. A refused request is repeated at once; it counts nowhere, except as CPU.
 """
 
 import argparse
@@ -53,7 +53,7 @@ TOKENS, PROJECTS = 1000, 20
 MAX_REQUESTS = 10**9
 CONTEXT = multiprocessing.get_context("spawn")
 WARM_UP = 0.3
-"""Seconds of the same before the first round."""
+"""Seconds of the same load before the first round."""
 
 SWITCH_PAUSE = 0.05
 """Seconds from the answer to one switch to the next."""
@@ -80,7 +80,7 @@ COUNTS = (
     "SELECT token_id, COUNT(*) FROM request WHERE usage_source = 'observed' GROUP BY token_id",
     "SELECT token_id, SUM(observed) FROM daily_usage GROUP BY token_id",
 )
-"""Where the store tells how many requests of each token there were."""
+"""The places in which the store counts the requests of each token."""
 
 
 class Population(NamedTuple):
@@ -92,7 +92,7 @@ class Population(NamedTuple):
 
 
 class Round(NamedTuple):
-    """What one process did; times in seconds, admissions by the ids of their tokens."""
+    """The figures of one process: times in seconds, admissions by the ids of their tokens."""
 
     latencies: list[float]
     admitted: Counter[str]
@@ -108,7 +108,7 @@ def populate(store: Store, projects: int, tokens: int) -> Population:
 
 
 async def use(admission: Admission, values: Sequence[str], clients: int, seconds: float) -> Round:
-    """Be so many clients at once."""
+    """Run so many clients at once."""
     latencies: list[float] = []
     counted: Counter[str] = Counter()
     start, cpu = time.perf_counter(), time.process_time()
@@ -130,7 +130,7 @@ async def use(admission: Admission, values: Sequence[str], clients: int, seconds
 def work(
     settings: Settings, barrier: threading.Barrier, lengths: Sequence[float], values: Sequence[str], clients: int
 ) -> list[Round]:
-    """Be a process that admits, in rounds that begin in all processes at once."""
+    """Run a process that admits, in rounds that begin in all processes at once."""
 
     async def rounds() -> list[Round]:
         done = []
@@ -149,7 +149,7 @@ def work(
 
 
 def switch(settings: Settings, barrier: threading.Barrier, lengths: Sequence[float], project_id: str) -> list[float]:
-    """Be the process that switches a project off and on, and leave it on; return the seconds of each switch."""
+    """Switch a project off and on, in a process of its own, and leave it on; return the seconds of each switch."""
     times = []
     with opened(settings) as store:
         projects = Projects(store)
@@ -165,7 +165,7 @@ def switch(settings: Settings, barrier: threading.Barrier, lengths: Sequence[flo
 
 
 def counts(store: Store) -> list[Counter[str]]:
-    """Return what the store has counted for each token, in each of the places where it does."""
+    """Return the store's count for each token, in each place that has one."""
     with store.database.read():
         return [Counter({key: int(number) for key, number in store.database.execute(sql, ())}) for sql in COUNTS]
 
@@ -177,12 +177,12 @@ def percentiles(times: Sequence[float]) -> list[float]:
 
 
 def milliseconds(seconds: float) -> str:
-    """Write a time down."""
+    """Format a time."""
     return f"{1000 * seconds:.2f}"
 
 
 def summed_up(parts: Sequence[Round]) -> list[float]:
-    """Return what the processes of one round did together: admissions a second, percentiles, microseconds of CPU."""
+    """Return the figures of one round of all processes: admissions a second, percentiles, microseconds of CPU."""
     latencies = [latency for part in parts for latency in part.latencies]
     cpu = sum(part.cpu for part in parts) / len(latencies)
     return [len(latencies) / max(part.seconds for part in parts), *percentiles(latencies), 1_000_000 * cpu]
@@ -209,7 +209,7 @@ class Benchmark:
                 print(line([engine, processes, clients, population.name, *figures]), flush=True)
 
     def _measure(self, population: Population, processes: int, clients: int) -> list[str]:
-        """Return the medians of the rounds. Raises RuntimeError when the store has counted anything else."""
+        """Return the medians of the rounds. Raises RuntimeError when the store's count differs."""
         before = counts(self._store)
         done, switches = self._load(population, processes, clients)
         admitted = sum((part.admitted for parts in done for part in parts), Counter[str]())
@@ -228,7 +228,7 @@ class Benchmark:
             switching = [pool.submit(switch, *shared, population.project_id)] if self._switching else []
             futures: list[Future[Any]] = [*working, *switching]
             for future in as_completed(futures):
-                future.result()  # the first that fails tells why; the others only that they waited for it
+                future.result()  # the error of the first that fails has the cause; the others only waited for it
             switches = [figure for future in switching for figure in percentiles(future.result())]
             return [future.result() for future in working], switches
 

@@ -1,9 +1,9 @@
-"""What a crowd does to one worker: thousands of idle connections beside active ones, and hundreds of streams at once.
+"""The effect of a crowd on one worker: thousands of idle connections beside active ones, hundreds of streams at once.
 
     PYTHONPATH=tests .venv/bin/python tests/benchmarks/crowds.py
 
-Each with and without the crowd in the same run, in turn, several times; medians, and the ratio of both. The load
-generator and the upstream share the machine with the worker, and say how much of it they took.
+Each is measured with and without the crowd in the same run, in turn, several times; the output has the medians and
+their ratio. The load generator and the upstream share the machine with the worker, and report their shares of it.
 """
 
 import argparse

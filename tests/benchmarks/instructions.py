@@ -5,8 +5,8 @@
 
 They are counted by callgrind (Debian's package valgrind), in user space only. Unlike times, they depend little on what
 else the machine does: two rounds differ by one to three per cent, as requests share transactions, and timers run on.
-`whole` is the launcher as it is; of what lacks a patch (or a duty of `less.py`) the last column says what that saves,
-as the share of the whole: the median of the rounds.
+`whole` is the launcher as it is; for one that lacks a patch (or a duty of `less.py`) the last column has the saving, as
+a share of the whole: the median of the rounds.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What it costs to list many tokens, beside reading the same rows with bare sqlite3 and decrypting them, in one run.
+"""The cost of listing many tokens, beside reading the same rows with bare sqlite3 and decrypting them, in one run.
 
     .venv/bin/python tests/benchmarks/listing.py
 
@@ -24,7 +24,7 @@ from store.store import Store
 
 
 def bare(store: Store) -> int:
-    """Read, decrypt and write as JSON; return the number of rows."""
+    """Read the rows, decrypt them and write them as JSON; return their number."""
     with foreign_connection(store) as connection:
         rows = connection.execute(
             "SELECT id, sealed_value, project_id, expires_at, is_active, request_count, max_requests, created_at,"
@@ -35,7 +35,7 @@ def bare(store: Store) -> int:
 
 
 def listed(gateway: Gateway) -> int:
-    """Ask the management API; return the number of tokens."""
+    """List them by the management API; return the number of tokens."""
     return len(gateway.manage("GET", "/manage/tokens").raise_for_status().json())
 
 

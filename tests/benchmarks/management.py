@@ -1,8 +1,8 @@
-"""What the management API takes beside a proxy under load, and what it takes from it: tokens made, and tokens listed.
+"""The cost of the management API beside a proxy under load, to itself and to the proxy: tokens made, and tokens listed.
 
     PYTHONPATH=tests .venv/bin/python tests/benchmarks/management.py
 
-Latencies of the proxy's clients with and without that in the same run, in turn, several times.
+The latencies are those of the proxy's clients with and without that in the same run, in turn, several times.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def run(
     for name, found in rounds.items():
         p50, p99, rate = (statistics.median(one[key] for one, _ in found) for key in ("p50_ms", "p99_ms", "per_second"))
         took = statistics.median(took for _, took in found)
-        print(f"{name}: {took:.2f} s; the proxy meanwhile {rate:.0f} a second, p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+        print(f"{name}: {took:.2f} s; the proxy during that {rate:.0f} a second, p50 {p50:.1f} ms, p99 {p99:.1f} ms")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""The cost, to others, of a client that goes on asking with a token that is refused; and the trace's part of it.
+"""The cost, to others, of a client that keeps asking with a refused token; and the share of the refusals' rows in it.
 
     .venv/bin/python tests/benchmarks/refusals.py
     .venv/bin/python tests/benchmarks/refusals.py --seconds 600 --rounds 1 --kinds loop
 
-In one process, as a worker of the proxy is to the store: some clients are admitted, settle and begin anew, while others
-ask with a token that is used up, and ask again as soon as they are refused. Three kinds of rounds take turns: `alone`
+In one process, as a worker of the proxy is to the store: some clients are admitted, settle and repeat, while others ask
+with a token that is used up, and ask again as soon as they are refused. Three kinds of rounds take turns: `alone`
 without those others; `untraced` with them, where no refusal is written down; `loop` with them, as it is. The CPU is
 that of the process for each request that was decided, admitted or refused, all writing included. The last line is the
 ratio of `loop` to `untraced`: it is what the trace costs.
@@ -52,13 +52,13 @@ class Round(NamedTuple):
 
 
 def no_trace(error: TokenRefused) -> None:
-    """Write nothing down."""
+    """Write no row."""
 
 
 async def load(
     admission: Admission, good: TokenRecord, bad: TokenRecord, looping: int, seconds: float
 ) -> tuple[list[float], int]:
-    """Be the clients; return the latencies of admissions, and the number of refusals."""
+    """Run the clients; return the latencies of admissions, and the number of refusals."""
     latencies: list[float] = []
     refused = 0
     end = time.perf_counter() + seconds
@@ -82,7 +82,7 @@ async def load(
 
 
 def measure(store: Store, kind: str, seconds: float) -> Round:
-    """Do one round. Raises RuntimeError where the store has counted anything else."""
+    """Do one round. Raises RuntimeError where the store's count differs."""
     good, bad = make_token(store, max_requests=10**9), make_token(store, max_requests=1)
     admission = Admission(store)
     asyncio.run(use_up(admission, bad))

@@ -1,4 +1,4 @@
-"""What reports and lists of requests cost on a ledger of a million rows.
+"""The cost of reports and lists of requests on a ledger of a million rows.
 
     .venv/bin/python tests/benchmarks/reports.py
 

@@ -1,11 +1,11 @@
-"""What requests wait while `llm-proxy rotate` runs, in one run beside the same load without it.
+"""The latency of requests while `llm-proxy rotate` runs, in one run beside the same load without it.
 
     .venv/bin/python tests/benchmarks/rotation.py
 
 The proxy, the management API, the upstream and the rotation are processes of their own on this machine. Each round
-turns the ring round, so that every token is encrypted anew; then does the same to a store that nobody uses, which shows
-what the processor alone costs; then nothing. The latencies are what clients on kept-alive connections saw between the
-start and the end of the command, the start of its interpreter included.
+reverses the ring, so that every token is encrypted again; then does the same to an unused store, which shows the cost
+of the processor alone; then nothing. The latencies are those of clients on kept-alive connections between the start and
+the end of the command, the start of its interpreter included.
 """
 
 import argparse
@@ -36,7 +36,7 @@ PAUSE = 0.005
 
 
 class Load:
-    """Clients that send requests without an end; `samples` has the end and the duration of each, in seconds."""
+    """Clients that send requests until `stop`; `samples` has the end and the duration of each, in seconds."""
 
     def __init__(self, gateway: Gateway, token: dict[str, Any]) -> None:
         self.samples: list[tuple[float, float]] = []
@@ -72,8 +72,8 @@ def rotate(gateway: Gateway, folder: Path, ring: Sequence[str]) -> None:
     subprocess.run([tool("llm-proxy"), "rotate"], env=env, check=True, stdout=subprocess.DEVNULL)
 
 
-def told(name: str, latencies: list[float]) -> str:
-    """Write figures down."""
+def summary(name: str, latencies: list[float]) -> str:
+    """Return the figures as a line."""
     cuts = statistics.quantiles(latencies, n=100)
     figures = f"p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, max {max(latencies):.1f} ms"
     return f"{name}: {len(latencies)} requests, {figures}"
@@ -111,9 +111,9 @@ def measure(folder: Path, tokens: int, rounds: int) -> None:
             calm += load.during(lambda: time.sleep(times[-1]))
         load.stop()
     print(f"{tokens} tokens, {rounds} rotations of {statistics.median(times):.2f} s")
-    print(told("while it runs", here))
-    print(told("while one of another store runs", elsewhere))
-    print(told("without", calm))
+    print(summary("while it runs", here))
+    print(summary("while one of another store runs", elsewhere))
+    print(summary("without", calm))
 
 
 def main() -> None:

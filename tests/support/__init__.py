@@ -1,1 +1,1 @@
-"""What the tests share: real processes, real upstreams."""
+"""Shared parts of the tests: real processes, real upstreams."""

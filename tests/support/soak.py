@@ -36,7 +36,7 @@ def reason(item: pytest.Item, changed: Iterable[str]) -> str | None:
 
 
 def changed_files(reference: str) -> tuple[str, list[str]]:
-    """Return the commit that is compared with, and what differs from it in the work tree, new files included.
+    """Return the commit of the comparison, and the files that differ from it in the work tree, new ones included.
 
     Without a reference: where the branch left `main`; on `main` itself, the last commit but one.
     Raises pytest.UsageError where git does not know it.

@@ -116,7 +116,7 @@ def test_goaway_is_sent_when_the_process_ends_and_the_responses_are_complete(tmp
                 assert client.last_stream is None
                 go_on.set()
                 assert await client.status(slow) == 200
-                await client.until_told_to_go()
+                await client.until_goaway()
                 assert client.last_stream == last
                 await drained
 

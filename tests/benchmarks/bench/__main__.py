@@ -55,7 +55,7 @@ def _chosen(contestants: Sequence[Contestant], only: str | None) -> Sequence[Con
 
 
 def _installed(contestants: Sequence[Contestant], results: Results) -> Sequence[Contestant]:
-    """Leave nginx out where there is none; say that, or its version."""
+    """Leave nginx out where it is not installed; report that, or its version."""
     if all(one.name != "nginx" for one in contestants):
         return contestants
     if NGINX is not None:

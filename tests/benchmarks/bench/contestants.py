@@ -1,4 +1,4 @@
-"""What is compared, and how each of them is started: with defaults, but for what makes it quiet."""
+"""The programs that are compared. Each starts with its defaults, except for the options that make it quiet."""
 
 import shutil
 import signal
@@ -55,7 +55,7 @@ _NGINX_TLS = """
 
 
 class Contestant(NamedTuple):
-    """What is compared. Of one that is `single` the cost of TLS is measured too, of one that is `lasting` the memory.
+    """A program that is compared. `single`: the cost of TLS is measured too; `lasting`: the memory is, too.
 
     `start` starts it at a site, and does not wait until it serves.
     """
@@ -137,4 +137,4 @@ WITHOUT_DUTIES = (
     Contestant("without-metering", "launcher-sqlite that reads no usage", partial(_start_launcher, without="metering")),
     Contestant("without-ledger", "the same without the ledger's rows", partial(_start_launcher, without="ledger")),
 )
-"""What a duty costs is seen from those that lack it (`less.py`)."""
+"""They show the cost of a duty by lacking it (`less.py`)."""

@@ -1,4 +1,4 @@
-"""What was measured, round by round, and what is made of it: medians, and comparisons of what was measured together."""
+"""The figures, round by round, their medians, and comparisons of those that were measured together."""
 
 import json
 import operator
@@ -45,7 +45,7 @@ class Results:
         self.rounds.setdefault(measure, {}).setdefault(contestant, []).append(rounded)
 
     def contestants(self, measure: str) -> list[str]:
-        """Return who was measured, in the order of the first round."""
+        """Return the names of the contestants, in the order of the first round."""
         return [name for name in self.rounds.get(measure, {}) if name != DIRECT]
 
     def median(self, measure: str, contestant: str, figure: str) -> float | None:
@@ -62,17 +62,17 @@ class Results:
         return self._compared(measure, contestant, DIRECT, figure, operator.sub)
 
     def shares_of_others(self) -> list[float]:
-        """Return the share of the machine that others took, of each measurement."""
+        """Return the share of the machine that other processes took, for each measurement."""
         every = [one for contestants in self.rounds.values() for rounds in contestants.values() for one in rounds]
         return [one["others"] for one in every if "others" in one]
 
     def to_json(self) -> str:
-        """Write everything down, a contestant's rounds on one line."""
+        """Return everything as JSON; all rounds of a contestant are on one line."""
         return _DEEP.sub(" ", json.dumps(asdict(self), indent=1)) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read what `to_json` has written."""
+        """Read the text of `to_json`."""
         return cls(**json.loads(text))
 
     def _compared(

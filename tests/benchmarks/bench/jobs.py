@@ -1,4 +1,4 @@
-"""What is sent to a contestant, measure by measure."""
+"""The requests that are sent to a contestant, measure by measure."""
 
 import random
 
@@ -13,23 +13,23 @@ APART = 0.002
 EVENT_CONNECTIONS, EVENT_COUNT, EVENT_PAUSE_MS = 4, 20, 10
 MIX_CONNECTIONS = 32
 STREAMED, HUNG_UP, UNKNOWN, USED_UP = 10, 2, 3, 3
-"""Of a hundred mixed requests; the others are plain."""
+"""Their numbers among a hundred mixed requests; the others are plain."""
 
 
 def plain(connections: int, contestant: Running, *, kept: bool = True) -> Job:
-    """Return chat completions that are answered whole."""
+    """Return requests for chat completions that are answered whole."""
     return Job(contestant.port, [Ask(request(contestant.credentials.token))], connections, kept=kept, apart=APART)
 
 
 def streams(contestant: Running) -> Job:
-    """Return chat completions that are answered with events."""
+    """Return requests for chat completions that are answered with events."""
     ask = Ask(request(contestant.credentials.token, events=EVENT_COUNT, pause_ms=EVENT_PAUSE_MS))
     lasts = EVENT_COUNT * EVENT_PAUSE_MS / 1000
     return Job(contestant.port, [ask], EVENT_CONNECTIONS, apart=lasts / EVENT_CONNECTIONS)
 
 
 def mixed(contestant: Running) -> Job:
-    """Return what there is in a day: also streams, refusals and clients that hang up, in an order by chance."""
+    """Return the mix of a usual day, in random order: also streams, refusals and clients that hang up."""
     token, small = contestant.credentials
     asks = [
         *[Ask(request(token, events=EVENT_COUNT))] * STREAMED,

@@ -1,4 +1,4 @@
-"""The load generator: many clients in one process, each on a raw connection, and what they saw.
+"""The load generator: many clients in one process, each on a raw connection, and their figures.
 
 Plain protocols, no streams and no HTTP library: it shares the machine with what it measures.
 """
@@ -26,14 +26,14 @@ _NS = 1_000_000_000
 
 
 class Ask(NamedTuple):
-    """A request, and whether its client hangs up after the first event of the answer."""
+    """A request. Its client may hang up after the first event of the response."""
 
     data: bytes
     hangs_up: bool = False
 
 
 class Job(NamedTuple):
-    """What is sent where: each of the connections sends the requests in turn, each from another one on.
+    """Requests and their destination. Each connection sends them in turn, and begins with another one.
 
     `kept`: one connection for all requests of a client; otherwise one for each, and opening it is part of its latency.
     `apart`: seconds between the starts of two clients.
@@ -45,21 +45,21 @@ class Job(NamedTuple):
     kept: bool = True
     apart: float = 0
     statuses: frozenset[int] = frozenset({200})
-    """Those that are no fault."""
+    """The statuses that are no fault."""
 
 
 class Answer:
-    """An answer as it comes: its status, and the stamps of its events."""
+    """A response as it comes: its status, and the timestamps of its events."""
 
     def __init__(self) -> None:
         self.status = 0
         self._received = b""
-        self._position = 0  # of what has not been read
+        self._position = 0  # of unread data
         self._end: int | None = None
         self._text = b""  # of events, in part
 
     def feed(self, data: bytes) -> bool:
-        """Take what has come; tell whether that was all."""
+        """Read more bytes; return True at the end of the response."""
         self._received += data
         if self.status == 0 and not self._read_head():
             return False
@@ -68,7 +68,7 @@ class Answer:
         return self._read_chunks()
 
     def stamps(self) -> list[int]:
-        """Return when the events were sent that have come since this was last asked."""
+        """Return the times at which the events were sent that have come since the last call."""
         whole, mark, self._text = self._text.rpartition(b"\n\n")
         return [int(stamp) for stamp in _SENT.findall(whole)] if mark else []
 
@@ -97,7 +97,7 @@ class Answer:
 
 
 class Tally:
-    """What all clients saw, in nanoseconds: of each answer, and of first and of further events."""
+    """The latencies that all clients saw, in nanoseconds: of each response, and of first and of further events."""
 
     def __init__(self) -> None:
         self.latencies, self.first, self.further = array("q"), array("q"), array("q")
@@ -120,7 +120,7 @@ def percentiles(name: str, times: Sequence[int]) -> Round:
 
 
 class Crowd:
-    """All clients of a job, until they have sent so many requests or are told to stop."""
+    """All clients of a job, until they have sent so many requests or `stop` is called."""
 
     def __init__(self, job: Job, requests: float = math.inf) -> None:
         self.job = job
@@ -132,12 +132,12 @@ class Crowd:
         self._left = requests
 
     def take(self) -> bool:
-        """Tell a client whether it is to send another request."""
+        """Return True if a client is to send another request."""
         self._left -= 1
         return self._left >= 0
 
     def stop(self) -> None:
-        """Send nothing more; what is under way comes to its end."""
+        """Send no more requests; those under way come to their end."""
         self._left = 0
 
     def count(self, number: int, status: int) -> None:
@@ -151,7 +151,7 @@ class Crowd:
                 self.warm.set()
 
     async def be_client(self, number: int) -> None:
-        """Be one of the clients."""
+        """Run one of the clients."""
         loop = asyncio.get_running_loop()
         asks = itertools.cycle(self.job.asks)
         for _ in range(number % len(self.job.asks)):
@@ -230,7 +230,7 @@ def measure(job: Job, seconds: float, proxy: Sequence[int], upstream: int) -> Ro
     """Send requests for so long, once each connection is warm, and return the figures of that time.
 
     They are requests a second, percentiles of latencies, the proxy's milliseconds of CPU for a request, and the shares
-    of a core that the load generator and the upstream used. Raises what goes wrong with any request.
+    of a core that the load generator and the upstream used. Raises the first error of any request.
     """
     return _run(_measure(job, seconds, {"proxy": proxy, "upstream": [upstream]}))
 
@@ -276,7 +276,7 @@ async def _send(job: Job, requests: int, seconds: float) -> int:
 
 
 def _run[Result](main: Coroutine[None, None, Result]) -> Result:
-    """Run it; of what went wrong for many clients raise the first alone."""
+    """Run it; of the errors of many clients raise the first alone."""
     try:
         return asyncio.run(main)
     except ExceptionGroup as failed:

@@ -1,4 +1,4 @@
-"""What the machine tells: what a process has used of it, and what it is."""
+"""The machine: its description, and the use that a process makes of it."""
 
 import os
 import platform
@@ -27,7 +27,7 @@ def resident_mib(pid: int) -> float:
 
 
 def describe() -> dict[str, str]:
-    """Return what figures of today depend on."""
+    """Return the properties on which the figures depend."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cores": str(len(os.sched_getaffinity(0))),
@@ -40,10 +40,10 @@ def describe() -> dict[str, str]:
 
 
 def version_of(program: str | Path, option: str) -> str:
-    """Return the first version in what a program tells of itself."""
-    said = subprocess.run([program, option], check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    found = _VERSION.search(said.stdout)
-    return found[0] if found else said.stdout.strip()
+    """Return the first version in the output of a program."""
+    done = subprocess.run([program, option], check=True, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    found = _VERSION.search(done.stdout)
+    return found[0] if found else done.stdout.strip()
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""The order of it all: each round measures every contestant in turn, so that what the machine does meets all alike."""
+"""The order of the measurements: each round measures every contestant in turn, so that noise affects all alike."""
 
 import functools
 import sys
@@ -20,7 +20,7 @@ from support.stores.postgresql import Server, programs
 
 
 class Plan(NamedTuple):
-    """How much is measured; times in seconds, the rest in requests: memory is read after each of the `steps`."""
+    """The amount of measuring; times in seconds, the rest in requests: memory is read after each of the `steps`."""
 
     rounds: int
     seconds: float
@@ -44,7 +44,7 @@ QUICK = Plan(rounds=1, seconds=0.3, tls_seconds=0.2, connections=(1, 32), warm_u
 
 
 class Measure(NamedTuple):
-    """What is sent to a contestant, and for how many seconds. `with_direct`: to the upstream itself as well."""
+    """The requests to a contestant, and their seconds. `with_direct`: they are sent to the upstream itself as well."""
 
     name: str
     job: Callable[[Running], load.Job]
@@ -53,7 +53,7 @@ class Measure(NamedTuple):
 
 
 class Benchmark:
-    """Measures contestants, and adds what it finds to the results. The pool is where the load comes from."""
+    """Measures contestants, and adds the figures to the results. The pool runs the load."""
 
     def __init__(
         self, contestants: Sequence[Contestant], plan: Plan, results: Results, pool: ProcessPoolExecutor
@@ -64,7 +64,7 @@ class Benchmark:
         self._pool = pool
 
     def run(self, folder: Path) -> None:
-        """Measure everything, with files in a folder. Raises what goes wrong with any request."""
+        """Measure everything, with files in a folder. Raises the first error of any request."""
         with ExitStack() as stack:
 
             @functools.cache
@@ -100,7 +100,7 @@ class Benchmark:
             self._measure_all(measures, found, site.upstream)
 
     def _measure_memory(self, site: Site) -> None:
-        """Send much to the lasting ones, to all at once: memory is the same whatever others do meanwhile."""
+        """Send many requests to all lasting ones at once: their memory does not depend on other processes."""
         with (
             started([one for one in self._contestants if one.lasting], site) as found,
             ThreadPoolExecutor() as threads,
@@ -113,7 +113,7 @@ class Benchmark:
             self._pool.submit(load.send, jobs.plain(10, one), self._plan.warm_up).result()
         names = list(contestants)
         for turn in range(self._plan.rounds):
-            first = turn % max(1, len(names))  # what one leaves to be done does not always meet the same other
+            first = turn % max(1, len(names))  # the work that one leaves behind does not always disturb the same other
             ordered = {name: contestants[name] for name in (*names[first:], *names[:first])}
             for measure in measures:
                 direct = {DIRECT: upstream} if measure.with_direct else {}

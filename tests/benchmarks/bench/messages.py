@@ -1,11 +1,11 @@
-"""What the load generator sends, and what the upstream answers."""
+"""The requests of the load generator, and the responses of the upstream."""
 
 import json
 from typing import Any
 
 MODEL = "gpt-4o-mini-2024-07-18"
 EVENTS_HEADER = "X-Events"
-"""Asks the upstream for a stream: of how many events, and how many milliseconds apart."""
+"""Asks the upstream for a stream: its number of events, and the milliseconds between them."""
 
 _QUESTION: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello!"}]}
 _STREAMED = {**_QUESTION, "stream": True, "stream_options": {"include_usage": True}}
@@ -60,13 +60,13 @@ def request(token: str, *, events: int = 0, pause_ms: int = 0) -> bytes:
 
 
 def event(sent: int) -> bytes:
-    """Return a chunk with an event, which says when it was sent, in nanoseconds of the monotonic clock."""
+    """Return a chunk with an event that holds its time of sending, in nanoseconds of the monotonic clock."""
     choices = [{"index": 0, "delta": {"content": " word"}, "logprobs": None, "finish_reason": None}]
     return _chunk(_event({**_CHUNK, "choices": choices, "sent": sent}))
 
 
 def end_of_stream() -> bytes:
-    """Return what ends a stream: the usage, OpenAI's mark of the end, and HTTP's."""
+    """Return the end of a stream: the usage, OpenAI's mark of the end, and HTTP's."""
     return _chunk(_event({**_CHUNK, "choices": [], "usage": _USAGE}) + b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 

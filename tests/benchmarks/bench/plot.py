@@ -1,4 +1,4 @@
-"""Draws what counts most of the results as bars, in SVG that is readable on white and on black."""
+"""Draws the most important results as bars, in SVG that is readable on white and on black."""
 
 from collections.abc import Mapping
 from xml.sax.saxutils import escape
@@ -7,7 +7,7 @@ from benchmarks.bench.figures import REFERENCE, Results, load_at
 
 CONNECTIONS = 32
 LIMIT = "nginx"
-"""Its bar may be cut: it would leave the others nothing to be seen of."""
+"""Its bar may be cut: at full length it would make the others invisible."""
 
 _STYLE = """
 text { font: 13px sans-serif; fill: #24292f }
@@ -56,7 +56,7 @@ def _panel(top: int, title: str, figures: Mapping[str, float], form: str) -> str
 
 
 def _row(top: int, name: str, length: float, figure: str) -> list[str]:
-    """Draw a bar, of a length in parts of the longest; of one that is longer only both ends."""
+    """Draw a bar. Its length is a share of the longest; of a longer bar only both ends are drawn."""
     kind = "reference" if name in {LIMIT, REFERENCE} else "ours"
     height, middle = _ROW - _GAP, top + _ROW // 2 + 2
     end = _NAMES + _BARS * min(length, 1)

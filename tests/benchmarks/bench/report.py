@@ -1,4 +1,4 @@
-"""Writes results down as tables, and puts those into the page."""
+"""Writes results as tables, and puts those into the page."""
 
 import re
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from benchmarks.bench.contestants import CONTESTANTS, WITHOUT_DUTIES
 from benchmarks.bench.figures import AT_THE_END, DIRECT, EVENTS, MEMORY, REFERENCE, TLS_KEPT, TLS_NEW, Results
 
 BUSY = 0.1
-"""The share of the machine that others may take in any measurement before it is worth a word."""
+"""The share of the machine that others may take in a measurement before the report mentions it."""
 
 _BLOCK = re.compile(r"(<!-- figures: begin -->\n).*(<!-- figures: end -->\n)", re.DOTALL)
 _ABOUT = {one.name: one.about for one in (*CONTESTANTS, *WITHOUT_DUTIES)}
 
 
 def tables(results: Results) -> str:
-    """Return all that is to be said of results, as Markdown."""
+    """Return the whole report of results, as Markdown."""
     loads = [measure for measure in results.rounds if measure not in {EVENTS, TLS_KEPT, TLS_NEW, MEMORY}]
     parts = [
         _machine(results),
@@ -103,7 +103,7 @@ def _memory(results: Results) -> str:
 
 
 def number(value: float | None, form: str) -> str:
-    """Write a number in a form of `format`; a dash where there is none."""
+    """Format a number in a form of `format`; return a dash for None."""
     return "-" if value is None else format(value, form)
 
 

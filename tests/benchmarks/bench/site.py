@@ -1,4 +1,4 @@
-"""What contestants are put before, and what each of them has of its own: a folder, a database, tokens, a process."""
+"""The upstream and databases of all contestants, and the folder, tokens and process that each has of its own."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,13 +17,13 @@ from store.management.projects import Projects
 from store.management.tokens import Tokens
 
 IMPORTS = {"PYTHONPATH": str(ROOT / "tests")}
-"""The environment of processes that are part of this package."""
+"""The environment of processes that run parts of this package."""
 
 _HIGH_LIMIT = 10**9
 
 
 class Credentials(NamedTuple):
-    """A token with a high limit, and one that is good for a single request."""
+    """A token with a high limit, and one with a limit of a single request."""
 
     token: str
     small: str
@@ -38,7 +38,7 @@ class Credentials(NamedTuple):
 
 
 NO_CREDENTIALS = Credentials(UNKNOWN_TOKEN, UNKNOWN_TOKEN)
-"""For those to whom it is all the same."""
+"""The credentials of contestants that check none."""
 
 
 def _no_server() -> NoReturn:
@@ -47,9 +47,9 @@ def _no_server() -> NoReturn:
 
 @dataclass(frozen=True)
 class Running:
-    """A process that has been started. `has_workers`: it serves nobody itself, its children do.
+    """A process that has been started. `has_workers`: its children serve, not the process itself.
 
-    `says`: what it prints once it serves; otherwise it answers on its port.
+    `says`: the text that it prints once it serves; without one it serves once it answers on its port.
     """
 
     process: Process
@@ -98,7 +98,7 @@ class Site:
 
     @property
     def url(self) -> str:
-        """Of the upstream."""
+        """The URL of the upstream."""
         return f"https://localhost:{self.upstream.port}" if self.authority else f"http://127.0.0.1:{self.upstream.port}"
 
     def place(self, name: str, *, on_postgresql: bool = False) -> Gateway:

@@ -1,6 +1,6 @@
-"""The upstream: answers each request at once, with a chat completion or a stream of events that tell when they left.
+"""The upstream: answers each request at once, with a chat completion or a stream of events with their times of sending.
 
-It costs as little as can be, so that a proxy, and not this, is what is measured.
+It costs as little as possible, so that the figures are those of a proxy, not of this upstream.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ class Upstream(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep where answers go."""
+        """Keep the transport of the responses."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
 

@@ -1,8 +1,8 @@
-"""A canary: a key and a token that are looked for in every place where a secret could come to light.
+"""A canary: a key and a token, searched for in every place where a secret could appear.
 
 `run_in_mitmweb`, `run_in_mitmdump` and `run_in_launcher` are the runs. `Traffic` sends requests of every kind,
-`Operator` does in mitmweb what operators do, and a `Net` holds all that came to light, piece by piece. Each
-request carries a harmless mark as well, in a header: where that is not found, no one has looked.
+`Operator` does in mitmweb what operators do, and a `Net` holds all that was shown or written, piece by piece. Each
+request also carries a harmless mark in a header: a place without the mark was not searched.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ QUICKLY = {"CONNECT_TIMEOUT": "1", "FIRST_BYTE_TIMEOUT": "1"}
 
 
 class Front(RawUpstream):
-    """The upstream: passes on to the demo upstream all that comes, and records it; or fails as it is set to."""
+    """The upstream: records all that comes and passes it on to the demo upstream; or fails as it is set to."""
 
     def __init__(self, behind: int, context: ssl.SSLContext | None = None) -> None:
         self._behind = behind
@@ -64,23 +64,23 @@ class Front(RawUpstream):
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     async def _pass_on(self, conversation: Conversation) -> None:
-        """Both ways in one thread: Python's TLS sockets lose connections that two of them use at once."""
+        """Copy both ways in one thread: Python's TLS sockets lose connections that two threads use at once."""
         reader, writer = await self._streams(conversation)
         behind, to_behind = await asyncio.open_connection("127.0.0.1", self._behind)
         await asyncio.gather(_copy(reader, to_behind, conversation), _copy(behind, writer))
 
-    async def _say_once(self, conversation: Conversation, said: bytes) -> None:
+    async def _answer_once(self, conversation: Conversation, response: bytes) -> None:
         reader, writer = await self._streams(conversation)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             conversation.received += await reader.readuntil(b"\r\n\r\n")
-            writer.write(said)
+            writer.write(response)
             await writer.drain()
             writer.close()
             await writer.wait_closed()
 
-    def saying(self, said: bytes) -> contextlib.AbstractContextManager[None]:
+    def answering(self, response: bytes) -> contextlib.AbstractContextManager[None]:
         """Answer the first request on every new connection with this, and hang up, until the block ends."""
-        return self.failing(lambda conversation: asyncio.run(self._say_once(conversation, said)))
+        return self.failing(lambda conversation: asyncio.run(self._answer_once(conversation, response)))
 
     @contextlib.contextmanager
     def failing(self, how: Callable[[Conversation], None]) -> Iterator[None]:
@@ -104,7 +104,7 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter, record
 
 
 class Net:
-    """All that came to light, by where."""
+    """All that was shown or written, by place."""
 
     def __init__(self) -> None:
         self._pieces: dict[str, list[bytes]] = {}
@@ -120,18 +120,18 @@ class Net:
                 self.add(f"file {path.name}", path.read_bytes())
 
     def holding(self, *forms: bytes) -> set[str]:
-        """Return where any of these forms is found."""
+        """Return the places that hold any of these forms."""
         return {
             where for where, pieces in self._pieces.items() if any(form in piece for piece in pieces for form in forms)
         }
 
     def sizes(self) -> dict[str, tuple[int, int]]:
-        """Return how many pieces, and how many bytes, came to light where."""
+        """Return the number of pieces and of bytes in each place."""
         return {where: (len(pieces), sum(map(len, pieces))) for where, pieces in sorted(self._pieces.items())}
 
 
 def forms(secret: str) -> list[bytes]:
-    """Return the forms in which a secret is looked for.
+    """Return the forms in which a secret is searched for.
 
     Itself, either half, hexadecimal, base64 at every offset, percent-encoded, and the pieces of a key that are quoted.
     """
@@ -283,24 +283,24 @@ class Traffic:
 
     def _failures(self) -> None:
         """Have the upstream fail before its answer, in the middle of it, and in the handshake."""
-        for said in (
+        for response in (
             b"",
             b"nonsense\r\n\r\n",
             b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\ncut",
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 99\r\n\r\ndata: cut\n\n",
             None,
         ):
-            with self._front.failing(_say(said)), contextlib.suppress(httpx.RemoteProtocolError):
+            with self._front.failing(_send(response)), contextlib.suppress(httpx.RemoteProtocolError):
                 self._note(httpx.get(f"{self._gateway.url}/v1/models", headers=self.headers, timeout=DEADLINE))
 
     def _rejections(self) -> None:
         """Have the upstream reject the key, and quote it in every place that an answer has."""
         url = f"{self._gateway.url}/v1/chat/completions"
         first, *others = _quoting()
-        for said in others:
-            with self._front.saying(said):
+        for response in others:
+            with self._front.answering(response):
                 self._note(httpx.get(url, headers=self.headers, timeout=DEADLINE))
-        with self._front.saying(first):
+        with self._front.answering(first):
             self._note(httpx.head(url, headers=self.headers, timeout=DEADLINE))
             headers = {**self.headers, "OpenAI-Project": "proj_1"}
             self._note(httpx.post(url, json=STREAMED, headers=headers, timeout=DEADLINE))
@@ -331,19 +331,19 @@ def _quoting() -> Iterator[bytes]:
     def body(code: str | None) -> bytes:
         return json.dumps({"error": {"message": message, "type": QUOTED, "param": KEY, "code": code}}).encode()
 
-    def of_length(said: bytes, length: int) -> bytes:
-        return b"Content-Length: %d\r\n\r\n%s" % (length, said)
+    def of_length(content: bytes, length: int) -> bytes:
+        return b"Content-Length: %d\r\n\r\n%s" % (length, content)
 
-    for said in map(body, ("invalid_api_key", KEY[-8:], KEY, None)):
-        yield head + of_length(said, len(said))
-    said = body("invalid_api_key")
-    packed = gzip.compress(said)
+    for content in map(body, ("invalid_api_key", KEY[-8:], KEY, None)):
+        yield head + of_length(content, len(content))
+    content = body("invalid_api_key")
+    packed = gzip.compress(content)
     yield head + b"Content-Encoding: gzip\r\n" + of_length(packed, len(packed))
-    yield head + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%s\r\n0\r\n\r\n" % (len(said), said)
-    yield head + b"\r\n" + said
-    yield head + of_length(said, 9999)
-    yield head + of_length(said.ljust(200_000), 200_000)
-    yield head.replace(b"application/json", b"text/event-stream") + b"\r\ndata: " + said + b"\n\n"
+    yield head + b"Transfer-Encoding: chunked\r\n\r\n" + b"%x\r\n%s\r\n0\r\n\r\n" % (len(content), content)
+    yield head + b"\r\n" + content
+    yield head + of_length(content, 9999)
+    yield head + of_length(content.ljust(200_000), 200_000)
+    yield head.replace(b"application/json", b"text/event-stream") + b"\r\ndata: " + content + b"\n\n"
     yield head.replace(b"application/json", b"text/plain") + b"\r\n" + message.encode()
 
 
@@ -351,8 +351,8 @@ def _pieces(*pieces: bytes) -> Iterable[bytes]:
     yield from pieces
 
 
-def _say(data: bytes | None) -> Callable[[Conversation], None]:
-    """Say this to a request (or to a handshake), and hang up; or say nothing at all."""
+def _send(data: bytes | None) -> Callable[[Conversation], None]:
+    """Answer a request (or a handshake) with this, and hang up; with None, send nothing."""
 
     def answer(conversation: Conversation) -> None:
         conversation.read_more()
@@ -374,7 +374,7 @@ class Operator:
         self._net = net
 
     def replay(self, path: str, changes: Mapping[str, object] = NO_CHANGES) -> Flow:
-        """Send a request, replay its flow with these changes, and return how that ended."""
+        """Send a request, replay its flow with these changes, and return its outcome."""
         httpx.get(f"{self._gateway.url}{path}", headers=self._headers).raise_for_status()
         flow = self._web.flow(path, lambda flow: flow.get("response"))
         if changes:
@@ -501,7 +501,7 @@ addons = [Raising()]
 def run_in_mitmdump(folder: Path, demo: DemoUpstream, settings: Mapping[str, str] = NO_SETTINGS) -> Run:
     """Send all traffic through mitmdump to a TLS upstream, with all that it can print and save.
 
-    And once more, with another addon that raises in each hook.
+    Repeat that with another addon that raises in each hook.
     """
     net, authority, port = Net(), Authority(folder), free_port()
     (folder / "raising.py").write_text(_RAISING)

@@ -1,4 +1,4 @@
-"""What clients send to have a proxy and its upstream disagree about where a request ends.
+"""Requests that make a proxy and its upstream disagree about where a request ends.
 
 The cases are those of published collections, rewritten as generators:
 
@@ -65,7 +65,7 @@ def printable(data: bytes) -> str:
 
 
 def _coding_lines() -> Iterator[bytes]:
-    """Lines that some take for `Transfer-Encoding: chunked`, and some do not."""
+    """Lines that some servers take for `Transfer-Encoding: chunked`, and some do not."""
     yield CHUNKED
     for before, colon, value in [
         (b"Transfer-Encoding", b":", b"chunked"),
@@ -253,7 +253,7 @@ def _quiet_lengths() -> _Cases:
 
 
 def _chunks() -> _Cases:
-    """Chunks that some end elsewhere than others: sizes, extensions, line ends, the last one, trailers."""
+    """Chunks that end elsewhere for some servers: sizes, extensions, line ends, the last one, trailers."""
     size = b"%x" % len(HIDDEN)
     for form in [
         *(

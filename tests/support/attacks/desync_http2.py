@@ -1,4 +1,4 @@
-"""The cases of `desync.py` over HTTP/2: what would be another request once it is written in HTTP/1.
+"""The cases of `desync.py` over HTTP/2: data that would be another request once it is written in HTTP/1.
 
 Rewritten after "HTTP/2: The Sequel is Always Worse" and PortSwigger/http-request-smuggler (H2.CL, H2.TE, H2.0, line
 ends in names, values and pseudo-headers), hahwul/smugglex, and the HTTP Garden's trophies of HTTP/2.
@@ -28,7 +28,7 @@ def http2(
 
 
 def http2_cases() -> Iterator[Http2Case]:
-    """Return every case over HTTP/2: what would be another request once it is written in HTTP/1."""
+    """Return every case over HTTP/2: data that would be another request once it is written in HTTP/1."""
     yield from _http2_bodies()
     yield from _http2_fields()
     yield from _http2_pseudo_headers()
@@ -113,7 +113,7 @@ def _http2_fields() -> Iterator[Http2Case]:
 
 
 def _http2_pseudo_headers() -> Iterator[Http2Case]:
-    """A request line in what HTTP/2 sends for it."""
+    """Request lines in the pseudo-headers that HTTP/2 sends instead."""
     for end in (b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b"\x0b", b"\x85"):
         tail = b" HTTP/1.1" + end + b"transfer-encoding: chunked" + end + b"x: x"
         yield Http2Case(f"path {printable(end)}", http2(path=b"/v1/outer" + tail), (AFTER_CHUNKS,))

@@ -1,4 +1,4 @@
-"""The protections of the key and the token, each with the change of the sources that takes it out."""
+"""The protections of the key and the token, each with the change of the sources that removes it."""
 
 from collections.abc import Callable
 

@@ -43,7 +43,7 @@ class Target:
             record.clear()
 
     def seen(self) -> tuple[list[Request], list[Request]]:
-        """Return what the upstream saw, whole and in parts, once all its connections are closed."""
+        """Return the requests that the upstream saw, whole and in parts, once all its connections are closed."""
         for conversation in self.upstream.conversations:
             assert conversation.closed.wait(DEADLINE)
         return self.upstream.seen, self.upstream.cut
@@ -183,7 +183,7 @@ def check_answers(answers: list[Answer], reading: Reading, seen: list[Request]) 
 
 
 def check_end(answers: list[Answer], reading: Reading, closed: bool) -> None:
-    """What is no request is refused, and nothing is read after it."""
+    """Bytes that are no request are refused, and nothing is read after them."""
     if reading.end == "fault":
         assert closed
         assert answers[-1].status in STATUSES

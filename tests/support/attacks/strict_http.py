@@ -1,6 +1,6 @@
-"""A strict reader of HTTP/1.1 requests, written from RFC 9112 alone: it shares nothing with what the proxy reads by.
+"""A strict reader of HTTP/1.1 requests, written from RFC 9112 alone: it shares no code with the proxy.
 
-It serves twice: to tell what a client's bytes hold, and to read what the proxy sends upstream.
+It reads both the bytes of a client and those that the proxy sends upstream.
 """
 
 import re
@@ -29,7 +29,7 @@ class Request(NamedTuple):
 
 
 type End = Literal["clean", "closed", "cut", "fault"]
-"""How bytes end: between two requests, after one that says it is the last, inside of one, or in what is none."""
+"""The end of some bytes: between two requests, after a last one, within one, or in bytes that are no request."""
 
 
 class Fault(Exception):
@@ -141,7 +141,7 @@ class StrictReader:
 
 
 class Reading(NamedTuple):
-    """The requests that some bytes hold, how they end, and which request they end in."""
+    """The requests that some bytes hold, the end of the bytes, and the request in which they end."""
 
     requests: tuple[Request, ...]
     end: End

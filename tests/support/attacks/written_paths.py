@@ -1,7 +1,7 @@
 """Spellings of paths meant to get past a list of refused endpoints, and servers that read them.
 
 Nothing here knows how the gateway judges a path. A reader takes the steps that servers, frameworks and proxies before
-them are known to take, in an order of its own, and routes what comes out.
+them are known to take, in an order of its own, and routes the result.
 """
 
 import random
@@ -208,7 +208,7 @@ STEPS: Sequence[Step] = (
 
 
 class Reader:
-    """A server, with what may stand before it. Reads a path in rounds: each decodes, and then takes some steps."""
+    """A server and the proxies before it. Reads a path in rounds: each round decodes, and then takes some steps."""
 
     def __init__(self, chance: random.Random) -> None:
         self._rounds: list[list[Step]] = []

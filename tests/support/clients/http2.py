@@ -24,12 +24,12 @@ def _tls() -> ssl.SSLContext:
 
 
 class Http2Client:
-    """One connection. Not concurrent: who waits for a response reads for all streams."""
+    """One connection. Not concurrent: waiting for one response reads for all streams."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        # What the test sends is sent as it is.
+        # Sent exactly as the test writes it.
         config = h2.config.H2Configuration(
             client_side=True, validate_outbound_headers=False, normalize_outbound_headers=False
         )
@@ -112,14 +112,14 @@ class Http2Client:
         return self._headers.get(stream_id)
 
     def body(self, stream_id: int) -> bytes:
-        """Return what has come of an answer's body."""
+        """Return the part of a response's body that has come."""
         return self._bodies.get(stream_id, b"")
 
     async def _read_until(self, stream_id: int) -> None:
         while stream_id not in self._ended | self._reset:
             await self._read()
 
-    async def until_told_to_go(self) -> None:
+    async def until_goaway(self) -> None:
         """Wait until the proxy wants no further requests on this connection."""
         while self.last_stream is None:
             await self._read()

@@ -1,4 +1,4 @@
-"""A client that sends bytes and reads bytes, where what a library would tidy up is the point."""
+"""A client that sends and reads bytes, for tests of bytes that a library would tidy up."""
 
 import socket
 import ssl

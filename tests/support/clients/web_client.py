@@ -27,7 +27,7 @@ class WebClient:
         self._url = url
         self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {PASSWORD}"}, timeout=DEADLINE)
         self._http.get("/").raise_for_status()
-        # The page gets it over /updates; what is compared is but the cookie and the header.
+        # The page gets it over /updates; only the cookie and the header are compared.
         self._http.cookies["_mitmproxy_xsrf"] = self._xsrf["X-XSRFToken"]
 
     def __enter__(self) -> Self:
@@ -57,7 +57,7 @@ class WebClient:
             if flows and condition(flows[-1]):
                 return flows[-1]
             assert time.monotonic() < deadline, flows
-            time.sleep(0.02)  # /updates would tell, but a list is simpler to ask
+            time.sleep(0.02)  # /updates would report it, but polling a list is simpler
 
     def command(self, name: str, *arguments: str) -> str:
         """Run a command of mitmproxy's."""
@@ -67,7 +67,7 @@ class WebClient:
 
 
 class Watcher:
-    """Polls everything that mitmweb shows, and listens to what it tells its pages, until the block ends."""
+    """Polls everything that mitmweb shows, and listens to the updates of its pages, until the block ends."""
 
     def __init__(self, url: str) -> None:
         self.polls: list[str] = []

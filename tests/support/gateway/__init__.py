@@ -1,1 +1,1 @@
-"""The gateway under test: its processes, or a gateway in this process, and what it is given."""
+"""The gateway under test: its processes, or a gateway in this process, and its input."""

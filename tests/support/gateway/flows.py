@@ -1,4 +1,4 @@
-"""Flows as mitmproxy keeps them, with what the gateway notes on them."""
+"""Flows as mitmproxy keeps them, with the gateway's annotations."""
 
 import json
 

@@ -21,7 +21,7 @@ RIGHTS = (1, 2, 10)
 
 
 class Request(NamedTuple):
-    """What to run: a command, in a folder, with an environment, and with or without what root may do."""
+    """A command to run, in a folder, with an environment, and with or without the rights of root."""
 
     command: list[str]
     cwd: str
@@ -83,7 +83,7 @@ def _report_end(pid: int, status: int) -> None:
 
 
 def _run(request: Request) -> None:
-    """Become the program: nothing of this process but its imports stays."""
+    """Become the program: only the imports of this process stay."""
     os.closerange(3, 4096)
     os.setpgid(0, 0)
     os.chdir(request.cwd)
@@ -104,7 +104,7 @@ def _run(request: Request) -> None:
 
 
 def _drop_rights() -> None:
-    """Lose the rights that let root pass over permissions, and all ways to get them back (capabilities(7))."""
+    """Drop the rights that let root ignore permissions, and all ways to regain them (capabilities(7))."""
     libc = ctypes.CDLL(None, use_errno=True)
     for right in RIGHTS:
         libc.prctl(24, right, 0, 0, 0)  # PR_CAPBSET_DROP

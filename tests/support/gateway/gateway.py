@@ -132,7 +132,7 @@ class Gateway:
         return self.proxies[-1]
 
     def _machine(self, name: str) -> dict[str, str]:
-        """Return the environment of a process, on a machine of its own where that can be."""
+        """Return the environment of a process, on a machine of its own where that is possible."""
         return {**self.env, "DATA_DIR": str(self.folder / name)} if "DATABASE_URL" in self.env else self.env
 
     def use(self, process: Process, port: int) -> None:

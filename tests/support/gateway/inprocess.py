@@ -161,7 +161,7 @@ async def running(
 ) -> AsyncIterator[Proxy]:
     """Run a proxy until the block ends. Fails if anything was logged as an error.
 
-    `addons` come after the launcher's. Everything that the gateway has replaced in mitmproxy is put back at the end.
+    `addons` come after the launcher's. Everything that the gateway has replaced in mitmproxy is restored at the end.
     """
     settings = make_settings(folder, upstream_url=upstream_url, **values)
     with opened(settings) as store:
@@ -213,8 +213,8 @@ def run(main: Coroutine[object, object, None]) -> None:
 
 def assert_json_error(answer: bytes, status: int, code: str) -> dict[str, str]:
     """Check that a response is the gateway's own, and return its headers."""
-    told, headers, body = head_and_body(answer)
-    assert told == status, answer
+    answered, headers, body = head_and_body(answer)
+    assert answered == status, answer
     assert headers["content-type"] == "application/json"
     assert json.loads(body)["code"] == code
     assert headers["x-llm-proxy-request-id"]

@@ -53,7 +53,7 @@ class Installation:
                 for pid in left:
                     os.kill(pid, signal.SIGKILL)
                 raise AssertionError(f"left running: {left}")
-            time.sleep(0.02)  # nothing tells of the end of another's child
+            time.sleep(0.02)  # no event reports the end of another process's child
 
     def _processes(self) -> list[int]:
         mark = f"DATA_DIR={self.data}".encode()

@@ -54,7 +54,7 @@ def clean_environment() -> dict[str, str]:
 FOREIGN = frozenset({"PYTHONPATH", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE"})
 """Variables for a process that runs other sources than those of this folder."""
 
-# Drops what lets root pass over permissions and take low ports (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH,
+# Drops the rights to ignore permissions and take low ports (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH,
 # CAP_NET_BIND_SERVICE), so that a test of them means the same for every user. For others than root it does nothing.
 _WITHOUT_RIGHTS = (
     "import ctypes, os, sys; drop = ctypes.CDLL(None).prctl; [drop(24, right, 0, 0, 0) for right in (1, 2, 10)];"
@@ -63,7 +63,7 @@ _WITHOUT_RIGHTS = (
 
 
 def without_rights(command: Sequence[str]) -> list[str]:
-    """Return a command that runs another without what lets root pass over permissions."""
+    """Return a command that runs another without the rights that let root ignore permissions."""
     return [sys.executable, "-c", _WITHOUT_RIGHTS, *command]
 
 
@@ -132,7 +132,7 @@ class Process:
                 raise AssertionError(f"ended with {self.wait()}:\n{self.output()}")
             if _answers(port, path):
                 return
-            time.sleep(0.02)  # nothing tells when another process listens
+            time.sleep(0.02)  # no event reports that another process listens
         raise AssertionError(f"no answer on {port}:\n{self.output()}")
 
     def wait_for_output(self, text: str, times: int = 1) -> str:
@@ -141,7 +141,7 @@ class Process:
         while (output := self.output()).count(text) < times:
             if time.monotonic() > deadline or not self.is_running():
                 raise AssertionError(f"{text!r} did not come:\n{output}")
-            time.sleep(0.02)  # nothing tells when a file grows
+            time.sleep(0.02)  # no event reports that a file grows
         return output
 
 

@@ -1,4 +1,4 @@
-"""A gateway before an upstream whose bytes a test writes itself: for what a library would tidy up, on both sides."""
+"""A gateway before an upstream whose bytes a test writes itself: on both sides, bytes that a library would tidy up."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -14,7 +14,7 @@ type Answer = bytes | Callable[[Conversation], None]
 
 
 class Relayed(NamedTuple):
-    """What the upstream got, and what the client got: its body as it came, not decoded."""
+    """The request that the upstream got and the response that the client got, with its body not decoded."""
 
     received: bytes
     response: httpx.Response
@@ -30,7 +30,7 @@ class Relay:
         self.token = gateway.make_token()
 
     def expect(self, answer: Answer = OK) -> None:
-        """Forget what has come so far; from now on answer like this."""
+        """Forget all requests so far; from now on answer like this."""
         self.upstream.conversations.clear()
         self.upstream.answer = answer if callable(answer) else answer_all(answer)
 

@@ -1,4 +1,4 @@
-"""Signal handlers, put back: what stops a process in these tests is the process that tests."""
+"""Signal handlers, restored: in these tests the process that a signal stops is the tests' own."""
 
 import contextlib
 import signal
@@ -9,7 +9,7 @@ from store.runtime.lifecycle import STOP_SIGNALS
 
 @contextlib.contextmanager
 def signals_kept() -> Iterator[None]:
-    """Put the handlers of the stop signals back after the block."""
+    """Restore the handlers of the stop signals after the block."""
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         yield

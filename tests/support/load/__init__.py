@@ -1,1 +1,1 @@
-"""Load, and how much of the machine it takes."""
+"""Load, and its use of the machine."""

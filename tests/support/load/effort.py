@@ -1,4 +1,4 @@
-"""What a call costs, as a ratio to a reference in the same moment, so that the machine's speed cancels out."""
+"""The cost of a call, as a ratio to a reference in the same moment, so that the machine's speed cancels out."""
 
 import time
 from collections.abc import Callable
@@ -8,9 +8,9 @@ ROUNDS = 3
 
 
 def passes(call: Callable[[], object]) -> float:
-    """Return the CPU time of a call in times that of adding up the bytes of a mebibyte, in this thread.
+    """Return the CPU time of a call as a multiple of that of adding up the bytes of a mebibyte, in this thread.
 
-    Each is the least of some rounds: what else runs can only add to it.
+    Each is the least of some rounds: other work can only add to it.
     """
     reference = min(_cpu(lambda: sum(_MEBIBYTE)) for _ in range(ROUNDS))
     return min(_cpu(call) for _ in range(ROUNDS)) / reference

@@ -1,4 +1,4 @@
-"""A load of all kinds of requests, of which each must have its row in the ledger; and the comparison of both."""
+"""A load of all kinds of requests, and the comparison with the ledger: each request must have its row."""
 
 import itertools
 import json
@@ -17,12 +17,12 @@ from support.upstreams.metered_upstream import PATHS, Answered, Kind, MeteredUps
 KINDS: tuple[Kind, ...] = get_args(Kind.__value__)
 COLUMNS = ("input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens")
 CLOSE = 0.05
-"""How near an estimate has to be."""
+"""The largest relative error of an estimate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A request whose answer began: its ids, and whether all of it came, or as much as was wanted."""
+    """A request whose response began: its ids. `ended`: all of the response came, or as much as was wanted."""
 
     kind: Kind
     request_id: str
@@ -31,7 +31,7 @@ class Sent:
 
 
 class MixedLoad:
-    """Clients in threads, each with requests of all kinds by chance, to one of the proxies that run just then."""
+    """Clients in threads. Each sends requests of random kinds to one of the proxies that run at that time."""
 
     def __init__(self, urls: Callable[[], Sequence[str]], tokens: Sequence[dict[str, Any]], *, clients: int) -> None:
         self.sent: list[Sent] = []
@@ -46,7 +46,7 @@ class MixedLoad:
         self._lock = threading.Lock()
 
     def run(self, requests: int) -> None:
-        """Send that many, and return when all are over."""
+        """Send that many, and return when all have ended."""
         self._until = requests
         threads = [threading.Thread(target=self._use, args=(number,)) for number in range(self._clients)]
         for thread in threads:
@@ -56,7 +56,7 @@ class MixedLoad:
 
     @property
     def done(self) -> int:
-        """How many are over."""
+        """The number of requests that have ended."""
         return len(self.sent) + self.refused
 
     def _use(self, number: int) -> None:
@@ -95,7 +95,7 @@ class MixedLoad:
 
 
 def _read(kind: Kind, number: int, response: httpx.Response) -> None:
-    """Read an answer to its end; of one that never ends all that there is, and then hang up."""
+    """Read a response to its end; of one that never ends read all that has come, and hang up."""
     if kind != "chat-cut":
         response.read()
         return
@@ -120,9 +120,9 @@ def rows_of(gateway: Gateway) -> Iterator[dict[str, Any]]:
 
 
 def compare(rows: Sequence[dict[str, Any]], upstream: MeteredUpstream, sent: Sequence[Sent]) -> Counter[str]:
-    """Hold each request that came to its end against what the upstream knows. Returns how many of each source.
+    """Compare each request that ended with the upstream's record. Returns the number of each source.
 
-    `left` are those that ended, but whose proxy was killed before it had written that: others settled them.
+    `left` are those that ended, but whose proxy was killed before it had written that: other processes settled them.
     """
     by_id = {row["id"]: row for row in rows}
     assert len(by_id) == len(rows)

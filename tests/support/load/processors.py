@@ -1,4 +1,4 @@
-"""The use of the processors: where others take much of them, a slow test says nothing about the gateway."""
+"""The use of the processors: where other processes take much of them, a slow test proves nothing about the gateway."""
 
 import os
 import time
@@ -9,7 +9,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Others:
-    """Watches the processors from its making on."""
+    """Watches the processors from its creation on."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -22,7 +22,7 @@ class Others:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return what a process and its descendants have used so far, user and system."""
+    """Return the CPU time of a process and its descendants so far, user and system."""
     return sum(sum(map(int, _fields(member)[11:13])) for member in _tree(pid)) / _TICKS
 
 
@@ -46,12 +46,12 @@ def _tree(pid: int) -> Iterator[int]:
 
 
 def _fields(pid: int) -> list[str]:
-    """Return what /proc tells of a process after its name."""
+    """Return the fields of a process in /proc after its name."""
     return _text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
 
 
 def _text(path: Path) -> str:
-    """Return a file of /proc; nothing of a process that has just ended."""
+    """Return a file of /proc; an empty text where the process has just ended."""
     try:
         return path.read_text()
     except OSError:

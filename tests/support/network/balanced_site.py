@@ -1,4 +1,4 @@
-"""A balancer before two proxies, and an upstream that does to each request what the test says just then."""
+"""A balancer before two proxies, and an upstream whose current act answers each request."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -69,11 +69,11 @@ class Balancer(HttpEngine):
         self.process.wait_for_port(self.manage_port)
 
     def _tell(self, command: str) -> str:
-        """Tell HAProxy something, and return what it says to that."""
-        with socket.socket(socket.AF_UNIX) as admin, admin.makefile("r") as said:
+        """Send a command to HAProxy, and return its answer."""
+        with socket.socket(socket.AF_UNIX) as admin, admin.makefile("r") as answer:
             admin.connect(str(self.admin))
             admin.sendall(f"{command}\n".encode())
-            return said.read()
+            return answer.read()
 
     def _is_up(self, node: int) -> bool:
         rows = csv.DictReader(self._tell("show stat").splitlines())
@@ -87,7 +87,7 @@ class Balancer(HttpEngine):
         return (self.folder / "access.log").read_text(errors="replace")
 
     def wait_for_log(self, text: str) -> None:
-        """Wait until the access log has it: a balancer logs after it has answered."""
+        """Wait until the access log has this: a balancer logs after it has answered."""
         wait_until(lambda: text in self.log())
 
     def _own(self) -> dict[str, str]:

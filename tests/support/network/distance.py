@@ -1,4 +1,4 @@
-"""A server that is far away: what passes takes half a round trip each way."""
+"""A server that is far away: data takes half a round trip each way."""
 
 import asyncio
 import contextlib

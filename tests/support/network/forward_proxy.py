@@ -99,7 +99,7 @@ class ForwardProxy:
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Pass on what comes, and its end."""
+    """Pass on all data, and its end."""
     try:
         while data := await reader.read(65536):
             writer.write(data)

@@ -19,7 +19,7 @@ KINDS: tuple[Kind, ...] = ("nginx", "haproxy")
 
 
 def require(program: str) -> str:
-    """Return where a program is; skip the test where it is not installed."""
+    """Return the path of a program; skip the test where it is not installed."""
     found = shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin")
     if found is None:
         pytest.skip(f"{program} is not installed")
@@ -41,7 +41,7 @@ class HttpEngine(abc.ABC):
         self._config = folder / f"{kind}.conf"
 
     def command(self) -> list[str]:
-        """Return what starts it in the foreground."""
+        """Return the command that starts it in the foreground."""
         if self.kind == "haproxy":
             return [self._program, "-W", "-db", "-f", str(self._config)]
         return [self._program, "-p", str(self.folder), "-c", str(self._config), "-g", "daemon off;"]
@@ -53,7 +53,7 @@ class HttpEngine(abc.ABC):
         self._config.write_text(replaced(text, {**self._changes, **(more or {})}))
 
     def reload(self) -> None:
-        """Have it read its file again, as `systemctl reload` does, and wait for the processes that come of that."""
+        """Reload its file, as `systemctl reload` does, and wait for the new processes."""
         before = set(children(self.process.pid))
         self.process.signal(signal.SIGUSR2 if self.kind == "haproxy" else signal.SIGHUP)
         wait_until(lambda: bool(set(children(self.process.pid)) - before))
@@ -68,7 +68,7 @@ class HttpEngine(abc.ABC):
 
     @abc.abstractmethod
     def _own(self) -> dict[str, str]:
-        """Return the changes to its file that put it in its place."""
+        """Return the changes to its file that give it the test's folder, ports and user."""
 
     def _unprivileged_haproxy(self) -> dict[str, str]:
         return {
@@ -91,7 +91,7 @@ class HttpEngine(abc.ABC):
 
 
 def replaced(text: str, changes: Mapping[str, str]) -> str:
-    """Return the text with `changes`, each of which must be there to be made."""
+    """Return the text with `changes`; the text must hold each part that they replace."""
     for old, new in changes.items():
         assert old in text, f"the file has changed: {old!r} is not in it"
         text = text.replace(old, new)

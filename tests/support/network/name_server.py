@@ -1,4 +1,4 @@
-"""A DNS server that says of every name what a test says: A records alone, over UDP (RFC 1035)."""
+"""A DNS server that gives every name the addresses of the test: A records alone, over UDP (RFC 1035)."""
 
 import socket
 import struct
@@ -14,7 +14,7 @@ _ANSWERED = 0x8180
 
 
 class NameServer:
-    """Every name has `addresses`; where `answers` is False, nothing is said."""
+    """Every name has `addresses`; with `answers` False the server is silent."""
 
     def __init__(self, addresses: Iterable[str]) -> None:
         self.addresses = list(addresses)

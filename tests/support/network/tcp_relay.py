@@ -1,4 +1,4 @@
-"""A network that fails as a test says: between a client and a server, it hangs, cuts, refuses, or loses one message."""
+"""A network between a client and a server that fails at a test's command: hangs, cuts, refuses or loses a message."""
 
 import contextlib
 import socket
@@ -10,14 +10,14 @@ from enum import Enum, auto
 from typing import Self
 
 COMMIT = b"COMMIT\0"
-"""What PostgreSQL's clients write, in either protocol, to commit."""
+"""The bytes with which PostgreSQL's clients commit, in either protocol."""
 
 _SIZE = 65536
 _RESET = struct.pack("ii", 1, 0)
 
 
 class Fate(Enum):
-    """What becomes of a message of a client, and of its connection."""
+    """The fate of a message of a client, and of its connection."""
 
     ANSWER_LOST = auto()
     """The server gets it, and answers; then the client's side is reset."""
@@ -30,12 +30,12 @@ class Fate(Enum):
 
 
 class TcpRelay:
-    """Passes connections on to a port of this machine. What is held by `hang` comes after all with `resume`."""
+    """Passes connections on to a port of this machine. Data that `hang` holds passes with `resume`."""
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.attempts: list[float] = []
-        """When connections came, on the monotonic clock."""
+        """The times at which connections came, on the monotonic clock."""
         self.lock = threading.Lock()
         self._requests_pass = threading.Event()
         self._answers_pass = threading.Event()
@@ -85,11 +85,11 @@ class TcpRelay:
         self._serve()
 
     def once(self, pattern: bytes, fate: Fate, deed: Callable[[], object] = lambda: None) -> None:
-        """When `pattern` comes from a client the next time, do a deed first, then let the message have its fate."""
+        """At the next `pattern` from a client call `deed`, then treat the message as `fate` says."""
         self._rule = (pattern, fate, deed)
 
     def take_rule(self, data: bytes) -> tuple[Fate, Callable[[], object]] | None:
-        """Return what is to be done about data from a client, if anything is; it is done once."""
+        """Return the fate of data from a client and the deed before it, if a rule holds for it; a rule holds once."""
         with self.lock:
             if self._rule is None or self._rule[0] not in data:
                 return None
@@ -175,7 +175,7 @@ class _Link:
 def _reset(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        sock.shutdown(socket.SHUT_RD)  # wakes who reads from it
+        sock.shutdown(socket.SHUT_RD)  # wakes the thread that reads from it
     sock.close()
 
 

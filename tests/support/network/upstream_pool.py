@@ -58,7 +58,7 @@ class Pool(HttpEngine):
             yield pool
 
     def move(self, *addresses: str) -> None:
-        """Let the upstream have other addresses from now on, with all that docs/upstream-pool.md says to do then."""
+        """Give the upstream other addresses from now on, and take the steps of docs/upstream-pool.md for that."""
         self.names.addresses = list(addresses)
         if self.kind == "nginx":
             self.configure()

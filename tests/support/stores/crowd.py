@@ -62,7 +62,7 @@ def make_rows(store: Store) -> Rows:
 
 
 def admit(store: Store, rows: Rows, seconds: float) -> Counter[str]:
-    """Be a node: admit requests of all tokens; settle most, and compensate some."""
+    """Act as a node: admit requests of all tokens; settle most, and compensate some."""
     admission, seen, until = Admission(store), Counter[str](), time.monotonic() + seconds
 
     async def client() -> None:
@@ -138,7 +138,7 @@ def rotate(store: Store, _: Rows) -> None:
 
 
 def leave(store: Store, rows: Rows) -> None:
-    """Add requests of a dead process, of now and of long ago, and settle them, as all others do."""
+    """Add requests of a dead process, recent and old, and settle them, as all other processes do."""
     with store.database.write():
         now = store.database.now()
         opened_rows = []

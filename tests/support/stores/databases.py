@@ -35,12 +35,12 @@ class Databases:
         """Lend the URL of an empty one."""
         url = self._free.pop() if self._free else self._server.make_database(self._template)
         yield url
-        with contextlib.suppress(psycopg.Error):  # somebody still uses it, or it is not there any more
+        with contextlib.suppress(psycopg.Error):  # it is still in use, or no longer exists
             if self._is_emptied(url):
                 self._free.append(url)
 
     def _is_emptied(self, url: str) -> bool:
-        """Empty a database, over one connection, the costliest part; tell whether it is like new then."""
+        """Empty a database over one connection (the costliest part); return whether it is like new then."""
         with psycopg.connect(url) as connection:
             if _read(connection, _SHAPE) != self._shape:
                 return False

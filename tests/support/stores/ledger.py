@@ -53,8 +53,8 @@ def settle_request(store: Store, **columns: Any) -> dict[str, Any]:
 
 def refuse_request(store: Store, **columns: Any) -> dict[str, Any]:
     """Write the row of a refused request; return its columns."""
-    told = {"status": 429, "code": "rate_limit_exceeded", "repeats": 1}
-    row = {"id": new_request_id(), **_ASKED, **told, **columns}
+    refusal = {"status": 429, "code": "rate_limit_exceeded", "repeats": 1}
+    row = {"id": new_request_id(), **_ASKED, **refusal, **columns}
     with store.database.write():
         Refusal.create(**row)
     return row
@@ -68,7 +68,7 @@ def forget(store: Store, before: int) -> None:
 
 
 def sums_of(row: Mapping[str, Any]) -> dict[str, int]:
-    """Return what one settled request adds to its sums."""
+    """Return the amounts that one settled request adds to its sums."""
     source = row["usage_source"]
     known = {name: row.get(name) or 0 for name in _SUMMED}
     return {
@@ -91,5 +91,5 @@ def _add(table: type[Sums], row: Mapping[str, Any], unit: int) -> None:
 
 
 def without_usage(shown: Any) -> dict[str, Any]:
-    """Return a project or a token as it is shown anywhere else than alone."""
+    """Return a project or a token as lists and other objects show it."""
     return {name: value for name, value in shown.items() if name != "usage"}

@@ -18,7 +18,7 @@ _CHANGED = re.compile(r"\bUPDATE (\w+) SET\b|\bINSERT INTO (\w+)\b.*\bDO UPDATE\
 
 
 class _Recorder(threading.local):
-    """The tables of which a thread's transaction has locked rows, in the order of their first locks."""
+    """The tables in which a thread's transaction has locked rows, in the order of their first locks."""
 
     def __init__(self, out_of_order: list[tuple[str, ...]]) -> None:
         self._out_of_order = out_of_order
@@ -33,7 +33,7 @@ class _Recorder(threading.local):
 
 @contextlib.contextmanager
 def recorded() -> Iterator[list[tuple[str, ...]]]:
-    """Collect the tables of transactions that lock rows out of order: by SELECTs for that, and by UPDATEs.
+    """Collect the tables of transactions that lock rows out of order, by SELECT FOR UPDATE or by UPDATE.
 
     Rows that are deleted do not count: they are locked before, or no other transaction changes them.
     """

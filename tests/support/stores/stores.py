@@ -134,7 +134,7 @@ type ForeignConnection = sqlite3.Connection | psycopg.Connection[Any]
 
 @contextlib.contextmanager
 def foreign_connection(store: Store) -> Iterator[ForeignConnection]:
-    """Connect to the store's database past the program; each statement is a transaction, unless one is begun."""
+    """Connect to the store's database without the program; each statement is a transaction, unless one is begun."""
     connection: ForeignConnection
     if isinstance(store.database, PostgresqlDatabase):
         connection = psycopg.connect(store.database.url, autocommit=True)

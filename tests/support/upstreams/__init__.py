@@ -1,1 +1,1 @@
-"""Upstreams that do what a test says, and the answers that they give."""
+"""Upstreams that a test controls, and the responses that they give."""

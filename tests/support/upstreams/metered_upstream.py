@@ -1,7 +1,7 @@
-"""An upstream that knows what each of its answers took, for comparing the ledger with.
+"""An upstream that knows the usage of each of its responses, to compare the ledger with.
 
-A request says in its header `X-Case` what it wants: `<kind> <number>`. What the upstream told, or said without telling,
-is kept under the id that it gives as `X-Request-ID`.
+A request chooses its response in the header `X-Case`: `<kind> <number>`. The usage, reported or not, is kept under the
+id that the upstream sends as `X-Request-ID`.
 """
 
 import gzip
@@ -82,7 +82,7 @@ class Answered:
 
 
 class MeteredUpstream(RawUpstream):
-    """See the module's text."""
+    """Answers each request with the kind of response that it asks for, and records the usages."""
 
     def __init__(self) -> None:
         super().__init__(self._serve_all)
@@ -160,7 +160,7 @@ class _Sender:
 
 
 def body_of(kind: Kind) -> dict[str, Any] | None:
-    """Return what a client sends for a kind of answer, None for a GET."""
+    """Return the body that a client sends for a kind of response, None for a GET."""
     match kind:
         case "models":
             return None

@@ -1,4 +1,4 @@
-"""An upstream with TLS on two addresses, as the model's API is: both do what the test says just then."""
+"""An upstream with TLS on two addresses, as the model's API has: both answer by the current act of the test."""
 
 import contextlib
 import socket
@@ -14,7 +14,7 @@ ADDRESSES = ("127.0.0.1", "127.0.0.2")
 
 
 class SecureStage(Acting):
-    """It acts on both addresses, at the same port."""
+    """A stage on both addresses, at the same port."""
 
     def __init__(self, tls: ssl.SSLContext) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class SecureStage(Acting):
         self.stop()
 
     def listen(self) -> None:
-        """Begin, or come back."""
+        """Begin to listen, or listen again."""
         self._upstreams = [RawUpstream(self._serve, self.port, host=host, tls=self._tls) for host in ADDRESSES]
 
     def stop(self) -> None:
@@ -39,7 +39,7 @@ class SecureStage(Acting):
             upstream.__exit__()
 
     def connections(self) -> list[Conversation]:
-        """Return all that were opened since it listens."""
+        """Return all connections opened since it listens."""
         return [conversation for upstream in self._upstreams for conversation in upstream.conversations]
 
     def hang_up(self) -> None:
@@ -51,7 +51,7 @@ class SecureStage(Acting):
 
     @contextlib.contextmanager
     def presenting(self, tls: ssl.SSLContext) -> Iterator[None]:
-        """Be another server for new connections, and end the others."""
+        """Present another certificate on new connections, and end the others."""
         self._present(tls)
         try:
             yield

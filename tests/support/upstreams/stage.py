@@ -1,4 +1,4 @@
-"""What an upstream does for each request: what the test says just then."""
+"""An upstream whose answer to each request is an act that the test chooses and can change."""
 
 import socket
 from collections.abc import Callable
@@ -14,9 +14,9 @@ def answer(conversation: Conversation) -> None:
 
 
 class Acting:
-    """Acts each request in the way of the moment, over connections that stay.
+    """Answers each request by the current act, over connections that stay.
 
-    `heads` are the requests', `asked` the addresses where they came to.
+    `heads` are those of the requests, `asked` the addresses to which they came.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Acting:
 
 
 class Stage(Acting):
-    """An upstream that does."""
+    """An upstream whose handler is `Acting`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""An upstream that reads strictly and keeps what it saw; each answer is marked with the request that it belongs to."""
+"""An upstream that reads strictly and keeps every request; each response is marked with its request."""
 
 import json
 

@@ -20,7 +20,7 @@ KEY = "sk-upstream-key-of-the-tests-0123456789"
 
 
 class DemoUpstream:
-    """The demo upstream, with its record of what it was asked."""
+    """The demo upstream, with its record of requests."""
 
     def __init__(self, process: Process, port: int) -> None:
         self.process = process
@@ -117,7 +117,7 @@ class Conversation:
 
 
 class RawUpstream:
-    """An upstream that runs a function of the test for each connection, in a thread of its own; with `tls`, over that.
+    """An upstream that runs a function of the test for each connection, in a thread of its own; over TLS with `tls`.
 
     A failed handshake counts among the conversations, without bytes.
     """
