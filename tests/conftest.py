@@ -1,4 +1,4 @@
-"""The division of the tests: between the suite and a soak run, and among workers. And what all of them share."""
+"""The division of the tests between the suite and a soak run, and among workers; and the fixtures of all tests."""
 
 import functools
 import importlib.util
@@ -30,11 +30,11 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - pytest makes a folder of its own in it
 ROOM = 4 * 2**30
 
 CHANGED = pytest.StashKey[list[str]]()
-"""What `--changed` selects, and why."""
+"""The tests that `--changed` selects, and the reasons."""
 
 
 SLOWEST = ("run_sh", "stop", "start", "faults", "postgresql_faults", "networks", "mitmweb", "canary", "ledger", "ways")
-"""The functional files to begin with, after those that share gateways: what takes long must not come last."""
+"""The functional files to begin with, after those that share gateways: long ones must not come last."""
 
 
 class _SharingTogether(LoadFileScheduling):  # type: ignore[misc] # it has no types
@@ -79,7 +79,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _import_when_used(name: str) -> None:
-    """Put off a library whose import takes a second: every worker imports all tests, and few run those that use it."""
+    """Defer the import of a library that takes a second: every worker imports all tests, but few use the library."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.loader is None or name in sys.modules:
         return
@@ -101,9 +101,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what belongs to the other kind of run.
+    """Leave out the tests of the other kind of run.
 
-    Then begin with what takes long: such a file that came last would leave the other workers without work.
+    Then sort the long files first: a long file at the end would leave the other workers without work.
     """
     kept = [item for item in items if soak.is_for(item, soak=config.getoption("soak"))]
     if config.getoption("changed") is not None:
@@ -123,7 +123,7 @@ def _place_in_the_order(item: pytest.Item) -> int:
 
 
 def _touched(reference: str, items: list[pytest.Item]) -> tuple[list[str], list[pytest.Item]]:
-    """Return what `--changed` selects, as lines to print and as tests."""
+    """Return the selection of `--changed`, as lines to print and as tests."""
     base, changed = soak.changed_files(reference)
     reasons = {item: reason for item in items if (reason := soak.reason(item, changed))}
     of_files = {(item.path.name, reason) for item, reason in reasons.items()}

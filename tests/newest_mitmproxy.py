@@ -1,4 +1,4 @@
-"""Runs the tests of what builds on mitmproxy's private parts against the newest mitmproxy: `./run.sh newest`.
+"""Runs the tests of code that builds on mitmproxy's private parts against the newest mitmproxy: `./run.sh newest`.
 
 pyproject.toml pins mitmproxy, so this uses a virtual environment of its own, `.venv-newest`. The newest version is the
 one that pip finds; pre-releases count.
@@ -26,7 +26,7 @@ _VERSION = "import importlib.metadata; print('mitmproxy', importlib.metadata.ver
 
 
 def requirements(project: Mapping[str, Any]) -> list[str]:
-    """Return what the tests need, as pip takes it, from the `project` table of pyproject.toml; mitmproxy unpinned."""
+    """Return the requirements of the tests from the `project` table of pyproject.toml, with mitmproxy unpinned."""
     pinned = [*project["dependencies"], *_extra(project, "test")]
     return [NEWEST if one.startswith("mitmproxy>") else one for one in pinned]
 

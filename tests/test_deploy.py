@@ -1,4 +1,4 @@
-"""The pages on several machines and on pools, and the files beside them, say the same, and as the settings do."""
+"""The pages on several machines and on pools agree with the files beside them, and with the settings."""
 
 import re
 from pathlib import Path

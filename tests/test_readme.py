@@ -1,4 +1,4 @@
-"""The README says what the code does: its table of settings, its list of commands, its first screen."""
+"""The README agrees with the code: its table of settings, its list of commands, its first screen."""
 
 import re
 from pathlib import Path
@@ -29,7 +29,7 @@ def commands() -> dict[str, click.Command]:
     return {name: command for name in main.list_commands(context) if (command := main.get_command(context, name))}
 
 
-def test_the_table_of_settings() -> None:
+def test_the_table_has_every_setting_with_its_default_and_help() -> None:
     assert settings_table() in README
 
 

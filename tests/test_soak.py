@@ -1,4 +1,4 @@
-"""What keeps the soak tests in step with the program while only the suite runs."""
+"""Checks of the suite that keep the soak tests in step with the program."""
 
 import ast
 import functools

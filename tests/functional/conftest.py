@@ -1,4 +1,4 @@
-"""Gateways that several tests share, each started once, when it is first asked for. Each test makes its own tokens."""
+"""Gateways that several tests share. Each starts once, when a test first needs it. Each test makes its own tokens."""
 
 import contextlib
 import functools

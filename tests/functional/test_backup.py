@@ -1,4 +1,4 @@
-"""`llm-proxy backup` beside the real processes, and what comes of the file when it takes the store's place."""
+"""`llm-proxy backup` beside the real processes, and the use of its file in the store's place."""
 
 import contextlib
 import shutil

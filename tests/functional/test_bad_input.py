@@ -22,7 +22,7 @@ ARABIC = "\u0663" + UNKNOWN[1:]
 """A UUID to Python alone, which accepts digits of any script."""
 
 PROJECT_ID, TOKEN_ID, VALUE = (name.center(36, "_") for name in ("project", "token", "value"))
-"""Stand for what is in the store, at the same length; they are replaced on the way out."""
+"""Placeholders for values of the store, of the same length; they are replaced before sending."""
 
 type Answer = tuple[int, dict[str, str], bytes]
 
@@ -107,7 +107,7 @@ GOOD = {
     TOKENS: f'{{"project_id": "{PROJECT_ID}", "max_requests": 9}}',
     TOKEN: f'{{"is_active": true, "project_id": "{PROJECT_ID}", "max_requests": 9}}',
 }
-"""A body that each of these takes."""
+"""A body that each of these operations accepts."""
 
 
 def in_chunks(body: str) -> bytes:
@@ -340,7 +340,7 @@ def test_bodies_that_are_too_large_are_413(target: Target, name: str) -> None:
 
 
 def test_good_input_is_accepted(target: Target) -> None:
-    """The one good body here, sent in each way: the other tests reject for the fault that they name."""
+    """Each way to send a body works with this good one: the other tests reject for the fault that they name."""
     for line in WRITES:
         assert target.ask(json_request(line, GOOD[line]))[0] == (200 if "PATCH" in line else 201)
     chunked = request(TOKEN, "Content-Type: application/json; charset=UTF-8", CHUNKED, "Content-Encoding: identity")

@@ -20,7 +20,7 @@ from support.upstreams.upstreams import RawUpstream, answer_all
 NO_PYTHON = "this is no Python"
 STARTS = pytest.mark.soak("addon", "store/errors.py", "store/runtime")
 IN_THE_SUITE = {("launcher", "gateway"), ("mitmdump", "script"), ("mitmdump", "empty"), ("mitmweb", "setting")}
-"""Of each fault one start, and of each way; a soak run has the others."""
+"""One start for each fault and for each way; a soak run has the others."""
 
 
 class Copy:
@@ -29,7 +29,7 @@ class Copy:
     def __init__(self, folder: Path, upstream_url: str, **settings: str) -> None:
         self.root = folder / "copy"
         for package in ("addon", "store"):
-            shutil.copytree(ROOT / package, self.root / package)  # compiled files too: they bear their sources' times
+            shutil.copytree(ROOT / package, self.root / package)  # compiled files too: they hold their sources' times
         (self.root / "store" / "version.py").write_text('__version__ = "the copy"\n')
         self.script = self.root / "addon" / "proxy.py"
         self.gateway = Gateway(folder, upstream_url, **settings)
@@ -67,7 +67,7 @@ class Copy:
         return [file for package in ("addon", "store") for file in (self.root / package).rglob("*.py")]
 
     def check(self, token: dict[str, str]) -> None:
-        """Nothing passes but what is admitted; and it is the copy that decides."""
+        """Check that only admitted requests pass, and that the copy decides."""
         assert httpx.get(f"{self.url}/health").json()["version"] == "the copy"
         assert httpx.get(f"{self.url}/v1/models").status_code == 401
         assert httpx.get(f"{self.url}/v1/models", headers=bearer(token)).status_code == 200
@@ -88,16 +88,16 @@ def test_files_that_break_while_the_proxy_runs_change_nothing(tmp_path: Path, wa
                     file.write_text(NO_PYTHON)
             changes: dict[
                 str, Callable[[], object]
-            ] = {  # and what mitmproxy, which watches the script, says once it has seen it
+            ] = {  # and mitmproxy, which watches the script, logs this once it has seen the change
                 "Loading script": copy.script.touch,
                 "error in script": lambda: copy.script.write_text(NO_PYTHON),
                 "Un-loading script": copy.script.unlink,
             }
-            for said, change in changes.items():
-                before = process.output().count(said)
+            for message, change in changes.items():
+                before = process.output().count(message)
                 change()
                 if way != "launcher":
-                    process.wait_for_output(said, before + 1)
+                    process.wait_for_output(message, before + 1)
                 copy.check(token)
             for file in copy.files():
                 file.write_text("")
@@ -146,7 +146,7 @@ class Callers:
                     sock.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                     self.answers += sock.recv(4096)
             except OSError:
-                time.sleep(0.002)  # nothing tells when a port opens
+                time.sleep(0.002)  # no event reports that a port opens
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_start_with_a_broken_file_ends_and_admits_nothing(tmp_path: Path, way:
             finally:
                 process.kill()
         assert callers.answers == b""
-    if broken != "script":  # where none of our code runs, mitmproxy connects before it sees that it has to end
+    if broken != "script":  # where none of our code runs, mitmproxy connects before it notices that it has to end
         assert upstream.conversations == []
     assert upstream.received() == b""
 

@@ -1,7 +1,7 @@
-"""A canary key and a canary token, in every place where a secret could come to light: the key is found at the one
+"""A canary key and a canary token, in every place where a secret could appear: the key is found at the one
 right upstream and nowhere else, the token in what the client sent and nowhere else.
 
-`tests/soak/test_canary_without.py` takes each protection out, and sees that this finds it.
+`tests/soak/test_canary_without.py` removes each protection, and checks that this test notices.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoUpstream]:
 
 
 def check(run: Run, shown: set[str]) -> None:
-    """Check that all the places were looked at, and that none of them has a secret; but the upstream has the key."""
+    """Check that all places were searched, that none of them has a secret, and that the upstream has the key."""
     print({where: f"{count} pieces, {size} bytes" for where, (count, size) in run.net.sizes().items()})
     assert shown <= run.net.holding(MARK.encode())
     assert run.net.holding(*forms(KEY)) == set()

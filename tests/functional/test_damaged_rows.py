@@ -14,7 +14,7 @@ ZEROS = "00000000-0000-0000-0000-000000000000"
 
 
 def damage(gateway: Gateway, table: str, column: str, row_id: str, sealed: bytes | None) -> None:
-    """Overwrite a ciphertext; without one, flip the last bit of that which is there."""
+    """Overwrite a ciphertext; without a new one, flip the last bit of the old one."""
     with contextlib.closing(sqlite3.connect(gateway.data / "llm-proxy.db", timeout=10)) as connection, connection:
         if sealed is None:
             [(old,)] = connection.execute(f"SELECT {column} FROM {table} WHERE id = ?", [row_id])  # noqa: S608
@@ -36,7 +36,7 @@ def status(gateway: Gateway, token: dict[str, object]) -> int:
 def test_a_token_that_cannot_be_decrypted_is_listed_without_its_value(
     gateways: Callable[[Way], Gateway], sealed: bytes | None
 ) -> None:
-    """The management process decrypts it: one way to start the proxy will do."""
+    """The management process decrypts it: one way to start the proxy is enough."""
     gateway = gateways("launcher")
     project = gateway.make_project()
     good, bad = (gateway.make_token(project["id"], max_requests=5) for _ in range(2))

@@ -1,6 +1,6 @@
-"""A request that a fault hits gets the decided response in time, all others go on, and nothing needs a restart.
+"""A request that a fault hits gets its specified response in time, all others go on, and nothing needs a restart.
 
-With `-s` the tests print how long each took.
+With `-s` the tests print the times.
 """
 
 import contextlib
@@ -84,7 +84,7 @@ def report(fault: str, outcome: object, started: float, recovered: float | None 
 
 
 def say(data: bytes) -> Fault:
-    """Say this, and hang up."""
+    """Send this, and hang up."""
     return lambda conversation: conversation.send(data)
 
 
@@ -194,7 +194,7 @@ def test_an_upstream_that_fails_before_its_response_is_503_or_504(
 
 @pytest.mark.parametrize("fault", IN_THE_ANSWER)
 def test_an_upstream_that_fails_in_its_response_cuts_it(gateway: Gateway, upstream: RawUpstream, fault: str) -> None:
-    """What was passed on cannot be taken back: cutting it is how a client learns that it is not whole."""
+    """Bytes that were passed on cannot be taken back: a cut shows the client that the response is not whole."""
     with two_projects(gateway) as (hit, other, token):
         upstream.answer = hit_one_project(say(IN_THE_ANSWER[fault]))
         started = time.monotonic()
@@ -272,7 +272,7 @@ def test_an_upstream_name_that_does_not_resolve_is_503(tmp_path: Path) -> None:
 
 
 class TlsUpstream(RawUpstream):
-    """An upstream that speaks TLS, as the test says for each connection."""
+    """An upstream that speaks TLS, with a context that the test chooses for each connection."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self.context = context

@@ -1,4 +1,4 @@
-"""What was counted is there after all processes were killed."""
+"""Counts survive when all processes are killed."""
 
 from pathlib import Path
 

@@ -44,7 +44,7 @@ class Memory:
 
 
 class Gauge:
-    """Tells how much went into a socket, and when the socket has been full for half a second."""
+    """Counts the bytes that went into a socket, and sets `full` when it has been full for half a second."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sent = 0

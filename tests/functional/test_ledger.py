@@ -1,4 +1,4 @@
-"""The ledger against what the upstream knows, through the real processes."""
+"""The ledger, compared with the upstream's record, through the real processes."""
 
 import signal
 from collections import Counter

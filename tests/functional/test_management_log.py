@@ -1,4 +1,4 @@
-"""The log of the management API: what was done to which object, without the value of any token."""
+"""The log of the management API: each act and its object, without the value of any token."""
 
 import json
 import re
@@ -14,7 +14,7 @@ NO_TOKEN = "8f14e45f-ceea-4672-9c6d-4cf0d7a1b5e1"
 
 
 class Operator:
-    """Sends requests, and keeps of each what its line must name."""
+    """Sends requests, and keeps for each the ids that its line must have."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway

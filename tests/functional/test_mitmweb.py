@@ -1,4 +1,4 @@
-"""mitmweb shows conversations and comments to filter by, and keeps no more than its settings say."""
+"""mitmweb shows conversations and comments to filter by, and keeps no more than its settings allow."""
 
 import contextlib
 import itertools
@@ -56,7 +56,7 @@ class Web:
 
     @contextlib.contextmanager
     def updates(self) -> Iterator[Iterator[dict[str, Any]]]:
-        """Listen to what mitmweb tells its page about flows that have changed."""
+        """Listen to the updates that mitmweb sends to its page about flows that have changed."""
         url = self.gateway.proxies[0].web_url.replace("http:", "ws:")
         headers = {"Authorization": f"Bearer {PASSWORD}"}
         with connect(f"{url}/updates", additional_headers=headers, max_size=None, proxy=None) as websocket:

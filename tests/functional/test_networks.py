@@ -1,4 +1,4 @@
-"""Networks as they are: connections that idle, a proxy on the way to the upstream, authorities of one's own, IPv6."""
+"""Real networks: idle connections, a proxy on the way to the upstream, private authorities, IPv6."""
 
 import base64
 import contextlib
@@ -24,14 +24,14 @@ HOST = "upstream.test"
 """A name that resolves nowhere (RFC 6761): only the forward proxy knows the way to it."""
 PASSWORD = "a-password/of the proxy"
 CREDENTIALS = "me:a-password%2Fof%20the%20proxy"
-"""As they stand in a URL."""
+"""The credentials as a URL has them."""
 SECRETS = (PASSWORD, CREDENTIALS, base64.b64encode(f"me:{PASSWORD}".encode()).decode())
 KEEP_ALIVE = "02"
 START = [tool("llm-proxy"), "start"]
 
 
 def timer(here: socket.socket, there: int) -> tuple[str, float]:
-    """Return the timer of the far end of a connection, and its seconds: what Linux tells of a socket (proc(5))."""
+    """Return the timer of the far end of a connection, and its seconds, as Linux shows them (proc(5))."""
     mine = f"0100007F:{here.getsockname()[1]:04X}"
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, remote, _, _, pending, *_ = line.split()

@@ -16,7 +16,7 @@ from support.upstreams.upstreams import KEY, DemoUpstream
 
 CLIENTS = 64
 REQUESTS = 12
-"""Of each client."""
+"""The requests of each client."""
 LIMIT = 100
 
 pytestmark = pytest.mark.soak("store/admission", "store/database", "store/management")  # in the suite: test_exactness
@@ -25,7 +25,7 @@ type Change = tuple[str, str, dict[str, object] | None]
 
 
 def use(nodes: Gateway, tokens: list[dict[str, Any]]) -> Counter[tuple[str, int]]:
-    """Let each client use one of the tokens at one of the proxies; return how often each token got which status."""
+    """Let each client use one of the tokens at one of the proxies; return the count of each token's statuses."""
 
     def send(number: int) -> Counter[tuple[str, int]]:
         token = tokens[number % len(tokens)]
@@ -39,7 +39,7 @@ def use(nodes: Gateway, tokens: list[dict[str, Any]]) -> Counter[tuple[str, int]
 
 @contextmanager
 def changing(nodes: Gateway, *operators: list[Change]) -> Iterator[None]:
-    """Let each operator make changes, one after the other and all over again, until the block ends."""
+    """Let each operator make its changes in turn, again and again, until the block ends."""
     done = threading.Event()
 
     def operate(changes: list[Change]) -> set[int]:

@@ -16,7 +16,7 @@ from support.upstreams.upstreams import RawUpstream, answer_all
 
 
 def ask(relay: Relay, line: str, *headers: str) -> tuple[int, str | None, bytes]:
-    """Send a request with a good token; return status and code of the answer, and what the upstream got of it."""
+    """Send a request with a good token; return status and code of the answer, and the bytes that the upstream got."""
     relay.expect()
     with RawClient(relay.gateway.port) as client:
         client.send(relay.head(line, *headers))

@@ -136,7 +136,7 @@ PASSES: dict[str, tuple[str, bytes, int, bytes]] = {
 
 
 class Sequel:
-    """Answers the first request with some bytes, all others rightly, whichever connection they come over."""
+    """Answers the first request with some bytes and all others correctly, on any connection."""
 
     def __init__(self, first: bytes) -> None:
         self.first = first
@@ -177,7 +177,7 @@ def check_right(relay: Relay, client: RawClient) -> None:
 
 
 def ask(relay: Relay, client: RawClient, method: str) -> tuple[int, bytes, bool] | None:
-    """Send a request and read its answer, by h11; tell whether the connection stays."""
+    """Send a request and read its answer, by h11; return True if the connection stays."""
     client.send(relay.head(f"{method} /v1/models HTTP/1.1"))
     reader = h11.Connection(h11.CLIENT)
     reader.send(h11.Request(method=method, target="/", headers=[("host", "x")]))

@@ -1,6 +1,6 @@
 """PostgreSQL fails under the real processes: refused in time, counted exactly, and fine again without a restart.
 
-With `-s` the tests print how long each took.
+With `-s` the tests print the times.
 """
 
 import signal
@@ -28,7 +28,7 @@ END_OF_STREAM = b"1\r\nb\r\n0\r\n\r\n"
 
 
 class Setting(NamedTuple):
-    """The processes, what is between them and PostgreSQL, and what the upstream was asked for."""
+    """The processes, the network between them and PostgreSQL, and the upstream's record."""
 
     server: Server
     relay: TcpRelay
@@ -73,7 +73,7 @@ def token(setting: Setting) -> dict[str, Any]:
 
 
 class Asked(NamedTuple):
-    """What became of a request, and how many seconds that took."""
+    """The outcome of a request, and the seconds until it."""
 
     code: str | None
     seconds: float
@@ -92,7 +92,7 @@ def rows_of(setting: Setting, token: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def is_exact(setting: Setting, token: dict[str, Any]) -> bool:
-    """Tell whether what the upstream saw is what was counted, and each request has its row, settled."""
+    """Return True if exactly the requests that the upstream saw are counted, and each has its row, settled."""
     count, seen = setting.gateway.token(token["id"])["request_count"], len(setting.asked)
     return count == seen and rows_of(setting, token) == [(200, True)] * seen
 

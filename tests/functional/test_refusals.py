@@ -39,7 +39,7 @@ def found(gateway: Gateway, path: str) -> Any:
 
 
 def lines(gateway: Gateway, request_id: str) -> list[dict[str, Any]]:
-    """Return what is logged of a request; that may be a moment after its answer."""
+    """Return the log lines of a request; they may come a moment after its answer."""
     wait_until(lambda: request_id in gateway.logs())
     return [json.loads(line) for line in gateway.logs().splitlines() if request_id in line]
 

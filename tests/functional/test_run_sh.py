@@ -1,4 +1,4 @@
-"""`./run.sh`, used as the README says."""
+"""`./run.sh`, used as in the README."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def installation(tmp_path: Path, upstream: DemoUpstream) -> Installation:
 
 
 class Site(NamedTuple):
-    """What several tests share, none of which ends it."""
+    """A start of `./run.sh` that several tests share; none of them ends it."""
 
     installation: Installation
     process: Process
@@ -51,7 +51,7 @@ def forward() -> Iterator[ForwardProxy]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, forward: ForwardProxy) -> Iterator[Site]:
-    """A demo where a proxy is set, of which it has no need."""
+    """A demo in an environment that sets a proxy; the demo does not need it."""
     address = f"http://127.0.0.1:{forward.port}"
     folder = tmp_path_factory.mktemp("demo")
     installation = Installation(folder, HTTP_PROXY=address, https_proxy=address, http_proxy=address)
@@ -145,7 +145,7 @@ def test_run_sh_works_from_any_folder_and_through_a_link(tmp_path: Path) -> None
     (home / ".venv" / "bin").mkdir(parents=True)
     caller.mkdir()
     link.symlink_to(home / "run.sh")
-    # A folder in which everything is installed, as far as run.sh sees.
+    # A folder in which everything is installed, as far as run.sh can tell.
     for name in ("run.sh", "pyproject.toml"):
         shutil.copy(ROOT / name, home)
     (home / ".venv" / "bin" / "python").symlink_to(sys.executable)

@@ -39,7 +39,7 @@ def settled(gateway: Gateway, token: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def spent(gateway: Gateway, token: dict[str, Any]) -> tuple[object, ...]:
-    """Return what the ledger says of the only request of a token, once it is settled."""
+    """Return the usage of the only request of a token in the ledger, once it is settled."""
     (row,) = settled(gateway, token)
     return row["usage_source"], row["model"], row["input_tokens"], row["output_tokens"]
 

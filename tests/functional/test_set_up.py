@@ -24,7 +24,7 @@ build-backend = "backend"
 backend-path = ["."]
 """
 
-# Makes a package with a program that says its arguments, and enough files that its installation can be interrupted.
+# Makes a package with a program that prints its arguments, and enough files that its installation can be interrupted.
 BACKEND = """
 import pathlib, zipfile
 
@@ -57,7 +57,7 @@ else:
     runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
-# Commands as pyenv puts them onto the PATH: the version that is chosen is not there, others are by PYENV_VERSION.
+# Commands as pyenv puts them onto the PATH: the chosen version is missing, PYENV_VERSION selects others.
 PLAIN = """#!/bin/sh
 exec {python} "$@"
 """
@@ -109,7 +109,7 @@ class Checkout:
         return process.wait(PATIENCE), process.output()
 
     def kill_when(self, condition: Callable[[], bool], *arguments: str) -> str:
-        """Start, kill all of it at a moment of the set-up, and return what was printed until then."""
+        """Start, kill all of it at a moment of the set-up, and return the output until then."""
         process = self.start(*arguments)
         wait_until(lambda: condition() or not process.is_running())
         assert process.is_running(), process.output()
@@ -143,7 +143,7 @@ def test_a_set_up_recovers_from_any_interruption(checkout: Checkout, tmp_path: P
     assert outputs[0].endswith(f" s.\n{works}")
     assert outputs[1] == f"Waiting for another set-up of LLM Proxy in this folder ...\n{works}"
 
-    # What is set up needs no other Python any more.
+    # A finished set-up needs no other Python.
     python = (checkout.bin / "python3").rename(tmp_path / "python3")
     assert checkout.run("usage") == (0, works)
     python.rename(checkout.bin / "python3")
@@ -177,7 +177,7 @@ def test_a_set_up_recovers_from_any_interruption(checkout: Checkout, tmp_path: P
     assert (status, f"again, as it was made in {checkout.folder}: " in output) == (1, True)
     there.rename(checkout.folder)
 
-    # It is killed while pip replaces packages. What is half there may look whole to pip, so all of it is removed first.
+    # It is killed while pip replaces packages. A half package may look whole to pip, so all packages are removed first.
     checkout.kill_when(lambda: (checkout.venv / "unfinished").exists() and INSTALLING in checkout.pip_log, "usage")
     (folder,) = checkout.venv.glob("lib/*/site-packages")
     rest = folder / "half_there.py"

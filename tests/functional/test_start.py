@@ -1,4 +1,4 @@
-"""Starts that fail: each says what is wrong, ends with the right status, and leaves nothing running."""
+"""Starts that fail: each names its fault, ends with the right status, and leaves nothing running."""
 
 import contextlib
 import dataclasses
@@ -30,7 +30,7 @@ type Break = Callable[[Installation], object]
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """How a start is made to fail, which start, and what it says."""
+    """A way to make a start fail, its command, and the message and status that are expected."""
 
     message: str
     cause: Break
@@ -166,7 +166,7 @@ def fail(installation: Installation, command: list[str], *, has_rights: bool = T
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_failed_start_says_why(installation: Installation, name: str) -> None:
+def test_a_failed_start_names_its_fault(installation: Installation, name: str) -> None:
     fault = FAULTS[name]
     fault.cause(installation)
     process = fail(installation, fault.command, has_rights=fault.has_rights)

@@ -25,7 +25,7 @@ from store.runtime.settings import Settings
 
 CTRL_C, CTRL_BACKSLASH = b"\x03", b"\x1c"
 STOPS = pytest.mark.soak("addon/serving", "manage_api/cli", "manage_api/server.py", "store/runtime")
-"""For further cases of a kind that the suite has one of."""
+"""A mark for further cases of a kind: the suite has one of each."""
 AUTHORIZED = {"Authorization": f"Bearer {MANAGEMENT_TOKEN}"}
 
 
@@ -205,7 +205,7 @@ def test_a_management_request_under_way_is_answered_and_committed(installation: 
 
 
 def wait_until_read(client: socket.socket) -> None:
-    """Wait until the process at the other end has read what was sent to it."""
+    """Wait until the process at the other end has read all data sent to it."""
     ends = [f"0100007F:{port:04X}" for _, port in (client.getpeername(), client.getsockname())]
     deadline = time.monotonic() + DEADLINE
     while True:
@@ -214,7 +214,7 @@ def wait_until_read(client: socket.socket) -> None:
         if queues.endswith(":00000000"):
             return
         assert time.monotonic() < deadline
-        time.sleep(0.01)  # nothing tells when a socket is read
+        time.sleep(0.01)  # no event reports that a socket is read
 
 
 def test_a_stop_while_the_processes_start_is_clean(installation: Installation) -> None:
@@ -225,7 +225,7 @@ def test_a_stop_while_the_processes_start_is_clean(installation: Installation) -
         deadline = time.monotonic() + DEADLINE
         while not children(process.pid):
             assert time.monotonic() < deadline
-            time.sleep(0.01)  # nothing tells of another's child
+            time.sleep(0.01)  # no event reports another process's child
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait() == 0
     assert "Traceback" not in process.output()

@@ -56,8 +56,8 @@ def test_each_event_arrives_within_50_ms(relay: Relay) -> None:
         (b"Content-Type: application/json\r\n", []),
     ],
 )
-def test_a_balancer_is_told_not_to_buffer_events(relay: Relay, headers: bytes, buffering: list[str]) -> None:
-    """Unless the upstream has its own say. Other answers pass as they are."""
+def test_a_header_asks_balancers_not_to_buffer_events(relay: Relay, headers: bytes, buffering: list[str]) -> None:
+    """A header of the upstream takes precedence. Other responses pass unchanged."""
     answer = b"HTTP/1.1 200 OK\r\n" + headers + b"Content-Length: 2\r\n\r\n{}"
     assert relay.send("GET", "/v1/stream", answer=answer).response.headers.get_list("x-accel-buffering") == buffering
 

@@ -72,7 +72,7 @@ def test_a_token_expires_after_its_days(gateway: Gateway, fields: dict[str, Any]
 
 @on_each_store
 def test_a_token_expires_at_the_second_that_is_shown(gateway: Gateway) -> None:
-    """Neither before it nor after: what is shown is what is stored."""
+    """Neither before it nor after: the stored time is the one shown."""
     token = gateway.make_token(expires_in_days=1)
     with gateway.store() as store:
         [(stored,)] = store.database.execute("SELECT expires_at FROM token WHERE id = ?", [token["id"]])

@@ -41,7 +41,7 @@ def test_mitmweb_without_a_mode_takes_the_port_of_the_settings(tmp_path: Path, u
 
 
 def shown_address(web_port: int) -> tuple[str, int]:
-    """Return what mitmweb's badge shows."""
+    """Return the address in mitmweb's badge."""
     headers = {"Authorization": f"Bearer {PASSWORD}"}
     options = httpx.get(f"http://127.0.0.1:{web_port}/options", headers=headers).raise_for_status().json()
     return options["listen_host"]["value"], options["listen_port"]["value"]

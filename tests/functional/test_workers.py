@@ -1,4 +1,4 @@
-"""Several workers on one port, under one supervisor: the load is spread, and none of them is missed when it goes."""
+"""Several workers on one port, under one supervisor: the load is spread, and requests survive the end of each."""
 
 import contextlib
 import functools
@@ -25,13 +25,13 @@ OPERATOR = {"Authorization": f"Bearer {MANAGEMENT_TOKEN}"}
 
 
 class Site(NamedTuple):
-    """A supervisor, and where it listens."""
+    """A supervisor, and the port on which it listens."""
 
     process: Process
     installation: Installation
 
     def hang_up(self) -> None:
-        """Have all replaced, and wait until they are; the old ones may still be ending."""
+        """Have all workers replaced, and wait for that; the old ones may still be ending."""
         before = self.process.output().count(REPLACED)
         self.process.signal(signal.SIGHUP)
         self.process.wait_for_output(REPLACED, before + 1)
@@ -87,7 +87,7 @@ class Clients(Busy):
 
 
 def ask(connection: http.client.HTTPConnection, token: dict[str, Any]) -> tuple[int, str | None]:
-    """Ask for the models; return the status, and what the answer says of the connection."""
+    """Ask for the models; return the status, and the header Connection of the answer."""
     connection.request("GET", "/v1/models", headers=bearer(token))
     response = connection.getresponse()
     response.read()
@@ -107,7 +107,7 @@ def kept_connections(installation: Installation, token: dict[str, Any]) -> Itera
 
 @contextlib.contextmanager
 def streaming(installation: Installation, token: dict[str, Any]) -> Iterator[Callable[[], list[str]]]:
-    """Begin a stream of some seconds; yield what reads its other lines."""
+    """Begin a stream of some seconds; yield a function that reads its other lines."""
     headers = {**bearer(token), "X-Demo-Words": "100", "X-Demo-Chunk-Delay": "0.05"}
     body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "drain"}]}
     url = f"http://127.0.0.1:{installation.proxy}/v1/chat/completions"
@@ -146,7 +146,7 @@ def test_connections_spread_over_the_workers(site: Site) -> None:
 
 @pytest.mark.soak("addon/serving", "manage_api/cli")  # in the suite: test_run_sh.py has a hangup
 def test_a_hangup_under_load_replaces_the_workers_and_fails_no_request(site: Site) -> None:
-    """Nor does it cut what is under way, or close a kept connection that is idle before its last answer."""
+    """It neither cuts responses under way nor closes an idle kept connection before its last response."""
     process, installation = site
     token, before = make_token(installation), workers(process.pid)
     with (

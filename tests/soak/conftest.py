@@ -1,4 +1,4 @@
-"""The stores of the slow tests, and what the tests of balancers share: each has a balancer of its own, and a token."""
+"""The stores of the slow tests, and the site of the tests of balancers: each has a balancer and a token of its own."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +21,7 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def new_database_url(engine: str, postgresql_server: Server) -> Callable[[], str]:
-    """What returns the DATABASE_URL of a new store; empty for the default."""
+    """A function that returns the DATABASE_URL of a new store; empty for the default."""
     return postgresql_server.make_database if engine == "postgresql" else str
 
 

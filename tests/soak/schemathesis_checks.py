@@ -1,4 +1,4 @@
-"""What schemathesis cannot know by itself. It loads this file as its hooks."""
+"""Checks and rules of the API that its schema cannot state. schemathesis loads this file as its hooks."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ _YEAR = re.compile(r"(?!0000)([0-9]{4})(?=-[0-9]{2}-[0-9]{2}T)")
 
 
 class TokensStayAsLongAsTheirProjects:
-    """A token that was created is found, revoked or not, until its project is deleted; then it is not."""
+    """A created token is found, revoked or not, until its project is deleted, and not after."""
 
     def __init__(self) -> None:
         self._project_of: dict[str, str] = {}
@@ -32,7 +32,7 @@ schemathesis.check(TokensStayAsLongAsTheirProjects)
 
 
 def map_body(ctx: Any, body: Any) -> Any:
-    """Move the `expires_at` of a new token into the future, as it has to be, which no schema can say.
+    """Move the `expires_at` of a new token into the future: the API requires it, and no schema can state it.
 
     The calendar repeats itself every 400 years: a date stays one.
     """

@@ -1,6 +1,6 @@
-"""A node behind a balancer that is taken out, stopped, killed, without power or not ready: what clients see of it.
+"""Clients' view of a node behind a balancer that is taken out, stopped, killed, without power or not ready.
 
-`./run.sh soak -s tests/soak/test_balanced_nodes.py` prints what was measured.
+`./run.sh soak -s tests/soak/test_balanced_nodes.py` prints the figures.
 """
 
 import contextlib
@@ -32,12 +32,12 @@ IN_USE_AGAIN = 6
 
 
 class Load(Busy):
-    """Clients in threads that keep their connections, each request of which has a name; `seen` is upstream's count."""
+    """Clients in threads that keep their connections. Each request has a name; `seen` is the upstream's count."""
 
     def __init__(self, site: Site, method: str, clients: int = 8) -> None:
         self.seen: Counter[str] = Counter()
         self.answered: dict[str, str] = {}
-        """What became of each request: its status, or what its client raised."""
+        """The outcome of each request: its status, or the error that its client raised."""
         self.clients = clients
         self._site = site
         self._method = method
@@ -46,7 +46,7 @@ class Load(Busy):
         super().__init__(functools.partial(self._use, number) for number in range(clients))
 
     def go_on(self, requests: int = 200) -> None:
-        """Wait until so many more are answered."""
+        """Wait until so many more requests are answered."""
         until = len(self.answered) + requests
         wait_until(lambda: len(self.answered) >= until)
 
@@ -55,7 +55,7 @@ class Load(Busy):
         return Counter(outcome for outcome in self.answered.values() if outcome != "200")
 
     def twice(self) -> list[str]:
-        """Return what came more than once."""
+        """Return the requests that came more than once."""
         return [name for name, count in self.seen.items() if count > 1]
 
     def _answer(self, conversation: Conversation) -> None:
@@ -162,12 +162,12 @@ def test_a_reload_of_the_balancer_cuts_no_stream(site: Site) -> None:
 
 @contextlib.contextmanager
 def silent_node() -> Iterator[int]:
-    """Give a port whose connections do not come about, as those of a machine without power."""
+    """Yield a port on which no connection is established, as on a machine without power."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        for _ in range(2):  # more than it takes
+        for _ in range(2):  # more than its queue takes
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())

@@ -1,4 +1,4 @@
-"""The canary test finds a secret that comes to light once a protection is taken out."""
+"""The canary test finds a secret that appears once a protection is removed."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A file system that is really full, again and again: a small one in memory, which only root can mount."""
+"""A really full file system, again and again: a small one in memory, which only root can mount."""
 
 import os
 import subprocess

@@ -1,7 +1,7 @@
 """`kill -9` in the middle of 1,000 requests, of the proxy, of the management process under PATCHes, of both; again and
 again on the same store.
 
-What the upstream saw is counted, always; what was counted and never sent is at most what was in flight at the kill.
+Every request that the upstream saw is counted. Those counted and never sent are at most those in flight at the kill.
 `./run.sh soak -s tests/soak/test_kill_9.py` prints the table.
 """
 

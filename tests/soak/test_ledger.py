@@ -1,4 +1,4 @@
-"""10,000 requests of all kinds, with hang-ups and proxies killed in between: the ledger is what the upstream knows.
+"""10,000 requests of all kinds, with hang-ups and proxies killed in between: the ledger agrees with the upstream.
 
 `./run.sh soak -s tests/soak/test_ledger.py` prints the figures.
 """
@@ -65,7 +65,7 @@ def _kill(gateway: Gateway, load: MixedLoad) -> None:
 
 
 def _settled(gateway: Gateway) -> list[dict[str, Any]]:
-    """Return all rows once others have settled what the killed processes left."""
+    """Return all rows once others have settled the open rows of the killed processes."""
     deadline = time.monotonic() + LEASE + 10 * HEARTBEAT
     while True:
         rows = [*rows_of(gateway)]

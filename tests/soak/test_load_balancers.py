@@ -1,6 +1,6 @@
-"""nginx and HAProxy before two proxies, with the very files of docs/deploy: all comes through as it was sent, at once.
+"""nginx and HAProxy before two proxies, with the very files of docs/deploy: data passes unchanged and at once.
 
-`./run.sh soak -s tests/soak/test_load_balancers.py` prints what was measured.
+`./run.sh soak -s tests/soak/test_load_balancers.py` prints the figures.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-
 BLOCK = bytes(range(256)) * 4096  # 1 MiB
 BLOCKS = 20
 SILENCE = 65
-"""Seconds: more than the 60 which are the default of most timeouts of either balancer."""
+"""Seconds: more than 60, the default of most timeouts of either balancer."""
 
 
 def chunk(data: bytes) -> bytes:
@@ -241,7 +241,7 @@ async def converse(balancer: Balancer, token: str) -> list[str]:
     """Have a response made in a session, and return the types of its first and last event."""
     base_url, websocket_url = f"{balancer.url}/v1", f"wss://localhost:{balancer.port}/v1"
     client = openai.AsyncOpenAI(base_url=base_url, websocket_base_url=websocket_url, api_key=token)
-    options: Any = {"ssl": balancer.tls}  # goes to websockets.connect, as much that its type does not name
+    options: Any = {"ssl": balancer.tls}  # goes to websockets.connect, like other arguments that its type does not name
     realtime = client.realtime.connect(model="gpt-realtime", websocket_connection_options=options)
     events: list[str] = []
     async with client, realtime as connection:

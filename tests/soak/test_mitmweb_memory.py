@@ -1,6 +1,6 @@
 """mitmweb's memory stays flat: over 20,000 requests, and over a WebSocket that never ends.
 
-`./run.sh soak -s tests/soak/test_mitmweb_memory.py` prints what was measured.
+`./run.sh soak -s tests/soak/test_mitmweb_memory.py` prints the figures.
 """
 
 import itertools

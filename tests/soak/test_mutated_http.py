@@ -74,7 +74,7 @@ def test_mutated_requests_cause_no_fault_and_no_leak(tmp_path: Path, upstream: D
         seen, counted = upstream.count(), gateway.token(token["id"])["request_count"]
         print(f"seed {seed}: {dict(answers)}, upstream saw {seen}, counted {counted}")
         assert answers[b"HTTP/1.1 200"] <= seen <= counted
-        assert open_files(proxy) <= files_before + 5  # the store's: of who writes, and of who keeps house
+        assert open_files(proxy) <= files_before + 5  # the store's: the writer's and housekeeping's
         log = gateway.logs()
         assert "Traceback" not in log
         assert token["token"] not in log
@@ -85,7 +85,7 @@ def open_files(process: Process) -> int:
 
 
 def ask(client: RawClient, request: bytes) -> bytes:
-    """Send a request, and return what comes back until the proxy closes or falls silent: for the rest, perhaps."""
+    """Send a request, and return all bytes until the proxy closes or is silent (it may wait for the rest)."""
     answer = b""
     with contextlib.suppress(ConnectionError, TimeoutError):
         client.send(request)

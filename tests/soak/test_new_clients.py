@@ -1,7 +1,7 @@
-"""What a new client's first request costs where the upstream speaks TLS: straight to it, and through each pool.
+"""The cost of a new client's first request to an upstream with TLS: straight to it, and through each pool.
 
 `./run.sh soak -s tests/soak/test_new_clients.py` prints it. All ways take turns; latency is from the client's connect
-to the end of its answer, CPU what the processes themselves used.
+to the end of its response, CPU that of the processes themselves.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.soak("addon/layers", "addon/patches", "docs/deploy")
 
 ROUNDS = 7
 CLIENTS = 100
-"""In a round, of each way."""
+"""Clients in a round of each way."""
 HOME = "127.0.0.1"
 
 
@@ -57,7 +57,7 @@ class Way:
         self.pools_cpu.append((after[1] - before[1]) / CLIENTS * 1000)
 
     def answers(self) -> bool:
-        """Tell whether there is a way already; HAProxy does not have the address at once."""
+        """Return True once the way is open; HAProxy does not have the address at once."""
         with KeptAlive(self.gateway.url) as client:
             return client.get(self._token) == 200
 

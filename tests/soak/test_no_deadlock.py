@@ -1,7 +1,6 @@
-"""All that is ever done to a store, at once and on the same rows: no two wait for each other, nothing
-fails, and no count is lost.
+"""All changes of a store, at once and on the same rows: no two wait for each other, none fails, and no count is lost.
 
-`./run.sh soak -s tests/soak/test_no_deadlock.py` prints what was done.
+`./run.sh soak -s tests/soak/test_no_deadlock.py` prints the outcomes.
 """
 
 import re
@@ -41,5 +40,5 @@ def test_no_two_transactions_wait_for_each_other(tmp_path: Path) -> None:
 
 
 def _deadlocks(log: str) -> list[str]:
-    """Return what a server's log tells of deadlocks, with all their statements."""
+    """Return the deadlocks in a server's log, with all their statements."""
     return re.findall(r"ERROR:  deadlock detected.*?STATEMENT:[^\n]*(?:\n\t[^\n]*)*", log, re.DOTALL)

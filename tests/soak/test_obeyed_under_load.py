@@ -4,9 +4,9 @@ nodes without a pause, and each change comes from another management process tha
 clients ask for responses over open WebSockets, except where the key is replaced: a WebSocket keeps the key of its
 opening.
 
-On PostgreSQL the operator must not wait for those who use the rows: a change is answered in 100 ms at the 99th
-percentile. Where others take much of the machine's processors, that says nothing: then the test is skipped,
-after all else was checked.
+On PostgreSQL the operator must not wait for the users of the rows: a change is answered in 100 ms at the 99th
+percentile. Where other processes take much of the processors, that proves nothing: then the test is skipped, after all
+other checks.
 
 `./run.sh soak -s tests/soak/test_obeyed_under_load.py` prints the table.
 """
@@ -37,13 +37,13 @@ pytestmark = pytest.mark.soak("store/admission", "store/database", "store/manage
 TRIALS = 500
 CLIENTS = 64
 TALKING = 16
-"""Those of them that talk over WebSockets."""
+"""The clients among them that use WebSockets."""
 PROXIES = {"sqlite": 2, "postgresql": 4}
 LONGEST = 0.1
 """Seconds that a change may take at the 99th percentile."""
 
 QUIET = 0.15
-"""The share of the processors that others may take for that to say something."""
+"""The share of the processors that other processes may take without making that figure worthless."""
 
 KEY_REJECTED = 503
 
@@ -60,7 +60,7 @@ class Phase(NamedTuple):
 
 
 class Clients(Busy):
-    """Clients that use a token at all proxies without a pause, and see whether what holds is obeyed."""
+    """Clients that use a token at all proxies without a pause, and check that each rule in force is obeyed."""
 
     def __init__(self, gateway: Gateway, token: str, *, talking: int = TALKING) -> None:
         self.further = 0
@@ -70,7 +70,7 @@ class Clients(Busy):
         self.checked: Counter[int] = Counter()
         """Requests with a sure outcome, by status."""
         self.wrong: Counter[tuple[int | None, int]] = Counter()
-        """Counter-examples: what should have been, and what was."""
+        """Counter-examples: the expected and the actual outcome."""
         self._numbers = itertools.count()
         self._phase = Phase(next(self._numbers), token, None)
         self._answered: Counter[str] = Counter()
@@ -111,7 +111,7 @@ class Clients(Busy):
                 self.further += client.further
 
     def _check(self, url: str, phase: Phase, status: int) -> bool:
-        """Hold an answer against the phase in which it was asked for; tell whether its outcome was sure."""
+        """Compare an answer with the phase of its request; return True if its outcome was sure."""
         with self._lock:
             if phase is not self._phase or phase.status is None:
                 return False
@@ -177,7 +177,7 @@ class Times:
         self._others = Others()
 
     def check(self, clients: Clients, engine: str) -> None:
-        """Print what a test has found, and see whether the changes were quick enough."""
+        """Print the figures of a test, and check that the changes were quick enough."""
         others, (_, p99, _) = self._others.share(), percentiles(self.of_used)
         print(
             f"\n{engine}: {len(self.of_used)} trials, {clients.checked.total()} requests with a sure outcome "

@@ -1,8 +1,7 @@
 """PostgreSQL fails under load: a failover to a standby, crashes, a full disk, and the return of all clients at once.
 
-What is held: a request that the upstream saw is counted, and has its row; one that was refused is not counted, in the
-end.
-`./run.sh soak -s tests/soak/test_postgresql_faults.py` prints how long each took.
+In the end a request that the upstream saw is counted and has its row, and a refused one is not counted.
+`./run.sh soak -s tests/soak/test_postgresql_faults.py` prints the times.
 """
 
 import contextlib
@@ -64,16 +63,16 @@ class Upstream(RawUpstream):
 
 
 class Load(Busy):
-    """Clients that send requests to all proxies, and note when each was answered and how."""
+    """Clients that send requests to all proxies, and note the time and the code of each answer."""
 
     def __init__(self, gateway: Gateway, token: dict[str, Any]) -> None:
         self.answers: list[tuple[float, float, str | None]] = []
-        """When asked, after how many seconds, and the code."""
+        """The time of each request, the seconds until its answer, and the code."""
         proxies = itertools.islice(itertools.cycle(gateway.proxies), CLIENTS)
         super().__init__(functools.partial(self._use, proxy.url, token) for proxy in proxies)
 
     def wait_for_admission(self) -> float:
-        """Wait until a request that is sent from now on is admitted, and return after how many seconds that was."""
+        """Wait until a request that is sent from now on is admitted; return the seconds until then."""
         now = time.monotonic()
         wait_until(lambda: any(asked > now and code is None for asked, _, code in self.answers[-CLIENTS * 10 :]))
         return time.monotonic() - now
@@ -82,7 +81,7 @@ class Load(Busy):
         return max(seconds for _, seconds, _ in self.answers)
 
     def first_refusal(self, since: float) -> float:
-        """Return how many seconds after `since` the first request was refused."""
+        """Return the seconds from `since` to the first refusal."""
         refused = (asked + seconds for asked, seconds, code in self.answers if code and asked + seconds > since)
         return min(refused, default=float("nan")) - since
 
@@ -98,7 +97,7 @@ class Load(Busy):
 
 
 class Stand:
-    """What the store says of a token."""
+    """The store's figures of a token."""
 
     def __init__(self, url: str, token: dict[str, Any]) -> None:
         with psycopg.connect(url) as connection:
@@ -111,7 +110,7 @@ class Stand:
 
 
 def require_exact(url: str, token: dict[str, Any], upstream: Upstream) -> None:
-    """All that the upstream saw is counted, nothing else, and each request has its row, settled."""
+    """Check that exactly the requests that the upstream saw are counted, and that each has its row, settled."""
 
     def is_exact() -> bool:
         stand = Stand(url, token)
@@ -225,7 +224,7 @@ def test_a_failover_to_a_standby_loses_no_count(tmp_path: Path, synchronous: boo
             assert load.slowest() < IN_TIME
             if synchronous:
                 require_exact(standby.url(), token, upstream)
-            else:  # what the standby did not have yet is lost with the primary
+            else:  # rows that the standby did not have yet are lost with the primary
                 assert stand.count == stand.rows < upstream.count
 
 

@@ -1,7 +1,7 @@
 """`kill -9`, and signals, in the middle of `llm-proxy rotate`; again and again on the same store, which is in use.
 
-After each, all is read and admitted as before, and the next rotation goes on from there. Whenever one
-comes to its end, its key alone opens the store, and the next goes back to the other key.
+After each, all is read and admitted as before, and the next rotation continues from there. After one that ends, its
+key alone opens the store, and the next goes back to the other key.
 `./run.sh soak -s tests/soak/test_rotation.py` prints the table.
 """
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.soak("store/encryption", "store/operations")
 ROUNDS = 150
 TOKENS = 3000
 LONGEST = 1.2
-"""Seconds after its start at which a rotation is killed at the latest; some come to their end before."""
+"""Seconds after its start at which a rotation is killed at the latest; some end before."""
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
 
@@ -70,7 +70,7 @@ def test_a_rotation_killed_at_any_moment_loses_nothing(tmp_path: Path, gateway: 
 
 
 def rotate_and_kill(gateway: Gateway, ring: list[str]) -> int:
-    """Start a rotation, end it somehow at some moment, and return its exit status."""
+    """Start a rotation, end it at some moment by some signal, and return its exit status."""
     env = {**gateway.env, "ENCRYPTION_KEY": ",".join(ring)}
     process = Process([tool("llm-proxy"), "rotate"], env=env, log=gateway.folder / "rotate.log")
     time.sleep(random.uniform(0, LONGEST))  # noqa: S311 - no secret; the moment is the point

@@ -32,7 +32,7 @@ def test_the_steps_for_several_machines_fail_no_request(tmp_path: Path) -> None:
 
 
 def restart_one_by_one(gateway: Gateway, ring: str, token: dict[str, Any]) -> None:
-    """Give a ring to each process, and check what they do together in between."""
+    """Give a ring to each process, and check after each that they work together."""
     gateway.env["ENCRYPTION_KEY"] = ring
     gateway.proxies[-1].process.stop()
     gateway.start_proxy()
@@ -44,7 +44,7 @@ def restart_one_by_one(gateway: Gateway, ring: str, token: dict[str, Any]) -> No
 
 
 def check(gateway: Gateway, token: dict[str, Any]) -> None:
-    """Write with the ring of one process, and let the other read both that and what was there."""
+    """Write with the ring of one process, and let the other read both that and the older rows."""
     path = f"/manage/projects/{token['project_id']}"
     for known in (token, gateway.make_token()):
         httpx.get(f"{gateway.proxies[-1].url}/v1/models", headers=bearer(known)).raise_for_status()

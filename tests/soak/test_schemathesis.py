@@ -1,4 +1,4 @@
-"""schemathesis finds nothing in the real management process, with all that it makes of openapi.yaml.
+"""schemathesis finds no fault in the real management process, with all requests that it makes from openapi.yaml.
 
 All of its checks and phases, good data and bad, on an empty store and on a filled one.
 """
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.soak("manage_api", "openapi.yaml")
 HERE = Path(__file__).parent
 EXAMPLES = 300
 CASES = 2000
-"""A run with fewer has not seen the API. One makes some 3,000."""
+"""A run with fewer cases has not covered the API. One makes some 3,000."""
 
 
 @pytest.fixture

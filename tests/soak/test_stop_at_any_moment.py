@@ -1,4 +1,4 @@
-"""Stops the whole program at every moment of its start, and with a process that does not listen to signals."""
+"""Stops the whole program at every moment of its start, and with a process that ignores signals."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ MOMENTS = 40
 
 
 def starts(folder: Path) -> Iterator[tuple[float, Process]]:
-    """Start everything again and again, and yield it at another moment each time; after that nothing may be left."""
+    """Start everything again and again, and yield it at another moment each time; no process may be left after it."""
     installation = Installation(folder, UPSTREAM_URL="http://127.0.0.1:9")
     for moment in range(MOMENTS):
         process = installation.start([tool("llm-proxy"), "start"])

@@ -1,6 +1,5 @@
-"""The systemd units of docs/deploy: systemd has nothing against them, and what they start works, hardened as far as a
-test can do that without systemd: with their settings, user mask and folder, and without memory that can be changed
-into code."""
+"""The systemd units of docs/deploy: systemd accepts them, and their commands work, hardened as far as possible without
+systemd: with their settings, user mask and folder, and without memory that can be changed into code."""
 
 import re
 import shlex
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.soak("addon/serving", "docs/deploy", "manage_api/cli")
 
 UNITS = ("llm-proxy@.service", "llm-proxy-manage@.service")
 
-# PR_SET_MDWE of prctl(2): what MemoryDenyWriteExecute does, on kernels that have it.
+# PR_SET_MDWE of prctl(2): the effect of MemoryDenyWriteExecute, on kernels that have it.
 _HARDENED = (
     "import ctypes, os, sys; os.umask(0o077); ctypes.CDLL(None).prctl(65, 1, 0, 0, 0);"
     "os.execv(sys.argv[1], sys.argv[1:])"
@@ -36,7 +35,7 @@ def settings_of(unit: str, instance: str, state: Path) -> dict[str, str]:
 
 
 def command_of(settings: dict[str, str]) -> list[str]:
-    """Return what a unit starts, as it is installed here."""
+    """Return the command of a unit, as it is installed here."""
     program, *arguments = shlex.split(settings["ExecStart"])
     assert Path(program).parent == Path("/opt/llm-proxy/.venv/bin")
     return [tool(Path(program).name), *arguments]

@@ -1,6 +1,6 @@
 """nginx and HAProxy between the gateway and an upstream with TLS, with the very files of docs/deploy.
 
-`./run.sh soak -s tests/soak/test_upstream_pool.py` prints what was measured.
+`./run.sh soak -s tests/soak/test_upstream_pool.py` prints the figures.
 """
 
 import asyncio
@@ -36,11 +36,11 @@ EVENT_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-
 BLOCK = bytes(range(256)) * 4096  # 1 MiB
 BLOCKS = 20
 SILENCE = 80
-"""Seconds: more than the 60 or 75 which are the default of most timeouts of either pool."""
+"""Seconds: more than 60 or 75, the default of most timeouts of either pool."""
 MAX_MOVE = 60
-"""Seconds until HAProxy has other addresses alone: `hold obsolete`, and what it takes to notice."""
+"""Seconds until HAProxy has other addresses alone: `hold obsolete`, and its time to notice."""
 UNAVAILABLE = (503, "service_unavailable")
-"""What the gateway answers where it got no answer."""
+"""The gateway's status and code where it got no response."""
 
 
 @dataclass
@@ -105,7 +105,7 @@ def outcome(answered: httpx.Response) -> tuple[int, str]:
 
 
 def relay_to(port: int) -> Act:
-    """Pass a connection on to a port of this machine, with what has come of its first request."""
+    """Pass a connection on to a port of this machine, with the received part of its first request."""
 
     def relay(conversation: Conversation) -> None:
         reader, writer = conversation.sock, RawClient(port)
@@ -320,8 +320,8 @@ def test_the_sdk_and_its_realtime_sessions_pass(pooled: Pooled, tmp_path: Path) 
         pooled.hang_up()
         token = pooled.gateway.make_token()
         with openai.OpenAI(base_url=f"{pooled.gateway.url}/v1", api_key=token["token"]) as client:
-            said = client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello!"}])
-        assert "Hello!" in str(said.choices[0].message.content)
+            chat = client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": "Hello!"}])
+        assert "Hello!" in str(chat.choices[0].message.content)
         assert asyncio.run(converse(pooled.gateway, token["token"])) == ["session.created", "response.done"]
     assert pooled.gateway.token(token["id"])["request_count"] == 2
     pooled.hang_up()
@@ -443,7 +443,7 @@ def is_answering(pool: Pool) -> bool:
 
 
 def is_asked_alone(api: SecureStage, address: str, pool: Pool) -> bool:
-    """Tell whether requests go to this address, all of them."""
+    """Return True if all requests go to this address."""
     api.asked.clear()
     for _ in range(8):
         assert httpx.get(f"{pool.url}/v1/models").status_code == 200
@@ -452,7 +452,7 @@ def is_asked_alone(api: SecureStage, address: str, pool: Pool) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_new_addresses_are_used_and_streams_go_on(kind: Kind, tmp_path: Path) -> None:
-    """HAProxy sees it by itself; nginx after a reload."""
+    """HAProxy notices it by itself, nginx after a reload."""
     old, new = ADDRESSES
     go_on = threading.Event()
 
@@ -512,7 +512,7 @@ def test_an_address_that_refuses_connections_is_passed_over(kind: Kind, tmp_path
 
 
 def test_the_last_addresses_are_used_while_the_name_server_is_silent(tmp_path: Path) -> None:
-    """For longer than HAProxy's own default, 30 seconds, is what it knows good."""
+    """They stay valid for longer than HAProxy's own default, 30 seconds."""
     authority = Authority(tmp_path)
     with SecureStage(authority.server(NAME)) as api, Pool.start("haproxy", tmp_path, authority, api.port) as pool:
         wait_until(lambda: is_answering(pool))
