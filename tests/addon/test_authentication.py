@@ -201,7 +201,7 @@ def test_rejects_values_without_the_form_of_a_token(value: str) -> None:
 
 @pytest.mark.parametrize("place", CARRIERS)
 def test_masked_credentials_are_extracted_as_the_mask(place: str) -> None:
-    """So a replay is known for one."""
+    """The mask marks a replay."""
     _, request = take(*UPGRADE, sent_in(place, TOKEN), ("xi-api-key", TOKEN))
     masked = request.headers.fields
     assert authentication.extract(request).token() == MASK

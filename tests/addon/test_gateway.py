@@ -65,7 +65,7 @@ class Bench:
         self.exchanges = addon.exchanges
 
     async def send(self, *headers: tuple[str, str], token: str | None = None, **request: Any) -> http.HTTPFlow:
-        """Give a request to the hooks, up to where mitmproxy would go on to the upstream, or answer."""
+        """Call the hooks of a request, up to where mitmproxy would send it upstream, or answer."""
         http_flow = self.flow(*headers, token=token, **request)
         await self.begin(http_flow)
         http_flow.request.timestamp_end = 1.0
@@ -177,7 +177,7 @@ def test_the_stores_refusal_is_the_response(
     async def test(bench: Bench) -> None:
         http_flow = await bench.send(("Content-Length", length), token=token.value, method="POST")
         assert code_of(http_flow) == code
-        # mitmproxy would read a large body first: so it is told to stop, and the layer answers
+        # mitmproxy would read a large body first: so it is stopped, and the layer answers
         assert (http_flow.error is not None) == (length != "5")
         assert not http_flow.request.stream
         assert token.value not in repr(http_flow.get_state())
@@ -234,12 +234,12 @@ def test_health_needs_no_token_and_no_store(settings: Settings, store: Store) ->
 
 def test_ready_depends_on_the_store(settings: Settings) -> None:
     async def test(bench: Bench) -> None:
-        assert await told(bench) == (200, "ready")
+        assert await readiness(bench) == (200, "ready")
         with foreign_lock(store):
-            assert await told(bench) == (503, None)
-        assert await told(bench) == (200, "ready")
+            assert await readiness(bench) == (503, None)
+        assert await readiness(bench) == (200, "ready")
 
-    async def told(bench: Bench) -> tuple[int, str | None]:
+    async def readiness(bench: Bench) -> tuple[int, str | None]:
         http_flow = await bench.send(path="/ready")
         assert http_flow.response is not None
         return http_flow.response.status_code, json.loads(http_flow.response.text or "").get("status")

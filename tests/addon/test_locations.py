@@ -20,7 +20,7 @@ def for_client(location: str | bytes, upstream: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("upstream", "location", "told"),
+    ("upstream", "location", "rewritten"),
     [
         (OPENAI, "https://api.openai.com/v1/models", "/v1/models"),
         (OPENAI, "https://api.openai.com:443/v1/models?a=b#c", "/v1/models?a=b#c"),
@@ -60,8 +60,8 @@ def for_client(location: str | bytes, upstream: str) -> str:
         (IPV6, "http://[2001:DB8:0:0::1]:8000/v1/x", "/v1/x"),
     ],
 )
-def test_a_location_at_the_upstream_becomes_a_path(upstream: str, location: str, told: str) -> None:
-    assert for_client(location, upstream) == told
+def test_a_location_at_the_upstream_becomes_a_path(upstream: str, location: str, rewritten: str) -> None:
+    assert for_client(location, upstream) == rewritten
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_a_location_at_the_upstream_becomes_a_path(upstream: str, location: str,
     ],
 )
 def test_a_location_at_the_upstream_does_not_become_one_elsewhere(location: str) -> None:
-    told = for_client(location, OPENAI)
-    assert told.startswith(("/./", "/.\\"))
-    assert urlsplit(urljoin(GATEWAY, told.replace("\\", "/"))).netloc == "gateway.example"
+    rewritten = for_client(location, OPENAI)
+    assert rewritten.startswith(("/./", "/.\\"))
+    assert urlsplit(urljoin(GATEWAY, rewritten.replace("\\", "/"))).netloc == "gateway.example"
 
 
 def test_a_prefix_in_front_of_two_slashes_leaves_no_authority() -> None:
@@ -135,14 +135,14 @@ PIECES = st.sampled_from(
 def test_no_location_leads_a_client_to_the_upstream_or_to_another_host(location: str, upstream: str) -> None:
     before, after = (_followed(reference) for reference in (location, for_client(location, upstream)))
     assert after != "api.openai.com"
-    if before is None:  # no client can go there, as with a port that is none
+    if before is None:  # no client can go there, as with an invalid port
         assert after in {None, "gateway.example"}
     else:
         assert after == ("gateway.example" if before == "api.openai.com" else before)
 
 
 def _followed(reference: str) -> str | None:
-    """Return the host where a browser goes (WHATWG URL, of http and https), as far as these pieces need it."""
+    """Return the host to which a browser goes (WHATWG URL, of http and https), as far as these pieces need it."""
     text = reference.strip(" ").replace("\t", "").replace("\\", "/")
     scheme, colon, rest = text.partition(":")
     if colon and scheme.lower() in {"http", "https"}:

@@ -46,8 +46,8 @@ def logged(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
 
 
 def test_the_client_gets_the_code_alone_and_the_log_the_text(caplog: pytest.LogCaptureFixture) -> None:
-    told = refusal({"message": MESSAGE, "type": "invalid_request_error", "code": "invalid_api_key"})
-    assert told.body() == {
+    refused = refusal({"message": MESSAGE, "type": "invalid_request_error", "code": "invalid_api_key"})
+    assert refused.body() == {
         "error": UpstreamKeyRejected.text,
         "code": "upstream_key_rejected",
         "message": UpstreamKeyRejected.text,
@@ -114,19 +114,19 @@ def test_no_piece_of_the_key_gets_out(key: str, data: st.DataObject) -> None:
     quotes = st.tuples(begins, begins, st.sampled_from(["", " ", ".", "x", "***", "'"])).map(
         lambda cut: f"{cut[2]}{key[min(cut[:2]) : max(cut[:2]) + 1]}{cut[2]}"
     )
-    said = data.draw(st.lists(quotes | st.sampled_from(["word", " ", "invalid_api_key"]), max_size=6).map("".join))
-    exchange, rejected = rejection(("X-Request-ID", said), key=key)
-    rejected.feed(json.dumps({"error": {"message": said, "code": said, "type": said}, "message": said}).encode())
+    text = data.draw(st.lists(quotes | st.sampled_from(["word", " ", "invalid_api_key"]), max_size=6).map("".join))
+    exchange, rejected = rejection(("X-Request-ID", text), key=key)
+    rejected.feed(json.dumps({"error": {"message": text, "code": text, "type": text}, "message": text}).encode())
     with _Records() as records:
-        told = rejected.refusal()
-    shown = [told.description, told.headers.get("X-Request-ID"), exchange.upstream_request_id]
+        refused = rejected.refusal()
+    shown = [refused.description, refused.headers.get("X-Request-ID"), exchange.upstream_request_id]
     shown += [vars(record).get(name) for record in records.seen for name in ("text", "code", "upstream_request_id")]
     for piece in {key[start : start + PIECE] for start in range(len(key) - PIECE + 1)}:
         assert not any(piece in text for text in shown if text is not None)
 
 
 class _Records(logging.Handler):
-    """Keeps what is logged about rejections, until the block ends."""
+    """Keeps the log records about rejections, until the block ends."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -149,8 +149,8 @@ class _Records(logging.Handler):
 def test_a_key_that_is_unknown_or_short_is_not_quoted_either(
     key: str | None, kept: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told = refusal({"message": "An error: x.", "code": "error_x"}, ("X-Request-ID", "error-x"), key=key)
-    assert told.description is None
+    refused = refusal({"message": "An error: x.", "code": "error_x"}, ("X-Request-ID", "error-x"), key=key)
+    assert refused.description is None
     assert logged(caplog)["text"] == kept
 
 
@@ -172,10 +172,10 @@ def test_headers_that_may_be_the_cause_instead_are_named(sent: list[str], named:
 
 def test_the_response_has_the_upstreams_request_id_and_duration() -> None:
     exchange, rejected = rejection(("X-Request-ID", "req_1"), ("WWW-Authenticate", "Bearer"), ("Retry-After", "9"))
-    told = rejected.refusal()
-    assert told.headers.keys() == {"x-should-retry", "X-Request-ID", "X-LLM-Proxy-Remote-Duration-Ms"}
-    assert told.headers["X-Request-ID"] == exchange.upstream_request_id == "req_1"
-    assert told.headers["X-LLM-Proxy-Remote-Duration-Ms"] == str(exchange.remote_ms)
+    refused = rejected.refusal()
+    assert refused.headers.keys() == {"x-should-retry", "X-Request-ID", "X-LLM-Proxy-Remote-Duration-Ms"}
+    assert refused.headers["X-Request-ID"] == exchange.upstream_request_id == "req_1"
+    assert refused.headers["X-LLM-Proxy-Remote-Duration-Ms"] == str(exchange.remote_ms)
     assert exchange.status == 401
 
 

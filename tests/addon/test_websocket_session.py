@@ -36,7 +36,7 @@ def store(tmp_path: Any) -> Iterator[Store]:
 
 
 class Bench:
-    """A session on a real store: its messages, and what it says and does."""
+    """A session on a real store: its messages, replies and settlements."""
 
     def __init__(self, store: Store, admission: Admission, token: TokenRecord, first: Opening) -> None:
         self.store = store
@@ -56,11 +56,11 @@ class Bench:
         )
 
     async def client(self, kind: str, **fields: object) -> bool:
-        """Give an event of the client's; tell whether it is forwarded."""
+        """Handle an event of the client's; return True if it is forwarded."""
         return await self.give(json.dumps({"type": kind, **fields}).encode(), from_client=True)
 
     async def upstream(self, kind: str, **fields: object) -> bool:
-        """Give an event of the upstream's; tell whether it is forwarded."""
+        """Handle an event of the upstream's; return True if it is forwarded."""
         return await self.give(json.dumps({"type": kind, **fields}).encode(), from_client=False)
 
     async def give(self, content: bytes, *, from_client: bool, kind: Opcode = Opcode.TEXT) -> bool:
@@ -88,8 +88,8 @@ class Bench:
         ]
 
     def errors(self) -> list[tuple[str, str | None]]:
-        """Return the codes of the errors that clients are told, with the ids of their events."""
-        return [(said["error"]["code"], said["error"]["event_id"]) for said, _ in self.replies() if "error" in said]
+        """Return the codes of the errors that clients get, with the ids of their events."""
+        return [(event["error"]["code"], event["error"]["event_id"]) for event, _ in self.replies() if "error" in event]
 
     @property
     def count(self) -> int:
@@ -97,7 +97,7 @@ class Bench:
 
     @property
     def inputs(self) -> list[int | None]:
-        """The input tokens that the ended responses with rows of their own have told."""
+        """The reported input tokens of the ended responses that have rows of their own."""
         return [turn.meter.read().units.get("input_tokens") for turn in self.ended]
 
 
@@ -157,15 +157,15 @@ def test_a_response_beyond_the_limit_is_refused_and_the_session_goes_on(store: S
     async def test(bench: Bench) -> None:
         assert await bench.respond("a")
         assert not await bench.ask(event_id="mine")
-        (said, side), *others = bench.replies()
-        assert (side, said["type"], said["status"], others) == ("client", "error", 429, [])
-        assert (said["error"]["code"], said["error"]["event_id"]) == ("rate_limit_exceeded", "mine")
-        assert said["event_id"].startswith("event_")
+        (event, side), *others = bench.replies()
+        assert (side, event["type"], event["status"], others) == ("client", "error", 429, [])
+        assert (event["error"]["code"], event["error"]["event_id"]) == ("rate_limit_exceeded", "mine")
+        assert event["event_id"].startswith("event_")
         assert bench.session.closing is None
         assert await bench.client("input_audio_buffer.append", audio="AAAA")
         assert bench.count == 1
         assert len(bench.refused) == 1
-        refusals.append(said["event_id"].removeprefix("event_"))
+        refusals.append(event["event_id"].removeprefix("event_"))
 
     refusals: list[str] = []
     run(store, test, max_requests=1)
@@ -220,7 +220,7 @@ def test_a_response_that_the_upstream_begins_beyond_the_limit_is_cancelled_and_d
         assert not await bench.upstream("error", error={"event_id": cancel["event_id"]})
         assert await bench.upstream("error", error={"event_id": "another"})
         assert (bench.count, bench.ended, bench.session.closing) == (1, [], None)
-        # What was used until it was cancelled is in the opening's row.
+        # The usage until it was cancelled is in the opening's row.
         assert bench.meter.read().units["input_tokens"] == 2 * INPUT
 
     run(store, test, max_requests=1)
@@ -278,7 +278,7 @@ def test_simultaneous_responses_have_their_own_usages(store: Store) -> None:
         assert await bench.upstream("response.output_text.delta", response_id="c", delta="c" * 1000)
         assert await bench.upstream("response.output_text.delta", response_id="b", delta="b")
         before = bench.meter.response_bytes
-        assert await bench.upstream("response.output_text.delta", delta="of which, it does not say")
+        assert await bench.upstream("response.output_text.delta", delta="of an unnamed response")
         assert bench.meter.response_bytes > before
         assert await bench.finish("c", {"input_tokens": 7, "output_tokens": 1})
         assert await bench.finish("b", {"input_tokens": 5, "output_tokens": 1})
@@ -316,8 +316,8 @@ def test_a_responses_websocket_is_closed_where_a_begun_response_is_refused(store
     async def test(bench: Bench) -> None:
         assert await bench.begin("a")
         assert not await bench.begin("b")
-        ((said, side),) = bench.replies()
-        assert (side, said["error"]["code"]) == ("client", "rate_limit_exceeded")
+        ((event, side),) = bench.replies()
+        assert (side, event["error"]["code"]) == ("client", "rate_limit_exceeded")
         assert bench.session.closing is not None
 
     run(store, test, RESPONSES_PATH, max_requests=1)
@@ -357,7 +357,7 @@ def test_an_error_ends_the_ask_that_caused_it(store: Store) -> None:
         assert await bench.respond("a")
         assert await bench.ask(event_id="b")
         assert await bench.ask(event_id="c")
-        assert await bench.upstream("error", error={"code": "x"})  # about what, it does not say
+        assert await bench.upstream("error", error={"code": "x"})  # it does not name its event
         assert bench.ended == []
         assert await bench.upstream("error", status=400, error={"event_id": "b"})
         assert [(turn.event_id, turn.status) for turn in bench.ended] == [("b", 400)]
@@ -493,9 +493,9 @@ def test_a_refusal_of_realtime_that_names_no_event_ends_the_newest_ask(store: St
 )
 def test_a_rejection_of_the_key_over_a_websocket_is_hidden(store: Store, error: dict[str, str]) -> None:
     async def test(bench: Bench) -> None:
-        told = {**error, "message": "Incorrect API key provided: sk-upstr***7890", "event_id": "mine"}
+        reported = {**error, "message": "Incorrect API key provided: sk-upstr***7890", "event_id": "mine"}
         status = 401 if error["code"] == "other" else None
-        content = json.dumps({"type": "error", "status": status, "error": told}).encode()
+        content = json.dumps({"type": "error", "status": status, "error": reported}).encode()
         message = WebSocketMessage(Opcode.TEXT, from_client=False, content=content)
         await bench.session.handle(message)
         assert not message.dropped
@@ -557,7 +557,7 @@ def test_a_fault_closes_the_session(store: Store, monkeypatch: pytest.MonkeyPatc
     run(store, test)
 
 
-def test_the_default_lane_is_a_lane(store: Store) -> None:
+def test_a_response_without_a_lane_is_in_the_default_lane(store: Store) -> None:
     async def test(bench: Bench) -> None:
         assert await bench.respond("a")
         assert await bench.ask(stream_id="left")
@@ -676,7 +676,7 @@ def test_a_refusal_names_its_lane(store: Store) -> None:
         assert await bench.respond("a")
         assert not await bench.ask(stream_id="left")
         assert not await bench.begin("b", stream_id="right")
-        assert [said["stream_id"] for said, _ in bench.replies()] == ["left", "right"]
+        assert [event["stream_id"] for event, _ in bench.replies()] == ["left", "right"]
 
     run(store, test, RESPONSES_PATH, max_requests=1)
 

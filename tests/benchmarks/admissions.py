@@ -6,7 +6,7 @@
 Each process is what a worker of the proxy is to the store: an event loop, a writer and a connection of its own. It has
 its share of the clients; each of them is admitted, settles with an observed usage that has a price, and repeats. A
 latency is that of the part that a request waits for; the CPU is that of these processes, their settling included, and
-not of a database server. After each line the store must have counted, for each token, exactly what was admitted.
+not of a database server. After each line the store must have counted, for each token, the exact admissions.
 
 A database that is named should have no other use: projects, tokens and ledger stay in it, under a public key, so that
 it can be measured again. Without one it is SQLite in a temporary folder.

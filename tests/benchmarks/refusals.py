@@ -9,7 +9,7 @@ without those others; `untraced` with them, where no refusal is written down; `l
 that of the process for each request that was decided, admitted or refused, all writing included. The last line is the
 ratio of `loop` to `untraced`: it is what the trace costs.
 
-After each round the store must have counted what was admitted, and the refusals' rows must stand for what was refused.
+After each round the store must have counted the admitted requests, and the refusals' rows must stand for the refused.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The benchmark runs, in its shortest form, and writes what it says it does."""
+"""The benchmark runs, in its shortest form, and writes its files."""
 
 import json
 from pathlib import Path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.attacks import canary
-from support.attacks.canary import KEY, MARK, SAID, Run, forms
+from support.attacks.canary import KEY, MARK, WORD, Run, forms
 from support.upstreams.upstreams import DemoUpstream
 
 SHOWN_IN_MITMWEB = {
@@ -34,7 +34,7 @@ def check(run: Run, shown: set[str]) -> None:
     assert f"Bearer {KEY}\r\n".encode() in run.received
     assert not any(form in run.received for form in [*forms(run.token), b"***"])
     assert "answers" in run.net.holding(b"upstream_key_rejected")
-    logs = run.net.holding(SAID.encode())
+    logs = run.net.holding(WORD.encode())
     assert logs
     assert all(where.endswith(".log") for where in logs), logs
 

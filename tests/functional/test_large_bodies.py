@@ -32,7 +32,7 @@ class Memory:
 
     def __init__(self, pid: int) -> None:
         self._status = Path(f"/proc/{pid}/status")
-        Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak becomes what is used now (proc(5))
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak becomes the present use (proc(5))
         self._before = self._kilobytes("VmHWM")
 
     def growth(self) -> int:

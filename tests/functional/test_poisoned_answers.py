@@ -1,4 +1,4 @@
-"""Poisoned responses: each request gets its own response, once, whatever bytes an upstream sends.
+"""Poisoned responses: each request gets its own response, once, for any bytes of an upstream.
 
 Response splitting, response queue poisoning and ambiguous framing, as published with request smuggling; see
 `support/attacks/desync.py` for the collections.

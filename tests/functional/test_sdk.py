@@ -44,7 +44,7 @@ def spent(gateway: Gateway, token: dict[str, Any]) -> tuple[object, ...]:
     return row["usage_source"], row["model"], row["input_tokens"], row["output_tokens"]
 
 
-def test_chat(client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]) -> None:
+def test_a_chat_completion_is_answered(client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]) -> None:
     completion = client.chat.completions.create(model=MODEL, messages=MESSAGES)
     assert completion.choices[0].message.content == ANSWER
     usage = completion.usage
@@ -78,14 +78,16 @@ def test_a_key_that_the_upstream_rejects_is_not_retried(gateway: Gateway) -> Non
     assert gateway.token(token["id"])["request_count"] == 2
 
 
-def test_streamed_chat(client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]) -> None:
+def test_a_streamed_chat_is_estimated_without_its_usage(
+    client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]
+) -> None:
     stream = client.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == ANSWER
     # By the model's own tokenizer, as the client did not ask for the usage: 4 for "Tell me a story", 7 around it.
     assert spent(gateway, token) == ("estimated", MODEL, 11, 18)
 
 
-def test_streamed_chat_with_usage(client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]) -> None:
+def test_a_streamed_chat_with_usage_is_metered(client: openai.OpenAI, gateway: Gateway, token: dict[str, Any]) -> None:
     stream = client.chat.completions.create(
         model=MODEL, messages=MESSAGES, stream=True, stream_options={"include_usage": True}
     )
@@ -94,7 +96,7 @@ def test_streamed_chat_with_usage(client: openai.OpenAI, gateway: Gateway, token
     assert spent(gateway, token) == ("observed", MODEL, usage.prompt_tokens, usage.completion_tokens)
 
 
-def test_streamed_chat_async(gateway: Gateway, token: dict[str, Any]) -> None:
+def test_a_chat_is_streamed_by_the_async_client(gateway: Gateway, token: dict[str, Any]) -> None:
     async def read() -> str:
         base_url = f"{gateway.url}/v1"
         async with openai.AsyncOpenAI(base_url=base_url, api_key=token["token"]) as client:

@@ -13,7 +13,9 @@ from store.network.client_address import parse_networks
 from store.store import Store
 
 
-def test_line(client: FlaskClient, token: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_has_the_path_without_the_token_and_the_query(
+    client: FlaskClient, token: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, logger="manage_api.access_log")
     answer = client.get(f"/manage/tokens/{token['token']}?projectId=secret")
     [record] = [record for record in caplog.records if record.name == "manage_api.access_log"]
@@ -24,7 +26,7 @@ def test_line(client: FlaskClient, token: dict[str, object], caplog: pytest.LogC
     assert "secret" not in str(fields)
 
 
-def test_forged_line(app: flask.Flask, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_path_cannot_add_a_line(app: flask.Flask, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="manage_api.access_log")
     app.test_client().get("/manage/x%0ay")
     assert vars(caplog.records[-1])["path"] == "/manage/x%0Ay"
@@ -126,7 +128,7 @@ def test_objects_that_were_only_read_are_not_logged(lines: Lines, token: dict[st
 
 @pytest.mark.parametrize("folder", ["projects", "tokens"])
 def test_a_failure_that_changed_nothing_logs_no_ids(lines: Lines, token: dict[str, str], folder: str) -> None:
-    """Above all not the value of a token that stands in a project's or a price's place."""
+    """Above all it does not log a token's value in the place of a project's or a price's id."""
     mine = token["project_id"] if folder == "projects" else token["token"]
     assert lines.of("PATCH", f"/manage/{folder}/{mine}", {"created_at": "x"}, status=400) == {}
     assert lines.of("PATCH", f"/manage/{folder}/{mine}", {"is_active": 1}, status=400) == {}

@@ -17,7 +17,7 @@ PATHS = (
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS", "BREW"])
-def test_no_token(anyone: FlaskClient, method: str, path: str) -> None:
+def test_a_request_without_a_token_is_refused(anyone: FlaskClient, method: str, path: str) -> None:
     answer = anyone.open(path, method=method)
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"] == "Bearer"
@@ -43,7 +43,7 @@ def token(auth: dict[str, str]) -> str:
         "Bearer {token}, Bearer {token}",  # as a repeated header arrives
     ],
 )
-def test_wrong_token(anyone: FlaskClient, token: str, header: str) -> None:
+def test_a_wrong_token_is_refused(anyone: FlaskClient, token: str, header: str) -> None:
     answer = anyone.get("/manage/projects", headers={"Authorization": header.format(token=token)})
     assert answer.status_code == 401
     assert answer.json is not None
@@ -74,7 +74,7 @@ WRONG = (
         ("Bearer {token}, Bearer {token}", WRONG),
     ],
 )
-def test_the_message_says_what_is_wrong(
+def test_the_message_names_the_fault_of_the_header(
     anyone: FlaskClient, store: Store, token: str, header: str | None, message: str
 ) -> None:
     headers = {} if header is None else {"Authorization": header.format(token=token)}
@@ -86,7 +86,7 @@ def test_the_message_says_what_is_wrong(
         assert str(path_of(store).parent) not in answer.text
 
 
-def test_part_of_the_token(anyone: FlaskClient, token: str) -> None:
+def test_a_part_of_the_token_is_refused(anyone: FlaskClient, token: str) -> None:
     for wrong in (token[:-1], token.upper()):
         answer = anyone.get("/manage/projects", headers={"Authorization": f"Bearer {wrong}"})
         assert answer.status_code == 401
@@ -98,18 +98,18 @@ def test_an_empty_token_is_refused(store: Store, header: str) -> None:
     assert answer.status_code == 401
 
 
-def test_repeated_header(anyone: FlaskClient, token: str) -> None:
+def test_a_repeated_header_is_refused(anyone: FlaskClient, token: str) -> None:
     header = ("Authorization", f"Bearer {token}")
     assert anyone.get("/manage/projects", headers=[header, header]).status_code == 401
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_right_token(anyone: FlaskClient, token: str, scheme: str) -> None:
+def test_the_right_token_is_accepted(anyone: FlaskClient, token: str, scheme: str) -> None:
     answer = anyone.get("/manage/projects", headers={"Authorization": f"{scheme} {token}"})
     assert answer.status_code == 200
 
 
-def test_authentication_comes_first(anyone: FlaskClient) -> None:
+def test_a_missing_token_is_refused_before_any_other_fault(anyone: FlaskClient) -> None:
     for body, content_type in (
         (b"{", "application/json"),
         (b"x", "text/plain"),
@@ -127,5 +127,5 @@ def test_paths_that_need_no_token(anyone: FlaskClient, path: str) -> None:
     answer.close()
 
 
-def test_paths_that_only_look_alike(anyone: FlaskClient) -> None:
+def test_a_path_that_only_begins_alike_is_not_found(anyone: FlaskClient) -> None:
     assert anyone.get("/management").status_code == 404

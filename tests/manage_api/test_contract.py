@@ -1,4 +1,4 @@
-"""What openapi.yaml promises, and that it is enforced."""
+"""The promises of openapi.yaml, and their enforcement."""
 
 import json
 import re
@@ -64,7 +64,7 @@ def document() -> Any:
 
 
 @pytest.mark.parametrize("line", KEPT_OPERATIONS.strip().splitlines())
-def test_operation_is_kept(document: Any, line: str) -> None:
+def test_each_operation_is_kept(document: Any, line: str) -> None:
     method, path, operation_id, *statuses = line.split()
     operation = document["paths"][path][method]
     assert operation["operationId"] == operation_id
@@ -72,7 +72,7 @@ def test_operation_is_kept(document: Any, line: str) -> None:
 
 
 @pytest.mark.parametrize("line", KEPT_FIELDS.strip().splitlines())
-def test_schema_is_kept(document: Any, line: str) -> None:
+def test_each_schema_is_kept(document: Any, line: str) -> None:
     name, *fields = line.split()
     schema = document["components"]["schemas"][name]
     assert {field.rstrip("!") for field in fields} <= set(schema["properties"])
@@ -115,12 +115,12 @@ def refused(client: FlaskClient, body: bytes, path: str = "/manage/projects") ->
     ],
     ids=lambda body: repr(body[:24]),
 )
-def test_invalid_json(client: FlaskClient, body: bytes) -> None:
+def test_invalid_json_is_refused(client: FlaskClient, body: bytes) -> None:
     assert refused(client, body) == "The body is not valid JSON in UTF-8."
 
 
 @pytest.mark.parametrize("content_type", [None, "application/json"])
-def test_empty_body(client: FlaskClient, content_type: str | None) -> None:
+def test_an_empty_body_is_refused(client: FlaskClient, content_type: str | None) -> None:
     answer = client.post("/manage/projects", content_type=content_type)
     assert answer.status_code == 400
     assert answer.json is not None
@@ -128,7 +128,7 @@ def test_empty_body(client: FlaskClient, content_type: str | None) -> None:
 
 
 @pytest.mark.parametrize("value", [[], "text", 1, 1.5, True, None, [{"name": "n"}]])
-def test_no_object(client: FlaskClient, value: object) -> None:
+def test_a_body_that_is_no_object_is_refused(client: FlaskClient, value: object) -> None:
     assert refused(client, json.dumps(value).encode()).startswith("The body must be an object, not ")
 
 
@@ -137,7 +137,7 @@ def test_missing_fields_are_all_named(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("value", ["", " ", "\n\t\u00a0\u2003", "\x00", "a\x00b", "n" * 256, 1, True, None, []])
-def test_bad_name(client: FlaskClient, project_id: str, value: object) -> None:
+def test_a_bad_name_is_refused(client: FlaskClient, project_id: str, value: object) -> None:
     assert "'name'" in refused(client, json.dumps({"name": value, "api_key": "k"}).encode())
     assert client.patch(f"/manage/projects/{project_id}", json={"name": value}).status_code == 400
 
@@ -145,13 +145,13 @@ def test_bad_name(client: FlaskClient, project_id: str, value: object) -> None:
 @pytest.mark.parametrize(
     "value", ["", " ", "a b", "k\n", "\nk", "k\r", "k\tk", "k\x7f", "k\x00", "\u00e9", "k" * 4097, 1, None]
 )
-def test_bad_api_key(client: FlaskClient, project_id: str, value: object) -> None:
+def test_a_bad_api_key_is_refused(client: FlaskClient, project_id: str, value: object) -> None:
     assert "'api_key'" in refused(client, json.dumps({"name": "n", "api_key": value}).encode())
     assert client.patch(f"/manage/projects/{project_id}", json={"api_key": value}).status_code == 400
 
 
 @pytest.mark.parametrize("value", ["1.0", "1e3", "true", "-1", "9223372036854775808", "1e400", '"1"', "null", "[]"])
-def test_bad_max_requests(client: FlaskClient, token: dict[str, object], value: str) -> None:
+def test_a_bad_max_requests_is_refused(client: FlaskClient, token: dict[str, object], value: str) -> None:
     body = f'{{"project_id": "{token["project_id"]}", "max_requests": {value}}}'.encode()
     message = refused(client, body, "/manage/tokens")
     assert message.startswith("The field 'max_requests' must be ")
@@ -161,18 +161,18 @@ def test_bad_max_requests(client: FlaskClient, token: dict[str, object], value: 
 
 
 @pytest.mark.parametrize("value", ["1.0", "true", "-1", "2880001", "9" * 400, '"1"', "null"])
-def test_bad_expires_in_days(client: FlaskClient, project_id: str, value: str) -> None:
+def test_a_bad_expires_in_days_is_refused(client: FlaskClient, project_id: str, value: str) -> None:
     body = f'{{"project_id": "{project_id}", "expires_in_days": {value}}}'.encode()
     assert refused(client, body, "/manage/tokens").startswith("The field 'expires_in_days' must be ")
 
 
 @pytest.mark.parametrize("value", ["", "x", 1, None, "123e4567e89b12d3a456426614174000"])
-def test_bad_project_id(client: FlaskClient, value: object) -> None:
+def test_a_bad_project_id_is_refused(client: FlaskClient, value: object) -> None:
     assert "'project_id'" in refused(client, json.dumps({"project_id": value}).encode(), "/manage/tokens")
 
 
 @pytest.mark.parametrize("value", ["true", 1, 0, None, []])
-def test_bad_is_active(client: FlaskClient, token: dict[str, object], value: object) -> None:
+def test_a_bad_is_active_is_refused(client: FlaskClient, token: dict[str, object], value: object) -> None:
     for path in (f"/manage/tokens/{token['id']}", f"/manage/projects/{token['project_id']}"):
         assert client.patch(path, json={"is_active": value}).status_code == 400
 
@@ -184,7 +184,7 @@ def test_one_bad_field_changes_nothing(client: FlaskClient, project_id: str) -> 
     assert client.get(path).json == before
 
 
-def test_last_of_repeated_keys_counts(client: FlaskClient) -> None:
+def test_the_last_of_repeated_keys_counts(client: FlaskClient) -> None:
     body = b'{"name": 1, "api_key": "k", "name": "last"}'
     answer = client.post("/manage/projects", data=body, content_type="application/json")
     assert answer.status_code == 201
@@ -196,25 +196,25 @@ def test_last_of_repeated_keys_counts(client: FlaskClient) -> None:
     "content_type",
     [None, "text/plain", "application/x-www-form-urlencoded", "application/vnd.api+json", "x;="],
 )
-def test_other_media_types(client: FlaskClient, content_type: str | None) -> None:
+def test_other_media_types_are_refused(client: FlaskClient, content_type: str | None) -> None:
     answer = client.post("/manage/projects", data=b"{", content_type=content_type)
     assert answer.status_code == 415
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON", "application/json;x"])
-def test_media_type_of_json(client: FlaskClient, content_type: str) -> None:
+def test_every_spelling_of_the_media_type_is_accepted(client: FlaskClient, content_type: str) -> None:
     body = b'{"name": "n", "api_key": "k"}'
     assert client.post("/manage/projects", data=body, content_type=content_type).status_code == 201
 
 
 @pytest.mark.parametrize("path", ["/manage/projects", "/manage/nothing"])
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
-def test_size(client: FlaskClient, path: str, content_type: str) -> None:
+def test_a_body_that_is_too_large_is_refused(client: FlaskClient, path: str, content_type: str) -> None:
     answer = client.post(path, data=b"x" * (MAX_BODY + 1), content_type=content_type)
     assert answer.status_code == 413
 
 
-def test_largest_body(client: FlaskClient) -> None:
+def test_the_largest_body_is_accepted(client: FlaskClient) -> None:
     body = b'{"name": "n", "api_key": "k"}'.ljust(MAX_BODY)
     assert client.post("/manage/projects", data=body, content_type="application/json").status_code == 201
 
@@ -229,7 +229,7 @@ def test_largest_body(client: FlaskClient) -> None:
         {"name": SECRET * 99, "api_key": "k"},
     ],
 )
-def test_never_quotes_what_was_sent(client: FlaskClient, body: object) -> None:
+def test_no_message_quotes_the_request(client: FlaskClient, body: object) -> None:
     message = refused(client, json.dumps(body, ensure_ascii=False).encode())
     assert SECRET not in message
     assert "must-not-come-back" not in message
@@ -263,7 +263,7 @@ def test_every_view_has_an_operation_and_every_operation_a_view(app: flask.Flask
 
 @pytest.mark.parametrize(("method", "path"), [(method, path) for method, path, _ in OPERATIONS])
 def test_unknown_query_parameters_are_refused_everywhere(client: FlaskClient, method: str, path: str) -> None:
-    """Before anything else is looked at: no project or token of these ids is there."""
+    """Before any other check: no project or token has these ids."""
     for name in (method, "head") if method == "get" else (method,):
         answer = client.open(f"{path}?colour=red&sk-0123456789=x", method=name, json={})
         assert answer.status_code == 400

@@ -1,4 +1,4 @@
-"""The shape of errors, on every kind of error; what waitress answers itself is in test_server.py."""
+"""The shape of every kind of error; test_server.py has the errors that waitress answers itself."""
 
 import logging
 import uuid
@@ -77,12 +77,12 @@ def check(answer: TestResponse, status: int, code: str) -> None:
     assert answer.headers.getlist("X-Request-ID") == [request_id]
 
 
-def test_shape(client: FlaskClient, fault: tuple[int, str, Fault]) -> None:
+def test_every_error_has_the_same_shape(client: FlaskClient, fault: tuple[int, str, Fault]) -> None:
     status, code, cause = fault
     check(cause(client), status, code)
 
 
-def test_inactive_project(client: FlaskClient, project_id: str) -> None:
+def test_an_inactive_project_is_described(client: FlaskClient, project_id: str) -> None:
     client.patch(f"/manage/projects/{project_id}", json={"is_active": False})
     answer = client.post("/manage/tokens", json={"project_id": project_id})
     check(answer, 403, "project_inactive")
@@ -94,13 +94,15 @@ def test_inactive_project(client: FlaskClient, project_id: str) -> None:
     ("path", "allowed"),
     [("/manage/projects", "GET, HEAD, POST"), ("/health", "GET, HEAD"), ("/docs", "GET, HEAD"), ("/", "GET, HEAD")],
 )
-def test_allow(client: FlaskClient, path: str, allowed: str) -> None:
+def test_a_405_names_the_allowed_methods(client: FlaskClient, path: str, allowed: str) -> None:
     answer = client.delete(path)
     check(answer, 405, "method_not_allowed")
     assert answer.headers["Allow"] == allowed
 
 
-def test_store_down(client: FlaskClient, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_store_that_is_down_is_a_503_with_its_cause_in_the_log(
+    client: FlaskClient, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     store.database.close()
     store.database.engine.init(str(tmp_path / "no-such-folder" / "store.db"))
     check(client.get("/manage/projects"), 503, "store_unavailable")
@@ -109,7 +111,9 @@ def test_store_down(client: FlaskClient, store: Store, tmp_path: Path, caplog: p
     assert causes == ["unable to open database file"] * 2
 
 
-def test_bug(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_bug_is_a_500_without_secrets(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def create(_self: Projects, _name: str, api_key: str) -> None:
         try:
             {}[api_key]  # type: ignore[index]
@@ -129,7 +133,7 @@ def test_bug(client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytes
     assert "sk-secret" not in "".join(str(vars(record)) for record in caplog.records)
 
 
-def test_request_ids_on_good_answers(client: FlaskClient) -> None:
+def test_good_answers_have_a_request_id(client: FlaskClient) -> None:
     seen = set()
     for path in ("/health", "/manage/projects", "/openapi.yaml"):
         with client.get(path, headers={"X-Request-ID": "mine", "X-LLM-Proxy-Request-Id": "mine"}) as answer:
@@ -140,7 +144,7 @@ def test_request_ids_on_good_answers(client: FlaskClient) -> None:
     assert len(seen) == 3
 
 
-def test_head(client: FlaskClient) -> None:
+def test_an_error_to_head_has_no_body(client: FlaskClient) -> None:
     answer = client.head("/manage/nothing")
     assert (answer.status_code, answer.data) == (404, b"")
     assert "X-Request-ID" in answer.headers

@@ -1,4 +1,4 @@
-"""Each fault that openapi.yaml can find in a request has words of its own, which quote nothing that was sent."""
+"""Each fault that openapi.yaml can find in a request has a message of its own, which quotes nothing of the request."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +26,7 @@ def resolved(node: Any) -> Any:
 
 
 def schemas_of(schema: Any) -> Iterator[Any]:
-    """Return a schema and all that are in it."""
+    """Return a schema and all schemas in it."""
     schema = resolved(schema)
     yield schema
     inner = [*schema.get("properties", {}).values()]
@@ -75,7 +75,7 @@ def test_every_format_has_words_and_no_other_has() -> None:
 
 
 def test_a_parameter_is_a_string_a_boolean_or_a_bounded_integer() -> None:
-    """So that `unreadable` knows what to say."""
+    """`unreadable` has a message for these kinds alone."""
     assert {each.get("type", "string") for each in QUERY} == {"string", "array", "boolean", "integer"}
     assert all({"minimum", "maximum"} <= each.keys() for each in QUERY if each.get("type") == "integer")
 
@@ -151,7 +151,7 @@ FAULTS: dict[str, list[tuple[Any, Any, str]]] = {
 
 
 @pytest.mark.parametrize("keyword", faults.WORDS)
-def test_words(keyword: str) -> None:
+def test_each_fault_has_its_words(keyword: str) -> None:
     checker = type(OAS30WriteValidator.FORMAT_CHECKER)()
     checker.checkers = dict.fromkeys(faults.FORMATS, (lambda _: False, ()))
     for schema, value, words in FAULTS[keyword]:

@@ -81,7 +81,7 @@ def used(client: FlaskClient, store: Store, token: dict[str, str]) -> dict[str, 
 
 @pytest.fixture(params=["token by id", "token by value", "project"])
 def path(request: pytest.FixtureRequest, used: dict[str, str]) -> str:
-    """The path of what is read and sent back."""
+    """The path of the object that is read and sent back."""
     return {
         "token by id": f"/manage/tokens/{used['id']}",
         "token by value": f"/manage/tokens/{used['token']}",

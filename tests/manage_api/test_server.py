@@ -126,41 +126,41 @@ POST = (
         request("POST /health HTTP/1.1", "Host: a", "Transfer-Encoding: chunked", body=b"zz\r\nx\r\n"),
     ],
 )
-def test_malformed(port: int, raw: bytes) -> None:
+def test_malformed_http_is_refused(port: int, raw: bytes) -> None:
     check(send(port, raw), 400, "invalid_request")
 
 
-def test_headers_too_large(port: int) -> None:
+def test_headers_that_are_too_large_are_refused(port: int) -> None:
     raw = request("GET /health HTTP/1.1", "Host: a", "X: " + "x" * MAX_HEADERS)
     check(send(port, raw), 431, "headers_too_large")
 
 
-def test_unknown_transfer_encoding(port: int) -> None:
+def test_an_unknown_transfer_encoding_is_refused(port: int) -> None:
     check(send(port, request(*POST, "Transfer-Encoding: gzip")), 501, "transfer_encoding_unknown")
 
 
-def test_body_that_is_not_read(port: int) -> None:
+def test_a_huge_body_is_refused_unread(port: int) -> None:
     check(send(port, request(*POST, f"Content-Length: {MAX_READ}")), 413, "request_too_large")
 
 
 @pytest.mark.parametrize("size", [MAX_BODY + 1, 5 * MAX_BODY])
-def test_body_too_large(port: int, size: int) -> None:
+def test_a_body_that_is_too_large_is_refused(port: int, size: int) -> None:
     body = b" " * size
     check(send(port, request(*POST, f"Content-Length: {size}", body=body)), 413, "request_too_large")
     chunk = f"{size:x}\r\n".encode() + body + b"\r\n0\r\n\r\n"
     check(send(port, request(*POST, "Transfer-Encoding: chunked", body=chunk)), 413, "request_too_large")
 
 
-def test_repeated_authorization(port: int) -> None:
+def test_a_repeated_authorization_is_refused(port: int) -> None:
     check(send(port, request(*POST, f"Authorization: Bearer {TOKEN}")), 401, "unauthorized")
 
 
-def test_chunked_body(port: int) -> None:
+def test_a_chunked_body_is_accepted(port: int) -> None:
     body = b'1c\r\n{"name":"n","api_key":"k"}  \r\n0\r\n\r\n'
     assert send(port, request(*POST, "Transfer-Encoding: chunked", body=body)).status == 201
 
 
-def test_connection_is_kept(port: int) -> None:
+def test_the_connection_is_kept(port: int) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     with contextlib.closing(connection):
         for _ in range(3):
@@ -172,7 +172,7 @@ def test_connection_is_kept(port: int) -> None:
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM] * 2, [signal.SIGINT] * 2])
-def test_signals(tmp_path: Path, signals: list[int]) -> None:
+def test_signals_end_it_cleanly(tmp_path: Path, signals: list[int]) -> None:
     port = free_port()
     process = start(tmp_path, port)
     wait_for(port)
@@ -199,7 +199,7 @@ def test_requests_under_way_are_finished(tmp_path: Path) -> None:
     end(process)
 
 
-def test_no_secret_in_the_log(tmp_path: Path) -> None:
+def test_the_log_has_no_secret(tmp_path: Path) -> None:
     port = free_port()
     process = start(tmp_path, port)
     wait_for(port)
@@ -233,7 +233,7 @@ def test_no_secret_in_the_log(tmp_path: Path) -> None:
     assert not any(secret in json.dumps(log) for secret in (TOKEN, token, "sk-secret"))
 
 
-def test_port_in_use(tmp_path: Path) -> None:
+def test_a_port_in_use_ends_the_start(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -245,7 +245,7 @@ def test_port_in_use(tmp_path: Path) -> None:
     assert "Traceback" not in log
 
 
-def test_bad_settings(tmp_path: Path) -> None:
+def test_bad_settings_end_the_start(tmp_path: Path) -> None:
     process = start(tmp_path, 1, MANAGE_LISTEN="nowhere", LOG_LEVEL="loud")
     _, log = process.communicate(timeout=20)
     assert process.returncode == 2
@@ -255,7 +255,7 @@ def test_bad_settings(tmp_path: Path) -> None:
     assert "Traceback" not in log
 
 
-def test_lost_management_token(tmp_path: Path) -> None:
+def test_an_empty_management_token_file_ends_the_start(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     (folder / "management_token").touch()
@@ -309,13 +309,13 @@ def test_a_client_is_kept_alive() -> None:
         assert channel.socket.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
-def test_an_ipv6_port_in_use() -> None:
+def test_an_ipv6_port_in_use_is_named() -> None:
     message = r"Cannot listen on \[::1\]:\d+ \(MANAGE_LISTEN\): Address already in use"
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as other, pytest.raises(StartupError, match=message):
         Server(shown_address, Listen("::1", other.getsockname()[1]), 1)
 
 
-def test_broken_application() -> None:
+def test_an_application_that_raises_is_a_500() -> None:
     def broken(_environ: object, _start: object) -> list[bytes]:
         raise RuntimeError
 

@@ -32,7 +32,7 @@ def test_the_canary_finds_a_missing_protection(tmp_path: Path, protection: str) 
         done = run(folder, demo, {"PYTHONPATH": str(copy), "PYTHONSAFEPATH": "1"})
     found = {"key": done.net.holding(*forms(KEY)), "token": done.net.holding(*forms(done.token))}
     print(f"without {protection}: {found}, elsewhere {len(done.elsewhere)} bytes, {done.outcomes}")
-    if protection == "the pin":
+    if protection == "the pin of the destination":
         assert KEY.encode() in done.elsewhere
     elif protection == "the way of replays through the keyed layer":
         assert done.outcomes["replayed"] != 200  # it has no key

@@ -81,7 +81,7 @@ def started(unit: str, tmp_path: Path) -> Iterator[tuple[Process, dict[str, str]
         yield process, settings
 
 
-def test_what_a_unit_starts_works_and_stops(started: tuple[Process, dict[str, str]]) -> None:
+def test_the_command_of_a_unit_works_and_stops(started: tuple[Process, dict[str, str]]) -> None:
     process, settings = started
     waited = subprocess.run(settings["ExecStartPost"].split(), env=clean_environment(), check=False, timeout=60)
     assert waited.returncode == 0, process.output()

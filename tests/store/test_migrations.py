@@ -211,9 +211,9 @@ def test_one_of_several_processes_that_start_at_once_migrates(settings: Settings
     if old:
         make_store(settings, old)
     processes = [start_migrating(settings, schema.MIGRATIONS) for _ in range(3)]
-    told = sorted(process.communicate("\n", DEADLINE)[0] for process in processes)
+    outputs = sorted(process.communicate("\n", DEADLINE)[0] for process in processes)
     assert [process.returncode for process in processes] == [0, 0, 0]
-    assert sorted("".join(told).split()) == SCHEMAS[1 if old else 0 :]
+    assert sorted("".join(outputs).split()) == SCHEMAS[1 if old else 0 :]
     assert pending_migrations(settings) == []
 
 
@@ -224,25 +224,25 @@ def test_a_migration_that_fails_leaves_nothing(settings: Settings, migrations: P
         before = shape(settings)
     later = migrations / f"{LATER}.py"
     later.write_text(FAILS[fault])
-    told: list[str] = []
+    reported: list[str] = []
     with pytest.raises((StartupError, RuntimeError)):
-        migrate_store(settings, told.append)
-    assert told == []
+        migrate_store(settings, reported.append)
+    assert reported == []
     assert shape(settings) == before
     assert pending_migrations(settings) == [LATER]
     later.write_text(ADDS)
-    migrate_store(settings, told.append)
-    assert told == [LATER]
+    migrate_store(settings, reported.append)
+    assert reported == [LATER]
     with opened(settings) as store:
         assert sorted(row["later"] for row in rows(store, "token")) == [0, REQUESTS]
 
 
 def test_the_migrations_before_a_failed_one_stay(settings: Settings, migrations: Path) -> None:
     (migrations / f"{LATER}.py").write_text(FAILS["sql"])
-    told: list[str] = []
+    reported: list[str] = []
     with pytest.raises(StartupError):
-        migrate_store(settings, told.append)
-    assert told == SCHEMAS
+        migrate_store(settings, reported.append)
+    assert reported == SCHEMAS
     assert pending_migrations(settings) == [LATER]
 
 
@@ -275,16 +275,16 @@ def test_a_migration_is_repeated_while_others_use_its_tables(
     settings = changed(settings, encryption_key=KEY, store_timeout=0.2)
     store = open_store(settings)
     (migrations / f"{LATER}.py").write_text(ADDS)
-    told: list[str] = []
+    reported: list[str] = []
     with contextlib.closing(store.database), foreign_lock(store) as other:
         monkeypatch.setattr(schema, "PATIENCE", 0.0)
         with pytest.raises(StartupError, match="lock") as raised:
-            migrate_store(settings, told.append)
+            migrate_store(settings, reported.append)
         assert isinstance(raised.value.__cause__, StoreLocked)
         monkeypatch.setattr(schema, "PATIENCE", DEADLINE)
         monkeypatch.setattr("store.schema.time.sleep", lambda _: other.execute("COMMIT"))
-        migrate_store(settings, told.append)
-    assert told == [LATER]
+        migrate_store(settings, reported.append)
+    assert reported == [LATER]
 
 
 def test_a_newer_schema_is_refused_and_left_alone(settings: Settings, migrations: Path) -> None:

@@ -29,7 +29,7 @@ ANSWERED_TEXT = "chat completion · m\n \n── assistant ──\nHi.\n"
 
 
 def shown(flow: http.HTTPFlow, side: Side, view: str = "auto") -> contentviews.ContentviewResult:
-    """Return what mitmweb shows of one side of a flow."""
+    """Return the text that mitmweb shows for one side of a flow."""
     registry = ContentviewRegistry()
     for one in contentviews.registry.values():
         registry.register(one)
@@ -65,7 +65,7 @@ def test_mitmweb_shows_a_compressed_conversation(coding: str) -> None:
 
 
 def flushed(coding: str, data: bytes) -> bytes:
-    """Compress the start of a stream as a server does that flushes each event."""
+    """Compress the start of a stream like a server that flushes each event."""
     if coding == "br":
         compressor: Any = brotli.Compressor()
         return bytes(compressor.process(data) + compressor.flush())

@@ -15,7 +15,7 @@ from addon.layers import client_http2
 from store.management.tokens import Tokens
 
 LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + 200_000 * b"x"
-"""An answer that the client has to make room for."""
+"""A response that is larger than the client's flow-control window."""
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_a_refused_request_opens_no_connection(tmp_path: Path) -> None:
 
 
 class Redirect:
-    """What an operator may do in mitmweb: change where a request goes, after it was admitted."""
+    """An addon that changes the destination of an admitted request, as an operator may do in mitmweb."""
 
     def __init__(self, **changes: object) -> None:
         self.changes = changes
@@ -177,7 +177,7 @@ def test_a_request_that_was_edited_towards_a_reserved_endpoint_is_refused(
 
 def test_an_edit_that_is_taken_back_does_not_lead_to_a_reserved_endpoint(tmp_path: Path) -> None:
     class Detour:
-        """Edit the path while the request is admitted, and have it back as it was checked at first."""
+        """Edit the path while the request is admitted, and restore the path that was checked at first."""
 
         def __init__(self, exchanges: Exchanges) -> None:
             self._exchanges = exchanges
@@ -212,8 +212,8 @@ def test_a_redirect_of_the_upstream_to_itself_stays_at_the_gateway(tmp_path: Pat
         with RawUpstream(answer_all()) as upstream:
             redirect(upstream, path=f"{prefix}/v1/files", headers=headers)
             async with running(tmp_path, upstream.url + prefix) as proxy:
-                status, told, _ = head_and_body(await proxy.ask(proxy.request()))
-                assert (status, told["location"], told["content-location"]) == (307, "/v1/files", "/v1/files?b")
+                status, answer, _ = head_and_body(await proxy.ask(proxy.request()))
+                assert (status, answer["location"], answer["content-location"]) == (307, "/v1/files", "/v1/files?b")
                 flow = await proxy.end_of_flow()
                 assert flow.response
                 assert flow.response.headers["location"] == f"{upstream.url}{prefix}/v1/files"

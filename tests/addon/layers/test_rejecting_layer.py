@@ -62,7 +62,7 @@ async def rejecting(folder: Path, answer: Callable[[Conversation], None]) -> Asy
 
 
 def assert_rejected(answer: bytes, code: str | None = "invalid_api_key") -> None:
-    """Check that a client is told what it may know, and nothing else of the upstream."""
+    """Check that a client gets the details that it may see, and nothing else of the upstream."""
     headers = assert_json_error(answer, 503, "upstream_key_rejected")
     _, _, body = head_and_body(answer)
     assert json.loads(body).get("description") == code
@@ -229,7 +229,7 @@ def test_an_upload_is_answered_before_its_end(tmp_path: Path, length: str) -> No
             writer.write(proxy.request("POST /v1/files", headers=length).encode())
             assert_rejected(await asyncio.wait_for(read_answer(reader), DEADLINE))
             await assert_flow_is_clean(proxy)
-            assert upstream.conversations[0].closed.wait(DEADLINE)  # what is still to come would be taken for a request
+            assert upstream.conversations[0].closed.wait(DEADLINE)  # the rest of the body would be taken for a request
 
     run(main())
 
@@ -243,12 +243,12 @@ def test_a_websockets_opening_gets_the_503(tmp_path: Path) -> None:
                     additional_headers={"x-api-key": proxy.token.value, "OpenAI-Organization": "org-1"},
                 )
             response = refused.value.response
-            told = json.loads(response.body or b"")
-            assert (response.status_code, told["code"]) == (503, "upstream_key_rejected")
-            assert told["description"] == "invalid_api_key"
-            assert "OpenAI-Organization" in told["message"]
+            body = json.loads(response.body or b"")
+            assert (response.status_code, body["code"]) == (503, "upstream_key_rejected")
+            assert body["description"] == "invalid_api_key"
+            assert "OpenAI-Organization" in body["message"]
             assert response.headers["x-should-retry"] == "false"
-            assert_quotes_nothing((response.headers, response.reason_phrase, told))
+            assert_quotes_nothing((response.headers, response.reason_phrase, body))
             await assert_flow_is_clean(proxy)
             assert (await row(proxy)).status == 401
 
@@ -304,9 +304,9 @@ def test_a_replay_of_a_401_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize("status", [b"400 Bad", b"403 Forbidden", b"407 Proxy", b"429 Slowly", b"500 Fault"])
 def test_a_response_of_any_other_status_passes(tmp_path: Path, status: bytes) -> None:
     async def main() -> None:
-        said = WHOLE.replace(b"401 " + QUOTED.encode(), status)
-        async with rejecting(tmp_path, saying(said)) as (proxy, _):
-            told, headers, body = head_and_body(await proxy.ask(proxy.request(headers=CLOSE)))
-            assert (told, headers["x-request-id"], body) == (int(status[:3]), "req_1", BODY)
+        answer = WHOLE.replace(b"401 " + QUOTED.encode(), status)
+        async with rejecting(tmp_path, saying(answer)) as (proxy, _):
+            answered, headers, body = head_and_body(await proxy.ask(proxy.request(headers=CLOSE)))
+            assert (answered, headers["x-request-id"], body) == (int(status[:3]), "req_1", BODY)
 
     run(main())

@@ -87,7 +87,7 @@ def test_tls_with_the_upstream_goes_through_the_tunnel(tmp_path: Path) -> None:
 
 
 def test_a_proxy_may_have_tls_itself(tmp_path: Path, upstream: RawUpstream) -> None:
-    """Where no authority that is trusted vouches for it, it is asked for nothing."""
+    """A proxy whose certificate no trusted authority has signed gets no request."""
     authority = Authority(tmp_path)
     hosts = {f"{HOST}:80": upstream.port}
 
@@ -98,14 +98,14 @@ def test_a_proxy_may_have_tls_itself(tmp_path: Path, upstream: RawUpstream) -> N
                 assert await is_answered(proxy)
             async with running(tmp_path, HTTP, http_proxy=way) as proxy:
                 assert_json_error(await proxy.ask(proxy.request()), 503, "service_unavailable")
-                assert f"the proxy localhost:{forward.port} (HTTP_PROXY) cannot be reached" in told(proxy.flows[0])
+                assert f"the proxy localhost:{forward.port} (HTTP_PROXY) cannot be reached" in shown(proxy.flows[0])
             assert forward.asked == [f"CONNECT {HOST}:80 HTTP/1.1"]
 
     run(main())
 
 
 def test_a_response_that_ends_with_its_connection_comes_over_tls_to_the_proxy(tmp_path: Path) -> None:
-    """It begins before the request has ended. mitmproxy closes one half of the connection then, which TLS cannot."""
+    """It begins before the request has ended. mitmproxy then closes one half of the connection, which TLS cannot."""
     authority, size = Authority(tmp_path), 2 * 1024 * 1024
     ended = threading.Event()
 
@@ -135,8 +135,8 @@ def test_a_response_that_ends_with_its_connection_comes_over_tls_to_the_proxy(tm
     run(main())
 
 
-def told(flow: http.HTTPFlow) -> str:
-    """Return what an operator is told of a request that failed."""
+def shown(flow: http.HTTPFlow) -> str:
+    """Return the error that an operator sees of a failed request."""
     return flow.error.msg if flow.error else ""
 
 
@@ -154,7 +154,7 @@ def test_credentials_go_to_the_proxy_only(
             async with running(tmp_path, HTTP, http_proxy=f"http://me:wrong@{address}") as proxy:
                 assert_json_error(await proxy.ask(proxy.request()), 503, "service_unavailable")
                 states.append(proxy.flows[0].get_state())
-                assert f"the proxy {address} (HTTP_PROXY) wants other credentials (407)" in told(proxy.flows[0])
+                assert f"the proxy {address} (HTTP_PROXY) wants other credentials (407)" in shown(proxy.flows[0])
         assert len(forward.heads) == 2
         assert b"proxy-authorization" not in upstream.received().lower()
         secrets = ["p@ss", "p%40ss", "wrong"] + [
@@ -191,9 +191,9 @@ def test_a_proxy_that_opens_no_tunnel_is_named_and_tried_again(
             forward.instead = answer
             writer.write(proxy.request(headers="").encode())
             assert_json_error(await asyncio.wait_for(read_answer(reader), DEADLINE), 503, "service_unavailable")
-            said = told(proxy.flows[0])
-            assert f"the proxy 127.0.0.1:{forward.port} (HTTP_PROXY) " in said
-            assert said.endswith(f"{reason})")
+            text = shown(proxy.flows[0])
+            assert f"the proxy 127.0.0.1:{forward.port} (HTTP_PROXY) " in text
+            assert text.endswith(f"{reason})")
             forward.instead = None
             writer.write(proxy.request(headers="").encode())
             assert (await asyncio.wait_for(reader.readuntil(b"{}"), DEADLINE)).startswith(b"HTTP/1.1 200 ")
@@ -209,7 +209,7 @@ def test_a_silent_proxy_is_given_up_in_time(tmp_path: Path, forward: ForwardProx
         way = f"http://127.0.0.1:{forward.port}"
         async with running(tmp_path, HTTP, http_proxy=way, connect_timeout=0.3) as proxy:
             assert_json_error(await proxy.ask(proxy.request()), 503, "service_unavailable")
-            assert f"the proxy 127.0.0.1:{forward.port} (HTTP_PROXY) opened no tunnel in time" in told(proxy.flows[0])
+            assert f"the proxy 127.0.0.1:{forward.port} (HTTP_PROXY) opened no tunnel in time" in shown(proxy.flows[0])
             forward.is_silent = False
             assert await is_answered(proxy)
 
@@ -225,7 +225,7 @@ def test_a_silent_upstream_in_a_tunnel_is_not_reported_as_the_proxys_fault(tmp_p
             way = f"http://127.0.0.1:{forward.port}"
             async with running(tmp_path, HTTPS, https_proxy=way, connect_timeout=0.3) as proxy:
                 assert_json_error(await proxy.ask(proxy.request()), 503, "service_unavailable")
-                assert told(proxy.flows[0]).endswith("(no connection in time)")
+                assert shown(proxy.flows[0]).endswith("(no connection in time)")
 
     run(main())
 
@@ -236,7 +236,7 @@ def test_a_proxy_that_comes_back_is_used_again(tmp_path: Path, upstream: RawUpst
     async def main() -> None:
         async with running(tmp_path, HTTP, http_proxy=f"http://127.0.0.1:{port}") as proxy:
             assert_json_error(await proxy.ask(proxy.request()), 503, "service_unavailable")
-            assert f"the proxy 127.0.0.1:{port} (HTTP_PROXY) cannot be reached: " in told(proxy.flows[0])
+            assert f"the proxy 127.0.0.1:{port} (HTTP_PROXY) cannot be reached: " in shown(proxy.flows[0])
             with ForwardProxy({f"{HOST}:80": upstream.port}, port=port):
                 assert await is_answered(proxy)
 
@@ -333,7 +333,7 @@ def test_an_upload_is_streamed_through_a_tunnel(tmp_path: Path) -> None:
 
 @contextlib.asynccontextmanager
 async def echoing() -> AsyncIterator[int]:
-    """Run an upstream that says everything back over a WebSocket."""
+    """Run an upstream that echoes every message over a WebSocket."""
 
     async def echo(connection: ServerConnection) -> None:
         async for message in connection:
@@ -351,8 +351,8 @@ def test_a_websocket_goes_through_a_tunnel(tmp_path: Path) -> None:
                     headers = {"Authorization": f"Bearer {proxy.token.value}"}
                     url = f"ws://127.0.0.1:{proxy.port}/v1/realtime"
                     async with connect(url, additional_headers=headers, proxy=None) as client:
-                        await client.send("said")
-                        assert await asyncio.wait_for(client.recv(), DEADLINE) == "said"
+                        await client.send("sent")
+                        assert await asyncio.wait_for(client.recv(), DEADLINE) == "sent"
                 assert forward.asked == [f"CONNECT {HOST}:80 HTTP/1.1"]
 
     run(main())

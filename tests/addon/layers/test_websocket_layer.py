@@ -62,7 +62,7 @@ async def conversation(tmp_path: Path, path: str = "/v1/realtime", **limits: int
 
 
 async def ending(connection: ClientConnection | ServerConnection) -> tuple[list[str | bytes], int | None]:
-    """Return what came until the end, and its close code."""
+    """Return all messages until the end, and the close code."""
     async with asyncio.timeout(DEADLINE):
         came = [message async for message in messages(connection)]
     return came, connection.close_code
@@ -195,7 +195,7 @@ def test_a_client_that_closes_after_a_refusal_that_closes_is_hung_up_on_at_once(
 
 @contextmanager
 def corked(connection: ClientConnection | ServerConnection) -> Iterator[None]:
-    """Send what is written in the block as one segment."""
+    """Send all writes of the block as one segment."""
     written: list[bytes] = []
     write, connection.transport.write = connection.transport.write, written.append  # type: ignore[method-assign, assignment]
     try:
@@ -228,13 +228,13 @@ def test_messages_keep_their_order_while_a_response_is_admitted(tmp_path: Path) 
                 await talk.ask()
                 for number in range(2, 50):
                     await talk.client.send(str(number))
-                await talk.upstream.send("meanwhile")
+                await talk.upstream.send("during")
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(talk.upstream.recv(), 0.1)
                 other.execute("COMMIT")
             assert (await next_of(talk.upstream))["type"] == "response.create"
             assert [await talk.upstream.recv() for _ in range(2, 50)] == [str(number) for number in range(2, 50)]
-            assert await talk.client.recv() == "meanwhile"
+            assert await talk.client.recv() == "during"
             await talk.client.close()
 
     run(main())
@@ -272,7 +272,7 @@ def test_a_revoked_token_closes_the_websocket_with_a_reason(tmp_path: Path) -> N
             Tokens(talk.proxy.store).revoke(talk.proxy.token.id)
             await talk.ask(event_id="mine")
             with suppress(ConnectionClosed):
-                await send_all(talk.client, "x" * 10_000, 500)  # a reset would cost it the reason
+                await send_all(talk.client, "x" * 10_000, 500)  # a reset would lose the reason
             (error,), code = await ending(talk.client)
             assert json.loads(error)["error"]["code"] == "token_inactive"
             assert (code, talk.client.close_reason) == (CloseCode.POLICY_VIOLATION, "The token has been revoked.")

@@ -23,7 +23,7 @@ CODINGS: dict[str, Callable[[bytes], bytes]] = {
 
 
 def read(coding: str, data: bytes, growth: int = GROWTH, step: int = 64 * 1024) -> tuple[int, bool]:
-    """Return how many bytes came out, and whether that is all."""
+    """Return the number of decoded bytes, and True if the body is complete."""
     lengths: list[int] = []
     body = Body(coding, lambda piece: lengths.append(len(piece)), growth)
     for start in range(0, len(data), step):

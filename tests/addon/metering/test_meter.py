@@ -37,10 +37,10 @@ CHAT_ENDPOINT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", 
 SPEECH, TRANSCRIPTIONS = "/v1/audio/speech", "/v1/audio/transcriptions"
 JSON, EVENTS = "application/json", "text/event-stream; charset=utf-8"
 ASKED = {"model": "gpt-4o", "messages": [{"role": "user", "content": "Hi"}]}
-TOLD = "gpt-4o-2024-08-06"
+MODEL = "gpt-4o-2024-08-06"
 CHAT_UNITS = units_of(CHAT) or {}
-ANSWER = {"model": TOLD, "choices": [{"index": 0, "message": {"content": "Hello"}}], "usage": CHAT}
-OBSERVED = Metered(Source.OBSERVED, (Consumption(TOLD, CHAT_UNITS),), "gpt-4o", TOLD)
+ANSWER = {"model": MODEL, "choices": [{"index": 0, "message": {"content": "Hello"}}], "usage": CHAT}
+OBSERVED = Metered(Source.OBSERVED, (Consumption(MODEL, CHAT_UNITS),), "gpt-4o", MODEL)
 
 
 def asked(endpoint: str = CHAT_ENDPOINT, request: object = ASKED) -> Meter:
@@ -105,7 +105,7 @@ def test_a_meter_may_be_read_at_any_time() -> None:
         readings.append(meter.read())
     assert readings == [*[Metered()] * 4, *[Metered(model_asked="gpt-4o")] * (len(readings) - 4)]
     meter.begin_answer(200, EVENTS, "")
-    for event, model in ((chunk("Hello"), None), ({**chunk(), "choices": [], "usage": CHAT}, TOLD)):
+    for event, model in ((chunk("Hello"), None), ({**chunk(), "choices": [], "usage": CHAT}, MODEL)):
         assert meter.read() == Metered(model_asked="gpt-4o", model=model)
         meter.feed_answer(sse(event))
     assert meter.read() == meter.read() == OBSERVED
@@ -215,7 +215,7 @@ def test_the_usage_of_a_document_that_decodes_beyond_its_bound_is_unknown() -> N
 
 
 def test_lone_surrogates_and_byte_order_marks_are_accepted() -> None:
-    answer = json.dumps({"model": TOLD, "choices": [{"message": {"content": "\ud83d"}}], "usage": CHAT}).encode()
+    answer = json.dumps({"model": MODEL, "choices": [{"message": {"content": "\ud83d"}}], "usage": CHAT}).encode()
     assert answered(asked(), answer).read() == OBSERVED
     bom = b"\xef\xbb\xbf"
     meter = Meter("POST", CHAT_ENDPOINT, None)
@@ -225,13 +225,13 @@ def test_lone_surrogates_and_byte_order_marks_are_accepted() -> None:
     wanted = answered(meter, bom + json.dumps({**ANSWER, "usage": None}).encode()).estimate_request()
     assert wanted is not None
     assert json.loads(wanted.request) == ASKED
-    assert json.loads(wanted.events)["model"] == TOLD
+    assert json.loads(wanted.events)["model"] == MODEL
 
 
 def test_a_document_without_usage_can_be_estimated() -> None:
     wanted = answered(asked(), {**ANSWER, "usage": None, "service_tier": "flex"}).estimate_request()
     assert wanted is not None
-    assert (wanted.endpoint, wanted.model, wanted.service_tier) == (CHAT_ENDPOINT, TOLD, "flex")
+    assert (wanted.endpoint, wanted.model, wanted.service_tier) == (CHAT_ENDPOINT, MODEL, "flex")
     assert json.loads(wanted.request) == ASKED
     assert json.loads(wanted.events)["choices"] == ANSWER["choices"]
 
@@ -240,10 +240,10 @@ def test_a_document_without_usage_can_be_estimated() -> None:
 def test_a_stream_without_usage_can_be_estimated(cut: bool) -> None:
     data = chat("Hello", " there")[: -40 if cut else None]
     meter = answered(asked(), data, EVENTS, cut=cut)
-    assert meter.read() == Metered(model_asked="gpt-4o", model=TOLD)
+    assert meter.read() == Metered(model_asked="gpt-4o", model=MODEL)
     wanted = meter.estimate_request()
     assert wanted is not None
-    assert (wanted.model, wanted.model_asked) == (TOLD, "gpt-4o")
+    assert (wanted.model, wanted.model_asked) == (MODEL, "gpt-4o")
     contents = [json.loads(event)["choices"][0]["delta"].get("content") for event in separated(wanted.events)]
     assert contents[:2] == ["Hello", " there"]
 
@@ -294,7 +294,7 @@ RUNNING = sse(chunk("Hello", usage={**CHAT, "completion_tokens": 1}), chunk(" th
 )
 def test_an_interim_usage_of_a_stream_that_was_cut_is_an_estimate(end: bytes, cut: bool, source: Source) -> None:
     meter = answered(asked(), RUNNING + end, EVENTS, cut=cut)
-    assert meter.read() == Metered(source, (Consumption(TOLD, CHAT_UNITS),), "gpt-4o", TOLD)
+    assert meter.read() == Metered(source, (Consumption(MODEL, CHAT_UNITS),), "gpt-4o", MODEL)
     assert meter.estimate_request() is None
 
 
@@ -302,7 +302,7 @@ def test_a_corrupt_stream_is_read_as_far_as_it_goes() -> None:
     coder = zstandard.ZstdCompressor().compressobj()
     data = coder.compress(chat("Hello", usage=None)) + coder.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
     meter = answered(asked(), data + b"\xff" * 100 + data, EVENTS, coding="zstd", cut=True)
-    assert meter.read() == Metered(model_asked="gpt-4o", model=TOLD)
+    assert meter.read() == Metered(model_asked="gpt-4o", model=MODEL)
     assert meter.estimate_request() is not None
 
 

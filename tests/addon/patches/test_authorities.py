@@ -47,7 +47,7 @@ def test_configured_authorities_are_added_to_mitmproxys_option(tmp_path: Path, a
 def test_the_usual_authorities_stay_trusted(
     tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here another authority stands for the usual ones: none of these signs for a test."""
+    """Another authority stands for the usual ones here: none of those signs for a test."""
     (tmp_path / "usual").mkdir()
     usual = Authority(tmp_path / "usual", "usual")
     monkeypatch.setattr("certifi.where", lambda: str(usual.file))

@@ -40,7 +40,7 @@ class Updated(Addon):
 
 
 def run(test: Callable[[Master, Calls], Coroutine[object, object, None]]) -> Calls:
-    """Run a test with a master that calls its addons our way."""
+    """Run a test with a master whose dispatch is patched."""
 
     async def main() -> Calls:
         calls: Calls = []

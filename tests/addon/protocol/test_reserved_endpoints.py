@@ -15,7 +15,7 @@ from store.errors import GatewayError
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 OPENAI = (Path(__file__).parent / "openai_paths.txt").read_text().split()
-"""All paths of OpenAI's API description (its openapi.yaml of August 2026), each `{id}` in the place of a parameter."""
+"""All paths of OpenAI's API description (its openapi.yaml of August 2026), with `{id}` for each parameter."""
 
 RESERVED_AT_OPENAI = {
     "/v1/chatkit/sessions",
@@ -38,7 +38,7 @@ RESERVED_AT_OPENAI = {
     "/v1/realtime/transcription_sessions",
     "/v1/realtime/translations/client_secrets",
 }
-"""Those that are reserved, but for the 59 under /v1/organization/."""
+"""The reserved ones, without the 59 under /v1/organization/."""
 
 
 @pytest.mark.parametrize("method", METHODS)

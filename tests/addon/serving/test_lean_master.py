@@ -6,7 +6,7 @@ import pytest
 from addon.serving.lean_master import LeanMaster
 
 
-def test_it_has_four_addons_and_no_log_events(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_master_has_four_addons_and_no_log_events(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> list[str]:
         master = LeanMaster()
         logging.getLogger("addon").error("no event for anybody")

@@ -1,4 +1,4 @@
-"""The launcher without a duty or a patch, to measure what it costs or saves: `less metering`, `less headers`.
+"""The launcher without a duty or a patch, to measure its cost or saving: `less metering`, `less headers`.
 
 Without `metering` the rows are written, but nothing is read of requests and responses. Without `ledger` there are no
 rows either.

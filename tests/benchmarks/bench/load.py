@@ -1,6 +1,6 @@
 """The load generator: many clients in one process, each on a raw connection, and their figures.
 
-Plain protocols, no streams and no HTTP library: it shares the machine with what it measures.
+Plain protocols, no streams and no HTTP library: it shares the machine with the programs that it measures.
 """
 
 import asyncio

@@ -55,7 +55,7 @@ def test_a_key_of_the_environment_is_named_and_not_shown(tmp_path: Path, run_wit
     assert KEY not in out
 
 
-def test_it_needs_no_key(tmp_path: Path, run_with: Run) -> None:
+def test_a_backup_needs_no_key(tmp_path: Path, run_with: Run) -> None:
     settings = make_settings(tmp_path)
     with opened(settings):
         pass
@@ -65,8 +65,8 @@ def test_it_needs_no_key(tmp_path: Path, run_with: Run) -> None:
 
 def test_an_existing_file_is_not_replaced(tmp_path: Path, run_with: Run, file: Path) -> None:
     file.write_text("kept")
-    told = f"{file} is there already, and a backup replaces nothing: name another file.\n"
-    assert run_with(make_settings(tmp_path)) == (1, "", told)
+    message = f"{file} is there already, and a backup replaces nothing: name another file.\n"
+    assert run_with(make_settings(tmp_path)) == (1, "", message)
     assert file.read_text() == "kept"
 
 

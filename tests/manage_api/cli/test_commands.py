@@ -24,7 +24,7 @@ READING = {
     "copy": (["copy", "--to", "sqlite:///copy.db"], 1),
     "migrate --dry-run": (["migrate", "--dry-run"], 3),
 }
-"""The commands that need a store, each with its status where there is none."""
+"""The commands that need a store, each with its status without one."""
 
 on_each = pytest.mark.parametrize("name", READING)
 
@@ -105,8 +105,8 @@ def test_other_names_in_the_file_are_logged_in_one_warning(folder: Path, form: s
     result = run("migrate", "--dry-run")
     assert result.exit_code == 3
     (line,) = result.stderr.splitlines()
-    told = json.loads(line)["event"] if form == "json" else line
-    assert "names in .env that are no settings: COMPOSE_FILE, TARGET_DATABASE_URL" in told
+    warning = json.loads(line)["event"] if form == "json" else line
+    assert "names in .env that are no settings: COMPOSE_FILE, TARGET_DATABASE_URL" in warning
     assert "hush-hush" not in result.output
 
 

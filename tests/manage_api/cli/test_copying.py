@@ -40,7 +40,7 @@ def test_a_copy_prints_the_rows_and_the_warnings(
     assert API_KEY not in err + out
 
 
-def test_a_stop_makes_it_fail(tmp_path: Path, target_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stop_makes_the_copy_fail(tmp_path: Path, target_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     settings = make_settings(tmp_path)
     with opened(settings):
         pass
@@ -58,7 +58,7 @@ def test_a_missing_store_is_an_error(tmp_path: Path, target_url: str, capsys: py
 
 
 @pytest.mark.parametrize(("place", "reason"), [("nowhere", "No such file"), ("file", "Not a directory"), ("", "file")])
-def test_a_target_that_cannot_be_made(
+def test_a_target_that_cannot_be_made_is_an_error(
     tmp_path: Path, place: str, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = make_settings(tmp_path)
@@ -74,7 +74,7 @@ def test_a_target_that_cannot_be_made(
     assert tree(tmp_path) == before
 
 
-def test_a_target_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_target_that_does_not_answer_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = make_settings(tmp_path)
     with opened(settings):
         pass

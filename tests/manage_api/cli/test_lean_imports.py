@@ -24,7 +24,7 @@ def loaded(code: str) -> set[str]:
 
 
 def test_the_supervisor_loads_neither_the_management_api_nor_the_database() -> None:
-    """It runs for as long as the gateway, and keeps what it has loaded."""
+    """It runs for as long as the gateway, and keeps all modules that it has loaded."""
     modules = loaded("import manage_api.cli.commands; from store.runtime.settings import Settings; Settings.load()")
     assert {"asyncio", "click", "pydantic_settings", "manage_api.cli.supervision.supervisor"} <= modules
     assert not (HTTP | STORE | DEMO) & modules

@@ -33,7 +33,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
-def test_usage_as_a_table(store: Store) -> None:
+def test_usage_is_printed_as_a_table(store: Store) -> None:
     token = make_token(store)
     settle_request(store, project_id=token.project_id, token_id=token.id, **KNOWN, cost=43_500_000)
     open_request(store)
@@ -88,7 +88,7 @@ def test_a_deleted_token_is_shown_with_its_name(store: Store) -> None:
     assert f"{token.id},Ann," in run("usage", "--by", "token", "--format", "csv").stdout
 
 
-def test_usage_of_nothing(store: Store) -> None:
+def test_usage_without_requests_is_a_table_of_zeros(store: Store) -> None:
     assert store
     assert run("usage", "--by", "token,day").stdout == (
         "project  token  day  requests  input  output  cost (USD)\n"
@@ -96,7 +96,7 @@ def test_usage_of_nothing(store: Store) -> None:
     )
 
 
-def test_usage_as_json_and_csv(store: Store) -> None:
+def test_usage_is_printed_as_json_and_csv(store: Store) -> None:
     settle_request(store, **KNOWN, cost=43_500_000)
     settle_request(store, started_at=NOON + DAY)
     body = json.loads(run("usage", "--by", "day", "--format", "json").stdout)
@@ -126,7 +126,7 @@ def test_usage_is_filtered(store: Store) -> None:
         assert json.loads(result.stdout)["totals"]["requests"] == 1, filters
 
 
-def test_requests_as_a_table_and_as_json_lines(store: Store) -> None:
+def test_requests_are_printed_as_a_table_and_as_json_lines(store: Store) -> None:
     settled = settle_request(store, **KNOWN, duration_ms=1900, cost=43_500_000)
     running = open_request(store, started_at=NOON + DAY, endpoint="/v1/models")
     titles, first, second = run("requests").stdout.splitlines()
@@ -247,9 +247,9 @@ def test_the_error_for_an_unknown_project_lists_the_projects(store: Store, comma
 def test_no_project_or_many_projects_are_listed(store: Store, number: int, end: str) -> None:
     for each in range(number):
         Projects(store).create(f"Project {each:02}", API_KEY)
-    told = run("usage", "--project", UNKNOWN).stderr
-    assert told.endswith(f"{end}\n")
-    assert told.count("Project ") == min(number, 20)
+    message = run("usage", "--project", UNKNOWN).stderr
+    assert message.endswith(f"{end}\n")
+    assert message.count("Project ") == min(number, 20)
 
 
 @pytest.mark.parametrize("command", ["usage", "requests"])

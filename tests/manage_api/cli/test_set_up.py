@@ -17,7 +17,7 @@ NOTHING = "ERROR: Could not find a version that satisfies the requirement hatchl
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a `.venv` that is whole, as far as can be seen: its Python and pip are those of the tests."""
+    """A folder with a `.venv` that looks whole: its Python and pip are those of the tests."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pyproject.toml").write_text("[project]")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)

@@ -13,7 +13,7 @@ def test_columns_are_in_line_and_numbers_to_the_right() -> None:
     )
 
 
-def test_a_table_of_nothing_is_its_titles() -> None:
+def test_a_table_without_rows_has_its_titles() -> None:
     assert table.write({"a": "one", "b": "two"}, []) == "one  two\n"
 
 

@@ -21,11 +21,11 @@ from openai.types.realtime import RealtimeServerEvent
 
 PROJECT = Path(__file__).parents[3]
 KEY = "sk-demo-key-of-the-tests"
-SAID = "Tell me a story"
+PROMPT = "Tell me a story"
 ANSWER = "This is the demo upstream, no model was asked. You said: Tell me a story"
 MESSAGES: list[ChatCompletionMessageParam] = [
     {"role": "system", "content": "Be brief."},  # 9 characters: 3 tokens
-    {"role": "user", "content": SAID},  # 15 characters: 4 tokens
+    {"role": "user", "content": PROMPT},  # 15 characters: 4 tokens
 ]
 DEADLINE = 10.0
 
@@ -72,7 +72,7 @@ def start(*arguments: str) -> Demo:
 
 
 def stop(demo: Demo, signum: signal.Signals = signal.SIGTERM) -> tuple[int, str, str]:
-    """End the process; return its exit status and what it wrote since its first line."""
+    """End the process; return its exit status and its output after the first line."""
     demo.process.send_signal(signum)
     out, err = demo.process.communicate(timeout=DEADLINE)
     return demo.process.returncode, out, err
@@ -201,7 +201,7 @@ def test_async_streamed_chat(demo: Demo) -> None:
     assert asyncio.run(talk()) == ANSWER
 
 
-def test_the_bytes_of_a_stream(demo: Demo) -> None:
+def test_a_stream_has_the_bytes_of_openais(demo: Demo) -> None:
     response = httpx.post(
         f"{demo.url}/chat/completions",
         headers={"Authorization": f"Bearer {KEY}", "X-Demo-Words": "1"},
@@ -243,15 +243,15 @@ def assert_chat_usage(usage: openai.types.CompletionUsage | None, words: int) ->
 
 
 def test_response(client: openai.OpenAI) -> None:
-    response = client.responses.create(model="gpt-4o", input=SAID, instructions="Be brief.")
+    response = client.responses.create(model="gpt-4o", input=PROMPT, instructions="Be brief.")
 
     assert (response.status, response.output_text) == ("completed", ANSWER)
     assert_responses_usage(response.usage)
 
 
 def test_streamed_response(client: openai.OpenAI) -> None:
-    said: Any = [{"role": "user", "content": [{"type": "input_text", "text": SAID}]}]
-    with client.responses.create(model="gpt-4o", input=said, instructions="Be brief.", stream=True) as stream:
+    message: Any = [{"role": "user", "content": [{"type": "input_text", "text": PROMPT}]}]
+    with client.responses.create(model="gpt-4o", input=message, instructions="Be brief.", stream=True) as stream:
         events = list(stream)
 
     words = len(ANSWER.split())
@@ -278,7 +278,7 @@ def test_the_sdk_accumulates_a_streamed_response(demo: Demo) -> None:
     async def talk() -> str:
         async with (
             async_client(demo) as client,
-            client.responses.stream(model="gpt-4o", input=SAID) as stream,
+            client.responses.stream(model="gpt-4o", input=PROMPT) as stream,
         ):
             return (await stream.get_final_response()).output_text
 
@@ -361,7 +361,7 @@ def test_a_realtime_conversation(demo: Demo) -> None:
         async with async_client(demo) as client, client.realtime.connect(model="gpt-realtime") as connection:
             events = [await connection.recv()]
             await connection.session.update(session={"type": "realtime", "instructions": "Be brief."})
-            await connection.conversation.item.create(item=say(SAID))
+            await connection.conversation.item.create(item=say(PROMPT))
             await connection.response.create()
             while events[-1].type != "response.done":
                 events.append(await connection.recv())
@@ -526,7 +526,7 @@ def test_errors_have_openais_shape(demo: Demo, line: str, headers: dict[str, str
     assert_identified(response)
 
 
-# What every answer carries, and the record
+# The headers of every response, and the record
 
 
 def raw_request(line: str, *headers: str) -> bytes:

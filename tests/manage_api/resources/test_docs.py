@@ -12,7 +12,7 @@ def text(client: FlaskClient, path: str) -> str:
         return answer.get_data(as_text=True)
 
 
-def test_page_needs_no_network(anyone: FlaskClient) -> None:
+def test_the_page_needs_no_network(anyone: FlaskClient) -> None:
     page = text(anyone, "/docs")
     assert "://" not in page
     assert 'url: "/openapi.yaml"' in page
@@ -25,14 +25,14 @@ def test_page_needs_no_network(anyone: FlaskClient) -> None:
             assert answer.status_code == 200
 
 
-def test_stylesheet_needs_no_network(anyone: FlaskClient) -> None:
+def test_the_stylesheet_needs_no_network(anyone: FlaskClient) -> None:
     addresses = re.findall(r"url\(([^)]*)\)", text(anyone, "/docs/swagger-ui.css"))
     assert all(address.strip("\"'").startswith("data:") for address in addresses)
     assert "@import" not in text(anyone, "/docs/swagger-ui.css")
 
 
 @pytest.mark.parametrize("path", ["/docs/", "/docs/nothing.js", "/docs/../app.py", "/docs/%2e%2e/__init__.py"])
-def test_nothing_else(anyone: FlaskClient, path: str) -> None:
+def test_other_paths_below_docs_are_not_found(anyone: FlaskClient, path: str) -> None:
     assert anyone.get(path).status_code == 404
 
 

@@ -9,7 +9,7 @@ from support.stores.stores import foreign_lock
 from store.store import Store
 
 
-def test_health(anyone: FlaskClient) -> None:
+def test_health_shows_status_version_and_time(anyone: FlaskClient) -> None:
     answer = anyone.get("/health")
     assert answer.status_code == 200
     assert answer.json is not None
@@ -41,5 +41,5 @@ def test_ready_while_the_store_answers(anyone: FlaskClient, store: Store) -> Non
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/health"), ("GET", "/health/"), ("POST", "/ready"), ("GET", "/ready/")]
 )
-def test_nothing_else(anyone: FlaskClient, method: str, path: str) -> None:
+def test_other_methods_and_paths_are_refused(anyone: FlaskClient, method: str, path: str) -> None:
     assert anyone.open(path, method=method).status_code == (405 if method == "POST" else 404)

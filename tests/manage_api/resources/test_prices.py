@@ -13,7 +13,7 @@ def put(client: FlaskClient, body: object) -> Any:
     return answer.json
 
 
-def test_none_at_first(client: FlaskClient) -> None:
+def test_there_are_no_prices_at_first(client: FlaskClient) -> None:
     answer = client.get("/manage/prices")
     assert (answer.status_code, answer.json) == (200, [])
 

@@ -15,12 +15,12 @@ def api_key(store: Store, project_id: str) -> str:
     return store.vault.open_api_key(project_id, bytes(sealed))
 
 
-def test_none_at_first(client: FlaskClient) -> None:
+def test_there_are_no_projects_at_first(client: FlaskClient) -> None:
     answer = client.get("/manage/projects")
     assert (answer.status_code, answer.json) == (200, [])
 
 
-def test_create(client: FlaskClient, store: Store) -> None:
+def test_a_project_is_created_without_showing_its_key(client: FlaskClient, store: Store) -> None:
     answer = client.post("/manage/projects", json={"name": "Ünï 😀", "api_key": "sk-key"})
     assert answer.status_code == 201
     project = answer.json
@@ -113,7 +113,9 @@ def test_an_admin_key_is_not_hidden_by_blanks(client: FlaskClient, project_id: s
     assert client.patch(f"/manage/projects/{project_id}", json={"api_key": key}).status_code == 400
 
 
-def test_delete(client: FlaskClient, project_id: str, token: dict[str, object]) -> None:
+def test_a_deleted_project_and_its_tokens_are_not_found(
+    client: FlaskClient, project_id: str, token: dict[str, object]
+) -> None:
     answer = client.delete(f"/manage/projects/{project_id}")
     assert (answer.status_code, answer.data) == (204, b"")
     assert "Content-Type" not in answer.headers
@@ -121,7 +123,9 @@ def test_delete(client: FlaskClient, project_id: str, token: dict[str, object]) 
     assert client.get(f"/manage/tokens/{token['id']}").status_code == 404
 
 
-def test_bulk_revoke(client: FlaskClient, project_id: str, token: dict[str, object]) -> None:
+def test_a_bulk_revoke_counts_revoked_and_already_revoked_tokens(
+    client: FlaskClient, project_id: str, token: dict[str, object]
+) -> None:
     client.post("/manage/tokens", json={"project_id": project_id})
     client.delete(f"/manage/tokens/{token['id']}")
     path = f"/manage/projects/{project_id}/tokens/revoke"
@@ -145,7 +149,7 @@ def test_bulk_revoke(client: FlaskClient, project_id: str, token: dict[str, obje
 def test_a_bulk_revoke_counts_the_tokens_it_failed_for(
     client: FlaskClient, store: Store, project_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the middle of the change, and wholly: then nothing was done, and the answer is an error."""
+    """It fails in the middle of the change, or from the start: then nothing was done, and the answer is an error."""
     monkeypatch.setattr(bulk, "BATCH", 2)
     ids = sorted(client.post("/manage/tokens", json={"project_id": project_id}).get_json()["id"] for _ in range(5))
     path = f"/manage/projects/{project_id}/tokens/revoke"
@@ -164,15 +168,15 @@ def test_a_bulk_revoke_counts_the_tokens_it_failed_for(
 
 @pytest.mark.parametrize(("method", "suffix"), [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/tokens/revoke")])
 @pytest.mark.parametrize("project_id", [UNKNOWN, "no-uuid", "1"])
-def test_unknown(client: FlaskClient, method: str, project_id: str, suffix: str) -> None:
+def test_an_unknown_project_is_not_found(client: FlaskClient, method: str, project_id: str, suffix: str) -> None:
     answer = client.open(f"/manage/projects/{project_id}{suffix}", method=method, json={})
     assert answer.status_code == 404
 
 
-def test_upper_case_id(client: FlaskClient, project_id: str) -> None:
+def test_an_id_in_upper_case_is_accepted(client: FlaskClient, project_id: str) -> None:
     assert client.get(f"/manage/projects/{project_id.upper()}").status_code == 200
 
 
-def test_head(client: FlaskClient, project_id: str) -> None:
+def test_head_has_no_body(client: FlaskClient, project_id: str) -> None:
     answer = client.head(f"/manage/projects/{project_id}")
     assert (answer.status_code, answer.data) == (200, b"")

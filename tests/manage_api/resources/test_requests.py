@@ -32,11 +32,11 @@ def page(client: FlaskClient, query: str = "") -> Any:
     return answer.json
 
 
-def test_none(client: FlaskClient) -> None:
+def test_an_empty_ledger_has_an_empty_page(client: FlaskClient) -> None:
     assert page(client) == {"data": [], "next_cursor": None}
 
 
-def test_a_row(client: FlaskClient, store: Store) -> None:
+def test_a_request_is_shown_with_its_fields(client: FlaskClient, store: Store) -> None:
     row = settle_request(
         store, started_at=NOON + 5, first_byte_ms=200, cost=43_500_000, price='{"input": "2.5"}', **COLUMNS
     )
@@ -76,19 +76,19 @@ def test_a_row(client: FlaskClient, store: Store) -> None:
     ]
 
 
-def test_a_running_request(client: FlaskClient, store: Store) -> None:
+def test_a_running_request_has_no_result(client: FlaskClient, store: Store) -> None:
     open_request(store)
     (row,) = page(client)["data"]
     assert (row["usage_source"], row["status"], row["streamed"], row["cost_usd"], row["price"]) == (None,) * 5
 
 
-def test_a_refused_request(client: FlaskClient, store: Store, token: dict[str, str]) -> None:
+def test_a_refused_request_is_shown_with_its_error(client: FlaskClient, store: Store, token: dict[str, str]) -> None:
     client.patch(f"/manage/tokens/{token['id']}", json={"name": "Ann's laptop"})
     mine = {"project_id": token["project_id"], "token_id": token["id"]}
     row = refuse_request(store, **mine, started_at=NOON + 5, client="203.0.113.7", repeats=12)
     (shown,) = page(client)["data"]
-    told = {name: value for name, value in shown.items() if value is not None}
-    assert told == {
+    known = {name: value for name, value in shown.items() if value is not None}
+    assert known == {
         "id": row["id"],
         "started_at": "2024-10-04T12:00:00.000005Z",
         **mine,
@@ -129,7 +129,7 @@ def test_an_unknown_id_is_not_found(client: FlaskClient, store: Store, request_i
     assert "only the first is found by its id" in answer.json["message"]
 
 
-def test_pages_as_json_and_as_json_lines(client: FlaskClient, store: Store) -> None:
+def test_pages_are_written_as_json_and_as_json_lines(client: FlaskClient, store: Store) -> None:
     make = [settle_request, refuse_request, refuse_request, settle_request, settle_request]
     ids = [made(store, started_at=NOON - number)["id"] for number, made in enumerate(make)]
     found, query = [], "?limit=2"
@@ -161,7 +161,7 @@ def test_pages_as_json_and_as_json_lines(client: FlaskClient, store: Store) -> N
         ("to=2024-10-04T12:00:00Z", "unknown"),
     ],
 )
-def test_filters(client: FlaskClient, store: Store, query: str, names: str) -> None:
+def test_requests_are_filtered(client: FlaskClient, store: Store, query: str, names: str) -> None:
     rows = {
         "observed": settle_request(store, **COLUMNS),
         "estimated": settle_request(store, usage_source=Source.ESTIMATED, status=429, started_at=NOON + 2_000_000),

@@ -19,7 +19,7 @@ def ids(client: FlaskClient, query: str = "") -> list[str]:
     return [token["id"] for token in answer.json]
 
 
-def test_create_with_defaults(client: FlaskClient, project_id: str) -> None:
+def test_a_token_is_created_with_defaults(client: FlaskClient, project_id: str) -> None:
     answer = client.post("/manage/tokens", json={"project_id": project_id})
     assert answer.status_code == 201
     token = answer.json
@@ -108,7 +108,7 @@ def test_a_name_that_is_not_valid_unicode_is_refused(client: FlaskClient, token:
         assert (answer.status_code, answer.get_json()["message"]) == (400, "The body is not valid JSON in UTF-8.")
 
 
-def test_create_with_limits(client: FlaskClient, project_id: str) -> None:
+def test_a_token_is_created_with_limits(client: FlaskClient, project_id: str) -> None:
     limits = {"expires_in_days": 1, "max_requests": 2**63 - 1}
     token = client.post("/manage/tokens", json={"project_id": project_id.upper(), **limits}).json
     assert token is not None
@@ -117,7 +117,7 @@ def test_create_with_limits(client: FlaskClient, project_id: str) -> None:
     assert timedelta(hours=23) < left <= timedelta(days=1)
 
 
-def test_never_expires(client: FlaskClient, project_id: str) -> None:
+def test_a_token_of_zero_days_never_expires(client: FlaskClient, project_id: str) -> None:
     token = client.post("/manage/tokens", json={"project_id": project_id, "expires_in_days": 0}).json
     assert token is not None
     assert token["expires_at"] == "9999-12-31T23:59:59Z"
@@ -220,11 +220,11 @@ def test_bad_days_are_refused_and_change_nothing(client: FlaskClient, token: dic
     assert without_usage(client.get(f"/manage/tokens/{token['id']}").json) == token
 
 
-def test_unknown_project(client: FlaskClient) -> None:
+def test_an_unknown_project_gets_no_token(client: FlaskClient) -> None:
     assert client.post("/manage/tokens", json={"project_id": UNKNOWN}).status_code == 404
 
 
-def test_inactive_project(client: FlaskClient, project_id: str) -> None:
+def test_an_inactive_project_gets_no_token(client: FlaskClient, project_id: str) -> None:
     client.patch(f"/manage/projects/{project_id}", json={"is_active": False})
     answer = client.post("/manage/tokens", json={"project_id": project_id})
     assert answer.status_code == 403
@@ -233,13 +233,13 @@ def test_inactive_project(client: FlaskClient, project_id: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["id", "token"])
-def test_get_by_id_and_by_value(client: FlaskClient, token: dict[str, object], name: str) -> None:
+def test_a_token_is_found_by_its_id_and_by_its_value(client: FlaskClient, token: dict[str, object], name: str) -> None:
     answer = client.get(f"/manage/tokens/{token[name]}")
     assert (answer.status_code, without_usage(answer.json)) == (200, token)
 
 
 @pytest.mark.parametrize("name", ["id", "token"])
-def test_update(client: FlaskClient, token: dict[str, object], name: str) -> None:
+def test_an_update_changes_the_named_fields_only(client: FlaskClient, token: dict[str, object], name: str) -> None:
     path = f"/manage/tokens/{token[name]}"
     answer = client.patch(path, json={"max_requests": 5})
     assert (answer.status_code, answer.json) == (200, {**token, "max_requests": 5})
@@ -251,13 +251,13 @@ def test_update(client: FlaskClient, token: dict[str, object], name: str) -> Non
     assert client.patch(path, json={"is_active": True, "max_requests": 0}).json == token
 
 
-def test_update_without_fields_changes_nothing(client: FlaskClient, token: dict[str, object]) -> None:
+def test_an_update_without_fields_changes_nothing(client: FlaskClient, token: dict[str, object]) -> None:
     answer = client.patch(f"/manage/tokens/{token['id']}", json={})
     assert (answer.status_code, answer.json) == (200, token)
 
 
 @pytest.mark.parametrize("name", ["id", "token"])
-def test_revoke_twice(client: FlaskClient, token: dict[str, object], name: str) -> None:
+def test_a_token_can_be_revoked_twice(client: FlaskClient, token: dict[str, object], name: str) -> None:
     path = f"/manage/tokens/{token[name]}"
     assert [client.delete(path).status_code for _ in range(2)] == [204, 204]
     assert without_usage(client.get(path).json) == {**token, "is_active": False}
@@ -265,11 +265,13 @@ def test_revoke_twice(client: FlaskClient, token: dict[str, object], name: str) 
 
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 @pytest.mark.parametrize("token_id", [UNKNOWN, "no-uuid"])
-def test_unknown(client: FlaskClient, method: str, token_id: str) -> None:
+def test_an_unknown_token_is_not_found(client: FlaskClient, method: str, token_id: str) -> None:
     assert client.open(f"/manage/tokens/{token_id}", method=method, json={}).status_code == 404
 
 
-def test_used_token(client: FlaskClient, store: Store, token: dict[str, object]) -> None:
+def test_a_used_token_shows_its_count_and_its_last_use(
+    client: FlaskClient, store: Store, token: dict[str, object]
+) -> None:
     used = Token.update(request_count=3, last_used_at=1_700_000_000_999_999).where(Token.id == token["id"])
     with store.database.write():
         used.execute()
@@ -277,18 +279,18 @@ def test_used_token(client: FlaskClient, store: Store, token: dict[str, object])
     assert without_usage(shown) == {**token, "request_count": 3, "last_used_at": "2023-11-14T22:13:20Z"}
 
 
-def test_list_is_newest_first(client: FlaskClient, project_id: str) -> None:
+def test_tokens_are_listed_newest_first(client: FlaskClient, project_id: str) -> None:
     created = [client.post("/manage/tokens", json={"project_id": project_id}).json for _ in range(3)]
     assert ids(client) == [token["id"] for token in reversed(created) if token is not None]
 
 
-def test_filter_by_project(client: FlaskClient, token: dict[str, object]) -> None:
+def test_tokens_are_filtered_by_project(client: FlaskClient, token: dict[str, object]) -> None:
     assert ids(client, f"?projectId={token['project_id']}") == [token["id"]]
     assert ids(client, f"?projectId={str(token['project_id']).upper()}") == [token["id"]]
     assert ids(client, f"?projectId={UNKNOWN}") == []
 
 
-def test_filter_by_activity(client: FlaskClient, store: Store, token: dict[str, object]) -> None:
+def test_tokens_are_filtered_by_activity(client: FlaskClient, store: Store, token: dict[str, object]) -> None:
     project = {"project_id": token["project_id"]}
     revoked = client.post("/manage/tokens", json=project).json
     expired = client.post("/manage/tokens", json=project).json
@@ -301,8 +303,8 @@ def test_filter_by_activity(client: FlaskClient, store: Store, token: dict[str, 
     assert len(ids(client, "?activeOnly=false")) == len(ids(client)) == 3
 
 
-def test_filter_by_expiry(client: FlaskClient, store: Store, project_id: str) -> None:
-    """Exclusive; a token that never expires is never left, and one that has expired is."""
+def test_tokens_are_filtered_by_expiry(client: FlaskClient, store: Store, project_id: str) -> None:
+    """The limit is exclusive. Tokens that never expire are left out, expired ones are listed."""
 
     def make(project_id: str, expires_at: str | None) -> str:
         token = client.post("/manage/tokens", json={"project_id": project_id, "expires_at": expires_at}).get_json()
@@ -340,7 +342,7 @@ def test_filter_by_expiry(client: FlaskClient, store: Store, project_id: str) ->
         *("expiresBefore=1", "expiresBefore=2040-01-01&expiresBefore=2040-01-02"),
     ],
 )
-def test_bad_query(client: FlaskClient, query: str) -> None:
+def test_a_bad_query_is_refused(client: FlaskClient, query: str) -> None:
     answer = client.get(f"/manage/tokens?{query}")
     assert answer.status_code == 400
     assert answer.json is not None

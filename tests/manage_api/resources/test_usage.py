@@ -50,7 +50,7 @@ SUMS = {**NOTHING, "requests": 3, "in_flight": 1, "observed": 1, "unknown": 1}
 SUMS |= {"input_tokens": 10, "output_tokens": 3, "cost_usd": "0.0000435"}
 
 
-def test_nothing(client: FlaskClient) -> None:
+def test_a_ledger_without_requests_has_zero_totals(client: FlaskClient) -> None:
     assert report(client) == {"from": None, "to": None, "group_by": [], "totals": NOTHING, "groups": [NOTHING]}
     assert report(client, "?groupBy=model") == {
         "from": None,
@@ -61,7 +61,7 @@ def test_nothing(client: FlaskClient) -> None:
     }
 
 
-def test_groups(client: FlaskClient, used: dict[str, str]) -> None:
+def test_groups_have_their_names_and_sums(client: FlaskClient, used: dict[str, str]) -> None:
     body = report(client, "?groupBy=token,model,day")
     assert body["group_by"] == ["token", "model", "day"]
     names = ["project_id", "project_name", "token_id", "token_name", "model", "day"]
@@ -145,7 +145,7 @@ def test_a_token_is_named_by_its_id_or_its_value(client: FlaskClient, used: dict
     ],
 )
 @pytest.mark.usefixtures("used")
-def test_filters(client: FlaskClient, query: str, requests: int) -> None:
+def test_reports_are_filtered(client: FlaskClient, query: str, requests: int) -> None:
     assert report(client, f"?{query}")["totals"]["requests"] == requests
 
 
@@ -159,7 +159,7 @@ def test_the_report_shows_the_time_that_was_summed(client: FlaskClient, store: S
 
 
 @pytest.mark.usefixtures("used")
-def test_csv(client: FlaskClient) -> None:
+def test_a_report_is_written_as_csv(client: FlaskClient) -> None:
     answer = client.get("/manage/usage?groupBy=project,model&format=csv")
     assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
     header, first, *others = csv.reader(io.StringIO(answer.text, newline=""))
@@ -183,11 +183,11 @@ def test_tokens_are_named(client: FlaskClient, used: dict[str, str]) -> None:
         client.delete(f"/manage/projects/{used['project_id']}")
 
 
-def test_csv_of_nothing_has_its_header(client: FlaskClient) -> None:
+def test_csv_without_groups_has_its_header(client: FlaskClient) -> None:
     assert client.get("/manage/usage?groupBy=day&format=csv").text == f"day,{','.join(NOTHING)}\r\n"
 
 
-def test_csv_of_a_name_that_is_a_formula(client: FlaskClient, store: Store, project_id: str) -> None:
+def test_a_name_that_is_a_formula_gets_an_apostrophe_in_csv(client: FlaskClient, store: Store, project_id: str) -> None:
     client.patch(f"/manage/projects/{project_id}", json={"name": "=1+1"})
     settle_request(store, project_id=project_id)
     assert ",'=1+1," in client.get("/manage/usage?groupBy=project&format=csv").text

@@ -192,8 +192,8 @@ def test_reserved_endpoint_is_reported_after_token_and_project_and_before_the_qu
 ) -> None:
     token = make_token(store)
     apply(store, token)
-    told = EndpointNotAllowed if refusal is QuotaExhausted else refusal
-    assert ask_for_reserved(admission, token.value) is told
+    expected = EndpointNotAllowed if refusal is QuotaExhausted else refusal
+    assert ask_for_reserved(admission, token.value) is expected
     assert ask_for_reserved(admission, UNKNOWN_TOKEN) is InvalidToken
 
 
@@ -209,8 +209,8 @@ def test_reserved_endpoint_refuses_only_its_own_request_of_a_batch(store: Store,
         return await asyncio.gather(*calls, return_exceptions=True)
 
     refused, admitted = EndpointNotAllowed, Admitted
-    told = [type(outcome) for outcome in asyncio.run(all_at_once())]
-    assert told == [refused, admitted, refused, admitted, refused, QuotaExhausted, refused]
+    types = [type(outcome) for outcome in asyncio.run(all_at_once())]
+    assert types == [refused, admitted, refused, admitted, refused, QuotaExhausted, refused]
     assert count_of(store, token) == 2
 
 
@@ -265,8 +265,8 @@ def test_key_that_cannot_be_decrypted_refuses_only_its_project(store: Store, adm
 def test_limit_is_exact_among_hundreds_of_requests_at_once(store: Store, admission: Admission) -> None:
     limited, free = make_token(store, max_requests=100), make_token(store)
     values = [limited.value, free.value] * 300
-    told = Counter(outcomes(admission, *values))
-    assert told == {Admitted: 400, QuotaExhausted: 200}
+    counts = Counter(outcomes(admission, *values))
+    assert counts == {Admitted: 400, QuotaExhausted: 200}
     assert (count_of(store, limited), count_of(store, free)) == (100, 300)
 
 
@@ -390,6 +390,6 @@ def test_limit_is_exact_over_several_processes(store: Store, settings: Settings)
             assert process.stdin is not None
             process.stdin.write(f"{token.value} {each}\n")
             process.stdin.flush()
-        told = [Counter(json.loads(process.communicate(timeout=DEADLINE)[0])) for process in processes]
-    assert sum(told, Counter()) == {"Admitted": 500, "QuotaExhausted": 2 * each - 500}
+        counts = [Counter(json.loads(process.communicate(timeout=DEADLINE)[0])) for process in processes]
+    assert sum(counts, Counter()) == {"Admitted": 500, "QuotaExhausted": 2 * each - 500}
     assert count_of(store, token) == 500

@@ -106,7 +106,7 @@ def test_callers_do_not_notice_a_passing_fault(far_store: Store, admission: Admi
 
 
 def test_callers_do_not_notice_a_deadlock(far_store: Store, admission: Admission) -> None:
-    """Another transaction has the token and wants its project; ours the reverse, and is the victim."""
+    """Another transaction holds the token and waits for its project; ours does the reverse, and is the victim."""
     token = make_token(far_store)
     with foreign_connection(far_store) as foreign:
         name = far_store.database.execute("SELECT current_database()")[0][0]
@@ -129,7 +129,7 @@ def test_callers_do_not_notice_a_deadlock(far_store: Store, admission: Admission
         deadlocks = "SELECT deadlocks > 0 FROM pg_stat_database WHERE datname = current_database()"
 
         def is_reported() -> bool:
-            asyncio.run(admission.check())  # a server process reports what it saw at the end of a transaction
+            asyncio.run(admission.check())  # a server process reports its view at the end of a transaction
             return foreign.execute(deadlocks).fetchall() == [(True,)]
 
         wait_until(is_reported)

@@ -6,7 +6,7 @@ import pytest
 from store.admission.pending_request import PendingRequest, refuse_all, resolve_all
 from store.errors import GatewayError, QuotaExhausted, StoreUnavailable
 
-TIMEOUT = 1000.0  # seconds: only tests that say so let a deadline pass
+TIMEOUT = 1000.0  # seconds: few tests let a deadline pass
 
 type Request = PendingRequest[str, int]
 type Step = Callable[[Request], object]

@@ -181,7 +181,7 @@ def test_refusal_that_cannot_be_written_does_not_hold_up_admissions(store: Store
 
 
 def counted(*tokens_and_times: tuple[str, int], waiting: int = 0) -> tuple[list[Tally], Refusals]:
-    """Return the tallies that are enqueued, and what has counted refusals of some tokens at some times."""
+    """Return the tallies that are enqueued, and the object that has counted refusals of some tokens at some times."""
     left: list[Tally] = []
     refused_requests = Refusals(left.append, lambda: waiting)
     for token_id, at in tokens_and_times:
@@ -237,7 +237,7 @@ def test_many_rows_are_enqueued_some_at_a_time(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_rows_are_not_enqueued_while_the_store_does_not_keep_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They would displace settlements, the oldest of which are dropped in the end."""
+    """They would displace settlements: the oldest entries of a full queue are dropped."""
     monkeypatch.setattr(refusals, "WRITE_DELAY", 0.001)
     assert asyncio.run(left_after(0.05, refusals.MOST_UNWRITTEN, ("1", NOON), ("2", NOON))) == (0, 2)
 

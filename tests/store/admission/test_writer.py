@@ -20,7 +20,7 @@ from store.errors import GatewayError, OutcomeUnknown, QuotaExhausted, StoreUnav
 from store.runtime.settings import Settings
 from store.store import Store
 
-PATIENT = 30.0  # seconds, where a test is not about time: a busy machine changes nothing
+PATIENT = 30.0  # seconds, for tests that are not about time: long enough for a busy machine
 TIMEOUT = 0.4
 LATITUDE = 2.0  # for a busy machine; the lock itself is held for as long as the answers take
 
@@ -293,7 +293,7 @@ def test_event_loop_that_ends_before_its_answer_does_not_stop_the_writer(store: 
 
 @contextlib.contextmanager
 def commits_in_doubt(store: Store, monkeypatch: pytest.MonkeyPatch, *, seconds: float, known: bool) -> Iterator[None]:
-    """Have the outcome of each COMMIT with requests looked up for some seconds, and found or not."""
+    """Make the lookup of the outcome of each COMMIT with requests take some seconds, and succeed or fail."""
     write = store.database.write
 
     @contextlib.contextmanager
@@ -410,7 +410,7 @@ def _require_agreement(items: list[str], results: dict[str, int | BaseException]
 
 
 def enqueue(work: Work, *entries: str) -> None:
-    """Enqueue entries, with no requests to go along with, until the writer has had its chance."""
+    """Enqueue entries without any requests, and wait until the writer has had the time to write them."""
 
     async def in_a_loop() -> None:
         for entry in entries:

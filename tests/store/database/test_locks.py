@@ -43,12 +43,12 @@ WAITING = "SELECT COUNT(*) > 0 FROM pg_stat_activity WHERE wait_event_type = 'Lo
 
 
 def connect(store: Store) -> psycopg.Connection[Any]:
-    """Connect past the program; each statement is a transaction, unless one is begun."""
+    """Connect without the program; each statement is a transaction, unless one is begun."""
     assert isinstance(store.database, PostgresqlDatabase)
     return psycopg.connect(store.database.url, autocommit=True)
 
 
-def meanwhile[Result](store: Store, statement: str, change: Callable[[], Result], then: str = "SELECT 1") -> Result:
+def concurrently[Result](store: Store, statement: str, change: Callable[[], Result], then: str = "SELECT 1") -> Result:
     """Make a change that waits for the statement of another transaction; return its result.
 
     While it waits another statement has to succeed.
@@ -75,33 +75,33 @@ def meanwhile[Result](store: Store, statement: str, change: Callable[[], Result]
 def test_no_token_is_made_for_a_project_that_is_being_deleted(store: Store) -> None:
     project = Projects(store).create("One", API_KEY)
     with pytest.raises(NotFound):
-        meanwhile(store, "DELETE FROM project", lambda: Tokens(store).create(project.id))
+        concurrently(store, "DELETE FROM project", lambda: Tokens(store).create(project.id))
     assert rows(store, "token") == []
 
 
 def test_no_token_is_made_for_a_project_that_is_being_switched_off(store: Store) -> None:
     project = Projects(store).create("One", API_KEY)
     with pytest.raises(ProjectInactive):
-        meanwhile(store, "UPDATE project SET is_active = FALSE", lambda: Tokens(store).create(project.id))
+        concurrently(store, "UPDATE project SET is_active = FALSE", lambda: Tokens(store).create(project.id))
     assert rows(store, "token") == []
 
 
 def test_no_price_is_set_for_a_project_that_is_being_deleted(store: Store) -> None:
     project = Projects(store).create("One", API_KEY)
     with pytest.raises(NotFound):
-        meanwhile(store, "DELETE FROM project", lambda: OwnPrices(store).set(RATES, project_id=project.id))
+        concurrently(store, "DELETE FROM project", lambda: OwnPrices(store).set(RATES, project_id=project.id))
     assert rows(store, "price") == []
 
 
 def test_a_second_delete_of_a_project_at_the_same_time_raises_not_found(store: Store) -> None:
     token = make_token(store)
     with pytest.raises(NotFound):
-        meanwhile(store, "DELETE FROM project", lambda: Projects(store).delete(token.project_id))
+        concurrently(store, "DELETE FROM project", lambda: Projects(store).delete(token.project_id))
 
 
 def test_a_name_that_changes_before_the_delete_is_the_one_kept(store: Store) -> None:
     project = Projects(store).create("One", API_KEY)
-    meanwhile(store, "UPDATE project SET name = 'Two'", lambda: Projects(store).delete(project.id))
+    concurrently(store, "UPDATE project SET name = 'Two'", lambda: Projects(store).delete(project.id))
     assert [row["name"] for row in rows(store, "former_project")] == ["Two"]
 
 
@@ -123,7 +123,7 @@ def blocks_only_the_first(store: Store, table: str, ids: list[str], change: Call
     """Check that a change of several rows waits for the first of them, and has locked none of the others."""
     first, *_, last = sorted(ids)
     lock = f"SELECT id FROM {table} WHERE id = '{{}}' FOR UPDATE"  # noqa: S608 - an id of ours
-    meanwhile(store, lock.format(first), change, f"{lock.format(last)} NOWAIT")
+    concurrently(store, lock.format(first), change, f"{lock.format(last)} NOWAIT")
 
 
 def add_downwards(store: Store, project_id: str) -> list[str]:
@@ -160,7 +160,7 @@ def test_sums_are_locked_before_the_tokens(store: Store) -> None:
         await admission.admit(token.value, opening())
 
     sums = "SELECT start FROM daily_usage FOR UPDATE"
-    meanwhile(store, sums, lambda: asyncio.run(settle_and_admit()), "SELECT id FROM token FOR UPDATE NOWAIT")
+    concurrently(store, sums, lambda: asyncio.run(settle_and_admit()), "SELECT id FROM token FOR UPDATE NOWAIT")
     admission.close()
 
 
@@ -174,7 +174,7 @@ def test_a_project_is_locked_before_the_secrets(store: Store) -> None:
             work.decide([Probe(), Claim(TokenName("id", token.id), opening())])
 
     project = "SELECT id FROM project FOR UPDATE"
-    meanwhile(store, project, check_and_admit, "SELECT name FROM secret FOR UPDATE NOWAIT")
+    concurrently(store, project, check_and_admit, "SELECT name FROM secret FOR UPDATE NOWAIT")
 
 
 def test_rows_of_a_dead_process_are_locked_in_the_order_of_their_ids(store: Store) -> None:
@@ -185,7 +185,7 @@ def test_rows_of_a_dead_process_are_locked_in_the_order_of_their_ids(store: Stor
 
 
 def test_rows_that_arrive_during_locking_are_left_to_the_next_transaction(store: Store) -> None:
-    """It would be locked out of order, while its holder may wait for the others."""
+    """A lock of it would be out of order, and its holder may wait for the others."""
     waited_for = open_request(store)["id"]
 
     def settle() -> None:
@@ -211,6 +211,6 @@ def test_rows_that_arrive_during_locking_are_left_to_the_next_transaction(store:
 
 
 def test_old_rows_are_deleted_in_the_order_of_their_ids(store: Store) -> None:
-    """As they are settled, whatever the order in which they began."""
+    """They are settled in that order too, not in that of their beginning."""
     ids = sorted(settle_request(store, started_at=NOON - age)["id"] for age in range(5))
     blocks_only_the_first(store, "request", ids, lambda: retention.clean(store.database, 0, threading.Event()))

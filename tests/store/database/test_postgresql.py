@@ -24,7 +24,7 @@ from store.errors import OutcomeUnknown, StoreLocked, StoreUnavailable, StoreUnr
 TIMEOUT = 1.0
 LATITUDE = 0.5
 CONNECT = 2.0
-"""Seconds that the driver gives a connection at least."""
+"""The least seconds that the driver allows for a connection."""
 
 pipelined_or_not = pytest.mark.parametrize("pipelined", [False, True])
 
@@ -124,7 +124,7 @@ def test_threads_connect_at_the_same_time(database: PostgresqlDatabase, relay: T
 
 
 def test_the_lock_of_peewee_around_connecting_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is switched off by an assignment to a private attribute of peewee's, which may be called otherwise one day."""
+    """An assignment to a private attribute of peewee's switches it off; another version may name that differently."""
     engine = PostgresqlDatabase("postgresql://host/database", TIMEOUT).engine
     both_connect = threading.Barrier(2)
 
@@ -278,7 +278,7 @@ def test_a_lost_commit_before_a_restart_raises_outcome_unknown(
 def test_a_lost_commit_before_a_crash_is_not_mistaken_for_another_transaction_with_its_number(
     own_database: PostgresqlDatabase, own_server: Server, own_relay: TcpRelay
 ) -> None:
-    """When one of its processes crashes, a server recovers without a new start, and gives lost numbers again."""
+    """A server recovers from the crash of one of its processes without a new start, and reuses lost numbers."""
     victim = foreign(own_server, own_database)
     victim.execute("CHECKPOINT")
 
@@ -305,7 +305,7 @@ def recovered(server: Server) -> bool:
 
 
 def commits_wait(server: Server) -> bool:
-    """Commit, and tell whether that waits for a standby: a server takes its new settings in some time later."""
+    """Commit, and return True if that waits for a standby: a server applies new settings some time later."""
     waits = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid = %s AND wait_event = 'SyncRep'"
     with psycopg.connect(server.url(), autocommit=True) as one, psycopg.connect(server.url(), autocommit=True) as other:
         commit = threading.Thread(target=one.execute, args=["COMMENT ON DATABASE postgres IS 'of a test'"])
@@ -368,7 +368,7 @@ def test_a_savepoint_that_fails_is_undone_alone(database: PostgresqlDatabase, pi
 
 @pytest.mark.parametrize("code", ["53100", "58030", "XX000"])
 def test_a_fault_of_the_server_in_a_savepoint_fails_the_transaction(database: PostgresqlDatabase, code: str) -> None:
-    """A full disk, say: a second try of the part would fail as well, or be written for no reason."""
+    """Such as a full disk: a second try of the part would fail as well, or be written for no reason."""
     raising = f"DO $$ BEGIN RAISE 'on purpose' USING ERRCODE = '{code}'; END $$"
 
     def write_part() -> None:

@@ -27,7 +27,7 @@ def test_several_makers_at_once_get_the_same_secret(tmp_path: Path) -> None:
     barrier = threading.Barrier(makers)
 
     def make() -> str:
-        barrier.wait(10)  # all have found nothing
+        barrier.wait(10)  # all have found no file
         return f"secret {next(numbers)}"
 
     with ThreadPoolExecutor(makers) as pool:

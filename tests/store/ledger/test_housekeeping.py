@@ -32,10 +32,10 @@ def keeping(store: Store) -> Iterator[Housekeeping]:
 
 
 def add(store: Store, instance_id: str, *, days_ago: float = 0, settled: bool) -> str:
-    told, ledger = opening(), Ledger(store.database)
-    row = Opened(told.request_id, clock.now() - round(days_ago * clock.DAY), "project", "token", told.endpoint)
+    request, ledger = opening(), Ledger(store.database)
+    row = Opened(request.request_id, clock.now() - round(days_ago * clock.DAY), "project", "token", request.endpoint)
     with store.database.write():
-        ledger.open(instance_id, [(told, row)])
+        ledger.open(instance_id, [(request, row)])
         if settled:
             ledger.settle([Settlement(row)])
     return row.request_id

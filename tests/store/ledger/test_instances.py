@@ -25,7 +25,7 @@ class Clock:
 
 
 def watched(watch: Watch, clock: Clock, seconds: float) -> list[str]:
-    """Watch for a while, as housekeeping does, and return who is gone in the end."""
+    """Watch for a while, as housekeeping does, and return the instances that are dead in the end."""
     gone = watch.gone()
     end = clock.now + seconds
     while clock.now < end:

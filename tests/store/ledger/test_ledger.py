@@ -38,10 +38,10 @@ def ledger(store: Store) -> Ledger:
 
 
 def open_row(store: Store, ledger: Ledger, *, at: int | None = None, token_id: str = TOKEN) -> Opened:
-    told = opening()
-    row = Opened(told.request_id, clock.now() if at is None else at, PROJECT, token_id, told.endpoint)
+    request = opening()
+    row = Opened(request.request_id, clock.now() if at is None else at, PROJECT, token_id, request.endpoint)
     with store.database.write():
-        ledger.open(INSTANCE, [(told, row)])
+        ledger.open(INSTANCE, [(request, row)])
     return row
 
 
@@ -174,11 +174,11 @@ def test_made_up_models_beyond_the_maximum_share_one_sum(store: Store, ledger: L
 
 def test_tokens_and_keys_are_masked_in_every_column(store: Store, ledger: Ledger) -> None:
     token, key = "6fd5ce84-0efa-4d8d-9dbd-8de4ab5e8b1b", "sk-proj-0123456789abcdef"
-    told = Opening("1", "GET", f"/v1/models/{token}", "/v1/models/{id}", is_reserved=False)
-    opened = Opened("1", 7, PROJECT, TOKEN, told.endpoint)
+    request = Opening("1", "GET", f"/v1/models/{token}", "/v1/models/{id}", is_reserved=False)
+    opened = Opened("1", 7, PROJECT, TOKEN, request.endpoint)
     with store.database.write():
         Price.create(id="1", project_id=PROJECT, model="", rates='{"input": "1"}', updated_at=1)
-        ledger.open(INSTANCE, [(told, opened)])
+        ledger.open(INSTANCE, [(request, opened)])
     used = (Consumption(key, {"input_tokens": 1, "output_tokens": 1}),)
     settle(store, ledger, Settlement(opened, OUTCOME, Metered(Source.OBSERVED, used, token, key)))
     written = repr([rows(store, table) for table in ("request", *rollups.TABLES)])

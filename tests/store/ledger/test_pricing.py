@@ -15,7 +15,7 @@ from store.ledger.usage import COST_UNIT, Consumption
 from store.management.prices import OwnPrices
 from store.store import Store
 
-pytestmark = on_sqlite  # it computes; what it reads, the ledger's tests read from each engine
+pytestmark = on_sqlite  # it computes; the ledger's tests cover its reading, on each engine
 
 OPENAI = "https://api.openai.com"
 NOW = clock.now()
@@ -98,7 +98,7 @@ def test_service_tier_has_prices_of_its_own(pricing: Pricing) -> None:
         Consumption("no-such-model", CHAT),
         Consumption(None, CHAT),
         Consumption("gpt-4o", {}),
-        Consumption("gpt-4o", {"output_tokens": 5}),  # what went in is not known
+        Consumption("gpt-4o", {"output_tokens": 5}),  # the input is unknown
         Consumption("gpt-4o", {"input_tokens": 5, "cache_read_tokens": 6, "output_tokens": 1}),  # impossible
     ],
 )

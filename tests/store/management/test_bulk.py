@@ -63,7 +63,7 @@ def ids_of(store: Store, project_id: str) -> list[str]:
         ([6], 6),
         ([3, 6], 4),
         ([0, 5], 3),
-        ([2, 4], 2),  # two batches in a row: the rest is given up
+        ([2, 4], 2),  # two batches in a row: the rest is not tried
     ],
 )
 def test_tokens_that_the_database_refuses_to_revoke_count_as_failed(
@@ -107,7 +107,7 @@ def test_a_locked_token_fails_its_batch_alone(store: Store, project_id: str) -> 
 def test_a_commit_of_unknown_outcome_does_not_count_as_revoked(
     far_store: Store, relay: TcpRelay, monkeypatch: pytest.MonkeyPatch, in_doubt: int
 ) -> None:
-    """It was one in truth; the next request says so."""
+    """The token was revoked after all; the next request shows that."""
     far_store.database.timeout = 0.5
     project_id = make_token(far_store).project_id
     make_many_tokens(far_store, project_id, NUMBER - 1)
@@ -132,7 +132,7 @@ def test_a_commit_of_unknown_outcome_does_not_count_as_revoked(
 def test_a_project_whose_tokens_could_not_all_be_deleted_stays(
     store: Store, project_id: str, refused: list[int], left: int
 ) -> None:
-    """Its first batch is deleted with the project itself, and so is left too."""
+    """Its first batch is deleted in the transaction of the project itself, and so stays too."""
     ids = ids_of(store, project_id)
     with refused_by_the_database(store, [ids[number] for number in refused]), pytest.raises(StoreUnavailable) as raised:
         Projects(store).delete(project_id)

@@ -48,14 +48,14 @@ def _small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bulk, "BATCH", 2)
 
 
-def test_names_of_tokens(store: Store, named: Callable[..., str]) -> None:
+def test_names_of_tokens_are_found_by_id(store: Store, named: Callable[..., str]) -> None:
     first, second, other, nameless = named("Ann"), named("Ann"), named("Ben"), named(None)
     assert of_tokens(store, [first, second, nameless, UNKNOWN]) == {first: "Ann", second: "Ann"}
     assert of_tokens(store, [other, other]) == {other: "Ben"}
     assert of_tokens(store, []) == {}
 
 
-def test_names_of_projects(store: Store) -> None:
+def test_names_of_projects_are_found_by_id(store: Store) -> None:
     projects = Projects(store)
     first, second, gone = (projects.create(name, API_KEY).id for name in ("One", "One", "Gone"))
     projects.delete(gone)
@@ -96,7 +96,7 @@ def test_the_last_name_is_kept_where_there_is_one_already(store: Store, named: C
     assert [row["name"] for row in rows(store, "former_token")] == ["Last"]
 
 
-def test_names_of_more_tokens_than_a_statement_has_parameters(store: Store) -> None:
+def test_names_of_more_tokens_than_a_statement_has_parameters_are_found(store: Store) -> None:
     project_id = Projects(store).create("Many", API_KEY).id
     ids = [token_id for token_id, _ in make_many_tokens(store, project_id, 2500)]
     with store.database.write():

@@ -9,11 +9,11 @@ TRUSTED = parse_networks("10.0.0.0/8, 192.168.1.2, fd00::/8")
     ("peer", "forwarded", "client"),
     [
         ("203.0.113.7", None, "203.0.113.7"),
-        ("203.0.113.7", "198.51.100.1", "203.0.113.7"),  # it may say what it likes
+        ("203.0.113.7", "198.51.100.1", "203.0.113.7"),  # it is not trusted
         ("10.0.0.1", None, "10.0.0.1"),
         ("10.0.0.1", "", "10.0.0.1"),
         ("10.0.0.1", "203.0.113.7", "203.0.113.7"),
-        ("10.0.0.1", "198.51.100.1, 203.0.113.7", "203.0.113.7"),  # what a client sent itself stands in front
+        ("10.0.0.1", "198.51.100.1, 203.0.113.7", "203.0.113.7"),  # addresses that the client sent itself come first
         ("10.0.0.1", "203.0.113.7,10.0.0.2 , 192.168.1.2", "203.0.113.7"),
         ("10.0.0.1", "203.0.113.7, 192.168.1.3", "192.168.1.3"),
         ("10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
@@ -35,7 +35,7 @@ TRUSTED = parse_networks("10.0.0.0/8, 192.168.1.2, fd00::/8")
         ("10.0.0.1", "203.0.113.7\r\nforged: line", "10.0.0.1"),
     ],
 )
-def test_the_clients_address(peer: str, forwarded: str | None, client: str) -> None:
+def test_the_client_is_found_behind_trusted_proxies(peer: str, forwarded: str | None, client: str) -> None:
     assert client_address(peer, forwarded, TRUSTED) == client
 
 
@@ -49,7 +49,7 @@ def test_networks_mapped_into_ipv6_match_ipv4() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " "])
-def test_no_networks(text: str) -> None:
+def test_an_empty_text_has_no_networks(text: str) -> None:
     assert parse_networks(text) == ()
 
 

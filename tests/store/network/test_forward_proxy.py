@@ -122,12 +122,12 @@ NOT_COVERED = [
 
 
 @pytest.mark.parametrize(("text", "host", "port"), COVERED)
-def test_an_exception_covers(text: str, host: str, port: int) -> None:
+def test_an_exception_covers_its_hosts_and_ports(text: str, host: str, port: int) -> None:
     assert Exceptions(text).cover(host, port)
 
 
 @pytest.mark.parametrize(("text", "host", "port"), NOT_COVERED)
-def test_an_exception_does_not_cover(text: str, host: str, port: int) -> None:
+def test_an_exception_covers_no_other_hosts_and_ports(text: str, host: str, port: int) -> None:
     assert not Exceptions(text).cover(host, port)
 
 

@@ -19,7 +19,7 @@ from store.operations.backup import back_up
 from store.store import Store
 
 TOKENS = 500
-"""So many that the copying takes several steps."""
+"""Enough rows for several steps of the copying."""
 
 
 def never() -> bool:
@@ -174,7 +174,7 @@ def test_a_stopped_backup_leaves_nothing(
 def test_a_backup_is_stopped_while_the_copy_is_verified(
     store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The copying is one step, and so one look."""
+    """The copying is one step, and checks for a stop once."""
     monkeypatch.setattr(backup, "PAGES", 1_000_000)
     monkeypatch.setattr(backup, "OPERATIONS", 1_000)
     looked = itertools.count()

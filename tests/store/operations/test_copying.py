@@ -57,7 +57,7 @@ def target_url(postgresql_server: "Server") -> str:
 @pytest.fixture
 def target(source: Store, target_url: str) -> Iterator[Database]:
     database = open_database(target_url, 2)
-    source.database.engine.bind(MODELS)  # for what the tests do to the source
+    source.database.engine.bind(MODELS)  # for the changes that the tests make to the source
     yield database
     database.close()
 
@@ -105,7 +105,7 @@ def test_a_copy_is_replaced_by_the_next(source: Store, target: Database) -> None
     Tokens(source).revoke(TOKEN)
     copied(source, target)
     assert content(target) == content(source.database)
-    Projects(source).delete(token.project_id)  # a target that has more is not in use for that
+    Projects(source).delete(token.project_id)  # more rows in a target do not count as use
     copied(source, target)
     assert content(target) == content(source.database)
 
@@ -284,7 +284,7 @@ def test_characters_that_no_database_stores_are_replaced(source: Store, target: 
         connection.execute(
             "UPDATE request SET path = 'a' || char(0), model = CAST(x'61ff' AS TEXT) WHERE id = ?", [row["id"]]
         )
-    assert copied(source, target).replaced == 1  # what is no UTF-8 is replaced where it is read
+    assert copied(source, target).replaced == 1  # bytes that are no UTF-8 are replaced as they are read
     with target.read():
         assert target.execute("SELECT path, model FROM request WHERE id = ?", [row["id"]]) == [("a\ufffd", "a\ufffd")]
 

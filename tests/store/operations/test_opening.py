@@ -88,9 +88,9 @@ def test_processes_that_open_a_fresh_folder_at_once_agree(tmp_path: Path) -> Non
         assert process.stdin is not None
         process.stdin.write("\n")
         process.stdin.flush()
-    told = [process.communicate(timeout=DEADLINE) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0], told
-    assert len({out for out, _ in told}) == 1
+    outputs = [process.communicate(timeout=DEADLINE) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    assert len({out for out, _ in outputs}) == 1
 
 
 def test_a_wrong_key_ends_the_start_with_a_message(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_running_request_has_no_result(store: Store, requests: RequestList) ->
     assert (record.usage_source, record.status, record.streamed, record.cost, record.price_used) == (None,) * 5
 
 
-def test_filters(store: Store, requests: RequestList) -> None:
+def test_requests_are_filtered(store: Store, requests: RequestList) -> None:
     rows = {
         "observed": settle_request(
             store, usage_source=Source.OBSERVED, model="gpt-4o-2024-08-06", model_asked="gpt-4o"

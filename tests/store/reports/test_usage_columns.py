@@ -1,4 +1,4 @@
-"""A unit of usage has a column wherever it is written, summed up and shown; one without is named here."""
+"""Each unit of usage has columns in the ledger, its sums and its reports; exceptions are named here."""
 
 import dataclasses
 

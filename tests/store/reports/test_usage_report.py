@@ -73,7 +73,7 @@ def random_row(generator: random.Random) -> dict[str, Any]:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Rows]]:
-    """A store with random requests of some days, a tenth of which are running."""
+    """A store with random requests of some days; a tenth of them are running."""
     generator = random.Random(7)  # noqa: S311 - a test's
     rows = [random_row(generator) for _ in range(400)]
     url = "" if request.param == "sqlite" else request.getfixturevalue("postgresql_server").make_database()

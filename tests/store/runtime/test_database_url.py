@@ -61,7 +61,7 @@ def test_a_port_has_to_be_a_number(port: str) -> None:
         ("postgresql://gateway:hush@host/gateway?sslmod=disable&hush", HINT),
     ],
 )
-def test_what_is_no_url_of_a_database_is_told_without_quoting_it(url: str, message: str) -> None:
+def test_a_text_that_is_no_database_url_is_rejected_without_quoting_it(url: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
         database_url.check(url)
     assert "hush" not in str(caught.value)

@@ -64,21 +64,21 @@ def test_a_stop_signal_is_noted_and_ends_nothing(number: signal.Signals) -> None
 
 
 def test_readiness_is_reported_once_and_a_closed_descriptor_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    told, tells = os.pipe()
-    monkeypatch.setenv(lifecycle.READY, str(tells))
+    reader, writer = os.pipe()
+    monkeypatch.setenv(lifecycle.READY, str(writer))
     lifecycle.tell_ready(1.5)
     lifecycle.tell_ready(1.5)
-    assert os.read(told, 10) == b"1.5\n"
-    assert os.read(told, 10) == b""  # it is closed
-    os.close(told)
-    told, tells = os.pipe()
-    monkeypatch.setenv(lifecycle.READY, str(tells))
+    assert os.read(reader, 10) == b"1.5\n"
+    assert os.read(reader, 10) == b""  # it is closed
+    os.close(reader)
+    reader, writer = os.pipe()
+    monkeypatch.setenv(lifecycle.READY, str(writer))
     lifecycle.tell_ready(1.5, page="http://web/?token=x")
-    assert os.read(told, 100) == b"1.5 http://web/?token=x\n"
-    os.close(told)
-    told, tells = os.pipe()
-    os.close(told)
-    monkeypatch.setenv(lifecycle.READY, str(tells))
+    assert os.read(reader, 100) == b"1.5 http://web/?token=x\n"
+    os.close(reader)
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setenv(lifecycle.READY, str(writer))
     lifecycle.tell_ready(1.5)
 
 

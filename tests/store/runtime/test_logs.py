@@ -32,7 +32,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in captured.err.splitlines()]
 
 
-def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_of_json_has_the_fields_of_its_record(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(logging.INFO, "json")
     logging.getLogger("some.library").warning("%s went %s", "it", "wrong", extra={"number": 1})
     [line] = lines(capsys)
@@ -60,7 +60,7 @@ def test_structlog_uses_the_same_handler(capsys: pytest.CaptureFixture[str]) -> 
     assert (line["event"], line["number"], line["level"], line["logger"]) == ("hello", 1, "info", "x")
 
 
-def test_console(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_console_format_shows_a_traceback_without_values(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(logging.INFO, "console")
     key = "sk-secret"
     try:
@@ -74,7 +74,7 @@ def test_console(capsys: pytest.CaptureFixture[str]) -> None:
     assert "sk-" + "secret" not in text.replace('key = "sk-secret"', "")  # values of variables are not shown
 
 
-def test_level(capsys: pytest.CaptureFixture[str]) -> None:
+def test_records_below_the_level_are_dropped(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(logging.WARNING, "json")
     logging.getLogger("x").info("too quiet")
     assert lines(capsys) == []

@@ -33,9 +33,11 @@ def test_one_slip_is_one_edit_and_two_are_none(name: str) -> None:
     ["UPSTREAM_ULR", "UPSTREM_URL", "UPSTREAM_URLS", "UPSTREAM_URI", "upstream_ulr", "Upstream-Url", "UPSTREAM_URL\n"],
 )
 def test_a_slip_is_reported_with_both_names_and_without_its_value(name: str) -> None:
-    (told,) = slips({name: "hush-hush", "PATH": "/bin"}, "the environment", SETTINGS, SETTINGS)
-    assert told.startswith(f"{name.replace('\n', '\\n')} in the environment is no setting, and UPSTREAM_URL is not set")
-    assert "hush-hush" not in told
+    (fault,) = slips({name: "hush-hush", "PATH": "/bin"}, "the environment", SETTINGS, SETTINGS)
+    assert fault.startswith(
+        f"{name.replace('\n', '\\n')} in the environment is no setting, and UPSTREAM_URL is not set"
+    )
+    assert "hush-hush" not in fault
 
 
 @pytest.mark.parametrize(

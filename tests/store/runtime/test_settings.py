@@ -79,7 +79,7 @@ def test_every_fault_is_reported_at_once_and_without_values(monkeypatch: pytest.
         name.upper() for name in Settings.model_fields if name.upper() in faults
     ]
     assert secret not in message
-    assert caught.value.__suppress_context__  # a traceback would show what pydantic saw
+    assert caught.value.__suppress_context__  # a traceback would show the values that pydantic saw
 
 
 def test_faults_of_the_file_of_names_and_of_values_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_a_setting_beside_its_slip_lets_it_pass(source: str, monkeypatch: pytest
     monkeypatch.setenv("LOG_LEVEL", "")
     Path(".env").write_text("LOG_LEVEL=\n")
     monkeypatch.delenv("log_level", raising=False)
-    assert len(faults()) == 1  # what is empty is not set
+    assert len(faults()) == 1  # an empty variable is not set
 
 
 def test_a_file_that_cannot_be_read_is_a_fault_among_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,8 +360,8 @@ def test_faults_of_proxies_and_authorities_are_reported_with_all_others(monkeypa
     monkeypatch.setenv("UPSTREAM_CA_FILE", f"{SECRET}/missing.pem")
     monkeypatch.setenv("https_proxy", f"http://user:{SECRET}@host:x")
     monkeypatch.setenv("MAX_BODY", "0")
-    told = faults()
-    assert [fault.split(" ", 2)[:2] for fault in told] == [
+    messages = faults()
+    assert [fault.split(" ", 2)[:2] for fault in messages] == [
         ["UPSTREAM_CA_FILE", "cannot"],
         ["SSL_CERT_FILE", "holds"],
         ["HTTPS_PROXY", "must"],

@@ -32,7 +32,7 @@ from support.upstreams.upstreams import Conversation, DemoUpstream, RawUpstream,
 KEY = "sk-canary-5f0a7c31e9d84b62a1c7f3d0"
 QUOTED = f"{KEY[:8]}{'*' * 20}{KEY[-8:]}"
 """The way in which an upstream quotes a key that it rejects."""
-SAID = "upstreamsaysso"
+WORD = "upstreamsaysso"
 """A word of that upstream's, for the log alone."""
 MARK = "visible-mark-81c2"
 CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "canary"}]}
@@ -322,7 +322,7 @@ class Traffic:
 
 def _quoting() -> Iterator[bytes]:
     """Yield 401s of an upstream that quote the key, or what may be taken for its error's code, in their own ways."""
-    message = f"Incorrect API key provided: {QUOTED}. {SAID} '{KEY}', {KEY[-8:]}. See https://example.com/{KEY[:8]}"
+    message = f"Incorrect API key provided: {QUOTED}. {WORD} '{KEY}', {KEY[-8:]}. See https://example.com/{KEY[:8]}"
     head = (
         f"HTTP/1.1 401 {QUOTED}\r\nContent-Type: application/json\r\nX-Request-ID: req_{KEY[-8:]}\r\n"
         f'WWW-Authenticate: Bearer error="{QUOTED}"\r\nSet-Cookie: key={KEY}\r\nX-Key: {QUOTED}\r\n'
@@ -432,7 +432,7 @@ class Run(NamedTuple):
     received: bytes
     elsewhere: bytes
     outcomes: dict[str, int]
-    """The statuses of what the operator did."""
+    """The statuses of the operator's acts."""
 
 
 def run_in_mitmweb(folder: Path, demo: DemoUpstream, settings: Mapping[str, str] = NO_SETTINGS) -> Run:
@@ -478,7 +478,7 @@ def run_in_launcher(folder: Path, demo: DemoUpstream, settings: Mapping[str, str
 
 
 def status_of(flow: Flow) -> int:
-    """Return the status of a flow's answer; 0 where there is none."""
+    """Return the status of a flow's response; 0 without one."""
     return int(flow["response"]["status_code"]) if flow.get("response") else 0
 
 

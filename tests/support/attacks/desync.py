@@ -19,7 +19,7 @@ TOKEN = "the-token-of-the-client".center(36, "_")
 
 AUTHORIZATION = f"Authorization: Bearer {TOKEN}".encode()
 INNOCENT = "/v1/innocent"
-"""The target of what follows each case."""
+"""The target of the request that follows each case."""
 
 CONTROLS = (*range(0x09), *range(0x0B, 0x20), 0x0A, 0x20, 0x7F)
 HIGH = tuple(range(0x80, 0x100))

@@ -61,27 +61,27 @@ WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
         canary.run_in_launcher,
         [("addon/forwarding.py", "_without_tokens(target) if MASKED_VALUE in target else target", "target")],
     ),
-    "the place of a 401 beside the flow": (
+    "the separation of a 401 from the flow": (
         canary.run_in_mitmweb,
         [("addon/rejection.py", "response.status_code == HTTPStatus.UNAUTHORIZED", "False")],
     ),
-    "the redaction of what a 401 says": (
+    "the redaction of the text of a 401": (
         canary.run_in_launcher,
         [("addon/rejection.py", "word if _WORD.fullmatch(word) and not self._quotes_key(word) else _WITHHELD", "word")],
     ),
-    "the look at a 401's code": (
+    "the check of the code of a 401": (
         canary.run_in_launcher,
         [("addon/rejection.py", "_CODE.fullmatch(code) and not self._quotes_key(code)", "_CODE.fullmatch(code)")],
     ),
-    "the look at a 401's request id": (
+    "the check of the request id of a 401": (
         canary.run_in_launcher,
         [("addon/rejection.py", 'if self._quotes_key(exchange.upstream_request_id or ""):', "if False:")],
     ),
-    "a copy for the key": (
+    "the copy of the request that gets the key": (
         canary.run_in_mitmweb,
         [("addon/forwarding.py", "keyed = _copy(request)", "keyed = request")],
     ),
-    "the pin": (
+    "the pin of the destination": (
         canary.run_in_mitmweb,
         [
             (
@@ -107,7 +107,7 @@ WITHOUT: dict[str, tuple[Callable[..., Run], list[Change]]] = {
             ("store/runtime/redaction.py", '_QUOTED_BYTES.sub("<bytes>", text)', "text"),
         ],
     ),
-    "the silence of hpack": (
+    "the silenced logger of hpack": (
         canary.run_in_launcher,
         [("addon/serving/log_redaction.py", '    logging.getLogger("hpack").setLevel(logging.WARNING)\n', "")],
     ),

@@ -46,7 +46,7 @@ class Installation:
         return True
 
     def wait_until_nothing_runs(self) -> None:
-        """Wait until no process has this data folder; kill what is left and fail if that takes too long."""
+        """Wait until no process has this data folder; kill those left and fail if that takes too long."""
         deadline = time.monotonic() + DEADLINE
         while left := self._processes():
             if time.monotonic() > deadline:

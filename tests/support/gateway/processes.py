@@ -119,7 +119,7 @@ class Process:
             raise
 
     def kill(self) -> None:
-        """End it, and what it started, at once."""
+        """End it and its descendants at once."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()

@@ -33,7 +33,7 @@ def answer(process: subprocess.Popen[bytes]) -> object:
     return json.loads(read_block(process.stdout))
 
 
-def test_it_ignores_signals_and_ends_with_its_input(process: subprocess.Popen[bytes]) -> None:
+def test_the_process_ignores_signals_and_ends_with_its_input(process: subprocess.Popen[bytes]) -> None:
     assert answer(process) == {"output_tokens": 2}
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(process.pid, number)
@@ -43,7 +43,7 @@ def test_it_ignores_signals_and_ends_with_its_input(process: subprocess.Popen[by
     assert process.wait(10) == 0
 
 
-def test_it_imports_little_of_the_project(process: subprocess.Popen[bytes]) -> None:
+def test_the_process_imports_little_of_the_project(process: subprocess.Popen[bytes]) -> None:
     answer(process)
     maps = Path(f"/proc/{process.pid}/maps").read_text()
     assert "bpe_openai" in maps

@@ -45,5 +45,5 @@ def test_the_banner_says_how_to_log_in_to_mitmweb(address: str, line: str) -> No
 def test_this_python_has_the_configured_allocator() -> None:
     code = "import os; print(os.environ.get('PYTHONMALLOC', ''))"
     env = {**os.environ, **services.ALLOCATOR}
-    told = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == ("mimalloc" if sys.version_info >= (3, 13) else "")
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ("mimalloc" if sys.version_info >= (3, 13) else "")

@@ -125,7 +125,7 @@ def test_a_failed_replacement_leaves_the_old_processes_running(
     limit: float,
     status: int,
 ) -> None:
-    """Also where it does not get as far as to serve in time."""
+    """Also where the new process does not serve in time."""
     monkeypatch.setattr(worker_slot, "START_TIMEOUT", limit)
     file, broken = tmp_path / "pids", tmp_path / "broken"
     output = Output(capfd)
@@ -155,14 +155,14 @@ def test_a_process_that_does_not_end_is_killed(
 
 def test_on_ready_gets_the_pages_that_are_served_besides(tmp_path: Path) -> None:
     def announce(pages: Sequence[str]) -> None:
-        told.append(pages)
+        announced.append(pages)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    told: list[Sequence[str]] = []
+    announced: list[Sequence[str]] = []
     codes = [SERVING, SERVING.replace("b'5'", "b'5 http://web/?token=x\\n'")]
     services = [Service(name, python(code, str(tmp_path / name)), [[]]) for name, code in zip("ab", codes, strict=True)]
     assert asyncio.run(supervisor.run(services, env=clean_environment(), on_ready=announce)) == 0
-    assert told == [["http://web/?token=x"]]
+    assert announced == [["http://web/?token=x"]]
 
 
 def test_a_failing_on_ready_ends_all(tmp_path: Path) -> None:
@@ -178,7 +178,9 @@ def test_a_failing_on_ready_ends_all(tmp_path: Path) -> None:
 def test_a_process_that_dies_while_its_predecessor_is_ending_is_restarted(tmp_path: Path) -> None:
     file = tmp_path / "pids"
     lingers = SERVING.replace("signal.SIGHUP)]", "signal.SIGUSR1)]; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
-    lingers = lingers.replace(f"{NOTE}; {READY}", f"import os; {READY}; {NOTE}")  # what is noted serves already
+    lingers = lingers.replace(
+        f"{NOTE}; {READY}", f"import os; {READY}; {NOTE}"
+    )  # a process that has noted its pid serves already
 
     def kill() -> None:
         os.kill(os.getpid(), signal.SIGHUP)

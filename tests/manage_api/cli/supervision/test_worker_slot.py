@@ -26,7 +26,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def run(command: Sequence[str], act: Callable[[WorkerSlot], Awaitable[None]]) -> bool:
-    """Start a process, do something while it is kept, and end all. Returns what `stop` does."""
+    """Start a process, do something while it is kept, and end all. Returns the result of `stop`."""
 
     async def kept() -> bool:
         one = WorkerSlot(Service("one", command, [[]]), [], clean_environment())
@@ -62,10 +62,10 @@ def test_a_process_that_is_replaced_in_the_pause_after_its_death_is_not_restarte
         os.kill(pids(file)[0], signal.SIGKILL)
         await until(lambda: output.has(STARTING))
         assert await one.replace()
-        assert await one.replace()  # comes after whatever else was started
+        assert await one.replace()  # comes after everything that was started before
         assert len(pids(file)) == 3
         monkeypatch.setattr(worker_slot, "LONGEST_PAUSE", 0.0)
-        os.kill(pids(file)[2], signal.SIGKILL)  # what has replaced it is kept
+        os.kill(pids(file)[2], signal.SIGKILL)  # its successor is kept
         await until(lambda: len(pids(file)) == 4)
 
     assert run(python(SERVING, str(file)), act)
@@ -89,7 +89,7 @@ def test_a_process_that_dies_while_it_is_replaced_is_not_restarted(
         await until(lambda: output.has(STARTING))
         slow.unlink()
         assert await replacing
-        assert await one.replace()  # comes after whatever else was started
+        assert await one.replace()  # comes after everything that was started before
         assert len(pids(file)) == 3
 
     assert run(python(code, str(file), str(slow)), act)
@@ -101,13 +101,13 @@ def test_the_page_of_a_restarted_process_is_printed(
 ) -> None:
     monkeypatch.setattr(worker_slot, "FIRST_PAUSE", 0.0)
     code = SERVING.replace("b'5'", "f'5 http://web/?token={os.getpid()}'.encode()")
-    told = ""
+    output = ""
 
     async def act(one: WorkerSlot) -> None:
         def has(text: str) -> bool:
-            nonlocal told
-            told += capfd.readouterr().out
-            return text in told
+            nonlocal output
+            output += capfd.readouterr().out
+            return text in output
 
         (first,) = pids(file)
         assert one.page == f"http://web/?token={first}"
@@ -116,7 +116,7 @@ def test_the_page_of_a_restarted_process_is_printed(
         await until(lambda: has(f"The one is at http://web/?token={pids(file)[1]} now.\n"))
 
     assert run(python(code, str(file)), act)
-    assert "token" not in told.replace("The one is at http://web/?token=", "", 1)
+    assert "token" not in output.replace("The one is at http://web/?token=", "", 1)
 
 
 def test_without_its_program_a_process_continues_and_is_restarted_once_the_program_is_back(

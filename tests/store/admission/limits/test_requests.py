@@ -16,7 +16,7 @@ def test_token_is_refused_once_its_requests_are_used_up(count: int, limit: int, 
     assert isinstance(MaxRequests(count, limit).test(), QuotaExhausted) is is_refused
 
 
-def test_hit_counts() -> None:
+def test_a_hit_counts_towards_the_limit() -> None:
     limit = MaxRequests(0, 2)
     refused = []
     for _ in range(3):
