@@ -9,8 +9,8 @@
                      (`store/admission`); the exchange gets a grant for one destination, and a meter
     (upstream)       the keyed layer checks the grant and sends its key on a copy (`forwarding.py`)
     responseheaders  add the request ids and the upstream's duration; stream a response that is no small document
-    response, error  (or websocket_end) finish the exchange: `ending.py` settles its row (`settling.py`), notes the
-                     usage on the flow (`annotations.py`) and logs a line (`access_log.py`)
+    response, error  (or websocket_end) finish the exchange: `ending.py` settles its row, notes the usage on the
+                     flow (`annotations.py`) and logs a line (`access_log.py`)
     usage_noted      (a hook of our own) the usage was estimated, or noted where mitmproxy calls no hook
 
 Everything that goes wrong on the way refuses the exchange, and its refusal becomes the response (`responses.py`);

@@ -15,12 +15,11 @@ from mitmproxy.proxy import layer
 
 from addon import annotations, authentication, ending, forwarding, responses, streaming, validation
 from addon.admitting import Admitting
-from addon.ending import Ending
+from addon.ending import Ending, Settling
 from addon.exchange import Exchanges
 from addon.layers import install
 from addon.reverse_mode import ReverseMode
 from addon.serving import listening
-from addon.settling import Settling
 from addon.streaming import Tap
 from store.admission.admission import Admission
 from store.errors import GatewayError, InvalidRequest, ServiceUnavailable

@@ -16,9 +16,9 @@ from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.proxy.mode_specs import ReverseMode as ReverseModeSpec
 
 from addon import patches
+from addon.ending import Settling
 from addon.exchange import Destination, Exchanges
 from addon.serving import listening, log_redaction
-from addon.settling import Settling
 from store.errors import ServiceUnavailable
 from store.network.addresses import plain
 from store.runtime import lifecycle

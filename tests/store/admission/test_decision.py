@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 from support.stores.stores import opening
 
-from store.admission import work
+from store.admission import admission
 from store.admission.decision import Admitted, Batch, Claim, TokenName, TokenRow, TokenState
 from store.admission.limits import LIMITS, Limit
 from store.admission.limits.requests import MaxRequests
@@ -147,8 +147,8 @@ def test_each_admission_changes_what_the_next_may_do() -> None:
 
 
 def test_fields_are_read_by_the_names_of_their_columns() -> None:
-    values = [f"value of {name}" for name in work._FIELDS]  # noqa: SLF001
-    state = work._state(tuple(values))  # noqa: SLF001
+    values = [f"value of {name}" for name in admission._FIELDS]  # noqa: SLF001
+    state = admission._state(tuple(values))  # noqa: SLF001
     assert state.row._asdict() == {name: f"value of {name}" for name in TokenRow._fields}
     assert [type(limit) for limit in state.limits] == list(LIMITS)
     for limit in state.limits:

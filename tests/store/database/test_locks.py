@@ -23,9 +23,8 @@ from support.stores.stores import (
 )
 
 from store import clock
-from store.admission.admission import Admission
+from store.admission.admission import Admission, AdmissionWork
 from store.admission.decision import Claim, Probe, TokenName
-from store.admission.work import AdmissionWork
 from store.database.postgresql import PostgresqlDatabase
 from store.errors import NotFound, ProjectInactive
 from store.ledger import instances, retention
