@@ -8,7 +8,7 @@ MAX_BYTES = 1024 * 1024
 
 
 class WebSocketFrames:
-    """The addon; it always runs. mitmproxy itself needs only the newest frame, which stays whatever its size."""
+    """The addon; it always runs. mitmproxy itself needs only the newest frame, which stays at any size."""
 
     def websocket_message(self, flow: http.HTTPFlow) -> None:
         """Forget the oldest frames."""

@@ -1,7 +1,7 @@
 """The schema: lists the migrations that a store lacks, and runs them.
 
 The first process to start runs them, each in a transaction of its own; others that start at the same time wait. So a
-migration is applied as a whole or not at all, whatever ends the process, and the next start continues from there.
+migration is applied as a whole or not at all, also if the process is killed, and the next start continues from there.
 
 Processes of the version before keep running during a migration, and after it. So a migration only adds: tables, and
 columns that are NULL or have a constant default, which neither engine writes into each row. Only what a whole version

@@ -1,4 +1,4 @@
-"""What both codecs of HTTP/1 share: how chunked bodies are read, and which message is the last of a connection.
+"""Shared by both codecs of HTTP/1: the reader of chunked bodies, and the last message of a connection.
 
 mitmproxy reads chunks with h11, which takes lone CRs in extensions, blanks behind a size, and a lone LF for the last
 line end: other parsers before or behind the proxy may find another end of the body. So requests are read as RFC 9112,

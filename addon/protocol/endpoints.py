@@ -69,7 +69,7 @@ class Shape:
 
     @property
     def is_countable(self) -> bool:
-        """Whether the tokens of a response that reports no usage can be counted offline."""
+        """True if the tokens of a response that reports no usage can be counted offline."""
         return bool(self.stream_marks)
 
     def rereads(self, method: str) -> bool:

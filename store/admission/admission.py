@@ -164,7 +164,7 @@ class AdmissionWork:
     def _lock_and_read(self, names: AbstractSet[TokenName]) -> tuple[int, dict[TokenName, TokenState]]:
         """Read the tokens that are named, with the time: projects are locked first, then tokens (see `locks`).
 
-        A token that is made meanwhile may be missing: its value has not been handed out yet.
+        A token that is created at the same time may be missing: its value has not been handed out yet.
         """
         conditions = [
             self._database.among(f"token.{column}", [name.value for name in names if name.column == column])

@@ -35,7 +35,7 @@ class Compensation[Result]:
 
     @property
     def due(self) -> float | None:
-        """When to run it, by the monotonic clock; None where there is nothing to take back."""
+        """The time to run it, by the monotonic clock; None if there is nothing to take back."""
         return self._due if self._results else None
 
     def add(self, outcomes: Sequence[Result | GatewayError]) -> None:

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class TokenName(NamedTuple):
-    """How a request names its token: by the HMAC of its value, or (a replay) by its public id."""
+    """The name by which a request gives its token: the HMAC of its value, or (a replay) its public id."""
 
     column: Literal["lookup", "id"]
     value: str

@@ -52,7 +52,7 @@ class Inbox[Item, Result, Entry]:
         """The event loop that is going to wake the writer for entries."""
         self._is_shut = False
         self.is_closing = False
-        """Whether the thread has collected all that it is to serve."""
+        """True once the thread has collected everything that it is to serve."""
 
     async def submit(self, item: Item) -> Result:
         """Return the item's result once it is committed. Raises the error that it was refused with, StoreUnavailable.

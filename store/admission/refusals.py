@@ -78,7 +78,7 @@ class Refusals:
         """The rows that are to be enqueued, by their ids."""
         self._is_due = False
         self._is_full = False
-        """Whether the log has reported that there are too many in this minute."""
+        """True once the log has reported that there are too many in this minute."""
 
     def count(self, error: TokenRefused) -> None:
         """Count a refusal. Its row is enqueued after WRITE_DELAY, or later where there are many."""

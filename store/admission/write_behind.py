@@ -19,7 +19,7 @@ FEW = 16
 """Fewer entries than these wait for more before they are written with requests."""
 
 LOCK_PATIENCE = 0.05
-"""Seconds that a transaction without requests waits for a lock: requests may arrive meanwhile."""
+"""Seconds that a transaction without requests waits for a lock: short, so that requests that arrive are not delayed."""
 
 RETRY_DELAY = 0.5
 """Seconds until entries are tried again, alone, after they could not be written."""
@@ -38,7 +38,7 @@ class WriteBehind[Entry]:
         self._kept: collections.deque[Entry] = collections.deque()
         self._due = 0.0
         self.have_failed = False
-        """Whether the last attempt to write some failed."""
+        """True if the last attempt to write some failed."""
         self._dropped = 0
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ class WriteBehind[Entry]:
 
     @property
     def have_arrived(self) -> bool:
-        """Whether some are not taken in yet; in any thread."""
+        """True if some are not taken in yet; in any thread."""
         return bool(self._arrived)
 
     def take_in(self) -> None:
@@ -71,12 +71,12 @@ class WriteBehind[Entry]:
 
     @property
     def due(self) -> float | None:
-        """When they have to be written, by the monotonic clock; None where there are none."""
+        """The time to write them, by the monotonic clock; None if there are none."""
         return self._due if self._kept else None
 
     @property
     def is_retry_due(self) -> bool:
-        """Whether it is time to try those again that have failed."""
+        """True if it is time to retry those that have failed."""
         return self.have_failed and self._is_time
 
     def hurry(self) -> None:

@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 class Work[Item, Result, Entry](Protocol):
-    """What the transactions do. All but `abandoned` runs in the writer thread, inside a transaction."""
+    """The content of the transactions. All but `abandoned` runs in the writer thread, inside a transaction."""
 
     def decide(self, items: Sequence[Item], /) -> Sequence[Result | GatewayError]:
         """Return a result, or the error to raise, for each item, in the order of arrival."""
@@ -116,7 +116,7 @@ class Writer[Item, Result, Entry]:
             self._database.close()
 
     def _commit(self, batch: Sequence[PendingRequest[Item, Result]]) -> None:
-        """Write a batch with the entries that wait, or entries alone; answer the batch, whatever happens."""
+        """Write a batch with the entries that wait, or entries alone; answer the batch in every case."""
         alone = not batch
         entries = self._entries.next(alone=alone)
         while (batch := _in_time(batch)) or (alone and entries):
@@ -198,7 +198,7 @@ class Writer[Item, Result, Entry]:
             time.sleep(max(0.0, min(random.uniform(0.0, self._pause), left)))  # noqa: S311 - no secret
 
     def _finish(self) -> None:
-        """Write the entries, also those that have come meanwhile, and compensate, unless the store fails too long."""
+        """Write all entries that have arrived by now, and compensate, unless the store fails for too long."""
         deadline = time.monotonic() + self._database.timeout
         self._entries.take_in()
         while (self._entries or self._compensation) and time.monotonic() < deadline:

@@ -64,7 +64,7 @@ def settle_left(database: Database, ledger: Ledger, instance_id: str) -> int:
     settled = 0
     while True:
         with database.write(pipelined=True):
-            # Others may do the same: rows that the instance opens meanwhile are left to the next transaction.
+            # Other processes may do the same: rows that the instance opens now are left to the next transaction.
             rows = [Opened(*row) for row in database.lock_rows(Statement(_LEFT, (instance_id, CHUNK)))]
             ledger.settle_each([Settlement(row) for row in rows])
             if len(rows) < CHUNK:

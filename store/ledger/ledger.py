@@ -36,7 +36,7 @@ OTHER_MODELS = "{other}"
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a request ended, beside its usage; None is unknown. Times are milliseconds since its arrival."""
+    """The end of a request, without its usage; None is unknown. Times are milliseconds since its arrival."""
 
     status: int | None = None
     streamed: bool | None = None

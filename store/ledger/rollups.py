@@ -30,7 +30,7 @@ MAX_SUM = 2**62
 
 
 class Addend(NamedTuple):
-    """What one row adds: the time that its request began (microseconds), the rest of the key, and the amounts."""
+    """The amounts that one row adds, with the time that its request began (microseconds) and the rest of the key."""
 
     started_at: int
     key: tuple[str, str, str, str]

@@ -29,7 +29,7 @@ COLUMNS: Mapping[str, str] = {
 
 
 class Source(StrEnum):
-    """Where a usage is known from."""
+    """The source of a usage."""
 
     OBSERVED = "observed"
     """The upstream reported it."""
@@ -48,7 +48,7 @@ class Consumption(NamedTuple):
 
 
 class Metered(NamedTuple):
-    """What was read in a request and its response."""
+    """The usage that was read in a request and its response."""
 
     source: Source = Source.UNKNOWN
     consumptions: tuple[Consumption, ...] = ()

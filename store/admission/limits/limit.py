@@ -1,4 +1,4 @@
-"""What a limit is."""
+"""The base of the limits: the columns that a limit reads, and its four steps."""
 
 import abc
 from collections.abc import Sequence

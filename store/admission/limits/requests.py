@@ -18,7 +18,7 @@ _GIVE_BACK = "UPDATE token SET request_count = request_count - ? WHERE id = ?"
 
 @dataclass(slots=True)
 class MaxRequests(Limit):
-    """How many requests a token may make in its whole life; 0 is no limit, and is counted alike."""
+    """The number of requests that a token may make in its whole life; 0 is no limit, and they are counted as well."""
 
     token_request_count: int
     token_max_requests: int
