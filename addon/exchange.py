@@ -69,9 +69,9 @@ class Exchange:
     session: WebSocketSession | None = None
     """Admits the responses over a WebSocket, while it is open."""
     sent_at: float | None = None
-    """When the request went upstream."""
+    """The time at which the request went upstream."""
     answered_at: float | None = None
-    """When the headers of the upstream's response came."""
+    """The time at which the headers of the upstream's response came."""
     status: int | None = None
     """The status of the upstream's response."""
     streamed: bool = False

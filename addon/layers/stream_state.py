@@ -58,7 +58,7 @@ class StreamsLayer(TimedLayer):
         self._states: dict[int, StreamState] = {}
         self._backlog = Backlog(context.client)
         self._last_use: float | None = None
-        """When a stream ended last, until the idle timeout is set from there."""
+        """The time at which a stream ended last, until the idle timeout is set from there."""
 
     def _exchange_of(self, stream_id: int) -> Exchange | None:
         state = self._states.get(stream_id)

@@ -30,7 +30,7 @@ class Body:
         self._decoded = 0
         self._is_plain = coding.strip().lower() in {"", "identity"}
         self.is_readable = True
-        """Whether everything so far was passed to `sink`."""
+        """True while everything so far was passed to `sink`."""
         if not self._is_plain:
             self._start(coding)
 

@@ -34,11 +34,11 @@ class EventStream:
         self._usage: Fields = {}
         """The usage of _STARTED."""
         self.is_finished = False
-        """Whether the response has marked its end, or sent a usage that is not an interim one."""
+        """True once the response has marked its end, or sent a usage that is not an interim one."""
         self.is_partial = False
-        """Whether the usage may be outdated: later events were not parsed, and the last of them holds no usage."""
+        """True while the usage may be outdated: later events were not parsed, and the last of them holds no usage."""
         self.transcript = Transcript.of(endpoint)
-        """What was said, until a usage is known; None for endpoints whose tokens cannot be counted."""
+        """The texts so far, until a usage is known; None for endpoints whose tokens cannot be counted."""
         self._decoder = Decoder()
         self._tries = _TRIES
         self._room = _MAX_READ

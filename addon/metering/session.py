@@ -35,7 +35,7 @@ class Session:
         """The client's own ids, or empty texts, of the responses that it asked for and that have not begun."""
         self._under_way: set[str] = set()
         self._is_partial = False
-        """Whether some usage is missing in the sums."""
+        """True if some usage is missing in the sums."""
         self._request = b""
         self._transcript = Transcript.of(endpoint)
 

@@ -65,7 +65,7 @@ class Shape:
     stream_marks: tuple[bytes, ...] = ()
     """Bytes that stand in those events of a stream that continue its output."""
     post_rereads: bool = False
-    """Whether a POST, too, returns what was made before."""
+    """True if a POST, too, returns an object that was made before."""
 
     @property
     def is_countable(self) -> bool:

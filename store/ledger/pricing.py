@@ -150,7 +150,7 @@ class _Listed(NamedTuple):
     provider: "Provider"
     model: "ModelInfo"
     has_tiers: bool
-    """Whether it has prices for service tiers."""
+    """True if it has prices for service tiers."""
 
     @property
     def origin(self) -> str:

@@ -36,7 +36,7 @@ class TextAccumulator:
         """Bytes of text after the first MAX_TEXT."""
         self.has_audio = False
         self.is_pending = False
-        """Whether the response will be made later, as it says."""
+        """True if the response says that it will be made later."""
         self._kept = 0
 
     @property
