@@ -39,7 +39,7 @@ class Opened(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """A refused request: as it was known then, its token, and the time (microseconds)."""
+    """A refused request: what was known of it, its token, and the time of the refusal (microseconds)."""
 
     opening: Opening
     holder: Holder

@@ -29,6 +29,7 @@ type Entry = Settlement | Tally
 
 _WIDTHS = [len(TokenRow._fields), *(len(dataclasses.fields(limit)) for limit in LIMITS)]
 _ENDS = [*itertools.accumulate(_WIDTHS)]
+"""The places in a row where the fields of TokenRow end, then those of each limit."""
 _PARTS = [(limit, slice(*ends)) for limit, ends in zip(LIMITS, itertools.pairwise(_ENDS), strict=True)]
 """The limits, and which columns of a row are their fields."""
 
@@ -128,7 +129,7 @@ class AdmissionWork:
 
     def record(self, entries: Sequence[Entry]) -> None:
         """Write settlements, and the rows of refusals."""
-        settlements, tallies = _sorted(entries)
+        settlements, tallies = _split(entries)
         if settlements:
             self._ledger.settle(settlements)
         if tallies:
@@ -136,7 +137,7 @@ class AdmissionWork:
 
     def record_each(self, entries: Sequence[Entry]) -> None:
         """Write them as `record` does; what cannot be written does not hold up the others."""
-        settlements, tallies = _sorted(entries)
+        settlements, tallies = _split(entries)
         if settlements:
             self._ledger.settle_each(settlements)
         if tallies:
@@ -186,6 +187,6 @@ def _state(values: Row) -> TokenState:
     return TokenState(TokenRow._make(values[: _ENDS[0]]), [limit(*values[part]) for limit, part in _PARTS])
 
 
-def _sorted(entries: Sequence[Entry]) -> tuple[list[Settlement], list[Tally]]:
+def _split(entries: Sequence[Entry]) -> tuple[list[Settlement], list[Tally]]:
     settlements = [entry for entry in entries if isinstance(entry, Settlement)]
     return settlements, [entry for entry in entries if isinstance(entry, Tally)]

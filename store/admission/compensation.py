@@ -4,6 +4,7 @@ It happens where the store stopped answering in the middle of a COMMIT whose out
 request did not go on, so its count goes, and its row, which nothing else refers to.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,8 @@ from store.admission.write_behind import LOCK_PATIENCE
 from store.database import Database, Statement, locks
 from store.errors import GatewayError
 from store.request import Opened
+
+_log = logging.getLogger(__name__)
 
 DELAY = 0.5
 """Seconds until results are taken back, and until that is tried again."""
@@ -55,7 +58,9 @@ class Compensation[Result]:
         try:
             with self._database.write(patience=LOCK_PATIENCE, pipelined=True):
                 self._compensate(self._results)
-        except GatewayError:
+        except Exception as error:
+            if not isinstance(error, GatewayError):
+                _log.exception("a compensation failed, and is tried again")
             self._due = time.monotonic() + DELAY
         else:
             self._results = []

@@ -102,7 +102,7 @@ class Batch:
         token = self._tokens.get(claim.name)
         if token is None:
             return InvalidToken()
-        refusal = standing(token.row, self._now) or (None if claim.is_paid else _refusal(token, claim.opening))
+        refusal = _standing_refusal(token.row, self._now) or (None if claim.is_paid else _refusal(token, claim.opening))
         if refusal is not None:
             refusal.refused = Refused(claim.opening, token.row.holder, self._now)
             return refusal
@@ -128,7 +128,7 @@ class Batch:
         return self._api_keys[row.project_id]
 
 
-def standing(row: TokenRow, now: int) -> TokenRefused | None:
+def _standing_refusal(row: TokenRow, now: int) -> TokenRefused | None:
     """Return why a token may make no request at all, or None."""
     if not row.token_is_active:
         return TokenInactive()

@@ -25,6 +25,7 @@ class _Signal(Enum):
     WAKE = auto()
     """There are entries to write."""
     END = auto()
+    """The inbox is closed: nothing comes after it."""
 
 
 class Inbox[Item, Result, Entry]:

@@ -63,14 +63,14 @@ class Tally(NamedTuple):
 class Refusals:
     """Counts the refusals of one process, in its event loop.
 
-    `enqueue` puts rows into the write-behind queue; `unwritten` returns its length. Settlements wait in it too, and
+    `enqueue` puts rows into the write-behind queue; `queue_length` returns its length. Settlements wait in it too, and
     must neither be dropped nor be delayed for refusals: so these come some at a time, each row once, and not while the
     store does not keep up.
     """
 
-    def __init__(self, enqueue: Callable[[Tally], None], unwritten: Callable[[], int]) -> None:
+    def __init__(self, enqueue: Callable[[Tally], None], queue_length: Callable[[], int]) -> None:
         self._enqueue = enqueue
-        self._queue_length = unwritten
+        self._queue_length = queue_length
         self._minute = 0
         self._tallies: dict[tuple[str, str], Tally] = {}
         """The rows of the minute, by token and code."""

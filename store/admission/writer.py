@@ -157,8 +157,10 @@ class Writer[Item, Result, Entry]:
                 outcomes = self._work.decide([request.item for request in begun]) if begun else []
         except OutcomeUnknown as error:
             return InDoubt(begun, outcomes, error)
-        except Exception as error:
+        except BaseException as error:
             refuse_all([request for request in begun if request.release()], StoreUnavailable())
+            if not isinstance(error, Exception):
+                raise  # the thread ends; the deadlines answer
             return Retry(error) if isinstance(error, StoreUnreachable | StoreLocked) else Failed(error)
         return Committed(begun, outcomes)
 

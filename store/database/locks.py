@@ -11,7 +11,11 @@ from store.database.sql import storable
 from store.errors import NotFound
 
 LOCK_ORDER = ("request", "hourly_usage", "daily_usage", "project", "token", "secret")
-"""The tables whose rows several transactions change, in the order in which each of them locks. Tests check it."""
+"""The tables of which a transaction locks rows in several, in their order. Tests check it.
+
+`compensation.take_back` alone deletes rows of `request` after it has locked their tokens: no transaction that locks
+such a row waits for a token.
+"""
 
 
 class LockedProject(NamedTuple):

@@ -99,3 +99,23 @@ def test_results_are_kept_while_the_store_is_locked(settings: Settings, monkeypa
         kept.run_if_due()
         assert len(kept) == 0
         assert Tokens(store).get(token.id).request_count == 0
+
+
+def test_a_compensation_that_fails_is_logged_and_tried_again(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    faults = [ValueError("a bug")]
+    taken_back: list[int] = []
+
+    def compensate(results: Sequence[int]) -> None:
+        if faults:
+            raise faults.pop()
+        taken_back.extend(results)
+
+    compensation = Compensation(store.database, compensate)
+    compensation.add([1, 2])
+    compensation.run()
+    assert (len(compensation), taken_back) == (2, [])
+    assert compensation.due is not None
+    assert compensation.due > time.monotonic()
+    assert "a compensation failed" in caplog.text
+    compensation.run()
+    assert (len(compensation), taken_back) == (0, [1, 2])

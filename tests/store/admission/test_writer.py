@@ -58,7 +58,7 @@ class Work:
         self.deciding = threading.Event()
         self.go_on = threading.Event()
         self.go_on.set()
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self.settles_abandoned = False
         self.writer: Writer[str, int, str] = Writer(store.database, self)
         self.submit = self.writer.inbox.submit
@@ -524,3 +524,16 @@ def test_close_gives_entries_up_when_the_store_fails_for_too_long(
         work.writer.close()
     assert recorded(store) == []
     assert [vars(record)["entries"] for record in caplog.records] == [1]
+
+
+@pytest.mark.parametrize("store", [TIMEOUT], indirect=True)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_request_is_answered_at_its_deadline_if_the_writer_dies(store: Store) -> None:
+    work = Work(store)
+    work.failure = KeyboardInterrupt("the thread ends")
+    started = time.monotonic()
+    (result,) = asyncio.run(gather(work, ["a"]))
+    assert isinstance(result, StoreUnavailable)
+    assert TIMEOUT <= time.monotonic() - started < TIMEOUT + LATITUDE
+    assert counted(store) == []
+    work.writer.close()
