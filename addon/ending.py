@@ -110,9 +110,12 @@ class Ending:
         note = annotations.note_used if flow.websocket is None else annotations.add_used
         try:
             note(flow, self._settling.settle(exchange, when_estimated(flow, exchange.request_id, note)))
+        except Exception:
+            _log.exception("a request could not be settled or annotated")
+        try:
             access_log.write(flow, exchange)
         except Exception:
-            _log.exception("the end of a request is not logged")
+            _log.exception("the end of a request could not be logged")
 
     def end_turn(self, flow: http.HTTPFlow, exchange: Exchange, turn: Turn, opened: Opened) -> None:
         """Settle, annotate and log a response over a WebSocket that has a row of its own."""

@@ -15,7 +15,7 @@ from addon.metering.meter import Meter
 from addon.websocket_session import WebSocketSession
 from store.admission.decision import Admitted
 from store.database.models import UPSTREAM_ID_LENGTH
-from store.errors import GatewayError, TokenRefused
+from store.errors import GatewayError, ServiceUnavailable, TokenRefused
 from store.ids import new_request_id
 from store.request import Holder, Opened
 from store.runtime.settings import Upstream
@@ -81,33 +81,29 @@ class Exchange:
     upstream_request_id: str | None = None
     refusal: GatewayError | None = None
     """The error to answer with instead of going on; set by `refuse` alone."""
+    abandoned: bool = False
+    """True if the refusal stands for a client that has gone, and not for an error of the request."""
     finished: bool = False
     """True once it is settled and logged."""
 
     def refuse(self, error: GatewayError) -> None:
         """Answer with an error instead of going on, and send nothing from now on. The first refusal holds."""
         self.token = self.grant = None
-        if self.refusal is None:
-            self.refusal = error
+        if self.refusal is None or self.abandoned:
+            self.refusal, self.abandoned = error, False
         if isinstance(error, TokenRefused) and error.refused:
             self.holder = error.refused.holder
 
-    def note_client(self, address: str | None) -> None:
-        """Note the client's address."""
-        self.client = address
-
-    def note_token(self, token: str) -> None:
-        """Keep the token until it is admitted or refused."""
-        self.token = token
+    def abandon(self) -> None:
+        """Send nothing from now on: the client has gone. A refusal that comes later takes the place of that."""
+        if self.refusal is None:
+            self.refuse(ServiceUnavailable())
+            self.abandoned = True
 
     def pop_token(self) -> str:
         """Return the token and forget it; empty if there is none."""
         token, self.token = self.token or "", None
         return token
-
-    def note_validated(self, seen: tuple[object, ...]) -> None:
-        """Note which parts of the request have passed validation."""
-        self.validated = seen
 
     def admit(self, admitted: Admitted, upstream: Upstream, request: http.Request) -> None:
         """Keep an admission, and begin to meter. There is no grant if the request was refused in the meantime."""

@@ -6,7 +6,7 @@ guarded: an exception becomes the response. And a flow without a grant gets no c
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 
 from mitmproxy import connection, ctx, http
@@ -16,7 +16,7 @@ from mitmproxy.proxy import layer
 from addon import annotations, authentication, ending, forwarding, responses, streaming, validation
 from addon.admitting import Admitting
 from addon.ending import Ending, Settling
-from addon.exchange import Exchanges
+from addon.exchange import Exchange, Exchanges
 from addon.layers import install
 from addon.reverse_mode import ReverseMode
 from addon.serving import listening
@@ -77,19 +77,19 @@ class Gateway:
         exchange = self.exchanges.get(flow.id)
         if exchange is None:  # it came too late, or past the keyed layer
             raise ServiceUnavailable
-        exchange.note_client(self._client_address(flow))
+        exchange.client = self._client_address(flow)
         if flow.error:  # mitmproxy is about to reject it, and calls `error` next
             exchange.refuse(InvalidRequest(validation.MALFORMED))
             return
         if annotations.is_truncated(flow):
             raise InvalidRequest("This flow holds only the first part of its request's body, and cannot be replayed.")
         validation.check(flow.request)
-        exchange.note_validated(validation.seen(flow.request))
+        exchange.validated = validation.seen(flow.request)
         validation.check_length(flow.request, self._settings.max_body)
         flow.request.stream = False  # a replay may have been streamed the first time
         if validation.is_own(flow.request):
             return
-        exchange.note_token(credentials.token())
+        exchange.token = credentials.token()
         if streaming.is_streamed_upload(flow.request):
             await self._admitting.admit(flow, exchange)
             flow.request.stream = Tap(exchange.watch_request)
@@ -160,11 +160,11 @@ class Gateway:
         exchanges = self.exchanges.of(client.id)
         unsent = {flow_id: exchange for flow_id, exchange in exchanges.items() if exchange.sent_at is None}
         for exchange in unsent.values():
-            exchange.refuse(ServiceUnavailable())  # its client is gone: it must not be sent
+            exchange.abandon()
         if unsent:
             later = self._settings.store_timeout + self._settings.connect_timeout + _MARGIN  # sent by then, or never
-            ctx.master.event_loop.call_later(later, lambda: listening.spawn(self._finish([*unsent])))
-        await self._finish([flow_id for flow_id in exchanges if flow_id not in unsent])
+            ctx.master.event_loop.call_later(later, lambda: listening.spawn(self._finish(unsent)))
+        await self._finish({flow_id: exchange for flow_id, exchange in exchanges.items() if flow_id not in unsent})
 
     def done(self) -> None:
         """End the process along with the addon: without it mitmproxy would forward everything."""
@@ -176,7 +176,7 @@ class Gateway:
 
     def _refuse(self, flow: http.HTTPFlow, error: GatewayError) -> None:
         """Answer with an error instead of going on, without waiting for the rest of the request."""
-        exchange = self.exchanges.get(flow.id) or self.exchanges.open(flow)
+        exchange = self.exchanges.get(flow.id) or Exchange()  # it has been finished, and logged
         exchange.refuse(error)
         if exchange.holder is not None:
             annotations.write(flow, exchange.request_id, exchange.holder)
@@ -203,12 +203,12 @@ class Gateway:
         forwarded = ",".join(flow.request.headers.get_all("x-forwarded-for")) if self._trusted_proxies else None
         return client_address(flow.client_conn.peername[0], forwarded, self._trusted_proxies)
 
-    async def _finish(self, flow_ids: Sequence[str]) -> None:
+    async def _finish(self, exchanges: Mapping[str, Exchange]) -> None:
         """Finish exchanges whose flows get no hook any more, and have mitmweb show their usage."""
-        for flow_id in flow_ids:
-            exchange = self.exchanges.get(flow_id)
-            flow = exchange.flow if exchange else None
-            if self.exchanges.finish(flow_id) and flow:
+        for flow_id, exchange in exchanges.items():
+            flow = exchange.flow
+            if flow and self.exchanges.get(flow_id) is exchange:  # otherwise it has ended; its flow may be replayed
+                self.exchanges.finish(flow_id)
                 await ending.show(flow)
 
 

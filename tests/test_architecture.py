@@ -51,7 +51,7 @@ KNOWN_PARTS = {
     "addon/protocol": {"protocol"},
     "addon/metering": {"metering", "protocol"},
     "addon/inspector/conversation": {"inspector", "protocol"},
-    "addon/inspector": {"annotations", "inspector", "protocol", "streaming"},
+    "addon/inspector": {"annotations", "inspector", "protocol", "replacing", "streaming"},
 }
 """The parts of the addon that a package may import."""
 

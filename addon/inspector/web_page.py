@@ -9,6 +9,8 @@ from typing import Any
 from mitmproxy.tools.web.app import IndexHandler
 from tornado.web import RequestHandler
 
+from addon.replacing import replace
+
 _HEAD_ENDS = b"</head>"
 
 
@@ -20,4 +22,4 @@ def add_style(style: str) -> None:
         page = RequestHandler.render_string(handler, template_name, **values)
         return page.replace(_HEAD_ENDS, ending, 1)
 
-    IndexHandler.render_string = render_string  # type: ignore[method-assign,assignment]
+    replace(IndexHandler, "render_string", render_string)

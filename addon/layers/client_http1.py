@@ -14,10 +14,10 @@ from mitmproxy.proxy import commands, events, layer
 from mitmproxy.proxy.layers.http import Http1Server, ReceiveHttp, RequestHeaders
 
 from addon import responses
-from addon.exchange import Exchange
 from addon.layers.http1_common import ChunkReader, ClosingConnection
 from addon.validation import MALFORMED, MAX_HEADERS
 from store.errors import GatewayError, HeadersTooLarge, InvalidRequest
+from store.ids import new_request_id
 
 MAX_AHEAD = 1024 * 1024
 """Bytes of further requests that a client may send while one is under way."""
@@ -52,7 +52,7 @@ class ClientCodec(ClosingConnection, Http1Server):
     def refuse(self, error: GatewayError) -> layer.CommandGenerator[None]:
         """Answer outside of any request, and read no more requests."""
         self.state = self.done
-        response = responses.error(error, Exchange().request_id, "GET")
+        response = responses.error(error, new_request_id(), "GET")
         response.headers["connection"] = "close"
         yield commands.SendData(self.conn, http1.assemble_response(response))
         yield commands.CloseTcpConnection(self.conn, half_close=True)

@@ -43,6 +43,9 @@ FAILURES = {
 """mitmproxy's errors; all others cut a request."""
 
 
+_MAY_FAIL = (GetHttpConnectionCompleted, ResponseProtocolError)
+
+
 class RequestSide(StreamsLayer):
     """The part of AnsweringLayer between the codecs and mitmproxy's streams, which call the hooks."""
 
@@ -52,11 +55,13 @@ class RequestSide(StreamsLayer):
         self._in_progress = self._limit(limits.idle_timeout, self._give_up_idle)
 
     def _event_to_stream(self, stream: HttpStream, event: events.Event) -> Commands:
-        if isinstance(event, HttpEvent) and (yield from self._stops(stream, event)):
-            return
-        if isinstance(event, events.CommandCompleted):
+        if isinstance(event, HttpEvent):
+            if (yield from self._stops(stream, event)):
+                return
+        elif isinstance(event, events.CommandCompleted):
             event = self._completed(stream, event)
-        self._note_failure(stream.stream_id, event)
+        if isinstance(event, _MAY_FAIL):
+            self._note_failure(stream.stream_id, event)
         if isinstance(event, RequestHeaders):
             yield from self._open(stream, event)
         else:
@@ -144,12 +149,12 @@ class RequestSide(StreamsLayer):
             gone = RequestProtocolError(stream.stream_id, cause.message, ErrorCode.GENERIC_CLIENT_ERROR)
             yield from super().event_to_child(stream, gone)
 
-    def _note_failure(self, stream_id: int, event: events.Event) -> None:
+    def _note_failure(self, stream_id: int, event: GetHttpConnectionCompleted | ResponseProtocolError) -> None:
         """Refuse a request that has failed before the `error` hook, which logs the refusal."""
-        if isinstance(event, GetHttpConnectionCompleted) and event.reply[1] is not None:
-            failure = Failure.NO_RESPONSE
-        elif isinstance(event, ResponseProtocolError):
+        if isinstance(event, ResponseProtocolError):
             failure = FAILURES.get(event.code, Failure.CUT)
+        elif event.reply[1] is not None:
+            failure = Failure.NO_RESPONSE
         else:
             return
         state = self._states.get(stream_id)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from addon.exchange import Exchanges
 from addon.layers import install, upstream_http1, upstream_sockets, websocket_layer
 from addon.patches import authorities, fast_paths, fixes
-from addon.replacing import restore_all
 from store.runtime.settings import Settings
 
 
@@ -25,8 +24,3 @@ def install_all(exchanges: Exchanges, settings: Settings, trusted_authorities: S
     upstream_http1.install()  # no response is taken for that of the next request
     websocket_layer.install(exchanges)  # the gateway's own messages, and cuts that reach the other side
     install.put_into_replays(exchanges, settings)  # replays too need a grant
-
-
-def uninstall_all() -> None:
-    """Put everything back that was replaced, so that a test leaves mitmproxy as it was."""
-    restore_all()

@@ -81,7 +81,7 @@ def total(one: Units, other: Units) -> Units:
 
 def _first_count(usage: Mapping[str, object], paths: tuple[_Path, ...]) -> int | None:
     for path in paths:
-        found = _count(_at(usage, path))
+        found = _count(_at(usage, path)) if path[0] in usage else None
         if found is not None:
             return found
     return None

@@ -27,24 +27,24 @@ class Bench:
     def _end(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         self.ended.append((flow, exchange))
 
-    def open(self, flow_id: str, client_id: str = "client") -> Exchange:
+    def open(self, flow_id: str, client_id: str = "client", token: str | None = None) -> Exchange:
         flow = tflow.tflow(req=make_request())
         flow.id, flow.client_conn.id = flow_id, client_id
-        return self.exchanges.open(flow)
+        exchange = self.exchanges.open(flow)
+        exchange.token = token
+        return exchange
 
 
 def admitted() -> Exchange:
-    exchange = Bench().open("flow")
-    exchange.note_token("the-token-value")
+    exchange = Bench().open("flow", token="the-token-value")
     exchange.admit(ADMITTED, UPSTREAM, make_request())
     return exchange
 
 
 def test_an_exchange_ends_once_and_forgets_its_secrets_and_its_flow() -> None:
     bench = Bench()
-    exchange = bench.open("flow")
+    exchange = bench.open("flow", token="token")
     flow = exchange.flow
-    exchange.note_token("token")
     exchange.admit(ADMITTED, UPSTREAM, make_request())
     assert bench.exchanges.get("flow") is exchange
     assert bench.exchanges.finish("flow") is exchange
@@ -67,19 +67,28 @@ def test_the_exchange_of_an_earlier_replay_is_finished_when_its_flow_is_replayed
 
 def test_secrets_are_not_in_the_repr() -> None:
     exchange = admitted()
-    exchange.note_token("the-token-value")
+    assert exchange.token
     assert API_KEY not in repr(exchange)
     assert "the-token-value" not in repr(exchange)
 
 
 def test_the_first_refusal_holds_and_nothing_can_be_sent_after_it() -> None:
     exchange = admitted()
-    exchange.note_token("the-token-value")
     first = ServiceUnavailable()
     exchange.refuse(first)
     assert (exchange.grant, exchange.token) == (None, None)
     exchange.refuse(InvalidToken())
     assert exchange.refusal is first
+
+
+def test_a_refusal_takes_the_place_of_a_client_that_has_gone_and_not_the_other_way_round() -> None:
+    exchange, refusal = admitted(), InvalidToken()
+    exchange.abandon()
+    assert (type(exchange.refusal), exchange.grant) == (ServiceUnavailable, None)
+    exchange.refuse(refusal)
+    exchange.abandon()
+    exchange.refuse(ServiceUnavailable())
+    assert exchange.refusal is refusal
 
 
 def test_a_request_that_was_refused_while_the_store_decided_is_admitted_without_a_grant() -> None:
@@ -101,7 +110,7 @@ def test_the_holder_of_a_refused_token_is_known() -> None:
 
 def test_a_token_is_used_once() -> None:
     exchange = Exchange()
-    exchange.note_token("the-token-value")
+    exchange.token = "the-token-value"
     assert (exchange.pop_token(), exchange.pop_token()) == ("the-token-value", "")
 
 

@@ -562,6 +562,69 @@ def test_a_client_that_is_gone_before_its_request_was_sent_has_it_refused(
     run(settings, store, test)
 
 
+async def decide(
+    bench: Bench, http_flow: http.HTTPFlow, interrupt: Callable[[], Coroutine[object, object, None]]
+) -> None:
+    """Give a request to the hooks, with an interruption while the store decides."""
+    await bench.begin(http_flow)
+    http_flow.request.timestamp_end = 1.0
+    deciding = asyncio.ensure_future(bench.gateway.request(http_flow))
+    await asyncio.sleep(0)
+    assert not deciding.done()
+    await interrupt()
+    await deciding
+    bench.gateway.response(http_flow)
+
+
+def test_a_request_that_a_stop_cuts_while_the_store_decides_is_logged_once(
+    settings: Settings, store: Store, token: TokenRecord, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger=access_log.__name__)
+
+    async def test(bench: Bench) -> None:
+        http_flow = bench.flow(token=token.value)
+        await decide(bench, http_flow, bench.gateway.reverse_mode._finish_all)  # noqa: SLF001
+        assert code_of(http_flow) == "service_unavailable"
+        assert len(bench.exchanges) == 0
+        await ledger_says(store, ["unknown"])
+
+    run(settings, store, test)
+    assert len([record for record in caplog.records if record.name == access_log.__name__]) == 1
+
+
+def test_a_refusal_of_the_store_is_logged_although_the_client_has_gone(
+    settings: Settings, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger=access_log.__name__)
+
+    async def test(bench: Bench) -> None:
+        http_flow = bench.flow(token=UNKNOWN_TOKEN)
+        await decide(bench, http_flow, lambda: bench.gateway.client_disconnected(http_flow.client_conn))
+
+    run(settings, store, test)
+    (line,) = [vars(record) for record in caplog.records if record.name == access_log.__name__]
+    assert (line["status"], line["code"]) == (401, "invalid_token")
+
+
+def test_a_replay_of_a_request_whose_client_has_gone_is_not_finished_in_its_place(
+    settings: Settings, store: Store, token: TokenRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway, "_MARGIN", -(settings.store_timeout + settings.connect_timeout))  # finish at once
+
+    async def test(bench: Bench) -> None:
+        http_flow = await bench.send(token=token.value)
+        await bench.gateway.client_disconnected(http_flow.client_conn)
+        http_flow.error = flow.Error("gone")
+        bench.gateway.error(http_flow)
+        http_flow.error, http_flow.response, http_flow.is_replay = None, None, "request"
+        again = await bench.begin(http_flow)
+        await bench.gateway.request(http_flow)  # the timer runs, as this waits for the store
+        assert again.grant is not None
+        assert not again.finished
+
+    run(settings, store, test)
+
+
 def test_a_websocket_ends_with_its_close_and_not_with_its_handshake(
     settings: Settings, store: Store, token: TokenRecord
 ) -> None:
