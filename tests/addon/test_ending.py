@@ -32,7 +32,7 @@ from store.store import Store
 UPSTREAM = Upstream("https", "api.openai.com", 443, "")
 JSON = ("Content-Type", "application/json")
 EVENTS = ("Content-Type", "text/event-stream")
-SAID = b'data: {"model": "gpt-4o", "choices": [{"index": 0, "delta": {"content": "Hello"}}]}\n\n'
+EVENT = b'data: {"model": "gpt-4o", "choices": [{"index": 0, "delta": {"content": "Hello"}}]}\n\n'
 ESTIMATE = Metered(Source.ESTIMATED, (Consumption("gpt-4o", {"input_tokens": 3, "output_tokens": 1}),), model="gpt-4o")
 REQUEST_ID = "0"
 
@@ -70,7 +70,7 @@ async def streamed(store: Store, admission: Admission) -> Exchange:
     """Return an exchange whose response reported no usage."""
     exchange = await admitted(store, admission)
     exchange.begin_response(make_response(EVENTS))
-    exchange.watch_response(SAID)
+    exchange.watch_response(EVENT)
     return exchange
 
 
@@ -140,7 +140,7 @@ def test_a_usage_that_was_not_reported_is_estimated(
     assert estimates == [ESTIMATE]
     row = only_row(store, admission)
     assert (row.usage_source, row.input_tokens, row.output_tokens, row.streamed) == ("estimated", 3, 1, True)
-    assert row.response_bytes == len(SAID)
+    assert row.response_bytes == len(EVENT)
 
 
 def test_an_estimate_that_fails_leaves_the_usage_unknown(
