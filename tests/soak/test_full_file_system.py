@@ -13,8 +13,8 @@ from support.upstreams.upstreams import RawUpstream, answer_all
 pytestmark = pytest.mark.soak("store/admission", "store/database")
 
 ROUNDS = 10
-SIZE = 512 * 1024
-"""Bytes of the file system."""
+SIZE = 1024 * 1024
+"""Bytes of the file system: the store takes 200 KiB, and its log grows by 30 KiB in each round that makes room."""
 
 
 @pytest.fixture
