@@ -25,23 +25,10 @@ from addon import failures
 from addon.exchange import Exchanges
 from addon.failures import Failure, Limits
 from addon.layers.client_http1 import ClientCodec
-from addon.layers.stream_state import StreamsLayer, StreamState
+from addon.layers.stream_state import FAILURES, StreamsLayer, StreamState
 from addon.layers.timeouts import Commands
 from addon.validation import MALFORMED
 from store.errors import GatewayError, InvalidRequest, RequestTooLarge, UpstreamTimeout
-
-FAILURES = {
-    ErrorCode.GENERIC_CLIENT_ERROR: Failure.MALFORMED,
-    ErrorCode.REQUEST_VALIDATION_FAILED: Failure.MALFORMED,
-    ErrorCode.DESTINATION_UNKNOWN: Failure.MALFORMED,
-    ErrorCode.REQUEST_TOO_LARGE: Failure.TOO_LARGE,
-    ErrorCode.CONNECT_FAILED: Failure.NO_RESPONSE,
-    ErrorCode.GENERIC_SERVER_ERROR: Failure.NO_RESPONSE,
-    ErrorCode.RESPONSE_VALIDATION_FAILED: Failure.NO_RESPONSE,
-    ErrorCode.RESPONSE_TOO_LARGE: Failure.NO_RESPONSE,
-}
-"""mitmproxy's errors; all others cut a request."""
-
 
 _MAY_FAIL = (GetHttpConnectionCompleted, ResponseProtocolError)
 

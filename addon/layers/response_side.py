@@ -16,7 +16,7 @@ from addon import failures, responses
 from addon.failures import Failure
 from addon.layers.client_http1 import ClientCodec
 from addon.layers.client_http2 import ClientHttp2
-from addon.layers.request_side import FAILURES
+from addon.layers.stream_state import FAILURES
 from addon.layers.timeouts import Commands
 from addon.layers.upstream_side import UpstreamSide
 from store.errors import GatewayError

@@ -8,13 +8,26 @@ from dataclasses import dataclass
 
 from mitmproxy.connection import Connection, ConnectionState
 from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import ErrorCode
 
 from addon.exchange import Exchange, Exchanges
-from addon.failures import Limits
+from addon.failures import Failure, Limits
 from addon.layers import backpressure
 from addon.layers.backpressure import Backlog
 from addon.layers.timeouts import Deadlines, TimedLayer
 from addon.rejection import Rejection
+
+FAILURES = {
+    ErrorCode.GENERIC_CLIENT_ERROR: Failure.MALFORMED,
+    ErrorCode.REQUEST_VALIDATION_FAILED: Failure.MALFORMED,
+    ErrorCode.DESTINATION_UNKNOWN: Failure.MALFORMED,
+    ErrorCode.REQUEST_TOO_LARGE: Failure.TOO_LARGE,
+    ErrorCode.CONNECT_FAILED: Failure.NO_RESPONSE,
+    ErrorCode.GENERIC_SERVER_ERROR: Failure.NO_RESPONSE,
+    ErrorCode.RESPONSE_VALIDATION_FAILED: Failure.NO_RESPONSE,
+    ErrorCode.RESPONSE_TOO_LARGE: Failure.NO_RESPONSE,
+}
+"""mitmproxy's errors; all others cut a request."""
 
 
 @dataclass(slots=True)
