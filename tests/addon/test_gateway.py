@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 from mitmproxy import flow, http
-from mitmproxy.addons.onboarding import Onboarding
-from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.test import taddons, tflow
 from mitmproxy.websocket import WebSocketData, WebSocketMessage
+from support.gateway.inprocess import hooked
 from support.gateway.processes import DEADLINE
 from support.gateway.requests import UPGRADE, make_request, make_response
 from support.stores.stores import (
@@ -94,16 +93,8 @@ def run(
     mode: str = "reverse:http://upstream:1234",
 ) -> None:
     async def main() -> None:
-        admission = Admission(store)
-        addon = Gateway(settings, admission)
-        try:
-            with taddons.context(Proxyserver(), Onboarding()) as context:
-                context.options.update(mode=[f"{mode}@127.0.0.1:0"])
-                context.master.addons.add(addon)
-                addon.reverse_mode.running()
-                await test(Bench(addon, context))
-        finally:
-            admission.close()
+        with hooked(settings, store, mode) as (gateway, context):
+            await test(Bench(gateway, context))
 
     asyncio.run(main())
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 from mitmproxy import connection, exceptions
-from mitmproxy.addons.onboarding import Onboarding
-from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.proxy.mode_specs import ProxyMode
 from mitmproxy.test import taddons
+from support.gateway.inprocess import hooked
 from support.gateway.requests import make_request
 from support.stores.stores import make_settings, opened
 
@@ -47,16 +46,8 @@ def run(
     mode: str = "reverse:http://upstream:1234",
 ) -> None:
     async def main() -> None:
-        admission = Admission(store)
-        gateway = Gateway(settings, admission)
-        try:
-            with taddons.context(Proxyserver(), Onboarding()) as context:
-                context.options.update(mode=[f"{mode}@127.0.0.1:0"])
-                context.master.addons.add(gateway)
-                gateway.reverse_mode.running()
-                await test(Bench(gateway.reverse_mode, context))
-        finally:
-            admission.close()
+        with hooked(settings, store, mode) as (gateway, context):
+            await test(Bench(gateway.reverse_mode, context))
 
     asyncio.run(main())
 

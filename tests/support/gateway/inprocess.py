@@ -7,14 +7,16 @@ import functools
 import json
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from mitmproxy import http
+from mitmproxy.addons.onboarding import Onboarding
 from mitmproxy.addons.proxyserver import Proxyserver
 from mitmproxy.master import Master
 from mitmproxy.proxy.server import ConnectionHandler
+from mitmproxy.test import taddons
 
 from addon.gateway import Gateway
 from addon.layers.keyed_layer import KeyedLayer
@@ -22,7 +24,9 @@ from addon.replacing import restore_all
 from addon.serving import config_files, listening
 from addon.serving.lean_master import LeanMaster
 from addon.serving.startup import add_addons
+from store.admission.admission import Admission
 from store.management.tokens import TokenRecord
+from store.runtime.settings import Settings
 from store.store import Store
 from support.gateway.processes import DEADLINE
 from support.stores.stores import make_settings, make_token, opened
@@ -219,3 +223,20 @@ def assert_json_error(answer: bytes, status: int, code: str) -> dict[str, str]:
     assert json.loads(body)["code"] == code
     assert headers["x-llm-proxy-request-id"]
     return headers
+
+
+@contextlib.contextmanager
+def hooked(
+    settings: Settings, store: Store, mode: str = "reverse:http://upstream:1234"
+) -> Iterator[tuple[Gateway, taddons.context]]:
+    """Yield a gateway whose hooks a test calls itself, and the context of mitmproxy's that it runs in."""
+    admission = Admission(store)
+    gateway = Gateway(settings, admission)
+    try:
+        with taddons.context(Proxyserver(), Onboarding()) as context:
+            context.options.update(mode=[f"{mode}@127.0.0.1:0"])
+            context.master.addons.add(gateway)
+            gateway.reverse_mode.running()
+            yield gateway, context
+    finally:
+        admission.close()
