@@ -96,9 +96,13 @@ def demo() -> None:
 
 def _serve(settings: Settings, *opens: Opens, says: Callable[..., str]) -> None:
     opened = _opened(settings, *opens)
-    services.prepare_store()
-    env = {**services.ALLOCATOR, **os.environ}
-    sys.exit(asyncio.run(supervisor.run(opened, env=env, on_ready=lambda pages: click.echo(says(settings, *pages)))))
+    running = supervisor.run(
+        opened,
+        env={**services.ALLOCATOR, **os.environ},
+        on_ready=lambda pages: click.echo(says(settings, *pages)),
+        preparation=services.PREPARATION,
+    )
+    sys.exit(asyncio.run(running))
 
 
 def _opened(settings: Settings, *opens: Opens) -> list[Service]:

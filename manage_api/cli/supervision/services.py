@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,6 @@ from pathlib import Path
 from manage_api.cli.supervision.ports import open_port
 from manage_api.cli.supervision.worker_slot import Service
 from store.encryption.keyfiles import MANAGEMENT_TOKEN_FILE
-from store.runtime.lifecycle import CANNOT_START, SUPERVISED
 from store.runtime.settings import Settings
 from store.version import __version__
 
@@ -21,7 +19,9 @@ _PYTHON = (sys.executable, "-O")
 _PROXY: Command = (*_PYTHON, "-m", "addon")
 _PROXY_WITH_MITMWEB: Command = (*_PROXY, "--web")
 _MANAGEMENT: Command = (*_PYTHON, "-m", "manage_api")
-_PREPARATION: Command = (*_PYTHON, "-m", "manage_api.cli.supervision.preparation")
+
+PREPARATION: Command = (*_PYTHON, "-m", "manage_api.cli.supervision.preparation")
+"""Migrates the store and makes the secrets, before the services start."""
 
 ALLOCATOR: Mapping[str, str] = {"PYTHONMALLOC": "mimalloc"} if sysconfig.get_config_var("WITH_MIMALLOC") else {}
 """Environment that keeps memory level: with the C library's allocator it grows as connections come and go."""
@@ -44,18 +44,6 @@ def proxy_with_mitmweb(settings: Settings) -> Service:
 def management(settings: Settings) -> Service:
     """Open the management API's port. Raises StartupError."""
     return Service("management API", _MANAGEMENT, open_port("MANAGE_LISTEN", settings.manage))
-
-
-def prepare_store() -> None:
-    """Migrate the store and make the secrets, in a process of its own. Ends this one where that fails.
-
-    It ends when this one does, as it is supervised.
-    """
-    env = {**os.environ, SUPERVISED: "1"}
-    with subprocess.Popen(_PREPARATION, env=env, stdin=subprocess.PIPE) as process:  # noqa: S603 - our own Python
-        status = process.wait()
-    if status:
-        sys.exit(CANNOT_START)
 
 
 def _management_token(settings: Settings) -> tuple[str, str]:

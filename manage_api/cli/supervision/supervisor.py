@@ -2,6 +2,8 @@
 
 SIGTERM and SIGINT end them. SIGHUP replaces them, one after the other, to load new code and new settings. Each goes
 once its successor serves, so that no connection is refused.
+
+A preparation may run before them. It is a child too, so that signals have the same meaning from the first one on.
 """
 
 import asyncio
@@ -9,20 +11,23 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 
-from manage_api.cli.supervision.child import say
+from manage_api.cli.supervision.child import Child, say
 from manage_api.cli.supervision.worker_slot import Service, WorkerSlot
 from store.runtime.lifecycle import ignore_stop_signals
 
 type OnReady = Callable[[Sequence[str]], object]
 
 
-async def run(services: Sequence[Service], *, env: Mapping[str, str], on_ready: OnReady) -> int:
+async def run(
+    services: Sequence[Service], *, env: Mapping[str, str], on_ready: OnReady, preparation: Sequence[str] = ()
+) -> int:
     """Run services until a signal comes. Returns the exit status.
 
-    `on_ready` is called in a thread once all of them serve, with the addresses of the pages that they serve besides.
+    `preparation` is a command that must end with 0 before any of them starts; empty for none. `on_ready` is called in a
+    thread once all of them serve, with the addresses of the pages that they serve besides.
     0: stopped by a signal, and every process ended cleanly. 1: anything else, such as a process that never serves.
     """
-    supervisor = _Supervisor(services, env)
+    supervisor = _Supervisor(services, env, preparation)
     serving = asyncio.create_task(supervisor.serve(on_ready))
     stopped = asyncio.create_task(supervisor.stopped.wait())
     try:
@@ -40,8 +45,12 @@ async def run(services: Sequence[Service], *, env: Mapping[str, str], on_ready: 
 
 
 class _Supervisor:
-    def __init__(self, services: Sequence[Service], env: Mapping[str, str]) -> None:
+    def __init__(self, services: Sequence[Service], env: Mapping[str, str], preparation: Sequence[str]) -> None:
         self._services = services
+        self._env = env
+        self._preparation = preparation
+        self._preparing: Child | None = None
+        """The process of the preparation, until it has ended by itself."""
         self._slots = {
             service.name: [WorkerSlot(service, sockets, env) for sockets in service.sockets] for service in services
         }
@@ -52,7 +61,9 @@ class _Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._hang_up, _has_terminal())
 
     async def serve(self, on_ready: OnReady) -> None:
-        """Start all, and keep them running. Returns where one does not start. Raises what `on_ready` raises."""
+        """Prepare, start all, and keep them running. Returns where that fails. Raises what `on_ready` raises."""
+        if self._preparation and not await self._prepare():
+            return
         firsts = [slots[0] for slots in self._slots.values()]
         others = [slot for slots in self._slots.values() for slot in slots[1:]]
         for slots in (firsts, others):  # an error that all workers of a service share is printed by its first alone
@@ -69,7 +80,23 @@ class _Supervisor:
         longest = max(slot.drain_timeout for slots in self._slots.values() for slot in slots)
         say(f"Stopping; requests under way get up to {longest:g} seconds." if longest else "Stopping.")
         ended = [await asyncio.gather(*(slot.stop() for slot in slots)) for slots in reversed(self._slots.values())]
+        if self._preparing is not None:
+            ended.append([await self._preparing.end(signal.SIGTERM)])
         return all(all(ends) for ends in ended)
+
+    async def _prepare(self) -> bool:
+        """Run the preparation, and return whether it succeeded."""
+        try:
+            self._preparing = await Child.spawn(self._preparation, self._env, [])
+        except OSError as error:
+            say(f"Cannot start the preparation: {error}.")
+            return False
+        status = await self._preparing.wait()
+        self._preparing = None
+        self._replace_wanted.clear()  # all processes that start from now on have the new code and the new settings
+        if status:
+            say(f"The preparation ended with status {status}.")
+        return status == 0
 
     def _hang_up(self, had_terminal: bool) -> None:
         """Stop where the terminal is gone; replace the processes otherwise."""

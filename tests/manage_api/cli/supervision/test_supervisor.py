@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import os
 import signal
 import threading
@@ -27,8 +28,10 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_slot, "FIRST_PAUSE", 0.01)
 
 
-def run(*commands: Sequence[str], processes: int = 1, then: Callable[[], object]) -> int:
-    """Run services; when all are ready do something in a thread, and stop after it."""
+def run(
+    *commands: Sequence[str], processes: int = 1, then: Callable[[], object], preparation: Sequence[str] = ()
+) -> int:
+    """Run services, after a preparation; when all are ready do something in a thread, and stop after it."""
 
     def act() -> None:
         try:
@@ -43,7 +46,14 @@ def run(*commands: Sequence[str], processes: int = 1, then: Callable[[], object]
     ]
     acting = threading.Thread(target=act)
     try:
-        return asyncio.run(supervisor.run(services, env=clean_environment(), on_ready=lambda _: acting.start()))
+        return asyncio.run(
+            supervisor.run(
+                services,
+                env=clean_environment(),
+                on_ready=lambda _: acting.start(),
+                preparation=preparation,
+            )
+        )
     finally:
         for one in (one for sockets in shares for share in sockets for one in share):
             one.close()
@@ -215,3 +225,106 @@ def test_a_stop_in_the_middle_of_a_replacement_ends_both(tmp_path: Path) -> None
 
     assert run(python(code, str(file), str(slow)), then=hang_up_and_stop) == 0
     assert all(map(is_gone, pids(file)))
+
+
+LASTING = f"{NOTE}; import os, time; [time.sleep(0.005) for _ in iter(lambda: os.path.exists(sys.argv[2]), True)]"
+"""Notes its pid in a file, and ends when there is another file."""
+
+
+@contextlib.contextmanager
+def when_noted(file: Path, act: Callable[[], object]) -> Iterator[None]:
+    """Do something in a thread once a process has noted its pid."""
+
+    def wait_and_act() -> None:
+        wait_until(lambda: bool(pids(file)))
+        act()
+
+    acting = threading.Thread(target=wait_and_act)
+    acting.start()
+    try:
+        yield
+    finally:
+        acting.join()
+
+
+def test_no_service_starts_before_the_preparation_has_ended(tmp_path: Path) -> None:
+    file, done = tmp_path / "pids", tmp_path / "done"
+    preparation = python("import sys, time; time.sleep(0.2); open(sys.argv[1], 'x')", str(done))
+    service = python(f"import os, sys; os.path.exists(sys.argv[2]) or exit(3); {SERVING}", str(file), str(done))
+    assert run(service, processes=2, then=lambda: None, preparation=preparation) == 0
+    assert len(pids(file)) == 2
+
+
+@pytest.mark.parametrize(
+    ("preparation", "message"),
+    [
+        (python("exit(1)"), "The preparation ended with status 1."),
+        (python("exit(2)"), "The preparation ended with status 2."),
+        (python("import os; os.kill(os.getpid(), 9)"), "The preparation ended with status -9."),
+        (["/no/such/program"], "Cannot start the preparation: "),
+    ],
+)
+def test_no_service_starts_after_a_preparation_that_fails(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], preparation: Sequence[str], message: str
+) -> None:
+    file = tmp_path / "pids"
+    ready: list[int] = []
+    assert run(python(SERVING, str(file)), then=lambda: ready.append(1), preparation=preparation) == 1
+    assert message in capfd.readouterr().err
+    assert (pids(file), ready) == ([], [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_during_the_preparation_ends_it_cleanly(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    file, preparing = tmp_path / "pids", tmp_path / "preparing"
+    ready: list[int] = []
+    preparation = python(LASTING, str(preparing), str(tmp_path / "never"))
+    with when_noted(preparing, lambda: os.kill(os.getpid(), number)):
+        assert run(python(SERVING, str(file)), then=lambda: ready.append(1), preparation=preparation) == 0
+    assert all(map(is_gone, pids(preparing)))
+    assert (pids(file), ready) == ([], [])
+    assert capfd.readouterr().err == "Stopping.\n"
+
+
+def test_a_preparation_that_does_not_end_is_killed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "_GRACE", 0.2)
+    preparing = tmp_path / "preparing"
+    deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {LASTING}"
+    preparation = python(deaf, str(preparing), str(tmp_path / "never"))
+    with when_noted(preparing, lambda: os.kill(os.getpid(), signal.SIGTERM)):
+        assert run(python(SERVING, str(tmp_path / "pids")), then=lambda: None, preparation=preparation) == 1
+    assert all(map(is_gone, pids(preparing)))
+    assert "which did not end" in capfd.readouterr().err
+
+
+def test_a_hangup_during_the_preparation_ends_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nor does it replace the processes that start after it."""
+    file, preparing, done = tmp_path / "pids", tmp_path / "preparing", tmp_path / "done"
+
+    def hang_up() -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        done.touch()
+
+    def wait_until_kept_running() -> None:
+        os.kill(pids(file)[0], signal.SIGKILL)
+        wait_until(lambda: len(pids(file)) == 2)
+
+    with when_noted(preparing, hang_up):
+        preparation = python(LASTING, str(preparing), str(done))
+        assert run(python(SERVING, str(file)), then=wait_until_kept_running, preparation=preparation) == 0
+    assert "Replacing" not in capfd.readouterr().err
+
+
+def test_a_terminal_that_is_gone_during_the_preparation_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preparing, terminals = tmp_path / "preparing", iter([True, False])
+    monkeypatch.setattr(supervisor, "_has_terminal", lambda: next(terminals))
+    preparation = python(LASTING, str(preparing), str(tmp_path / "never"))
+    with when_noted(preparing, lambda: os.kill(os.getpid(), signal.SIGHUP)):
+        assert run(python(SERVING, str(tmp_path / "pids")), then=lambda: None, preparation=preparation) == 0
+    assert all(map(is_gone, pids(preparing)))
