@@ -16,7 +16,7 @@ STEP = 0.05
 MOMENTS = 40
 
 
-def starts(folder: Path) -> Iterator[tuple[float, Process]]:
+def starts(folder: Path) -> Iterator[tuple[int, Process]]:
     """Start everything again and again, and yield it at another moment each time; no process may be left after it."""
     installation = Installation(folder, UPSTREAM_URL="http://127.0.0.1:9")
     for moment in range(MOMENTS):
@@ -42,8 +42,14 @@ def test_a_stop_at_any_moment_of_the_start_is_clean(tmp_path: Path, number: sign
 def test_a_hangup_at_any_moment_of_the_start_ends_nothing(tmp_path: Path) -> None:
     for moment, process in starts(tmp_path):
         process.signal(signal.SIGHUP)
-        process.wait_for_output("is up")
+        process.wait_for_output("is up", times=moment + 1)  # all starts have one file for their output
         assert process.stop() == 0, (moment, process.output())
+
+
+def test_a_kill_at_any_moment_of_the_start_leaves_no_process(tmp_path: Path) -> None:
+    for _, process in starts(tmp_path):
+        process.signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("which", [0, 1])
