@@ -227,8 +227,9 @@ def test_a_stop_in_the_middle_of_a_replacement_ends_both(tmp_path: Path) -> None
     assert all(map(is_gone, pids(file)))
 
 
-LASTING = f"{NOTE}; import os, time; [time.sleep(0.005) for _ in iter(lambda: os.path.exists(sys.argv[2]), True)]"
-"""Notes its pid in a file, and ends when there is another file."""
+ENDS = "iter(lambda: bool(select.select([0], [], [], 0.005)[0]) or os.path.exists(sys.argv[2]), True)"
+LASTING = f"{NOTE}; import os, select; [... for _ in {ENDS}]"
+"""Notes its pid in a file, and ends when there is another file, or with its supervisor."""
 
 
 @contextlib.contextmanager
