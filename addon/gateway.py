@@ -18,6 +18,7 @@ from addon.admitting import Admitting
 from addon.ending import Ending, Settling
 from addon.exchange import Exchange, Exchanges
 from addon.layers import install
+from addon.plain.path import PlainPath
 from addon.reverse_mode import ReverseMode
 from addon.serving import listening
 from addon.streaming import Tap
@@ -61,9 +62,10 @@ class Gateway:
         self._settling = Settling(admission)
         ending = Ending(self._settling)
         self.exchanges = Exchanges(ending.end)
-        self.reverse_mode = ReverseMode(settings, self.exchanges, self._settling)
+        self.plain_path = PlainPath(self.exchanges, settings, is_wanted=settings.plain_path == "on")
+        self.reverse_mode = ReverseMode(settings, self.exchanges, self.plain_path, self._settling)
         self._admitting = Admitting(admission, self.reverse_mode, ending)
-        self.addons = [self.reverse_mode]
+        self.addons = [self.reverse_mode, self.plain_path]
         """The addons within this one. mitmproxy calls their hooks after its own."""
 
     def next_layer(self, asked: layer.NextLayer) -> None:

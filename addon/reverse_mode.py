@@ -18,6 +18,7 @@ from mitmproxy.proxy.mode_specs import ReverseMode as ReverseModeSpec
 from addon import patches
 from addon.ending import Settling
 from addon.exchange import Destination, Exchanges
+from addon.plain.path import PlainPath
 from addon.serving import listening, log_redaction
 from store.errors import ServiceUnavailable
 from store.network.addresses import plain
@@ -42,8 +43,9 @@ LAST_ESTIMATES = 5.0
 class ReverseMode:
     """The addon that starts and stops the port. Raises StartupError."""
 
-    def __init__(self, settings: Settings, exchanges: Exchanges, settling: Settling) -> None:
+    def __init__(self, settings: Settings, exchanges: Exchanges, plain_path: PlainPath, settling: Settling) -> None:
         self._settings = settings
+        self._plain_path = plain_path
         self._exchanges = exchanges
         self._settling = settling
         self._trusted_authorities = settings.trusted_authorities
@@ -59,7 +61,7 @@ class ReverseMode:
     def running(self) -> None:
         """Open the port in reverse mode, if mitmproxy was not started in it, and pin the upstreams."""
         log_redaction.redact_wire_bytes()
-        patches.install_all(self._exchanges, self._settings, self._trusted_authorities)
+        patches.install_all(self._exchanges, self._plain_path, self._settings, self._trusted_authorities)
         needed = {name: value for name, value in _OPTIONS.items() if name in ctx.options}
         ctx.options.update(**needed, tcp_timeout=self._tcp_timeout())
         if not ctx.options.has_changed("confdir"):

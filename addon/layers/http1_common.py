@@ -31,38 +31,54 @@ _SWITCHING_PROTOCOLS = 101
 
 
 class ChunkReader:
-    """Reads a chunked body; it is called as mitmproxy calls h11's reader."""
+    """Reads a chunked body."""
 
     def __init__(self, *, of_response: bool) -> None:
         self._of_response = of_response
         self._left = 0
         self._is_at_end = False  # of a chunk's data: a line end must follow
         self._is_last = False
+        self.is_complete = False
+        """True once the last chunk and what follows it have been read."""
 
     def __call__(self, buf: ReceiveBuffer) -> h11.Data | h11.EndOfMessage | None:
-        """Return the next event, or None if more data must come first. Raises h11.ProtocolError."""
-        event = self._next(buf)
-        if event is None and len(buf) > MAX_BETWEEN:
+        """Read as mitmproxy calls h11's reader: return the next event, or None if more data must come first.
+
+        Raises h11.ProtocolError.
+        """
+        data = self.read(buf)
+        if data is not None:
+            return h11.Data(data=data)
+        return h11.EndOfMessage() if self.is_complete else None
+
+    def read(self, buf: ReceiveBuffer) -> bytes | None:
+        """Return the next piece of the body, which may be a part of a chunk.
+
+        Returns None if the body is complete, or more data must come first. Raises h11.ProtocolError.
+        """
+        data = self._next(buf)
+        if data is None and not self.is_complete and len(buf) > MAX_BETWEEN:
             raise h11.RemoteProtocolError("too much between two chunks")
-        return event
+        return data
 
     def read_eof(self) -> h11.EndOfMessage:
         """Refuse the end of the connection: a chunked body marks its own end. Raises h11.ProtocolError."""
         raise h11.RemoteProtocolError("closed within a chunked body")
 
-    def _next(self, buf: ReceiveBuffer) -> h11.Data | h11.EndOfMessage | None:
+    def _next(self, buf: ReceiveBuffer) -> bytes | None:
         if self._is_at_end and not self._read_line_end(buf):
             return None
         if not self._left and not self._is_last and not self._read_size(buf):
             return None
         if self._is_last:
-            return self._end(buf)
+            self._read_end(buf)
+            return None
         data = buf.maybe_extract_at_most(self._left)
         if data is None:
             return None
         self._left -= len(data)
         self._is_at_end = not self._left
-        return h11.Data(data=bytes(data))
+        return bytes(data)
 
     def _read_line_end(self, buf: ReceiveBuffer) -> bool:
         if len(buf) < len(_LINE_END):
@@ -83,13 +99,12 @@ class ChunkReader:
         self._is_last = not self._left
         return True
 
-    def _end(self, buf: ReceiveBuffer) -> h11.EndOfMessage | None:
-        while (line := buf.maybe_extract_next_line()) is not None:
+    def _read_end(self, buf: ReceiveBuffer) -> None:
+        while not self.is_complete and (line := buf.maybe_extract_next_line()) is not None:
             if bytes(line) == _LINE_END:
-                return h11.EndOfMessage()
-            if not self._of_response:
+                self.is_complete = True
+            elif not self._of_response:
                 raise h11.RemoteProtocolError("trailers")
-        return None
 
 
 class ClosingConnection(Http1Connection):
@@ -104,7 +119,7 @@ class ClosingConnection(Http1Connection):
         self.request_done |= request
         self.response_done |= response
         messages = (self.request, self.response)
-        if self.request_done and self.response_done and not _switches(self.response) and any(map(_is_last, messages)):
+        if self.request_done and self.response_done and not _switches(self.response) and any(map(is_last, messages)):
             yield commands.CloseConnection(self.conn)
             self.state = self.done
         else:
@@ -115,7 +130,8 @@ def _switches(response: http.Response | None) -> bool:
     return response is not None and response.status_code == _SWITCHING_PROTOCOLS
 
 
-def _is_last(message: http.Message | None) -> bool:
+def is_last(message: http.Message | None) -> bool:
+    """Tell whether a connection is to close after a message, as one of its headers says."""
     if message is None:
         return False
     values = message.headers.get_all("connection")

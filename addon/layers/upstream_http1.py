@@ -35,6 +35,22 @@ _AMBIGUOUS = re.compile(rb"\0|\r(?!\n)|\n[ \t]")
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}[ \r\n]")
 
 
+def final_head(data: bytes) -> tuple[int, int | None]:
+    """Return where the head of the final response begins, behind interim ones, and ends; None if more must come.
+
+    Raises ValueError for a head that is malformed or ambiguous.
+    """
+    start, end = 0, _END_OF_HEAD.search(data)
+    while end is not None and _INTERIM.match(data, start):
+        start = end.end()
+        end = _END_OF_HEAD.search(data, start)
+    if end is None:
+        return start, None
+    if _STATUS_LINE.match(data, start) is None or _AMBIGUOUS.search(data, start, end.end()) is not None:
+        raise ValueError("malformed headers")
+    return start, end.end()
+
+
 class UpstreamCodec(ClosingConnection, Http1Client):
     """The codec of an upstream's HTTP/1 connection."""
 
@@ -50,25 +66,16 @@ class UpstreamCodec(ClosingConnection, Http1Client):
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
         """Read the headers of the final response to a request."""
-        if self.request and isinstance(event, events.DataReceived) and not self._is_well_formed():
-            yield from self._give_up("malformed headers")
-            return
+        if self.request and isinstance(event, events.DataReceived):
+            try:
+                start, _ = final_head(bytes(self.buf))
+            except ValueError as error:
+                yield from self._give_up(str(error))
+                return
+            self.buf.maybe_extract_at_most(start)
         yield from super().read_headers(event)
         if self.state == self.read_headers and len(self.buf) > MAX_HEADERS:
             yield from self._give_up("headers without end")
-
-    def _is_well_formed(self) -> bool:
-        """Check the data that has come of a response, without the interim ones before it."""
-        data, start = bytes(self.buf), 0
-        end = _END_OF_HEAD.search(data)
-        while end is not None and _INTERIM.match(data, start):
-            start = end.end()
-            end = _END_OF_HEAD.search(data, start)
-        if start:
-            self.buf.maybe_extract_at_most(start)
-        if end is None:
-            return True
-        return _STATUS_LINE.match(data, start) is not None and _AMBIGUOUS.search(data, start, end.end()) is None
 
     def _give_up(self, why: str) -> layer.CommandGenerator[None]:
         if self.stream_id is not None:

@@ -8,11 +8,16 @@ from collections.abc import Sequence
 
 from addon.exchange import Exchanges
 from addon.layers import install, upstream_http1, upstream_sockets, websocket_layer
+from addon.layers.upstream_sockets import UpstreamSockets
 from addon.patches import authorities, fast_paths, fixes
+from addon.plain import handler
+from addon.plain.path import PlainPath
 from store.runtime.settings import Settings
 
 
-def install_all(exchanges: Exchanges, settings: Settings, trusted_authorities: Sequence[bytes]) -> None:
+def install_all(
+    exchanges: Exchanges, plain_path: PlainPath, settings: Settings, trusted_authorities: Sequence[bytes]
+) -> None:
     """Apply everything that replaces parts of mitmproxy in this process, before the first connection is served.
 
     `trusted_authorities` are those of the settings as they were read at the start, where a fault ends it.
@@ -20,7 +25,10 @@ def install_all(exchanges: Exchanges, settings: Settings, trusted_authorities: S
     fixes.install()  # sockets that stay open, requests that wait for ever
     fast_paths.install()  # one instruction in eight
     authorities.install(trusted_authorities)  # UPSTREAM_CA_FILE adds to the usual ones
-    upstream_sockets.install(settings.ways, trusted_authorities)  # a forward proxy, where one is set
+    sockets = UpstreamSockets(settings.ways, trusted_authorities)
+    upstream_sockets.install(sockets)  # a forward proxy, where one is set
     upstream_http1.install()  # no response is taken for that of the next request
     websocket_layer.install(exchanges)  # the gateway's own messages, and cuts that reach the other side
     install.put_into_replays(exchanges, settings)  # replays too need a grant
+    plain_path.open(sockets)
+    handler.install(plain_path)  # half the instructions of a request

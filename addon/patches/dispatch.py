@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mitmproxy import flow as mitmproxy_flow
@@ -46,10 +46,18 @@ class Dispatcher(AddonManager):
         if self._hooks(hooks.UpdateHook.name) and isinstance(message := _arguments(event)[0], mitmproxy_flow.Flow):
             await self.trigger_event(hooks.UpdateHook([message]))
 
+    async def call(self, name: str, argument: object) -> None:
+        """Call the hooks of a name with one argument, as `handle_lifecycle` does for an event."""
+        await self._call(name, (argument,))
+        if isinstance(argument, mitmproxy_flow.Flow) and self._hooks(hooks.UpdateHook.name):
+            await self._call(hooks.UpdateHook.name, ([argument],))
+
     async def trigger_event(self, event: hooks.Hook) -> None:
         """Call the hooks of an event, in the order of the addons."""
-        arguments = _arguments(event)
-        for hook in self._hooks(event.name):
+        await self._call(event.name, _arguments(event))
+
+    async def _call(self, name: str, arguments: Sequence[Any]) -> None:
+        for hook in self._hooks(name):
             try:
                 result = hook(*arguments)
                 if result is not None and inspect.isawaitable(result):

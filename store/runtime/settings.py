@@ -264,6 +264,11 @@ class Settings(BaseSettings):
     store_timeout: Seconds = Field(default=2, description="Seconds that a request waits for the store.")
     drain_timeout: Seconds = Field(default=30, description="Seconds that requests under way get to end at a stop.")
     max_body: Annotated[int, _whole(1)] = Field(default=1024**3, description="Bytes that a request's body may have.")
+    plain_path: Annotated[Literal["on", "off"], _expecting("must be on or off, in small letters")] = Field(
+        default="on",
+        description="`off` has mitmproxy's own layers carry every request, at more than twice the CPU: for tests and "
+        "emergencies.",
+    )
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         _expecting("must be debug, info, warning or error, in small letters"),

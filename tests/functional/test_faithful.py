@@ -27,7 +27,7 @@ def test_a_path_in_the_upstream_url_precedes_v1_or_replaces_it(tmp_path: Path) -
         for prefix, path in paths.items():
             gateway.env["UPSTREAM_URL"] = upstream.url + prefix
             proxy = gateway.start_proxy()
-            upstream.conversations.clear()
+            upstream.forget()
             httpx.get(f"{proxy.url}/v1/x", headers=bearer(token)).raise_for_status()
             assert upstream.received().startswith(f"GET {path} HTTP/1.1\r\n".encode())
 

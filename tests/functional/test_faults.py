@@ -178,7 +178,7 @@ def test_an_upstream_that_fails_before_its_response_is_503_or_504(
     how, decided = BEFORE_THE_ANSWER[fault]
     with two_projects(gateway) as (hit, other, token):
         assert other.ask() == FINE
-        upstream.conversations.clear()
+        upstream.forget()
         upstream.answer = hit_one_project(how)
         started = time.monotonic()
         assert hit.ask() == decided
@@ -305,6 +305,7 @@ def test_a_wrong_certificate_gets_no_request(tmp_path: Path) -> None:
         good, token = upstream.context, gateway.make_token()
         for fault, context in wrong.items():
             upstream.context = context
+            upstream.hang_up()
             with Client(gateway, token) as client:
                 started = time.monotonic()
                 assert client.ask() == UPSTREAM_FAILED, fault
@@ -409,7 +410,7 @@ def test_a_full_disk_refuses_until_there_is_room(tmp_path: Path, upstream: RawUp
         assert gateway.management is not None
         patch = ("PATCH", f"/manage/tokens/{token['id']}", {"max_requests": 5})
         assert client.ask() == FINE
-        upstream.conversations.clear()
+        upstream.forget()
         with full_disk(gateway.proxies[0].process, gateway.management):
             started = time.monotonic()
             assert [client.ask() for _ in range(10)] == [STORE_FAILED] * 10
@@ -434,7 +435,7 @@ def test_a_key_that_cannot_be_decrypted_is_500(gateway: Gateway, upstream: RawUp
             columns = "sealed_api_key = zeroblob(60)"
             store.execute(f"UPDATE project SET {columns} WHERE id = ?", (token["project_id"],))  # noqa: S608
         store.close()
-        upstream.conversations.clear()
+        upstream.forget()
         started = time.monotonic()
         assert hit.ask() == GATEWAY_FAILED
         assert other.ask() == FINE
@@ -483,7 +484,7 @@ def test_a_hook_that_raises_is_500(tmp_path: Path, upstream: RawUpstream) -> Non
         stack.enter_context(running(process))
         process.wait_for_port(port)
         client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=bearer(token)))
-        upstream.conversations.clear()
+        upstream.forget()
         for where in ("requestheaders", "request"):
             started = time.monotonic()
             response = client.get(f"/v1/break-{where}")

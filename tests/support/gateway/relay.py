@@ -31,7 +31,7 @@ class Relay:
 
     def expect(self, answer: Answer = OK) -> None:
         """Forget all requests so far; from now on answer like this."""
-        self.upstream.conversations.clear()
+        self.upstream.forget()
         self.upstream.answer = answer if callable(answer) else answer_all(answer)
 
     def send(

@@ -130,7 +130,7 @@ class RawUpstream:
         host: str = "127.0.0.1",
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.answer = answer
+        self._for_each = answer
         self.tls = tls
         self._listener = socket.create_server((host, port))
         self.port: int = self._listener.getsockname()[1]
@@ -146,10 +146,29 @@ class RawUpstream:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join()
+        self.forget()
+
+    @property
+    def answer(self) -> Callable[[Conversation], None]:
+        """The function that runs for each connection. A new one ends those of the one before: they may be kept."""
+        return self._for_each
+
+    @answer.setter
+    def answer(self, answer: Callable[[Conversation], None]) -> None:
+        self._for_each = answer
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """End all connections, and wait for that."""
         for conversation in self.conversations:
             with contextlib.suppress(OSError):
                 conversation.sock.shutdown(socket.SHUT_RDWR)
             conversation.closed.wait(DEADLINE)
+
+    def forget(self) -> None:
+        """End all connections, as the gateway may keep them, and forget what came over them."""
+        self.hang_up()
+        self.conversations.clear()
 
     def received(self) -> bytes:
         """Return all that came, over all connections."""

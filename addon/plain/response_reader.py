@@ -1,0 +1,88 @@
+"""Reads a response of the upstream, by the same rules as the codec of upstreams in `addon/layers`."""
+
+from h11 import ProtocolError
+from h11._receivebuffer import ReceiveBuffer
+from mitmproxy import http
+from mitmproxy.net.http import http1, validate
+
+from addon.layers.http1_common import ChunkReader
+from addon.layers.upstream_http1 import MAX_HEADERS, final_head
+
+_UNTIL_CLOSE = -1
+
+
+class BadResponse(Exception):
+    """The upstream's response is of no use. The text is for operators, and quotes no bytes of it."""
+
+
+def read_head(data: bytes) -> tuple[http.Response, bytes] | None:
+    """Return the final response that data begins with, without a body, and the rest of the data.
+
+    Returns None if more data must come first. Raises BadResponse.
+    """
+    try:
+        start, end = final_head(data)
+    except ValueError as error:
+        raise BadResponse(str(error)) from None
+    if end is None:
+        if len(data) - start > MAX_HEADERS:
+            raise BadResponse("headers without end")
+        return None
+    lines = [line.removesuffix(b"\r") for line in data[start:end].split(b"\n")[:-2]]
+    try:
+        response = http1.read_response_head(lines)
+        validate.validate_headers(response)
+    except ValueError:
+        raise BadResponse("malformed headers") from None
+    return response, data[end:]
+
+
+class Body:
+    """The body of a response, as it comes."""
+
+    def __init__(self, request: http.Request, response: http.Response) -> None:
+        """Take the request and its response. Raises BadResponse if its length is unclear."""
+        try:
+            size = http1.expected_http_body_size(request, response)
+        except ValueError:
+            raise BadResponse("malformed headers") from None
+        self._left = size
+        self._chunks = None if size is not None else (ChunkReader(of_response=True), ReceiveBuffer())
+        self.surplus = False
+        """True if more has come than the body: it belongs to no request."""
+
+    @property
+    def is_complete(self) -> bool:
+        """True once the whole body has come; never for one that ends with the connection."""
+        return self._left == 0
+
+    @property
+    def may_end(self) -> bool:
+        """True if the end of the connection is the end of the body, or comes after it."""
+        return self._left in {0, _UNTIL_CLOSE}
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the pieces of the body in the next data. Raises BadResponse."""
+        if self._chunks is not None:
+            return self._unchunked(data)
+        left = self._left or 0
+        if left == _UNTIL_CLOSE:
+            return [data] if data else []
+        piece = data[:left] if len(data) > left else data
+        self._left = left - len(piece)
+        self.surplus |= len(data) > left
+        return [piece] if piece else []
+
+    def _unchunked(self, data: bytes) -> list[bytes]:
+        reader, buffer = self._chunks or (ChunkReader(of_response=True), ReceiveBuffer())
+        buffer += data
+        pieces = []
+        try:
+            while (piece := reader.read(buffer)) is not None:
+                pieces.append(piece)
+        except ProtocolError:
+            raise BadResponse("malformed chunks") from None
+        if reader.is_complete:
+            self._left = 0
+            self.surplus |= len(buffer) > 0
+        return pieces

@@ -1,0 +1,360 @@
+"""One request on the plain path and its response: the hooks, in mitmproxy's order, and the ways in which it fails.
+
+The steps of `run` are those of mitmproxy's HttpStream, with the rules of `addon/layers`: a request goes out with a
+grant only, and the key on a copy only; a 401 of the upstream never reaches the flow; a failure is answered in JSON if
+no response has begun.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from mitmproxy import flow as mitmproxy_flow
+from mitmproxy import http
+from mitmproxy.connection import Client, Server
+from mitmproxy.net.http import http1
+
+from addon import failures, forwarding, responses
+from addon.exchange import Destination, Exchange, Exchanges
+from addon.failures import Failure, Limits
+from addon.layers.rejecting_layer import BODY_TIMEOUT
+from addon.plain.accepting import Accepted
+from addon.plain.deadline import Deadline
+from addon.plain.pool import ConnectFailed, Pool
+from addon.plain.response_reader import BadResponse
+from addon.plain.upstream_connection import UpstreamConnection, idle_time
+from addon.plain.upstream_tls import CallHook
+from addon.rejection import Rejection, is_rejection
+from store.errors import GatewayError, RequestTimeout, UpstreamTimeout
+
+_log = logging.getLogger(__name__)
+
+_KILLED = mitmproxy_flow.Error.KILLED_MESSAGE
+_GONE = "Client disconnected."
+
+
+class ClientSide(Protocol):
+    """The client's connection, for the stream that it serves."""
+
+    client: Client
+    deadline: Deadline
+
+    @property
+    def is_gone(self) -> bool:
+        """True once the client has hung up."""
+
+    def body(self) -> "bytes | asyncio.Future[bytes]":
+        """Return the request's body, or a future for it if it has not come whole."""
+
+    def write(self, data: bytes) -> None:
+        """Write to the client."""
+
+    def end_stream(self, *, is_whole: bool, is_last: bool) -> None:
+        """Go on with the next request; or close, after the last one. Cut a response that is not whole."""
+
+
+class Shared(Protocol):
+    """The parts that all streams of a process share."""
+
+    exchanges: Exchanges
+    limits: Limits
+    pool: Pool
+
+    @property
+    def call_hook(self) -> CallHook:
+        """Calls the hooks of a name with one argument."""
+
+
+class _Stopped(Exception):
+    """A request goes no further. The text is for operators."""
+
+    def __init__(self, reason: str, failure: Failure = Failure.CUT, cause: GatewayError | None = None) -> None:
+        super().__init__(reason)
+        self.failure = failure
+        self.cause = cause
+
+
+class Stream:
+    """One request and its response."""
+
+    def __init__(self, shared: Shared, side: ClientSide, accepted: Accepted, server: Server) -> None:
+        """Take a request, and the server that its flow shows until it has a connection."""
+        self._shared = shared
+        self._side = side
+        self._is_last = accepted.is_last
+        self._flow = http.HTTPFlow(side.client, server, live=True)
+        self._flow.request = accepted.request
+        self._exchange: Exchange = shared.exchanges.open(self._flow)
+        self._upstream: UpstreamConnection | None = None
+        self._waits: asyncio.Future[Any] | None = None
+        self._is_answered = False
+        self._has_ended = False
+        self._is_chunked = False
+
+    async def run(self) -> None:
+        """Serve the request. Raises nothing."""
+        is_whole = False
+        try:
+            try:
+                await self._serve()
+            except _Stopped as stopped:
+                await self._answer_failure(stopped)
+            is_whole = True
+        except _Cut:
+            pass
+        except Exception:
+            _log.exception("a connection is cut after a fault")
+        finally:
+            self._flow.live = False
+            if self._upstream is not None:
+                self._upstream.close()
+            self._side.end_stream(is_whole=is_whole, is_last=self._is_last)
+
+    def stop(self) -> None:
+        """Go no further: the client has hung up. A hook is waited for."""
+        self._stop_waiting(_Stopped(_GONE))
+
+    def pause(self) -> None:
+        """Read no more of the response, for a while: the client does not take it."""
+        if self._upstream is not None:
+            self._upstream.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._upstream is not None:
+            self._upstream.resume()
+
+    # -- the steps of a request
+
+    async def _serve(self) -> None:
+        flow = self._flow
+        await self._hook("requestheaders")
+        body = self._side.body()
+        if not isinstance(body, bytes):
+            self._side.deadline.start(self._shared.limits.idle_timeout, self._give_up(RequestTimeout()))
+            body = await self._wait(body)
+        flow.request.timestamp_end = time.time()
+        flow.request.data.content = body
+        await self._hook("request")
+        if flow.response is None:
+            await self._forward()
+        else:
+            flow.response.timestamp_start = time.time()
+            await self._hook("responseheaders")
+            await self._complete(flow.response)
+
+    async def _forward(self) -> None:
+        """Send the request to the upstream, and its response to the client."""
+        upstream = self._upstream = await self._connected()
+        flow, limits = self._flow, self._shared.limits
+        flow.server_conn = upstream.server
+        response = await self._sent(upstream)
+        if is_rejection(response):
+            raise await self._rejected(upstream, response)
+        flow.response = response
+        await self._hook("responseheaders")
+        end: asyncio.Future[None] = self._future()
+        self._side.deadline.start(limits.idle_timeout, self._give_up(failures.idle_error(is_answered=True)))
+        has_body = http1.expected_http_body_size(flow.request, response) != 0
+        if response.stream and has_body:
+            await self._pass_on(upstream, response, end)
+        else:
+            pieces: list[bytes] = []
+            upstream.read_body(self._on_time(pieces.append), end)
+            await self._wait(end)
+            response.data.content = b"".join(pieces)
+        self._release()
+        await self._complete(response)
+
+    async def _connected(self) -> UpstreamConnection:
+        """Return a connection to the upstream, for a request that holds a grant for it."""
+        flow, exchange = self._flow, self._exchange
+        request = flow.request
+        destination = Destination(request.host, request.port, request.scheme == "https")
+        refusal = forwarding.refusal(request, exchange, None if flow.server_conn.via else destination)
+        if refusal is not None:
+            raise _Stopped(refusal.message, cause=refusal)
+        upstream = self._shared.pool.idle(destination)
+        if upstream is not None:
+            return upstream
+        try:
+            upstream = await self._wait(self._shared.pool.open(destination, self._side.client))
+        except ConnectFailed as error:
+            raise _Stopped(str(error), Failure.NO_RESPONSE) from None
+        if self._side.is_gone or exchange.refusal is not None:
+            self._shared.pool.give_back(upstream, destination)
+            raise _Stopped(_GONE if self._side.is_gone else str(exchange.refusal))
+        return upstream
+
+    async def _sent(self, upstream: UpstreamConnection) -> http.Response:
+        """Send the request with the key, and return the head of the response."""
+        request, exchange = self._flow.request, self._exchange
+        if exchange.grant is None:
+            raise RuntimeError("a request without a grant reached the wire")
+        keyed = forwarding.keyed_request(request, exchange.grant)
+        keyed.data.content = request.data.content or b""
+        exchange.note_sent()
+        head: asyncio.Future[http.Response] = self._future()
+        upstream.send(keyed, http1.assemble_request(keyed), head)
+        self._side.deadline.start(self._shared.limits.first_byte_timeout, self._give_up(UpstreamTimeout()))
+        return await self._wait(head)
+
+    async def _rejected(self, upstream: UpstreamConnection, response: http.Response) -> _Stopped:
+        """Read an upstream's 401. Returns the reason to stop."""
+        rejection = Rejection(self._exchange, self._flow.request, response)
+        end: asyncio.Future[None] = self._future()
+
+        def feed(data: bytes) -> None:
+            if not rejection.feed(data) and not end.done():
+                end.set_result(None)
+
+        def give_up() -> None:
+            if not end.done():
+                end.set_result(None)
+
+        self._side.deadline.start(BODY_TIMEOUT, give_up)
+        upstream.read_body(feed, end)
+        try:
+            await self._wait(end)
+        except _Stopped as stopped:
+            if self._side.is_gone:
+                return stopped
+        refusal = rejection.refusal()
+        return _Stopped(refusal.message, cause=refusal)
+
+    async def _pass_on(self, upstream: UpstreamConnection, response: http.Response, end: asyncio.Future[None]) -> None:
+        """Pass a response on as it comes, up to its last piece."""
+        self._write_head(response)
+        upstream.read_body(self._on_time(lambda data: self._write_pieces(response, data)), end)
+        await self._wait(end)
+        self._write_pieces(response, b"")
+
+    async def _complete(self, response: http.Response) -> None:
+        """End the flow, and the response to the client."""
+        response.timestamp_end = time.time()
+        self._has_ended = True
+        await self._hook("response")
+        if not self._is_answered:
+            self._write_head(response, response.data.content or b"")
+        if self._is_chunked:
+            self._side.write(b"0\r\n\r\n")
+
+    # -- writing to the client
+
+    def _write_head(self, response: http.Response, content: bytes = b"") -> None:
+        """Write the head of a response, and its content, if that is known by now."""
+        exchanges, upstream = self._shared.exchanges, self._exchange.upstream
+        passed = forwarding.client_response(response, upstream, closes=exchanges.are_ending)
+        self._is_answered = True
+        self._is_last |= exchanges.are_ending or http1.connection_close(passed.http_version, passed.headers)
+        chunked = "chunked" in passed.headers.get("transfer-encoding", "").lower()
+        self._is_chunked = chunked and self._flow.request.method.upper() != "HEAD"
+        self._is_last |= _ends_with_connection(self._flow.request, passed)
+        head = http1.assemble_response_head(passed)
+        self._side.write(head + (self._framed(content) if content else b""))
+
+    def _write_pieces(self, response: http.Response, data: bytes) -> None:
+        for piece in _pieces(response, data):
+            if piece:
+                self._side.write(self._framed(piece))
+
+    def _framed(self, piece: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(piece), piece) if self._is_chunked else piece
+
+    # -- failures
+
+    async def _answer_failure(self, stopped: _Stopped) -> None:
+        """End a flow that goes no further; answer if no response has begun. Raises _Cut if it has, or none is due."""
+        exchange, flow = self._exchange, self._flow
+        error = stopped.cause or (None if self._is_answered else failures.error_for(exchange, stopped.failure))
+        if error is not None:
+            exchange.refuse(error)
+        if not self._has_ended:
+            if flow.error is None or str(stopped) != _KILLED:
+                flow.error = mitmproxy_flow.Error(str(stopped))
+            self._has_ended = True
+            await self._shared.call_hook("error", flow)
+        error = failures.error_for(exchange, stopped.failure)
+        if error is None or self._is_answered or self._side.is_gone:
+            raise _Cut
+        if self._upstream is not None:
+            self._upstream.close()
+            self._upstream = None
+        response = responses.error(error, exchange.request_id, flow.request.method)
+        self._write_head(response, response.raw_content or b"")
+
+    def _give_up(self, cause: GatewayError) -> Callable[[], None]:
+        return lambda: self._stop_waiting(_Stopped(cause.message, cause=cause))
+
+    def _stop_waiting(self, stopped: _Stopped) -> None:
+        if self._waits is not None and not self._waits.done():
+            self._waits.set_exception(stopped)
+
+    def _release(self) -> None:
+        """Give the connection back, for the next request."""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            server = upstream.server
+            host, port = (server.address or ("", 0))[:2]
+            upstream.idle_time = idle_time(self._flow.response) if self._flow.response else 0
+            self._shared.pool.give_back(upstream, Destination(host, port, server.tls))
+
+    # -- waiting
+
+    async def _hook(self, name: str) -> None:
+        """Call the hooks of a name. Raises _Stopped if the flow is killed by then, or the client is gone."""
+        flow = self._flow
+        self._side.deadline.stop()
+        await self._shared.call_hook(name, flow)
+        if flow.intercepted:
+            await flow.wait_for_resume()
+        if flow.error is not None and flow.error.msg == _KILLED:
+            raise _Stopped(_KILLED)
+        if self._side.is_gone and not self._has_ended:
+            raise _Stopped(_GONE)
+
+    def _future[T](self) -> "asyncio.Future[T]":
+        return asyncio.get_running_loop().create_future()
+
+    async def _wait[T](self, future: "asyncio.Future[T]") -> T:
+        """Wait for something to come. Raises _Stopped if it does not come, or the client hangs up first."""
+        self._waits = future
+        try:
+            return await future
+        except BadResponse as error:
+            raise _Stopped(str(error), Failure.NO_RESPONSE) from None
+        finally:
+            self._waits = None
+            self._side.deadline.stop()
+
+    def _on_time(self, sink: Callable[[bytes], object]) -> Callable[[bytes], None]:
+        """Return a sink that puts the deadline off with each piece."""
+        put_off, seconds = self._side.deadline.put_off, self._shared.limits.idle_timeout
+
+        def feed(data: bytes) -> None:
+            put_off(seconds)
+            sink(data)
+
+        return feed
+
+
+class _Cut(Exception):
+    """Nothing more can be said to the client: its connection is cut."""
+
+
+def _pieces(response: http.Response, data: bytes) -> Iterable[bytes]:
+    """Return the data as it goes on, after the stream callable of the response, if it has one."""
+    if not callable(response.stream):
+        return (data,)
+    passed = response.stream(data)
+    return (passed,) if isinstance(passed, bytes) else passed
+
+
+def _ends_with_connection(request: http.Request, response: http.Response) -> bool:
+    """Tell whether only the end of the connection ends a response's body."""
+    try:
+        return http1.expected_http_body_size(request, response) == -1
+    except ValueError:  # an addon has set such headers
+        return True
