@@ -40,6 +40,8 @@ class ClientConnection(asyncio.Protocol):
         self.client = client
         self.deadline = Deadline(loop)
         self.is_gone = False
+        self.is_stalled = False
+        """True while the client does not take what has been written."""
         self.ahead = b""
         """Bytes that have come of the requests that have not begun."""
         self._path = path
@@ -84,12 +86,11 @@ class ClientConnection(asyncio.Protocol):
             return
         if self._missing:
             data = self._read_body(data)
-        if data:
-            self.ahead = self.ahead + data if self.ahead else data
-            if self._stream is None:
-                self._go_on()
-            elif len(self.ahead) > MAX_AHEAD:
-                self._transport.abort()  # it sends too much before its response
+        self.ahead = self.ahead + data if self.ahead else data
+        if self._stream is None:
+            self._go_on()
+        if len(self.ahead) > MAX_AHEAD:
+            self._transport.abort()  # it sends too much before its response
 
     def eof_received(self) -> None:
         """Take the client for gone: one that closes its side wants no response any more."""
@@ -100,20 +101,25 @@ class ClientConnection(asyncio.Protocol):
         self._go()
 
     def pause_writing(self) -> None:
-        """Read no more of the response: the client does not take it."""
+        """Read no more of the response, and begin with no other one: the client does not take it."""
+        self.is_stalled = True
         if self._stream is not None:
             self._stream.pause()
 
     def resume_writing(self) -> None:
         """Read on."""
+        self.is_stalled = False
         if self._stream is not None:
             self._stream.resume()
+        else:
+            self._go_on()
 
     # -- requests, one after another
 
     def _go_on(self) -> None:
         """Begin with the next request, once its head has come."""
-        if self._stream is not None or self._missing or not self._is_ready or self._ended.done():
+        is_free = self._stream is None and not self._missing and not self.is_stalled
+        if not is_free or not self._is_ready or self._lingers or self._ended.done():
             return
         if not self.ahead:
             self.deadline.start(self._path.limits.idle_timeout, self._close)

@@ -15,10 +15,10 @@ class BadResponse(Exception):
     """The upstream's response is of no use. The text is for operators, and quotes no bytes of it."""
 
 
-def read_head(data: bytes) -> tuple[http.Response, bytes] | None:
+def read_head(data: bytes) -> tuple[http.Response | None, bytes]:
     """Return the final response that data begins with, without a body, and the rest of the data.
 
-    Returns None if more data must come first. Raises BadResponse.
+    The response is None if more data must come first; interim responses are not in the rest. Raises BadResponse.
     """
     try:
         start, end = final_head(data)
@@ -27,7 +27,7 @@ def read_head(data: bytes) -> tuple[http.Response, bytes] | None:
     if end is None:
         if len(data) - start > MAX_HEADERS:
             raise BadResponse("headers without end")
-        return None
+        return None, data[start:]
     lines = [line.removesuffix(b"\r") for line in data[start:end].split(b"\n")[:-2]]
     try:
         response = http1.read_response_head(lines)

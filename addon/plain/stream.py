@@ -41,9 +41,10 @@ class ClientSide(Protocol):
     client: Client
     deadline: Deadline
 
-    @property
-    def is_gone(self) -> bool:
-        """True once the client has hung up."""
+    is_gone: bool
+    """True once the client has hung up."""
+    is_stalled: bool
+    """True while the client does not take what has been written."""
 
     def body(self) -> "bytes | asyncio.Future[bytes]":
         """Return the request's body, or a future for it if it has not come whole."""
@@ -157,8 +158,7 @@ class Stream:
         await self._hook("responseheaders")
         end: asyncio.Future[None] = self._future()
         self._side.deadline.start(limits.idle_timeout, self._give_up(failures.idle_error(is_answered=True)))
-        has_body = http1.expected_http_body_size(flow.request, response) != 0
-        if response.stream and has_body:
+        if response.stream and upstream.has_body:
             await self._pass_on(upstream, response, end)
         else:
             pieces: list[bytes] = []
@@ -228,6 +228,8 @@ class Stream:
         """Pass a response on as it comes, up to its last piece."""
         self._write_head(response)
         upstream.read_body(self._on_time(lambda data: self._write_pieces(response, data)), end)
+        if self._side.is_stalled:
+            upstream.pause()
         await self._wait(end)
         self._write_pieces(response, b"")
 

@@ -128,6 +128,11 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self.write_raw(message)
 
+    @property
+    def has_body(self) -> bool:
+        """True if the response has a body that is not empty."""
+        return self._body is not None and not self._body.is_complete
+
     def read_body(self, sink: Sink, end: asyncio.Future[None]) -> None:
         """Pass the body of the response to a sink; `end` is done after the last piece, or gets BadResponse."""
         self._sink, self._end = sink, end
@@ -169,10 +174,9 @@ class UpstreamConnection(asyncio.Protocol):
         if head is None or request is None or head.done():
             return
         try:
-            found = read_head(self._buffer)
-            if found is None:
+            response, self._buffer = read_head(self._buffer)
+            if response is None:
                 return
-            response, self._buffer = found
             self._body = Body(request, response)
         except BadResponse as error:
             self._fail(str(error))
