@@ -55,8 +55,17 @@ def ready(request_id: str, method: str) -> http.Response:
 
 def add_request_ids(headers: http.Headers, request_id: str) -> None:
     """Add the ids of the request to a response. The upstream's own X-Request-ID stays: its support asks for it."""
-    headers[REQUEST_ID] = request_id
-    headers.setdefault(UPSTREAM_REQUEST_ID, request_id)
+    put(headers, REQUEST_ID, request_id)
+    if UPSTREAM_REQUEST_ID not in headers:
+        put(headers, UPSTREAM_REQUEST_ID, request_id)
+
+
+def put(headers: http.Headers, name: str, value: str) -> None:
+    """Set a header, as `headers[name] = value` does at several times the cost."""
+    if name in headers:
+        headers[name] = value
+    else:
+        headers.fields = (*headers.fields, (name.encode(), value.encode()))
 
 
 def _json(status: int, body: object, request_id: str, method: str) -> http.Response:

@@ -49,7 +49,7 @@ class Dispatcher(AddonManager):
     async def call(self, name: str, argument: object) -> None:
         """Call the hooks of a name with one argument, as `handle_lifecycle` does for an event."""
         await self._call(name, (argument,))
-        if isinstance(argument, mitmproxy_flow.Flow) and self._hooks(hooks.UpdateHook.name):
+        if self._hooks(hooks.UpdateHook.name) and isinstance(argument, mitmproxy_flow.Flow):
             await self._call(hooks.UpdateHook.name, ([argument],))
 
     async def trigger_event(self, event: hooks.Hook) -> None:

@@ -15,11 +15,11 @@ def install() -> None:
 
 
 def look_headers_up() -> None:
-    """Look headers up without a function call for each field; there are some forty lookups a request.
+    """Look headers up in an index of their names, which is made once for the same fields; there are some 25 lookups.
 
     REPLACES: the four lookups of `Headers` in mitmproxy.http.
-    WHY: 10 % of a request's instructions (0.38 of 3.87 million).
-    REMOVE WHEN: mitmproxy compares the names of fields in a loop of its own. No upstream issue known.
+    WHY: FIGURE % of a request's instructions.
+    REMOVE WHEN: mitmproxy keeps such an index. No upstream issue known.
     """
     replace(Headers, "__getitem__", _item)
     replace(Headers, "__contains__", _contains)
@@ -27,26 +27,38 @@ def look_headers_up() -> None:
     replace(Headers, "get_all", _all)
 
 
+def _index(headers: Headers) -> dict[bytes, list[str]]:
+    """Return the values of each name in small letters. The index is kept beside the fields that it is made of."""
+    fields = headers.fields
+    kept: tuple[object, dict[bytes, list[str]]] | None = vars(headers).get("_index")
+    if kept is not None and kept[0] is fields:
+        return kept[1]
+    index: dict[bytes, list[str]] = {}
+    for name, value in fields:
+        index.setdefault(name.lower(), []).append(value.decode("utf-8", "surrogateescape"))
+    if type(fields) is tuple:  # another sequence could change, and stay the same object
+        vars(headers)["_index"] = (fields, index)
+    return index
+
+
 def _all(self: Headers, name: str | bytes) -> list[str]:
-    wanted = _key(name)
-    return [value.decode("utf-8", "surrogateescape") for key, value in self.fields if key.lower() == wanted]
+    return [*_index(self).get(_key(name), ())]
 
 
 def _item(self: Headers, name: str | bytes) -> str:
-    values = _all(self, name)
+    values = _index(self).get(_key(name))
     if not values:
         raise KeyError(name)
     return ", ".join(values)
 
 
 def _get[Default](self: Headers, name: str | bytes, default: Default | None = None) -> str | Default | None:
-    values = _all(self, name)
+    values = _index(self).get(_key(name))
     return ", ".join(values) if values else default
 
 
 def _contains(self: Headers, name: object) -> bool:
-    wanted = _key(name)
-    return any([key.lower() == wanted for key, _ in self.fields])  # noqa: C419 - a generator takes longer
+    return _key(name) in _index(self)
 
 
 @functools.lru_cache(maxsize=1024)

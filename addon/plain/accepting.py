@@ -75,7 +75,7 @@ def read(head: bytes, origin: Origin) -> Accepted | None:
             continue
         if lowered == b"host" and _HOST.fullmatch(value):
             hosts += 1
-            fields[index] = (b"Host", origin.host_header)
+            fields[index] = (name, origin.host_header)
         elif lowered == b"content-length" and _LENGTH.fullmatch(value):
             lengths += 1
             length = int(value)

@@ -20,6 +20,7 @@ from mitmproxy.test import taddons
 
 from addon.gateway import Gateway
 from addon.layers.keyed_layer import KeyedLayer
+from addon.patches import dispatch
 from addon.replacing import restore_all
 from addon.serving import config_files, listening
 from addon.serving.lean_master import LeanMaster
@@ -235,6 +236,7 @@ def hooked(
     try:
         with taddons.context(Proxyserver(), Onboarding()) as context:
             context.options.update(mode=[f"{mode}@127.0.0.1:0"])
+            dispatch.install(context.master)
             context.master.addons.add(gateway)
             gateway.reverse_mode.running()
             yield gateway, context
