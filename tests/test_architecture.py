@@ -117,7 +117,7 @@ def test_no_module_of_the_addon_is_named_like_one_of_the_standard_library() -> N
     assert not names & sys.stdlib_module_names
 
 
-PRIVATE_PARTS = ("layers", "patches", "serving", "inspector")
+PRIVATE_PARTS = ("layers", "patches", "plain", "serving", "inspector")
 """The packages that build on mitmproxy's private parts."""
 
 
