@@ -4,7 +4,8 @@ The copies also lack the few things that must not pass: tokens, hop-by-hop heade
 the client's address, and headers that some servers take for the path.
 """
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Sequence
 
 from mitmproxy import http
 from mitmproxy.net.http import url
@@ -86,7 +87,7 @@ def refusal(request: http.Request, exchange: Exchange, destination: Destination 
 def keyed_request(request: http.Request, grant: Grant) -> http.Request:
     """Return the copy of a request that goes upstream: with the key, at the upstream's path, body shared."""
     keyed = _copy(request)
-    keyed.data.headers = http.Headers(_upstream_fields(request, grant))
+    keyed.data.headers = headers_of(_upstream_fields(request, grant))
     target = request.data.path
     keyed.data.path = grant.path_prefix.encode() + (_without_tokens(target) if MASKED_VALUE in target else target)
     return keyed
@@ -111,8 +112,15 @@ def client_response(response: http.Response, upstream: Upstream | None, *, close
     if kept == fields:
         return response
     passed = _copy(response)
-    passed.data.headers = http.Headers(kept)
+    passed.data.headers = headers_of(kept)
     return passed
+
+
+def headers_of(fields: tuple[tuple[bytes, bytes], ...]) -> http.Headers:
+    """Return headers of these fields. mitmproxy's constructor checks each of them, at four times the cost."""
+    headers = object.__new__(http.Headers)
+    headers.fields = fields
+    return headers
 
 
 def is_final_response(response: http.Response, request: http.Request) -> bool:
@@ -132,7 +140,7 @@ def _copy[Message: http.Message](message: Message) -> Message:
     return copied
 
 
-def _upstream_fields(request: http.Request, grant: Grant) -> Iterable[tuple[bytes, bytes]]:
+def _upstream_fields(request: http.Request, grant: Grant) -> tuple[tuple[bytes, bytes], ...]:
     of_the_hop = _hop_by_hop(request.headers, upgraded=is_upgrade(request))
     authorization = b"Bearer " + grant.api_key.encode()
     fields = []
@@ -164,7 +172,13 @@ def _without_tokens(target: bytes) -> bytes:
 
 
 def _hop_by_hop(headers: http.Headers, *, upgraded: bool) -> frozenset[bytes]:
-    named = {name.encode(errors="surrogateescape") for name in names(headers.get_all("connection"))}
+    return _dropped(tuple(headers.get_all("connection")), upgraded)
+
+
+@functools.lru_cache(maxsize=32)
+def _dropped(connection: Sequence[str], upgraded: bool) -> frozenset[bytes]:
+    """Return the headers of one hop, by the values of `Connection`."""
+    named = {name.encode(errors="surrogateescape") for name in names(connection)}
     dropped = (_HOP_BY_HOP | named) - _NEVER_OF_A_HOP
     return dropped - _OF_AN_UPGRADE if upgraded else dropped
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from mitmproxy import http
 
+from addon.forwarding import headers_of
 from addon.streaming import LARGE
 from addon.validation import MAX_HEADERS
 
@@ -97,7 +98,7 @@ def _request(method: bytes, target: bytes, fields: tuple[tuple[bytes, bytes], ..
         authority=b"",
         path=target,
         http_version=b"HTTP/1.1",
-        headers=http.Headers(fields),
+        headers=headers_of(fields),
         content=None,
         trailers=None,
         timestamp_start=time.time(),
