@@ -18,6 +18,9 @@ from store.errors import UpstreamKeyRejected
 MAX_BODY = 64 * 1024
 """Bytes of a 401 that are read, before and after they are decoded."""
 
+BODY_TIMEOUT = 2
+"""Seconds that the body of a 401 is waited for, from its headers."""
+
 PIECE = 4
 """Length of a common substring from which a word may quote the key. OpenAI quotes the key's last four characters."""
 

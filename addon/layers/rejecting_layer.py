@@ -1,7 +1,7 @@
 """The answering layer, with a 503 in the place of each 401 of the upstream.
 
 The 401 never reaches the flow, which is shown and saved: it may quote a piece of the key, in any of its headers or in
-its body. Its body is read here for BODY_TIMEOUT at most, for its error code.
+its body. Its body is read here for `rejection.BODY_TIMEOUT` at most, for its error code.
 """
 
 from mitmproxy.proxy import events
@@ -15,14 +15,12 @@ from mitmproxy.proxy.layers.http import (
     ResponseTrailers,
 )
 
+from addon import rejection
 from addon.exchange import Exchanges
 from addon.failures import Limits
 from addon.layers.answering_layer import AnsweringLayer
 from addon.layers.timeouts import Commands
 from addon.rejection import Rejection, is_rejection
-
-BODY_TIMEOUT = 2
-"""Seconds that the body of a 401 is waited for, from its headers."""
 
 
 class RejectingLayer(AnsweringLayer):
@@ -30,7 +28,7 @@ class RejectingLayer(AnsweringLayer):
 
     def __init__(self, context: Context, exchanges: Exchanges, limits: Limits) -> None:
         super().__init__(context, exchanges, limits)
-        self._in_rejection = self._limit(BODY_TIMEOUT, self._reject_late)
+        self._in_rejection = self._limit(rejection.BODY_TIMEOUT, self._reject_late)
 
     def _event_to_stream(self, stream: HttpStream, event: events.Event) -> Commands:
         if isinstance(event, ResponseHeaders) and is_rejection(event.response):

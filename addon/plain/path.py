@@ -22,6 +22,7 @@ class PlainPath:
         self.served = 0
         """Requests that have begun here."""
         self._is_wanted = is_wanted
+        self._was_opened = False
 
     def open(self, sockets: UpstreamSockets) -> None:
         """Begin to serve, once the hooks can be called."""
@@ -30,11 +31,17 @@ class PlainPath:
             raise TypeError("the plain path calls the hooks through the gateway's dispatcher")
         self.call_hook = dispatcher.call
         self.pool = Pool(ctx.options, self.call_hook, sockets, self.limits.connect_timeout)
+        self._was_opened = True
         self.is_on = self._may_be_on()
 
     def configure(self, _updated: set[str]) -> None:
         """Leave everything to the layers while an option is set that only they know."""
         self.is_on &= self._may_be_on()
+
+    def done(self) -> None:
+        """Keep no connection open."""
+        if self._was_opened:
+            self.pool.close()
 
     def _may_be_on(self) -> bool:
         is_for_layers = any(getattr(ctx.options, name, None) for name in _OPTIONS_OF_THE_LAYERS)

@@ -79,6 +79,14 @@ class Pool:
         if self._sweep is None:
             self._sweep = loop.call_at(idle[connection], self._close_late)
 
+    def close(self) -> None:
+        """Close the connections without a request, as the process ends."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for idle in self._idle.values():
+            for connection in [*idle]:
+                connection.close()
+
     def _close_late(self) -> None:
         loop = asyncio.get_running_loop()
         now, self._sweep = loop.time(), None

@@ -16,10 +16,9 @@ from mitmproxy import http
 from mitmproxy.connection import Client, Server
 from mitmproxy.net.http import http1
 
-from addon import failures, forwarding, responses
+from addon import failures, forwarding, rejection, responses
 from addon.exchange import Destination, Exchange, Exchanges
 from addon.failures import Failure, Limits
-from addon.layers.rejecting_layer import BODY_TIMEOUT
 from addon.plain.accepting import Accepted
 from addon.plain.deadline import Deadline
 from addon.plain.pool import ConnectFailed, Pool
@@ -165,7 +164,7 @@ class Stream:
             upstream.read_body(self._on_time(pieces.append), end)
             await self._wait(end)
             response.data.content = b"".join(pieces)
-        self._release()
+        self._release(response)
         await self._complete(response)
 
     async def _connected(self) -> UpstreamConnection:
@@ -203,25 +202,26 @@ class Stream:
 
     async def _rejected(self, upstream: UpstreamConnection, response: http.Response) -> _Stopped:
         """Read an upstream's 401. Returns the reason to stop."""
-        rejection = Rejection(self._exchange, self._flow.request, response)
+        rejected = Rejection(self._exchange, self._flow.request, response)
         end: asyncio.Future[None] = self._future()
 
         def feed(data: bytes) -> None:
-            if not rejection.feed(data) and not end.done():
+            if not rejected.feed(data) and not end.done():
                 end.set_result(None)
 
         def give_up() -> None:
             if not end.done():
                 end.set_result(None)
 
-        self._side.deadline.start(BODY_TIMEOUT, give_up)
+        self._side.deadline.start(rejection.BODY_TIMEOUT, give_up)
         upstream.read_body(feed, end)
         try:
             await self._wait(end)
         except _Stopped as stopped:
             if self._side.is_gone:
                 return stopped
-        refusal = rejection.refusal()
+        self._release(response)
+        refusal = rejected.refusal()
         return _Stopped(refusal.message, cause=refusal)
 
     async def _pass_on(self, upstream: UpstreamConnection, response: http.Response, end: asyncio.Future[None]) -> None:
@@ -294,13 +294,13 @@ class Stream:
         if self._waits is not None and not self._waits.done():
             self._waits.set_exception(stopped)
 
-    def _release(self) -> None:
-        """Give the connection back, for the next request."""
+    def _release(self, response: http.Response) -> None:
+        """Give the connection back, for the next request, if the response has come whole."""
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             server = upstream.server
             host, port = (server.address or ("", 0))[:2]
-            upstream.idle_time = idle_time(self._flow.response) if self._flow.response else 0
+            upstream.idle_time = idle_time(response)
             self._shared.pool.give_back(upstream, Destination(host, port, server.tls))
 
     # -- waiting

@@ -195,7 +195,7 @@ class UpstreamConnection(asyncio.Protocol):
         except BadResponse as error:
             self._fail(str(error))
             return
-        if body.is_complete:
+        if body.is_complete and not end.done():
             self._complete(body, end)
 
     def _complete(self, body: Body, end: asyncio.Future[None]) -> None:
