@@ -27,6 +27,8 @@ from websockets.utils import accept_key
 from addon import failures
 from store.management.tokens import Tokens
 
+pytestmark = pytest.mark.paths("on", "off")
+
 
 @pytest.mark.parametrize("way", ["read whole", "streamed", "expect", "expect, streamed"])
 def test_an_upstream_that_is_down_is_answered_in_json(tmp_path: Path, way: str) -> None:
@@ -573,6 +575,7 @@ def test_a_connection_without_requests_is_closed_even_if_pings_come(tmp_path: Pa
     run(main())
 
 
+@pytest.mark.paths("off")
 @pytest.mark.parametrize("answer", [OK, OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")])
 @pytest.mark.parametrize("version", ["1.1", "2"])
 def test_nothing_grows_on_a_connection_that_stays(tmp_path: Path, answer: bytes, version: str) -> None:

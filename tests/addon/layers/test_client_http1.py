@@ -4,6 +4,8 @@ import pytest
 from support.gateway.inprocess import assert_json_error, run, running
 from support.upstreams.upstreams import RawUpstream, answer_all
 
+pytestmark = pytest.mark.paths("on", "off")
+
 
 @pytest.mark.parametrize("option", ["close", "Close", "CLOSE", "x, Close", "Keep-Alive,CLOSE"])
 def test_nothing_is_read_after_the_last_request(tmp_path: Path, option: str) -> None:

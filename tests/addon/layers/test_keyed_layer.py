@@ -13,6 +13,8 @@ from addon.exchange import Exchanges
 from store.management.projects import Projects
 from store.management.tokens import Tokens
 
+pytestmark = pytest.mark.paths("on", "off")
+
 
 def test_the_key_is_on_the_wire_and_never_on_the_flow(tmp_path: Path) -> None:
     async def main() -> None:

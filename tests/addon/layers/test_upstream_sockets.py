@@ -28,6 +28,8 @@ from support.upstreams.upstreams import OK, Conversation, RawUpstream, answer_al
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
+pytestmark = pytest.mark.paths("on", "off")
+
 HOST = "upstream.test"
 """A name that resolves nowhere (RFC 6761): only the forward proxy knows the way to it."""
 HTTP, HTTPS = f"http://{HOST}", f"https://{HOST}"

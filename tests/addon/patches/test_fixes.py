@@ -39,6 +39,7 @@ def test_an_http2_client_gets_an_upstream_connection_for_each_request(tmp_path: 
     run(main())
 
 
+@pytest.mark.paths("on", "off")
 @pytest.mark.parametrize("hook", ["server_connect", "server_connected"])
 def test_an_attempt_that_is_cancelled_while_a_hook_runs_is_answered(tmp_path: Path, hook: str) -> None:
     async def main() -> None:
@@ -53,6 +54,7 @@ def test_an_attempt_that_is_cancelled_while_a_hook_runs_is_answered(tmp_path: Pa
     run(main())
 
 
+@pytest.mark.paths("off")
 def test_idle_connections_are_probed_on_both_sides(tmp_path: Path) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
@@ -82,6 +84,7 @@ class Intercept:
         self.held.put_nowait(flow)
 
 
+@pytest.mark.paths("on", "off")
 @pytest.mark.parametrize("hook", ["requestheaders", "request", "responseheaders", "response"])
 def test_an_intercepted_flow_ends_when_it_is_killed(tmp_path: Path, hook: str) -> None:
     async def main() -> None:
