@@ -1,5 +1,7 @@
 """Reads a response of the upstream, by the same rules as the codec of upstreams in `addon/layers`."""
 
+from collections.abc import Iterable, Iterator
+
 from h11 import ProtocolError
 from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import http
@@ -61,7 +63,7 @@ class Body:
         """True if the end of the connection is the end of the body, or comes after it."""
         return self._left in {0, _UNTIL_CLOSE}
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes) -> Iterable[bytes]:
         """Return the pieces of the body in the next data. Raises BadResponse."""
         if self._chunks is not None:
             return self._unchunked(data)
@@ -73,16 +75,14 @@ class Body:
         self.surplus |= len(data) > left
         return [piece] if piece else []
 
-    def _unchunked(self, data: bytes) -> list[bytes]:
+    def _unchunked(self, data: bytes) -> Iterator[bytes]:
         reader, buffer = self._chunks or (ChunkReader(of_response=True), ReceiveBuffer())
         buffer += data
-        pieces = []
         try:
             while (piece := reader.read(buffer)) is not None:
-                pieces.append(piece)
+                yield piece
         except ProtocolError:
             raise BadResponse("malformed chunks") from None
         if reader.is_complete:
             self._left = 0
             self.surplus |= len(buffer) > 0
-        return pieces

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mitmproxy.connection import Client, ConnectionState
+from mitmproxy.net.http import validate
 from mitmproxy.options import Options
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
@@ -59,7 +60,10 @@ def test_the_length_and_the_last_request_are_told(head: bytes, length: int, is_l
     ("good", "bad"),
     [
         *((b"GET", method) for method in (b"get", b"OPTIONS", b"TRACE", b"CONNECT", b"G ET", b"PRI", b"")),
-        *((b"/v1/models", target) for target in (b"", b"*", b"v1", b"http://a/v1", b"/a b", b"/\x7f", b"/\xe4", b"a:1")),
+        *(
+            (b"/v1/models", target)
+            for target in (b"", b"*", b"v1", b"http://a/v1", b"/a b", b"/\x7f", b"/\xe4", b"a:1")
+        ),
         *((b"HTTP/1.1", version) for version in (b"HTTP/1.0", b"HTTP/2.0", b"HTTP/1.1 ", b"http/1.1", b"HTTP/1.2")),
         *((b"\r\n", end) for end in (b"\n", b"\r", b"\r\r\n", b"\n\r\n", b"\r\n\r\n", b"\r\n ")),
         *((b"Host: proxy", host) for host in (b"Host: a b", b"Host: a@b", b"Host: a/", b"Host : a", b" Host: a")),
@@ -74,7 +78,15 @@ def test_the_length_and_the_last_request_are_told(head: bytes, length: int, is_l
                 *(b"Content-Length: 05", b"Content-Length: +5", b"Content-Length: 0x5", b"Content-Length:"),
                 *(b"Content-Length: -1", b"Content-Length: 5_0", b"Content-Length: " + b"9" * 20),
                 *(b"X", b": y", b"X Y: z", b"X : y", b"X: y ", b"X: y\t", b"X: a\0b", b"X: a\rb", b"X: a\nb"),
-                *(b"X:\x0by", b"X:\x0b", b"X: y\r\n z", b"X\x80: y", b"X: \x7f", b'"X": y', b"X: " + b"y" * MAX_HEADERS),
+                *(
+                    b"X:\x0by",
+                    b"X:\x0b",
+                    b"X: y\r\n z",
+                    b"X\x80: y",
+                    b"X: \x7f",
+                    b'"X": y',
+                    b"X: " + b"y" * MAX_HEADERS,
+                ),
             )
         ),
     ],
@@ -109,7 +121,23 @@ class Read(NamedTuple):
 
 
 PIECES = [
-    *(b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b"\x0b", b"\x0c", b"\x1c", b"\x85", b"\xa0", b"\xff", b":", b",", b";"),
+    *(
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"\0",
+        b" ",
+        b"\t",
+        b"\x0b",
+        b"\x0c",
+        b"\x1c",
+        b"\x85",
+        b"\xa0",
+        b"\xff",
+        b":",
+        b",",
+        b";",
+    ),
     *(b"%00", b"%0d%0a", b"//", b"..", b"?", b"#", b"@", b"HTTP/1.0", b"HTTP/1.1", b"GET ", b"HEAD ", b"/", b"0", b"5"),
     *(b"Transfer-Encoding: chunked\r\n", b"Content-Length: 5\r\n", b"Content-Length: 0\r\n", b"Host: other\r\n"),
     *(b"Connection: close\r\n", b"Connection: keep-alive\r\n", b"Expect: 100-continue\r\n", b"X: y\r\n", b"close"),
@@ -129,7 +157,7 @@ def mutated(seed: int) -> bytes:
 
 
 _NAME = st.text("!#$%&'*+-.^_`|~0aZ", min_size=1, max_size=6).map(str.encode)
-_VALUE = st.text("\t !a0:,;\"\\\x7f\x80\xff\x0b\r\n", max_size=8).map(lambda text: text.encode("latin-1"))
+_VALUE = st.text('\t !a0:,;"\\\x7f\x80\xff\x0b\r\n', max_size=8).map(lambda text: text.encode("latin-1"))
 _FIELD = st.builds(lambda name, blank, value: name + b":" + blank + value, _NAME, st.sampled_from([b"", b" "]), _VALUE)
 _LINE = st.sampled_from([b"Host: a", b"Content-Length: 3", b"Connection: close"]) | _FIELD
 _TARGET = st.text("/a?#%:@. \x7f\xe4*", max_size=8).map(lambda text: text.encode("latin-1"))
@@ -178,6 +206,7 @@ def layers_read(data: bytes) -> Read:
     head, last = parts[0], parts[-1]
     assert isinstance(head, RequestHeaders)
     assert isinstance(last, RequestEndOfMessage)
+    validate.validate_headers(head.request)  # as the layer above the codec does
     length = sum(len(part.data) for part in parts if isinstance(part, RequestData))
     return Read(head.request.method, head.request.path, _fields(head.request.headers.fields), length)
 
