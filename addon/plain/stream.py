@@ -8,7 +8,7 @@ no response has begun.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from mitmproxy import flow as mitmproxy_flow
@@ -23,7 +23,7 @@ from addon.plain.accepting import Accepted
 from addon.plain.deadline import Deadline
 from addon.plain.pool import ConnectFailed, Pool
 from addon.plain.response_reader import BadResponse
-from addon.plain.upstream_connection import UpstreamConnection, idle_time
+from addon.plain.upstream_connection import Sink, UpstreamConnection, idle_time
 from addon.plain.upstream_tls import CallHook
 from addon.rejection import Rejection, is_rejection
 from store.errors import GatewayError, RequestTimeout, UpstreamTimeout
@@ -160,10 +160,7 @@ class Stream:
         if response.stream and upstream.has_body:
             await self._pass_on(upstream, response, end)
         else:
-            pieces: list[bytes] = []
-            upstream.read_body(self._on_time(pieces.append), end)
-            await self._wait(end)
-            response.data.content = b"".join(pieces)
+            response.data.content = await self._whole_body(upstream, end)
         self._release(response)
         await self._complete(response)
 
@@ -227,11 +224,25 @@ class Stream:
     async def _pass_on(self, upstream: UpstreamConnection, response: http.Response, end: asyncio.Future[None]) -> None:
         """Pass a response on as it comes, up to its last piece."""
         self._write_head(response)
-        upstream.read_body(self._on_time(lambda data: self._write_pieces(response, data)), end)
+        feed = self._writing(response)
+        upstream.read_body(feed, end)
         if self._side.is_stalled:
             upstream.pause()
         await self._wait(end)
-        self._write_pieces(response, b"")
+        feed(b"")
+
+    async def _whole_body(self, upstream: UpstreamConnection, end: "asyncio.Future[None]") -> bytes:
+        """Return the body of a response that is not passed on before it is whole."""
+        pieces: list[bytes] = []
+        put_off, seconds = self._side.deadline.put_off, self._shared.limits.idle_timeout
+
+        def feed(data: bytes) -> None:
+            put_off(seconds)
+            pieces.append(data)
+
+        upstream.read_body(feed, end)
+        await self._wait(end)
+        return b"".join(pieces)
 
     async def _complete(self, response: http.Response) -> None:
         """End the flow, and the response to the client."""
@@ -257,10 +268,19 @@ class Stream:
         head = http1.assemble_response_head(passed)
         self._side.write(head + (self._framed(content) if content else b""))
 
-    def _write_pieces(self, response: http.Response, data: bytes) -> None:
-        for piece in _pieces(response, data):
-            if piece:
-                self._side.write(self._framed(piece))
+    def _writing(self, response: http.Response) -> Sink:
+        """Return a sink that writes each piece to the client, after the stream callable of the response, if any."""
+        write, stream = self._side.write, response.stream
+        put_off, seconds = self._side.deadline.put_off, self._shared.limits.idle_timeout
+
+        def feed(data: bytes) -> None:
+            put_off(seconds)
+            passed = stream(data) if callable(stream) else data
+            for piece in (passed,) if isinstance(passed, bytes) else passed:
+                if piece:
+                    write(self._framed(piece))
+
+        return feed
 
     def _framed(self, piece: bytes) -> bytes:
         return b"%x\r\n%b\r\n" % (len(piece), piece) if self._is_chunked else piece
@@ -331,27 +351,9 @@ class Stream:
             self._waits = None
             self._side.deadline.stop()
 
-    def _on_time(self, sink: Callable[[bytes], object]) -> Callable[[bytes], None]:
-        """Return a sink that puts the deadline off with each piece."""
-        put_off, seconds = self._side.deadline.put_off, self._shared.limits.idle_timeout
-
-        def feed(data: bytes) -> None:
-            put_off(seconds)
-            sink(data)
-
-        return feed
-
 
 class _Cut(Exception):
     """Nothing more can be said to the client: its connection is cut."""
-
-
-def _pieces(response: http.Response, data: bytes) -> Iterable[bytes]:
-    """Return the data as it goes on, after the stream callable of the response, if it has one."""
-    if not callable(response.stream):
-        return (data,)
-    passed = response.stream(data)
-    return (passed,) if isinstance(passed, bytes) else passed
 
 
 def _ends_with_connection(request: http.Request, response: http.Response) -> bool:
