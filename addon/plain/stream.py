@@ -143,26 +143,27 @@ class Stream:
         else:
             flow.response.timestamp_start = time.time()
             await self._hook("responseheaders")
-            await self._complete(flow.response)
+            await self._complete()
 
     async def _forward(self) -> None:
         """Send the request to the upstream, and its response to the client."""
         upstream = self._upstream = await self._connected()
         flow, limits = self._flow, self._shared.limits
         flow.server_conn = upstream.server
-        response = await self._sent(upstream)
-        if is_rejection(response):
-            raise await self._rejected(upstream, response)
-        flow.response = response
+        received = await self._sent(upstream)
+        if is_rejection(received):
+            raise await self._rejected(upstream, received)
+        flow.response = received
         await self._hook("responseheaders")
+        response = flow.response  # a hook may have put another one there
         end: asyncio.Future[None] = self._future()
         self._side.deadline.start(limits.idle_timeout, self._give_up(failures.idle_error(is_answered=True)))
         if response.stream and upstream.has_body:
             await self._pass_on(upstream, response, end)
         else:
             response.data.content = await self._whole_body(upstream, end)
-        self._release(response)
-        await self._complete(response)
+        self._release(received)
+        await self._complete()
 
     async def _connected(self) -> UpstreamConnection:
         """Return a connection to the upstream, for a request that holds a grant for it."""
@@ -244,13 +245,15 @@ class Stream:
         await self._wait(end)
         return b"".join(pieces)
 
-    async def _complete(self, response: http.Response) -> None:
+    async def _complete(self) -> None:
         """End the flow, and the response to the client."""
-        response.timestamp_end = time.time()
+        flow = self._flow
+        if flow.response is not None:
+            flow.response.timestamp_end = time.time()
         self._has_ended = True
         await self._hook("response")
-        if not self._is_answered:
-            self._write_head(response, response.data.content or b"")
+        if flow.response is not None and not self._is_answered:
+            self._write_head(flow.response, flow.response.data.content or b"")
         if self._is_chunked:
             self._side.write(b"0\r\n\r\n")
 
