@@ -19,7 +19,7 @@ class Table(StrEnum):
 
 
 TABLES: Mapping[Table, int] = {Table.HOURS: HOUR, Table.DAYS: DAY}
-"""The tables of sums, and the microseconds that each of their rows covers."""
+"""The tables of sums, and the microseconds that each of their rows covers; each a multiple of the one before."""
 
 KEY = ("start", "project_id", "token_id", "model", "endpoint")
 AMOUNTS = ("requests", "observed", "estimated", "unpriced", "request_bytes", "response_bytes", *COLUMNS, "cost")
@@ -44,16 +44,21 @@ class Addend(NamedTuple):
 def add(database: Database, addends: Sequence[Addend]) -> None:
     """Add to the sums; inside a writing transaction. Rows are locked in the order of their keys (see `locks`)."""
     for table, width in TABLES.items():
-        sums: dict[tuple[int, str, str, str, str], list[int]] = {}
-        for addend in addends:
-            key = (addend.started_at // width * width, *addend.key)
-            sums[key] = [*map(sum, zip(sums[key], addend.amounts, strict=True))] if key in sums else [*addend.amounts]
-        if sums:
-            rows = [(*key, *(min(amount, MAX_SUM) for amount in sums[key])) for key in sorted(sums)]
-            for added in database.tables(_TYPES, rows):
-                database.run(f"{_INSERT[table]} {added.sql} {_ADD[table]}", added.parameters)
-        for key in sorted(key for key, amounts in sums.items() if amounts[0] < 0):
-            database.run(_delete_empty(table), key)
+        addends = _summed_up(addends, width)
+        rows = [(start, *key, *(min(amount, MAX_SUM) for amount in amounts)) for start, key, amounts in addends]
+        for added in database.tables(_TYPES, rows):
+            database.run(f"{_INSERT[table]} {added.sql} {_ADD[table]}", added.parameters)
+        for start, key, amounts in addends:
+            if amounts[0] < 0:
+                database.run(_delete_empty(table), (start, *key))
+
+
+def _summed_up(addends: Sequence[Addend], width: int) -> Sequence[Addend]:
+    """Return the sums of addends with the same key, by periods of `width`, in the order of period and key."""
+    groups: dict[tuple[int, tuple[str, str, str, str]], list[Sequence[int]]] = {}
+    for started_at, key, amounts in addends:
+        groups.setdefault((started_at // width * width, key), []).append(amounts)
+    return [Addend(start, key, [*map(sum, zip(*groups[start, key], strict=True))]) for start, key in sorted(groups)]
 
 
 @functools.cache
