@@ -11,6 +11,8 @@ type Conditions = Mapping[str, Sequence[object] | None]
 
 def storable(text: str) -> str:
     """Replace the characters that PostgreSQL cannot store: NUL and lone surrogates."""
+    if text.isascii() and "\0" not in text:
+        return text
     return _UNSTORABLE.sub("\ufffd", text)
 
 

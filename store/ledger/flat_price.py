@@ -3,7 +3,6 @@
 genai-prices remains the reference: a test compares both for all of its models.
 """
 
-import functools
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
@@ -36,17 +35,18 @@ class FlatPrice(NamedTuple):
     @staticmethod
     def of(price: "ModelPrice") -> "FlatPrice | None":
         """Read a price of genai-prices; None for one with tiers, or with rates of other units than tokens."""
-        rates = tuple((name, rate) for name, rate in vars(price).items() if rate is not None)
-        return _read(rates) if all(isinstance(rate, Decimal) for _, rate in rates) else None
+        rates = {name: rate for name, rate in vars(price).items() if rate is not None}
+        return _read(rates) if all(isinstance(rate, Decimal) for rate in rates.values()) else None
 
     def cost(self, units: Units) -> Decimal | None:
         """Return the cost of units, in USD; None if there are other units, or if they contradict each other.
 
         A part without a rate of its own costs as much as the rest of its total.
         """
-        if any(count and unit not in _UNITS for unit, count in units.items()):
-            return None
-        whole, cached, output, reasoning = (units.get(unit, 0) for unit in _UNITS)
+        for unit, count in units.items():
+            if count and unit not in _UNITS:
+                return None
+        whole, cached, output, reasoning = [units.get(unit, 0) for unit in _UNITS]
         if not (0 <= cached <= whole and 0 <= reasoning <= output):
             return None
         return (
@@ -57,9 +57,7 @@ class FlatPrice(NamedTuple):
         ) / _MILLION
 
 
-@functools.lru_cache(maxsize=1024)
-def _read(rates: tuple[tuple[str, Decimal], ...]) -> FlatPrice | None:
-    found = dict(rates)
+def _read(found: Mapping[str, Decimal]) -> FlatPrice | None:
     is_sound = all(rate.is_finite() and rate >= 0 for rate in found.values())
     lacks_total = any(part in found and total not in found for part, total in _PARTS.items())
     if _PER_REQUEST in found or not is_sound or lacks_total:

@@ -4,6 +4,7 @@ Its methods run inside the transactions of their callers (`admission`, `housekee
 a settled row is in the sums of its hour and day, or neither is. Sums are by the time of the admission.
 """
 
+import functools
 import json
 import logging
 import operator
@@ -17,7 +18,7 @@ from store.database.models import UPSTREAM_ID_LENGTH
 from store.database.sql import storable
 from store.database.transactions import attempt
 from store.ledger import rollups
-from store.ledger.pricing import Charge, Pricing
+from store.ledger.pricing import Pricing
 from store.ledger.rollups import Addend
 from store.ledger.usage import COLUMNS, Metered, Source
 from store.request import Opened, Opening
@@ -87,8 +88,6 @@ _SETTLED = {
 """The columns that a settlement writes, with their types."""
 
 _opened_row = operator.itemgetter(*_OPENED)
-_settled_row = operator.itemgetter(*_SETTLED)
-_amounts = operator.itemgetter(*rollups.AMOUNTS)
 
 _OPEN = f"INSERT INTO request ({', '.join(_OPENED)})"
 _ENDED = f"WITH ended (id, {', '.join(_SETTLED)}) AS"
@@ -196,29 +195,35 @@ class Ledger:
         opened, outcome, metered = settlement
         asked, answered = _name(metered.model_asked), _name(metered.model)
         model = answered or (asked if metered.consumptions else None)
-        units, charge = metered.units, self._charge(settlement)
-        values = {
-            "usage_source": str(metered.source),
-            "upstream_request_id": _text(outcome.upstream_request_id),
-            "model_asked": asked,
-            "model": model,
-            "status": outcome.status,
-            "streamed": outcome.streamed,
-            "duration_ms": outcome.duration_ms,
-            "first_byte_ms": outcome.first_byte_ms,
-            "request_bytes": outcome.request_bytes,
-            "response_bytes": outcome.response_bytes,
-            **{column: units.get(unit) for column, unit in COLUMNS.items()},
-            "cost": charge and charge.cost,
-            "price": charge and json.dumps(charge.prices),
-            "requests": 1,
-            "observed": metered.source is Source.OBSERVED,
-            "estimated": metered.source is Source.ESTIMATED,
-            "unpriced": charge is None and metered.source is not Source.UNKNOWN,
-        }
+        units, source, (cost, price) = metered.units, metered.source, self._charge(settlement)
+        counts = [units.get(unit) for unit in COLUMNS.values()]
+        columns = (  # in the order of _SETTLED
+            str(source),
+            _text(outcome.upstream_request_id),
+            asked,
+            model,
+            outcome.status,
+            outcome.streamed,
+            outcome.duration_ms,
+            outcome.first_byte_ms,
+            outcome.request_bytes,
+            outcome.response_bytes,
+            *counts,
+            cost,
+            price,
+        )
+        amounts = (  # in the order of rollups.AMOUNTS
+            1,
+            source is Source.OBSERVED,
+            source is Source.ESTIMATED,
+            cost is None and source is not Source.UNKNOWN,
+            outcome.request_bytes or 0,
+            outcome.response_bytes or 0,
+            *[count or 0 for count in counts],
+            cost or 0,
+        )
         key = (opened.project_id, opened.token_id, self._summed_as(model or "", opened), opened.endpoint)
-        addend = Addend(opened.started_at, key, [int(amount or 0) for amount in _amounts(values)])
-        return _Entry(settlement, _settled_row(values), addend)
+        return _Entry(settlement, columns, Addend(opened.started_at, key, amounts))
 
     def _summed_as(self, model: str, opened: Opened) -> str:
         """Return the model under which a row is summed up; beyond MAX_MODELS in a day it is OTHER_MODELS."""
@@ -231,8 +236,8 @@ class Ledger:
         models.add(model)
         return model
 
-    def _charge(self, settlement: Settlement) -> Charge | None:
-        """Return what all models cost together, or None if the cost of one of them is unknown."""
+    def _charge(self, settlement: Settlement) -> tuple[int, str] | tuple[None, None]:
+        """Return what all models cost together, and their prices in JSON; None if one of the costs is unknown."""
         opened, outcome, metered = settlement
         charges = [
             self._pricing.charge(opened.project_id, outcome.upstream, used, metered.model_asked, opened.started_at)
@@ -240,9 +245,10 @@ class Ledger:
         ]
         known = [charge for charge in charges if charge is not None]
         if not known or len(known) < len(charges):
-            return None
-        prices = {mask_secrets(model): price for charge in known for model, price in charge.prices.items()}
-        return Charge(sum(charge.cost for charge in known), prices)
+            return None, None
+        prices = {_quoted(model): price for charge in known for model, price in charge.prices.items()}
+        listed = ", ".join([f"{model}: {price}" for model, price in prices.items()])
+        return sum([charge.cost for charge in known]), f"{{{listed}}}"
 
 
 def _opened(instance_id: str, opening: Opening, opened: Opened) -> dict[str, object]:
@@ -264,5 +270,11 @@ def _text(text: str | None) -> str | None:
     return text and storable(text)
 
 
+@functools.lru_cache(maxsize=1024)
 def _name(model: str | None) -> str | None:
     return model and mask_secrets(storable(model))
+
+
+@functools.lru_cache(maxsize=1024)
+def _quoted(model: str) -> str:
+    return json.dumps(mask_secrets(model))

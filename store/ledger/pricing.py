@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from store import clock
 from store.database import Database
@@ -36,6 +36,7 @@ RATES: Mapping[str, str] = {
 _MAX_COST = 2**53
 """About 9,000 dollars for a request: a higher cost is ignored as implausible."""
 _DEFAULT_PROVIDER = "openai"
+_ANY_TIME = datetime.fromtimestamp(0, UTC)
 
 _log = logging.getLogger(__name__)
 
@@ -43,11 +44,11 @@ _log = logging.getLogger(__name__)
 class Charge(NamedTuple):
     """A cost in COST_UNITs, and for each model the price that it comes from.
 
-    A price is rates in USD, under genai-prices' names, and `from`: the origin of the price.
+    A price is in JSON: rates in USD, under genai-prices' names, and `from`: the origin of the price.
     """
 
     cost: int
-    prices: Mapping[str, Mapping[str, str]]
+    prices: Mapping[str, str]
 
 
 class Pricing:
@@ -55,7 +56,7 @@ class Pricing:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._own: dict[tuple[str, str], _Own] = {}
+        self._own: dict[tuple[str, str], _Quote] = {}
         self._own_version: object = None
 
     def refresh(self) -> None:
@@ -74,17 +75,19 @@ class Pricing:
         if not _is_whole(used.units):
             return None
         model = used.model or model_asked or ""
-        moment = datetime.fromtimestamp(at / clock.SECOND, UTC)
         try:
-            terms = self._own_terms(project_id, used.model, model_asked) or _find(model, upstream or "")
-            return None if terms is None else _charge(terms, used, model, moment)
+            quote = self._own_quote(project_id, used.model, model_asked)
+            quote = quote or _listed_quote(model, upstream or "", used.service_tier, at // clock.SECOND)
+            return None if quote is None else _charge(quote, used, model)
         except (ValueError, ArithmeticError):  # units that contradict each other
             return None
         except Exception:
             _log.exception("the cost of a usage cannot be computed")
             return None
 
-    def _own_terms(self, project_id: str, *names: str | None) -> "_Own | None":
+    def _own_quote(self, project_id: str, *names: str | None) -> "_Quote | None":
+        if not self._own:
+            return None
         models = [model for model in names if model]
         places = [*((project_id, model) for model in models), (project_id, ANY), *((ANY, model) for model in models)]
         return next((self._own[place] for place in places if place in self._own), None)
@@ -114,16 +117,33 @@ class _Terms(Protocol):
         """Return the cost of a usage, in USD. Raises ValueError, ArithmeticError."""
 
 
-def _charge(terms: _Terms, used: Consumption, model: str, moment: datetime) -> Charge | None:
-    price = terms.price(moment, used.service_tier)
-    flat = FlatPrice.of(price)
-    total = None if flat is None else flat.cost(used.units)
-    if flat is not None and total is not None:
-        rates = flat.shown
-    else:
-        rates, total = shown(_rates(price, used.units)), terms.total(used, moment)
+class _Quote(NamedTuple):
+    """A price at a moment; and, if it is flat, that, and as a charge names it."""
+
+    terms: _Terms
+    moment: datetime
+    price: "ModelPrice"
+    flat: FlatPrice | None
+    named: str
+
+    @classmethod
+    def of(cls, terms: _Terms, moment: datetime, tier: str | None = None) -> Self:
+        price = terms.price(moment, tier)
+        flat = FlatPrice.of(price)
+        return cls(terms, moment, price, flat, "" if flat is None else _named(terms, flat.shown))
+
+
+def _charge(quote: _Quote, used: Consumption, model: str) -> Charge | None:
+    named, total = quote.named, None if quote.flat is None else quote.flat.cost(used.units)
+    if total is None:
+        named = _named(quote.terms, shown(_rates(quote.price, used.units)))
+        total = quote.terms.total(used, quote.moment)
     cost = round(total * COST_UNIT)
-    return Charge(cost, {model: {"from": terms.origin, **rates}}) if 0 <= cost <= _MAX_COST else None
+    return Charge(cost, {model: named}) if 0 <= cost <= _MAX_COST else None
+
+
+def _named(terms: _Terms, rates: Mapping[str, str]) -> str:
+    return json.dumps({"from": terms.origin, **rates})
 
 
 class _Own(NamedTuple):
@@ -172,7 +192,7 @@ class _Listed(NamedTuple):
         return {"service_tier": tier} if tier and self.has_tiers else None
 
 
-def _read(rates: str) -> _Own | None:
+def _read(rates: str) -> _Quote | None:
     """Return an own price, or None if the row is damaged, or written by a newer version.
 
     Without a rate input and output cost nothing. Cached audio costs as much as other cached input.
@@ -186,7 +206,15 @@ def _read(rates: str) -> _Own | None:
         return None
     if {"cache_read_mtok", "input_audio_mtok"} <= named.keys():
         named["cache_audio_read_mtok"] = named["cache_read_mtok"]
-    return _Own(ModelPrice(**{"input_mtok": Decimal(0), "output_mtok": Decimal(0), **named}))
+    own = _Own(ModelPrice(**{"input_mtok": Decimal(0), "output_mtok": Decimal(0), **named}))
+    return _Quote.of(own, _ANY_TIME)
+
+
+@functools.lru_cache(maxsize=1024)
+def _listed_quote(model: str, upstream: str, tier: str | None, second: int) -> _Quote | None:
+    """Return the quote for a model in a second (since 1970): prices change at a date, or at a time of the day."""
+    listed = _find(model, upstream)
+    return None if listed is None else _Quote.of(listed, datetime.fromtimestamp(second, UTC), tier)
 
 
 @functools.lru_cache(maxsize=1024)

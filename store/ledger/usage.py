@@ -59,6 +59,8 @@ class Metered(NamedTuple):
     @property
     def units(self) -> Units:
         """The usage of all models, added up."""
+        if len(self.consumptions) == 1:
+            return self.consumptions[0].units
         total: Counter[str] = Counter()
         for used in self.consumptions:
             total.update(used.units)
