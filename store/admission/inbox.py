@@ -49,6 +49,10 @@ class Inbox[Item, Result, Entry]:
         self._turns = 0
         """The number of turns with requests."""
         self._waiting = 0
+        self._unanswered: dict[PendingRequest[Item, Result], None] = {}
+        """Requests that wait and whose deadlines have not passed, in the order of these."""
+        self._sweeper: asyncio.AbstractEventLoop | None = None
+        """The event loop that is going to look at the deadlines."""
         self._waker: asyncio.AbstractEventLoop | None = None
         """The event loop that is going to wake the writer for entries."""
         self._is_shut = False
@@ -63,20 +67,23 @@ class Inbox[Item, Result, Entry]:
         if self._waiting >= CAPACITY or self._is_shut:
             raise StoreUnavailable
         loop = asyncio.get_running_loop()
-        request: PendingRequest[Item, Result] = PendingRequest(item, self._timeout, loop)
+        request = PendingRequest(item, self._timeout, loop, self._settle_abandoned)
         self._waiting += 1
+        self._unanswered[request] = None
+        if self._sweeper is not loop:
+            self._sweeper = loop
+            self._sweep(loop)
         if not self._arriving:
             loop.call_soon(self._hand_over)
         self._arriving.append(request)
         try:
-            return await asyncio.shield(request.future)
+            return await request.future
         except asyncio.CancelledError:
-            if not request.abandon():
-                request.future.add_done_callback(self._settle_abandoned)
+            request.abandon()
             raise
         finally:
             self._waiting -= 1
-            request.stop_timer()
+            self._unanswered.pop(request, None)
 
     def enqueue(self, entry: Entry) -> None:
         """Have an entry written; returns at once.
@@ -132,6 +139,18 @@ class Inbox[Item, Result, Entry]:
         self._arriving.clear()
         self._turns += 1
 
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Refuse the requests whose deadlines have passed; again at the next one's: a timer for each costs more."""
+        now = time.monotonic()
+        for request in [*itertools.takewhile(lambda request: request.deadline <= now, self._unanswered)]:
+            del self._unanswered[request]
+            request.expire()
+        first = next(iter(self._unanswered), None)
+        if first is None:
+            self._sweeper = None
+        else:
+            loop.call_later(first.deadline - now, self._sweep, loop)
+
     def _wake(self, loop: asyncio.AbstractEventLoop, turns: int) -> None:
         """Have the entries written; later, while there are requests to write them with."""
         if self._entries.have_arrived and self._turns != turns:
@@ -141,7 +160,7 @@ class Inbox[Item, Result, Entry]:
         if self._entries.have_arrived:
             self._queue.put(_Signal.WAKE)
 
-    def _settle_abandoned(self, future: asyncio.Future[Result]) -> None:
-        entry = None if future.exception() else self._abandoned(future.result())
+    def _settle_abandoned(self, result: Result) -> None:
+        entry = self._abandoned(result)
         if entry is not None:
             self.enqueue(entry)

@@ -9,7 +9,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
 from store.errors import GatewayError, StoreUnavailable
@@ -27,18 +27,23 @@ class _State(Enum):
 
 
 class PendingRequest[Item, Result]:
-    """An item, its deadline (monotonic), and the future of its result. Made in the caller's event loop."""
+    """An item, its deadline (monotonic), and the future of its result. Made in the caller's event loop.
 
-    __slots__ = ("_is_abandoned", "_is_expired", "_lock", "_state", "_timer", "deadline", "future", "item")
+    `settle` is called there with the result of a caller that has gone.
+    """
 
-    def __init__(self, item: Item, timeout: float, loop: asyncio.AbstractEventLoop) -> None:
+    __slots__ = ("_is_abandoned", "_is_expired", "_lock", "_settle", "_state", "deadline", "future", "item")
+
+    def __init__(
+        self, item: Item, timeout: float, loop: asyncio.AbstractEventLoop, settle: Callable[[Result], None]
+    ) -> None:
         self.item = item
         self.deadline = time.monotonic() + timeout
         self.future: asyncio.Future[Result] = loop.create_future()
-        self._timer = loop.call_later(timeout, self.expire)
         self._state = _State.WAITING
         self._is_expired = False
         self._is_abandoned = False
+        self._settle = settle
         self._lock = threading.Lock()
 
     def may_begin(self, now: float) -> bool:
@@ -87,19 +92,22 @@ class PendingRequest[Item, Result]:
         if ended:
             self.resolve(StoreUnavailable())
 
-    def abandon(self) -> bool:
-        """End it for a caller that has gone. Returns False if it may still be written; it is not tried again then."""
-        with self._lock:
-            ended = self._end()
-            self._is_abandoned = not ended
-            return ended
+    def abandon(self) -> None:
+        """End it for a caller that was cancelled; if it may still be written, it is not tried again. In the event loop.
 
-    def stop_timer(self) -> None:
-        """Forget the deadline: the caller waits no longer. In the event loop."""
-        self._timer.cancel()
+        That has cancelled the future too, unless there was an outcome already.
+        """
+        with self._lock:
+            if self._end():
+                return
+            self._is_abandoned = True
+        if self.future.done() and not self.future.cancelled() and self.future.exception() is None:
+            self._settle(self.future.result())
 
     def resolve(self, outcome: Result | GatewayError) -> None:
-        """Wake the caller, in its event loop."""
+        """Wake the caller; settle the result of one that has gone. In the event loop."""
+        if self.future.cancelled() and not isinstance(outcome, GatewayError):
+            self._settle(outcome)
         if self.future.done():
             return
         if isinstance(outcome, GatewayError):

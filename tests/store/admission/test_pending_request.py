@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -7,6 +7,8 @@ from store.admission.pending_request import PendingRequest, refuse_all, resolve_
 from store.errors import GatewayError, QuotaExhausted, StoreUnavailable
 
 TIMEOUT = 1000.0  # seconds: few tests let a deadline pass
+
+SETTLED: list[int] = []
 
 type Request = PendingRequest[str, int]
 type Step = Callable[[Request], object]
@@ -25,7 +27,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture
 def request_(loop: asyncio.AbstractEventLoop) -> Request:
-    return PendingRequest("item", TIMEOUT, loop)
+    SETTLED.clear()
+    return PendingRequest("item", TIMEOUT, loop, SETTLED.append)
 
 
 def refusal_of(request: Request) -> type | None:
@@ -51,7 +54,7 @@ def test_late_request_does_not_begin(request_: Request) -> None:
 @pytest.mark.parametrize("wants", [PendingRequest.end, PendingRequest.abandon])
 def test_only_the_writer_ends_a_request_in_flight(request_: Request, wants: Step) -> None:
     begun(request_)
-    assert wants(request_) is False
+    assert not wants(request_)
     assert request_.finish() is True
 
 
@@ -99,7 +102,8 @@ def test_request_in_doubt_is_ended_by_its_deadline_and_the_writer_learns_of_it(r
 def test_request_in_doubt_is_ended_by_its_caller_and_the_writer_learns_of_it(request_: Request) -> None:
     begun(request_)
     request_.doubt()
-    assert (request_.abandon(), request_.finish()) == (True, False)
+    request_.abandon()
+    assert request_.finish() is False
 
 
 @pytest.mark.parametrize("decide", [PendingRequest.finish, lambda request: request.release() or begun(request)])
@@ -115,24 +119,6 @@ def test_request_that_ended_in_doubt_does_not_begin_again(request_: Request) -> 
     request_.end()
     assert request_.release() is False
     assert not begun(request_)
-
-
-def test_deadline_passes_by_itself() -> None:
-    async def wait() -> int:
-        return await PendingRequest[str, int]("item", 0.01, asyncio.get_running_loop()).future
-
-    with pytest.raises(StoreUnavailable):
-        asyncio.run(wait())
-
-
-def test_stopped_timer_refuses_nothing() -> None:
-    async def wait() -> bool:
-        request = PendingRequest[str, int]("item", 0.01, asyncio.get_running_loop())
-        request.stop_timer()
-        await asyncio.sleep(0.05)
-        return request.future.done()
-
-    assert not asyncio.run(wait())
 
 
 def test_caller_gets_the_first_outcome(request_: Request) -> None:
@@ -153,9 +139,46 @@ def test_cancelled_caller_is_not_resolved(request_: Request) -> None:
     assert request_.future.cancelled()
 
 
+def cancel(request: Request) -> None:
+    request.future.cancel()
+
+
+LEAVING: list[list[Step]] = [
+    [cancel, PendingRequest.abandon, lambda request: request.resolve(1)],
+    [cancel, lambda request: request.resolve(1), PendingRequest.abandon],
+    [lambda request: request.resolve(1), cancel, PendingRequest.abandon],  # it has its outcome, and has not run yet
+]
+"""The orders in which a caller may be cancelled, and learn of it, and its result may come."""
+
+
+@pytest.mark.parametrize("steps", LEAVING)
+def test_result_of_a_caller_that_has_gone_is_settled_once(request_: Request, steps: Sequence[Step]) -> None:
+    begun(request_)
+    request_.finish()
+    for step in steps:
+        step(request_)
+    assert SETTLED == [1]
+
+
+@pytest.mark.parametrize("error", [QuotaExhausted(), StoreUnavailable()])
+def test_error_of_a_caller_that_has_gone_is_not_settled(request_: Request, error: GatewayError) -> None:
+    begun(request_)
+    request_.resolve(error)
+    request_.abandon()
+    request_.future.cancel()
+    request_.resolve(error)
+    assert SETTLED == []
+
+
+def test_result_of_a_caller_that_waits_is_not_settled(request_: Request) -> None:
+    request_.resolve(1)
+    assert SETTLED == []
+
+
 def test_requests_of_a_batch_are_resolved_in_their_event_loop() -> None:
     async def resolve() -> list[int | BaseException]:
-        requests = [PendingRequest[str, int]("item", TIMEOUT, asyncio.get_running_loop()) for _ in range(3)]
+        loop = asyncio.get_running_loop()
+        requests = [PendingRequest[str, int]("item", TIMEOUT, loop, SETTLED.append) for _ in range(3)]
         outcomes: list[int | GatewayError] = [1, QuotaExhausted()]
         await asyncio.to_thread(lambda: resolve_all(requests[:2], outcomes))
         await asyncio.to_thread(lambda: refuse_all(requests[2:], StoreUnavailable()))
