@@ -16,7 +16,7 @@ FLUSH_DELAY = 0.1
 """Seconds that entries wait for others, and for requests to be written with."""
 
 FEW = 64
-"""Fewer entries than these wait for more before they are written with requests: 16 cost a tenth more CPU each."""
+"""Fewer entries than these wait for more before they are written with requests: with 16 the writer takes 9 % longer."""
 
 LOCK_PATIENCE = 0.05
 """Seconds that a transaction without requests waits for a lock: short, so that requests that arrive are not delayed."""

@@ -118,7 +118,7 @@ class _Terms(Protocol):
 
 
 class _Quote(NamedTuple):
-    """A price at a moment; and, if it is flat, that, and as a charge names it."""
+    """A price at a moment, prepared for any number of charges. `named` is how they name it, if it is flat."""
 
     terms: _Terms
     moment: datetime

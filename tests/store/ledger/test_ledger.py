@@ -158,7 +158,31 @@ def test_models_of_a_request_add_up_and_one_unknown_price_makes_the_cost_unknown
     first, second = rows(store, "request")
     assert (first["input_tokens"], first["output_tokens"]) == (1010, 301)
     assert first["cost"] == 285_000_000 + 10 * 150_000 + 600_000
-    assert (second["input_tokens"], second["cost"]) == (1011, None)
+    assert (second["input_tokens"], second["cost"], second["price"]) == (1011, None, None)
+
+
+def test_price_of_a_row_names_each_of_its_models(store: Store, ledger: Ledger) -> None:
+    units = {"input_tokens": 10, "output_tokens": 1}
+    used = tuple(Consumption(model, units) for model in ("gpt-4o-mini", "gpt-4o", 'a "model" of its own \u00e9'))
+    with store.database.write():
+        Price.create(id="own", project_id=PROJECT, model=used[-1].model, rates='{"input": "7"}', updated_at=1)
+    settle(store, ledger, Settlement(open_row(store, ledger), OUTCOME, Metered(Source.OBSERVED, used)))
+    (row,) = rows(store, "request")
+    assert {model: price["input_mtok"] for model, price in json.loads(row["price"]).items()} == {
+        "gpt-4o-mini": "0.15",
+        "gpt-4o": "2.5",
+        used[-1].model: "7",
+    }
+
+
+def test_price_set_between_two_settlements_counts_for_the_second(store: Store, ledger: Ledger) -> None:
+    opened = [open_row(store, ledger) for _ in range(2)]
+    settle(store, ledger, Settlement(opened[0], OUTCOME, METERED))
+    with store.database.write():
+        Price.create(id="own", project_id=PROJECT, model="", rates='{"input": "7", "output": "0"}', updated_at=1)
+    settle(store, ledger, Settlement(opened[1], OUTCOME, METERED))
+    origins = [json.loads(row["price"])["gpt-4o-mini"]["from"] for row in rows(store, "request")]
+    assert sorted(origin.split()[0] for origin in origins) == ["genai-prices", "own"]
 
 
 def test_made_up_models_beyond_the_maximum_share_one_sum(store: Store, ledger: Ledger) -> None:
