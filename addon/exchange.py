@@ -197,6 +197,8 @@ class Exchanges:
     def __init__(self, end: End) -> None:
         self._end = end
         self._by_flow: dict[str, Exchange] = {}
+        self.opened = 0
+        """Exchanges that have been opened so far."""
         self._none_left = asyncio.Event()
         self._ending_since: float | None = None
 
@@ -212,6 +214,7 @@ class Exchanges:
     def open(self, flow: http.HTTPFlow) -> Exchange:
         """Open the exchange of a flow. The one of an earlier replay that has not ended is finished first."""
         self.finish(flow.id)
+        self.opened += 1
         exchange = self._by_flow[flow.id] = Exchange(flow, "" if flow.is_replay else flow.client_conn.id)
         return exchange
 

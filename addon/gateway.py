@@ -174,6 +174,7 @@ class Gateway:
             self.exchanges.finish(flow_id)
         self._settling.close()
         self._admission.close()
+        _log.info("stopped", extra={"requests": self.exchanges.opened, "plain_requests": self.plain_path.served})
         ctx.master.shutdown()
 
     def _refuse(self, flow: http.HTTPFlow, error: GatewayError) -> None:

@@ -173,3 +173,12 @@ def test_the_exchanges_of_a_client_are_known() -> None:
         bench.open(flow, client)
     assert [*bench.exchanges.of("gone")] == ["one", "three"]
     assert bench.exchanges.all() == ["one", "two", "three"]
+
+
+def test_all_that_were_opened_are_counted() -> None:
+    bench = Bench()
+    bench.open("one")
+    bench.open("one")
+    bench.exchanges.finish("one")
+    bench.open("two")
+    assert bench.exchanges.opened == 3

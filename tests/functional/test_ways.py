@@ -47,6 +47,16 @@ def shown_address(web_port: int) -> tuple[str, int]:
     return options["listen_host"]["value"], options["listen_port"]["value"]
 
 
+def test_a_proxy_logs_at_its_end_how_many_requests_took_the_plain_path(tmp_path: Path, upstream: DemoUpstream) -> None:
+    with Gateway.start(tmp_path, upstream.url) as gateway:
+        headers = bearer(gateway.make_token())
+        for _ in range(2):
+            httpx.get(f"{gateway.url}/v1/models", headers=headers).raise_for_status()
+        chunks = iter([b'{"model": "m", "input": "one"}'])
+        httpx.post(f"{gateway.url}/v1/embeddings", headers=headers, content=chunks).raise_for_status()
+        assert gateway.stop_and_count() == (3, 4)  # with the one for /health
+
+
 def test_a_port_in_use_ends_mitmdump(tmp_path: Path, upstream: DemoUpstream) -> None:
     gateway = Gateway(tmp_path, upstream.url)
     with socket.create_server(("127.0.0.1", 0)) as taken:

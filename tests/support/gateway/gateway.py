@@ -3,11 +3,12 @@
 import contextlib
 import functools
 import itertools
+import re
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import httpx
 import pytest
@@ -40,6 +41,18 @@ on_each_store = pytest.mark.parametrize(
     indirect=True,
 )
 """For tests whose outcome the store decides."""
+
+
+_STOPPED = re.compile(r"\bstopped\b.* plain_requests=(\d+) requests=(\d+)")
+
+
+class Served(NamedTuple):
+    """The requests that the proxies have served, those that answered `/health` at the start among them."""
+
+    plain: int
+    """Those of the plain path."""
+    requests: int
+    """All."""
 
 
 class Gateway:
@@ -208,6 +221,13 @@ class Gateway:
     def logs(self) -> str:
         """Return what all processes have logged."""
         return "".join(path.read_text(errors="replace") for path in self.folder.glob("*.log"))
+
+    def stop_and_count(self) -> Served:
+        """Stop everything, and return the requests that the proxies have served, as their logs say."""
+        self.stop()
+        lines = _STOPPED.findall(self.logs())
+        assert len(lines) == len(self.proxies)
+        return Served(sum(int(plain) for plain, _ in lines), sum(int(requests) for _, requests in lines))
 
     def _created(self, path: str, body: object) -> dict[str, Any]:
         response = self.manage("POST", path, body)
