@@ -118,10 +118,10 @@ class ClientConnection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Begin with the next request, once its head has come."""
-        is_free = self._stream is None and not self._missing and not self.is_stalled
+        is_free = self._stream is None and not self._missing
         if not is_free or not self._is_ready or self._lingers or self._ended.done():
             return
-        if not self.ahead:
+        if not self.ahead or self.is_stalled:
             self.deadline.start(self._path.limits.idle_timeout, self._close)
             return
         head, end, rest = self.ahead.partition(accepting.END_OF_HEAD)

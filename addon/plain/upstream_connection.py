@@ -154,6 +154,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def release(self) -> bool:
         """Forget the request. Returns whether the connection may serve another one."""
+        self.resume()  # its client may not have taken the last piece
         self._request = self._head = self._body = self._sink = self._end = None
         return self._is_reusable and self._failure is None
 

@@ -122,7 +122,7 @@ def report(clients: Clients, upstream: EchoUpstream) -> None:
     for (_, status), number in clients.answers.items():
         answered[status] += number
     print(f"responses, by status (0: broken off): {dict(answered)}")
-    failed = {act: n for (act, status), n in clients.answers.items() if status == 503 and act not in BROKEN}  # noqa: PLR2004
+    failed = {act: n for (act, status), n in clients.answers.items() if status == 503 and act not in BROKEN}
     print(f"503 although the upstream would have answered: {sum(failed.values())}: {failed}")
     print(f"wrong: {len(clients.wrong)} {clients.wrong[:5]}; upstream: {len(upstream.faults)} {upstream.faults[:5]}")
 

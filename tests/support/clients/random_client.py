@@ -80,7 +80,7 @@ class Wire:
             if self.piece < _PIECE:
                 await asyncio.sleep(0.001)
         if self.writes == 0:
-            if self._chance.random() < 0.2:  # noqa: PLR2004
+            if self._chance.random() < 0.2:
                 self._writer.write_eof()
             else:
                 self.close()
@@ -272,7 +272,7 @@ class Clients:
                 self.sent.add(request.nonce)
                 self.kinds["http2"] += 1
                 stream = client.get(f"/v1/{request.act}/{request.nonce}", self._token)
-                if chance.random() < 0.1:  # noqa: PLR2004
+                if chance.random() < 0.1:
                     await asyncio.sleep(chance.random() * 0.1)
                     client.reset(stream)
                 else:

@@ -98,7 +98,8 @@ class EchoUpstream:
         if found is None:
             self.faults.append(f"a head that is no request: {head[:200]!r}")
             return False
-        asked = Asked(*(part.decode() for part in found.groups()), head)
+        method, act, nonce = (part.decode() for part in found.groups())
+        asked = Asked(method, act, nonce, head)
         self.seen[asked.nonce] += 1
         if asked.act.startswith("early"):
             await _send(writer, _response(asked, body_of("early", asked.nonce)))
