@@ -1,12 +1,15 @@
 """A connection to the upstream: one request at a time, and its response.
 
 It may serve another request only if nothing of the last one is left on the wire: all of the request was taken by the
-system, all of the response has come, and nothing more. Otherwise it is closed, as the next response on it might be read
-as that of another client's request.
+upstream's system, all of the response has come, and nothing more. Otherwise it is closed, as the next response on it
+might be read as that of another client's request.
 """
 
 import asyncio
+import fcntl
 import select
+import socket
+import termios
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -200,12 +203,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._complete(body, end)
 
     def _complete(self, body: Body, end: asyncio.Future[None]) -> None:
-        transport = self._transport
+        transport, has_content = self._transport, self._request is not None and self._request.data.content
         self._is_reusable = (
             not body.surplus
             and self._failure is None
             and transport is not None
             and not transport.get_write_buffer_size()
+            and (not has_content or _is_taken(transport.get_extra_info("socket")))
         )
         end.set_result(None)
 
@@ -238,6 +242,17 @@ class UpstreamConnection(asyncio.Protocol):
         for waiting in (self._head, self._end):
             if waiting is not None and not waiting.done():
                 waiting.set_exception(BadResponse(reason))
+
+
+def _is_taken(sock: socket.socket) -> bool:
+    """Tell whether the upstream's system has acknowledged all that was written; True if ours does not say.
+
+    An upstream may answer before it has read a request, and never read the rest of it.
+    """
+    try:
+        return not any(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
+    except OSError:  # Linux alone says it of sockets
+        return True
 
 
 def idle_time(response: http.Response) -> float:

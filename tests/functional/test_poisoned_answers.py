@@ -4,6 +4,7 @@ Response splitting, response queue poisoning and ambiguous framing, as published
 `support/attacks/desync.py` for the collections.
 """
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -151,11 +152,25 @@ class Sequel:
                 return
 
 
-def ask_twice(relay: Relay, method: str, first: bytes) -> tuple[int, bytes]:
-    """Send two requests over one connection, if it stays, and check the second's answer; return the first's."""
-    relay.expect(Sequel(first))
-    with RawClient(relay.gateway.port) as client:
+VICTIMS = pytest.mark.parametrize("victims", [0, 3], ids=["to itself", "to others"])
+"""The number of other clients, with open connections, that ask directly after the one that gets the bytes."""
+
+
+def ask_in_turn(relay: Relay, method: str, first: bytes, victims: int) -> tuple[int, bytes]:
+    """Send a request, then one each from other clients, then another one over its connection, if it stays.
+
+    Check the answers to all but the first; return that. The other clients have connections by then.
+    """
+    relay.expect()
+    with contextlib.ExitStack() as clients:
+        others = [clients.enter_context(RawClient(relay.gateway.port)) for _ in range(victims)]
+        for other in others:
+            assert ask(relay, other, "GET") == (200, b"{}", True)
+        relay.expect(Sequel(first))
+        client = clients.enter_context(RawClient(relay.gateway.port))
         got = ask(relay, client, method)
+        for other in others:
+            check_right(relay, other)
         if got is None:
             return 0, b""
         status, body, stays = got
@@ -200,30 +215,35 @@ def ask(relay: Relay, client: RawClient, method: str) -> tuple[int, bytes, bool]
             return None
 
 
+@VICTIMS
 @pytest.mark.parametrize("more", [b"", POISON], ids=["", "and another answer"])
 @pytest.mark.parametrize("name", REFUSALS)
-def test_an_ambiguous_upstream_response_is_503(relay: Relay, name: str, more: bytes) -> None:
-    status, body = ask_twice(relay, "GET", REFUSALS[name] + more)
+def test_an_ambiguous_upstream_response_is_503(relay: Relay, name: str, more: bytes, victims: int) -> None:
+    status, body = ask_in_turn(relay, "GET", REFUSALS[name] + more, victims)
     assert status == 503
     assert json.loads(body)["code"] == "service_unavailable"
 
 
+@VICTIMS
 @pytest.mark.parametrize("more", [b"", POISON, POISON * 2, b"\r\n", b"\0", b"hello"], ids=repr)
 @pytest.mark.parametrize("name", PASSES)
-def test_bytes_after_a_response_never_reach_the_next_request(relay: Relay, name: str, more: bytes) -> None:
+def test_bytes_after_a_response_never_reach_the_next_request(
+    relay: Relay, name: str, more: bytes, victims: int
+) -> None:
     method, first, status, body = PASSES[name]
-    assert ask_twice(relay, method, first + more) == (status, body)
+    assert ask_in_turn(relay, method, first + more, victims) == (status, body)
 
 
+@VICTIMS
 @pytest.mark.parametrize("more", [POISON, b"HTTP/1.1 100 Continue\r\n\r\n", b"\r\n", b"\0"], ids=repr)
-def test_bytes_between_two_requests_never_reach_a_client(relay: Relay, more: bytes) -> None:
+def test_bytes_between_two_requests_never_reach_a_client(relay: Relay, more: bytes, victims: int) -> None:
     answered = threading.Event()
 
     def answer(conversation: Conversation) -> None:
         conversation.read_head()
-        if len(relay.upstream.conversations) > 1:
+        while len(relay.upstream.conversations) > 1:
             conversation.send(RIGHT)
-            conversation.wait_until_closed()
+            conversation.read_head()
         conversation.send(head(b"Content-Length: 5") + b"hello")
         answered.wait()
         conversation.send(more)
@@ -234,6 +254,9 @@ def test_bytes_between_two_requests_never_reach_a_client(relay: Relay, more: byt
         assert ask(relay, client, "GET") == (200, b"hello", True)
         answered.set()
         assert relay.upstream.conversations[0].closed.wait(DEADLINE)
+        for _ in range(victims):
+            with RawClient(relay.gateway.port) as other:
+                check_right(relay, other)
         check_right(relay, client)
 
 
@@ -270,3 +293,47 @@ def test_a_response_before_the_end_of_an_upload_is_passed_once(relay: Relay, mor
             assert b"X-Poison" not in rest
     with RawClient(relay.gateway.port) as client:
         check_right(relay, client)
+
+
+@pytest.mark.parametrize("more", [b"", POISON, HANGS_UP], ids=repr)
+def test_a_response_before_the_request_was_read_is_passed_once(relay: Relay, more: bytes) -> None:
+    is_over = threading.Event()
+
+    def answer(conversation: Conversation) -> None:
+        while len(relay.upstream.conversations) > 1:
+            conversation.read_head()
+            conversation.send(RIGHT)
+        conversation.read_head()
+        conversation.send(head(b"Content-Length: 5") + b"hello")
+        if more != HANGS_UP:
+            conversation.send(more)
+            is_over.wait()
+
+    body = b"x" * 1_000_000
+    relay.expect(answer)
+    with RawClient(relay.gateway.port) as client:
+        client.send(relay.head("POST /v1/files HTTP/1.1", f"Content-Length: {len(body)}") + body)
+        _, got = client.read_answer()
+        assert got == b"hello" or json.loads(got)["code"] == "service_unavailable"
+        for _ in range(3):
+            with RawClient(relay.gateway.port) as other:
+                check_right(relay, other)
+        check_right(relay, client)
+    is_over.set()
+
+
+def test_an_upstream_that_speaks_first_answers_no_other_client(relay: Relay) -> None:
+    def answer(conversation: Conversation) -> None:
+        if len(relay.upstream.conversations) == 1:
+            conversation.send(POISON * 2)
+        while True:
+            conversation.read_head()
+            conversation.send(RIGHT)
+
+    relay.expect(answer)
+    with RawClient(relay.gateway.port) as client:
+        client.send(relay.head("GET /v1/models HTTP/1.1"))
+        client.read_answer()
+    for _ in range(3):
+        with RawClient(relay.gateway.port) as other:
+            check_right(relay, other)
