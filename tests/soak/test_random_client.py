@@ -23,8 +23,6 @@ from addon.plain.client_connection import ClientConnection
 from addon.plain.stream import Stream
 from addon.plain.upstream_connection import UpstreamConnection
 
-pytestmark = pytest.mark.soak("addon/layers", "addon/plain", "addon/exchange.py", "addon/gateway.py")
-
 SECONDS = float(os.environ.get("RANDOM_CLIENT_SECONDS", "180"))
 CLIENTS = 100
 SEED = int(os.environ.get("RANDOM_CLIENT_SEED", "1"))
@@ -33,6 +31,11 @@ QUIET = 60.0
 
 FILES_OF_THE_STORE = 5
 """Files that may be open beside those at the start: the writer's and housekeeping's."""
+
+pytestmark = [
+    pytest.mark.soak("addon/layers", "addon/plain", "addon/exchange.py", "addon/gateway.py"),
+    pytest.mark.timeout(SECONDS + 10 * QUIET),
+]
 
 
 def test_each_response_is_of_its_own_request_and_each_request_has_one_row(tmp_path: Path) -> None:
