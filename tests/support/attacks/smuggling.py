@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -14,12 +15,16 @@ from support.attacks.strict_http import Reading, Request, read_strictly
 from support.clients.http2 import Http2Client
 from support.clients.raw_client import RawClient
 from support.gateway.gateway import Gateway
-from support.gateway.processes import DEADLINE
+from support.gateway.processes import DEADLINE, wait_until
 from support.upstreams.strict_upstream import MARK, StrictUpstream
 from support.upstreams.upstreams import KEY
 
 SILENCE = 0.15
 """Seconds without an answer to a request that has not ended."""
+
+VICTIM = "/v1/another/client"
+OF_VICTIM = 1
+"""Requests of the other client after a case."""
 
 STATUSES = {400, 404, 405, 413, 417, 431, 501}
 
@@ -31,22 +36,38 @@ class Answer(NamedTuple):
 
 
 class Target:
-    """A gateway before a strict upstream, and a token."""
+    """A gateway before a strict upstream, a token, and another client than the one that sends the cases."""
 
-    def __init__(self, gateway: Gateway, upstream: StrictUpstream) -> None:
+    def __init__(self, gateway: Gateway, upstream: StrictUpstream, victim: RawClient) -> None:
         self.gateway = gateway
         self.upstream = upstream
         self.token = gateway.make_token()
+        self.cases = 0
+        """The cases that were sent."""
+        self._victim = victim
+        self._ask = f"GET {VICTIM} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self.token['token']}\r\n\r\n".encode()
 
     def forget(self) -> None:
-        for record in (self.upstream.conversations, self.upstream.seen, self.upstream.cut, self.upstream.malformed):
+        """Forget all requests so far, before the next case."""
+        self.cases += 1
+        for record in (self.upstream.seen, self.upstream.cut, self.upstream.malformed):
             record.clear()
 
     def seen(self) -> tuple[list[Request], list[Request]]:
-        """Return the requests that the upstream saw, whole and in parts, once all its connections are closed."""
+        """Return the requests of a case that the upstream saw, whole and in parts, once none is under way.
+
+        After the case the other client asks: its answer must be its own, whatever connection it takes upstream.
+        """
+        self._victim.send(self._ask)
+        answer = read_answer(self._victim, ())
+        assert answer is not None
+        assert MARK.lower() in answer.headers
+        assert json.loads(answer.body) == {"method": "GET", "target": VICTIM}
         for conversation in self.upstream.conversations:
-            assert conversation.closed.wait(DEADLINE)
-        return self.upstream.seen, self.upstream.cut
+            wait_until(functools.partial(self.upstream.is_done, conversation))
+        (of_victim,) = [request for request in self.upstream.seen if request.target == VICTIM]
+        assert of_victim.body == b""
+        return [request for request in self.upstream.seen if request is not of_victim], self.upstream.cut
 
     def count(self) -> int:
         path = self.gateway.data / "llm-proxy.db"
@@ -58,10 +79,17 @@ class Target:
 
 @contextlib.contextmanager
 def target(folder: Path) -> Iterator[Target]:
-    """Run a gateway before a strict upstream, whose log must hold no secret and no traceback at the end."""
+    """Run a gateway before a strict upstream, whose log must hold no secret and no traceback at the end.
+
+    It prints how many requests each path served; those that neither takes for a request are not among them.
+    """
     with StrictUpstream() as upstream, Gateway.start(folder, upstream.url) as gateway:
-        target = Target(gateway, upstream)
-        yield target
+        with RawClient(gateway.port) as victim:
+            target = Target(gateway, upstream, victim)
+            yield target
+        plain, requests = gateway.stop_and_count()
+        others = target.cases + 1  # of the other client, and for /health
+        print(f"\n{target.cases} cases: {plain - others} of {requests - others} requests took the plain path")
         logs = gateway.logs()
         assert "Traceback" not in logs
         assert target.token["token"] not in logs
@@ -78,7 +106,7 @@ def check_case(target: Target, case: Case) -> None:
     seen, cut = target.seen()
     assert target.upstream.malformed == []
     # Large and endless uploads are admitted at their headers, and may end there when their body is malformed.
-    spent = target.count() - counted - len(seen)
+    spent = target.count() - counted - len(seen) - OF_VICTIM
     assert len(cut) <= spent <= is_endless(not_answered(answers, reading))
     assert [came[:2] for came in cut] in ([], [reading.begun and reading.begun[:2]])
     check_answers(answers, reading, seen)
@@ -105,7 +133,7 @@ def check_http2_case(target: Target, case: Http2Case) -> None:
     outer, innocent = asyncio.run(asyncio.wait_for(main(), DEADLINE))
     seen, cut = target.seen()
     assert target.upstream.malformed == []
-    assert len(cut) <= target.count() - counted - len(seen) <= bool(pieces)
+    assert len(cut) <= target.count() - counted - len(seen) - OF_VICTIM <= bool(pieces)
     expected = [("GET", INNOCENT, b"")] * (innocent is not None)
     if outer == "1":
         fields = dict(headers)

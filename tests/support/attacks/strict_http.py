@@ -50,6 +50,11 @@ class StrictReader:
         self.begun: Request | None = None
         """The request whose body is being read, still without it."""
 
+    @property
+    def has_more(self) -> bool:
+        """True if bytes have come that belong to no request so far."""
+        return bool(self._ahead)
+
     def next_request(self) -> Request | None:
         """Return the next request, or None after the last. Raises Fault or Cut."""
         if self._is_last:

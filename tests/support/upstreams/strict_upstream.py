@@ -16,13 +16,25 @@ class StrictUpstream(RawUpstream):
         self.seen: list[Request] = []
         self.cut: list[Request] = []
         self.malformed: list[str] = []
+        self._idle: set[int] = set()
+
+    def is_done(self, conversation: Conversation) -> bool:
+        """Tell whether a connection is closed, or has been idle since its last answer."""
+        return conversation.closed.is_set() or id(conversation) in self._idle
 
     def _converse(self, conversation: Conversation) -> None:
-        reader = StrictReader(lambda: conversation.sock.recv(65536))
+        def receive() -> bytes:
+            data = conversation.sock.recv(65536)
+            self._idle.discard(id(conversation))
+            return data
+
+        reader = StrictReader(receive)
         try:
             while request := reader.next_request():
                 self.seen.append(request)
                 conversation.send(_answer(len(self.seen), request))
+                if not reader.has_more:
+                    self._idle.add(id(conversation))
         except Fault as fault:
             self.malformed.append(str(fault))
         except Cut:
@@ -30,6 +42,8 @@ class StrictUpstream(RawUpstream):
                 self.malformed.append("a head that was cut")
             else:
                 self.cut.append(reader.begun)
+        finally:
+            self._idle.discard(id(conversation))
 
 
 def _answer(number: int, request: Request) -> bytes:
