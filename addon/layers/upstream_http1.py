@@ -28,6 +28,8 @@ MAX_HEADERS = 256 * 1024
 _END_OF_HEAD = re.compile(rb"\n\r?\n")  # as mitmproxy finds it
 _STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] +[0-9]{3}[ \r\n]")  # mitmproxy takes all that `int` takes: +200, 2_00
 
+_LINE_ENDS = (b"\r", b"\n")
+
 # A proxy must not forward these (RFC 9110, section 5.5; RFC 9112, section 5.2): a client may take one for a line end.
 _AMBIGUOUS = re.compile(rb"\0|\r(?!\n)|\n[ \t]")
 
@@ -44,6 +46,8 @@ def final_head(data: bytes) -> tuple[int, int | None]:
     while end is not None and _INTERIM.match(data, start):
         start = end.end()
         end = _END_OF_HEAD.search(data, start)
+    if data.startswith(_LINE_ENDS, start):  # mitmproxy skips a blank line that comes alone, and only then
+        raise ValueError("malformed headers")
     if end is None:
         return start, None
     if _STATUS_LINE.match(data, start) is None or _AMBIGUOUS.search(data, start, end.end()) is not None:

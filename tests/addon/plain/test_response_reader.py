@@ -168,6 +168,7 @@ def mutated(seed: int) -> bytes:
 @example(UNTIL_CLOSE, [], "GET")
 @example(INTERIM, [10, 20], "GET")
 @example(LONE, [7], "HEAD")
+@example(b"HTTP/1.1 100 Continue\r\n\r\n\r\n" + OK, [27], "GET")
 def test_the_codec_of_the_layers_reads_the_same(data: bytes, sizes: list[int], method: str) -> None:
     pieces = []
     for size in sizes:
