@@ -7,7 +7,7 @@ import functools
 import json
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,26 @@ class _Watch:
 
     def error(self, flow: http.HTTPFlow) -> None:
         self.ended.put_nowait(flow)
+
+
+class Hooks:
+    """An addon that notes which hooks are called, in order."""
+
+    OF_CLIENTS = ("client_connected", "client_disconnected")
+    OF_UPSTREAMS = ("server_connect", "server_connected", "server_connect_error", "server_disconnected")
+    OF_TLS = ("tls_start_server", "tls_established_server", "tls_failed_server")
+    OF_FLOWS = ("requestheaders", "request", "responseheaders", "response", "error")
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+        for name in (*self.OF_CLIENTS, *self.OF_UPSTREAMS, *self.OF_TLS, *self.OF_FLOWS):
+            setattr(self, name, functools.partial(self._note, name))
+
+    def of(self, names: Sequence[str]) -> list[str]:
+        return [name for name in self.called if name in names]
+
+    def _note(self, name: str, _: object) -> None:
+        self.called.append(name)
 
 
 class HoldConnections:
@@ -130,6 +150,11 @@ class Proxy:
         )
 
     @property
+    def served(self) -> int:
+        """Requests that the plain path has served."""
+        return self.gateway.plain_path.served
+
+    @property
     def handler(self) -> ConnectionHandler:
         """The handler of the only client connection that is open."""
         proxyserver = self.master.addons.get("proxyserver")
@@ -195,6 +220,12 @@ async def running(
             logging.getLogger().removeHandler(proxy.errors)
             restore_all()
         assert proxy.errors.messages == []
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.005)
 
 
 async def read_answer(reader: asyncio.StreamReader) -> bytes:
