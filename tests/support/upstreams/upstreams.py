@@ -146,7 +146,7 @@ class RawUpstream:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._thread.join()
-        self.forget()
+        self.hang_up()
 
     @property
     def answer(self) -> Callable[[Conversation], None]:
