@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from benchmarks.bench import plot, report
-from benchmarks.bench.figures import AT_THE_END, DIRECT, EVENTS, MEMORY, Results, load_at
+from benchmarks.bench.figures import AT_THE_END, DIRECT, EVENTS, LAYERS, MEMORY, PATHS, TWO_WORKERS, Results, load_at
 from benchmarks.bench.load import Answer, percentiles
 from benchmarks.bench.machine import version_of
 from benchmarks.bench.messages import ANSWER, STREAM_HEAD, end_of_stream, event
@@ -38,6 +38,10 @@ def test_a_ratio_is_within_a_round(results: Results) -> None:
     assert results.ratio(LOAD, "mitmdump", "cpu_ms") == 1.0
 
 
+def test_a_ratio_may_be_to_another_contestant(results: Results) -> None:
+    assert results.ratio(LOAD, "mitmdump", "cpu_ms", "launcher-sqlite") == 0.5
+
+
 def test_there_is_no_ratio_without_the_reference(results: Results) -> None:
     del results.rounds[LOAD]["mitmdump"]
     assert results.ratio(LOAD, "launcher-sqlite", "cpu_ms") is None
@@ -65,6 +69,21 @@ def test_a_table_has_the_medians_and_ratios_of_each_contestant(results: Results)
         in text
     )
     assert "| launcher-sqlite | one worker of `./run.sh`, on SQLite | 3.00 | 2.00 | 333 |" in text
+
+
+def test_the_ratios_of_interest_are_in_one_table(results: Results) -> None:
+    for name, cpu, per_second in (("launcher-sqlite", 50, 1000), (LAYERS, 100, 500), (TWO_WORKERS, 50, 1800)):
+        results.add(EVENTS, name, {"event_cpu_us": cpu})
+        results.add(load_at(256), name, {"per_second": per_second})
+    text = report.tables(results)
+    assert "| CPU of a request, 32 connections, / mitmdump | 2.00 | - |" in text
+    assert "| CPU of a streamed event, / layers | 0.50 | 1.00 |" in text
+    assert "| requests a second, 256 connections, 2-workers-sqlite / launcher-sqlite | 1.80 | - |" in text
+
+
+def test_the_share_of_the_plain_path_is_reported(results: Results) -> None:
+    results.add(PATHS, "launcher-sqlite", {"requests": 2000, "plain_requests": 1900})
+    assert "| launcher-sqlite | 2,000 | 95% |" in report.tables(results)
 
 
 def test_memory_has_a_dash_where_it_was_not_watched(results: Results) -> None:

@@ -31,7 +31,7 @@ PAGE = "benchmarks.md"
 def main(quick: bool, rounds: int | None, only: str | None, duties: bool, output: Path | None) -> None:
     """Measure what a request costs through the gateway, beside plain mitmdump and nginx.
 
-    It takes about a quarter of an hour, and a machine that does nothing else.
+    It takes some 20 minutes, and a machine that does nothing else.
     """
     plan = QUICK if quick else FULL
     plan = plan if rounds is None else plan._replace(rounds=rounds)

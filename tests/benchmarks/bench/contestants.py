@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import NamedTuple
 
+from benchmarks.bench.figures import LAYERS, REFERENCE
 from benchmarks.bench.site import IMPORTS, NO_CREDENTIALS, Credentials, Running, Site
 from support.gateway.processes import Process, clean_environment, free_port, python, running, tool
 
@@ -57,7 +58,8 @@ _NGINX_TLS = """
 class Contestant(NamedTuple):
     """A program that is compared. `single`: the cost of TLS is measured too; `lasting`: the memory is, too.
 
-    `start` starts it at a site, and does not wait until it serves.
+    `start` starts it at a site, and does not wait until it serves. `is_plain`: all of these requests are for the plain
+    path.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Contestant(NamedTuple):
     start: Callable[[Site, str], Running]
     single: bool = True
     lasting: bool = False
+    is_plain: bool = True
 
 
 @contextmanager
@@ -101,11 +104,13 @@ def _start_mitmdump(site: Site, name: str, *, with_addon: bool) -> Running:
     return Running(Process(command, env=gateway.env, log=gateway.folder / "log"), port, credentials)
 
 
-def _start_launcher(site: Site, name: str, *, on_postgresql: bool = False, without: str = "") -> Running:
+def _start_launcher(
+    site: Site, name: str, *, on_postgresql: bool = False, without: str = "", **settings: str
+) -> Running:
     gateway, port = site.place(name, on_postgresql=on_postgresql), free_port()
     credentials = Credentials.make(gateway)
     module = ["benchmarks.bench.less", without] if without else ["addon"]
-    env = {**gateway.env, **IMPORTS, **ALLOCATOR, "PROXY_LISTEN": f"127.0.0.1:{port}"}
+    env = {**gateway.env, **IMPORTS, **ALLOCATOR, "PROXY_LISTEN": f"127.0.0.1:{port}", **settings}
     process = Process(python("-O", "-m", *module), env=env, log=gateway.folder / "log")
     return Running(process, port, credentials)
 
@@ -119,13 +124,20 @@ def _start_workers(site: Site, name: str, *, on_postgresql: bool) -> Running:
 
 
 CONTESTANTS = (
-    Contestant("nginx", "no duty at all: the limit", _start_nginx),
+    Contestant("nginx", "no duty at all: the limit", _start_nginx, is_plain=False),
     Contestant(
-        "mitmdump", "`mitmdump -q`, no addon: the reference", partial(_start_mitmdump, with_addon=False), lasting=True
+        REFERENCE,
+        "`mitmdump -q`, no addon: the reference",
+        partial(_start_mitmdump, with_addon=False),
+        lasting=True,
+        is_plain=False,
     ),
     Contestant("mitmdump-addon", "`mitmdump -q -s addon/proxy.py`", partial(_start_mitmdump, with_addon=True)),
     Contestant("launcher-sqlite", "one worker of `./run.sh`, on SQLite", _start_launcher, lasting=True),
     Contestant("launcher-postgresql", "the same on PostgreSQL", partial(_start_launcher, on_postgresql=True)),
+    Contestant(
+        LAYERS, "launcher-sqlite with `PLAIN_PATH=off`", partial(_start_launcher, PLAIN_PATH="off"), is_plain=False
+    ),
     Contestant(
         "2-workers-sqlite", "two workers, on SQLite", partial(_start_workers, on_postgresql=False), single=False
     ),

@@ -11,9 +11,13 @@ from typing import Self
 REFERENCE = "mitmdump"
 """The contestant that the others are compared with."""
 
+OURS, LAYERS, ADDON, TWO_WORKERS = "launcher-sqlite", "layers", "mitmdump-addon", "2-workers-sqlite"
+"""The contestants whose ratios are of most interest; LAYERS is OURS without the plain path."""
+
 DIRECT = "direct"
 """Not a contestant: the upstream itself."""
 
+PATHS = "paths"
 EVENTS, TLS_NEW, TLS_KEPT, MEMORY = "events", "tls, new connections", "tls, kept connection", "memory"
 
 AT_THE_END = "at the end of the rounds"
@@ -53,9 +57,9 @@ class Results:
         found = self._values(measure, contestant, figure)
         return statistics.median(found) if found else None
 
-    def ratio(self, measure: str, contestant: str, figure: str) -> float | None:
-        """Return the median of the ratios to the reference, each within a round."""
-        return self._compared(measure, contestant, REFERENCE, figure, operator.truediv)
+    def ratio(self, measure: str, contestant: str, figure: str, base: str = REFERENCE) -> float | None:
+        """Return the median of the ratios to another contestant, each within a round."""
+        return self._compared(measure, contestant, base, figure, operator.truediv)
 
     def added(self, measure: str, contestant: str, figure: str) -> float | None:
         """Return the median of the differences to the upstream itself, each within a round."""

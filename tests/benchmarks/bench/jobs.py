@@ -10,8 +10,8 @@ from support.stores.stores import UNKNOWN_TOKEN
 APART = 0.002
 """Seconds between the starts of two clients: more at once than fit into a queue (mitmdump's has 100) wait for long."""
 
-EVENT_CONNECTIONS, EVENT_COUNT, EVENT_PAUSE_MS = 4, 20, 10
-MIX_CONNECTIONS = 32
+EVENT_CONNECTIONS, EVENT_COUNT, EVENT_PAUSE_MS = 16, 100, 10
+MIX_CONNECTIONS, MIX_EVENTS = 32, 20
 STREAMED, HUNG_UP, UNKNOWN, USED_UP = 10, 2, 3, 3
 """Their numbers among a hundred mixed requests; the others are plain."""
 
@@ -32,8 +32,8 @@ def mixed(contestant: Running) -> Job:
     """Return the mix of a usual day, in random order: also streams, refusals and clients that hang up."""
     token, small = contestant.credentials
     asks = [
-        *[Ask(request(token, events=EVENT_COUNT))] * STREAMED,
-        *[Ask(request(token, events=EVENT_COUNT, pause_ms=EVENT_PAUSE_MS), hangs_up=True)] * HUNG_UP,
+        *[Ask(request(token, events=MIX_EVENTS))] * STREAMED,
+        *[Ask(request(token, events=MIX_EVENTS, pause_ms=EVENT_PAUSE_MS), hangs_up=True)] * HUNG_UP,
         *[Ask(request(UNKNOWN_TOKEN))] * UNKNOWN,
         *[Ask(request(small))] * USED_UP,
     ]

@@ -229,8 +229,9 @@ class _Client(asyncio.Protocol):
 def measure(job: Job, seconds: float, proxy: Sequence[int], upstream: int) -> Round:
     """Send requests for so long, once each connection is warm, and return the figures of that time.
 
-    They are requests a second, percentiles of latencies, the proxy's milliseconds of CPU for a request, and the shares
-    of a core that the load generator and the upstream used. Raises the first error of any request.
+    They are requests a second, percentiles of latencies, the proxy's milliseconds of CPU for a request (for a stream's
+    event, microseconds), and the shares of a core that the load generator and the upstream used. Raises the first error
+    of any request.
     """
     return _run(_measure(job, seconds, {"proxy": proxy, "upstream": [upstream]}))
 
@@ -248,9 +249,11 @@ async def _measure(job: Job, seconds: float, watched: Mapping[str, Sequence[int]
         lasted, after = (time.monotonic_ns() - start) / _NS, _used(watched)
         crowd.stop()
     used = {name: after[name] - before[name] for name in after}
+    events = len(tally.first) + len(tally.further)
     return tally.round() | {
         "per_second": len(tally.latencies) / lasted,
         "cpu_ms": 1000 * used["proxy"] / len(tally.latencies),
+        **({"event_cpu_us": 1e6 * used["proxy"] / events} if events else {}),
         "load": used["load"] / lasted,
         "upstream": used["upstream"] / lasted,
     }

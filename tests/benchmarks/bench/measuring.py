@@ -1,6 +1,7 @@
 """The order of the measurements: each round measures every contestant in turn, so that noise affects all alike."""
 
 import functools
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,18 @@ from typing import NamedTuple
 
 from benchmarks.bench import jobs, load
 from benchmarks.bench.contestants import Contestant, started
-from benchmarks.bench.figures import AT_THE_END, DIRECT, EVENTS, MEMORY, TLS_KEPT, TLS_NEW, Results, Round, load_at
+from benchmarks.bench.figures import (
+    AT_THE_END,
+    DIRECT,
+    EVENTS,
+    MEMORY,
+    PATHS,
+    TLS_KEPT,
+    TLS_NEW,
+    Results,
+    Round,
+    load_at,
+)
 from benchmarks.bench.machine import resident_mib, version_of
 from benchmarks.bench.site import Running, Site
 from support.load.processors import Others
@@ -24,6 +36,7 @@ class Plan(NamedTuple):
 
     rounds: int
     seconds: float
+    stream_seconds: float
     tls_seconds: float
     connections: Sequence[int]
     warm_up: int
@@ -34,13 +47,23 @@ class Plan(NamedTuple):
 FULL = Plan(
     rounds=5,
     seconds=2.5,
+    stream_seconds=4,
     tls_seconds=1.5,
     connections=(1, 32, 256),
     warm_up=300,
     steps=(1_000, 50_000, 200_000),
     steps_end=360,
 )
-QUICK = Plan(rounds=1, seconds=0.3, tls_seconds=0.2, connections=(1, 32), warm_up=20, steps=(200,), steps_end=60)
+QUICK = Plan(
+    rounds=1,
+    seconds=0.3,
+    stream_seconds=2,
+    tls_seconds=0.2,
+    connections=(1, 32),
+    warm_up=20,
+    steps=(200,),
+    steps_end=60,
+)
 
 
 class Measure(NamedTuple):
@@ -64,7 +87,10 @@ class Benchmark:
         self._pool = pool
 
     def run(self, folder: Path) -> None:
-        """Measure everything, with files in a folder. Raises the first error of any request."""
+        """Measure everything, with files in a folder. Raises the first error of any request.
+
+        Raises RuntimeError if a request was not served on the plain path.
+        """
         with ExitStack() as stack:
 
             @functools.cache
@@ -72,6 +98,8 @@ class Benchmark:
                 self._results.machine["PostgreSQL"] = version_of(programs() / "postgres", "--version")
                 return stack.enter_context(Server.running())
 
+            with Site.open(folder / "paths", server, log_level="info") as site:
+                self._count_paths(site)
             with Site.open(folder / "loads", server) as site:
                 self._measure_loads(site)
             with Site.open(folder / "tls", server, tls=True) as site:
@@ -79,11 +107,25 @@ class Benchmark:
             with Site.open(folder / "memory", server) as site:
                 self._measure_memory(site)
 
+    def _count_paths(self, site: Site) -> None:
+        """Send requests of each kind to those on the plain path, and count them: the other sites have no such log."""
+        sent: dict[str, int] = {}
+        with started([one for one in self._contestants if one.is_plain], site) as found:
+            for name, one in found.items():
+                kept = [jobs.plain(number, one) for number in self._plan.connections]
+                every = [*kept, jobs.plain(1, one, kept=False), jobs.mixed(one)]
+                sent[name] = sum(self._pool.submit(load.send, job, self._plan.warm_up).result() for job in every)
+        for name, one in found.items():
+            figures = _paths(one)
+            self._results.add(PATHS, name, figures)
+            if not sent[name] <= figures["plain_requests"] == figures["requests"]:
+                raise RuntimeError(f"{name} was sent {sent[name]} requests for the plain path, and served {figures}")
+
     def _measure_loads(self, site: Site) -> None:
         """Send plain requests and streams to all; read their memory after that."""
-        seconds = self._plan.seconds
-        measures = [Measure(load_at(number), partial(jobs.plain, number), seconds) for number in self._plan.connections]
-        measures.append(Measure(EVENTS, jobs.streams, seconds, with_direct=True))
+        plan = self._plan
+        measures = [Measure(load_at(number), partial(jobs.plain, number), plan.seconds) for number in plan.connections]
+        measures.append(Measure(EVENTS, jobs.streams, plan.stream_seconds, with_direct=True))
         with started(self._contestants, site) as found:
             self._measure_all(measures, found, site.upstream)
             for name, one in found.items():
@@ -146,6 +188,12 @@ def _mib(one: Running) -> float:
     """Return the resident memory of a contestant, the mean of its workers."""
     pids = one.pids()
     return sum(map(resident_mib, pids)) / len(pids)
+
+
+def _paths(one: Running) -> Round:
+    """Return the requests that the processes of a contestant counted, all and those on the plain path."""
+    counts = [json.loads(line) for line in one.process.output().splitlines() if '"event": "stopped"' in line]
+    return {name: sum(count[name] for count in counts) for name in ("requests", "plain_requests")}
 
 
 def _summary(figures: Round) -> str:

@@ -5,10 +5,34 @@ from collections.abc import Sequence
 from functools import partial
 
 from benchmarks.bench.contestants import CONTESTANTS, WITHOUT_DUTIES
-from benchmarks.bench.figures import AT_THE_END, DIRECT, EVENTS, MEMORY, REFERENCE, TLS_KEPT, TLS_NEW, Results
+from benchmarks.bench.figures import (
+    ADDON,
+    AT_THE_END,
+    DIRECT,
+    EVENTS,
+    LAYERS,
+    MEMORY,
+    OURS,
+    PATHS,
+    REFERENCE,
+    TLS_KEPT,
+    TLS_NEW,
+    TWO_WORKERS,
+    Results,
+    load_at,
+)
 
 BUSY = 0.1
 """The share of the machine that others may take in a measurement before the report mentions it."""
+
+_RATIOS = (
+    *((f"CPU of a request, {load_at(number)}", load_at(number), "cpu_ms") for number in (1, 32, 256)),
+    (f"requests a second, {load_at(32)}", load_at(32), "per_second"),
+    (f"p50, {load_at(1)}", load_at(1), "p50_ms"),
+    (f"p99, {load_at(32)}", load_at(32), "p99_ms"),
+    ("CPU of a new client's request, TLS to the upstream", TLS_NEW, "cpu_ms"),
+)
+"""Of one worker on SQLite to the reference: what each is about, its measure and its figure."""
 
 _BLOCK = re.compile(r"(<!-- figures: begin -->\n).*(<!-- figures: end -->\n)", re.DOTALL)
 _ABOUT = {one.name: one.about for one in (*CONTESTANTS, *WITHOUT_DUTIES)}
@@ -16,11 +40,13 @@ _ABOUT = {one.name: one.about for one in (*CONTESTANTS, *WITHOUT_DUTIES)}
 
 def tables(results: Results) -> str:
     """Return the whole report of results, as Markdown."""
-    loads = [measure for measure in results.rounds if measure not in {EVENTS, TLS_KEPT, TLS_NEW, MEMORY}]
+    loads = [measure for measure in results.rounds if measure not in {PATHS, EVENTS, TLS_KEPT, TLS_NEW, MEMORY}]
     parts = [
         _machine(results),
         *_warnings(results),
         *results.notes,
+        f"### One worker on SQLite, with and without the plain path\n\n{_ratios(results)}",
+        f"### Requests on the plain path\n\n{_paths(results)}",
         *(f"### {measure}\n\n{_load(results, measure)}" for measure in loads),
         f"### Streams, ms of delay\n\n{_events(results)}",
         f"### An upstream with TLS\n\n{_tls(results)}",
@@ -50,6 +76,31 @@ def _warnings(results: Results) -> list[str]:
     return [f"**The machine was busy**: {often}, up to {max(busy):.0%}."]
 
 
+def _ratios(results: Results) -> str:
+    ratio = results.ratio
+    rows = [
+        [f"{about}, / {REFERENCE}", *(number(ratio(measure, name, figure), ".2f") for name in (OURS, LAYERS))]
+        for about, measure, figure in _RATIOS
+    ]
+    event = ratio(EVENTS, OURS, "event_cpu_us", LAYERS)
+    addon = ratio(load_at(32), ADDON, "cpu_ms")
+    workers = ratio(load_at(256), TWO_WORKERS, "per_second", OURS)
+    rows += [
+        [f"CPU of a streamed event, / {LAYERS}", number(event, ".2f"), "1.00"],
+        [f"CPU of a request, {load_at(32)}, {ADDON} / {REFERENCE}", number(addon, ".2f"), number(None, "")],
+        [f"requests a second, {load_at(256)}, {TWO_WORKERS} / {OURS}", number(workers, ".2f"), number(None, "")],
+    ]
+    return table(["", OURS, LAYERS], rows)
+
+
+def _paths(results: Results) -> str:
+    rows = []
+    for name in results.contestants(PATHS):
+        every, plain = (results.median(PATHS, name, figure) or 0 for figure in ("requests", "plain_requests"))
+        rows.append([name, number(every, ",.0f"), number(plain / every, ".0%")])
+    return table(["", "requests", "on the plain path"], rows)
+
+
 def _load(results: Results, measure: str) -> str:
     against = f"/ {REFERENCE}"
     head = ["", "", "CPU ms", against, "requests/s", against, "p50 ms", "p99 ms", "generator", "upstream"]
@@ -66,14 +117,11 @@ def _load(results: Results, measure: str) -> str:
 
 def _events(results: Results) -> str:
     figures = [f"{which}_{percentile}_ms" for which in ("first", "further") for percentile in ("p50", "p99")]
-    head = ["", "first p50", "first p99", "further p50", "further p99", "CPU ms a stream"]
-    direct = [number(results.median(EVENTS, DIRECT, figure), ".2f") for figure in (*figures, "cpu_ms")]
+    head = ["", "first p50", "first p99", "further p50", "further p99", "CPU us an event"]
+    cpu = {name: number(results.median(EVENTS, name, "event_cpu_us"), ".0f") for name in results.rounds.get(EVENTS, {})}
+    direct = [*(number(results.median(EVENTS, DIRECT, figure), ".2f") for figure in figures), cpu.get(DIRECT, "-")]
     rows = [
-        [
-            name,
-            *(number(results.added(EVENTS, name, figure), "+.2f") for figure in figures),
-            number(results.median(EVENTS, name, "cpu_ms"), ".2f"),
-        ]
+        [name, *(number(results.added(EVENTS, name, figure), "+.2f") for figure in figures), cpu[name]]
         for name in results.contestants(EVENTS)
     ]
     return table(head, [["the upstream itself", *direct], *rows])

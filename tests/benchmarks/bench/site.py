@@ -78,23 +78,32 @@ class Site:
     upstream: Running
     server: Callable[[], Server]
     authority: Authority | None = None
+    log_level: str = "warning"
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path, server: Callable[[], Server] = _no_server, *, tls: bool = False) -> Iterator[Self]:
+    def open(
+        cls,
+        folder: Path,
+        server: Callable[[], Server] = _no_server,
+        *,
+        tls: bool = False,
+        log_level: str = "warning",
+        upstream_options: Sequence[str] = (),
+    ) -> Iterator[Self]:
         """Make the folder, and run an upstream until the block ends."""
         folder.mkdir()
-        port, authority, options = free_port(), None, []
+        port, authority, options = free_port(), None, [*upstream_options]
         if tls:
             authority = Authority(folder)
             authority.server("localhost")
-            options = ["--certificate", str(folder / "localhost-False.pem")]
+            options += ["--certificate", str(folder / "localhost-False.pem")]
         command = python("-m", "benchmarks.bench.upstream", "--port", str(port), *options)
         process = Process(command, env={**clean_environment(), **IMPORTS}, log=folder / "upstream.log")
         with running(process):
             upstream = Running(process, port, says="serves")
             upstream.wait()
-            yield cls(folder, upstream, server, authority)
+            yield cls(folder, upstream, server, authority, log_level)
 
     @property
     def url(self) -> str:
@@ -106,7 +115,8 @@ class Site:
         folder = self.folder / name
         folder.mkdir()
         database_url = self.server().make_database() if on_postgresql else ""
-        gateway = Gateway(folder, self.url, database_url=database_url, LOG_LEVEL="warning")
+        settings = {"LOG_LEVEL": self.log_level, "LOG_FORMAT": "json"}
+        gateway = Gateway(folder, self.url, database_url=database_url, **settings)
         if self.authority is not None:
             for own in (gateway.data / "mitmproxy", folder / ".mitmproxy"):  # the launcher's, and mitmdump's
                 (own / "config.yaml").write_text(f"ssl_verify_upstream_trusted_ca: {self.authority.file}\n")
