@@ -20,6 +20,8 @@ _BACKLOG = 1024
 class Upstream(asyncio.Protocol):
     """One connection."""
 
+    answer = ANSWER
+
     def __init__(self) -> None:
         self._received = b""
         self._timer: asyncio.TimerHandle | None = None
@@ -50,7 +52,7 @@ class Upstream(asyncio.Protocol):
     def _answer(self, head: bytes) -> None:
         wanted = _EVENTS.search(head)
         if wanted is None:
-            self._transport.write(ANSWER)
+            self._transport.write(self.answer)
         else:
             self._transport.write(STREAM_HEAD)
             self._send_event(int(wanted[1]), int(wanted[2]) / 1000)
@@ -73,8 +75,11 @@ async def _serve(port: int, context: ssl.SSLContext | None) -> None:
 @click.command(help=__doc__)
 @click.option("--port", type=int, required=True)
 @click.option("--certificate", type=click.Path(path_type=Path), help="Speak TLS, with this certificate and key.")
-def main(port: int, certificate: Path | None) -> None:
+@click.option("--kept", type=int, help="Say that connections are kept for so many seconds.")
+def main(port: int, certificate: Path | None, kept: int | None) -> None:
     """Serve until killed."""
+    if kept is not None:
+        Upstream.answer = ANSWER.replace(b"\r\n", b"\r\nKeep-Alive: timeout=%d\r\n" % kept, 1)
     context = None
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -124,9 +124,9 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
         self._popen.wait()
 
-    def wait_for_port(self, port: int, path: str = "/health") -> None:
+    def wait_for_port(self, port: int, path: str = "/health", timeout: float = DEADLINE) -> None:
         """Wait until the process answers on a port. Fails with its output when it ends before."""
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if not self.is_running():
                 raise AssertionError(f"ended with {self.wait()}:\n{self.output()}")
