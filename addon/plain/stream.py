@@ -114,6 +114,8 @@ class Stream:
 
     def stop(self) -> None:
         """Go no further: the client has hung up. A hook is waited for."""
+        if self._exchange.sent_at is None:
+            self._exchange.abandon()
         self._stop_waiting(_Stopped(_GONE))
 
     def pause(self) -> None:
