@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from mitmproxy.tls import TlsData
+from OpenSSL import SSL
 from support.gateway.inprocess import (
     Hooks,
     assert_json_error,
@@ -96,6 +97,7 @@ def test_the_options_of_mitmproxy_hold(
     run(main())
 
 
+@pytest.mark.paths("on")  # the layers wait in vain where the upstream objects before the request is sent
 def test_a_clients_certificate_is_sent(tmp_path: Path, authority: Authority) -> None:
     authority.server("client")  # its file holds a key and a certificate
     context = authority.server(NAME)
@@ -111,17 +113,20 @@ def test_a_clients_certificate_is_sent(tmp_path: Path, authority: Authority) -> 
     run(main())
 
 
-def test_an_addon_sees_the_handshake_before_it_starts(tmp_path: Path, authority: Authority) -> None:
-    class Watch:
+def test_an_addon_may_change_the_handshake(tmp_path: Path, authority: Authority) -> None:
+    class Trusting:
         def tls_start_server(self, data: TlsData) -> None:
+            assert data.ssl_conn is not None
+            data.ssl_conn.set_verify(SSL.VERIFY_NONE)
             seen.append(data.conn.sni)
 
     seen: list[str | None] = []
 
     async def main() -> None:
         with RawUpstream(answer_all(), tls=authority.server(NAME)) as upstream:
-            async with running(tmp_path, url(upstream), addons=[Watch()], upstream_ca_file=authority.file) as proxy:
-                assert head_and_body(await proxy.ask(proxy.request()))[0] == 200
+            for addons, status in (([], 503), ([Trusting()], 200)):
+                async with running(tmp_path, url(upstream), addons=addons) as proxy:
+                    assert head_and_body(await proxy.ask(proxy.request()))[0] == status
         assert seen == [NAME]
 
     run(main())
