@@ -1,7 +1,7 @@
 """Upstreams that close idle connections: how many POSTs meet a connection that closes, and get a 503 for it.
 
 Such a POST must not be sent again, as the upstream may have received it. So a connection is kept for less time than the
-upstream keeps it. Clients pause for about as long as that, and up to a tenth of a second more or less.
+upstream keeps it. Clients pause for about as long as that, all at once.
 
 `IDLE_UPSTREAM_POSTS=100000 ./run.sh soak -s tests/soak/test_idle_upstream.py` sends more; it prints the figures.
 """
@@ -22,7 +22,7 @@ from support.upstreams.upstreams import json_response
 pytestmark = [pytest.mark.soak("addon/plain"), pytest.mark.timeout(7_200)]
 
 POSTS = int(os.environ.get("IDLE_UPSTREAM_POSTS", "10000"))
-CLIENTS = 250
+CLIENTS = 200
 BODY = b'{"model": "m", "input": "one"}'
 
 
@@ -79,25 +79,44 @@ class IdleUpstream:
         writer.close()
 
 
-async def post_again_and_again(
-    port: int, token: str, kept: float, left: list[int], chance: random.Random
-) -> Counter[int]:
-    """Send POSTs over one connection, with pauses around the time that the upstream keeps one. Returns the statuses."""
-    statuses: Counter[int] = Counter()
-    authorization = f"Authorization: Bearer {token}"
-    head = f"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\n{authorization}\r\nContent-Length: {len(BODY)}\r\n\r\n"
-    await asyncio.sleep(chance.random())  # all at once, they would hold up each other
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    while left[0] > 0:
-        left[0] -= 1
-        writer.write(head.encode() + BODY)
+class Poster:
+    """A client that sends POSTs over one connection."""
+
+    def __init__(self, port: int, token: str) -> None:
+        authorization = f"Authorization: Bearer {token}"
+        lines = ["POST /v1/embeddings HTTP/1.1", "Host: x", authorization, f"Content-Length: {len(BODY)}", "", ""]
+        self._request = "\r\n".join(lines).encode() + BODY
+        self._port = port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def post(self, pause: float) -> int:
+        """Send a POST after a pause; return its status."""
+        await asyncio.sleep(pause)
+        if self._streams is None:
+            self._streams = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = self._streams
+        writer.write(self._request)
         answer = await reader.readuntil(b"\r\n\r\n")
-        statuses[int(answer.split(b" ")[1])] += 1
         length = next(line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length:"))
         await reader.readexactly(int(length.split(b":")[1]))
-        middle = chance.choice([kept, max(kept - 1, kept / 2), 0.1])
-        await asyncio.sleep(max(0.0, middle + chance.uniform(-0.1, 0.1)))
-    writer.close()
+        return int(answer.split(b" ")[1])
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+
+
+async def post_in_waves(port: int, token: str, kept: float, posts: int) -> Counter[int]:
+    """Have all clients pause for about the same time again and again, as those without a pause share connections."""
+    chance = random.Random(1)  # noqa: S311 - no secret
+    posters, statuses = [Poster(port, token) for _ in range(CLIENTS)], Counter[int]()
+    pause = 0.5
+    while (left := posts - statuses.total()) > 0:
+        wave = [poster.post(max(0.0, pause + chance.uniform(-0.1, 0.1))) for poster in posters[:left]]
+        statuses.update(await asyncio.gather(*wave))
+        pause = chance.choice([kept, max(kept - 1, kept / 2), chance.uniform(0, kept + 1)])
+    for poster in posters:
+        poster.close()
     return statuses
 
 
@@ -107,16 +126,13 @@ def test_idle_connections_are_closed_before_the_upstream_closes_them(tmp_path: P
     posts = POSTS if kind.kept > 1 else POSTS // 5
 
     async def main() -> tuple[IdleUpstream, Counter[int]]:
-        upstream, statuses = IdleUpstream(kind), Counter[int]()
+        upstream = IdleUpstream(kind)
         async with upstream.serve():
             with contextlib.ExitStack() as stack:
                 url = f"http://127.0.0.1:{upstream.port}"
                 gateway = await asyncio.to_thread(stack.enter_context, Gateway.start(tmp_path, url, LOG_LEVEL="info"))
-                token, left = (await asyncio.to_thread(gateway.make_token))["token"], [posts]
-                chances = [random.Random(number) for number in range(CLIENTS)]  # noqa: S311 - no secret
-                posting = [post_again_and_again(gateway.port, token, kind.kept, left, chance) for chance in chances]
-                for counted in await asyncio.gather(*posting):
-                    statuses += counted
+                token = (await asyncio.to_thread(gateway.make_token))["token"]
+                statuses = await post_in_waves(gateway.port, token, kind.kept, posts)
                 served = await asyncio.to_thread(gateway.stop_and_count)
                 assert served.plain == served.requests == posts + 1
         return upstream, statuses

@@ -17,6 +17,7 @@ import pytest
 from support.clients.random_client import Clients
 from support.gateway.gateway import Gateway
 from support.gateway.inprocess import running
+from support.network.certificates import Authority
 from support.upstreams.echo_upstream import BROKEN, EchoUpstream
 
 from addon.plain.client_connection import ClientConnection
@@ -38,9 +39,14 @@ pytestmark = [
 ]
 
 
-def test_each_response_is_of_its_own_request_and_each_request_has_one_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_each_response_is_of_its_own_request_and_each_request_has_one_row(tmp_path: Path, scheme: str) -> None:
+    authority = Authority(tmp_path)
+    (tmp_path / "data" / "mitmproxy").mkdir(parents=True)
+    (tmp_path / "data" / "mitmproxy" / "config.yaml").write_text(f"ssl_verify_upstream_trusted_ca: {authority.file}\n")
+
     async def main() -> None:
-        async with EchoUpstream.start() as upstream:
+        async with EchoUpstream.start(authority.server("localhost") if scheme == "https" else None) as upstream:
             with contextlib.ExitStack() as stack:
                 start = Gateway.start(tmp_path, upstream.url, LOG_LEVEL="info")
                 gateway = await asyncio.to_thread(stack.enter_context, start)

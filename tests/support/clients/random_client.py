@@ -24,6 +24,7 @@ _INTERIM = 100
 _SWITCH = 101
 _UPLOADS = (0, 1, 40, 40, 40, 900, 70_000, 900_000, 1_500_000)
 _PIECE = 65_536
+_MOST_PIECES = 200
 
 
 class Request(NamedTuple):
@@ -72,12 +73,11 @@ class Wire:
         if self.writes is not None:
             data, left = data[: self.writes], self.writes - len(data)
             self.writes = max(left, 0)
-        if len(data) > 3_000 and self.piece < _PIECE:
-            self.piece = _PIECE // 4
-        for start in range(0, len(data), self.piece):
-            self._writer.write(data[start : start + self.piece])
+        piece = max(self.piece, len(data) // _MOST_PIECES)
+        for start in range(0, len(data), piece):
+            self._writer.write(data[start : start + piece])
             await self._writer.drain()
-            if self.piece < _PIECE:
+            if piece < _PIECE:
                 await asyncio.sleep(0.001)
         if self.writes == 0:
             if self._chance.random() < 0.2:

@@ -11,6 +11,7 @@ import hashlib
 import random
 import re
 import socket
+import ssl
 import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -57,18 +58,15 @@ class EchoUpstream:
         """Requests that no client has sent."""
         self.open: set[asyncio.StreamWriter] = set()
         """The connections."""
-        self.port = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        self.url = ""
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def start(cls) -> AsyncIterator[Self]:
+    async def start(cls, tls: ssl.SSLContext | None = None) -> AsyncIterator[Self]:
         upstream = cls()
-        server = await asyncio.start_server(upstream._serve, "127.0.0.1", 0, limit=2**16, backlog=512)
-        upstream.port = server.sockets[0].getsockname()[1]
+        server = await asyncio.start_server(upstream._serve, "127.0.0.1", 0, limit=2**16, backlog=512, ssl=tls)
+        scheme, host = ("http", "127.0.0.1") if tls is None else ("https", "localhost")
+        upstream.url = f"{scheme}://{host}:{server.sockets[0].getsockname()[1]}"
         try:
             yield upstream
         finally:
