@@ -17,7 +17,7 @@ from support.clients.http2 import Http2Client
 from support.upstreams.echo_upstream import BROKEN, MARK, WHOLE, body_of
 
 LIMIT = 60.0
-"""Seconds for one connection."""
+"""Seconds for some requests that are sent at once, and their responses."""
 
 _NO_BODY = {204, 304}
 _INTERIM = 100
@@ -65,8 +65,14 @@ class Wire:
         """Bytes that are still written; None for all."""
         self.reads = chance.randrange(most) if hangs_up and self.writes is None else None
         """Bytes that are still read."""
+        self.came = 0
+        """Bytes that have come."""
         self.is_slow = chance.random() < 0.15
         self.piece = chance.choice([1, 7, 200]) if chance.random() < 0.2 else _PIECE
+
+    def __str__(self) -> str:
+        mine, limits = self._writer.get_extra_info("sockname"), (self.writes, self.reads)
+        return f"{mine} {limits} slow {self.is_slow} piece {self.piece} ahead {self._ahead[:80]!r} read {self.came}"
 
     async def write(self, data: bytes) -> None:
         """Write all of it, in pieces; or as much as is to be written."""
@@ -97,6 +103,7 @@ class Wire:
         if self.reads is not None:
             most = min(most, self.reads)
         data = await self._reader.read(most) if most else b""
+        self.came += len(data)
         if self.reads is not None:
             self.reads -= len(data)
             if not self.reads:
@@ -168,13 +175,8 @@ class Clients:
 
     async def _client(self, chance: random.Random, end: float) -> None:
         while asyncio.get_running_loop().time() < end:
-            try:
-                async with asyncio.timeout(LIMIT):
-                    await (self._over_http2(chance) if chance.random() < 0.03 else self._over_http1(chance))
-            except TimeoutError:
-                self.wrong.append("a connection without end")
-            except OSError:
-                pass  # the proxy hung up, after a request that it refused
+            with contextlib.suppress(OSError):  # the proxy hung up, after a request that it refused
+                await (self._over_http2(chance) if chance.random() < 0.03 else self._over_http1(chance))
 
     # -- HTTP/1
 
@@ -184,7 +186,14 @@ class Clients:
         try:
             for _ in range(chance.choice([1, 2, 5, 20])):
                 together = 1 if chance.random() < 0.7 else chance.randrange(2, 6)
-                if not await self._exchange(wire, [self._request(chance) for _ in range(together)]):
+                requests = [self._request(chance) for _ in range(together)]
+                try:
+                    async with asyncio.timeout(LIMIT):
+                        goes_on = await self._exchange(wire, requests)
+                except TimeoutError:
+                    self.wrong.append(f"no end: {wire}: {[(*one[:3], one.kind, len(one.data)) for one in requests]}")
+                    break
+                if not goes_on:
                     break
         except _HangUp:
             self.hang_ups += 1
