@@ -63,6 +63,7 @@ class Case(NamedTuple):
     body: str = ""
     addons: Addons = list
     token: str = ""
+    headers: str = CLOSE
     stays: bool = True
     """The upstream keeps its connection open."""
 
@@ -87,6 +88,8 @@ CASES = {
     "events in chunks": Case(SSE + b"Transfer-Encoding: chunked\r\n\r\n" + 3 * CHUNK + b"0\r\n\r\n"),
     "events with a length": Case(SSE + b"Content-Length: %d\r\n\r\n" % len(EVENT) + EVENT),
     "events until the end": Case(SSE + b"\r\n" + EVENT, stays=False),
+    "events until the end, to a client that stays": Case(SSE + b"\r\n" + EVENT, stays=False, headers=""),
+    "half a stream, to a client that stays": Case(SSE + b"Content-Length: 50\r\n\r\n" + EVENT, stays=False, headers=""),
     "a document until the end": Case(b"HTTP/1.1 200 OK\r\n\r\n{}", stays=False),
     "an old upstream": Case(OK.replace(b"1.1", b"1.0"), stays=False),
     "the upstream closes": Case(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), stays=False),
@@ -145,7 +148,7 @@ def seen(
         with RawUpstream(answer) as upstream:
             async with running(folder, upstream.url, addons=[*case.addons(), hooks], plain_path=plain_path) as proxy:
                 async with proxy.connection() as (reader, writer):
-                    request = proxy.request(case.line, headers=CLOSE, body=case.body)
+                    request = proxy.request(case.line, headers=case.headers, body=case.body)
                     writer.write(request.replace(proxy.token.value, case.token or proxy.token.value).encode())
                     found["answer"] = VARYING.sub(rb"\1", await asyncio.wait_for(reader.read(), DEADLINE))
                 flow = await proxy.end_of_flow()
