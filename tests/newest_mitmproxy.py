@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 VENV = ROOT / ".venv-newest"
 PYTHON = VENV / "bin" / "python"
 
-TESTS = ("tests/addon/patches", "tests/addon/layers", "tests/addon/serving")
+TESTS = ("tests/addon/patches", "tests/addon/layers", "tests/addon/plain", "tests/addon/serving")
 
 NEWEST = "mitmproxy>=12.2.dev0"
 """A specifier with a pre-release makes pip consider the pre-releases of this package, and of no other."""
