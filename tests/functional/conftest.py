@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Iterator
 
 import pytest
-from support.gateway.gateway import EACH_WAY, Gateway, Way
+from support.gateway.gateway import EACH_PATH, EACH_WAY, Gateway, Way
 from support.gateway.relay import Relay
 from support.stores.postgresql import Server
 from support.upstreams.upstreams import DemoUpstream, RawUpstream, answer_all
@@ -18,6 +18,17 @@ def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DemoUpstream]
         yield upstream
 
 
+@pytest.fixture(scope="session", autouse=True, params=EACH_PATH)
+def path(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The plain path; in a soak run, the layers too. It holds for each gateway that a test starts.
+
+    A fixture with gateways for several tests must ask for it, so that it ends with the path.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PLAIN_PATH", request.param)
+        yield request.param
+
+
 @pytest.fixture(scope="session", params=EACH_WAY)
 def way(request: pytest.FixtureRequest) -> Way:
     """The launcher; in a soak run, mitmdump and mitmweb."""
@@ -26,13 +37,15 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 
 @pytest.fixture(scope="session")
-def gateways(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream) -> Iterator[Callable[[Way], Gateway]]:
+def gateways(
+    tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, path: str
+) -> Iterator[Callable[[Way], Gateway]]:
     with contextlib.ExitStack() as stopped, contextlib.ExitStack() as stopping:
 
         @functools.cache
         def started(way: Way) -> Gateway:
             folder = tmp_path_factory.mktemp(way)
-            gateway = stopped.enter_context(Gateway.start(folder, upstream.url, way=way, proxies=2))
+            gateway = stopped.enter_context(Gateway.start(folder, upstream.url, way=way, proxies=2, PLAIN_PATH=path))
             stopping.callback(gateway.begin_stop)
             return gateway
 
@@ -41,7 +54,7 @@ def gateways(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream) -
 
 @pytest.fixture(scope="session")
 def nodes(
-    tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, postgresql_server: Server
+    tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, postgresql_server: Server, path: str
 ) -> Iterator[Gateway]:
     """Four proxies and two management APIs before the demo upstream, on one PostgreSQL."""
     with Gateway.start(
@@ -50,6 +63,7 @@ def nodes(
         proxies=4,
         database_url=postgresql_server.make_database(),
         LOG_LEVEL="warning",
+        PLAIN_PATH=path,
     ) as gateway:
         gateway.add_management()
         yield gateway
@@ -81,13 +95,14 @@ def database_url(engine: str, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def relays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Way], Relay]]:
+def relays(tmp_path_factory: pytest.TempPathFactory, path: str) -> Iterator[Callable[[Way], Relay]]:
     with contextlib.ExitStack() as stopped, contextlib.ExitStack() as stopping:
 
         @functools.cache
         def started(way: Way) -> Relay:
             upstream = stopped.enter_context(RawUpstream(answer_all()))
-            gateway = stopped.enter_context(Gateway.start(tmp_path_factory.mktemp(way), upstream.url, way=way))
+            folder = tmp_path_factory.mktemp(way)
+            gateway = stopped.enter_context(Gateway.start(folder, upstream.url, way=way, PLAIN_PATH=path))
             stopping.callback(gateway.begin_stop)
             return Relay(gateway, upstream)
 

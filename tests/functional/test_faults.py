@@ -165,9 +165,9 @@ def upstream() -> Iterator[RawUpstream]:
 
 
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: RawUpstream, way: Way) -> Iterator[Gateway]:
+def gateway(tmp_path_factory: pytest.TempPathFactory, upstream: RawUpstream, way: Way, path: str) -> Iterator[Gateway]:
     folder = tmp_path_factory.mktemp(way)
-    with Gateway.start(folder, upstream.url, way=way, FIRST_BYTE_TIMEOUT=str(TIMEOUT)) as gateway:
+    with Gateway.start(folder, upstream.url, way=way, FIRST_BYTE_TIMEOUT=str(TIMEOUT), PLAIN_PATH=path) as gateway:
         yield gateway
 
 

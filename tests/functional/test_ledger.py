@@ -24,11 +24,16 @@ def upstream() -> Iterator[MeteredUpstream]:
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def gateway(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, upstream: MeteredUpstream
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, upstream: MeteredUpstream, path: str
 ) -> Iterator[Gateway]:
     url = request.getfixturevalue("postgresql_server").make_database() if request.param == "postgresql" else ""
     with Gateway.start(
-        tmp_path_factory.mktemp("ledger"), upstream.url, proxies=2, database_url=url, LOG_LEVEL="warning"
+        tmp_path_factory.mktemp("ledger"),
+        upstream.url,
+        proxies=2,
+        database_url=url,
+        LOG_LEVEL="warning",
+        PLAIN_PATH=path,
     ) as gateway:
         yield gateway
 

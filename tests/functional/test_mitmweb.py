@@ -79,9 +79,11 @@ class Web:
 
 
 @pytest.fixture(scope="module")
-def web(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream) -> Iterator[Web]:
+def web(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, path: str) -> Iterator[Web]:
     folder = tmp_path_factory.mktemp("web")
-    with Gateway.start(folder, upstream.url, way="mitmweb", WEB_FLOWS=str(FLOWS), WEB_BODY_COPY=str(COPY)) as gateway:
+    with Gateway.start(
+        folder, upstream.url, way="mitmweb", WEB_FLOWS=str(FLOWS), WEB_BODY_COPY=str(COPY), PLAIN_PATH=path
+    ) as gateway:
         web = Web(gateway)
         yield web
         web.client.close()

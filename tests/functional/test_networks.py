@@ -16,7 +16,7 @@ from support.gateway.processes import Process, free_port, python, running, tool,
 from support.gateway.relay import Relay
 from support.network.certificates import Authority
 from support.network.forward_proxy import ForwardProxy
-from support.upstreams.upstreams import KEY, DemoUpstream, RawUpstream, answer_all
+from support.upstreams.upstreams import CLOSING, KEY, DemoUpstream, RawUpstream, answer_all
 
 from store.network.sockets import IDLE
 
@@ -79,6 +79,7 @@ def secure(authority: Authority) -> Iterator[RawUpstream]:
 def test_the_upstream_is_reached_through_a_forward_proxy(
     tmp_path: Path, way: Way, authority: Authority, secure: RawUpstream
 ) -> None:
+    secure.answer = answer_all(CLOSING)  # each request needs a tunnel
     with ForwardProxy({f"{HOST}:443": secure.port}, credentials=f"me:{PASSWORD}") as forward:
         with Gateway.start(
             tmp_path,

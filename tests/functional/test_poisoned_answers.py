@@ -25,9 +25,9 @@ HANGS_UP = b"0\r\n"
 
 
 @pytest.fixture(scope="module")
-def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relay]:
+def relay(tmp_path_factory: pytest.TempPathFactory, path: str) -> Iterator[Relay]:
     folder = tmp_path_factory.mktemp("poisoned")
-    with RawUpstream(answer_all()) as upstream, Gateway.start(folder, upstream.url) as gateway:
+    with RawUpstream(answer_all()) as upstream, Gateway.start(folder, upstream.url, PLAIN_PATH=path) as gateway:
         yield Relay(gateway, upstream)
         assert "Traceback" not in gateway.logs()
 

@@ -38,7 +38,7 @@ class Setting(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+def setting(tmp_path_factory: pytest.TempPathFactory, path: str) -> Iterator[Setting]:
     asked: list[bytes] = []
     go_on = threading.Event()
 
@@ -59,7 +59,11 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
         TcpRelay(server.port) as relay,
         RawUpstream(answer) as upstream,
         Gateway.start(
-            folder, upstream.url, database_url=server.url(port=relay.port), STORE_TIMEOUT=str(STORE_TIMEOUT)
+            folder,
+            upstream.url,
+            database_url=server.url(port=relay.port),
+            STORE_TIMEOUT=str(STORE_TIMEOUT),
+            PLAIN_PATH=path,
         ) as gateway,
     ):
         yield Setting(server, relay, gateway, asked, go_on)

@@ -1,4 +1,7 @@
-"""The five promises, in each way to start the proxy. All else is tested with the launcher; a soak run has every way."""
+"""The five promises, in each way to start the proxy, on the plain path and through the layers.
+
+All else is tested with the launcher, on the plain path; a soak run has every way, and both paths.
+"""
 
 import gzip
 import json
@@ -9,13 +12,16 @@ from typing import Any
 
 import httpx
 import pytest
-from support.gateway.gateway import WAYS, Way, bearer
+from support.gateway.gateway import PATHS, WAYS, Way, bearer
 from support.gateway.processes import wait_until
 from support.gateway.relay import Relay
 from support.upstreams.upstreams import KEY, OK, Conversation, json_response
 
 LIMIT = 5
 REQUESTS = 12
+
+
+pytestmark = pytest.mark.parametrize("path", PATHS, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session", params=WAYS)

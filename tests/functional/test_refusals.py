@@ -19,7 +19,7 @@ LOOP = 60
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def gateway(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, path: str
 ) -> Iterator[Gateway]:
     """A gateway behind a proxy that it trusts."""
     url = request.getfixturevalue("postgresql_server").make_database() if request.param == "postgresql" else ""
@@ -30,6 +30,7 @@ def gateway(
         LOG_FORMAT="json",
         LOG_LEVEL="info",
         TRUSTED_PROXIES="127.0.0.0/8",
+        PLAIN_PATH=path,
     ) as gateway:
         yield gateway
 

@@ -34,9 +34,9 @@ class Site(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, path: str) -> Iterator[Site]:
     """A first start."""
-    installation = Installation(tmp_path_factory.mktemp("start"), UPSTREAM_URL=upstream.url)
+    installation = Installation(tmp_path_factory.mktemp("start"), UPSTREAM_URL=upstream.url, PLAIN_PATH=path)
     with started(installation) as process:
         yield Site(installation, process)
         assert process.stop() == 0
@@ -49,12 +49,14 @@ def forward() -> Iterator[ForwardProxy]:
         yield forward
 
 
+PROXIES = ("HTTP_PROXY", "https_proxy", "http_proxy")
+
+
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory, forward: ForwardProxy) -> Iterator[Site]:
+def demo(tmp_path_factory: pytest.TempPathFactory, forward: ForwardProxy, path: str) -> Iterator[Site]:
     """A demo in an environment that sets a proxy; the demo does not need it."""
-    address = f"http://127.0.0.1:{forward.port}"
-    folder = tmp_path_factory.mktemp("demo")
-    installation = Installation(folder, HTTP_PROXY=address, https_proxy=address, http_proxy=address)
+    settings = {"PLAIN_PATH": path} | dict.fromkeys(PROXIES, f"http://127.0.0.1:{forward.port}")
+    installation = Installation(tmp_path_factory.mktemp("demo"), **settings)
     with started(installation, "demo", until="How often") as process:
         yield Site(installation, process)
         assert process.stop() == 0

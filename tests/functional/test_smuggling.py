@@ -15,8 +15,8 @@ HTTP2_CASES = {case.name: case for case in itertools.islice(http2_cases(), 0, No
 
 
 @pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    with smuggling.target(tmp_path_factory.mktemp("smuggling")) as target:
+def target(tmp_path_factory: pytest.TempPathFactory, path: str) -> Iterator[Target]:
+    with smuggling.target(tmp_path_factory.mktemp("smuggling"), path) as target:
         yield target
 
 

@@ -38,8 +38,13 @@ class Site(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream) -> Iterator[Site]:
-    settings = {"UPSTREAM_URL": upstream.url, "MANAGEMENT_TOKEN": MANAGEMENT_TOKEN, "LOG_LEVEL": "warning"}
+def site(tmp_path_factory: pytest.TempPathFactory, upstream: DemoUpstream, path: str) -> Iterator[Site]:
+    settings = {
+        "UPSTREAM_URL": upstream.url,
+        "MANAGEMENT_TOKEN": MANAGEMENT_TOKEN,
+        "LOG_LEVEL": "warning",
+        "PLAIN_PATH": path,
+    }
     installation = Installation(tmp_path_factory.mktemp("workers"), **settings | {"WORKERS": str(WORKERS)})
     with started(installation) as process:
         yield Site(process, installation)

@@ -19,7 +19,7 @@ from support.gateway.inprocess import (
 )
 from support.gateway.processes import DEADLINE, free_port
 from support.stores.stores import API_KEY, UNKNOWN_TOKEN, foreign_lock
-from support.upstreams.upstreams import OK, Conversation, RawUpstream, answer_all
+from support.upstreams.upstreams import CLOSING, OK, Conversation, RawUpstream, answer_all
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.utils import accept_key
@@ -576,7 +576,7 @@ def test_a_connection_without_requests_is_closed_even_if_pings_come(tmp_path: Pa
 
 
 @pytest.mark.paths("off")
-@pytest.mark.parametrize("answer", [OK, OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")])
+@pytest.mark.parametrize("answer", [OK, CLOSING])
 @pytest.mark.parametrize("version", ["1.1", "2"])
 def test_nothing_grows_on_a_connection_that_stays(tmp_path: Path, answer: bytes, version: str) -> None:
     async def main() -> None:

@@ -19,14 +19,13 @@ from support.gateway.inprocess import (
     until,
 )
 from support.gateway.processes import DEADLINE, free_port
-from support.upstreams.upstreams import OK, Conversation, RawUpstream, answer_all
+from support.upstreams.upstreams import CLOSING, OK, Conversation, RawUpstream, answer_all
 
 from addon.plain import pool
 from addon.plain.upstream_connection import DEFAULT_IDLE, LONGEST_IDLE
 from store.network.sockets import IDLE
 
 POISON = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
-CLOSING = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
 
 
 async def ask(proxy: Proxy) -> bytes:

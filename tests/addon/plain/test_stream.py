@@ -17,7 +17,7 @@ from support.gateway.inprocess import (
 )
 from support.gateway.processes import DEADLINE
 from support.stores.stores import UNKNOWN_TOKEN, rows
-from support.upstreams.upstreams import OK, Conversation, RawUpstream, json_response
+from support.upstreams.upstreams import CLOSING, OK, Conversation, RawUpstream, json_response
 
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 EVENT = b'data: {"id": "1"}\n\n'
@@ -92,7 +92,7 @@ CASES = {
     "half a stream, to a client that stays": Case(SSE + b"Content-Length: 50\r\n\r\n" + EVENT, stays=False, headers=""),
     "a document until the end": Case(b"HTTP/1.1 200 OK\r\n\r\n{}", stays=False),
     "an old upstream": Case(OK.replace(b"1.1", b"1.0"), stays=False),
-    "the upstream closes": Case(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), stays=False),
+    "the upstream closes": Case(CLOSING, stays=False),
     "no response": Case(b"", stays=False),
     "half a head": Case(OK[:20], stays=False),
     "half a document": Case(OK[:-1], stays=False),

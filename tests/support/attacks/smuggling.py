@@ -14,7 +14,7 @@ from support.attacks.desync_http2 import Http2Case
 from support.attacks.strict_http import Reading, Request, read_strictly
 from support.clients.http2 import Http2Client
 from support.clients.raw_client import RawClient
-from support.gateway.gateway import Gateway
+from support.gateway.gateway import PATHS, Gateway
 from support.gateway.processes import DEADLINE, wait_until
 from support.upstreams.strict_upstream import MARK, StrictUpstream
 from support.upstreams.upstreams import KEY
@@ -78,12 +78,12 @@ class Target:
 
 
 @contextlib.contextmanager
-def target(folder: Path) -> Iterator[Target]:
+def target(folder: Path, plain_path: str = PATHS[0]) -> Iterator[Target]:
     """Run a gateway before a strict upstream, whose log must hold no secret and no traceback at the end.
 
     It prints how many requests each path served; those that neither takes for a request are not among them.
     """
-    with StrictUpstream() as upstream, Gateway.start(folder, upstream.url) as gateway:
+    with StrictUpstream() as upstream, Gateway.start(folder, upstream.url, PLAIN_PATH=plain_path) as gateway:
         with RawClient(gateway.port) as victim:
             target = Target(gateway, upstream, victim)
             yield target

@@ -29,6 +29,14 @@ WAYS: tuple[Way, ...] = ("launcher", "mitmdump", "mitmweb")
 OTHER_WAYS = pytest.mark.soak("addon/inspector", "addon/patches", "addon/proxy.py", "addon/serving")
 """For what the suite does with the launcher alone: functional/test_promises.py has each way in the suite."""
 
+PATHS = ("on", "off")
+"""The values of PLAIN_PATH."""
+
+OTHER_PATH = pytest.mark.soak("addon/layers", "addon/plain")
+"""For what the suite does on the plain path alone: functional/test_promises.py has both in the suite."""
+
+EACH_PATH = [PATHS[0], pytest.param(PATHS[1], marks=OTHER_PATH)]
+
 EACH_WAY = [WAYS[0], *(pytest.param(way, marks=OTHER_WAYS) for way in WAYS[1:])]
 
 on_each_store = pytest.mark.parametrize(

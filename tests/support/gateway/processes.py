@@ -47,7 +47,7 @@ def free_port() -> int:
 
 def clean_environment() -> dict[str, str]:
     """The environment without what could change the processes under test, or slow them down."""
-    kept = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PLAIN_PATH")
     return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
 
 

@@ -62,6 +62,8 @@ class DemoUpstream:
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+CLOSING = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+"""The last response of a connection: the gateway keeps none."""
 
 
 @dataclass
