@@ -8,6 +8,7 @@ from typing import Protocol
 
 from mitmproxy.connection import Client, ConnectionState, Server
 from mitmproxy.net.http import http1
+from mitmproxy.net.tls import starts_like_tls_record
 
 from addon import failures, responses
 from addon.layers.client_http1 import MAX_AHEAD
@@ -15,7 +16,8 @@ from addon.plain import accepting
 from addon.plain.accepting import Accepted, Origin
 from addon.plain.deadline import Deadline
 from addon.plain.stream import Shared, Stream
-from store.errors import RequestTimeout
+from addon.validation import MALFORMED
+from store.errors import GatewayError, InvalidRequest, RequestTimeout
 from store.ids import new_request_id
 from store.network.sockets import keep_alive
 
@@ -50,6 +52,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = transport
         self._ended: asyncio.Future[None] = loop.create_future()
         self._is_ready = False
+        self._has_served = False
         self._lingers = False
         """True once nothing more is written: what comes is dropped."""
         self._stream: Stream | None = None
@@ -129,7 +132,9 @@ class ClientConnection(asyncio.Protocol):
             self.deadline.start_once(failures.HEADERS_TIMEOUT, self._refuse_head)
             return
         accepted = accepting.read(head + end, self._origin) if end and self._path.is_on else None
-        if accepted is None:
+        if accepted is None and self._has_served and starts_like_tls_record(self.ahead):
+            self._refuse(InvalidRequest(MALFORMED))  # the layers would take it for the beginning of a connection
+        elif accepted is None:
             self._leave_to_the_layers()
         else:
             self.ahead = rest
@@ -138,6 +143,7 @@ class ClientConnection(asyncio.Protocol):
     def _begin(self, accepted: Accepted) -> None:
         self.deadline.stop()
         self._path.served += 1
+        self._has_served = True
         self._body, self._whole_body, self._missing = [], None, accepted.length
         stream = self._stream = Stream(self._path, self, accepted, self._server)
         if self._missing and self.ahead:
@@ -163,8 +169,12 @@ class ClientConnection(asyncio.Protocol):
         self._ended.set_result(None)
 
     def _refuse_head(self) -> None:
-        """Answer a request whose headers do not end, and read no more requests."""
-        response = responses.error(RequestTimeout(), new_request_id(), "GET")
+        """Answer a request whose headers do not end."""
+        self._refuse(RequestTimeout())
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer outside of any request, and read no more requests."""
+        response = responses.error(error, new_request_id(), "GET")
         response.headers["connection"] = "close"
         self.write(http1.assemble_response(response))
         self._lingers = True

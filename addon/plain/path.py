@@ -36,7 +36,7 @@ class PlainPath:
 
     def configure(self, _updated: set[str]) -> None:
         """Leave everything to the layers while an option is set that only they know."""
-        self.is_on &= self._may_be_on()
+        self.is_on = self._was_opened and self._may_be_on()
 
     def done(self) -> None:
         """Keep no connection open."""

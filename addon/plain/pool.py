@@ -76,8 +76,7 @@ class Pool:
             oldest.close()
         loop = asyncio.get_running_loop()
         idle[connection] = loop.time() + connection.idle_time
-        if self._sweep is None:
-            self._sweep = loop.call_at(idle[connection], self._close_late)
+        self._sweep_at(idle[connection])
 
     def close(self) -> None:
         """Close the connections without a request, as the process ends."""
@@ -96,7 +95,15 @@ class Pool:
                 connection.close()
         ends = [end for idle in self._idle.values() for end in idle.values()]
         if ends:
-            self._sweep = loop.call_at(min(ends), self._close_late)
+            self._sweep_at(min(ends))
+
+    def _sweep_at(self, end: float) -> None:
+        """Close the late connections at a time, or before it."""
+        if self._sweep is not None and self._sweep.when() > end:
+            self._sweep.cancel()
+            self._sweep = None
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_at(end, self._close_late)
 
     async def _open_for(
         self, future: "asyncio.Future[UpstreamConnection]", destination: Destination, client: Client

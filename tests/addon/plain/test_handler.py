@@ -2,7 +2,6 @@ import asyncio
 import contextlib
 import logging
 import re
-import ssl
 from pathlib import Path
 
 import pytest
@@ -152,19 +151,18 @@ def test_nothing_is_lost_where_the_layers_take_over(tmp_path: Path, step: int) -
     run(main())
 
 
-def test_tls_after_a_usual_request_is_for_the_layers(tmp_path: Path) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+@pytest.mark.paths("on", "off")
+def test_tls_after_a_usual_request_is_malformed(tmp_path: Path) -> None:
+    hello = b"\x16\x03\x01\x00\x05hello\r\n\r\n"
 
     async def main() -> None:
         with RawUpstream(answer) as upstream:
             async with running(tmp_path, upstream.url) as proxy, proxy.connection() as (reader, writer):
                 writer.write(proxy.request(headers="").encode())
                 assert (await read_answer(reader)).startswith(b"HTTP/1.1 200 ")
-                await writer.start_tls(context)
-                writer.write(proxy.request().encode())
-                assert (await read_answer(reader)).startswith(b"HTTP/1.1 200 ")
-                assert (proxy.served, len(proxy.flows)) == (1, 2)
+                writer.write(hello)
+                assert_json_error(await asyncio.wait_for(reader.read(), DEADLINE), 400, "invalid_request")
+                assert len(proxy.flows) == 1
 
     run(main())
 
