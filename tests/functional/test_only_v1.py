@@ -78,7 +78,7 @@ def test_targets_other_than_a_plain_path_are_400(relay: Relay, target: str) -> N
 
 
 @pytest.mark.parametrize(
-    "path",
+    "target",
     [
         "/",
         "/v1",
@@ -91,8 +91,8 @@ def test_targets_other_than_a_plain_path_are_400(relay: Relay, target: str) -> N
         "/healthy",
     ],
 )
-def test_paths_outside_v1_are_404(relay: Relay, path: str) -> None:
-    check_refused(relay, f"GET {path} HTTP/1.1", 404, "not_found")
+def test_paths_outside_v1_are_404(relay: Relay, target: str) -> None:
+    check_refused(relay, f"GET {target} HTTP/1.1", 404, "not_found")
 
 
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "PROPFIND", "get", "Post", "PRI", "X" * 1000])
