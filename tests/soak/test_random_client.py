@@ -65,9 +65,9 @@ async def play(gateway: Gateway, upstream: EchoUpstream) -> None:
     memory = resident(pid)
     await clients.run(SECONDS - warm, CLIENTS)
     most = len(upstream.open)
-    await until(lambda: not upstream.open and open_files(pid) <= files + FILES_OF_THE_STORE, "a connection is left")
+    await until(lambda: not upstream.open and open_files(pid) <= files + FILES_OF_THE_STORE, lambda: "a file is left")
     print(f"\nRSS {memory} MiB after {warm:.0f} s, {resident(pid)} MiB at the end; {most} upstream connections")
-    await until(lambda: all(source for _, _, source in rows_of(gateway)), "a row is not settled")
+    await until(lambda: not unsettled(gateway), lambda: f"not settled: {unsettled(gateway)}")
     await asyncio.to_thread(check_rows, gateway, token["id"], clients, upstream)
     served = await asyncio.to_thread(gateway.stop_and_count)
     report(clients, upstream)
@@ -101,18 +101,23 @@ def rows_of(gateway: Gateway) -> list[tuple[str, str, str | None]]:
         return store.execute("SELECT id, path, usage_source FROM request").fetchall()
 
 
+def unsettled(gateway: Gateway) -> list[str]:
+    """Return the paths of requests that have not ended, as the ledger says."""
+    return [path for _, path, source in rows_of(gateway) if not source]
+
+
 def test_no_task_and_no_object_of_a_connection_is_left(tmp_path: Path) -> None:
     async def main() -> None:
         async with EchoUpstream.start() as upstream, running(tmp_path, upstream.url) as proxy:
             before = asyncio.all_tasks()
             clients = Clients(proxy.port, proxy.token.value, SEED)
             await clients.run(min(SECONDS, 60), CLIENTS)
-            await until(lambda: not upstream.open and asyncio.all_tasks() <= before, "a task is left")
+            await until(lambda: not upstream.open and asyncio.all_tasks() <= before, lambda: "a task is left")
             assert len(proxy.exchanges) == 0
             proxy.flows.clear()
             while not proxy.ended.empty():
                 proxy.ended.get_nowait()
-            await until(lambda: not connections(), "an object is left")
+            await until(lambda: not connections(), lambda: f"left: {connections()}")
             assert clients.wrong == []
 
     asyncio.run(main())
@@ -136,10 +141,10 @@ def report(clients: Clients, upstream: EchoUpstream) -> None:
     print(f"wrong: {len(clients.wrong)} {clients.wrong[:5]}; upstream: {len(upstream.faults)} {upstream.faults[:5]}")
 
 
-async def until(condition: Callable[[], object], fault: str) -> None:
+async def until(condition: Callable[[], object], fault: Callable[[], str]) -> None:
     end = asyncio.get_running_loop().time() + QUIET
     while not condition():
-        assert asyncio.get_running_loop().time() < end, fault
+        assert asyncio.get_running_loop().time() < end, fault()
         await asyncio.sleep(0.5)
 
 
