@@ -18,7 +18,8 @@ class Dispatcher(AddonManager):
 
     REPLACES: the class of `master.addons`.
     WHY: mitmproxy looks for the hook in each addon, and in each addon inside it, at each event of each request: with
-    the launcher's four, that is 30 % more instructions (1.2 on 3.87 million).
+    the launcher's four, that is 30 % more instructions through the layers (1.2 on 3.87 million). The plain path calls
+    the hooks by their names, without an event.
     REMOVE WHEN: mitmproxy caches the hooks itself. No upstream issue known.
     """
 

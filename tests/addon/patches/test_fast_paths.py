@@ -4,11 +4,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mitmproxy.connection import Client, ConnectionState
 from mitmproxy.http import Headers
-from mitmproxy.options import Options
-from mitmproxy.proxy.context import Context
-from mitmproxy.proxy.layers import TCPLayer
 
 from addon.patches import fast_paths
 from addon.replacing import restore_all
@@ -44,23 +40,11 @@ def test_lookups_of_headers_return_what_mitmproxy_returns(
 ) -> None:
     restore_all()
     expected = outcome(lookup, fields, name)
-    fast_paths.look_headers_up()
+    fast_paths.install()
     assert outcome(lookup, fields, name) == expected
 
 
 def test_a_lookup_of_neither_text_nor_bytes_is_rejected() -> None:
-    fast_paths.look_headers_up()
+    fast_paths.install()
     with pytest.raises(TypeError, match="Expected str or bytes"):
         Headers().get_all(1)  # type: ignore[arg-type]
-
-
-def test_a_forked_context_equals_mitmproxys() -> None:
-    client = Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2), state=ConnectionState.OPEN)
-    context = Context(client, Options())
-    TCPLayer(context)
-    theirs = context.fork()
-    fast_paths.fork_contexts()
-    ours = context.fork()
-    assert type(ours) is type(theirs)
-    assert vars(ours) == vars(theirs)
-    assert ours.layers is not context.layers

@@ -45,9 +45,7 @@ class Blind(Meter):
 
 DUTIES = ("metering", "ledger")
 PATCHES = {
-    "headers": ("fast_paths", "look_headers_up"),
-    "contexts": ("fast_paths", "fork_contexts"),
-    "dispatch": ("dispatch", "install"),
+    "headers": ("fast_paths", "install"),
 }
 """The patches that are there for speed: the module in addon/patches, and the function that installs them."""
 
