@@ -10,6 +10,7 @@ from mitmproxy.proxy.server import ConnectionHandler
 
 from addon.layers import backpressure, upstream_sockets
 from addon.replacing import replace
+from addon.serving.listening import spawn
 from store.network.sockets import keep_alive
 
 MAX_CONNECTIONS = 100
@@ -28,7 +29,7 @@ def install() -> None:
 
 
 async def _handle_patiently_and_close(self: ConnectionHandler, connection: Connection) -> None:
-    """Read a connection with backpressure, probe it while it is idle, and always close its socket.
+    """Read a connection with backpressure, probe it while it is idle; always close its socket, and report that.
 
     REPLACES: `ConnectionHandler.handle_connection`, by a wrapper.
     WHY: (1) Cancelled while it waits to pass on data, it may end without closing the socket: a client that sends more
@@ -36,8 +37,10 @@ async def _handle_patiently_and_close(self: ConnectionHandler, connection: Conne
     is closed; for this case no upstream issue is known. (2) It reads whether or not the data is processed,
     https://github.com/mitmproxy/mitmproxy/issues/4563 (closed, and still so). (3) Idle connections are not probed: dead
     peers go unnoticed, and middleboxes forget the connection. https://github.com/mitmproxy/mitmproxy/pull/3076 had
-    added that; the present core lacks it.
-    REMOVE WHEN: (1) the socket is closed in a `finally`; (2) a layer can pause reading; (3) SO_KEEPALIVE is set.
+    added that; the present core lacks it. (4) Cancelled once more while it waits to report its end, which happens when
+    writing fails twice, it reports that to no layer: its requests would wait for ever. No upstream issue known.
+    REMOVE WHEN: (1) the socket is closed in a `finally`; (2) a layer can pause reading; (3) SO_KEEPALIVE is set; (4)
+    `ConnectionClosed` is sent in any case.
     """
     transport = self.transports[connection]
     if isinstance(transport.reader, asyncio.StreamReader):
@@ -47,6 +50,11 @@ async def _handle_patiently_and_close(self: ConnectionHandler, connection: Conne
             keep_alive(transport.writer.get_extra_info("socket"))
     try:
         await _handle_connection(self, connection)
+    except asyncio.CancelledError:
+        if connection in self.transports:
+            connection.state = ConnectionState.CLOSED
+            await asyncio.shield(spawn(self.server_event(events.ConnectionClosed(connection))))
+        raise
     finally:
         backpressure.release(connection)
         _close_forgotten(self, connection)

@@ -6,11 +6,15 @@ from pathlib import Path
 import pytest
 from mitmproxy import http
 from support.clients.http2 import Http2Client
-from support.gateway.inprocess import HoldConnections, assert_json_error, run, running
+from support.gateway.inprocess import HoldConnections, assert_json_error, head_and_body, run, running
 from support.gateway.processes import DEADLINE
+from support.upstreams.echo_upstream import EchoUpstream
 from support.upstreams.upstreams import Conversation, RawUpstream, answer_all
 
 from store.network.sockets import IDLE
+
+UPLOAD, MORE = 1_500_000, 300_000
+"""Bytes of an upload that is streamed, and of further requests behind it that are read while its upstream hangs up."""
 
 
 def test_a_connection_that_is_cancelled_while_data_waits_is_closed(tmp_path: Path) -> None:
@@ -25,6 +29,21 @@ def test_a_connection_that_is_cancelled_while_data_waits_is_closed(tmp_path: Pat
                     await asyncio.wait_for(reader.read(), DEADLINE)
 
     asyncio.run(test())
+
+
+def test_a_connection_whose_writing_fails_twice_is_reported(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with (
+            EchoUpstream.start() as upstream,
+            running(tmp_path, upstream.url, plain_path="off") as proxy,
+            proxy.connection() as (reader, writer),
+        ):
+            head = proxy.request("PUT /v1/early-close/n1", headers=f"Content-Length: {UPLOAD}\r\n")
+            writer.write(head.encode() + bytes(UPLOAD + MORE))
+            answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), DEADLINE)
+            assert head_and_body(answer)[0] in {200, 503}
+
+    run(main())
 
 
 def test_an_http2_client_gets_an_upstream_connection_for_each_request(tmp_path: Path) -> None:
