@@ -89,7 +89,7 @@ def make_many_tokens(store: Store, project_id: str, number: int) -> list[tuple[s
         )
         for age, (token_id, value) in enumerate(made)
     ]
-    for chunk in itertools.batched(rows, 1000):
+    for chunk in itertools.batched(rows, 200):  # a transaction must end in time on a busy machine too
         with store.database.write():
             store.database.run(
                 "INSERT INTO token (id, project_id, lookup, sealed_value, created_at, expires_at, is_active,"  # noqa: S608
