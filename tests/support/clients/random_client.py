@@ -208,8 +208,8 @@ class Clients:
         try:
             for request in requests:
                 response = await _read_response(wire, request.method)
-                if response is None:
-                    return False
+                if response is None or (wire.writes == 0 and not response.is_whole):
+                    return False  # it may have cut it itself, by an end of its own side
                 self._check(request, response)
                 if not response.is_whole or response.headers.get("connection", "").lower() == "close":
                     return False
