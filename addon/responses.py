@@ -23,6 +23,13 @@ def error(cause: GatewayError, request_id: str, method: str) -> http.Response:
     return response
 
 
+def last_error(cause: GatewayError) -> http.Response:
+    """Return the response to what is no request, after which the connection closes."""
+    response = error(cause, new_request_id(), "GET")
+    response.headers["connection"] = "close"
+    return response
+
+
 def error_event(cause: GatewayError, request_id: str, event_id: str, lane: str) -> str:
     """Return the event that refuses a response over a WebSocket: an `error` of the Realtime and Responses APIs.
 

@@ -17,7 +17,6 @@ from addon import responses
 from addon.layers.http1_common import ChunkReader, ClosingConnection
 from addon.validation import MALFORMED, MAX_HEADERS
 from store.errors import GatewayError, HeadersTooLarge, InvalidRequest
-from store.ids import new_request_id
 
 MAX_AHEAD = 1024 * 1024
 """Bytes of further requests that a client may send while one is under way."""
@@ -34,8 +33,8 @@ _HEAD = re.compile(
     rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~]+ HTTP/[0-9]\.[0-9]\r\n(?:[!-~\x80-\xff][\t -~\x80-\xff]*\r\n)*\r\n"
 )
 
-# RFC 3986, section 3.2; a name may be empty.
-_HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?", re.ASCII)
+HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?", re.ASCII)
+"""The value of a Host header (RFC 3986, section 3.2); a name may be empty."""
 
 
 class ClientCodec(ClosingConnection, Http1Server):
@@ -52,9 +51,7 @@ class ClientCodec(ClosingConnection, Http1Server):
     def refuse(self, error: GatewayError) -> layer.CommandGenerator[None]:
         """Answer outside of any request, and read no more requests."""
         self.state = self.done
-        response = responses.error(error, new_request_id(), "GET")
-        response.headers["connection"] = "close"
-        yield commands.SendData(self.conn, http1.assemble_response(response))
+        yield commands.SendData(self.conn, http1.assemble_response(responses.last_error(error)))
         yield commands.CloseTcpConnection(self.conn, half_close=True)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
@@ -115,6 +112,6 @@ def _fault(request: http.Request, size: int) -> GatewayError | None:
         return HeadersTooLarge()
     if request.http_version not in _VERSIONS:
         return InvalidRequest("This connection speaks HTTP/1.1.")
-    if len(hosts) > 1 or (not hosts and request.http_version == "HTTP/1.1") or not all(map(_HOST.fullmatch, hosts)):
+    if len(hosts) > 1 or (not hosts and request.http_version == "HTTP/1.1") or not all(map(HOST.fullmatch, hosts)):
         return InvalidRequest("Send one Host header, with a host and no more than a port.")
     return None

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from mitmproxy import http
 
 from addon.forwarding import headers_of
+from addon.layers.client_http1 import HOST
 from addon.streaming import LARGE
 from addon.validation import MAX_HEADERS
 
@@ -27,9 +28,6 @@ _BEGINNING = re.compile(
     rb"(?:G|GE|GET|P|PO|POS|POST|PU|PUT|PA|PAT|PATC|PATCH|D|DE|DEL|DELE|DELET|DELETE|H|HE|HEA|HEAD)"
 )
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,15}")
-
-# RFC 3986, section 3.2; a name may be empty.
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 
 _UNUSUAL = frozenset({b"transfer-encoding", b"upgrade", b"expect", b"trailer", b"http2-settings"})
 _LOOKED_AT = _UNUSUAL | {b"host", b"content-length", b"connection"}
@@ -74,7 +72,7 @@ def read(head: bytes, origin: Origin) -> Accepted | None:
         lowered = name.lower()
         if lowered not in _LOOKED_AT:
             continue
-        if lowered == b"host" and _HOST.fullmatch(value):
+        if lowered == b"host" and HOST.fullmatch(value.decode("latin-1")):
             hosts += 1
             fields[index] = (name, origin.host_header)
         elif lowered == b"content-length" and _LENGTH.fullmatch(value):

@@ -18,7 +18,6 @@ from addon.plain.deadline import Deadline
 from addon.plain.stream import Shared, Stream
 from addon.validation import MALFORMED
 from store.errors import GatewayError, InvalidRequest, RequestTimeout
-from store.ids import new_request_id
 from store.network.sockets import keep_alive
 
 _log = logging.getLogger("mitmproxy.proxy.server")
@@ -174,9 +173,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer outside of any request, and read no more requests."""
-        response = responses.error(error, new_request_id(), "GET")
-        response.headers["connection"] = "close"
-        self.write(http1.assemble_response(response))
+        self.write(http1.assemble_response(responses.last_error(error)))
         self._lingers = True
         if self._transport.can_write_eof():
             self._transport.write_eof()
