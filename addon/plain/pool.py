@@ -64,9 +64,9 @@ class Pool:
         spawn(self._open_for(future, destination, client))
         return future
 
-    def give_back(self, connection: UpstreamConnection, destination: Destination) -> None:
+    def give_back(self, connection: UpstreamConnection) -> None:
         """Keep a connection for the next request, if it can serve one; or close it."""
-        idle = self._idle[destination]
+        idle = self._idle[connection.destination]
         if not connection.release() or not connection.idle_time:
             connection.close()
             return
@@ -119,7 +119,7 @@ class Pool:
                 future.set_exception(ConnectFailed(type(error).__name__))
         else:
             if future.done():
-                self.give_back(connection, destination)
+                self.give_back(connection)
             else:
                 future.set_result(connection)
 
@@ -127,7 +127,7 @@ class Pool:
         server = Server(address=(destination.host, destination.port), tls=destination.tls)
         server.sni = destination.host if destination.tls else None
         data = ServerConnectionHookData(server=server, client=client)
-        connection = UpstreamConnection(server, self._closed(data, destination))
+        connection = UpstreamConnection(server, self._closed(data))
         try:
             async with asyncio.timeout(self._timeout):
                 await self._connect(connection, data)
@@ -159,11 +159,11 @@ class Pool:
             tls = Tls(data.client, server, self._options, connection.write_raw)
             await connection.start_tls(tls, self._call_hook)
 
-    def _closed(self, data: ServerConnectionHookData, destination: Destination) -> Callable[[UpstreamConnection], None]:
+    def _closed(self, data: ServerConnectionHookData) -> Callable[[UpstreamConnection], None]:
         """Return the callable for the end of a connection."""
 
         def closed(connection: UpstreamConnection) -> None:
-            self._idle[destination].pop(connection, None)
+            self._idle[connection.destination].pop(connection, None)
             server = data.server
             server.timestamp_end = time.time()
             address = human.format_address(server.address)

@@ -66,7 +66,7 @@ class Body:
     def feed(self, data: bytes) -> Iterable[bytes]:
         """Return the pieces of the body in the next data. Raises BadResponse."""
         if self._chunks is not None:
-            return self._unchunked(data)
+            return self._unchunked(*self._chunks, data)
         left = self._left or 0
         if left == _UNTIL_CLOSE:
             return [data] if data else []
@@ -75,8 +75,7 @@ class Body:
         self.surplus |= len(data) > left
         return [piece] if piece else []
 
-    def _unchunked(self, data: bytes) -> Iterator[bytes]:
-        reader, buffer = self._chunks or (ChunkReader(of_response=True), ReceiveBuffer())
+    def _unchunked(self, reader: ChunkReader, buffer: ReceiveBuffer, data: bytes) -> Iterator[bytes]:
         buffer += data
         try:
             while (piece := reader.read(buffer)) is not None:

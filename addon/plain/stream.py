@@ -183,7 +183,7 @@ class Stream:
         except ConnectFailed as error:
             raise _Stopped(str(error), Failure.NO_RESPONSE) from None
         if self._side.is_gone or exchange.refusal is not None:
-            self._shared.pool.give_back(upstream, destination)
+            self._shared.pool.give_back(upstream)
             raise _Stopped(_GONE if self._side.is_gone else str(exchange.refusal))
         return upstream
 
@@ -323,10 +323,8 @@ class Stream:
         """Give the connection back, for the next request, if the response has come whole."""
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
-            server = upstream.server
-            host, port = (server.address or ("", 0))[:2]
             upstream.idle_time = idle_time(response)
-            self._shared.pool.give_back(upstream, Destination(host, port, server.tls))
+            self._shared.pool.give_back(upstream)
 
     # -- waiting
 

@@ -17,6 +17,7 @@ from mitmproxy import http
 from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.net.http import http1
 
+from addon.exchange import Destination
 from addon.layers.http1_common import is_last
 from addon.plain.response_reader import BadResponse, Body, read_head
 from addon.plain.upstream_tls import CallHook, Tls
@@ -110,6 +111,12 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.abort()
 
     # -- one request and its response
+
+    @property
+    def destination(self) -> Destination:
+        """The address that it leads to."""
+        host, port = (self.server.address or ("", 0))[:2]
+        return Destination(host, port, self.server.tls)
 
     @property
     def is_fresh(self) -> bool:
