@@ -215,11 +215,22 @@ class ClientConnection(asyncio.Protocol):
     # -- the end
 
     def _close(self) -> None:
-        """Close the connection once all that was written has gone, or after a while."""
+        """Close the connection once the client has taken all that was written; cut it if it stops doing so."""
         self._lingers = True
         self._transport.close()
         if not self.is_gone:
-            self.deadline.start(failures.LINGER, self._transport.abort)
+            self._cut_if_idle()
+
+    def _cut_if_idle(self) -> None:
+        left = self._transport.get_write_buffer_size()
+
+        def late() -> None:
+            if self._transport.get_write_buffer_size() < left:
+                self._cut_if_idle()
+            else:
+                self._transport.abort()
+
+        self.deadline.start(self._path.limits.idle_timeout, late)
 
     def _go(self) -> None:
         """End the request of a client that has gone, and then the connection."""

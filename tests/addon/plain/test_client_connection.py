@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -287,6 +288,34 @@ def test_an_idle_client_is_hung_up_on_and_one_that_goes_on_is_not(tmp_path: Path
                     assert (await read_answer(reader)).startswith(b"HTTP/1.1 200 ")
                     await asyncio.sleep(0.2)
                 assert await asyncio.wait_for(reader.read(), DEADLINE) == b""
+
+    run(main())
+
+
+@pytest.mark.paths("on")
+@pytest.mark.parametrize("headers", ["", "Connection: close\r\n"])
+def test_a_client_that_takes_its_last_response_slowly_gets_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, headers: str
+) -> None:
+    """It takes some of it within each `idle_timeout`, and all of it in several times that."""
+    monkeypatch.setattr(failures, "LINGER", 0.3)
+    response = json_response("x" * 1_000_000)
+
+    async def main() -> None:
+        with RawUpstream(answer_all(response)) as upstream:
+            async with (
+                running(tmp_path, upstream.url, idle_timeout=0.3) as proxy,
+                proxy.connection(receive_buffer=4096) as (reader, writer),
+            ):
+                await until(lambda: proxy.handler)
+                sock = client_side(proxy)._transport.get_extra_info("socket")  # noqa: SLF001
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+                writer.write(proxy.request(headers=headers).encode())
+                size = 0
+                while piece := await reader.read(16384):
+                    size += len(piece)
+                    await asyncio.sleep(0.03)
+                assert size > len(response)  # the gateway adds headers
 
     run(main())
 
