@@ -101,7 +101,7 @@ def _start_mitmdump(site: Site, name: str, *, with_addon: bool) -> Running:
     credentials = Credentials.make(gateway) if with_addon else NO_CREDENTIALS
     command = [tool("mitmdump"), "-q", "--mode", f"reverse:{site.url}@127.0.0.1:{port}"]
     command += ["-s", "addon/proxy.py"] if with_addon else []
-    return Running(Process(command, env=gateway.env, log=gateway.folder / "log"), port, credentials)
+    return Running(Process(command, env=gateway.env, log=gateway.folder / "log"), port, credentials, settles=1.0)
 
 
 def _start_launcher(

@@ -1,5 +1,7 @@
 """The upstream and databases of all contestants, and the folder, tokens and process that each has of its own."""
 
+import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,7 +10,7 @@ from typing import NamedTuple, NoReturn, Self
 
 from support.gateway.gateway import Gateway
 from support.gateway.installation import children
-from support.gateway.processes import ROOT, Process, clean_environment, free_port, python, running
+from support.gateway.processes import ROOT, Process, clean_environment, free_port, python, running, wait_until
 from support.network.certificates import Authority
 from support.stores.postgresql import Server
 from support.stores.stores import API_KEY, UNKNOWN_TOKEN
@@ -41,6 +43,14 @@ NO_CREDENTIALS = Credentials(UNKNOWN_TOKEN, UNKNOWN_TOKEN)
 """The credentials of contestants that check none."""
 
 
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
 def _no_server() -> NoReturn:
     raise RuntimeError("a site without PostgreSQL")
 
@@ -49,7 +59,9 @@ def _no_server() -> NoReturn:
 class Running:
     """A process that has been started. `has_workers`: its children serve, not the process itself.
 
-    `says`: the text that it prints once it serves; without one it serves once it answers on its port.
+    `says`: the text that it prints once it serves; without one it serves once it answers on its port. `settles`:
+    seconds that it is left alone once it listens. A request that comes before the addons of mitmdump run ends it, and
+    nothing reports that they do.
     """
 
     process: Process
@@ -57,13 +69,17 @@ class Running:
     credentials: Credentials = NO_CREDENTIALS
     has_workers: bool = False
     says: str = ""
+    settles: float = 0.0
 
     def wait(self) -> None:
         """Return once it serves. Raises AssertionError where it ends before."""
         if self.says:
             self.process.wait_for_output(self.says)
-        else:
-            self.process.wait_for_port(self.port)
+            return
+        if self.settles:
+            wait_until(lambda: _listens(self.port))
+            time.sleep(self.settles)
+        self.process.wait_for_port(self.port)
 
     def pids(self) -> Sequence[int]:
         """Return the processes that serve."""
