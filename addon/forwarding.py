@@ -104,10 +104,15 @@ def client_response(response: http.Response, upstream: Upstream | None, *, close
     if response.status_code == _NOT_MODIFIED:
         dropped |= _OF_NO_BODY
     fields = response.data.headers.fields
-    kept = tuple(field for field in fields if field[0].lower() not in dropped)
-    if upstream is not None and not locations.LOCATIONS.isdisjoint([name.lower() for name, _ in kept]):
-        kept = tuple(_relocated(field, upstream) for field in kept)
-    if closes and not upgraded:
+    names = {name.lower() for name, _ in fields}
+    has_location = upstream is not None and not locations.LOCATIONS.isdisjoint(names)
+    says_close = closes and not upgraded
+    if dropped.isdisjoint(names) and not has_location and not says_close:
+        return response
+    kept = tuple([field for field in fields if field[0].lower() not in dropped])
+    if upstream is not None and has_location:
+        kept = tuple([_relocated(field, upstream) for field in kept])
+    if says_close:
         kept = (*kept, (b"Connection", b"close"))
     if kept == fields:
         return response
@@ -183,6 +188,7 @@ def _dropped(connection: Sequence[str], upgraded: bool) -> frozenset[bytes]:
     return dropped - _OF_AN_UPGRADE if upgraded else dropped
 
 
-def _hosts(request: http.Request) -> set[str | None]:
+def _hosts(request: http.Request) -> set[str]:
     """Return every name under which a request asks for its host."""
-    return {request.host_header, *request.headers.get_all("host")}
+    hosts = {*request.headers.get_all("host")}
+    return hosts | {request.authority} if request.data.authority else hosts

@@ -60,25 +60,26 @@ def ready(request_id: str, method: str) -> http.Response:
     return _json(200, reports.ready(), request_id, method)
 
 
-def add_request_ids(headers: http.Headers, request_id: str) -> None:
-    """Add the ids of the request to a response. The upstream's own X-Request-ID stays: its support asks for it."""
-    put(headers, REQUEST_ID, request_id)
+def add_request_headers(headers: http.Headers, request_id: str, remote_ms: int | None = None) -> None:
+    """Add to a response the ids of its request, and the milliseconds until the upstream answered.
+
+    The upstream's own X-Request-ID stays: its support asks for it.
+    """
+    values = {REQUEST_ID: request_id}
     if UPSTREAM_REQUEST_ID not in headers:
-        put(headers, UPSTREAM_REQUEST_ID, request_id)
-
-
-def put(headers: http.Headers, name: str, value: str) -> None:
-    """Set a header, as `headers[name] = value` does at several times the cost."""
-    if name in headers:
-        headers[name] = value
-    else:
-        headers.fields = (*headers.fields, (name.encode(), value.encode()))
+        values[UPSTREAM_REQUEST_ID] = request_id
+    if remote_ms is not None:
+        values[REMOTE_DURATION] = str(remote_ms)
+    for name in [name for name in values if name in headers]:
+        headers[name] = values.pop(name)
+    # mitmproxy's own setter takes several times as long for a name that is new.
+    headers.fields = (*headers.fields, *[(name.encode(), value.encode()) for name, value in values.items()])
 
 
 def _json(status: int, body: object, request_id: str, method: str) -> http.Response:
     content = json.dumps(body).encode()
     response = http.Response.make(status, content, {"Content-Type": "application/json"})
-    add_request_ids(response.headers, request_id)
+    add_request_headers(response.headers, request_id)
     if method == "HEAD":
         response.raw_content = b""  # its Content-Length stays that of the GET
     return response

@@ -84,10 +84,11 @@ def _check_target(request: http.Request) -> None:
 
 
 def _check_headers(headers: http.Headers) -> None:
-    fields = headers.fields
-    if sum(len(name) + len(value) for name, value in fields) > MAX_HEADERS:
+    names = b"".join([name for name, _ in headers.fields])
+    values = b"".join([value for _, value in headers.fields])
+    if len(names) + len(values) > MAX_HEADERS:
         raise HeadersTooLarge
-    if any(_CONTROL.search(value) for _, value in fields):
+    if _CONTROL.search(values):
         raise InvalidRequest("A header's value must hold no line ends or other control characters.")
     if headers.get("expect", _CONTINUE).lower() != _CONTINUE:
         raise ExpectationFailed

@@ -26,6 +26,12 @@ _EXTENSION = rb"[\t ]*;[\t ]*%b(?:[\t ]*=[\t ]*(?:%b|%b))?" % (_TOKEN, _TOKEN, _
 _OF_A_REQUEST = re.compile(rb"([0-9A-Fa-f]{1,16})(?:%b)*\r\n" % _EXTENSION)
 _OF_A_RESPONSE = re.compile(rb"([0-9A-Fa-f]{1,16})[\t ]*(?:;[^\r\n]*)?\r\n")
 
+USUAL_FIELDS = rb"((?:%b:[\t ]*(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?\r\n)+)\r\n" % _TOKEN
+"""Headers in their usual form, up to the blank line: all parsers read them alike. Their lines are a group."""
+
+usual_fields = re.compile(rb"([^:]+):[\t ]*([^\r]*)\r\n").findall
+"""Return the names and values in the group of USUAL_FIELDS."""
+
 _LINE_END = b"\r\n"
 _SWITCHING_PROTOCOLS = 101
 

@@ -13,16 +13,13 @@ from mitmproxy import http
 
 from addon.forwarding import headers_of
 from addon.layers.client_http1 import HOST
+from addon.layers.http1_common import USUAL_FIELDS, usual_fields
 from addon.streaming import LARGE
 from addon.validation import MAX_HEADERS
 
 END_OF_HEAD = b"\r\n\r\n"
 
-_HEAD = re.compile(
-    rb"(GET|POST|PUT|PATCH|DELETE|HEAD) (/[!-~]*) HTTP/1\.1\r\n"
-    rb"((?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t ]*(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?\r\n)+)\r\n"
-)
-_FIELD = re.compile(rb"([^:]+):[\t ]*([^\r]*)\r\n")
+_HEAD = re.compile(rb"(GET|POST|PUT|PATCH|DELETE|HEAD) (/[!-~]*) HTTP/1\.1\r\n" + USUAL_FIELDS)
 
 _BEGINNING = re.compile(
     rb"(?:G|GE|GET|P|PO|POS|POST|PU|PUT|PA|PAT|PATC|PATCH|D|DE|DEL|DELE|DELET|DELETE|H|HE|HEA|HEAD)"
@@ -65,7 +62,7 @@ def read(head: bytes, origin: Origin) -> Accepted | None:
     if found is None or len(head) > MAX_HEADERS:
         return None
     method, target, block = found.groups()
-    fields = _FIELD.findall(block)
+    fields = usual_fields(block)
     hosts = lengths = length = 0
     is_last = False
     for index, (name, value) in enumerate(fields):

@@ -1,5 +1,7 @@
 """Reads a response of the upstream, by the same rules as the codec of upstreams in `addon/layers`."""
 
+import re
+import time
 from collections.abc import Iterable, Iterator
 
 from h11 import ProtocolError
@@ -7,10 +9,14 @@ from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import http
 from mitmproxy.net.http import http1, validate
 
-from addon.layers.http1_common import ChunkReader
+from addon.forwarding import headers_of
+from addon.layers.http1_common import USUAL_FIELDS, ChunkReader, usual_fields
 from addon.layers.upstream_http1 import MAX_HEADERS, final_head
 
-_UNTIL_CLOSE = -1
+UNTIL_CLOSE = -1
+"""The size of a body that ends with its connection, as mitmproxy says it."""
+
+_USUAL_HEAD = re.compile(rb"HTTP/1\.1 ([2-9][0-9]{2}) ([ -~]*)\r\n" + USUAL_FIELDS)
 
 
 class BadResponse(Exception):
@@ -22,6 +28,21 @@ def read_head(data: bytes) -> tuple[http.Response | None, bytes]:
 
     The response is None if more data must come first; interim responses are not in the rest. Raises BadResponse.
     """
+    usual = _USUAL_HEAD.match(data)
+    response = None if usual is None else _usual_response(*usual.groups())
+    return _read_unusual(data) if usual is None or response is None else (response, data[usual.end() :])
+
+
+def _usual_response(status: bytes, reason: bytes, lines: bytes) -> http.Response | None:
+    """Read a head in its usual form, at a third of the cost; None for one that is to be read with more care."""
+    fields = tuple(usual_fields(lines))
+    names = [name.lower() for name, _ in fields]
+    if b"transfer-encoding" in names or names.count(b"content-length") > 1:
+        return None
+    return http.Response(b"HTTP/1.1", int(status), reason, headers_of(fields), None, None, time.time(), None)
+
+
+def _read_unusual(data: bytes) -> tuple[http.Response | None, bytes]:
     try:
         start, end = final_head(data)
     except ValueError as error:
@@ -61,14 +82,14 @@ class Body:
     @property
     def may_end(self) -> bool:
         """True if the end of the connection is the end of the body, or comes after it."""
-        return self._left in {0, _UNTIL_CLOSE}
+        return self._left in {0, UNTIL_CLOSE}
 
     def feed(self, data: bytes) -> Iterable[bytes]:
         """Return the pieces of the body in the next data. Raises BadResponse."""
         if self._chunks is not None:
             return self._unchunked(*self._chunks, data)
         left = self._left or 0
-        if left == _UNTIL_CLOSE:
+        if left == UNTIL_CLOSE:
             return [data] if data else []
         piece = data[:left] if len(data) > left else data
         self._left = left - len(piece)

@@ -22,7 +22,7 @@ from addon.failures import Failure, Limits
 from addon.plain.accepting import Accepted
 from addon.plain.deadline import Deadline
 from addon.plain.pool import ConnectFailed, Pool
-from addon.plain.response_reader import BadResponse
+from addon.plain.response_reader import UNTIL_CLOSE, BadResponse
 from addon.plain.upstream_connection import Sink, UpstreamConnection, idle_time
 from addon.plain.upstream_tls import CallHook
 from addon.rejection import Rejection, is_rejection
@@ -266,10 +266,9 @@ class Stream:
         exchanges, upstream = self._shared.exchanges, self._exchange.upstream
         passed = forwarding.client_response(response, upstream, closes=exchanges.are_ending)
         self._is_answered = True
-        self._is_last |= exchanges.are_ending or http1.connection_close(passed.http_version, passed.headers)
-        chunked = "chunked" in passed.headers.get("transfer-encoding", "").lower()
-        self._is_chunked = chunked and self._flow.request.method.upper() != "HEAD"
-        self._is_last |= _ends_with_connection(self._flow.request, passed)
+        size = _body_size(self._flow.request, passed)
+        self._is_chunked = size is None
+        self._is_last |= exchanges.are_ending or size == UNTIL_CLOSE or passed.data.http_version != b"HTTP/1.1"
         head = http1.assemble_response_head(passed)
         self._side.write(head + (self._framed(content) if content else b""))
 
@@ -359,9 +358,9 @@ class _Cut(Exception):
     """Nothing more can be said to the client: its connection is cut."""
 
 
-def _ends_with_connection(request: http.Request, response: http.Response) -> bool:
-    """Tell whether only the end of the connection ends a response's body."""
+def _body_size(request: http.Request, response: http.Response) -> int | None:
+    """Return the bytes of a response's body, as its headers say; None if it is chunked, UNTIL_CLOSE if it ends so."""
     try:
-        return http1.expected_http_body_size(request, response) == -1
+        return http1.expected_http_body_size(request, response)
     except ValueError:  # an addon has set such headers
-        return True
+        return UNTIL_CLOSE

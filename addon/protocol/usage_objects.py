@@ -3,8 +3,9 @@
 The ledger and mitmweb both read usages here, so that they cannot disagree.
 """
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from store.ledger.usage import MAX_COUNT, Units
 
@@ -48,6 +49,8 @@ _PATHS: Mapping[str, tuple[_Path, ...]] = {
 }
 """The paths of each unit, in the names of each API. Input and output are totals, the others are parts of them."""
 
+_NAMES = frozenset(path[0] for paths in _PATHS.values() for path in paths)
+
 _SECONDS = "seconds"
 _AUDIO_SECONDS = "audio_seconds"
 
@@ -57,14 +60,22 @@ def units_of(usage: Mapping[str, object]) -> Units | None:
 
     A value that is not a whole number from 0 to MAX_COUNT counts as absent. Seconds of audio are rounded up.
     """
-    found = {unit: _first_count(usage, paths) for unit, paths in _PATHS.items()}
-    units = {unit: count for unit, count in found.items() if count is not None}
+    paths_of = _paths_from(tuple([name for name in usage if name in _NAMES]))
+    found = [(unit, _first_count(usage, paths)) for unit, paths in paths_of]
+    units = {unit: count for unit, count in found if count is not None}
     if not _TOTAL_NAMES & usage.keys():
         _add_cached(units)
     seconds = _rounded_up(usage.get(_SECONDS))
     if seconds is not None:
         units[_AUDIO_SECONDS] = seconds
     return units or None
+
+
+@functools.lru_cache(maxsize=64)
+def _paths_from(names: Sequence[str]) -> Sequence[tuple[str, Sequence[_Path]]]:
+    """Return the units that a usage object with these of _NAMES may report, and their paths: each API has a few."""
+    possible = {unit: [path for path in paths if path[0] in names] for unit, paths in _PATHS.items()}
+    return [(unit, paths) for unit, paths in possible.items() if paths]
 
 
 def _add_cached(units: dict[str, int]) -> None:
@@ -79,30 +90,21 @@ def total(one: Units, other: Units) -> Units:
     return {unit: min(one.get(unit, 0) + other.get(unit, 0), MAX_COUNT) for unit in {**one, **other}}
 
 
-def _first_count(usage: Mapping[str, object], paths: tuple[_Path, ...]) -> int | None:
+def _first_count(usage: Mapping[str, object], paths: Sequence[_Path]) -> int | None:
     for path in paths:
-        found = _count(_at(usage, path)) if path[0] in usage else None
-        if found is not None:
-            return found
+        found: object = usage
+        for name in path:
+            found = found.get(name) if isinstance(found, dict) else None
+        count = _count(found)
+        if count is not None:
+            return count
     return None
-
-
-def _at(usage: Mapping[str, object], path: _Path) -> object:
-    *steps, last = path
-    for step in steps:
-        inner = usage.get(step)
-        if not isinstance(inner, dict):
-            return None
-        usage = inner
-    return usage.get(last)
 
 
 def _count(value: object) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool):
-        return None
-    return value if 0 <= value <= MAX_COUNT else None
+    return value if type(value) is int and 0 <= value <= MAX_COUNT else None
 
 
 def _rounded_up(value: object) -> int | None:

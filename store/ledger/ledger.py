@@ -9,7 +9,6 @@ import json
 import logging
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from store.clock import DAY
@@ -35,8 +34,7 @@ MAX_DAYS = 1000
 OTHER_MODELS = "{other}"
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """The end of a request, without its usage; None is unknown. Times are milliseconds since its arrival."""
 
     status: int | None = None

@@ -46,7 +46,7 @@ def test_health_follows_the_contract() -> None:
 
 def test_the_upstreams_request_id_is_kept() -> None:
     headers = fields(("x-request-id", "req_upstream"), ("x-llm-proxy-request-id", "forged"))
-    responses.add_request_ids(headers, ID)
+    responses.add_request_headers(headers, ID)
     assert headers.get_all(responses.UPSTREAM_REQUEST_ID) == ["req_upstream"]
     assert headers.get_all(responses.REQUEST_ID) == [ID]
 

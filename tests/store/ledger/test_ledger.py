@@ -2,7 +2,6 @@ import json
 import logging
 import random
 import threading
-from dataclasses import replace
 
 import pytest
 from support.stores.stores import opening, rows
@@ -239,7 +238,7 @@ def test_settling_a_missing_row_adds_nothing(store: Store, ledger: Ledger) -> No
 
 
 def test_characters_that_cannot_be_stored_are_replaced(store: Store, ledger: Ledger) -> None:
-    outcome = replace(OUTCOME, upstream_request_id="req\0_1")
+    outcome = OUTCOME._replace(upstream_request_id="req\0_1")
     settle(store, ledger, Settlement(open_row(store, ledger), outcome, METERED._replace(model="gpt\ud800")))
     (row,) = rows(store, "request")
     assert (row["upstream_request_id"], row["model"], row["usage_source"]) == ("req\ufffd_1", "gpt\ufffd", "observed")
@@ -262,7 +261,7 @@ def test_outcome_that_cannot_be_written_does_not_affect_other_rows(
     store: Store, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     opened = [open_row(store, ledger) for _ in range(3)]
-    outcomes = [OUTCOME, replace(OUTCOME, status=10**20), OUTCOME]
+    outcomes = [OUTCOME, OUTCOME._replace(status=10**20), OUTCOME]
     settle(store, ledger, *(Settlement(row, one, METERED) for row, one in zip(opened, outcomes, strict=True)))
     assert sorted((row["status"] or 0, row["usage_source"]) for row in rows(store, "request")) == [
         (0, "unknown"),
@@ -332,7 +331,7 @@ def test_settled_request_is_found_by_the_upstream_id_until_it_is_deleted(store: 
 
 
 def test_too_long_upstream_id_is_kept_in_the_row_but_not_indexed(store: Store, ledger: Ledger) -> None:
-    settle(store, ledger, Settlement(open_row(store, ledger), replace(OUTCOME, upstream_request_id="x" * 129), METERED))
+    settle(store, ledger, Settlement(open_row(store, ledger), OUTCOME._replace(upstream_request_id="x" * 129), METERED))
     (row,) = rows(store, "request")
     assert (row["upstream_request_id"], row["usage_source"], row["status"]) == ("x" * 129, "observed", 200)
     assert rows(store, "upstream_id") == []
