@@ -1,5 +1,6 @@
 """Decodes a body as it arrives, within bounds."""
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -65,11 +66,13 @@ class Body:
         self._decoder, self.is_readable = None, False
 
 
+@functools.lru_cache(32)
 def media_type(content_type: str) -> str:
     """Return a content type without its parameters."""
     return content_type.partition(";")[0].strip().lower()
 
 
+@functools.lru_cache(32)
 def is_json(content_type: str) -> bool:
     """Tell whether a content type is JSON."""
     return _JSON.fullmatch(media_type(content_type)) is not None
