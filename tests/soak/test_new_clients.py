@@ -1,5 +1,7 @@
 """The cost of a new client's first request to an upstream with TLS: straight to it, and through each pool.
 
+A new client gets a kept connection to the upstream: it waits for no handshake, and a pool gains it nothing.
+
 `./run.sh soak -s tests/soak/test_new_clients.py` prints it. All ways take turns; latency is from the client's connect
 to the end of its response, CPU that of the processes themselves.
 """
@@ -27,6 +29,10 @@ pytestmark = pytest.mark.soak("addon/layers", "addon/patches", "docs/deploy")
 ROUNDS = 7
 CLIENTS = 100
 """Clients in a round of each way."""
+HANDSHAKE = 3.0
+"""Milliseconds of a TLS handshake with an upstream on this machine, at least."""
+GAIN = 0.75
+"""The ratio of the latencies with a pool and without it, from which on a pool gains nothing: they differ by chance."""
 HOME = "127.0.0.1"
 
 
@@ -120,9 +126,7 @@ def through(kind: Kind, folder: Path, round_trip: float) -> Iterator[tuple[Gatew
 
 
 @pytest.mark.parametrize("round_trip", [0.0, 0.02], ids=["here", "20 ms away"])
-def test_the_first_request_of_a_new_client_is_measured(
-    round_trip: float, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_new_client_pays_no_handshake(round_trip: float, tmp_path_factory: pytest.TempPathFactory) -> None:
     with contextlib.ExitStack() as running:
         gateway = running.enter_context(straight(tmp_path_factory.mktemp("straight"), round_trip))
         ways = [Way("straight", gateway), Way("straight, kept", gateway, kept=True)]
@@ -138,5 +142,8 @@ def test_the_first_request_of_a_new_client_is_measured(
     print(f"{'':14} {'p50':>8} {'p99':>8} {'CPU':>8} {'pool CPU':>8} {'p50 by':>8} {'CPU by':>8}")
     for way in ways:
         print(way.row(ways[0]))
-    for way in ways[2:]:
-        assert ratio(way.p50, ways[0].p50) < 1
+    straight_to_it, kept, *pooled_ways = ways
+    longer = [new - other for new, other in zip(straight_to_it.p50, kept.p50, strict=True)]
+    assert statistics.median(longer) < max(round_trip * 1000, HANDSHAKE)
+    for way in pooled_ways:
+        assert way.kept or ratio(way.p50, straight_to_it.p50) > GAIN
