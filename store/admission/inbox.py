@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
 from store.admission.pending_request import PendingRequest
+from store.admission.same_processor import SameProcessor
 from store.admission.write_behind import FLUSH_DELAY, WriteBehind
 from store.errors import StoreUnavailable
 
@@ -55,6 +56,7 @@ class Inbox[Item, Result, Entry]:
         """The event loop that is going to look at the deadlines."""
         self._waker: asyncio.AbstractEventLoop | None = None
         """The event loop that is going to wake the writer for entries."""
+        self._processor = SameProcessor()
         self._is_shut = False
         self.is_closing = False
         """True once the thread has collected everything that it is to serve."""
@@ -123,6 +125,7 @@ class Inbox[Item, Result, Entry]:
                 self.is_closing = True
             elif work is not _Signal.WAKE:
                 batch += work
+        self._processor.follow(is_busy=len(batch) > 1)
         return batch
 
     def shut(self) -> None:
@@ -134,6 +137,7 @@ class Inbox[Item, Result, Entry]:
 
     def _hand_over(self) -> None:
         """Hand over what has arrived; once a turn, as the thread takes the interpreter from this one when it wakes."""
+        self._processor.note()
         for batch in itertools.batched(self._arriving, BATCH):
             self._queue.put(batch)
         self._arriving.clear()
