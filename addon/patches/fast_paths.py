@@ -20,38 +20,45 @@ def install() -> None:
     replace(Headers, "get_all", _all)
 
 
-def _index(headers: Headers) -> dict[bytes, list[str]]:
+type _Index = dict[bytes, list[bytes]]
+
+
+def _index(headers: Headers) -> _Index:
     """Return the values of each name in small letters. The index is kept beside the fields that it is made of."""
     fields = headers.fields
-    kept: tuple[object, dict[bytes, list[str]]] | None = vars(headers).get("_index")
+    kept: tuple[object, _Index] | None = vars(headers).get("_index")
     if kept is not None and kept[0] is fields:
         return kept[1]
-    index: dict[bytes, list[str]] = {}
+    index: _Index = {}
     for name, value in fields:
-        index.setdefault(name.lower(), []).append(value.decode("utf-8", "surrogateescape"))
+        index.setdefault(name.lower(), []).append(value)
     if type(fields) is tuple:  # another sequence could change, and stay the same object
         vars(headers)["_index"] = (fields, index)
     return index
 
 
 def _all(self: Headers, name: str | bytes) -> list[str]:
-    return [*_index(self).get(_key(name), ())]
+    return [_text(value) for value in _index(self).get(_key(name), ())]
 
 
 def _item(self: Headers, name: str | bytes) -> str:
     values = _index(self).get(_key(name))
     if not values:
         raise KeyError(name)
-    return ", ".join(values)
+    return _text(b", ".join(values))
 
 
 def _get[Default](self: Headers, name: str | bytes, default: Default | None = None) -> str | Default | None:
     values = _index(self).get(_key(name))
-    return ", ".join(values) if values else default
+    return _text(b", ".join(values)) if values else default
 
 
 def _contains(self: Headers, name: object) -> bool:
     return _key(name) in _index(self)
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "surrogateescape")
 
 
 @functools.lru_cache(maxsize=1024)

@@ -6,6 +6,7 @@ no response has begun.
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from addon.plain.accepting import Accepted
 from addon.plain.deadline import Deadline
 from addon.plain.pool import ConnectFailed, Pool
 from addon.plain.response_reader import UNTIL_CLOSE, BadResponse
-from addon.plain.upstream_connection import Sink, UpstreamConnection, idle_time
+from addon.plain.upstream_connection import Sink, UpstreamConnection
 from addon.plain.upstream_tls import CallHook
 from addon.rejection import Rejection, is_rejection
 from store.errors import GatewayError, RequestTimeout, UpstreamTimeout
@@ -135,7 +136,7 @@ class Stream:
         await self._hook("requestheaders")
         body = self._side.body()
         if not isinstance(body, bytes):
-            self._side.deadline.start(self._shared.limits.idle_timeout, self._give_up(RequestTimeout()))
+            self._side.deadline.start(self._shared.limits.idle_timeout, self._give_up(RequestTimeout))
             body = await self._wait(body)
         flow.request.timestamp_end = time.time()
         flow.request.data.content = body
@@ -159,12 +160,12 @@ class Stream:
         await self._hook("responseheaders")
         response = flow.response  # a hook may have put another one there
         end: asyncio.Future[None] = self._future()
-        self._side.deadline.start(limits.idle_timeout, self._give_up(failures.idle_error(is_answered=True)))
+        self._side.deadline.start(limits.idle_timeout, self._give_up(_idle_error))
         if response.stream and upstream.has_body:
             await self._pass_on(upstream, response, end)
         else:
             response.data.content = await self._whole_body(upstream, end)
-        self._release(received)
+        self._release()
         await self._complete()
 
     async def _connected(self) -> UpstreamConnection:
@@ -196,8 +197,8 @@ class Stream:
         keyed.data.content = request.data.content or b""
         exchange.note_sent()
         head: asyncio.Future[http.Response] = self._future()
-        upstream.send(keyed, http1.assemble_request(keyed), head)
-        self._side.deadline.start(self._shared.limits.first_byte_timeout, self._give_up(UpstreamTimeout()))
+        upstream.send(keyed, _assembled(keyed, request), head)
+        self._side.deadline.start(self._shared.limits.first_byte_timeout, self._give_up(UpstreamTimeout))
         return await self._wait(head)
 
     async def _rejected(self, upstream: UpstreamConnection, response: http.Response) -> _Stopped:
@@ -220,7 +221,7 @@ class Stream:
         except _Stopped as stopped:
             if self._side.is_gone:
                 return stopped
-        self._release(response)
+        self._release()
         refusal = rejected.refusal()
         return _Stopped(refusal.message, cause=refusal)
 
@@ -311,18 +312,21 @@ class Stream:
         response = responses.error(error, exchange.request_id, flow.request.method)
         self._write_head(response, response.raw_content or b"")
 
-    def _give_up(self, cause: GatewayError) -> Callable[[], None]:
-        return lambda: self._stop_waiting(_Stopped(cause.message, cause=cause))
+    def _give_up(self, make_cause: Callable[[], GatewayError]) -> Callable[[], None]:
+        def late() -> None:
+            cause = make_cause()
+            self._stop_waiting(_Stopped(cause.message, cause=cause))
+
+        return late
 
     def _stop_waiting(self, stopped: _Stopped) -> None:
         if self._waits is not None and not self._waits.done():
             self._waits.set_exception(stopped)
 
-    def _release(self, response: http.Response) -> None:
+    def _release(self) -> None:
         """Give the connection back, for the next request, if the response has come whole."""
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
-            upstream.idle_time = idle_time(response)
             self._shared.pool.give_back(upstream)
 
     # -- waiting
@@ -356,6 +360,18 @@ class Stream:
 
 class _Cut(Exception):
     """Nothing more can be said to the client: its connection is cut."""
+
+
+_idle_error = functools.partial(failures.idle_error, is_answered=True)
+
+
+def _assembled(keyed: http.Request, request: http.Request) -> bytes:
+    """Return a keyed request as bytes. The headers of the other one are read already, and frame it alike."""
+    is_chunked = "transfer-encoding" in request.headers  # an addon has set it
+    data: bytes = (
+        http1.assemble_request(keyed) if is_chunked else http1.assemble_request_head(keyed) + keyed.data.content
+    )
+    return data
 
 
 def _body_size(request: http.Request, response: http.Response) -> int | None:

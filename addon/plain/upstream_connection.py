@@ -43,7 +43,7 @@ class UpstreamConnection(asyncio.Protocol):
         """Take `on_close`, which is called once when the connection has ended."""
         self.server = server
         self.idle_time = DEFAULT_IDLE
-        """Seconds that it may be kept without a request."""
+        """Seconds that it may be kept without a request, after its last response."""
         self._on_close = on_close
         self._transport: asyncio.Transport | None = None
         self._poll = select.poll()
@@ -189,6 +189,7 @@ class UpstreamConnection(asyncio.Protocol):
             if response is None:
                 return
             self._body = Body(request, response)
+            self.idle_time = idle_time(response)  # before a hook changes its headers
         except BadResponse as error:
             self._fail(str(error))
             return

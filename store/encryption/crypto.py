@@ -91,11 +91,13 @@ class Vault:
 
     def __init__(self, ring: KeyRing, lookup_key: bytes) -> None:
         self.ring = ring
-        self._lookup_key = lookup_key
+        self._hmac = hmac.new(lookup_key, digestmod="sha256")
 
     def lookup(self, token_value: str) -> str:
         """Return the HMAC-SHA-256 of a token's value in hexadecimal, by which the store finds it."""
-        return hmac.digest(self._lookup_key, token_value.encode(), "sha256").hex()
+        digest = self._hmac.copy()  # a new one would prepare the key again
+        digest.update(token_value.encode())
+        return digest.hexdigest()
 
     def seal_api_key(self, project_id: str, api_key: str) -> bytes:
         """Encrypt a project's upstream key."""

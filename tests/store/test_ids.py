@@ -1,6 +1,9 @@
 import itertools
+import subprocess
 import time
 import uuid
+
+from support.gateway.processes import ROOT, python
 
 from store.ids import new_request_id
 
@@ -18,3 +21,10 @@ def test_ids_differ_and_sort_by_their_millisecond() -> None:
     ids = [new_request_id() for _ in range(2000)]
     assert len(set(ids)) == len(ids)
     assert all(first[:13] <= second[:13] for first, second in itertools.pairwise(ids))
+
+
+def test_processes_that_are_forked_make_different_ids() -> None:
+    code = "import os; from store.ids import new_request_id; os.fork(); os.fork(); print(new_request_id())"
+    output = subprocess.run(python("-c", code), check=True, capture_output=True, text=True, cwd=ROOT).stdout
+    random_parts = {request_id[19:] for request_id in output.split()}
+    assert len(random_parts) == 4
