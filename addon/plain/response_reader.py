@@ -16,7 +16,9 @@ from addon.layers.upstream_http1 import MAX_HEADERS, final_head
 UNTIL_CLOSE = -1
 """The size of a body that ends with its connection, as mitmproxy says it."""
 
-_USUAL_HEAD = re.compile(rb"HTTP/1\.1 ([2-9][0-9]{2}) ([ -~]*)\r\n" + USUAL_FIELDS)
+_USUAL_HEAD = re.compile(rb"HTTP/1\.1 ([2-9][0-9]{2}) ((?:[!-~][ -~]*)?)\r\n" + USUAL_FIELDS)
+_LENGTH = b"content-length"
+_USUAL_LENGTH = re.compile(rb"0|[1-9][0-9]*")
 
 
 class BadResponse(Exception):
@@ -37,7 +39,10 @@ def _usual_response(status: bytes, reason: bytes, lines: bytes) -> http.Response
     """Read a head in its usual form, at a third of the cost; None for one that is to be read with more care."""
     fields = tuple(usual_fields(lines))
     names = [name.lower() for name, _ in fields]
-    if b"transfer-encoding" in names or names.count(b"content-length") > 1:
+    lengths = names.count(_LENGTH)
+    if b"transfer-encoding" in names or lengths > 1:
+        return None
+    if lengths and not _USUAL_LENGTH.fullmatch(fields[names.index(_LENGTH)][1]):
         return None
     return http.Response(b"HTTP/1.1", int(status), reason, headers_of(fields), None, None, time.time(), None)
 
