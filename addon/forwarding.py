@@ -100,11 +100,12 @@ def client_response(response: http.Response, upstream: Upstream | None, *, close
     `Connection: close`.
     """
     upgraded = response.status_code == _SWITCHING_PROTOCOLS
-    dropped = _OF_THE_UPSTREAM | _hop_by_hop(response.headers, upgraded=upgraded)
-    if response.status_code == _NOT_MODIFIED:
-        dropped |= _OF_NO_BODY
     fields = response.data.headers.fields
     names = {name.lower() for name, _ in fields}
+    connection = tuple(response.headers.get_all("connection")) if b"connection" in names else ()
+    dropped = _OF_THE_UPSTREAM | _dropped(connection, upgraded)
+    if response.status_code == _NOT_MODIFIED:
+        dropped |= _OF_NO_BODY
     has_location = upstream is not None and not locations.LOCATIONS.isdisjoint(names)
     says_close = closes and not upgraded
     if dropped.isdisjoint(names) and not has_location and not says_close:
@@ -146,7 +147,7 @@ def _copy[Message: http.Message](message: Message) -> Message:
 
 
 def _upstream_fields(request: http.Request, grant: Grant) -> tuple[tuple[bytes, bytes], ...]:
-    of_the_hop = _hop_by_hop(request.headers, upgraded=is_upgrade(request))
+    of_the_hop = _dropped(tuple(request.headers.get_all("connection")), is_upgrade(request))
     authorization = b"Bearer " + grant.api_key.encode()
     fields = []
     for name, value in request.headers.fields:
@@ -176,13 +177,9 @@ def _without_tokens(target: bytes) -> bytes:
     return path + mark + b"&".join(kept) if kept else path
 
 
-def _hop_by_hop(headers: http.Headers, *, upgraded: bool) -> frozenset[bytes]:
-    return _dropped(tuple(headers.get_all("connection")), upgraded)
-
-
 @functools.lru_cache(maxsize=32)
 def _dropped(connection: Sequence[str], upgraded: bool) -> frozenset[bytes]:
-    """Return the headers of one hop, by the values of `Connection`."""
+    """Return the headers that are of one hop, by the values of `Connection`."""
     named = {name.encode(errors="surrogateescape") for name in names(connection)}
     dropped = (_HOP_BY_HOP | named) - _NEVER_OF_A_HOP
     return dropped - _OF_AN_UPGRADE if upgraded else dropped

@@ -119,7 +119,7 @@ class Gateway:
         exchange.begin_response(response)
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             self._admitting.open_session(flow, exchange)
-        if streaming.is_event_stream(response):
+        if exchange.streamed and streaming.is_event_stream(response):
             response.headers.setdefault(responses.BUFFERING, "no")
         responses.add_request_headers(response.headers, exchange.request_id, exchange.remote_ms)
         response.stream = Tap(exchange.watch_response) if exchange.streamed else False

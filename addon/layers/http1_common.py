@@ -138,7 +138,5 @@ def _switches(response: http.Response | None) -> bool:
 
 def is_last(message: http.Message | None) -> bool:
     """Tell whether a connection is to close after a message, as one of its headers says."""
-    if message is None:
-        return False
-    values = message.headers.get_all("connection")
-    return any(option.strip().lower() == "close" for value in values for option in value.split(","))
+    options = None if message is None else message.headers.get("connection")
+    return options is not None and any(option.strip().lower() == "close" for option in options.split(","))

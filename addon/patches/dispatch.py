@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from mitmproxy import flow as mitmproxy_flow
@@ -47,11 +47,15 @@ class Dispatcher(AddonManager):
         if self._hooks(hooks.UpdateHook.name) and isinstance(message := _arguments(event)[0], mitmproxy_flow.Flow):
             await self.trigger_event(hooks.UpdateHook([message]))
 
-    async def call(self, name: str, argument: object) -> None:
+    def call(self, name: str, argument: object) -> Coroutine[None, None, None]:
         """Call the hooks of a name with one argument, as `handle_lifecycle` does for an event."""
-        await self._call(name, (argument,))
         if self._hooks(hooks.UpdateHook.name) and isinstance(argument, mitmproxy_flow.Flow):
-            await self._call(hooks.UpdateHook.name, ([argument],))
+            return self._call_and_update(name, argument)
+        return self._call(name, (argument,))
+
+    async def _call_and_update(self, name: str, flow: mitmproxy_flow.Flow) -> None:
+        await self._call(name, (flow,))
+        await self._call(hooks.UpdateHook.name, ([flow],))
 
     async def trigger_event(self, event: hooks.Hook) -> None:
         """Call the hooks of an event, in the order of the addons."""

@@ -31,6 +31,8 @@ from store.errors import GatewayError, RequestTimeout, UpstreamTimeout
 
 _log = logging.getLogger(__name__)
 
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+
 _KILLED = mitmproxy_flow.Error.KILLED_MESSAGE
 _GONE = "Client disconnected."
 
@@ -375,7 +377,14 @@ def _assembled(keyed: http.Request, request: http.Request) -> bytes:
 
 
 def _body_size(request: http.Request, response: http.Response) -> int | None:
-    """Return the bytes of a response's body, as its headers say; None if it is chunked, UNTIL_CLOSE if it ends so."""
+    """Return the bytes of a response's body, as its headers say; None if it is chunked, UNTIL_CLOSE if it ends so.
+
+    Where there is to be no body, it may be the length of the one that there would be.
+    """
+    framing = [(name.lower(), value) for name, value in response.headers.fields if name.lower() in _FRAMING]
+    match framing:
+        case [(b"content-length", length)] if length.isdigit():
+            return int(length)
     try:
         return http1.expected_http_body_size(request, response)
     except ValueError:  # an addon has set such headers

@@ -56,7 +56,7 @@ _AUDIO_SECONDS = "audio_seconds"
 
 
 def units_of(usage: Mapping[str, object]) -> Units | None:
-    """Return the units that a usage object reports, or None where it reports none.
+    """Return the units that a usage object, parsed JSON, reports, or None where it reports none.
 
     A value that is not a whole number from 0 to MAX_COUNT counts as absent. Seconds of audio are rounded up.
     """
@@ -94,8 +94,8 @@ def _first_count(usage: Mapping[str, object], paths: Sequence[_Path]) -> int | N
     for path in paths:
         found: object = usage
         for name in path:
-            found = found.get(name) if isinstance(found, dict) else None
-        count = _count(found)
+            found = found.get(name) if type(found) is dict else None
+        count = None if found is None else _count(found)
         if count is not None:
             return count
     return None

@@ -7,7 +7,6 @@ a settled row is in the sums of its hour and day, or neither is. Sums are by the
 import functools
 import json
 import logging
-import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -85,8 +84,6 @@ _SETTLED = {
 }
 """The columns that a settlement writes, with their types."""
 
-_opened_row = operator.itemgetter(*_OPENED)
-
 _OPEN = f"INSERT INTO request ({', '.join(_OPENED)})"
 _ENDED = f"WITH ended (id, {', '.join(_SETTLED)}) AS"
 _SETTLE = (
@@ -112,7 +109,7 @@ class Ledger:
 
     def open(self, instance_id: str, rows: Sequence[tuple[Opening, Opened]]) -> None:
         """Add the rows of requests that a process admits; inside the transaction that counts them."""
-        values = [_opened_row(_opened(instance_id, opening, opened)) for opening, opened in rows]
+        values = [_opened_row(instance_id, opening, opened) for opening, opened in rows]
         for table in self._database.tables([*_OPENED.values()], values):
             self._database.run(f"{_OPEN} {table.sql}", table.parameters)
 
@@ -249,19 +246,19 @@ class Ledger:
         return sum([charge.cost for charge in known]), f"{{{listed}}}"
 
 
-def _opened(instance_id: str, opening: Opening, opened: Opened) -> dict[str, object]:
-    return {
-        "id": opened.request_id,
-        "instance_id": instance_id,
-        "started_at": opened.started_at,
-        "project_id": opened.project_id,
-        "token_id": opened.token_id,
-        "method": opening.method,
-        "path": storable(mask_secrets(opening.path)),
-        "endpoint": storable(opening.endpoint),
-        "session_id": opening.session_id,
-        "client": _text(opening.client),
-    }
+def _opened_row(instance_id: str, opening: Opening, opened: Opened) -> Sequence[object]:
+    return (  # in the order of _OPENED
+        opened.request_id,
+        instance_id,
+        opened.started_at,
+        opened.project_id,
+        opened.token_id,
+        opening.method,
+        storable(mask_secrets(opening.path)),
+        storable(opening.endpoint),
+        opening.session_id,
+        _text(opening.client),
+    )
 
 
 def _text(text: str | None) -> str | None:
