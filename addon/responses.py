@@ -63,17 +63,20 @@ def ready(request_id: str, method: str) -> http.Response:
 def add_request_headers(headers: http.Headers, request_id: str, remote_ms: int | None = None) -> None:
     """Add to a response the ids of its request, and the milliseconds until the upstream answered.
 
-    The upstream's own X-Request-ID stays: its support asks for it.
+    The upstream's own X-Request-ID stays: its support asks for it. This takes a fraction of the time of mitmproxy's
+    own setter.
     """
-    values = {REQUEST_ID: request_id}
-    if UPSTREAM_REQUEST_ID not in headers:
-        values[UPSTREAM_REQUEST_ID] = request_id
+    fields = headers.fields
+    names = {name.lower() for name, _ in fields}
+    added = [(REQUEST_ID, request_id)]
+    if UPSTREAM_REQUEST_ID.lower().encode() not in names:
+        added.append((UPSTREAM_REQUEST_ID, request_id))
     if remote_ms is not None:
-        values[REMOTE_DURATION] = str(remote_ms)
-    for name in [name for name in values if name in headers]:
-        headers[name] = values.pop(name)
-    # mitmproxy's own setter takes several times as long for a name that is new.
-    headers.fields = (*headers.fields, *[(name.encode(), value.encode()) for name, value in values.items()])
+        added.append((REMOTE_DURATION, str(remote_ms)))
+    encoded = [(name.encode(), value.encode()) for name, value in added]
+    replaced = names & {name.lower() for name, _ in encoded}
+    kept = tuple([field for field in fields if field[0].lower() not in replaced]) if replaced else fields
+    headers.fields = (*kept, *encoded)
 
 
 def _json(status: int, body: object, request_id: str, method: str) -> http.Response:

@@ -22,6 +22,8 @@ MAX_HEADERS = 64 * 1024
 _CONTINUE = "100-continue"
 """The only expectation there is. Upstreams take others for this one, or for none, and wait for the body or not."""
 
+_PLAIN_PATH = re.compile(rb"(?:/\w[\w.~-]*)+")
+"""The usual paths, in which there is nothing to decode."""
 _TARGET = re.compile(rb"/[!\"$-~]*")  # visible ASCII, without '#'
 
 # RFC 9110, section 5.5, forbids these in values; a line end in one would begin another header.
@@ -75,6 +77,8 @@ def _check_target(request: http.Request) -> None:
         raise HeadersTooLarge
     if not _TARGET.fullmatch(target):
         raise InvalidRequest("The request target must be a path in ASCII, without blanks, control characters and '#'.")
+    if _PLAIN_PATH.fullmatch(path_of(request)):
+        return
     decoded = unquote_to_bytes(path_of(request))
     segments = decoded.removesuffix(b"/").split(b"/")[1:]
     # Some servers take ';' for the start of a segment's parameters, and thus "..;" for "..".
