@@ -87,7 +87,7 @@ class EventStream:
         if model is not None:
             self.model, self._tries = model, 0
         self.service_tier = tier_name(holder.get("service_tier")) or self.service_tier
-        usage = _without_null(fields(holder, "usage"))
+        usage = _without_null(_usage_in(event, holder))
         units = units_of(usage)
         if units is None:
             return False
@@ -103,6 +103,11 @@ class EventStream:
 
 def _message(event: Fields) -> Fields:
     return fields(event, "message") if text(event, "type") == _STARTED else {}
+
+
+def _usage_in(event: Fields, holder: Fields) -> Fields:
+    """Return the usage of an event: of what it holds, of itself, or (Groq) of `x_groq`."""
+    return fields(holder, "usage") or fields(event, "usage") or fields(fields(event, "x_groq"), "usage")
 
 
 def _without_null(usage: Fields) -> Fields:

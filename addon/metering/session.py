@@ -101,7 +101,7 @@ class Session:
         elif kind == CREATED:
             self._begin(response)
         elif kind in DONE:
-            self._end(response)
+            self._end(response, fields(response, "usage") or fields(event, "usage"))
         elif kind == ERROR:
             self._forget(_id(fields(event, "error"), "event_id"))
         elif kind == _TRANSCRIBED and self._transcription_model is not None:
@@ -124,10 +124,11 @@ class Session:
         self.begin_response(text(response, "id"))
         self.model = model_name(response.get("model")) or self.model
 
-    def _end(self, response: Fields) -> None:
+    def _end(self, response: Fields, usage: Fields) -> None:
+        """Note the end of a response. Its usage may be null there, and stand beside it (xAI)."""
         self._under_way.discard(_id(response, "id"))
         model = model_name(response.get("model")) or self.model or self.model_asked
-        self._sum(model, tier_name(response.get("service_tier")), units_of(fields(response, "usage")))
+        self._sum(model, tier_name(response.get("service_tier")), units_of(usage))
         self._transcript = Transcript.of(self._endpoint)
 
     def _sum(self, model: str | None, tier: str | None, units: Units | None) -> None:

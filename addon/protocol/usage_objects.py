@@ -1,4 +1,8 @@
-"""Reads the usage objects of OpenAI's API and of Anthropic's, in the units of genai-prices.
+"""Reads the usage objects of OpenAI's API, of Anthropic's, and of providers that speak either, in genai-prices' units.
+
+Providers differ in two ways: in the names of the parts, and in what their totals leave out. Reasoning stands beside the
+output at some (xAI, Gemini's OpenAI-style API, Perplexity), cached input beside the input at others (Anthropic), and
+audio beside the prompt at Mistral. Here `input_tokens` and `output_tokens` are always the totals that are paid.
 
 The ledger and mitmweb both read usages here, so that they cannot disagree.
 """
@@ -19,6 +23,10 @@ _REALTIME_INPUT, _REALTIME_OUTPUT = "input_token_details", "output_token_details
 _CACHED = (_REALTIME_INPUT, "cached_tokens_details")
 _CACHE_READ, _CACHE_WRITTEN = "cache_read_input_tokens", "cache_creation_input_tokens"
 """Of Anthropic's messages, whose `input_tokens` do not include them."""
+_SEARCHES, _CITATIONS = "num_search_queries", "citation_tokens"
+"""Of Perplexity, whose reasoning and citations stand beside the output, whatever the total is."""
+_AUDIO_OF_THE_PROMPT = "prompt_audio_seconds"
+"""Of Mistral, whose audio stands beside the prompt, and in the total only."""
 _TOTAL_NAMES = {"prompt_tokens", _INPUT, _REALTIME_INPUT}
 """Names that show that the input is a total: some gateways send the names of both APIs."""
 
@@ -29,14 +37,27 @@ _PATHS: Mapping[str, tuple[_Path, ...]] = {
         (_CHAT_INPUT, "cached_tokens"),
         (_INPUT, "cached_tokens"),
         (_REALTIME_INPUT, "cached_tokens"),
+        (_INPUT, _CACHE_READ),
         (_CACHE_READ,),
+        ("prompt_cache_hit_tokens",),
+        ("cached_tokens",),
+        ("cached_prompt_text_tokens",),
     ),
     "cache_write_tokens": (
         (_CHAT_INPUT, "cache_write_tokens"),
         (_INPUT, "cache_write_tokens"),
         (_CACHE_WRITTEN,),
     ),
-    "output_reasoning_tokens": ((_CHAT_OUTPUT, "reasoning_tokens"), (_OUTPUT, "reasoning_tokens")),
+    "cache_write_5m_tokens": (("cache_creation", "ephemeral_5m_input_tokens"),),
+    "cache_write_1h_tokens": (("cache_creation", "ephemeral_1h_input_tokens"),),
+    "output_reasoning_tokens": (
+        (_CHAT_OUTPUT, "reasoning_tokens"),
+        (_OUTPUT, "reasoning_tokens"),
+        (_OUTPUT, "thinking_tokens"),
+        (_REALTIME_OUTPUT, "reasoning_tokens"),
+        ("reasoning_tokens",),
+    ),
+    "output_citation_tokens": ((_CITATIONS,),),
     "input_text_tokens": ((_INPUT, "text_tokens"), (_REALTIME_INPUT, "text_tokens")),
     "input_audio_tokens": ((_CHAT_INPUT, "audio_tokens"), (_REALTIME_INPUT, "audio_tokens")),
     "input_image_tokens": ((_INPUT, "image_tokens"), (_REALTIME_INPUT, "image_tokens")),
@@ -46,13 +67,17 @@ _PATHS: Mapping[str, tuple[_Path, ...]] = {
     "cache_text_read_tokens": ((*_CACHED, "text_tokens"),),
     "cache_audio_read_tokens": ((*_CACHED, "audio_tokens"),),
     "cache_image_read_tokens": ((*_CACHED, "image_tokens"),),
+    "web_searches": (
+        ("server_tool_use", "web_search_requests"),
+        (_SEARCHES,),
+        ("tool_calls_details", "search_web", "invocation"),
+    ),
 }
-"""The paths of each unit, in the names of each API. Input and output are totals, the others are parts of them."""
+"""The paths of each unit, in the names of each API. Input and output are totals, other tokens are parts of them."""
 
 _NAMES = frozenset(path[0] for paths in _PATHS.values() for path in paths)
 
-_SECONDS = "seconds"
-_AUDIO_SECONDS = "audio_seconds"
+_SECONDS = ("seconds", _AUDIO_OF_THE_PROMPT, "billable_audio_seconds")
 
 
 def units_of(usage: Mapping[str, object]) -> Units | None:
@@ -65,9 +90,10 @@ def units_of(usage: Mapping[str, object]) -> Units | None:
     units = {unit: count for unit, count in found if count is not None}
     if not _TOTAL_NAMES & usage.keys():
         _add_cached(units)
-    seconds = _rounded_up(usage.get(_SECONDS))
+    _add_what_totals_leave_out(usage, units)
+    seconds = next((count for name in _SECONDS if (count := _rounded_up(usage.get(name))) is not None), None)
     if seconds is not None:
-        units[_AUDIO_SECONDS] = seconds
+        units["audio_seconds"] = seconds
     return units or None
 
 
@@ -80,9 +106,33 @@ def _paths_from(names: Sequence[str]) -> Sequence[tuple[str, Sequence[_Path]]]:
 
 def _add_cached(units: dict[str, int]) -> None:
     """Add the cached tokens to Anthropic's `input_tokens`, where these are reported, to make them a total."""
-    parts = units.get("cache_read_tokens", 0) + units.get("cache_write_tokens", 0)
     if "input_tokens" in units:
-        units["input_tokens"] = min(units["input_tokens"] + parts, MAX_COUNT)
+        _add(units, "input_tokens", units.get("cache_read_tokens", 0) + units.get("cache_write_tokens", 0))
+
+
+def _add_what_totals_leave_out(usage: Mapping[str, object], units: dict[str, int]) -> None:
+    """Add to the input and the output what stands beside them, as the total or a part that exceeds its whole shows."""
+    whole, output = units.get("input_tokens"), units.get("output_tokens")
+    if output is None:
+        return
+    reasoning = units.get("output_reasoning_tokens", 0)
+    if _SEARCHES in usage or _CITATIONS in usage:
+        _add(units, "output_tokens", reasoning + units.get("output_citation_tokens", 0))
+        return
+    missing = 0 if whole is None else (_count(usage.get("total_tokens")) or 0) - whole - output
+    cached = units.get("cache_read_tokens", 0) + units.get("cache_write_tokens", 0)
+    if missing > 0 and _AUDIO_OF_THE_PROMPT in usage:
+        _add(units, "input_tokens", missing)
+        units["input_audio_tokens"] = missing
+    elif missing > 0 and missing == cached and missing != reasoning:
+        _add(units, "input_tokens", missing)
+    else:
+        _add(units, "output_tokens", max(missing, reasoning if reasoning > output else 0))
+
+
+def _add(units: dict[str, int], unit: str, count: int) -> None:
+    if count > 0:
+        units[unit] = min(units[unit] + count, MAX_COUNT)
 
 
 def total(one: Units, other: Units) -> Units:

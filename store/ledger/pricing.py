@@ -183,13 +183,21 @@ class _Listed(NamedTuple):
         from genai_prices import Usage  # noqa: PLC0415 - as above
 
         context = self._context(used.service_tier)
-        usage = Usage(**used.units)
+        usage = Usage(**_without_audio_paid_by_time(used.units, self.model.get_prices(moment, context)))
         return self.model.calc_price(
             usage, self.provider, genai_request_timestamp=moment, price_context=context
         ).total_price
 
     def _context(self, tier: str | None) -> dict[str, str] | None:
         return {"service_tier": tier} if tier and self.has_tiers else None
+
+
+def _without_audio_paid_by_time(units: Units, price: "ModelPrice") -> Units:
+    """Leave the tokens of audio out of a usage where the audio is paid by the second, as Mistral's is."""
+    audio = units.get("input_audio_tokens", 0)
+    if not audio or "audio_seconds" not in units or getattr(price, "audio_hours", None) is None:
+        return units
+    return {**units, "input_tokens": units["input_tokens"] - audio, "input_audio_tokens": 0}
 
 
 def _read(rates: str) -> _Quote | None:

@@ -78,8 +78,13 @@ def test_the_last_event_of_other_streams_has_their_usage(endpoint: str, kind: st
     assert stream.is_finished
 
 
+def chat_usage(completion_tokens: int) -> dict[str, object]:
+    total = CHAT_USED.units["input_tokens"] + completion_tokens
+    return {**CHAT, "completion_tokens": completion_tokens, "total_tokens": total}
+
+
 def test_the_last_of_several_usages_counts() -> None:
-    running = [chunk("a", usage={**CHAT, "completion_tokens": count}) for count in (1, 2, 3)]
+    running = [chunk("a", usage=chat_usage(count)) for count in (1, 2, 3)]
     stream = read(sse(*running))
     assert stream.consumption(None) == Consumption(MODEL, {**CHAT_USED.units, "output_tokens": 3})
     assert not stream.is_finished
@@ -120,7 +125,7 @@ def test_only_the_last_of_many_usages_is_parsed(monkeypatch: pytest.MonkeyPatch)
         return fields_of_event(data)
 
     monkeypatch.setattr(event_stream, "fields_of_event", counted)
-    stream = read(sse(*[chunk("a", usage={**CHAT, "completion_tokens": count}) for count in range(3000)]))
+    stream = read(sse(*[chunk("a", usage=chat_usage(count)) for count in range(3000)]))
     before = len(lengths)
     assert before < 1100
     for _ in range(3):

@@ -60,6 +60,19 @@ def test_a_realtime_session_sums_its_responses() -> None:
     assert played.metered() == Metered(Source.OBSERVED, (used,), "gpt-realtime", used.model)
 
 
+@pytest.mark.parametrize("within", [None, {}])
+def test_a_usage_may_stand_beside_its_response(within: object) -> None:
+    reasoning = {**REALTIME, "output_token_details": {"reasoning_tokens": 7}}
+    played = Played().server(created(), {**done(usage=within), "usage": reasoning})
+    units = {
+        unit: count
+        for unit, count in REALTIME_UNITS.items()
+        if unit not in {"output_text_tokens", "output_audio_tokens"}
+    }
+    units["output_reasoning_tokens"] = 7
+    assert played.metered().consumptions == (Consumption("gpt-realtime", units),)
+
+
 def test_the_address_names_the_model_until_the_session_does() -> None:
     assert Played().server(created(), done()).metered().consumptions[0].model == "gpt-realtime"
 

@@ -119,3 +119,29 @@ def test_a_total_of_parts_stays_in_bounds() -> None:
         "input_tokens": MAX_COUNT,
         "cache_read_tokens": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("usage", "whole", "output"),
+    [
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}, 10, 5),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 14}, 10, 5),  # less than its parts: of no use
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 22}, 10, 12),
+        ({"input_tokens": 10, "output_tokens": 5, "total_tokens": 22}, 10, 12),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 115, "cache_read_input_tokens": 100}, 110, 5),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": "22"}, 10, 5),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "reasoning_tokens": 4}, 10, 5),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "reasoning_tokens": 4, "num_search_queries": 0}, 10, 9),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "citation_tokens": 7}, 10, 12),
+        ({"completion_tokens": 5, "total_tokens": 22}, None, 5),
+        ({"prompt_tokens": 10, "completion_tokens": MAX_COUNT, "reasoning_tokens": MAX_COUNT}, 10, MAX_COUNT),
+    ],
+)
+def test_what_totals_leave_out_is_added(usage: dict[str, object], whole: int | None, output: int) -> None:
+    units = units_of(usage) or {}
+    assert (units.get("input_tokens"), units.get("output_tokens")) == (whole, output)
+
+
+def test_details_go_before_names_at_the_top() -> None:
+    usage = {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 3}, "cached_tokens": 4}
+    assert units_of(usage) == {"input_tokens": 10, "cache_read_tokens": 3}
