@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -36,6 +37,9 @@ READY = "LLM_PROXY_READY"
 
 After a space follows the address of a page that it also serves, if there is one. It may hold a secret: a login.
 """
+
+_RETRY = 2.0
+"""Seconds after which a process that has not stopped stops again."""
 
 BACKLOG = 1024
 """Connections that may wait until a process takes them; the system may allow fewer."""
@@ -150,7 +154,9 @@ def ignore_stop_signals(loop: asyncio.AbstractEventLoop | None = None) -> None:
 
 
 def _stop_at_end_of_input() -> None:
-    """Stop when the supervisor has ended, even by a crash."""
+    """Stop when the supervisor has ended, even by a crash. The signal is repeated, as an import may swallow one."""
     while os.read(sys.stdin.fileno(), 4096):
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_RETRY)

@@ -2,9 +2,10 @@ import os
 import signal
 import socket
 import subprocess
+from subprocess import PIPE
 
 import pytest
-from support.gateway.processes import python
+from support.gateway.processes import DEADLINE, python
 from support.gateway.signals import signals_kept
 
 from store.runtime import lifecycle
@@ -42,6 +43,15 @@ except SystemExit:
     raise TypeError("not an instance of 'tuple'")
 """
 
+STOP_SWALLOWED = """
+import signal, sys, time
+from store.runtime import lifecycle
+lifecycle.begin()
+signal.signal(signal.SIGTERM, lambda *_: signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)))
+print("set", flush=True)
+time.sleep(60)
+"""
+
 
 def test_more_files_can_be_open_than_by_default() -> None:
     done = subprocess.run(python("-c", COUNT_FILES), capture_output=True, text=True, check=True)
@@ -52,6 +62,16 @@ def test_more_files_can_be_open_than_by_default() -> None:
 def test_a_stop_at_any_moment_of_a_start_is_clean(code: str) -> None:
     done = subprocess.run(python("-c", code), capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_a_process_without_its_supervisor_stops_though_a_signal_was_swallowed() -> None:
+    environment = {**os.environ, lifecycle.SUPERVISED: "1"}
+    with subprocess.Popen(python("-c", STOP_SWALLOWED), stdin=PIPE, stdout=PIPE, env=environment) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"set\n"
+        process.stdin.close()
+        assert process.wait(DEADLINE) == 7
 
 
 @pytest.mark.parametrize("number", STOP_SIGNALS)
