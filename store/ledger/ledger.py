@@ -18,7 +18,7 @@ from store.database.transactions import attempt
 from store.ledger import rollups
 from store.ledger.pricing import Pricing
 from store.ledger.rollups import Addend
-from store.ledger.usage import COLUMNS, Metered, Source
+from store.ledger.usage import COLUMNS, Consumption, Metered, Source
 from store.request import Opened, Opening
 from store.runtime.redaction import mask_secrets
 
@@ -31,6 +31,8 @@ MAX_DAYS = 1000
 """Pairs of a project and a day whose models are remembered for that."""
 
 OTHER_MODELS = "{other}"
+
+_SUCCESS = range(200, 300)
 
 
 class Outcome(NamedTuple):
@@ -145,7 +147,7 @@ class Ledger:
         return fault is None
 
     def _settle(self, settlements: Sequence[Settlement]) -> None:
-        if any(settlement.metered.consumptions for settlement in settlements):
+        if any(_priced(settlement) for settlement in settlements):
             self._pricing.refresh()
         now = self._database.now()
         firsts: dict[str, _Entry] = {}
@@ -236,7 +238,7 @@ class Ledger:
         opened, outcome, metered = settlement
         charges = [
             self._pricing.charge(opened.project_id, outcome.upstream, used, metered.model_asked, opened.started_at)
-            for used in metered.consumptions
+            for used in _priced(settlement)
         ]
         known = [charge for charge in charges if charge is not None]
         if not known or len(known) < len(charges):
@@ -244,6 +246,15 @@ class Ledger:
         prices = {_quoted(model): price for charge in known for model, price in charge.prices.items()}
         listed = ", ".join([f"{model}: {price}" for model, price in prices.items()])
         return sum([charge.cost for charge in known]), f"{{{listed}}}"
+
+
+def _priced(settlement: Settlement) -> Sequence[Consumption]:
+    """Return what a request is paid for. Of an unknown usage that may be the request itself, if it succeeded."""
+    _, outcome, metered = settlement
+    has_succeeded = outcome.status is not None and outcome.status in _SUCCESS
+    if metered.consumptions or not has_succeeded or not (metered.model or metered.model_asked):
+        return metered.consumptions
+    return (Consumption(metered.model, {}),)
 
 
 def _opened_row(instance_id: str, opening: Opening, opened: Opened) -> Sequence[object]:

@@ -1,7 +1,8 @@
 """The operator's own prices, which replace the built-in ones.
 
-The column `rates` is a JSON object: for any of RATES a decimal text, in US dollars for a million tokens, from 0 to
-999999.999999. Of several prices the most specific one counts: project and model, project alone, model alone.
+The column `rates` is a JSON object: for any of RATES a decimal text, in US dollars for a million tokens or for one
+piece, from 0 to 999999.999999. Of several prices the most specific one counts: project and model, project and family (a
+model with `*`), project alone, model alone, family alone.
 """
 
 import builtins
@@ -28,7 +29,7 @@ type Rates = Mapping[str, Decimal]
 
 @dataclass(frozen=True, slots=True)
 class PriceRecord:
-    """A price, for a project, a model, or both. Rates are US dollars for a million tokens."""
+    """A price, for a project, a model, or both. Rates are US dollars for a million tokens, or for one piece."""
 
     id: str
     project_id: str | None

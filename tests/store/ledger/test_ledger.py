@@ -2,6 +2,7 @@ import json
 import logging
 import random
 import threading
+from decimal import Decimal
 
 import pytest
 from support.stores.stores import opening, rows
@@ -12,6 +13,7 @@ from store.ledger import retention, rollups, usage
 from store.ledger.ledger import MAX_MODELS, OTHER_MODELS, Ledger, Outcome, Settlement
 from store.ledger.rollups import Table
 from store.ledger.usage import COLUMNS, Consumption, Metered, Source
+from store.management.prices import OwnPrices
 from store.reports.request_list import RequestList
 from store.request import Opened, Opening
 from store.store import Store
@@ -104,6 +106,26 @@ def test_settled_row_has_its_outcome_and_its_price(store: Store, ledger: Ledger)
     }
     assert {name: row[name] for name in expected} == expected
     assert json.loads(row["price"])["gpt-4o-mini"]["cache_read_mtok"] == "0.075"
+
+
+@pytest.mark.parametrize(
+    ("status", "metered", "cost"),
+    [
+        (200, Metered(model_asked="flux-pro"), 40_000_000_000),
+        (200, Metered(model_asked="flux-pro", model="flux-pro-1.1"), 40_000_000_000),
+        (500, Metered(model_asked="flux-pro"), None),
+        (None, Metered(model_asked="flux-pro"), None),
+        (200, Metered(), None),
+        (200, Metered(model_asked="another"), None),
+    ],
+)
+def test_a_price_by_the_request_needs_no_usage(
+    store: Store, ledger: Ledger, status: int | None, metered: Metered, cost: int | None
+) -> None:
+    OwnPrices(store).set({"per_request": Decimal("0.04")}, model="flux-*")
+    settle(store, ledger, Settlement(open_row(store, ledger), Outcome(status, duration_ms=1), metered))
+    (row,) = rows(store, "request")
+    assert (row["cost"], row["usage_source"]) == (cost, "unknown")
 
 
 @pytest.mark.parametrize("table", rollups.TABLES)

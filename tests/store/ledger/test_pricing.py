@@ -192,3 +192,81 @@ def test_price_is_that_of_the_time_of_the_request(pricing: Pricing) -> None:
     assert now is not None
     assert then is not None
     assert now.cost < then.cost  # it became cheaper in June 2025
+
+
+def test_a_family_has_one_price_and_the_longest_name_of_several_counts(store: Store, pricing: Pricing) -> None:
+    def now(model: str, asked: str | None = None) -> Decimal | None:
+        return cost(pricing, Consumption(model, {"input_tokens": 1_000_000, "output_tokens": 0}), asked=asked)
+
+    add_price(store, ANY, "ft:*", input="1")
+    add_price(store, ANY, "ft:gpt-4.1-*", input="2")
+    add_price(store, ANY, "ft:gpt-4.1-2025-04-14:acme::1", input="3")
+    assert now("ft:other") == 1
+    assert now("ft:gpt-4.1-2025-04-14:acme::2") == 2
+    assert now("ft:gpt-4.1-2025-04-14:acme::1") == 3
+    assert now("unknown", asked="ft:gpt-4.1-mini") == 2
+    assert now("unknown") is None
+    add_price(store, "project", "*", input="4")
+    assert now("ft:gpt-4.1-2025-04-14:acme::1") == now("unknown") == 4
+    add_price(store, "project", ANY, input="5")
+    assert now("unknown") == 4
+
+
+@pytest.mark.parametrize(
+    ("family", "fits", "fails"),
+    [
+        ("a*", ["a", "ab", "a*"], ["", "ba", "A"]),
+        ("*a", ["a", "ba"], ["ab"]),
+        ("a*a", ["aa", "aba"], ["a", "ab"]),
+        ("a*b*c", ["abc", "a-b-c", "abbcc"], ["ac", "acb", "ab"]),
+        ("a**c", ["ac", "abc"], ["a"]),
+        ("a*bc*c", ["abcc", "abcbc"], ["abc"]),
+        ("a.c*", ["a.c"], ["abc"]),
+        ("*" * 100 + "b", ["a" * 100 + "b"], ["a" * 10_000]),
+    ],
+)
+def test_stars_stand_for_any_characters(
+    store: Store, pricing: Pricing, family: str, fits: list[str], fails: list[str]
+) -> None:
+    add_price(store, ANY, family, input="1")
+    used = {"input_tokens": 1_000_000, "output_tokens": 0}
+    assert {cost(pricing, Consumption(f"{model}", used)) for model in fits} == {Decimal(1)}
+    assert {cost(pricing, Consumption(model, used)) for model in fails} == {None}
+
+
+def test_what_is_paid_by_the_piece_costs_its_rate(store: Store, pricing: Pricing) -> None:
+    add_price(store, ANY, "pieces", per_request="0.5", per_search="0.01")
+    add_price(store, ANY, "both", input="1", per_request="0.25")
+    add_price(store, ANY, "seconds", per_second="0.001")
+    tokens = {"input_tokens": 1_000_000, "output_tokens": 7}
+    assert cost(pricing, Consumption("pieces", {})) == Decimal("0.5")
+    assert cost(pricing, Consumption("pieces", {**tokens, "web_searches": 3})) == Decimal("0.53")
+    assert cost(pricing, Consumption("both", tokens)) == Decimal("1.25")
+    assert cost(pricing, Consumption("both", {})) is None  # its tokens are unknown
+    assert cost(pricing, Consumption("seconds", {"audio_seconds": 61})) == Decimal("0.061")
+    assert cost(pricing, Consumption("seconds", tokens)) is None  # its seconds are unknown
+    charge = pricing.charge("project", OPENAI, Consumption("both", tokens), None, NOW)
+    assert charge is not None
+    assert json.loads(charge.prices["both"]) == {
+        "from": "own price",
+        "input_mtok": "1",
+        "output_mtok": "0",
+        "per_request": "0.25",
+    }
+
+
+def test_a_part_without_a_rate_leaves_no_cost_that_looks_whole(pricing: Pricing) -> None:
+    tokens = {"input_tokens": 10, "output_tokens": 7}
+    searches = {**tokens, "web_searches": 1}
+    assert cost(pricing, Consumption("gpt-4o", searches)) == Decimal("0.010095")
+    assert cost(pricing, Consumption("gpt-3.5-turbo", tokens)) is not None
+    assert cost(pricing, Consumption("gpt-3.5-turbo", {**searches, "web_searches": 0})) is not None
+    assert cost(pricing, Consumption("gpt-3.5-turbo", searches)) is None
+    assert cost(pricing, Consumption("gpt-3.5-turbo", {"audio_seconds": 9})) is None
+    assert cost(pricing, Consumption("gpt-4o-transcribe", {**tokens, "audio_seconds": 9})) is not None
+
+
+def test_audio_that_is_paid_by_the_second_is_not_paid_by_its_tokens_too(pricing: Pricing) -> None:
+    used = {"input_tokens": 378, "output_tokens": 40, "input_audio_tokens": 375, "audio_seconds": 30}
+    paid = cost(pricing, Consumption("voxtral-small-latest", used), upstream="https://api.mistral.ai")
+    assert paid == Decimal(30) * Decimal("0.24") / 3600 + (3 * Decimal("0.1") + 40 * Decimal("0.4")) / 10**6
