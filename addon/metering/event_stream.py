@@ -6,7 +6,7 @@ from addon.metering.estimates.transcript import Transcript
 from addon.metering.names import model_name, tier_name
 from addon.protocol.json_fields import Fields, fields, items, text
 from addon.protocol.partial_json import MAX_WHOLE, fields_of_event
-from addon.protocol.sse import Decoder
+from addon.protocol.sse import Decoder, Event
 from addon.protocol.usage_objects import units_of
 from store.ledger.usage import Consumption, Units
 
@@ -42,19 +42,20 @@ class EventStream:
         self._decoder = Decoder()
         self._tries = _TRIES
         self._room = _MAX_READ
-        self._unread: bytes | None = None
+        self._unread: Event | None = None
 
     def feed(self, data: bytes) -> None:
         """Read the next bytes, decoded."""
         for event in self._decoder.feed(data):
-            self._add(event.data)
+            self._add(event)
 
     def consumption(self, model_asked: str | None) -> Consumption | None:
         """Return the usage, or None while none is known."""
         self._parse_last()
         return None if self._units is None else Consumption(self.model or model_asked, self._units, self.service_tier)
 
-    def _add(self, data: bytes) -> None:
+    def _add(self, event: Event) -> None:
+        data = event.data
         if data == _DONE:
             self.is_finished = True
             return
@@ -62,21 +63,21 @@ class EventStream:
         has_usage = b'"usage"' in data and _USAGE.search(data) is not None
         if has_usage or self._tries:
             self._tries = max(self._tries - 1, 0)
-            self._parse_or_keep(data, has_usage=has_usage)
+            self._parse_or_keep(event, has_usage=has_usage)
         if self.transcript is not None:
             self.transcript.add(data)
 
-    def _parse_or_keep(self, data: bytes, *, has_usage: bool) -> None:
+    def _parse_or_keep(self, event: Event, *, has_usage: bool) -> None:
         if self._room > 0:
-            self._room -= min(max(len(data), _LEAST), MAX_WHOLE)
-            self._read(fields_of_event(data))
+            self._room -= min(max(len(event.data), _LEAST), MAX_WHOLE)
+            self._read(fields_of_event(event.data, is_cut=event.is_cut))
         elif has_usage:
-            self._unread = data
+            self._unread = event
 
     def _parse_last(self) -> None:
         if self._unread is not None:
             was_finished = self.is_finished
-            self.is_partial = not self._read(fields_of_event(self._unread))
+            self.is_partial = not self._read(fields_of_event(self._unread.data, is_cut=self._unread.is_cut))
             self.is_finished |= was_finished
             self._unread = None
 

@@ -6,18 +6,33 @@ from pydantic_core import from_json
 
 type Fields = dict[str, object]
 
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
 _LONG_TEXT = 80
 _LONG_LIST = 10
 _LONG = 300
 
 
 def parse(data: bytes, *, cut: bool = False) -> Fields:
-    """Return a JSON object; an empty one for anything else. With `cut`, the object may end anywhere."""
+    """Return a JSON object; an empty one for anything else. With `cut`, the object may end anywhere.
+
+    Bytes that are no UTF-8 are replaced, as one in a text hides nothing else.
+    """
     try:
-        value = from_json(data, allow_partial="trailing-strings" if cut else "off")
+        value = _parsed(data, cut=cut)
     except ValueError:
-        return {}
+        text = data.decode(errors="replace")
+        if _REPLACEMENT not in text:
+            return {}
+        try:
+            value = _parsed(text, cut=cut)
+        except ValueError:
+            return {}
     return value if isinstance(value, dict) else {}
+
+
+def _parsed(data: bytes | str, *, cut: bool) -> object:
+    return from_json(data, allow_partial="trailing-strings" if cut else "off")
 
 
 def fields(value: object, name: str | None = None) -> Fields:

@@ -38,10 +38,14 @@ def fields_of(document: HeadAndTail, *, is_whole: bool) -> Fields:
     return {**_first_fields(start), **last}
 
 
-def fields_of_event(data: bytes) -> Fields:
-    """Return the fields of an event or a message likewise; also those of its field `response`, if that is the last."""
-    found = parse(data) if len(data) <= MAX_WHOLE else {}
-    if found or not (len(data) > MAX_WHOLE or _SURROGATE.search(data)):
+def fields_of_event(data: bytes, *, is_cut: bool = False) -> Fields:
+    """Return the fields of an event or a message likewise; also those of its field `response`, if that is the last.
+
+    Where `is_cut`, the data is the first and the last EDGE bytes of a larger event.
+    """
+    is_large = is_cut or len(data) > MAX_WHOLE
+    found = {} if is_large else parse(data)
+    if found or not (is_large or _SURROGATE.search(data)):
         return found
     first, end = _parsed_start(data[:EDGE]), data[-EDGE:].rstrip()
     if not first:

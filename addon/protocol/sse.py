@@ -7,50 +7,78 @@ U+2028 and its like end no line, and the data of an event stays bytes, which par
 from typing import NamedTuple
 
 MAX_EVENT = 4 * 1024 * 1024
-"""Default of the bytes that are held of an event. The last event of a response repeats all of its output."""
+"""Default of the bytes that are held of an event's data. The last event of a response repeats all of its output."""
+
+EDGE = 64 * 1024
+"""Bytes that are kept of the start of larger data, and of its end."""
+
+_LONG_LINE = 4096
+"""Bytes of a line from which on it is read before its end; of a field other than the data, those that matter."""
 
 _BOM = b"\xef\xbb\xbf"
-_COMMENT = b":"
+_DATA = b"data:"
 
 
 class Event(NamedTuple):
-    """An event: its type, and its data with its lines joined by LF."""
+    """An event: its type, and its data with its lines joined by LF.
+
+    Where `is_cut`, only the first and the last EDGE bytes of the data are there.
+    """
 
     type: bytes
     data: bytes
+    is_cut: bool = False
 
 
 class Decoder:
     """Decodes one stream: each chunk gives the events that it completes.
 
-    It holds at most `max_event` bytes (of one event, with its comments) beside the chunk. A larger event is skipped as
-    a whole and counted in `skipped`; the next one is decoded again. An event that the stream's end cuts is dropped.
+    It holds at most `max_event` bytes (of the data of one event) beside the chunk. An event that the stream's end cuts
+    is dropped.
     """
 
-    __slots__ = ("_after_cr", "_data", "_max_event", "_partial", "_size", "_start", "_type", "skipped")
+    __slots__ = (
+        "_after_cr",
+        "_data",
+        "_edge",
+        "_in_data",
+        "_in_other",
+        "_is_cut",
+        "_max_event",
+        "_partial",
+        "_start",
+        "_type",
+    )
 
     def __init__(self, max_event: int = MAX_EVENT) -> None:
-        self.skipped = 0
         self._max_event = max_event
+        self._edge = min(EDGE, max_event // 2)
         self._start: bytes | None = b""
         self._after_cr = False
         self._partial = bytearray()
-        self._data: list[bytes] = []
+        """The start of a line that has not ended."""
+        self._in_data = False
+        """True within a long line of data, whose start is read."""
+        self._in_other = False
+        """True within another long line, which is ignored."""
+        self._data: bytearray | None = None
+        self._is_cut = False
         self._type = b""
-        self._size = 0
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that end in this chunk, in order."""
         *lines, rest = self._with_plain_line_ends(chunk).split(b"\n")
         events = []
         for line in lines:
+            if self._in_data or self._in_other:
+                self._end_long_line(line)
+                continue
             whole = self._complete(line) if self._partial else line
-            self._size += len(line)
             if whole:
                 self._read(whole)
             else:
-                if self._data and not self._is_too_large():
-                    events.append(Event(self._type or b"message", b"\n".join(self._data)))
+                if self._data is not None:
+                    events.append(self._event(self._data))
                 self._begin()
         if rest:
             self._hold(rest)
@@ -83,29 +111,55 @@ class Decoder:
 
     def _read(self, line: bytes) -> None:
         """Read a field of the event; `id` and `retry` are ignored."""
-        if self._is_too_large():
-            self._data.clear()
-            return
         name, _, value = line.partition(b":")
         if name == b"data":
-            self._data.append(value.removeprefix(b" "))
-        elif name == b"event":
+            self._add_line(value.removeprefix(b" "))
+        elif name == b"event" and len(line) <= _LONG_LINE:
             self._type = value.removeprefix(b" ")
 
     def _hold(self, rest: bytes) -> None:
-        """Hold the start of a line; of an event that is too large only that the line is not empty."""
-        self._size += len(rest)
-        if self._is_too_large():
-            self._data.clear()
-            self._partial[:] = _COMMENT
-        else:
+        """Hold the start of a line; read that of a long one, whose end may be far away."""
+        if self._in_data:
+            self._add(rest)
+        elif not self._in_other:
             self._partial += rest
+            if len(self._partial) > _LONG_LINE:
+                self._begin_long_line(self._complete(b""))
+
+    def _begin_long_line(self, start: bytes) -> None:
+        self._in_data = start.startswith(_DATA)
+        self._in_other = not self._in_data
+        if self._in_data:
+            self._add_line(start.removeprefix(_DATA).removeprefix(b" "))
+
+    def _end_long_line(self, rest: bytes) -> None:
+        if self._in_data:
+            self._add(rest)
+        self._in_data = self._in_other = False
+
+    def _add_line(self, value: bytes) -> None:
+        if self._data is None:
+            self._data = bytearray()
+            self._add(value)
+        else:
+            self._add(b"\n" + value)
+
+    def _add(self, value: bytes) -> None:
+        if self._data is not None:
+            self._data += value
+            if len(self._data) > self._max_event:
+                self._cut(self._data)
+
+    def _cut(self, data: bytearray) -> None:
+        self._is_cut = True
+        del data[self._edge : len(data) - self._edge]
+
+    def _event(self, data: bytearray) -> Event:
+        if self._is_cut:
+            self._cut(data)
+        return Event(self._type or b"message", bytes(data), self._is_cut)
 
     def _begin(self) -> None:
-        self.skipped += self._is_too_large()
-        self._data.clear()
+        self._data = None
+        self._is_cut = False
         self._type = b""
-        self._size = 0
-
-    def _is_too_large(self) -> bool:
-        return self._size > self._max_event

@@ -109,20 +109,37 @@ def test_the_model_is_searched_in_the_first_events() -> None:
     assert read(sse(*["no JSON"] * 8, chunk("x"))).model is None
 
 
-def test_an_event_beyond_the_bound_is_skipped() -> None:
-    huge = response("completed", usage=RESPONSE, output="x" * (4 * 1024 * 1024))
+LARGE = "x" * (5 * 1024 * 1024)
+
+
+def test_an_event_beyond_the_bound_keeps_its_usage() -> None:
+    huge = response("completed", output=LARGE, usage=RESPONSE)
     stream = read(sse(response("created"), delta("Hi"), huge), RESPONSES)
+    assert stream.consumption(None) == Consumption("gpt-4.1-2025-04-14", units_of(RESPONSE) or {})
+    assert stream.is_finished
+    image = {"type": "image_generation.completed", "b64_json": LARGE, "usage": IMAGE}
+    assert read(sse(image), IMAGES).consumption("gpt-image-1") == Consumption("gpt-image-1", units_of(IMAGE) or {})
+
+
+def test_an_event_beyond_the_bound_without_a_usage_changes_nothing() -> None:
+    stream = read(sse(response("created"), delta("Hi"), response("completed", output=LARGE)), RESPONSES)
     assert stream.consumption(None) is None
     assert stream.transcript is not None
     assert not stream.transcript.is_empty()
 
 
+@pytest.mark.parametrize("bad", [b"\xff", b"\xe2\x82", b"\xed\xa0\x80"])
+def test_a_bad_byte_in_a_text_hides_no_usage(bad: bytes) -> None:
+    stream = read(sse(chunk("Hi!", usage=CHAT)).replace(b"!", bad))
+    assert stream.consumption(None) == CHAT_USED
+
+
 def test_only_the_last_of_many_usages_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths: list[int] = []
 
-    def counted(data: bytes) -> dict[str, object]:
+    def counted(data: bytes, *, is_cut: bool) -> dict[str, object]:
         lengths.append(len(data))
-        return fields_of_event(data)
+        return fields_of_event(data, is_cut=is_cut)
 
     monkeypatch.setattr(event_stream, "fields_of_event", counted)
     stream = read(sse(*[chunk("a", usage=chat_usage(count)) for count in range(3000)]))

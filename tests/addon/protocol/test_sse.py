@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.load.effort import passes
 
-from addon.protocol.sse import Decoder, Event
+from addon.protocol.sse import EDGE, Decoder, Event
 
 LINES = st.sampled_from(
     [
@@ -68,7 +68,7 @@ def test_chunks_of_any_size_give_the_events_of_the_standard(data: st.DataObject)
 
 
 @given(st.data(), st.integers(0, 40))
-def test_chunks_of_any_size_skip_the_same_large_events(data: st.DataObject, max_event: int) -> None:
+def test_chunks_of_any_size_cut_the_same_large_events(data: st.DataObject, max_event: int) -> None:
     stream = data.draw(streams())
     assert fed(data.draw(cuts(stream)), max_event=max_event) == fed([stream], max_event=max_event)
 
@@ -87,12 +87,37 @@ def test_an_event_that_the_end_of_the_stream_cuts_is_dropped() -> None:
     assert fed([b"data: whole\n\ndata: cut\n"]) == [Event(b"message", b"whole")]
 
 
-def test_a_large_event_is_skipped_and_the_next_one_is_decoded() -> None:
+@pytest.mark.parametrize("step", [1, 7, 10**6])
+@pytest.mark.parametrize("length", [200, 50_000])
+def test_of_a_large_event_the_start_and_the_end_are_kept(step: int, length: int) -> None:
     decoder = Decoder(max_event=100)
-    stream = b"event: large\ndata: " + b"x" * 200 + b"\ndata: y\n\ndata: small\n\n"
-    events = [event for byte in stream for event in decoder.feed(bytes([byte]))]
-    assert events == [Event(b"message", b"small")]
-    assert decoder.skipped == 1
+    stream = b"event: large\ndata: abc" + b"x" * length + b"\ndata: yz\n\ndata: small\n\n"
+    chunks = [stream[start : start + step] for start in range(0, len(stream), step)]
+    events = [event for chunk in chunks for event in decoder.feed(chunk)]
+    kept = b"abc" + b"x" * 47 + b"x" * 47 + b"\nyz"
+    assert events == [Event(b"large", kept, is_cut=True), Event(b"message", b"small")]
+
+
+@pytest.mark.parametrize("step", [1, 10**6])
+def test_a_long_line_of_another_field_is_ignored(step: int) -> None:
+    stream = b"event: " + b"x" * 5000 + b"\n: " + b"y" * 5000 + b"\ndata: z\n\n"
+    chunks = [stream[start : start + step] for start in range(0, len(stream), step)]
+    assert fed(chunks) == [Event(b"message", b"z")]
+
+
+def test_an_event_of_64_mebibytes_is_read_in_little_memory() -> None:
+    decoder, chunk = Decoder(), b"x" * 65536
+    decoder.feed(b"data: ")
+    tracemalloc.start()
+    try:
+        for _ in range(1024):
+            decoder.feed(chunk)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 10 * 2**20
+    (event,) = decoder.feed(b"\n\n")
+    assert (len(event.data), event.is_cut) == (2 * EDGE, True)
 
 
 @pytest.mark.parametrize("chunk", [b"data: " + b"x" * 1000, b"data: " + b"x" * 1000 + b"\n"], ids=["line", "lines"])
