@@ -92,6 +92,8 @@ def usage_sums(sums: UsageSums) -> JSONObject:
 def usage_group(group: UsageGroup, by: Sequence[Dimension]) -> JSONObject:
     """Return the schema `UsageGroup`: the fields that identify the group, and the sums."""
     values = {
+        "month": None if group.month is None else to_date(group.month),
+        "week": None if group.week is None else to_date(group.week),
         "day": None if group.day is None else to_date(group.day),
         "hour": None if group.hour is None else to_rfc3339(group.hour),
         "project_id": group.project_id,

@@ -37,6 +37,18 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
+def week_of(moment: int) -> int:
+    """Return the beginning of the week of a time: its Monday, midnight UTC."""
+    monday = 4 * DAY  # 1970-01-05
+    return (moment - monday) // (7 * DAY) * 7 * DAY + monday
+
+
+def month_of(moment: int) -> int:
+    """Return the beginning of the month of a time, midnight UTC."""
+    day = moment // DAY
+    return (day - (_EPOCH + timedelta(days=day)).day + 1) * DAY
+
+
 def to_rfc3339(microseconds: int) -> str:
     """Return a time as the API shows it: UTC, whole seconds, `Z` (RFC 3339, section 5.6)."""
     moment = _EPOCH + timedelta(seconds=microseconds // SECOND)

@@ -1,9 +1,10 @@
 """The SQL of a usage report: one SELECT for each part of its time range, all with the same groups."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from store import clock
 from store.clock import DAY, HOUR, NEVER
 from store.database.sql import given, where
 from store.ledger.rollups import Table
@@ -21,6 +22,8 @@ COST_PART = 1_000_000
 class Dimension(StrEnum):
     """A property of requests that usage can be grouped by."""
 
+    MONTH = "month"
+    WEEK = "week"
     DAY = "day"
     HOUR = "hour"
     PROJECT = "project"
@@ -45,6 +48,8 @@ class UsageFilter:
 
 
 _COLUMNS: dict[Dimension, Sequence[str]] = {
+    Dimension.MONTH: ["month"],
+    Dimension.WEEK: ["week"],
     Dimension.DAY: ["day"],
     Dimension.HOUR: ["hour"],
     Dimension.PROJECT: ["project_id"],
@@ -56,6 +61,9 @@ _COLUMNS: dict[Dimension, Sequence[str]] = {
 
 This is the only table of dimensions: the fields of groups in the API and the CLI follow from it.
 """
+
+PERIODS: Mapping[str, Callable[[int], int]] = {"month": clock.month_of, "week": clock.week_of}
+"""The columns that the database does not know, and how they follow from the day."""
 
 _ADDED = [name for name in UsageSums._fields if name != "cost"]
 _SUMS = ", ".join(
@@ -122,12 +130,17 @@ def keys(by: Sequence[Dimension]) -> Sequence[str]:
     return list(dict.fromkeys(column for dimension in _COLUMNS if dimension in by for column in _COLUMNS[dimension]))
 
 
+def columns(by: Sequence[Dimension]) -> Sequence[str]:
+    """Return the columns of a statement's rows, before the sums."""
+    return list(dict.fromkeys("day" if column in PERIODS else column for column in keys(by)))
+
+
 def statement(by: Sequence[Dimension], about: UsageFilter, ranges: Sequence[TimeRange]) -> tuple[str, list[object]]:
     """Return a SELECT for each range, one for open requests and one for refused ones; several may return a group.
 
     The SQL has one parameter more than are returned: the maximum number of rows.
     """
-    columns = keys(by)
+    names = columns(by)
     selects, parameters = [], []
     for table, begins, ends in (*ranges, (_OPEN, about.start, about.end), (_REFUSED, about.start, about.end)):
         conditions, values = where(
@@ -140,9 +153,9 @@ def statement(by: Sequence[Dimension], about: UsageFilter, ranges: Sequence[Time
                 "endpoint = ?": given(about.endpoint),
             }
         )
-        grouping = f" GROUP BY {', '.join(columns)}" if columns else ""
+        grouping = f" GROUP BY {', '.join(names)}" if names else ""
         selects.append(
-            f"SELECT {', '.join([*columns, _SUMS])} FROM {_FROM[table]} AS part WHERE {conditions}{grouping}"  # noqa: S608
+            f"SELECT {', '.join([*names, _SUMS])} FROM {_FROM[table]} AS part WHERE {conditions}{grouping}"  # noqa: S608
         )
         parameters += values
     return f"{_WITH_OPEN}{' UNION ALL '.join(selects)} LIMIT ?", parameters

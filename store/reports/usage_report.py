@@ -13,7 +13,7 @@ from store.errors import InvalidRequest
 from store.ledger.rollups import Table
 from store.management import names
 from store.reports.time_ranges import FROM_DAYS, FROM_HOURS, TimeRange, divide
-from store.reports.usage_query import COST_PART, END, Dimension, UsageFilter, keys, statement
+from store.reports.usage_query import COST_PART, END, PERIODS, Dimension, UsageFilter, columns, keys, statement
 from store.reports.usage_totals import UsageSums
 from store.store import Store
 
@@ -25,11 +25,13 @@ MAX_GROUPS = 50_000
 class UsageGroup:
     """The sums of one group. Fields that the report is not grouped by are None.
 
-    `day` and `hour` are their beginnings. A token is shown with its project. `model` and the names are None where they
-    are unknown; deleted projects and tokens have their last names.
+    `month`, `week`, `day` and `hour` are their beginnings, in UTC; a week begins on Monday. A token is shown with its
+    project. `model` and the names are None where they are unknown; deleted projects and tokens have their last names.
     """
 
     sums: UsageSums
+    month: int | None = None
+    week: int | None = None
     day: int | None = None
     hour: int | None = None
     project_id: str | None = None
@@ -66,11 +68,9 @@ class UsageReports:
         """
         with self._database.snapshot():
             about, rows = self._read(by, about)
-            merged = _merged(rows, len(keys(by)))
+            merged = _merged(rows, by)
             if len(merged) > MAX_GROUPS:
-                raise InvalidRequest(
-                    f"The report has more than {MAX_GROUPS} groups: group by less, or for a shorter time."
-                )
+                raise _too_many()
             groups = self._named([_group(by, key, sums) for key, sums in merged.items()])
         return UsageReport(
             start=about.start,
@@ -89,8 +89,11 @@ class UsageReports:
         ranges = list(divide(about.start or 0, END if about.end is None else about.end, tables, self._is_kept))
         about = _widened(about, ranges)
         sql, parameters = statement(by, about, ranges)
-        limit = MAX_GROUPS * (len(ranges) + 2) + 1
-        return about, self._database.execute(sql, [*parameters, limit])
+        most = MAX_GROUPS * (len(ranges) + 2)
+        rows = self._database.execute(sql, [*parameters, most + 1])
+        if len(rows) > most:  # several days of a month are one group
+            raise _too_many()
+        return about, rows
 
     def _is_kept(self, whole: TimeRange, finer: Table) -> bool:
         """Tell whether the finer table still has every settled request that the sums of a day or an hour count."""
@@ -122,14 +125,23 @@ def _widened(about: UsageFilter, ranges: Sequence[TimeRange]) -> UsageFilter:
     return dataclasses.replace(about, start=start, end=end)
 
 
-def _merged(rows: Sequence[Row], key_length: int) -> dict[Row, UsageSums]:
-    """Add up the rows with the same key: their first `key_length` columns."""
+def _too_many() -> InvalidRequest:
+    return InvalidRequest(f"The report has more than {MAX_GROUPS} groups: group by less, or for a shorter time.")
+
+
+def _merged(rows: Sequence[Row], by: Sequence[Dimension]) -> dict[Row, UsageSums]:
+    """Add up the rows of each group, by its `keys`."""
+    names, wanted = columns(by), keys(by)
     merged: dict[Row, UsageSums] = {}
     for row in rows:
-        *numbers, high, low = (int(number or 0) for number in row[key_length:])  # SUM is NULL without rows
+        key = row[: len(names)]
+        if not PERIODS.keys().isdisjoint(wanted):
+            found = dict(zip(names, key, strict=True))
+            key = tuple([PERIODS[name](found["day"]) if name in PERIODS else found[name] for name in wanted])
+        *numbers, high, low = (int(number or 0) for number in row[len(names) :])  # SUM is NULL without rows
         sums = UsageSums._make([*numbers, high * COST_PART + low])
-        before = merged.get(row[:key_length])
-        merged[row[:key_length]] = sums if before is None else UsageSums.total((before, sums))
+        before = merged.get(key)
+        merged[key] = sums if before is None else UsageSums.total((before, sums))
     return merged
 
 
@@ -140,4 +152,5 @@ def _group(by: Sequence[Dimension], key: Row, sums: UsageSums) -> UsageGroup:
 
 def _order(group: UsageGroup) -> tuple[object, ...]:
     ids = (group.project_id, group.token_id, group.model, group.endpoint)
-    return (group.day or 0, group.hour or 0, -group.sums.cost, -group.sums.requests, *(text or "" for text in ids))
+    times = (group.month or 0, group.week or 0, group.day or 0, group.hour or 0)
+    return (*times, -group.sums.cost, -group.sums.requests, *(text or "" for text in ids))

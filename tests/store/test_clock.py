@@ -1,10 +1,13 @@
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from store import clock
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def test_now_is_the_time_in_microseconds() -> None:
@@ -91,3 +94,12 @@ def test_times_of_rfc_3339_are_read(text: str, microseconds: int) -> None:
 def test_a_text_that_is_no_time_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         clock.from_rfc3339(text)
+
+
+@given(st.integers(0, clock.NEVER // clock.SECOND))
+def test_weeks_begin_on_monday_and_months_on_the_first(second: int) -> None:
+    moment = EPOCH + timedelta(seconds=second)
+    midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
+    time = second * clock.SECOND + 7
+    assert clock.week_of(time) == (midnight - timedelta(days=moment.weekday()) - EPOCH) // timedelta(microseconds=1)
+    assert clock.month_of(time) == (midnight.replace(day=1) - EPOCH) // timedelta(microseconds=1)

@@ -193,8 +193,8 @@ def test_requests_are_filtered(store: Store) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["usage", "--by", "colour"], "any of day, hour, project"),
-        (["usage", "--by", ""], "any of day, hour, project"),
+        (["usage", "--by", "colour"], "any of month, week, day, hour, project"),
+        (["usage", "--by", ""], "any of month, week, day, hour, project"),
         (["usage", "--from", "yesterday"], "a date such as"),
         (["usage", "--token", "secret-by-mistake"], "an id (a UUID)"),
         (["usage", "--format", "jsonl"], "'table', 'csv', 'json'"),

@@ -4,6 +4,7 @@ import random
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +18,7 @@ from store.ledger.usage import COST_UNIT, Source
 from store.management.projects import Projects
 from store.reports import usage_report
 from store.reports.usage_query import Dimension, UsageFilter
-from store.reports.usage_report import UsageReport, UsageReports
+from store.reports.usage_report import UsageGroup, UsageReport, UsageReports
 from store.reports.usage_totals import UsageSums
 from store.store import Store
 
@@ -34,6 +35,11 @@ GROUPINGS = [
     ["day"],
     ["hour"],
     ["day", "hour"],
+    ["week"],
+    ["month"],
+    ["week", "model"],
+    ["token", "month", "week"],
+    ["month", "week", "day", "endpoint"],
     ["day", "model"],
     ["hour", "token", "model", "endpoint"],
     ["project", "token", "model", "endpoint", "day"],
@@ -88,7 +94,10 @@ def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def key_of(row: Mapping[str, Any], by: list[str]) -> tuple[object, ...]:
     """The group of a row: its fields in the order of UsageGroup's."""
     started_at, owner = row["started_at"], "project" in by or "token" in by
+    date = datetime.fromtimestamp(started_at // SECOND, UTC).replace(hour=0, minute=0, second=0)
     return (
+        microseconds(date.replace(day=1)) if "month" in by else None,
+        microseconds(date - timedelta(days=date.weekday())) if "week" in by else None,
         started_at - started_at % DAY if "day" in by else None,
         started_at - started_at % HOUR if "hour" in by else None,
         row["project_id"] if owner else None,
@@ -96,6 +105,10 @@ def key_of(row: Mapping[str, Any], by: list[str]) -> tuple[object, ...]:
         (row.get("model") if "model" in by else None) or None,
         row["endpoint"] if "endpoint" in by else None,
     )
+
+
+def microseconds(moment: datetime) -> int:
+    return round(moment.timestamp()) * SECOND
 
 
 def naive(rows: Rows, by: list[str], about: UsageFilter) -> dict[tuple[object, ...], dict[str, int]]:
@@ -117,9 +130,13 @@ def naive(rows: Rows, by: list[str], about: UsageFilter) -> dict[tuple[object, .
     return groups
 
 
+def times_of(group: UsageGroup) -> tuple[int | None, ...]:
+    return (group.month, group.week, group.day, group.hour)
+
+
 def shown(report: UsageReport) -> dict[tuple[object, ...], dict[str, int]]:
     return {
-        (group.day, group.hour, group.project_id, group.token_id, group.model, group.endpoint): group.sums._asdict()
+        (*times_of(group), group.project_id, group.token_id, group.model, group.endpoint): group.sums._asdict()
         for group in report.groups
         if group.sums.requests
     }
@@ -281,3 +298,11 @@ def test_too_many_groups_are_refused(store: Store, monkeypatch: pytest.MonkeyPat
         settle_request(store, model=f"d{hour}")
     with pytest.raises(InvalidRequest, match="more than 3 groups"):
         UsageReports(store).report([Dimension.MODEL], about)
+
+
+def test_too_many_days_of_a_month_are_refused_and_not_left_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_report, "MAX_GROUPS", 3)
+    for day in range(20):
+        settle_request(store, started_at=NOON + day * DAY)
+    with pytest.raises(InvalidRequest, match="more than 3 groups"):
+        UsageReports(store).report([Dimension.MONTH], UsageFilter())
