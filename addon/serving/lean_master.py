@@ -11,12 +11,16 @@ from mitmproxy.master import Master
 from mitmproxy.options import Options
 
 
+class TlsConfig(tlsconfig.TlsConfig):
+    """mitmproxy's own, which serves no list of revoked certificates: it would look for that in each request."""
+
+    request = None  # type: ignore[assignment]
+
+
 class LeanMaster(Master):
     """Listens, connects and uses TLS. It keeps no flows, runs no scripts, and has no commands."""
 
     def __init__(self) -> None:
         super().__init__(Options())
         self._legacy_log_events.uninstall()
-        self.addons.add(
-            proxyserver.Proxyserver(), next_layer.NextLayer(), tlsconfig.TlsConfig(), errorcheck.ErrorCheck()
-        )
+        self.addons.add(proxyserver.Proxyserver(), next_layer.NextLayer(), TlsConfig(), errorcheck.ErrorCheck())
