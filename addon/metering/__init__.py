@@ -5,6 +5,7 @@
     event_stream  reads the usage and the model in the events of a response
     session       sums the usages of a WebSocket
     names         models and service tiers as they may stand in the ledger
+    unknown_usages    logs the forms of usages that cannot be read
     estimates/    the tokens of responses that reported no usage:
         transcript        keeps what a response said so far
         text_accumulator  joins the deltas in it to texts

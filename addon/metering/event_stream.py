@@ -4,6 +4,7 @@ import re
 
 from addon.metering.estimates.transcript import Transcript
 from addon.metering.names import model_name, tier_name
+from addon.metering.unknown_usages import unknown_usages
 from addon.protocol.json_fields import Fields, fields, items, text
 from addon.protocol.partial_json import MAX_WHOLE, fields_of_event
 from addon.protocol.sse import Decoder, Event
@@ -28,6 +29,7 @@ class EventStream:
     """Reads the events of one response. The last usage counts: some upstreams send a running usage in each chunk."""
 
     def __init__(self, endpoint: str) -> None:
+        self._endpoint = endpoint
         self.model: str | None = None
         self.service_tier: str | None = None
         self._units: Units | None = None
@@ -91,6 +93,7 @@ class EventStream:
         usage = _without_null(_usage_in(event, holder))
         units = units_of(usage)
         if units is None:
+            unknown_usages.note(self._endpoint, usage)
             return False
         if text(event, "type") == _STARTED:
             self._usage = usage

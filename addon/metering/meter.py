@@ -9,6 +9,7 @@ from addon.metering.estimates.transcript import MAX_RAW
 from addon.metering.event_stream import EventStream
 from addon.metering.names import model_name, tier_name
 from addon.metering.session import Session
+from addon.metering.unknown_usages import unknown_usages
 from addon.protocol.endpoints import Kind, shape_of
 from addon.protocol.form_fields import model_in_form
 from addon.protocol.head_and_tail import EDGE, HeadAndTail
@@ -183,8 +184,10 @@ class Meter:
 
     def _metered_document(self, asked: str | None) -> Metered | None:
         answer = self._answer_fields() if self._has_all() else {}
-        units = units_of(fields(answer, "usage"))
+        usage = fields(answer, "usage")
+        units = units_of(usage)
         if units is None:
+            unknown_usages.note(self._endpoint, usage)
             return None
         model, tier = model_name(answer.get("model")) or asked, tier_name(answer.get("service_tier"))
         return Metered(Source.OBSERVED, (Consumption(model, units, tier),), asked, model)
