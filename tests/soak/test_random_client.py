@@ -65,7 +65,10 @@ async def play(gateway: Gateway, upstream: EchoUpstream) -> None:
     memory = resident(pid)
     await clients.run(SECONDS - warm, CLIENTS)
     most = len(upstream.open)
-    await until(lambda: not upstream.open and open_files(pid) <= files + FILES_OF_THE_STORE, lambda: "a file is left")
+    await until(
+        lambda: not upstream.open and len(open_files(pid)) <= len(files) + FILES_OF_THE_STORE,
+        lambda: f"left: {len(upstream.open)} upstream connections, {open_files(pid)}; at the start {files}",
+    )
     print(f"\nRSS {memory} MiB after {warm:.0f} s, {resident(pid)} MiB at the end; {most} upstream connections")
     await until(lambda: not unsettled(gateway), lambda: f"not settled: {unsettled(gateway)}")
     await asyncio.to_thread(check_rows, gateway, token["id"], clients, upstream)
@@ -148,8 +151,13 @@ async def until(condition: Callable[[], object], fault: Callable[[], str]) -> No
         await asyncio.sleep(0.5)
 
 
-def open_files(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - as fast as it can be
+def open_files(pid: int) -> list[str]:
+    """Return what a process has open."""
+    names = []
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # it is closed by now
+            names.append(str(file.readlink()))
+    return sorted(names)
 
 
 def resident(pid: int) -> int:
