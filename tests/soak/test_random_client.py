@@ -30,6 +30,9 @@ SEED = int(os.environ.get("RANDOM_CLIENT_SEED", "1"))
 QUIET = 60.0
 """Seconds until nothing of the clients may be left: kept connections, lingering ones, settlements."""
 
+IDLE = 15
+"""Seconds after which a client that neither reads nor hangs up is cut, twice that where it had asked for more."""
+
 FILES_OF_THE_STORE = 5
 """Files that may be open beside those at the start: the writer's and housekeeping's."""
 
@@ -48,7 +51,7 @@ def test_each_response_is_of_its_own_request_and_each_request_has_one_row(tmp_pa
     async def main() -> None:
         async with EchoUpstream.start(authority.server("localhost") if scheme == "https" else None) as upstream:
             with contextlib.ExitStack() as stack:
-                start = Gateway.start(tmp_path, upstream.url, LOG_LEVEL="info")
+                start = Gateway.start(tmp_path, upstream.url, LOG_LEVEL="info", IDLE_TIMEOUT=str(IDLE))
                 gateway = await asyncio.to_thread(stack.enter_context, start)
                 await play(gateway, upstream)
 
