@@ -6,11 +6,13 @@ U+2028 and its like end no line, and the data of an event stays bytes, which par
 
 from typing import NamedTuple
 
-MAX_EVENT = 4 * 1024 * 1024
-"""Default of the bytes that are held of an event's data. The last event of a response repeats all of its output."""
+from addon.protocol.head_and_tail import EDGE
 
-EDGE = 64 * 1024
-"""Bytes that are kept of the start of larger data, and of its end."""
+MAX_EVENT = 4 * 1024 * 1024
+"""Default of the bytes that are held of an event's data. The last event of a response repeats all of its output.
+
+Of larger data the first and the last EDGE bytes are kept.
+"""
 
 _LONG_LINE = 4096
 """Bytes of a line from which on it is read before its end; of a field other than the data, those that matter."""

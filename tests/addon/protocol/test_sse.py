@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.load.effort import passes
 
-from addon.protocol.sse import EDGE, Decoder, Event
+from addon.protocol.head_and_tail import EDGE
+from addon.protocol.sse import Decoder, Event
 
 LINES = st.sampled_from(
     [
