@@ -382,10 +382,10 @@ def _body_size(request: http.Request, response: http.Response) -> int | None:
     Where there is to be no body, it may be the length of the one that there would be.
     """
     framing = [(name.lower(), value) for name, value in response.headers.fields if name.lower() in _FRAMING]
-    match framing:
-        case [(b"content-length", length)] if length.isdigit():
-            return int(length)
     try:
+        match framing:
+            case [(b"content-length", length)] if length.isdigit():
+                return int(length)
         return http1.expected_http_body_size(request, response)
     except ValueError:  # an addon has set such headers
         return UNTIL_CLOSE
