@@ -24,7 +24,7 @@ def test_ids_differ_and_sort_by_their_millisecond() -> None:
 
 
 def test_processes_that_are_forked_make_different_ids() -> None:
-    code = "import os; from store.ids import new_request_id; os.fork(); os.fork(); print(new_request_id())"
+    code = "import os; from store import ids; os.fork(); os.fork(); os.write(1, f'{ids.new_request_id()} '.encode())"
     output = subprocess.run(python("-c", code), check=True, capture_output=True, text=True, cwd=ROOT).stdout
     random_parts = {request_id[19:] for request_id in output.split()}
     assert len(random_parts) == 4
