@@ -26,9 +26,7 @@ MAX_HEADERS = 256 * 1024
 """Bytes of a response's status line and headers."""
 
 _END_OF_HEAD = re.compile(rb"\n\r?\n")  # as mitmproxy finds it
-_STATUS_LINE = re.compile(
-    rb"HTTP/[0-9]\.[0-9] +[1-9][0-9]{2}[ \r\n]"
-)  # mitmproxy takes all that `int` takes: +200, 2_00
+_STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] +[1-9][0-9]{2}[ \r\n]")  # mitmproxy takes +200 and 2_00 too
 
 _LINE_ENDS = (b"\r", b"\n")
 

@@ -8,7 +8,7 @@ from addon.metering.unknown_usages import unknown_usages
 from addon.protocol.json_fields import Fields, fields, items, text
 from addon.protocol.partial_json import MAX_WHOLE, fields_of_event
 from addon.protocol.sse import Decoder, Event
-from addon.protocol.usage_objects import units_of
+from addon.protocol.usage_objects import units_of, usage_in
 from store.ledger.usage import Consumption, Units
 
 _DONE = b"[DONE]"
@@ -90,7 +90,7 @@ class EventStream:
         if model is not None:
             self.model, self._tries = model, 0
         self.service_tier = tier_name(holder.get("service_tier")) or self.service_tier
-        usage = _without_null(_usage_in(event, holder))
+        usage = _without_null(usage_in(event, holder))
         units = units_of(usage)
         if units is None:
             unknown_usages.note(self._endpoint, usage)
@@ -107,11 +107,6 @@ class EventStream:
 
 def _message(event: Fields) -> Fields:
     return fields(event, "message") if text(event, "type") == _STARTED else {}
-
-
-def _usage_in(event: Fields, holder: Fields) -> Fields:
-    """Return the usage of an event: of what it holds, of itself, or (Groq) of `x_groq`."""
-    return fields(holder, "usage") or fields(event, "usage") or fields(fields(event, "x_groq"), "usage")
 
 
 def _without_null(usage: Fields) -> Fields:

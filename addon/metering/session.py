@@ -5,7 +5,7 @@ from addon.metering.estimates.transcript import MAX_RAW, Transcript
 from addon.metering.names import model_name, tier_name
 from addon.protocol.json_fields import Fields, fields, text
 from addon.protocol.partial_json import fields_of_event
-from addon.protocol.usage_objects import total, units_of
+from addon.protocol.usage_objects import total, units_of, usage_in
 from addon.protocol.websocket_events import ASKED, CREATED, DONE, ERROR
 from store.ledger.usage import Consumption, Metered, Source, Units
 
@@ -101,7 +101,7 @@ class Session:
         elif kind == CREATED:
             self._begin(response)
         elif kind in DONE:
-            self._end(response, fields(response, "usage") or fields(event, "usage"))
+            self._end(response, usage_in(event, response))
         elif kind == ERROR:
             self._forget(_id(fields(event, "error"), "event_id"))
         elif kind == _TRANSCRIBED and self._transcription_model is not None:
@@ -125,7 +125,6 @@ class Session:
         self.model = model_name(response.get("model")) or self.model
 
     def _end(self, response: Fields, usage: Fields) -> None:
-        """Note the end of a response. Its usage may be null there, and stand beside it (xAI)."""
         self._under_way.discard(_id(response, "id"))
         model = model_name(response.get("model")) or self.model or self.model_asked
         self._sum(model, tier_name(response.get("service_tier")), units_of(usage))

@@ -11,6 +11,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 
+from addon.protocol.json_fields import Fields, fields
 from store.ledger.usage import MAX_COUNT, Units
 
 type _Path = tuple[str, ...]
@@ -78,6 +79,11 @@ _PATHS: Mapping[str, tuple[_Path, ...]] = {
 _NAMES = frozenset(path[0] for paths in _PATHS.values() for path in paths)
 
 _SECONDS = ("seconds", _AUDIO_OF_THE_PROMPT, "billable_audio_seconds")
+
+
+def usage_in(event: Fields, holder: Fields) -> Fields:
+    """Return the usage of an event: of what it holds, of itself (xAI's Realtime), or of `x_groq` (Groq)."""
+    return fields(holder, "usage") or fields(event, "usage") or fields(fields(event, "x_groq"), "usage")
 
 
 def units_of(usage: Mapping[str, object]) -> Units | None:

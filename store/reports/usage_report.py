@@ -132,10 +132,11 @@ def _too_many() -> InvalidRequest:
 def _merged(rows: Sequence[Row], by: Sequence[Dimension]) -> dict[Row, UsageSums]:
     """Add up the rows of each group, by its `keys`."""
     names, wanted = columns(by), keys(by)
+    has_periods = not PERIODS.keys().isdisjoint(wanted)
     merged: dict[Row, UsageSums] = {}
     for row in rows:
         key = row[: len(names)]
-        if not PERIODS.keys().isdisjoint(wanted):
+        if has_periods:
             found = dict(zip(names, key, strict=True))
             key = tuple([PERIODS[name](found["day"]) if name in PERIODS else found[name] for name in wanted])
         *numbers, high, low = (int(number or 0) for number in row[len(names) :])  # SUM is NULL without rows

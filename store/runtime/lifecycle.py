@@ -38,8 +38,8 @@ READY = "LLM_PROXY_READY"
 After a space follows the address of a page that it also serves, if there is one. It may hold a secret: a login.
 """
 
-_RETRY = 2.0
-"""Seconds after which a process that has not stopped stops again."""
+STOP_AGAIN = 2.0
+"""Seconds after which a process that has not ended gets the signal again."""
 
 BACKLOG = 1024
 """Connections that may wait until a process takes them; the system may allow fewer."""
@@ -159,4 +159,4 @@ def _stop_at_end_of_input() -> None:
         pass
     while True:
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_RETRY)
+        time.sleep(STOP_AGAIN)

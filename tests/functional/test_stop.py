@@ -17,7 +17,7 @@ import httpx
 import pytest
 from support.gateway.gateway import MANAGEMENT_TOKEN, bearer
 from support.gateway.installation import Installation, children, started
-from support.gateway.processes import DEADLINE, ROOT, Process, python, running, tool, wait_until
+from support.gateway.processes import DEADLINE, ROOT, Process, listens, python, running, tool, wait_until
 from support.stores.stores import foreign_lock, opened
 from support.upstreams.upstreams import KEY, DemoUpstream
 
@@ -145,16 +145,11 @@ def test_no_connections_are_accepted_while_a_stream_is_finished(installation: In
     with started(installation) as process:
         with stream_under_way(installation, words=125) as lines:
             process.signal(signal.SIGTERM)
-            wait_until(lambda: refuses(installation.proxy) and refuses(installation.manage))
+            wait_until(lambda: not listens(installation.proxy) and not listens(installation.manage))
             rest = list(lines)
             assert len(rest) > 2
             assert rest[-2:] == ["data: [DONE]", ""]
         assert process.wait() == 0
-
-
-def refuses(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 @pytest.mark.parametrize(

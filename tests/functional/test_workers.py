@@ -15,7 +15,7 @@ import httpx
 import pytest
 from support.gateway.gateway import MANAGEMENT_TOKEN, bearer
 from support.gateway.installation import Installation, children, started
-from support.gateway.processes import Process, wait_until
+from support.gateway.processes import Process, open_files, wait_until
 from support.load.load import Busy
 from support.upstreams.upstreams import KEY, DemoUpstream
 
@@ -129,11 +129,7 @@ def workers(pid: int) -> list[int]:
 
 def connections(pid: int) -> int:
     """Return how many sockets a process has open."""
-    found = 0
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            found += str(descriptor.readlink()).startswith("socket:")
-    return found
+    return sum(name.startswith("socket:") for name in open_files(pid))
 
 
 def test_connections_spread_over_the_workers(site: Site) -> None:

@@ -17,6 +17,7 @@ import pytest
 from support.clients.random_client import Clients
 from support.gateway.gateway import Gateway
 from support.gateway.inprocess import running
+from support.gateway.processes import open_files
 from support.network.certificates import Authority
 from support.upstreams.echo_upstream import BROKEN, EchoUpstream
 
@@ -152,15 +153,6 @@ async def until(condition: Callable[[], object], fault: Callable[[], str]) -> No
     while not condition():
         assert asyncio.get_running_loop().time() < end, fault()
         await asyncio.sleep(0.5)
-
-
-def open_files(pid: int) -> list[str]:
-    """Return what a process has open."""
-    names = []
-    for file in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):  # it is closed by now
-            names.append(str(file.readlink()))
-    return sorted(names)
 
 
 def resident(pid: int) -> int:

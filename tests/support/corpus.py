@@ -47,6 +47,11 @@ class Case:
     row: Mapping[str, Any]
     """Fields of `GET /manage/requests`."""
 
+    @property
+    def usage(self) -> Mapping[str, Any]:
+        """The row without its cost, which depends on the upstream."""
+        return {name: value for name, value in self.row.items() if name != "cost_usd"}
+
     @classmethod
     def read(cls, file: Path) -> "Case":
         case = json.loads(file.read_text())

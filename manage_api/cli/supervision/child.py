@@ -9,14 +9,11 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-from store.runtime.lifecycle import READY, SOCKETS, STOP_SIGNALS, SUPERVISED
+from store.runtime.lifecycle import READY, SOCKETS, STOP_AGAIN, STOP_SIGNALS, SUPERVISED
 
 _CLEAN = {0, *(-number for number in STOP_SIGNALS)}  # negative: a signal ended it before it had a handler
 _GRACE = 10
 """Seconds after its drain timeout until a process is killed."""
-
-_RETRY = 2.0
-"""Seconds after which a process that has not ended gets the signal again."""
 
 _MAX_MESSAGE = 1024
 """Bytes of the message of a process that serves, at most."""
@@ -80,10 +77,10 @@ class Child:
         return await self.wait() in _CLEAN
 
     async def _ends(self, how: signal.Signals) -> bool:
-        """Send it a signal, and return whether it ends within _RETRY seconds."""
+        """Send it a signal, and return whether it ends within STOP_AGAIN seconds."""
         self.send(how)
         try:
-            async with asyncio.timeout(_RETRY):
+            async with asyncio.timeout(STOP_AGAIN):
                 await self.wait()
         except TimeoutError:
             return False

@@ -1,6 +1,5 @@
 """The upstream and databases of all contestants, and the folder, tokens and process that each has of its own."""
 
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import NamedTuple, NoReturn, Self
 
 from support.gateway.gateway import Gateway
 from support.gateway.installation import children
-from support.gateway.processes import ROOT, Process, clean_environment, free_port, python, running, wait_until
+from support.gateway.processes import ROOT, Process, clean_environment, free_port, listens, python, running, wait_until
 from support.network.certificates import Authority
 from support.stores.postgresql import Server
 from support.stores.stores import API_KEY, UNKNOWN_TOKEN
@@ -43,14 +42,6 @@ NO_CREDENTIALS = Credentials(UNKNOWN_TOKEN, UNKNOWN_TOKEN)
 """The credentials of contestants that check none."""
 
 
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
-
-
 def _no_server() -> NoReturn:
     raise RuntimeError("a site without PostgreSQL")
 
@@ -77,7 +68,7 @@ class Running:
             self.process.wait_for_output(self.says)
             return
         if self.settles:
-            wait_until(lambda: _listens(self.port))
+            wait_until(lambda: listens(self.port))
             time.sleep(self.settles)
         self.process.wait_for_port(self.port)
 

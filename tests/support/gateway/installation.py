@@ -3,12 +3,11 @@
 import contextlib
 import os
 import signal
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from support.gateway.processes import DEADLINE, ROOT, Process, clean_environment, free_port, running
+from support.gateway.processes import DEADLINE, ROOT, Process, clean_environment, free_port, listens, running
 
 
 class Installation:
@@ -39,11 +38,7 @@ class Installation:
         return Process(command, env=self.env, log=log, cwd=cwd, forked=forked, has_rights=has_rights)
 
     def ports_are_free(self) -> bool:
-        for port in (self.proxy, self.manage, self.web):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return False
-        return True
+        return not any(map(listens, (self.proxy, self.manage, self.web)))
 
     def wait_until_nothing_runs(self) -> None:
         """Wait until no process has this data folder; kill those left and fail if that takes too long."""

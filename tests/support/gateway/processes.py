@@ -39,10 +39,24 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def free_port() -> int:
     """Return a port that is free, and that was not returned before."""
     for port in _ports:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
+        if not listens(port):
+            return port
     raise AssertionError("unreachable: the ports are a cycle")
+
+
+def listens(port: int) -> bool:
+    """Tell whether connections to a port are accepted."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def open_files(pid: int) -> list[str]:
+    """Return the names of what a process has open."""
+    names = []
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # it is closed by now
+            names.append(str(file.readlink()))
+    return sorted(names)
 
 
 def clean_environment() -> dict[str, str]:

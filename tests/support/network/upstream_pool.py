@@ -1,12 +1,11 @@
 """The pools of docs/deploy, started for real: with those files, and ports, paths and an authority of the test's."""
 
 import contextlib
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from support.gateway.processes import Process, clean_environment, free_port, running, wait_until
+from support.gateway.processes import Process, clean_environment, free_port, listens, running, wait_until
 from support.network.certificates import Authority
 from support.network.http_engine import HttpEngine, Kind
 from support.network.name_server import NameServer
@@ -53,7 +52,7 @@ class Pool(HttpEngine):
         pool = cls(kind, folder, authority, upstream, addresses, changes or {})
         process = Process(pool.command(), env=clean_environment(), log=folder / "access.log")
         with pool.names, running(process):
-            wait_until(pool._listens)
+            wait_until(lambda: listens(pool.port))
             pool.process = process
             yield pool
 
@@ -63,10 +62,6 @@ class Pool(HttpEngine):
         if self.kind == "nginx":
             self.configure()
             self.reload()
-
-    def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def _own(self) -> dict[str, str]:
         return {

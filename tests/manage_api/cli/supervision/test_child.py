@@ -67,7 +67,7 @@ def test_a_child_that_does_not_end_is_killed_after_its_drain_timeout(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(child, "_GRACE", 0)
-    monkeypatch.setattr(child, "_RETRY", 0.1)
+    monkeypatch.setattr(child, "STOP_AGAIN", 0.1)
     ready = READY.replace("b'5'", "b'0.5'")
 
     async def end() -> float:

@@ -205,7 +205,7 @@ def test_a_process_that_dies_while_its_predecessor_is_ending_is_restarted(tmp_pa
 
 
 def test_a_process_that_misses_the_first_signal_gets_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "_RETRY", 0.1)
+    monkeypatch.setattr(child, "STOP_AGAIN", 0.1)
     file = tmp_path / "pids"
     misses = "left = [1]; signal.signal(signal.SIGTERM, lambda *_: left.pop() if left else exit(0))"
     code = SERVING.replace(READY, f"{misses}; {READY}")
