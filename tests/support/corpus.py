@@ -5,6 +5,7 @@ import gzip
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from support.upstreams.events import sse
 
 FOLDER = Path(__file__).parents[1] / "corpus"
 
+MOMENT = datetime(2026, 11, 20, 12, tzinfo=UTC)
+"""The time of all requests of the corpus: prices change at a date, and DeepSeek's at a time of the day."""
+
 CODINGS: Mapping[str, Callable[[bytes], bytes]] = {
     "": lambda body: body,
     "gzip": functools.partial(gzip.compress, mtime=0),
@@ -23,13 +27,16 @@ CODINGS: Mapping[str, Callable[[bytes], bytes]] = {
 }
 """The content codings of answers; the empty one is none."""
 
+_JSON = "application/json"
+_BOUNDARY = "corpus"
+
 
 @dataclass(frozen=True)
-class Answer:
-    """A body, as an upstream sends it."""
+class Body:
+    """A request's or an answer's body, and its type."""
 
     content_type: str
-    body: bytes
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,8 @@ class Case:
     name: str
     upstream: str
     path: str
-    request: bytes
-    answers: Sequence[Answer]
+    request: Body
+    answers: Sequence[Body]
     row: Mapping[str, Any]
     """Fields of `GET /manage/requests`."""
 
@@ -55,10 +62,23 @@ class Case:
     @classmethod
     def read(cls, file: Path) -> "Case":
         case = json.loads(file.read_text())
-        answers = [Answer("application/json", json.dumps(case["answer"]).encode())] if "answer" in case else []
-        answers += [Answer("text/event-stream", sse(*case["events"]))] if "events" in case else []
+        answers = [_json(case["answer"])] if "answer" in case else []
+        answers += [Body("text/event-stream", sse(*case["events"]))] if "events" in case else []
         asked = case["request"]
-        return cls(file.stem, case["upstream"], asked["path"], json.dumps(asked["body"]).encode(), answers, case["row"])
+        request = _form(asked["form"]) if "form" in asked else _json(asked["body"])
+        return cls(file.stem, case["upstream"], asked["path"], request, answers, case["row"])
+
+
+def _json(value: object) -> Body:
+    return Body(_JSON, json.dumps(value).encode())
+
+
+def _form(fields: Mapping[str, str]) -> Body:
+    parts = [
+        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in fields.items()
+    ]
+    return Body(f"multipart/form-data; boundary={_BOUNDARY}", f"{''.join(parts)}--{_BOUNDARY}--\r\n".encode())
 
 
 CASES = [Case.read(file) for file in sorted(FOLDER.glob("*.json"))]
