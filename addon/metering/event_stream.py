@@ -9,7 +9,8 @@ from addon.protocol.json_fields import Fields, fields, items, text
 from addon.protocol.partial_json import MAX_WHOLE, fields_of_event
 from addon.protocol.sse import Decoder, Event
 from addon.protocol.usage_objects import units_of, usage_in
-from store.ledger.usage import Consumption, Units
+from addon.protocol.usages_by_model import Shares, served_by, shares_of
+from store.ledger.usage import Consumption
 
 _DONE = b"[DONE]"
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
@@ -32,7 +33,7 @@ class EventStream:
         self._endpoint = endpoint
         self.model: str | None = None
         self.service_tier: str | None = None
-        self._units: Units | None = None
+        self._shares: Shares = {}
         self._usage: Fields = {}
         """The usage of _STARTED."""
         self.is_finished = False
@@ -51,10 +52,13 @@ class EventStream:
         for event in self._decoder.feed(data):
             self._add(event)
 
-    def consumption(self, model_asked: str | None) -> Consumption | None:
-        """Return the usage, or None while none is known."""
+    def consumptions(self, model_asked: str | None) -> tuple[Consumption, ...]:
+        """Return the usage of each model; nothing while none is known."""
         self._parse_last()
-        return None if self._units is None else Consumption(self.model or model_asked, self._units, self.service_tier)
+        answered = self.model or model_asked
+        return tuple(
+            [Consumption(model or answered, units, self.service_tier) for model, units in self._shares.items()]
+        )
 
     def _add(self, event: Event) -> None:
         data = event.data
@@ -98,8 +102,10 @@ class EventStream:
         if text(event, "type") == _STARTED:
             self._usage = usage
         elif self._usage:
-            units = units_of({**self._usage, **usage})
-        self._units = units
+            usage = {**self._usage, **usage}
+            units = units_of(usage) or units
+        self.model = model_name(served_by(usage)) or self.model
+        self._shares = shares_of(event, usage, units)
         self.is_finished = _is_last(event)
         self.transcript = None
         return True

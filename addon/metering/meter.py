@@ -13,9 +13,10 @@ from addon.metering.unknown_usages import unknown_usages
 from addon.protocol.endpoints import Kind, shape_of
 from addon.protocol.form_fields import model_in_form
 from addon.protocol.head_and_tail import EDGE, HeadAndTail
-from addon.protocol.json_fields import Fields, fields, parse, text
+from addon.protocol.json_fields import Fields, parse, text
 from addon.protocol.partial_json import fields_of
-from addon.protocol.usage_objects import units_of
+from addon.protocol.usage_objects import units_of, usage_in
+from addon.protocol.usages_by_model import shares_of
 from store.ledger.usage import Consumption, Metered, Source
 
 _log = logging.getLogger(__name__)
@@ -176,21 +177,24 @@ class Meter:
         return model_name(model_in_form(self._request, self._request_type))
 
     def _metered_events(self, asked: str | None) -> Metered | None:
-        consumption = None if self._events is None else self._events.consumption(asked)
-        if self._events is None or consumption is None:
+        consumptions = () if self._events is None else self._events.consumptions(asked)
+        if self._events is None or not consumptions:
             return None
         is_last = (self._events.is_finished or self._has_all()) and not self._events.is_partial
-        return Metered(Source.OBSERVED if is_last else Source.ESTIMATED, (consumption,), asked, consumption.model)
+        source = Source.OBSERVED if is_last else Source.ESTIMATED
+        return Metered(source, consumptions, asked, self._events.model or asked)
 
     def _metered_document(self, asked: str | None) -> Metered | None:
         answer = self._answer_fields() if self._has_all() else {}
-        usage = fields(answer, "usage")
-        units = units_of(usage)
+        usage = usage_in(answer, answer)
+        units = units_of(usage, makes_no_tokens=not self._shape.is_countable)
         if units is None:
             unknown_usages.note(self._endpoint, usage)
             return None
         model, tier = model_name(answer.get("model")) or asked, tier_name(answer.get("service_tier"))
-        return Metered(Source.OBSERVED, (Consumption(model, units, tier),), asked, model)
+        shares = shares_of(answer, usage, units)
+        consumptions = [Consumption(model_name(name) or model, share, tier) for name, share in shares.items()]
+        return Metered(Source.OBSERVED, tuple(consumptions), asked, model)
 
     def _model_answered(self) -> str | None:
         return self._events.model if self._events else model_name(self._answer_fields().get("model"))

@@ -9,6 +9,7 @@
     partial_json        reads the outer fields of JSON that is large or was cut
     form_fields         reads the model that a multipart form names
     usage_objects       the usage objects of the API, in the units of the ledger; the only reader of them
+    usages_by_model     divides a usage by the models that it is paid for
     websocket_events    the events that begin, end or refuse a response over a WebSocket
 
 Other packages of the addon import this one; it imports none of them.

@@ -2,7 +2,8 @@
 
 Providers differ in two ways: in the names of the parts, and in what their totals leave out. Reasoning stands beside the
 output at some (xAI, Gemini's OpenAI-style API, Perplexity), cached input beside the input at others (Anthropic), and
-audio beside the prompt at Mistral. Here `input_tokens` and `output_tokens` are always the totals that are paid.
+audio and the results of tools beside the prompt at Mistral. Here `input_tokens` and `output_tokens` are always the
+totals that are paid.
 
 The ledger and mitmweb both read usages here, so that they cannot disagree.
 """
@@ -11,7 +12,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 
-from addon.protocol.json_fields import Fields, fields
+from addon.protocol.json_fields import Fields, fields, items, text
 from store.ledger.usage import MAX_COUNT, Units
 
 type _Path = tuple[str, ...]
@@ -24,10 +25,20 @@ _REALTIME_INPUT, _REALTIME_OUTPUT = "input_token_details", "output_token_details
 _CACHED = (_REALTIME_INPUT, "cached_tokens_details")
 _CACHE_READ, _CACHE_WRITTEN = "cache_read_input_tokens", "cache_creation_input_tokens"
 """Of Anthropic's messages, whose `input_tokens` do not include them."""
+_CACHE_LIVES: Sequence[_Path] = (
+    ("cache_creation",),
+    (_CHAT_INPUT, "cache_creation"),
+    (_CHAT_INPUT, "cache_creation_token_details"),
+)
+"""Of Anthropic, DashScope and LiteLLM."""
 _SEARCHES, _CITATIONS = "num_search_queries", "citation_tokens"
 """Of Perplexity, whose reasoning and citations stand beside the output, whatever the total is."""
-_AUDIO_OF_THE_PROMPT = "prompt_audio_seconds"
-"""Of Mistral, whose audio stands beside the prompt, and in the total only."""
+_AUDIO_OF_THE_PROMPT, _RESULTS_OF_TOOLS = "prompt_audio_seconds", "connector_tokens"
+"""Of Mistral, whose audio and results of tools stand beside the prompt, the audio in the total only."""
+_BILLED = "billed_units"
+"""Of Cohere, beside the tokens that its models have read and written."""
+ITERATIONS, _COMPACTION = "iterations", "compaction"
+"""Of Anthropic, whose totals leave out the summary of a conversation that has become too long."""
 _TOTAL_NAMES = {"prompt_tokens", _INPUT, _REALTIME_INPUT}
 """Names that show that the input is a total: some gateways send the names of both APIs."""
 
@@ -42,15 +53,19 @@ _PATHS: Mapping[str, tuple[_Path, ...]] = {
         (_CACHE_READ,),
         ("prompt_cache_hit_tokens",),
         ("cached_tokens",),
+        ("num_cached_tokens",),
+        ("prompt_token_details", "cached_tokens"),
         ("cached_prompt_text_tokens",),
     ),
     "cache_write_tokens": (
         (_CHAT_INPUT, "cache_write_tokens"),
         (_INPUT, "cache_write_tokens"),
+        (_CHAT_INPUT, _CACHE_WRITTEN),
+        (_CHAT_INPUT, "cache_creation_tokens"),
         (_CACHE_WRITTEN,),
     ),
-    "cache_write_5m_tokens": (("cache_creation", "ephemeral_5m_input_tokens"),),
-    "cache_write_1h_tokens": (("cache_creation", "ephemeral_1h_input_tokens"),),
+    "cache_write_5m_tokens": tuple((*path, "ephemeral_5m_input_tokens") for path in _CACHE_LIVES),
+    "cache_write_1h_tokens": tuple((*path, "ephemeral_1h_input_tokens") for path in _CACHE_LIVES),
     "output_reasoning_tokens": (
         (_CHAT_OUTPUT, "reasoning_tokens"),
         (_OUTPUT, "reasoning_tokens"),
@@ -61,10 +76,15 @@ _PATHS: Mapping[str, tuple[_Path, ...]] = {
     "output_citation_tokens": ((_CITATIONS,),),
     "input_text_tokens": ((_INPUT, "text_tokens"), (_REALTIME_INPUT, "text_tokens")),
     "input_audio_tokens": ((_CHAT_INPUT, "audio_tokens"), (_REALTIME_INPUT, "audio_tokens")),
-    "input_image_tokens": ((_INPUT, "image_tokens"), (_REALTIME_INPUT, "image_tokens")),
+    "input_image_tokens": (
+        (_CHAT_INPUT, "image_tokens"),
+        (_INPUT, "image_tokens"),
+        (_REALTIME_INPUT, "image_tokens"),
+    ),
+    "input_video_tokens": ((_CHAT_INPUT, "video_tokens"),),
     "output_text_tokens": ((_OUTPUT, "text_tokens"), (_REALTIME_OUTPUT, "text_tokens")),
     "output_audio_tokens": ((_CHAT_OUTPUT, "audio_tokens"), (_REALTIME_OUTPUT, "audio_tokens")),
-    "output_image_tokens": ((_OUTPUT, "image_tokens"),),
+    "output_image_tokens": ((_CHAT_OUTPUT, "image_tokens"), (_OUTPUT, "image_tokens")),
     "cache_text_read_tokens": ((*_CACHED, "text_tokens"),),
     "cache_audio_read_tokens": ((*_CACHED, "audio_tokens"),),
     "cache_image_read_tokens": ((*_CACHED, "image_tokens"),),
@@ -73,40 +93,74 @@ _PATHS: Mapping[str, tuple[_Path, ...]] = {
         (_SEARCHES,),
         ("tool_calls_details", "search_web", "invocation"),
     ),
+    "input_document_pages": (("pages_processed",),),
 }
 """The paths of each unit, in the names of each API. Input and output are totals, other tokens are parts of them."""
 
 _NAMES = frozenset(path[0] for paths in _PATHS.values() for path in paths)
+_INNER_NAMES = frozenset(path[1] for paths in _PATHS.values() for path in paths if len(path) > 1)
 
 _SECONDS = ("seconds", _AUDIO_OF_THE_PROMPT, "billable_audio_seconds")
+"""Names of the seconds of audio, the first of which counts."""
 
 
 def usage_in(event: Fields, holder: Fields) -> Fields:
-    """Return the usage of an event: of what it holds, of itself (xAI's Realtime), or of `x_groq` (Groq)."""
-    return fields(holder, "usage") or fields(event, "usage") or fields(fields(event, "x_groq"), "usage")
+    """Return the usage of a response or an event: of what it holds, or of itself (xAI's Realtime).
+
+    It may also stand in `x_groq` (Groq), in a choice that ends (Moonshot), in `usage_info` (Mistral's OCR), or in
+    `meta` (Cohere).
+    """
+    return (
+        fields(holder, "usage")
+        or fields(event, "usage")
+        or fields(fields(event, "x_groq"), "usage")
+        or next(
+            (fields(choice, "usage") for choice in items(event, "choices") if text(fields(choice), "finish_reason")), {}
+        )
+        or fields(event, "usage_info")
+        or fields(fields(holder, "meta"), _BILLED)
+    )
 
 
-def units_of(usage: Mapping[str, object]) -> Units | None:
+def units_of(usage: Mapping[str, object], *, makes_no_tokens: bool = False) -> Units | None:
     """Return the units that a usage object, parsed JSON, reports, or None where it reports none.
 
-    A value that is not a whole number from 0 to MAX_COUNT counts as absent. Seconds of audio are rounded up.
+    A value that is not a whole number from 0 to MAX_COUNT counts as absent. Seconds of audio are rounded up. Where no
+    tokens are made, as by embeddings, a total alone is the input.
     """
-    paths_of = _paths_from(tuple([name for name in usage if name in _NAMES]))
-    found = [(unit, _first_count(usage, paths)) for unit, paths in paths_of]
+    if _BILLED in usage:
+        usage = fields(usage[_BILLED])
+    found = [(unit, _first_count(usage, paths)) for unit, paths in _paths_from(_known_names(usage))]
     units = {unit: count for unit, count in found if count is not None}
-    if not _TOTAL_NAMES & usage.keys():
+    if _TOTAL_NAMES.isdisjoint(usage):
         _add_cached(units)
     _add_what_totals_leave_out(usage, units)
-    seconds = next((count for name in _SECONDS if (count := _rounded_up(usage.get(name))) is not None), None)
-    if seconds is not None:
-        units["audio_seconds"] = seconds
+    if not usage.keys().isdisjoint(_SECONDS):
+        _add_seconds(usage, units)
+    if not units and makes_no_tokens and (whole := _count(usage.get("total_tokens"))) is not None:
+        units["input_tokens"] = whole
+    if ITERATIONS in usage:
+        return _with_compactions(usage, units) or None
     return units or None
 
 
-@functools.lru_cache(maxsize=64)
-def _paths_from(names: Sequence[str]) -> Sequence[tuple[str, Sequence[_Path]]]:
-    """Return the units that a usage object with these of _NAMES may report, and their paths: each API has a few."""
-    possible = {unit: [path for path in paths if path[0] in names] for unit, paths in _PATHS.items()}
+def _known_names(usage: Mapping[str, object]) -> tuple[str | _Path, ...]:
+    """Return the names in a usage object; that of an object with the names in it."""
+    return tuple(
+        [
+            (name, *[inner for inner in value if inner in _INNER_NAMES]) if type(value) is dict else name
+            for name, value in usage.items()
+            if name in _NAMES
+        ]
+    )
+
+
+@functools.lru_cache(maxsize=128)
+def _paths_from(known: Sequence[str | _Path]) -> Sequence[tuple[str, Sequence[_Path]]]:
+    """Return the units that a usage object with these names may report, and their paths: each API has a few forms."""
+    flat = {(name,) for name in known if isinstance(name, str)}
+    present = flat | {(outer[0], inner) for outer in known if not isinstance(outer, str) for inner in outer[1:]}
+    possible = {unit: [path for path in paths if path[:2] in present] for unit, paths in _PATHS.items()}
     return [(unit, paths) for unit, paths in possible.items() if paths]
 
 
@@ -127,13 +181,29 @@ def _add_what_totals_leave_out(usage: Mapping[str, object], units: dict[str, int
         return
     missing = 0 if whole is None else (_count(usage.get("total_tokens")) or 0) - whole - output
     cached = units.get("cache_read_tokens", 0) + units.get("cache_write_tokens", 0)
+    if whole is not None and cached > whole:
+        _add(units, "input_tokens", cached)
+        missing -= cached if missing >= cached else 0
     if missing > 0 and _AUDIO_OF_THE_PROMPT in usage:
         _add(units, "input_tokens", missing)
         units["input_audio_tokens"] = missing
-    elif missing > 0 and missing == cached and missing != reasoning:
+    elif missing > 0 and (_count(usage.get(_RESULTS_OF_TOOLS)) or (missing == cached and missing != reasoning)):
         _add(units, "input_tokens", missing)
     else:
         _add(units, "output_tokens", max(missing, reasoning if reasoning > output else 0))
+
+
+def _add_seconds(usage: Mapping[str, object], units: dict[str, int]) -> None:
+    seconds = next((count for name in _SECONDS if (count := _rounded_up(usage.get(name))) is not None), None)
+    if seconds is not None:
+        units["audio_seconds"] = seconds
+
+
+def _with_compactions(usage: Mapping[str, object], units: Units) -> Units:
+    """Add what was paid for summaries of the conversation."""
+    iterations = map(fields, items(dict(usage), ITERATIONS))
+    summaries = [units_of(one) for one in iterations if text(one, "type") == _COMPACTION]
+    return functools.reduce(total, filter(None, summaries), units)
 
 
 def _add(units: dict[str, int], unit: str, count: int) -> None:

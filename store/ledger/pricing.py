@@ -50,6 +50,7 @@ _ALWAYS_KNOWN = {"requests", "web_searches"}
 _RATE_OF = {
     "audio_seconds": "audio_hours",
     "input_characters": "input_mchars",
+    "input_document_pages": "input_document_kpages",
     "web_searches": "web_searches_kcount",
 }
 """Units that are no tokens, and their rates in genai-prices."""

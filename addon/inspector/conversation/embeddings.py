@@ -26,7 +26,11 @@ def response_blocks(body: Fields) -> list[Block] | None:
         return None
     shapes = Counter(_shape(fields(item).get("embedding")) for item in items(body, "data"))
     counts = "\n".join(f"{count} of {shape}" for shape, count in shapes.items())
-    return [response_heading(_KIND, body), Block("embeddings", counts or "none"), *usage_block(body)]
+    return [
+        response_heading(_KIND, body),
+        Block("embeddings", counts or "none"),
+        *usage_block(body, makes_no_tokens=True),
+    ]
 
 
 def _input_text(given: object) -> str:

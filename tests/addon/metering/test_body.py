@@ -67,7 +67,7 @@ def test_a_stream_that_is_slow_to_read_is_soon_abandoned(stream: bytes) -> None:
         events = EventStream("/v1/chat/completions")
         body = Body("br", events.feed)
         body.feed(coded)
-        events.consumption(None)
+        events.consumptions(None)
         assert not body.is_readable
 
     assert passes(leave) < 130  # at most 40; hundreds without a bound

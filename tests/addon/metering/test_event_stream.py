@@ -32,12 +32,18 @@ def read(data: bytes, endpoint: str = CHAT_ENDPOINT, step: int = 10**6) -> Event
     return stream
 
 
+def used(stream: EventStream, asked: str | None = None) -> Consumption | None:
+    """Return the usage of the only model, or None."""
+    (found,) = stream.consumptions(asked) or (None,)
+    return found
+
+
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
 @pytest.mark.parametrize("step", [1, 2, 3, 10**6])
 def test_the_last_chunk_of_a_chat_has_its_usage(step: int, end: str) -> None:
     data = chat("Hello", " line\u2028separator", usage=CHAT).replace(b"\n", end.encode())
     stream = read(data, step=step)
-    assert (stream.consumption(None), stream.is_finished, stream.transcript) == (CHAT_USED, True, None)
+    assert (used(stream), stream.is_finished, stream.transcript) == (CHAT_USED, True, None)
 
 
 def test_a_stream_that_is_split_anywhere_gives_the_same_usage() -> None:
@@ -46,12 +52,12 @@ def test_a_stream_that_is_split_anywhere_gives_the_same_usage() -> None:
         stream = EventStream(CHAT_ENDPOINT)
         stream.feed(data[:place])
         stream.feed(data[place:])
-        assert stream.consumption(None) == CHAT_USED
+        assert used(stream) == CHAT_USED
 
 
 def test_a_chat_without_include_usage_has_no_usage() -> None:
     stream = read(chat("Hello"))
-    assert (stream.consumption("gpt-4o"), stream.is_finished, stream.model) == (None, True, MODEL)
+    assert (used(stream, "gpt-4o"), stream.is_finished, stream.model) == (None, True, MODEL)
     assert stream.transcript is not None
 
 
@@ -59,7 +65,7 @@ def test_a_chat_without_include_usage_has_no_usage() -> None:
 def test_the_last_event_of_a_response_has_its_usage(kind: str) -> None:
     events = [response("created"), delta("Hi"), response(kind, usage=RESPONSE, service_tier="flex")]
     stream = read(sse(*events), RESPONSES)
-    assert stream.consumption(None) == Consumption("gpt-4.1-2025-04-14", units_of(RESPONSE) or {}, "flex")
+    assert used(stream) == Consumption("gpt-4.1-2025-04-14", units_of(RESPONSE) or {}, "flex")
     assert stream.is_finished
 
 
@@ -74,7 +80,7 @@ def test_the_last_event_of_a_response_has_its_usage(kind: str) -> None:
 )
 def test_the_last_event_of_other_streams_has_their_usage(endpoint: str, kind: str, usage: dict[str, object]) -> None:
     stream = read(sse({"type": "some.delta", "delta": "x"}, {"type": kind, "usage": usage}), endpoint)
-    assert stream.consumption("asked") == Consumption("asked", units_of(usage) or {})
+    assert used(stream, "asked") == Consumption("asked", units_of(usage) or {})
     assert stream.is_finished
 
 
@@ -86,21 +92,21 @@ def chat_usage(completion_tokens: int) -> dict[str, object]:
 def test_the_last_of_several_usages_counts() -> None:
     running = [chunk("a", usage=chat_usage(count)) for count in (1, 2, 3)]
     stream = read(sse(*running))
-    assert stream.consumption(None) == Consumption(MODEL, {**CHAT_USED.units, "output_tokens": 3})
+    assert used(stream) == Consumption(MODEL, {**CHAT_USED.units, "output_tokens": 3})
     assert not stream.is_finished
     stream.feed(sse(chunk(finish="stop", usage=CHAT)))
-    assert stream.consumption(None) == CHAT_USED
+    assert used(stream) == CHAT_USED
     assert stream.is_finished
 
 
 def test_a_text_that_looks_like_a_usage_is_ignored() -> None:
     stream = read(chat('"usage": {"prompt_tokens": 5}', 'x"usage":{'))
-    assert stream.consumption(None) is None
+    assert used(stream) is None
 
 
 def test_a_nested_usage_is_ignored() -> None:
     stream = read(sse(chunk("x", choices=[{"usage": CHAT}], other={"usage": CHAT})))
-    assert stream.consumption(None) is None
+    assert used(stream) is None
 
 
 def test_the_model_is_searched_in_the_first_events() -> None:
@@ -115,15 +121,15 @@ LARGE = "x" * (5 * 1024 * 1024)
 def test_an_event_beyond_the_bound_keeps_its_usage() -> None:
     huge = response("completed", output=LARGE, usage=RESPONSE)
     stream = read(sse(response("created"), delta("Hi"), huge), RESPONSES)
-    assert stream.consumption(None) == Consumption("gpt-4.1-2025-04-14", units_of(RESPONSE) or {})
+    assert used(stream) == Consumption("gpt-4.1-2025-04-14", units_of(RESPONSE) or {})
     assert stream.is_finished
     image = {"type": "image_generation.completed", "b64_json": LARGE, "usage": IMAGE}
-    assert read(sse(image), IMAGES).consumption("gpt-image-1") == Consumption("gpt-image-1", units_of(IMAGE) or {})
+    assert used(read(sse(image), IMAGES), "gpt-image-1") == Consumption("gpt-image-1", units_of(IMAGE) or {})
 
 
 def test_an_event_beyond_the_bound_without_a_usage_changes_nothing() -> None:
     stream = read(sse(response("created"), delta("Hi"), response("completed", output=LARGE)), RESPONSES)
-    assert stream.consumption(None) is None
+    assert used(stream) is None
     assert stream.transcript is not None
     assert not stream.transcript.is_empty()
 
@@ -131,7 +137,7 @@ def test_an_event_beyond_the_bound_without_a_usage_changes_nothing() -> None:
 @pytest.mark.parametrize("bad", [b"\xff", b"\xe2\x82", b"\xed\xa0\x80"])
 def test_a_bad_byte_in_a_text_hides_no_usage(bad: bytes) -> None:
     stream = read(sse(chunk("Hi!", usage=CHAT)).replace(b"!", bad))
-    assert stream.consumption(None) == CHAT_USED
+    assert used(stream) == CHAT_USED
 
 
 def test_only_the_last_of_many_usages_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +152,7 @@ def test_only_the_last_of_many_usages_is_parsed(monkeypatch: pytest.MonkeyPatch)
     before = len(lengths)
     assert before < 1100
     for _ in range(3):
-        assert stream.consumption(None) == Consumption(MODEL, {**CHAT_USED.units, "output_tokens": 2999})
+        assert used(stream) == Consumption(MODEL, {**CHAT_USED.units, "output_tokens": 2999})
     assert len(lengths) == before + 1
     assert (stream.is_finished, stream.is_partial) == (False, False)
 
@@ -161,7 +167,7 @@ def test_only_the_last_of_many_usages_is_parsed(monkeypatch: pytest.MonkeyPatch)
 )
 def test_the_last_of_many_usages_shows_whether_it_is_final(last: object, is_finished: bool, is_partial: bool) -> None:
     stream = read(sse(*[chunk("a", usage=CHAT)] * 2000, last))
-    assert stream.consumption(None) == CHAT_USED
+    assert used(stream) == CHAT_USED
     assert (stream.is_finished, stream.is_partial) == (is_finished, is_partial)
 
 
@@ -173,33 +179,31 @@ def test_many_large_usages_are_read_fast() -> None:
 def test_the_usage_of_a_large_response_is_read() -> None:
     huge = response("completed", output="x" * (3 * 1024 * 1024), usage=RESPONSE, user=None)
     stream = read(sse(response("created"), huge), RESPONSES)
-    assert stream.consumption(None) == Consumption("gpt-4.1-2025-04-14", units_of(RESPONSE) or {})
+    assert used(stream) == Consumption("gpt-4.1-2025-04-14", units_of(RESPONSE) or {})
 
 
 def test_a_response_with_a_lone_surrogate_is_read() -> None:
     data = sse(response("completed", output=["HALF"], usage=RESPONSE)).replace(b"HALF", b"\\ud83d")
-    assert read(data, RESPONSES).consumption(None) == Consumption("gpt-4.1-2025-04-14", units_of(RESPONSE) or {})
+    assert used(read(data, RESPONSES)) == Consumption("gpt-4.1-2025-04-14", units_of(RESPONSE) or {})
 
 
 def test_a_message_of_anthropics_has_its_usage_in_two_events() -> None:
     started = {"type": "message_start", "message": {"model": "claude", "usage": MESSAGE_START}}
     stopped = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": MESSAGE_DELTA}
     stream = read(sse(started), MESSAGES)
-    assert stream.consumption(None) == Consumption("claude", {"input_tokens": 25, "output_tokens": 1})
+    assert used(stream) == Consumption("claude", {"input_tokens": 25, "output_tokens": 1})
     assert not stream.is_finished
     stream.feed(sse({"type": "message_delta", "delta": {}, "usage": {"output_tokens": 7, "input_tokens": None}}))
     assert not stream.is_finished
     stream.feed(sse(stopped, {"type": "message_stop"}))
-    assert stream.consumption(None) == Consumption("claude", {"input_tokens": 25, "output_tokens": 15})
+    assert used(stream) == Consumption("claude", {"input_tokens": 25, "output_tokens": 15})
     assert stream.is_finished
 
 
 def test_the_cached_tokens_of_a_message_of_anthropics_are_part_of_its_input() -> None:
     started = {"type": "message_start", "message": {"model": "claude", "usage": {**MESSAGE_CACHED, "output_tokens": 1}}}
     stopped = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 393}}
-    assert read(sse(started, stopped), MESSAGES).consumption(None) == Consumption(
-        "claude", units_of(MESSAGE_CACHED) or {}
-    )
+    assert used(read(sse(started, stopped), MESSAGES)) == Consumption("claude", units_of(MESSAGE_CACHED) or {})
 
 
 @pytest.mark.parametrize(
@@ -207,5 +211,5 @@ def test_the_cached_tokens_of_a_message_of_anthropics_are_part_of_its_input() ->
 )
 def test_a_usage_before_the_end_is_not_final(event: object) -> None:
     stream = read(sse(event), RESPONSES)
-    assert stream.consumption(None) is not None
+    assert used(stream) is not None
     assert not stream.is_finished

@@ -387,7 +387,7 @@ def test_a_fault_ends_the_reading_and_raises_nothing(
         (Body, "feed"),
         (HeadAndTail, "feed"),
         (EventStream, "__init__"),
-        (EventStream, "consumption"),
+        (EventStream, "consumptions"),
     ],
     ids=lambda broken: broken[1],
 )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.upstreams import usages
 
-from addon.protocol.usage_objects import total, units_of
+from addon.protocol.usage_objects import total, units_of, usage_in
 from store.ledger.usage import MAX_COUNT
 
 PRICED: list[tuple[str, str, dict[str, Any]]] = [
@@ -133,6 +133,22 @@ def test_a_total_of_parts_stays_in_bounds() -> None:
         ({"prompt_tokens": 10, "completion_tokens": 5, "reasoning_tokens": 4}, 10, 5),
         ({"prompt_tokens": 10, "completion_tokens": 5, "reasoning_tokens": 4, "num_search_queries": 0}, 10, 9),
         ({"prompt_tokens": 10, "completion_tokens": 5, "citation_tokens": 7}, 10, 12),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 27, "cached_tokens": 12}, 22, 5),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "cached_tokens": 12}, 22, 5),
+        (  # cached input beside the input, and reasoning beside the output (xAI)
+            {
+                "prompt_tokens": 10,
+                "completion_tokens": 5,
+                "total_tokens": 31,
+                "cached_tokens": 12,
+                "completion_tokens_details": {"reasoning_tokens": 4},
+            },
+            22,
+            9,
+        ),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 22, "connector_tokens": 7}, 17, 5),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15, "connector_tokens": 7}, 10, 5),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 22, "connector_tokens": None}, 10, 12),
         ({"completion_tokens": 5, "total_tokens": 22}, None, 5),
         ({"prompt_tokens": 10, "completion_tokens": MAX_COUNT, "reasoning_tokens": MAX_COUNT}, 10, MAX_COUNT),
     ],
@@ -140,6 +156,76 @@ def test_a_total_of_parts_stays_in_bounds() -> None:
 def test_what_totals_leave_out_is_added(usage: dict[str, object], whole: int | None, output: int) -> None:
     units = units_of(usage) or {}
     assert (units.get("input_tokens"), units.get("output_tokens")) == (whole, output)
+
+
+@pytest.mark.parametrize(
+    ("part", "unit"),
+    [
+        ({"num_cached_tokens": 3}, "cache_read_tokens"),
+        ({"prompt_token_details": {"cached_tokens": 3}}, "cache_read_tokens"),
+        ({"prompt_tokens_details": {"cache_creation_input_tokens": 3}}, "cache_write_tokens"),
+        ({"prompt_tokens_details": {"cache_creation_tokens": 3}}, "cache_write_tokens"),
+        ({"prompt_tokens_details": {"cache_creation": {"ephemeral_5m_input_tokens": 3}}}, "cache_write_5m_tokens"),
+        (
+            {"prompt_tokens_details": {"cache_creation_token_details": {"ephemeral_1h_input_tokens": 3}}},
+            "cache_write_1h_tokens",
+        ),
+        ({"prompt_tokens_details": {"image_tokens": 3}}, "input_image_tokens"),
+        ({"prompt_tokens_details": {"video_tokens": 3}}, "input_video_tokens"),
+        ({"completion_tokens_details": {"image_tokens": 3}}, "output_image_tokens"),
+    ],
+)
+def test_a_part_has_many_names(part: dict[str, object], unit: str) -> None:
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, **part}
+    assert units_of(usage) == {"input_tokens": 10, "output_tokens": 5, unit: 3}
+
+
+@pytest.mark.parametrize("part", [7, None, [], "7", {}, {"other": 7}, {"image_tokens": None}])
+def test_details_of_another_form_are_ignored(part: object) -> None:
+    assert units_of({"prompt_tokens": 10, "prompt_tokens_details": part}) == {"input_tokens": 10}
+
+
+def test_what_is_billed_goes_before_what_a_model_has_read() -> None:
+    read = {"tokens": {"input_tokens": 1549, "output_tokens": 95}, "cached_tokens": 1504}
+    billed = {"input_tokens": 119, "output_tokens": 44}
+    assert units_of({"billed_units": billed, **read}) == billed
+    assert units_of({"billed_units": {"search_units": 1}, **read}) is None
+
+
+def test_pages_are_counted() -> None:
+    assert units_of({"pages_processed": 3, "doc_size_bytes": 7}) == {"input_document_pages": 3}
+
+
+def test_a_total_alone_is_the_input_where_no_tokens_are_made() -> None:
+    assert units_of({"total_tokens": 7}, makes_no_tokens=True) == {"input_tokens": 7}
+    assert units_of({"completion_tokens": 2, "total_tokens": 7}, makes_no_tokens=True) == {"output_tokens": 2}
+
+
+def test_summaries_of_a_conversation_are_paid_beside_its_totals() -> None:
+    summary = {"type": "compaction", "input_tokens": 20, "cache_read_input_tokens": 5, "output_tokens": 3}
+    answer = {"type": "message", "input_tokens": 10, "output_tokens": 2}
+    usage = {"input_tokens": 10, "cache_read_input_tokens": 0, "output_tokens": 2, "iterations": [summary, answer, 7]}
+    assert units_of(usage) == {"input_tokens": 35, "cache_read_tokens": 5, "output_tokens": 5}
+    assert units_of({**usage, "iterations": 7}) == units_of({**usage, "iterations": None})
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"usage": usages.CHAT},
+        {"x_groq": {"usage": usages.CHAT}},
+        {"choices": [{"finish_reason": None}, {"finish_reason": "stop", "usage": usages.CHAT}]},
+        {"usage": None, "usage_info": usages.CHAT},
+        {"meta": {"billed_units": usages.CHAT, "tokens": {"input_tokens": 1}}},
+    ],
+)
+def test_a_usage_stands_in_many_places(event: dict[str, object]) -> None:
+    assert usage_in(event, event) == usages.CHAT
+
+
+@pytest.mark.parametrize("event", [{}, {"choices": [{"usage": usages.CHAT}]}, {"meta": {"total_tokens": 3}}])
+def test_an_event_may_have_no_usage(event: dict[str, object]) -> None:
+    assert usage_in(event, event) == {}
 
 
 def test_details_go_before_names_at_the_top() -> None:

@@ -1,0 +1,50 @@
+"""Divides the usage of a response by the models that it is paid for, where the response names several.
+
+Anthropic's advisor is a second model: its tokens stand in `iterations` alone. A model that has served a response in the
+place of another one is named there too. Groq's compound systems are paid by the models that they ask, which stand in
+`usage_breakdown`.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping
+
+from addon.protocol.json_fields import Fields, fields, items, text
+from addon.protocol.usage_objects import ITERATIONS, total, units_of
+from store.ledger.usage import Units
+
+type Shares = Mapping[str | None, Units]
+"""The units by their model; None stands for the model that has answered."""
+
+_ADVISOR, _FALLBACK = "advisor_message", "fallback_message"
+_BREAKDOWN = "usage_breakdown"
+_MOST_MODELS = 32
+
+
+def served_by(usage: Fields) -> str:
+    """Return the model that has served a response in the place of the one that began it, or an empty text."""
+    return next((text(one, "model") for one in _iterations(usage) if text(one, "type") == _FALLBACK), "")
+
+
+def shares_of(event: Fields, usage: Fields, units: Units) -> Shares:
+    """Divide the units of a usage in an event, or in a whole response."""
+    if ITERATIONS in usage:
+        advice = [one for one in _iterations(usage) if text(one, "type") == _ADVISOR]
+        return {None: units, **_summed(advice)}
+    breakdown = fields(event, _BREAKDOWN) or fields(fields(event, "x_groq"), _BREAKDOWN)
+    asked = _summed([fields(one) for one in items(breakdown, "models")]) if breakdown else {}
+    # In streams each model has the usage of all of them: it tells nothing about the models then.
+    return asked if asked and functools.reduce(total, asked.values()) == units else {None: units}
+
+
+def _iterations(usage: Fields) -> Iterator[Fields]:
+    return map(fields, items(usage, ITERATIONS))
+
+
+def _summed(uses: list[Fields]) -> dict[str | None, Units]:
+    """Sum up the usages of models: each stands beside its model's name, or in `usage`."""
+    sums: dict[str | None, Units] = {}
+    for one in uses:
+        name, units = text(one, "model"), units_of(fields(one, "usage") or one)
+        if name and units is not None and (name in sums or len(sums) < _MOST_MODELS):
+            sums[name] = total(sums.get(name, {}), units)
+    return sums
