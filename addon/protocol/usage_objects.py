@@ -108,7 +108,7 @@ def usage_in(event: Fields, holder: Fields) -> Fields:
     """Return the usage of a response or an event: of what it holds, or of itself (xAI's Realtime).
 
     It may also stand in `x_groq` (Groq), in a choice that ends (Moonshot), in `usage_info` (Mistral's OCR), or in
-    `meta` (Cohere).
+    `meta` (Cohere). A transcript with its segments tells the duration of the audio.
     """
     return (
         fields(holder, "usage")
@@ -119,6 +119,7 @@ def usage_in(event: Fields, holder: Fields) -> Fields:
         )
         or fields(event, "usage_info")
         or fields(fields(holder, "meta"), _BILLED)
+        or ({"seconds": event.get("duration")} if "segments" in event else {})
     )
 
 

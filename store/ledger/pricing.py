@@ -341,6 +341,8 @@ def _find(model: str, upstream: str) -> _Listed | None:
     default = [provider for provider in providers if provider.id == _DEFAULT_PROVIDER]
     provider = [*here, *named, *default][0]
     found = provider.find_model(name, all_providers=providers)
+    if found is None and here:  # a provider may name a model's maker too: Vertex has "google/gemini-2.5-flash"
+        found = provider.find_model(name.rpartition("/")[2], all_providers=providers)
     if found is None:
         return None
     is_its_own = any(found is one for one in provider.models)

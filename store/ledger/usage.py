@@ -39,7 +39,7 @@ class Source(StrEnum):
 
 
 class Consumption(NamedTuple):
-    """The usage of one model. A request has several only over a WebSocket."""
+    """The usage of one model. A request has several over a WebSocket, or where the model that answers asks others."""
 
     model: str | None
     units: Units

@@ -223,7 +223,14 @@ def test_a_usage_stands_in_many_places(event: dict[str, object]) -> None:
     assert usage_in(event, event) == usages.CHAT
 
 
-@pytest.mark.parametrize("event", [{}, {"choices": [{"usage": usages.CHAT}]}, {"meta": {"total_tokens": 3}}])
+def test_a_transcript_tells_the_duration_of_its_audio() -> None:
+    assert usage_in({"duration": 8.5, "segments": []}, {}) == {"seconds": 8.5}
+    assert usage_in({"duration": 8.5, "segments": [], "usage": usages.WHISPER}, {}) == usages.WHISPER
+
+
+@pytest.mark.parametrize(
+    "event", [{}, {"duration": 8.5}, {"choices": [{"usage": usages.CHAT}]}, {"meta": {"total_tokens": 3}}]
+)
 def test_an_event_may_have_no_usage(event: dict[str, object]) -> None:
     assert usage_in(event, event) == {}
 

@@ -113,6 +113,13 @@ def test_model_behind_an_unknown_upstream_is_found_by_its_name(pricing: Pricing,
     assert here is not None
 
 
+def test_model_is_found_without_its_makers_name(pricing: Pricing) -> None:
+    vertex, units = "https://aiplatform.googleapis.com", {"input_tokens": 10, "output_tokens": 5}
+    named = cost(pricing, Consumption("google/gemini-2.5-flash", units), upstream=vertex)
+    assert named == cost(pricing, Consumption("gemini-2.5-flash", units), upstream=vertex) is not None
+    assert cost(pricing, Consumption("google/gemini-2.5-flash", units), upstream="http://127.0.0.1:8000") is None
+
+
 def test_requested_model_is_used_if_the_response_names_none(pricing: Pricing) -> None:
     assert cost(pricing, Consumption(None, CHAT), asked="gpt-4o") == cost(pricing, Consumption("gpt-4o", CHAT))
 
@@ -264,6 +271,11 @@ def test_a_part_without_a_rate_leaves_no_cost_that_looks_whole(pricing: Pricing)
     assert cost(pricing, Consumption("gpt-3.5-turbo", searches)) is None
     assert cost(pricing, Consumption("gpt-3.5-turbo", {"audio_seconds": 9})) is None
     assert cost(pricing, Consumption("gpt-4o-transcribe", {**tokens, "audio_seconds": 9})) is not None
+
+
+def test_pages_are_paid_by_the_thousand(pricing: Pricing) -> None:
+    pages = Consumption("mistral-ocr-latest", {"input_document_pages": 3})
+    assert cost(pricing, pages, upstream="https://api.mistral.ai") == 3 * Decimal(4) / 1000
 
 
 def test_audio_that_is_paid_by_the_second_is_not_paid_by_its_tokens_too(pricing: Pricing) -> None:
