@@ -13,7 +13,7 @@ from addon.protocol.usages_by_model import Shares, served_by, shares_of
 from store.ledger.usage import Consumption
 
 _DONE = b"[DONE]"
-_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_USAGE = re.compile(rb'"(?:usage|billed_units)"\s*:\s*\{')
 _TRIES = 8
 """Events in which the model is searched."""
 _MAX_READ = 2 * 1024 * 1024
@@ -66,7 +66,7 @@ class EventStream:
             self.is_finished = True
             return
         # `in` is several times as fast as the expression, and most events have no usage.
-        has_usage = b'"usage"' in data and _USAGE.search(data) is not None
+        has_usage = (b'"usage"' in data or b'"billed_units"' in data) and _USAGE.search(data) is not None
         if has_usage or self._tries:
             self._tries = max(self._tries - 1, 0)
             self._parse_or_keep(event, has_usage=has_usage)

@@ -109,6 +109,25 @@ def test_a_nested_usage_is_ignored() -> None:
     assert used(stream) is None
 
 
+def test_what_cohere_bills_is_found_at_the_end_of_a_long_stream() -> None:
+    units = {"input_tokens": 5, "output_tokens": 7}
+    end = {"event_type": "stream-end", "response": {"meta": {"billed_units": units}}}
+    stream = read(sse(*[{"event_type": "text-generation", "text": "x"}] * 20, end), "/v1/{other}")
+    assert used(stream, "command-a") == Consumption("command-a", units)
+
+
+def test_the_advice_of_a_second_model_is_used_too() -> None:
+    started = {
+        "type": "message_start",
+        "message": {"model": "claude", "usage": {"input_tokens": 5, "output_tokens": 1}},
+    }
+    advice = {"type": "advisor_message", "model": "advisor", "input_tokens": 3, "output_tokens": 2}
+    ended = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+    stream = read(sse(started, {**ended, "usage": {"output_tokens": 7, "iterations": [advice]}}), MESSAGES)
+    answered = Consumption("claude", {"input_tokens": 5, "output_tokens": 7})
+    assert stream.consumptions(None) == (answered, Consumption("advisor", {"input_tokens": 3, "output_tokens": 2}))
+
+
 def test_the_model_is_searched_in_the_first_events() -> None:
     first = {"choices": [], "model": "", "prompt_filter_results": []}
     assert read(sse(first, ": comment", "no JSON", chunk("x"))).model == MODEL
