@@ -25,12 +25,6 @@ _REALTIME_INPUT, _REALTIME_OUTPUT = "input_token_details", "output_token_details
 _CACHED = (_REALTIME_INPUT, "cached_tokens_details")
 _CACHE_READ, _CACHE_WRITTEN = "cache_read_input_tokens", "cache_creation_input_tokens"
 """Of Anthropic's messages, whose `input_tokens` do not include them."""
-_CACHE_LIVES: Sequence[_Path] = (
-    ("cache_creation",),
-    (_CHAT_INPUT, "cache_creation"),
-    (_CHAT_INPUT, "cache_creation_token_details"),
-)
-"""Of Anthropic, DashScope and LiteLLM."""
 _SEARCHES, _CITATIONS = "num_search_queries", "citation_tokens"
 """Of Perplexity, whose reasoning and citations stand beside the output, whatever the total is."""
 _AUDIO_OF_THE_PROMPT, _RESULTS_OF_TOOLS = "prompt_audio_seconds", "connector_tokens"
@@ -64,8 +58,20 @@ _PATHS: Mapping[str, tuple[_Path, ...]] = {
         (_CHAT_INPUT, "cache_creation_tokens"),
         (_CACHE_WRITTEN,),
     ),
-    "cache_write_5m_tokens": tuple((*path, "ephemeral_5m_input_tokens") for path in _CACHE_LIVES),
-    "cache_write_1h_tokens": tuple((*path, "ephemeral_1h_input_tokens") for path in _CACHE_LIVES),
+    "cache_write_5m_tokens": (
+        ("cache_creation", "ephemeral_5m_input_tokens"),
+        (_CHAT_INPUT, "cache_creation", "ephemeral_5m_input_tokens"),
+        (_CHAT_INPUT, "cache_creation_token_details", "ephemeral_5m_input_tokens"),
+        (_CHAT_INPUT, "cache_write_details", "write_5m_tokens"),
+        ("claude_cache_creation_5_m_tokens",),
+    ),
+    "cache_write_1h_tokens": (
+        ("cache_creation", "ephemeral_1h_input_tokens"),
+        (_CHAT_INPUT, "cache_creation", "ephemeral_1h_input_tokens"),
+        (_CHAT_INPUT, "cache_creation_token_details", "ephemeral_1h_input_tokens"),
+        (_CHAT_INPUT, "cache_write_details", "write_1h_tokens"),
+        ("claude_cache_creation_1_h_tokens",),
+    ),
     "output_reasoning_tokens": (
         (_CHAT_OUTPUT, "reasoning_tokens"),
         (_OUTPUT, "reasoning_tokens"),
@@ -95,7 +101,13 @@ _PATHS: Mapping[str, tuple[_Path, ...]] = {
     ),
     "input_document_pages": (("pages_processed",),),
 }
-"""The paths of each unit, in the names of each API. Input and output are totals, other tokens are parts of them."""
+"""The paths of each unit, in the names of each API. Input and output are totals, other tokens are parts of them.
+
+What is written to the cache has the names of Anthropic, DashScope, LiteLLM, Helicone and New API.
+"""
+
+_LIVES = ("cache_write_5m_tokens", "cache_write_1h_tokens")
+"""Parts of what is written to the cache, which some tell alone."""
 
 _NAMES = frozenset(path[0] for paths in _PATHS.values() for path in paths)
 _INNER_NAMES = frozenset(path[1] for paths in _PATHS.values() for path in paths if len(path) > 1)
@@ -133,6 +145,8 @@ def units_of(usage: Mapping[str, object], *, makes_no_tokens: bool = False) -> U
         usage = fields(usage[_BILLED])
     found = [(unit, _first_count(usage, paths)) for unit, paths in _paths_from(_known_names(usage))]
     units = {unit: count for unit, count in found if count is not None}
+    if not units.keys().isdisjoint(_LIVES):
+        units.setdefault("cache_write_tokens", min(sum(units.get(life, 0) for life in _LIVES), MAX_COUNT))
     if _TOTAL_NAMES.isdisjoint(usage):
         _add_cached(units)
     _add_what_totals_leave_out(usage, units)

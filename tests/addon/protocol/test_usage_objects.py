@@ -165,11 +165,6 @@ def test_what_totals_leave_out_is_added(usage: dict[str, object], whole: int | N
         ({"prompt_token_details": {"cached_tokens": 3}}, "cache_read_tokens"),
         ({"prompt_tokens_details": {"cache_creation_input_tokens": 3}}, "cache_write_tokens"),
         ({"prompt_tokens_details": {"cache_creation_tokens": 3}}, "cache_write_tokens"),
-        ({"prompt_tokens_details": {"cache_creation": {"ephemeral_5m_input_tokens": 3}}}, "cache_write_5m_tokens"),
-        (
-            {"prompt_tokens_details": {"cache_creation_token_details": {"ephemeral_1h_input_tokens": 3}}},
-            "cache_write_1h_tokens",
-        ),
         ({"prompt_tokens_details": {"image_tokens": 3}}, "input_image_tokens"),
         ({"prompt_tokens_details": {"video_tokens": 3}}, "input_video_tokens"),
         ({"completion_tokens_details": {"image_tokens": 3}}, "output_image_tokens"),
@@ -178,6 +173,27 @@ def test_what_totals_leave_out_is_added(usage: dict[str, object], whole: int | N
 def test_a_part_has_many_names(part: dict[str, object], unit: str) -> None:
     usage = {"prompt_tokens": 10, "completion_tokens": 5, **part}
     assert units_of(usage) == {"input_tokens": 10, "output_tokens": 5, unit: 3}
+
+
+@pytest.mark.parametrize(
+    "lives",
+    [
+        {"cache_creation": {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 2}},
+        {"prompt_tokens_details": {"cache_creation": {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 2}}},
+        {
+            "prompt_tokens_details": {
+                "cache_creation_token_details": {"ephemeral_5m_input_tokens": 3, "ephemeral_1h_input_tokens": 2}
+            }
+        },
+        {"prompt_tokens_details": {"cache_write_details": {"write_5m_tokens": 3, "write_1h_tokens": 2}}},
+        {"claude_cache_creation_5_m_tokens": 3, "claude_cache_creation_1_h_tokens": 2},
+    ],
+)
+def test_what_is_written_to_the_cache_is_the_sum_of_its_lives(lives: dict[str, object]) -> None:
+    written = {"cache_write_tokens": 5, "cache_write_5m_tokens": 3, "cache_write_1h_tokens": 2}
+    assert units_of({"prompt_tokens": 10, **lives}) == {"input_tokens": 10, **written}
+    units = units_of({"prompt_tokens": 10, "cache_creation_input_tokens": 6, **lives})
+    assert units == {"input_tokens": 10, **written, "cache_write_tokens": 6}
 
 
 @pytest.mark.parametrize("part", [7, None, [], "7", {}, {"other": 7}, {"image_tokens": None}])
