@@ -105,7 +105,7 @@ class EventStream:
             usage = {**self._usage, **usage}
             units = units_of(usage) or units
         self.model = model_name(served_by(usage)) or self.model
-        self._shares = shares_of(event, usage, units)
+        self._shares = shares_of(holder, usage, units)
         self.is_finished = _is_last(event)
         self.transcript = None
         return True

@@ -6,6 +6,7 @@ from addon.metering.names import model_name, tier_name
 from addon.protocol.json_fields import Fields, fields, text
 from addon.protocol.partial_json import fields_of_event
 from addon.protocol.usage_objects import total, units_of, usage_in
+from addon.protocol.usages_by_model import shares_of
 from addon.protocol.websocket_events import ASKED, CREATED, DONE, ERROR
 from store.ledger.usage import Consumption, Metered, Source, Units
 
@@ -28,6 +29,8 @@ class Session:
         self.model_asked = query_model
         self.session_model = session_model or query_model
         self.model = self.session_model
+        self._answered: str | None = None
+        """The model of the last response."""
         self._endpoint = endpoint
         self._transcription_model: str | None = None
         self._sums: dict[tuple[str | None, str | None], Units] = {}
@@ -56,7 +59,7 @@ class Session:
             return Metered(model_asked=self.model_asked, model=self.model)
         is_partial = self._is_partial or bool(self._under_way or self._asked)
         source = Source.ESTIMATED if is_partial else Source.OBSERVED
-        return Metered(source, consumptions, self.model_asked, consumptions[-1].model)
+        return Metered(source, consumptions, self.model_asked, self._answered or consumptions[-1].model)
 
     def estimate_request(self) -> EstimateRequest | None:
         """Return a request for an estimate of a response that was cut; None where sums exist or nothing was said."""
@@ -127,7 +130,10 @@ class Session:
     def _end(self, response: Fields, usage: Fields) -> None:
         self._under_way.discard(_id(response, "id"))
         model = model_name(response.get("model")) or self.model or self.model_asked
-        self._sum(model, tier_name(response.get("service_tier")), units_of(usage))
+        self._answered = model
+        tier, units = tier_name(response.get("service_tier")), units_of(usage)
+        for name, share in ({None: units} if units is None else shares_of(response, usage, units)).items():
+            self._sum(model_name(name) or model, tier, share)
         self._transcript = Transcript.of(self._endpoint)
 
     def _sum(self, model: str | None, tier: str | None, units: Units | None) -> None:

@@ -1,8 +1,8 @@
 """Divides the usage of a response by the models that it is paid for, where the response names several.
 
 Anthropic's advisor is a second model: its tokens stand in `iterations` alone. A model that has served a response in the
-place of another one is named there too. Groq's compound systems are paid by the models that they ask, which stand in
-`usage_breakdown`.
+place of another one is named there too. OpenAI's responses tell what their tool for images has used beside their usage.
+Groq's compound systems are paid by the models that they ask, which stand in `usage_breakdown`.
 """
 
 import functools
@@ -17,6 +17,7 @@ type Shares = Mapping[str | None, Units]
 
 _ADVISOR, _FALLBACK = "advisor_message", "fallback_message"
 _BREAKDOWN = "usage_breakdown"
+_TOOLS, _IMAGES = "tool_usage", "image_generation"
 _MOST_MODELS = 32
 
 
@@ -25,15 +26,25 @@ def served_by(usage: Fields) -> str:
     return next((text(one, "model") for one in _iterations(usage) if text(one, "type") == _FALLBACK), "")
 
 
-def shares_of(event: Fields, usage: Fields, units: Units) -> Shares:
-    """Divide the units of a usage in an event, or in a whole response."""
+def shares_of(holder: Fields, usage: Fields, units: Units) -> Shares:
+    """Divide the units of the usage of a response, or of an event that has one."""
     if ITERATIONS in usage:
         advice = [one for one in _iterations(usage) if text(one, "type") == _ADVISOR]
         return {None: units, **_summed(advice)}
-    breakdown = fields(event, _BREAKDOWN) or fields(fields(event, "x_groq"), _BREAKDOWN)
+    if _TOOLS in holder:
+        return {None: units, **_images(holder)}
+    breakdown = fields(holder, _BREAKDOWN) or fields(fields(holder, "x_groq"), _BREAKDOWN)
     asked = _summed([fields(one) for one in items(breakdown, "models")]) if breakdown else {}
     # In streams each model has the usage of all of them: it tells nothing about the models then.
     return asked if asked and functools.reduce(total, asked.values()) == units else {None: units}
+
+
+def _images(response: Fields) -> Shares:
+    """Return what a response's tool for images has used; under the tool's name where its model is not told."""
+    units = units_of(fields(fields(response, _TOOLS), "image_gen")) or {}
+    tools = [tool for tool in map(fields, items(response, "tools")) if text(tool, "type") == _IMAGES]
+    model = next(filter(None, (text(tool, "model") for tool in tools)), _IMAGES)
+    return {model: units} if any(units.values()) else {}
 
 
 def _iterations(usage: Fields) -> Iterator[Fields]:

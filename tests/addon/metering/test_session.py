@@ -60,6 +60,18 @@ def test_a_realtime_session_sums_its_responses() -> None:
     assert played.metered() == Metered(Source.OBSERVED, (used,), "gpt-realtime", used.model)
 
 
+def test_images_of_a_response_have_a_model_of_their_own() -> None:
+    ended = done(usage=RESPONSE)
+    ended["response"] |= {
+        "model": GPT_41,
+        "tools": [{"type": "image_generation", "model": "gpt-image-1"}],
+        "tool_usage": {"image_gen": {"input_tokens": 7, "output_tokens": 9}},
+    }
+    images = Consumption("gpt-image-1", {"input_tokens": 7, "output_tokens": 9})
+    metered = responses().server(created(), ended).metered()
+    assert (metered.consumptions, metered.model) == ((Consumption(GPT_41, RESPONSE_UNITS), images), GPT_41)
+
+
 @pytest.mark.parametrize("within", [None, {}])
 def test_a_usage_may_stand_beside_its_response(within: object) -> None:
     reasoning = {**REALTIME, "output_token_details": {"reasoning_tokens": 7}}

@@ -44,3 +44,18 @@ def test_a_breakdown_that_does_not_add_up_tells_nothing() -> None:
     assert shares(BOTH, {"usage_breakdown": asked(BOTH, BOTH)}) == {None: units_of(BOTH)}
     assert shares(BOTH, {"usage_breakdown": {"models": None}}) == {None: units_of(BOTH)}
     assert shares(BOTH, {"usage_breakdown": {"models": [{"usage": BOTH}, 7]}}) == {None: units_of(BOTH)}
+
+
+def test_images_of_a_response_are_paid_beside_it() -> None:
+    made = {"input_tokens": 7, "input_tokens_details": {"text_tokens": 7}, "output_tokens": 9}
+    images = {"input_tokens": 7, "input_text_tokens": 7, "output_tokens": 9}
+    response: Fields = {"tool_usage": {"image_gen": made, "web_search": {"num_requests": 0}}}
+    tools = [{"type": "function"}, {"type": "image_generation", "model": "gpt-image-1"}]
+    assert shares(BOTH, {**response, "tools": tools}) == {None: units_of(BOTH), "gpt-image-1": images}
+    assert shares(BOTH, response) == {None: units_of(BOTH), "image_generation": images}
+
+
+def test_a_response_without_images_is_paid_alone() -> None:
+    none = {"input_tokens": 0, "output_tokens": 0}
+    assert shares(BOTH, {"tool_usage": {"image_gen": none}}) == {None: units_of(BOTH)}
+    assert shares(BOTH, {"tool_usage": None}) == {None: units_of(BOTH)}
