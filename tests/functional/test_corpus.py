@@ -2,13 +2,14 @@
 
 import itertools
 import re
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from support.corpus import CASES, CODINGS, Body
+from support.corpus import CASES, CODINGS, Body, Case
 from support.gateway.gateway import Gateway
 from support.gateway.processes import wait_until
 from support.load.mixed_load import rows_of
@@ -19,11 +20,11 @@ CLIENTS = 4
 
 
 class Sending(NamedTuple):
-    """A way to send an answer: its coding, and the sizes of its pieces, which repeat; none for all at once."""
+    """A way to send an answer: its coding, and the bytes of a piece; 0 for all at once."""
 
     answer: Body
     coding: str
-    sizes: Sequence[int] = ()
+    piece: int
 
     @property
     def body(self) -> bytes:
@@ -36,12 +37,8 @@ class Sending(NamedTuple):
         coding = f"Content-Encoding: {self.coding}\r\n" if self.coding else ""
         head = f"Content-Type: {self.answer.content_type}\r\nContent-Length: {len(body)}\r\n{coding}"
         conversation.send(f"HTTP/1.1 200 OK\r\n{head}\r\n".encode())
-        start = 0
-        for size in itertools.cycle(self.sizes or (len(body),)):
-            if start >= len(body):
-                break
-            conversation.send(body[start : start + size])
-            start += size
+        for piece in itertools.batched(body, self.piece or len(body)):
+            conversation.send(bytes(piece))
 
 
 class Passed(NamedTuple):
@@ -51,28 +48,21 @@ class Passed(NamedTuple):
     rows: Sequence[Mapping[str, Any]]
 
 
-def sendings(number: int) -> list[Sending]:
-    """Return the ways to send the answers of a case: in all codings, in pieces of all sizes, and of one size.
-
-    A small piece takes the gateway as long as a large one. So the cases share the sizes; the meter's test takes all.
-    """
-    size = PIECES[number % len(PIECES)]
+def sendings(case: Case) -> list[Sending]:
+    """Return all ways to send the answers of a case."""
     return [
-        sending
-        for answer in CASES[number].answers
-        for sending in (
-            *(Sending(answer, coding) for coding in CODINGS),
-            Sending(answer, "", PIECES),
-            Sending(answer, "", (size,)),
-        )
+        Sending(answer, coding, piece)
+        for answer in case.answers
+        for coding, piece in [*((coding, 0) for coding in CODINGS), *(("", size) for size in PIECES)]
     ]
 
 
-SENDINGS = [sendings(number) for number in range(len(CASES))]
+SENDINGS = [sendings(case) for case in CASES]
 
 
 def answer_as_asked(conversation: Conversation) -> None:
     """Answer each request with the sending that its header names."""
+    conversation.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # no pieces are joined
     while True:
         head, _ = conversation.read_message()
         asked = re.search(rb"\r\nx-sending: (\d+)/(\d+)", head, re.IGNORECASE)
