@@ -103,11 +103,11 @@ _PATHS: Mapping[str, tuple[_Path, ...]] = {
 }
 """The paths of each unit, in the names of each API. Input and output are totals, other tokens are parts of them.
 
-What is written to the cache has the names of Anthropic, DashScope, LiteLLM, Helicone and New API.
+Cache writes have the names of Anthropic, DashScope, LiteLLM, Helicone and New API.
 """
 
 _LIVES = ("cache_write_5m_tokens", "cache_write_1h_tokens")
-"""Parts of what is written to the cache, which some tell alone."""
+"""Parts of the cache writes. Some tell them alone."""
 
 _NAMES = frozenset(path[0] for paths in _PATHS.values() for path in paths)
 _INNER_NAMES = frozenset(path[1] for paths in _PATHS.values() for path in paths if len(path) > 1)
@@ -215,7 +215,7 @@ def _add_seconds(usage: Mapping[str, object], units: dict[str, int]) -> None:
 
 
 def _with_compactions(usage: Mapping[str, object], units: Units) -> Units:
-    """Add what was paid for summaries of the conversation."""
+    """Add the summaries of the conversation, which are paid too."""
     iterations = map(fields, items(dict(usage), ITERATIONS))
     summaries = [units_of(one) for one in iterations if text(one, "type") == _COMPACTION]
     return functools.reduce(total, filter(None, summaries), units)

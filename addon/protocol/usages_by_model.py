@@ -1,7 +1,7 @@
 """Divides the usage of a response by the models that it is paid for, where the response names several.
 
 Anthropic's advisor is a second model: its tokens stand in `iterations` alone. A model that has served a response in the
-place of another one is named there too. OpenAI's responses tell what their tool for images has used beside their usage.
+place of another one is named there too. OpenAI's responses tell the usage of their tool for images beside their own.
 Groq's compound systems are paid by the models that they ask, which stand in `usage_breakdown`.
 """
 
@@ -40,7 +40,7 @@ def shares_of(holder: Fields, usage: Fields, units: Units) -> Shares:
 
 
 def _images(response: Fields) -> Shares:
-    """Return what a response's tool for images has used; under the tool's name where its model is not told."""
+    """Return the units of a response's tool for images; under the tool's name where its model is not told."""
     units = units_of(fields(fields(response, _TOOLS), "image_gen")) or {}
     tools = [tool for tool in map(fields, items(response, "tools")) if text(tool, "type") == _IMAGES]
     model = next(filter(None, (text(tool, "model") for tool in tools)), _IMAGES)

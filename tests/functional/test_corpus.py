@@ -42,7 +42,7 @@ class Sending(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """What came of the sendings of a case: the bodies that the client got, and the rows in the ledger."""
+    """The outcome of the sendings of a case: the bodies that the client got, and the rows in the ledger."""
 
     bodies: Sequence[bytes]
     rows: Sequence[Mapping[str, Any]]
