@@ -10,9 +10,10 @@ The ledger and mitmweb both read usages here, so that they cannot disagree.
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 from addon.protocol.json_fields import Fields, fields
-from store.ledger.usage import MAX_COUNT, Units
+from store.ledger.usage import COST_UNIT, MAX_COUNT, Units
 
 type _Path = tuple[str, ...]
 
@@ -26,6 +27,7 @@ _CACHE_READ, _CACHE_WRITTEN = "cache_read_input_tokens", "cache_creation_input_t
 """Of Anthropic's messages, whose `input_tokens` do not include them."""
 _SEARCHES, _CITATIONS = "num_search_queries", "citation_tokens"
 """Of Perplexity, whose reasoning and citations stand beside the output, whatever the total is."""
+_TOOLS_OF_XAI = "server_side_tool_usage_details"
 _AUDIO_OF_THE_PROMPT = "prompt_audio_seconds"
 """Of Mistral, whose audio stands beside the prompt, and in the total only."""
 _TOTAL_NAMES = {"prompt_tokens", _INPUT, _REALTIME_INPUT}
@@ -72,11 +74,22 @@ _PATHS: Mapping[str, tuple[_Path, ...]] = {
         ("server_tool_use", "web_search_requests"),
         (_SEARCHES,),
         ("tool_calls_details", "search_web", "invocation"),
+        (_TOOLS_OF_XAI, "web_search_calls"),
+        ("connectors", "web_search"),
     ),
+    "storage_searches": ((_TOOLS_OF_XAI, "file_search_calls"), ("connectors", "document_library")),
+    "tool_calls": ((_TOOLS_OF_XAI, "x_search_calls"), ("num_sources_used",), ("connectors", "web_search_premium")),
+    "code_containers": ((_TOOLS_OF_XAI, "code_interpreter_calls"), ("connectors", "code_interpreter")),
 }
 """The paths of each unit, in the names of each API. Input and output are totals, other tokens are parts of them."""
 
 _NAMES = frozenset(path[0] for paths in _PATHS.values() for path in paths)
+
+_TICK = COST_UNIT // 10**10
+"""COST_UNITs in a tick, xAI's unit of money."""
+
+_MAX_COST = 2**53
+"""A higher cost is ignored as implausible."""
 
 _SECONDS = ("seconds", _AUDIO_OF_THE_PROMPT, "billable_audio_seconds")
 
@@ -84,6 +97,24 @@ _SECONDS = ("seconds", _AUDIO_OF_THE_PROMPT, "billable_audio_seconds")
 def usage_in(event: Fields, holder: Fields) -> Fields:
     """Return the usage of an event: of what it holds, of itself (xAI's Realtime), or of `x_groq` (Groq)."""
     return fields(holder, "usage") or fields(event, "usage") or fields(fields(event, "x_groq"), "usage")
+
+
+def told_cost(usage: Mapping[str, object]) -> int | None:
+    """Return the cost that a usage tells, in COST_UNITs; None where it tells none.
+
+    `cost` is OpenRouter's, whose `cost_details` hold what is paid elsewhere with a key of the customer's own; or an
+    object, at Perplexity. `estimated_cost` is DeepInfra's, `cost_in_usd_ticks` xAI's.
+    """
+    cost = usage.get("cost", usage.get("estimated_cost"))
+    if cost is None:
+        ticks = _count(usage.get("cost_in_usd_ticks"))
+        return None if ticks is None else ticks * _TICK
+    paid = [fields(cost).get("total_cost") if isinstance(cost, dict) else cost]
+    if usage.get("is_byok") is True:
+        paid.append(fields(usage, "cost_details").get("upstream_inference_cost"))
+    costs = [_in_cost_units(each) for each in paid]
+    known = [each for each in costs if each is not None]
+    return sum(known) if len(known) == len(costs) else None
 
 
 def units_of(usage: Mapping[str, object]) -> Units | None:
@@ -161,6 +192,16 @@ def _count(value: object) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value <= MAX_COUNT else None
+
+
+def _in_cost_units(dollars: object) -> int | None:
+    if isinstance(dollars, bool) or not isinstance(dollars, int | float | str):
+        return None
+    try:
+        cost = round(Decimal(str(dollars)) * COST_UNIT)
+    except (ArithmeticError, ValueError):
+        return None
+    return cost if 0 <= cost <= _MAX_COST else None
 
 
 def _rounded_up(value: object) -> int | None:
