@@ -91,6 +91,8 @@ class Settling:
         metered = None
         try:
             metered = await self._estimator.estimate(request)
+            if metered is not None:
+                metered = metered._replace(pending_id=settlement.metered.pending_id)
         except Exception:
             _log.exception("a usage could not be estimated")
         finally:

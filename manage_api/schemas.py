@@ -19,9 +19,9 @@ _NAME_FIELDS: Mapping[str, str] = {"project_id": "project_name", "token_id": "to
 """The ids that a report groups by, each with the field that follows it."""
 
 SUMS_FIELDS = (
-    *("requests", "refused", "in_flight", "observed", "estimated", "unknown", "unpriced"),
+    *("requests", "refused", "in_flight", "observed", "estimated", "unknown", "unpriced", "minimum"),
     *COLUMNS,
-    *("request_bytes", "response_bytes", "cost_usd"),
+    *("request_bytes", "response_bytes", "cost_usd", "told_cost_usd", "cost_where_told_usd"),
 )
 """The fields of the schema `UsageSums`."""
 
@@ -85,7 +85,13 @@ def usage_report(report: UsageReport, by: Sequence[Dimension]) -> JSONObject:
 def usage_sums(sums: UsageSums) -> JSONObject:
     """Return the schema `UsageSums`. Where no request's usage is known, tokens are None, not 0."""
     cost, is_known = sums.cost_usd, sums.observed or sums.estimated or not sums.requests
-    fields = {**sums._asdict(), "unknown": sums.unknown, "cost_usd": None if cost is None else decimal_text(cost)}
+    fields = {
+        **sums._asdict(),
+        "unknown": sums.unknown,
+        "cost_usd": None if cost is None else decimal_text(cost),
+        "told_cost_usd": decimal_text(sums.told_cost_usd),
+        "cost_where_told_usd": decimal_text(sums.cost_where_told_usd),
+    }
     return {name: fields[name] if is_known or name not in COLUMNS else None for name in SUMS_FIELDS}
 
 
@@ -131,7 +137,9 @@ def ledger_row(record: RequestRecord) -> JSONObject:
         "request_bytes": record.request_bytes,
         "response_bytes": record.response_bytes,
         **{name: getattr(record, name) for name in COLUMNS},
-        "cost_usd": None if record.cost is None else decimal_text(usd(record.cost)),
+        "cost_usd": _usd(record.cost),
+        "cost_is_minimum": record.cost_is_minimum,
+        "told_cost_usd": _usd(record.told_cost),
         "price": record.price_used,
         "usage_source": record.usage_source,
     }
@@ -146,6 +154,10 @@ def price(record: PriceRecord) -> JSONObject:
         "rates": {name: decimal_text(rate) for name, rate in record.rates.items()},
         "updated_at": to_rfc3339(record.updated_at),
     }
+
+
+def _usd(cost: int | None) -> str | None:
+    return None if cost is None else decimal_text(usd(cost))
 
 
 def _time(microseconds: int | None) -> str | None:

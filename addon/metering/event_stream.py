@@ -2,17 +2,21 @@
 
 import re
 
+from addon.metering.consumptions import by_model, calls_of, conditions_of
 from addon.metering.estimates.transcript import Transcript
-from addon.metering.names import model_name, tier_name
+from addon.metering.names import model_name
 from addon.metering.unknown_usages import unknown_usages
 from addon.protocol.json_fields import Fields, fields, items, text
+from addon.protocol.objects import ended_id, pending_id
+from addon.protocol.paid_calls import units_of_items
 from addon.protocol.partial_json import MAX_WHOLE, fields_of_event
 from addon.protocol.sse import Decoder, Event
-from addon.protocol.usage_objects import units_of, usage_in
+from addon.protocol.usage_objects import told_cost, total, units_of, usage_in
 from addon.protocol.usages_by_model import Shares, served_by, shares_of
-from store.ledger.usage import Consumption
+from store.ledger.usage import Conditions, Consumption, Units
 
 _DONE = b"[DONE]"
+_CALL, _ITEM_DONE = b'_call"', b"response.output_item.done"
 _USAGE = re.compile(rb'"(?:usage|billed_units)"\s*:\s*\{')
 _TRIES = 8
 """Events in which the model is searched."""
@@ -32,7 +36,13 @@ class EventStream:
     def __init__(self, endpoint: str) -> None:
         self._endpoint = endpoint
         self.model: str | None = None
-        self.service_tier: str | None = None
+        self.conditions: Conditions = ()
+        self.pending_id: str | None = None
+        """The id of the object that the response tells of, while that is under way."""
+        self.ended_id: str | None = None
+        """Its id, once it has ended."""
+        self._told_cost: int | None = None
+        self._calls: Units = {}
         self._shares: Shares = {}
         self._usage: Fields = {}
         """The usage of _STARTED."""
@@ -56,9 +66,7 @@ class EventStream:
         """Return the usage of each model; nothing while none is known."""
         self._parse_last()
         answered = self.model or model_asked
-        return tuple(
-            [Consumption(model or answered, units, self.service_tier) for model, units in self._shares.items()]
-        )
+        return by_model(self._shares, answered, self._calls, self.conditions, self._told_cost)
 
     def _add(self, event: Event) -> None:
         data = event.data
@@ -70,6 +78,8 @@ class EventStream:
         if has_usage or self._tries:
             self._tries = max(self._tries - 1, 0)
             self._parse_or_keep(event, has_usage=has_usage)
+        elif _CALL in data and _ITEM_DONE in data:
+            self._read_item(fields_of_event(data, is_cut=event.is_cut))
         if self.transcript is not None:
             self.transcript.add(data)
 
@@ -93,8 +103,12 @@ class EventStream:
         model = model_name(holder.get("model"))
         if model is not None:
             self.model, self._tries = model, 0
-        self.service_tier = tier_name(holder.get("service_tier")) or self.service_tier
+        self.pending_id = pending_id(holder) or self.pending_id
+        self.ended_id = ended_id(holder) or self.ended_id
         usage = _without_null(usage_in(event, holder))
+        self._read_item(event)
+        if isinstance(holder.get("service_tier"), str):
+            self.conditions = conditions_of(holder, usage)
         units = units_of(usage)
         if units is None:
             unknown_usages.note(self._endpoint, usage)
@@ -106,9 +120,18 @@ class EventStream:
             units = units_of(usage) or units
         self.model = model_name(served_by(usage)) or self.model
         self._shares = shares_of(holder, usage, units)
+        self._told_cost = told_cost(usage)
+        self.conditions = conditions_of(holder, usage) or self.conditions
+        self._calls = calls_of(holder, self.model) or self._calls
         self.is_finished = _is_last(event)
         self.transcript = None
         return True
+
+    def _read_item(self, event: Fields) -> None:
+        """Count an item of the output, if it is a call: the last event, which repeats them all, may be too large."""
+        calls = units_of_items([event.get("item")]) if text(event, "type") == _ITEM_DONE.decode() else {}
+        if calls:
+            self._calls = total(self._calls, calls)
 
 
 def _message(event: Fields) -> Fields:

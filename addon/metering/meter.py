@@ -4,20 +4,22 @@ import logging
 from collections.abc import Callable
 
 from addon.metering.body import EVENT_STREAM, FORM, Body, is_json, media_type
+from addon.metering.consumptions import conditions_of, consumptions_of
 from addon.metering.estimates.estimate_request import EstimateRequest, joined, texts_of
 from addon.metering.estimates.transcript import MAX_RAW
 from addon.metering.event_stream import EventStream
-from addon.metering.names import model_name, tier_name
+from addon.metering.names import model_name
 from addon.metering.session import Session
 from addon.metering.unknown_usages import unknown_usages
 from addon.protocol.endpoints import Kind, shape_of
 from addon.protocol.form_fields import model_in_form
 from addon.protocol.head_and_tail import EDGE, HeadAndTail
-from addon.protocol.json_fields import Fields, parse, text
+from addon.protocol.json_fields import Fields, fields, items, number, parse, text
+from addon.protocol.objects import ended_id, pending_id
+from addon.protocol.paid_calls import offers_paid_tools
 from addon.protocol.partial_json import fields_of
-from addon.protocol.usage_objects import units_of, usage_in
-from addon.protocol.usages_by_model import shares_of
-from store.ledger.usage import Consumption, Metered, Source
+from addon.protocol.usage_objects import usage_in
+from store.ledger.usage import Consumption, Metered, Source, Told
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Meter:
         self._method = method
         self._endpoint = endpoint
         self._shape = shape_of(endpoint)
+        self._rereads = self._shape.rereads(method)
         self._query_model = model_name(query_model)
         self._most = MAX_RAW if self._shape.is_countable or self._shape.kind is Kind.SPEECH else EDGE
         self._status = 0
@@ -142,8 +145,8 @@ class Meter:
 
     def _begin_answer(self, status: int, content_type: str, content_coding: str) -> None:
         self._status = status
-        if status not in _OK or self._shape.rereads(self._method):
-            return  # nothing was used, or it was counted when it was made
+        if status not in _OK:
+            return  # nothing was used
         if media_type(content_type) == EVENT_STREAM:
             self._events = EventStream(self._endpoint)
             self._answer_body = Body(content_coding, self._events.feed)
@@ -154,14 +157,37 @@ class Meter:
     def _read(self) -> Metered:
         if self._session is not None:
             return self._session.metered()
+        if self._rereads:
+            return Metered(told=self._told())
         asked = self._asked()
-        metered = self._metered_events(asked) or self._metered_document(asked) or self._metered_speech(asked)
-        return metered or Metered(model_asked=asked, model=self._model_answered())
+        metered = self._metered_events(asked) or self._metered_document(asked) or self._metered_media(asked)
+        metered = metered or Metered(model_asked=asked, model=self._model_answered())
+        return metered if metered.source is Source.OBSERVED else metered._replace(pending_id=self._pending_id())
+
+    def _told(self) -> tuple[Told, ...]:
+        """Return the usages of objects that other requests made, and that have ended."""
+        if self._events is not None:
+            used, ended = self._events.consumptions(None), self._events.ended_id
+            return () if ended is None else (Told(ended, used, self._events.model),)
+        answer = self._answer_fields() if self._has_all() else {}
+        found = [(ended_id(each), each) for each in (answer, *map(fields, items(answer, "data")))]
+        return tuple(
+            Told(ended, consumptions_of(each, model), model)
+            for ended, each in found
+            if ended is not None
+            for model in [model_name(each.get("model"))]
+        )
+
+    def _pending_id(self) -> str | None:
+        """Return the id of the object that the request made, if its usage is to be told later."""
+        if self._endpoint.endswith("/extensions"):  # of videos: the new one tells the seconds of both
+            return None
+        return self._events.pending_id if self._events is not None else pending_id(self._answer_fields())
 
     def _estimate_request(self) -> EstimateRequest | None:
         if self._session is not None:
             return self._session.estimate_request()
-        if not self._shape.is_countable or self.read().source is not Source.UNKNOWN:
+        if self._rereads or not self._shape.is_countable or self.read().source is not Source.UNKNOWN:
             return None
         return self._request_for_events() or self._request_for_document()
 
@@ -182,19 +208,19 @@ class Meter:
             return None
         is_last = (self._events.is_finished or self._has_all()) and not self._events.is_partial
         source = Source.OBSERVED if is_last else Source.ESTIMATED
-        return Metered(source, consumptions, asked, self._events.model or asked)
+        return Metered(source, consumptions, asked, self._events.model or asked, is_minimum=not is_last)
 
     def _metered_document(self, asked: str | None) -> Metered | None:
         answer = self._answer_fields() if self._has_all() else {}
-        usage = usage_in(answer, answer)
-        units = units_of(usage, makes_no_tokens=not self._shape.is_countable)
-        if units is None:
-            unknown_usages.note(self._endpoint, usage)
+        model = model_name(answer.get("model")) or asked
+        used = consumptions_of(answer, model, makes_no_tokens=not self._shape.is_countable)
+        if not used:
+            unknown_usages.note(self._endpoint, usage_in(answer, answer))
             return None
-        model, tier = model_name(answer.get("model")) or asked, tier_name(answer.get("service_tier"))
-        shares = shares_of(answer, usage, units)
-        consumptions = [Consumption(model_name(name) or model, share, tier) for name, share in shares.items()]
-        return Metered(Source.OBSERVED, tuple(consumptions), asked, model)
+        if self._shape.kind is Kind.IMAGES:
+            used = (used[0]._replace(units={**used[0].units, "output_images": self._images()}),)
+        lacks_calls = "output" not in answer and offers_paid_tools(answer)
+        return Metered(Source.OBSERVED, used, asked, model or used[-1].model, is_minimum=lacks_calls)
 
     def _model_answered(self) -> str | None:
         return self._events.model if self._events else model_name(self._answer_fields().get("model"))
@@ -216,15 +242,23 @@ class Meter:
             self._answered = (state, fields_of(self._document, is_whole=state[1]))
         return self._answered[1]
 
-    def _metered_speech(self, asked: str | None) -> Metered | None:
-        """Return the usage of speech that is paid by the characters of its text; None where the text is not known."""
-        is_speech = self._shape.kind is Kind.SPEECH and self._status in _OK
-        if not is_speech or asked is None or not asked.startswith(_BY_CHARACTER):
+    def _metered_media(self, asked: str | None) -> Metered | None:
+        """Return the usage of speech that is paid by its characters, or of images; None where it is not known."""
+        if asked is None or self._status not in _OK:
             return None
-        characters = len(text(parse(self._countable_request()), "input"))
-        if not characters:
+        if self._shape.kind is Kind.SPEECH and asked.startswith(_BY_CHARACTER):
+            unit, count = "input_characters", len(text(parse(self._countable_request()), "input"))
+        elif self._shape.kind is Kind.IMAGES and self._has_all():
+            unit, count = "output_images", self._images()
+        else:
             return None
-        return Metered(Source.ESTIMATED, (Consumption(asked, {"input_characters": characters}),), asked, asked)
+        source = Source.OBSERVED if self._shape.kind is Kind.IMAGES else Source.ESTIMATED
+        return Metered(source, (Consumption(asked, {unit: count}),), asked, asked) if count else None
+
+    def _images(self) -> int:
+        """Return the number of images in the response; as it was asked for, where not all of the response is kept."""
+        answer = self._answer_fields()
+        return len(items(answer, "data")) or number(fields_of(self._request, is_whole=True), "n") or 1
 
     def _request_for_events(self) -> EstimateRequest | None:
         events = self._events
@@ -233,7 +267,7 @@ class Meter:
         return EstimateRequest(
             self._endpoint,
             events.model or self._asked(),
-            events.service_tier,
+            events.conditions,
             self._asked(),
             self._countable_request(),
             joined(events.transcript.events),
@@ -246,8 +280,8 @@ class Meter:
         if not answer:
             return None
         found = self._answer_fields()
-        model, tier = model_name(found.get("model")) or self._asked(), tier_name(found.get("service_tier"))
-        return EstimateRequest(self._endpoint, model, tier, self._asked(), self._countable_request(), answer)
+        model, conditions = model_name(found.get("model")) or self._asked(), conditions_of(found, {})
+        return EstimateRequest(self._endpoint, model, conditions, self._asked(), self._countable_request(), answer)
 
     def _countable_request(self) -> bytes:
         """Return the request's JSON; nothing where not all of it is kept."""

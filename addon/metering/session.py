@@ -1,14 +1,14 @@
 """Sums the usages of a WebSocket (Realtime, Responses), or of one response over it, by their models."""
 
+from addon.metering.consumptions import consumptions_in
 from addon.metering.estimates.estimate_request import EstimateRequest, joined, texts_of
 from addon.metering.estimates.transcript import MAX_RAW, Transcript
-from addon.metering.names import model_name, tier_name
+from addon.metering.names import model_name
 from addon.protocol.json_fields import Fields, fields, text
 from addon.protocol.partial_json import fields_of_event
-from addon.protocol.usage_objects import total, units_of, usage_in
-from addon.protocol.usages_by_model import shares_of
+from addon.protocol.usage_objects import total, usage_in
 from addon.protocol.websocket_events import ASKED, CREATED, DONE, ERROR
-from store.ledger.usage import Consumption, Metered, Source, Units
+from store.ledger.usage import Conditions, Consumption, Metered, Source
 
 _MAX_MODELS = 32
 """Models whose sums are kept; the usage of further ones is not."""
@@ -33,7 +33,7 @@ class Session:
         """The model of the last response."""
         self._endpoint = endpoint
         self._transcription_model: str | None = None
-        self._sums: dict[tuple[str | None, str | None], Units] = {}
+        self._sums: dict[tuple[str | None, Conditions], Consumption] = {}
         self._asked: list[str] = []
         """The client's own ids, or empty texts, of the responses that it asked for and that have not begun."""
         self._under_way: set[str] = set()
@@ -54,12 +54,13 @@ class Session:
 
     def metered(self) -> Metered:
         """Return the sums so far: an estimate while a response is under way, or where one reported no usage."""
-        consumptions = tuple(Consumption(model, units, tier) for (model, tier), units in self._sums.items())
+        consumptions = tuple(self._sums.values())
         if not consumptions:
             return Metered(model_asked=self.model_asked, model=self.model)
         is_partial = self._is_partial or bool(self._under_way or self._asked)
         source = Source.ESTIMATED if is_partial else Source.OBSERVED
-        return Metered(source, consumptions, self.model_asked, self._answered or consumptions[-1].model)
+        answered = self._answered or consumptions[-1].model
+        return Metered(source, consumptions, self.model_asked, answered, is_minimum=is_partial)
 
     def estimate_request(self) -> EstimateRequest | None:
         """Return a request for an estimate of a response that was cut; None where sums exist or nothing was said."""
@@ -108,7 +109,7 @@ class Session:
         elif kind == ERROR:
             self._forget(_id(fields(event, "error"), "event_id"))
         elif kind == _TRANSCRIBED and self._transcription_model is not None:
-            self._sum(self._transcription_model, None, units_of(fields(event, "usage")))
+            self._sum_up(consumptions_in({}, fields(event, "usage"), self._transcription_model))
         elif kind == _TRANSCRIBED:
             self._is_partial = True
 
@@ -131,17 +132,25 @@ class Session:
         self._under_way.discard(_id(response, "id"))
         model = model_name(response.get("model")) or self.model or self.model_asked
         self._answered = model
-        tier, units = tier_name(response.get("service_tier")), units_of(usage)
-        for name, share in ({None: units} if units is None else shares_of(response, usage, units)).items():
-            self._sum(model_name(name) or model, tier, share)
+        self._sum_up(consumptions_in(response, usage, model))
         self._transcript = Transcript.of(self._endpoint)
 
-    def _sum(self, model: str | None, tier: str | None, units: Units | None) -> None:
-        place = (model, tier)
-        if units is None or (place not in self._sums and len(self._sums) >= _MAX_MODELS):
-            self._is_partial = True
-        else:
-            self._sums[place] = total(self._sums.get(place, {}), units)
+    def _sum_up(self, found: tuple[Consumption, ...]) -> None:
+        self._is_partial |= not found
+        for used in found:
+            place = (used.model, used.conditions)
+            if place in self._sums:
+                self._sums[place] = _together(self._sums[place], used)
+            elif len(self._sums) < _MAX_MODELS:
+                self._sums[place] = used
+            else:
+                self._is_partial = True
+
+
+def _together(one: Consumption, other: Consumption) -> Consumption:
+    told = (one.told_cost, other.told_cost)
+    costs = [cost for cost in told if cost is not None]
+    return one._replace(units=total(one.units, other.units), told_cost=sum(costs) if len(costs) == len(told) else None)
 
 
 def _id(holder: Fields, name: str) -> str:

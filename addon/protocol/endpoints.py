@@ -54,6 +54,7 @@ class Kind(Enum):
     RESPONSE = auto()
     EMBEDDINGS = auto()
     SPEECH = auto()
+    IMAGES = auto()
     OTHER = auto()
 
 
@@ -87,9 +88,11 @@ _SHAPES: Mapping[str, Shape] = {
     "/v1/responses/*": Shape(Kind.RESPONSE),
     "/v1/embeddings": Shape(Kind.EMBEDDINGS),
     "/v1/audio/speech": Shape(Kind.SPEECH),
+    "/v1/images/*": Shape(Kind.IMAGES),
     "*/cancel": _REREADS,  # of batches, runs, jobs, uploads
     "*/completions/{id}": _REREADS,  # changes the metadata of a stored chat completion
     "*/runs/{id}": _REREADS,  # changes the metadata of a run
+    "*/submit_tool_outputs": _REREADS,  # continues a run, whose usage is that of the request which made it
 }
 """By endpoint. `*` stands for any characters; of several patterns the first holds."""
 

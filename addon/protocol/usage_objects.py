@@ -11,9 +11,10 @@ The ledger and mitmweb both read usages here, so that they cannot disagree.
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 from addon.protocol.json_fields import Fields, fields, items, text
-from store.ledger.usage import MAX_COUNT, Units
+from store.ledger.usage import COST_UNIT, MAX_COUNT, Units
 
 type _Path = tuple[str, ...]
 
@@ -27,6 +28,7 @@ _CACHE_READ, _CACHE_WRITTEN = "cache_read_input_tokens", "cache_creation_input_t
 """Of Anthropic's messages, whose `input_tokens` do not include them."""
 _SEARCHES, _CITATIONS = "num_search_queries", "citation_tokens"
 """Of Perplexity, whose reasoning and citations stand beside the output, whatever the total is."""
+_TOOLS_OF_XAI = "server_side_tool_usage_details"
 _AUDIO_OF_THE_PROMPT, _RESULTS_OF_TOOLS = "prompt_audio_seconds", "connector_tokens"
 """Of Mistral, whose audio and results of tools stand beside the prompt, the audio in the total only."""
 _BILLED = "billed_units"
@@ -98,7 +100,12 @@ _PATHS: Mapping[str, tuple[_Path, ...]] = {
         ("server_tool_use", "web_search_requests"),
         (_SEARCHES,),
         ("tool_calls_details", "search_web", "invocation"),
+        (_TOOLS_OF_XAI, "web_search_calls"),
+        ("connectors", "web_search"),
     ),
+    "storage_searches": ((_TOOLS_OF_XAI, "file_search_calls"), ("connectors", "document_library")),
+    "tool_calls": ((_TOOLS_OF_XAI, "x_search_calls"), ("num_sources_used",), ("connectors", "web_search_premium")),
+    "code_containers": ((_TOOLS_OF_XAI, "code_interpreter_calls"), ("connectors", "code_interpreter")),
     "input_document_pages": (("pages_processed",),),
 }
 """The paths of each unit, in the names of each API. Input and output are totals, other tokens are parts of them.
@@ -111,6 +118,12 @@ _LIVES = ("cache_write_5m_tokens", "cache_write_1h_tokens")
 
 _NAMES = frozenset(path[0] for paths in _PATHS.values() for path in paths)
 _INNER_NAMES = frozenset(path[1] for paths in _PATHS.values() for path in paths if len(path) > 1)
+
+_TICK = COST_UNIT // 10**10
+"""COST_UNITs in a tick, xAI's unit of money."""
+
+_MAX_COST = 2**53
+"""A higher cost is ignored as implausible."""
 
 _SECONDS = ("seconds", _AUDIO_OF_THE_PROMPT, "billable_audio_seconds")
 """Names of the seconds of audio, the first of which counts."""
@@ -133,6 +146,24 @@ def usage_in(event: Fields, holder: Fields) -> Fields:
         or fields(fields(holder, "meta"), _BILLED)
         or ({"seconds": event.get("duration")} if "segments" in event else {})
     )
+
+
+def told_cost(usage: Mapping[str, object]) -> int | None:
+    """Return the cost that a usage tells, in COST_UNITs; None where it tells none.
+
+    `cost` is OpenRouter's, whose `cost_details` hold what is paid elsewhere with a key of the customer's own; or an
+    object, at Perplexity. `estimated_cost` is DeepInfra's, `cost_in_usd_ticks` xAI's.
+    """
+    cost = usage.get("cost", usage.get("estimated_cost"))
+    if cost is None:
+        ticks = _count(usage.get("cost_in_usd_ticks"))
+        return None if ticks is None else ticks * _TICK
+    paid = [fields(cost).get("total_cost") if isinstance(cost, dict) else cost]
+    if usage.get("is_byok") is True:
+        paid.append(fields(usage, "cost_details").get("upstream_inference_cost"))
+    costs = [_in_cost_units(each) for each in paid]
+    known = [each for each in costs if each is not None]
+    return sum(known) if len(known) == len(costs) else None
 
 
 def units_of(usage: Mapping[str, object], *, makes_no_tokens: bool = False) -> Units | None:
@@ -246,6 +277,16 @@ def _count(value: object) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value <= MAX_COUNT else None
+
+
+def _in_cost_units(dollars: object) -> int | None:
+    if isinstance(dollars, bool) or not isinstance(dollars, int | float | str):
+        return None
+    try:
+        cost = round(Decimal(str(dollars)) * COST_UNIT)
+    except (ArithmeticError, ValueError):
+        return None
+    return cost if 0 <= cost <= _MAX_COST else None
 
 
 def _rounded_up(value: object) -> int | None:

@@ -22,6 +22,7 @@ FORMATS = ("table", "csv", "json")
 _COLUMNS: Mapping[str, str] = {"project_id": "project", "token_id": "token"}
 """The columns of the table that have another name than the field; `project` shows the project's name or its id."""
 
+_COSTS = ("cost_usd", "told_cost_usd", "cost_where_told_usd")
 _ALWAYS = ("requests", "input_tokens", "output_tokens", "cost_usd")
 _SUMS = {
     "requests": "requests",
@@ -30,13 +31,23 @@ _SUMS = {
     "estimated": "estimated",
     "unknown": "unknown",
     "unpriced": "unpriced",
+    "minimum": "lower bounds",
     "input_tokens": "input",
     "cached_input_tokens": "cached",
     "output_tokens": "output",
     "reasoning_tokens": "reasoning",
     "input_audio_tokens": "spoken input",
     "output_audio_tokens": "spoken output",
+    "web_searches": "web searches",
+    "file_searches": "file searches",
+    "code_containers": "containers",
+    "tool_calls": "tool calls",
+    "images": "images",
+    "audio_seconds": "audio (s)",
+    "video_seconds": "video (s)",
     "cost_usd": "cost (USD)",
+    "told_cost_usd": "told cost (USD)",
+    "cost_where_told_usd": "ours where told",
 }
 
 
@@ -90,4 +101,5 @@ def _row(group: UsageGroup, by: Sequence[Dimension], projects: Mapping[str | Non
 
 
 def _sums(sums: UsageSums) -> JSONObject:
-    return {**schemas.usage_sums(sums), "cost_usd": sums.cost_usd}
+    costs = (sums.cost_usd, sums.told_cost_usd, sums.cost_where_told_usd)
+    return {**schemas.usage_sums(sums), **dict(zip(_COSTS, costs, strict=True))}

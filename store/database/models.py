@@ -22,6 +22,7 @@ from store.database.sql import storable
 
 UUID_LENGTH = 36
 UPSTREAM_ID_LENGTH = 128
+OBJECT_ID_LENGTH = 128
 HMAC_LENGTH = 64
 
 
@@ -81,7 +82,8 @@ class Secret(Model):
 class Request(Model):
     """A row of the ledger: one admitted request. Until it is settled all columns from `settled_at` on are NULL.
 
-    It refers to its token and project by id alone, as it outlives them. `cost` is in `usage.COST_UNIT`s.
+    It refers to its token and project by id alone, as it outlives them. Costs are in `usage.COST_UNIT`s: `told_cost` is
+    the one that the upstream told; `cost` is a lower bound where `cost_is_minimum`.
     """
 
     id = IdField(primary_key=True)
@@ -111,8 +113,17 @@ class Request(Model):
     reasoning_tokens = BigIntegerField(null=True)
     input_audio_tokens = BigIntegerField(null=True)
     output_audio_tokens = BigIntegerField(null=True)
+    web_searches = BigIntegerField(null=True)
+    file_searches = BigIntegerField(null=True)
+    code_containers = BigIntegerField(null=True)
+    tool_calls = BigIntegerField(null=True)
+    images = BigIntegerField(null=True)
+    audio_seconds = BigIntegerField(null=True)
+    video_seconds = BigIntegerField(null=True)
     cost = BigIntegerField(null=True)
     price = TextField(null=True)
+    told_cost = BigIntegerField(null=True)
+    cost_is_minimum = BooleanField(null=True)
 
 
 class Refusal(Model):
@@ -148,10 +159,28 @@ class UpstreamId(Model):
         primary_key = CompositeKey("upstream_request_id", "request_id")
 
 
+class PendingUsage(Model):
+    """An object of the upstream, by its id, whose usage a later request may tell; the request that made it.
+
+    `summed_as` is the model under which that request was summed up.
+    """
+
+    object_id = CharField(max_length=OBJECT_ID_LENGTH, primary_key=True)
+    request_id = IdField(index=True)
+    summed_as = TextField()
+
+    class Meta:
+        """The table's name."""
+
+        table_name = "pending_usage"
+
+
 class Sums(Model):
     """The sums of the settled requests of an hour or a day (from `start` on). An unknown model is the empty text.
 
-    A request of unknown usage counts in `requests` alone; one with a usage, but without a cost, in `unpriced`.
+    A request of unknown usage counts in `requests` alone; one with a usage, but without a cost, in `unpriced`, and one
+    whose cost is a lower bound in `minimum`. `cost_where_told` is our cost of those requests whose cost the upstream
+    told too, which add up to `told_cost`.
     """
 
     start = BigIntegerField()
@@ -163,6 +192,7 @@ class Sums(Model):
     observed = BigIntegerField()
     estimated = BigIntegerField()
     unpriced = BigIntegerField()
+    minimum = BigIntegerField(default=0)
     request_bytes = BigIntegerField()
     response_bytes = BigIntegerField()
     input_tokens = BigIntegerField()
@@ -171,7 +201,16 @@ class Sums(Model):
     reasoning_tokens = BigIntegerField()
     input_audio_tokens = BigIntegerField()
     output_audio_tokens = BigIntegerField()
+    web_searches = BigIntegerField(default=0)
+    file_searches = BigIntegerField(default=0)
+    code_containers = BigIntegerField(default=0)
+    tool_calls = BigIntegerField(default=0)
+    images = BigIntegerField(default=0)
+    audio_seconds = BigIntegerField(default=0)
+    video_seconds = BigIntegerField(default=0)
     cost = BigIntegerField()
+    told_cost = BigIntegerField(default=0)
+    cost_where_told = BigIntegerField(default=0)
 
     class Meta:
         """The key of both tables."""
@@ -250,5 +289,6 @@ MODELS: tuple[type[Model], ...] = (
     FormerProject,
     Refusal,
     UpstreamId,
+    PendingUsage,
     FormerToken,
 )

@@ -4,8 +4,6 @@ Its methods run inside the transactions of their callers (`admission`, `housekee
 a settled row is in the sums of its hour and day, or neither is. Sums are by the time of the admission.
 """
 
-import functools
-import json
 import logging
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,10 +13,11 @@ from store.database import Database
 from store.database.models import UPSTREAM_ID_LENGTH
 from store.database.sql import storable
 from store.database.transactions import attempt
-from store.ledger import rollups
+from store.ledger import late_usage, rollups
+from store.ledger.booking import BOOKED, book, is_priced
 from store.ledger.pricing import Pricing
 from store.ledger.rollups import Addend
-from store.ledger.usage import COLUMNS, Consumption, Metered, Source
+from store.ledger.usage import Metered, Source
 from store.request import Opened, Opening
 from store.runtime.redaction import mask_secrets
 
@@ -31,8 +30,6 @@ MAX_DAYS = 1000
 """Pairs of a project and a day whose models are remembered for that."""
 
 OTHER_MODELS = "{other}"
-
-_SUCCESS = range(200, 300)
 
 
 class Outcome(NamedTuple):
@@ -78,11 +75,11 @@ _OPENED = {
 """The columns of an opened row, with their types."""
 
 _SETTLED = {
-    **dict.fromkeys(("usage_source", "upstream_request_id", "model_asked", "model"), "TEXT"),
+    "upstream_request_id": "TEXT",
     "status": "INTEGER",
     "streamed": "BOOLEAN",
-    **dict.fromkeys(("duration_ms", "first_byte_ms", "request_bytes", "response_bytes", *COLUMNS, "cost"), "BIGINT"),
-    "price": "TEXT",
+    **dict.fromkeys(("duration_ms", "first_byte_ms", "request_bytes", "response_bytes"), "BIGINT"),
+    **BOOKED,
 }
 """The columns that a settlement writes, with their types."""
 
@@ -147,7 +144,7 @@ class Ledger:
         return fault is None
 
     def _settle(self, settlements: Sequence[Settlement]) -> None:
-        if any(_priced(settlement) for settlement in settlements):
+        if any(_needs_prices(outcome, metered) for _, outcome, metered in settlements):
             self._pricing.refresh()
         now = self._database.now()
         firsts: dict[str, _Entry] = {}
@@ -159,7 +156,8 @@ class Ledger:
         settled = self._write(_UNSETTLED, now, [firsts[request_id] for request_id in sorted(firsts)])
         again += [entry for request_id, entry in firsts.items() if request_id not in settled]
         addends = [firsts[request_id].addend for request_id in settled]
-        rollups.add(self._database, [*addends, *(addend for entry in again for addend in self._correct(entry, now))])
+        addends += [addend for entry in again for addend in self._correct(entry, now)]
+        rollups.add(self._database, [*addends, *self._tell(settlements)])
 
     def _write(self, condition: str, now: int, entries: Sequence[_Entry]) -> set[str]:
         """Settle those rows that meet a condition, and return their ids."""
@@ -168,7 +166,9 @@ class Ledger:
         for ended in self._database.tables(["TEXT", *_SETTLED.values()], values):
             sql = f"{_ENDED} ({ended.sql}) {_SETTLE} AND request.{condition} {_RETURNING}"
             written.update(request_id for (request_id,) in self._database.execute(sql, [*ended.parameters, now]))
-        self._keep_upstream_ids([entry.settlement for entry in entries if entry.request_id in written])
+        done = [entry for entry in entries if entry.request_id in written]
+        self._keep_upstream_ids([entry.settlement for entry in done])
+        late_usage.expect(self._database, [pending for entry in done if (pending := _pending(entry)) is not None])
         return written
 
     def _keep_upstream_ids(self, settlements: Sequence[Settlement]) -> None:
@@ -180,6 +180,16 @@ class Ledger:
         for found in self._database.tables(["TEXT", "TEXT"], kept):
             self._database.run(f"{_KEEP_UPSTREAM_ID} {found.sql} {_KEPT_ALREADY}", found.parameters)
 
+    def _tell(self, settlements: Sequence[Settlement]) -> list[Addend]:
+        """Book the usages that requests told of objects that others made; return the change of the sums."""
+        told = [(each, outcome.upstream) for _, outcome, metered in settlements for each in metered.told]
+        changes = late_usage.book_told(self._database, self._pricing, told)
+        return [
+            addend
+            for change in changes
+            for addend in (change.undoes, self._addend(change.opened, change.model, change.amounts))
+        ]
+
     def _correct(self, entry: _Entry, now: int) -> list[Addend]:
         """Overwrite a row that another process has settled, believing this one dead; return the change of the sums."""
         settlement = entry.settlement
@@ -190,37 +200,23 @@ class Ledger:
     def _entry(self, settlement: Settlement) -> _Entry:
         """Return the columns of a settled row, and what it adds to the sums."""
         opened, outcome, metered = settlement
-        asked, answered = _name(metered.model_asked), _name(metered.model)
-        model = answered or (asked if metered.consumptions else None)
-        units, source, (cost, price) = metered.units, metered.source, self._charge(settlement)
-        counts = [units.get(unit) for unit in COLUMNS.values()]
+        booking = book(self._pricing, opened, outcome.upstream, outcome.status, metered)
         columns = (  # in the order of _SETTLED
-            str(source),
             _text(outcome.upstream_request_id),
-            asked,
-            model,
             outcome.status,
             outcome.streamed,
             outcome.duration_ms,
             outcome.first_byte_ms,
             outcome.request_bytes,
             outcome.response_bytes,
-            *counts,
-            cost,
-            price,
+            *booking.columns,
         )
-        amounts = (  # in the order of rollups.AMOUNTS
-            1,
-            source is Source.OBSERVED,
-            source is Source.ESTIMATED,
-            cost is None and source is not Source.UNKNOWN,
-            outcome.request_bytes or 0,
-            outcome.response_bytes or 0,
-            *[count or 0 for count in counts],
-            cost or 0,
-        )
+        amounts = booking.amounts(outcome.request_bytes, outcome.response_bytes)
+        return _Entry(settlement, columns, self._addend(opened, booking.model, amounts))
+
+    def _addend(self, opened: Opened, model: str | None, amounts: Sequence[int]) -> Addend:
         key = (opened.project_id, opened.token_id, self._summed_as(model or "", opened), opened.endpoint)
-        return _Entry(settlement, columns, Addend(opened.started_at, key, amounts))
+        return Addend(opened.started_at, key, amounts)
 
     def _summed_as(self, model: str, opened: Opened) -> str:
         """Return the model under which a row is summed up; beyond MAX_MODELS in a day it is OTHER_MODELS."""
@@ -233,28 +229,17 @@ class Ledger:
         models.add(model)
         return model
 
-    def _charge(self, settlement: Settlement) -> tuple[int, str] | tuple[None, None]:
-        """Return what all models cost together, and their prices in JSON; None if one of the costs is unknown."""
-        opened, outcome, metered = settlement
-        charges = [
-            self._pricing.charge(opened.project_id, outcome.upstream, used, metered.model_asked, opened.started_at)
-            for used in _priced(settlement)
-        ]
-        known = [charge for charge in charges if charge is not None]
-        if not known or len(known) < len(charges):
-            return None, None
-        prices = {_quoted(model): price for charge in known for model, price in charge.prices.items()}
-        listed = ", ".join([f"{model}: {price}" for model, price in prices.items()])
-        return sum([charge.cost for charge in known]), f"{{{listed}}}"
+
+def _needs_prices(outcome: Outcome, metered: Metered) -> bool:
+    return bool(metered.told) or is_priced(outcome.status, metered)
 
 
-def _priced(settlement: Settlement) -> Sequence[Consumption]:
-    """Return what a request is paid for. Of an unknown usage that may be the request itself, if it succeeded."""
-    _, outcome, metered = settlement
-    has_succeeded = outcome.status is not None and outcome.status in _SUCCESS
-    if metered.consumptions or not has_succeeded or not (metered.model or metered.model_asked):
-        return metered.consumptions
-    return (Consumption(metered.model, {}),)
+def _pending(entry: _Entry) -> late_usage.Pending | None:
+    """Return the object that a request has made, if its usage is not known yet."""
+    metered = entry.settlement.metered
+    if metered.pending_id is None or metered.source is Source.OBSERVED:
+        return None
+    return late_usage.Pending(storable(metered.pending_id), entry.request_id, entry.addend.model)
 
 
 def _opened_row(instance_id: str, opening: Opening, opened: Opened) -> Sequence[object]:
@@ -274,13 +259,3 @@ def _opened_row(instance_id: str, opening: Opening, opened: Opened) -> Sequence[
 
 def _text(text: str | None) -> str | None:
     return text and storable(text)
-
-
-@functools.lru_cache(maxsize=1024)
-def _name(model: str | None) -> str | None:
-    return model and mask_secrets(storable(model))
-
-
-@functools.lru_cache(maxsize=1024)
-def _quoted(model: str) -> str:
-    return json.dumps(mask_secrets(model))

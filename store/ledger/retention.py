@@ -4,6 +4,7 @@ Each step is one small transaction, so that no request waits for long.
 """
 
 import threading
+from collections.abc import Sequence
 
 from store.clock import DAY
 from store.database import Database, Statement
@@ -21,6 +22,7 @@ _OLD_UPSTREAM_IDS = (
     "DELETE FROM upstream_id"
     " WHERE (upstream_request_id, request_id) IN (SELECT upstream_request_id, id FROM request WHERE {old})"
 )
+_OLD_PENDING = "DELETE FROM pending_usage WHERE request_id IN (SELECT id FROM request WHERE {old})"
 _OLDEST_HOUR = (
     "SELECT start FROM hourly_usage WHERE start = (SELECT MIN(start) FROM hourly_usage WHERE start < ?)"  # noqa: S608
     f" ORDER BY {', '.join(KEY)}"
@@ -39,22 +41,22 @@ def clean(database: Database, ledger_days: int, stopped: threading.Event) -> Non
 
 
 def _delete_rows(database: Database, limit: int) -> int:
-    return _delete_old(database, "request", _OLD_ROWS, limit, before=_OLD_UPSTREAM_IDS)
+    return _delete_old(database, "request", _OLD_ROWS, limit, before=(_OLD_UPSTREAM_IDS, _OLD_PENDING))
 
 
 def _delete_refusals(database: Database, limit: int) -> int:
     return _delete_old(database, "refusal", _OLD_REFUSALS, limit)
 
 
-def _delete_old(database: Database, table: str, select: str, limit: int, *, before: str = "") -> int:
+def _delete_old(database: Database, table: str, select: str, limit: int, *, before: Sequence[str] = ()) -> int:
     """Delete the rows that a statement selects, after those that refer to them (`before`). Returns their number."""
     with database.write():
         ids = [row_id for (row_id,) in database.execute(select, (limit, CHUNK))]
         if ids:
             old = database.among("id", ids)
             database.lock_rows(Statement(f"SELECT id FROM {table} WHERE {old.sql} ORDER BY id", old.parameters))  # noqa: S608
-            if before:
-                database.run(before.format(old=old.sql), old.parameters)
+            for delete in before:
+                database.run(delete.format(old=old.sql), old.parameters)
             database.run(f"DELETE FROM {table} WHERE {old.sql}", old.parameters)  # noqa: S608 - no data
         return len(ids)
 

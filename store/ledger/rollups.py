@@ -22,7 +22,11 @@ TABLES: Mapping[Table, int] = {Table.HOURS: HOUR, Table.DAYS: DAY}
 """The tables of sums, and the microseconds that each of their rows covers; each a multiple of the one before."""
 
 KEY = ("start", "project_id", "token_id", "model", "endpoint")
-AMOUNTS = ("requests", "observed", "estimated", "unpriced", "request_bytes", "response_bytes", *COLUMNS, "cost")
+AMOUNTS = (
+    *("requests", "observed", "estimated", "unpriced", "minimum", "request_bytes", "response_bytes"),
+    *COLUMNS,
+    *("cost", "told_cost", "cost_where_told"),
+)
 """The columns that are summed up: those of `models.Sums` beside its key."""
 
 MAX_SUM = 2**62
@@ -35,6 +39,11 @@ class Addend(NamedTuple):
     started_at: int
     key: tuple[str, str, str, str]
     amounts: Sequence[int]
+
+    @property
+    def model(self) -> str:
+        """The model under which the row is summed up."""
+        return self.key[KEY.index("model") - 1]
 
     def negated(self) -> Self:
         """Return what undoes this one."""

@@ -24,8 +24,18 @@ COLUMNS: Mapping[str, str] = {
     "reasoning_tokens": "output_reasoning_tokens",
     "input_audio_tokens": "input_audio_tokens",
     "output_audio_tokens": "output_audio_tokens",
+    "web_searches": "web_searches",
+    "file_searches": "storage_searches",
+    "code_containers": "code_containers",
+    "tool_calls": "tool_calls",
+    "images": "output_images",
+    "audio_seconds": "audio_seconds",
+    "video_seconds": "video_seconds",
 }
 """The columns of the ledger that count units, each with its unit. A further one needs a migration and models too."""
+
+type Conditions = tuple[tuple[str, str], ...]
+"""Names and values, under genai-prices' names, that change a price: a service tier, batch processing, a speed."""
 
 
 class Source(StrEnum):
@@ -39,12 +49,22 @@ class Source(StrEnum):
 
 
 class Consumption(NamedTuple):
-    """The usage of one model. A request has several over a WebSocket, or where the model that answers asks others."""
+    """The usage of one model. A request has several over a WebSocket, and where an answer or a router tells several."""
 
     model: str | None
     units: Units
-    service_tier: str | None = None
-    """`flex`, `priority` and the like, where the upstream named one; each has its own prices."""
+    conditions: Conditions = ()
+    """Those that the upstream named; each may have its own prices."""
+    told_cost: int | None = None
+    """The cost that the upstream told, in COST_UNITs."""
+
+
+class Told(NamedTuple):
+    """The usage of an object of the upstream that has ended, as told by another request than the one that made it."""
+
+    object_id: str
+    consumptions: tuple[Consumption, ...]
+    model: str | None
 
 
 class Metered(NamedTuple):
@@ -55,6 +75,12 @@ class Metered(NamedTuple):
     model_asked: str | None = None
     model: str | None = None
     """The model that answered; the last one of several."""
+    is_minimum: bool = False
+    """True if more may have been used than is known."""
+    pending_id: str | None = None
+    """The id of the object that was made, if a later request may tell its usage."""
+    told: tuple[Told, ...] = ()
+    """The usages of objects that other requests made."""
 
     @property
     def units(self) -> Units:

@@ -19,7 +19,7 @@ from store.database.models import CHECK, Price
 from store.database.transactions import transaction
 from store.errors import NotFound
 from store.ledger.money import decimal_text
-from store.ledger.pricing import RATES
+from store.ledger.own_prices import RATES
 from store.store import Store
 
 _SMALLEST = Decimal("0.000001")

@@ -71,7 +71,7 @@ class RequestFilter:
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """An admitted request, or refused ones of a minute. `cost` is in `usage.COST_UNIT`s; unknown values are None.
+    """An admitted request, or refused ones of a minute. Costs are in `usage.COST_UNIT`s; unknown values are None.
 
     `code` and `repeats` are None for an admitted one. Of refused ones `repeats` is the number, and the other fields are
     the first one's, as far as it has them.
@@ -101,7 +101,16 @@ class RequestRecord:
     reasoning_tokens: int | None
     input_audio_tokens: int | None
     output_audio_tokens: int | None
+    web_searches: int | None
+    file_searches: int | None
+    code_containers: int | None
+    tool_calls: int | None
+    images: int | None
+    audio_seconds: int | None
+    video_seconds: int | None
     cost: int | None
+    cost_is_minimum: bool | None
+    told_cost: int | None
     price: str | None
     usage_source: str | None
     code: str | None
@@ -112,8 +121,9 @@ class RequestRecord:
     def of(cls, row: Row) -> Self:
         """Read a row of these columns but the last; SQLite has no booleans."""
         columns = dict(zip(_COLUMNS, row, strict=True))
-        streamed = columns.pop("streamed")
-        return cls(**columns, streamed=None if streamed is None else bool(streamed))
+        for name in _BOOLEANS:
+            columns[name] = None if columns[name] is None else bool(columns[name])
+        return cls(**columns)
 
     @property
     def price_used(self) -> dict[str, object] | None:
@@ -129,6 +139,7 @@ class Page:
     next_cursor: Cursor | None
 
 
+_BOOLEANS = ("streamed", "cost_is_minimum")
 _COLUMNS = [field.name for field in fields(RequestRecord) if field.name != "token_name"]
 
 

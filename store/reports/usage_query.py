@@ -65,18 +65,20 @@ This is the only table of dimensions: the fields of groups in the API and the CL
 PERIODS: Mapping[str, Callable[[int], int]] = {"month": clock.month_of, "week": clock.week_of}
 """The columns that the database does not know, and how they follow from the day."""
 
-_ADDED = [name for name in UsageSums._fields if name != "cost"]
+COSTS = ("told_cost", "cost_where_told", "cost")
+"""The last fields of UsageSums: each is two columns of a statement's rows."""
+
+_ADDED = UsageSums._fields[: -len(COSTS)]
 _SUMS = ", ".join(
     [
         *(f"SUM({name})" for name in _ADDED),
-        f"SUM(cost / {COST_PART})",
-        f"SUM(cost - cost / {COST_PART} * {COST_PART})",
+        *(f"SUM({name} / {COST_PART}), SUM({name} - {name} / {COST_PART} * {COST_PART})" for name in COSTS),
     ]
 )
 
 _OPEN = "open_request"
 _REFUSED = "refusal"
-_KNOWN = ("request_bytes", "response_bytes", *COLUMNS, "cost")
+_KNOWN = ("request_bytes", "response_bytes", *COLUMNS, "cost", "told_cost")
 
 
 def _source(kind: Source) -> str:
@@ -91,7 +93,9 @@ _AS_SUMS = ", ".join(
         _source(Source.OBSERVED),
         _source(Source.ESTIMATED),
         f"CASE WHEN usage_source <> '{Source.UNKNOWN}' AND cost IS NULL THEN 1 ELSE 0 END AS unpriced",
+        "CASE WHEN cost_is_minimum THEN 1 ELSE 0 END AS minimum",
         *(f"COALESCE({name}, 0) AS {name}" for name in _KNOWN),
+        "CASE WHEN told_cost IS NULL THEN 0 ELSE COALESCE(cost, 0) END AS cost_where_told",
     ]
 )
 """The columns of a row of the ledger, as a sum of one row."""

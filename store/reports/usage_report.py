@@ -13,7 +13,7 @@ from store.errors import InvalidRequest
 from store.ledger.rollups import Table
 from store.management import names
 from store.reports.time_ranges import FROM_DAYS, FROM_HOURS, TimeRange, divide
-from store.reports.usage_query import COST_PART, END, PERIODS, Dimension, UsageFilter, columns, keys, statement
+from store.reports.usage_query import COST_PART, COSTS, END, PERIODS, Dimension, UsageFilter, columns, keys, statement
 from store.reports.usage_totals import UsageSums
 from store.store import Store
 
@@ -139,8 +139,10 @@ def _merged(rows: Sequence[Row], by: Sequence[Dimension]) -> dict[Row, UsageSums
         if has_periods:
             found = dict(zip(names, key, strict=True))
             key = tuple([PERIODS[name](found["day"]) if name in PERIODS else found[name] for name in wanted])
-        *numbers, high, low = (int(number or 0) for number in row[len(names) :])  # SUM is NULL without rows
-        sums = UsageSums._make([*numbers, high * COST_PART + low])
+        numbers = [int(number or 0) for number in row[len(names) :]]  # SUM is NULL without rows
+        parts = numbers[-2 * len(COSTS) :]
+        costs = [high * COST_PART + low for high, low in zip(parts[::2], parts[1::2], strict=True)]
+        sums = UsageSums._make([*numbers[: -len(parts)], *costs])
         before = merged.get(key)
         merged[key] = sums if before is None else UsageSums.total((before, sums))
     return merged

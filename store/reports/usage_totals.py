@@ -8,9 +8,10 @@ from store.ledger.money import usd
 
 
 class UsageSums(NamedTuple):
-    """The sums of requests. Numbers of tokens are sums of the known ones; `cost` is in `usage.COST_UNIT`s.
+    """The sums of requests. Numbers of tokens are sums of the known ones; Costs are in `usage.COST_UNIT`s.
 
-    `refused` requests count in no other number: `requests` are the admitted ones.
+    `refused` requests count in no other number: `requests` are the admitted ones. The costs of `minimum` requests are
+    lower bounds. `cost_where_told` is our cost of those whose cost the upstream told too.
     """
 
     requests: int
@@ -19,6 +20,7 @@ class UsageSums(NamedTuple):
     observed: int
     estimated: int
     unpriced: int
+    minimum: int
     request_bytes: int
     response_bytes: int
     input_tokens: int
@@ -27,6 +29,15 @@ class UsageSums(NamedTuple):
     reasoning_tokens: int
     input_audio_tokens: int
     output_audio_tokens: int
+    web_searches: int
+    file_searches: int
+    code_containers: int
+    tool_calls: int
+    images: int
+    audio_seconds: int
+    video_seconds: int
+    told_cost: int
+    cost_where_told: int
     cost: int
 
     @property
@@ -38,6 +49,16 @@ class UsageSums(NamedTuple):
     def cost_usd(self) -> Decimal | None:
         """The sum of known costs in US dollars; None where no request has one."""
         return usd(self.cost) if self.observed + self.estimated > self.unpriced else None
+
+    @property
+    def told_cost_usd(self) -> Decimal:
+        """The sum of the costs that the upstream told, in US dollars."""
+        return usd(self.told_cost)
+
+    @property
+    def cost_where_told_usd(self) -> Decimal:
+        """The sum of our costs of the same requests, in US dollars."""
+        return usd(self.cost_where_told)
 
     @classmethod
     def total(cls, parts: Iterable[Self]) -> Self:

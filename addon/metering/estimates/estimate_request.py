@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import IO, Self
 
 from addon.metering.estimates.text_accumulator import TextAccumulator
+from store.ledger.usage import Conditions
 
 _LENGTH = struct.Struct(">I")
 _SEPARATOR = b"\x1e"
@@ -19,7 +20,7 @@ class EstimateRequest:
 
     endpoint: str
     model: str | None
-    service_tier: str | None = None
+    conditions: Conditions = ()
     model_asked: str | None = None
     request: bytes = field(default=b"", repr=False)
     """The request's JSON; empty where it is not known."""
@@ -47,11 +48,11 @@ class EstimateRequest:
 
     @classmethod
     def read(cls, file: IO[bytes]) -> Self:
-        """Read what `write` wrote: without tier and model asked. Raises EOFError at the end of the pipe."""
+        """Read what `write` wrote: without conditions and model asked. Raises EOFError at the end of the pipe."""
         head = json.loads(read_block(file))
         request, events = read_block(file), read_block(file)
         texts = tuple((name, read_block(file)) for name in head["names"])
-        return cls(head["endpoint"], head["model"], None, None, request, events, texts, head["beyond"])
+        return cls(head["endpoint"], head["model"], (), None, request, events, texts, head["beyond"])
 
 
 def joined(events: Iterable[bytes]) -> bytes:

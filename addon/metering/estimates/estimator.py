@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from addon.metering.estimates.estimate_request import EstimateRequest, read_block
+from addon.metering.names import may_think
 from store.ledger.usage import Consumption, Metered, Source, Units
 
 TIMEOUT = 30.0
@@ -58,8 +59,9 @@ class Estimator:
             self._end(request)
         if not units:
             return None
-        consumption = Consumption(request.model, units, request.service_tier)
-        return Metered(Source.ESTIMATED, (consumption,), request.model_asked, request.model)
+        consumption = Consumption(request.model, units, request.conditions)
+        is_minimum = may_think(request.model or request.model_asked)
+        return Metered(Source.ESTIMATED, (consumption,), request.model_asked, request.model, is_minimum)
 
     def close(self) -> None:
         """End the process; the estimates that still wait are None."""

@@ -22,6 +22,7 @@ from store.ledger.usage import Consumption
 CHAT_ENDPOINT, RESPONSES, IMAGES = "/v1/chat/completions", "/v1/responses", "/v1/images/generations"
 MESSAGES = "/v1/{other}"
 MODEL = "gpt-4o-2024-08-06"
+FLEX = (("service_tier", "flex"),)
 CHAT_USED = Consumption(MODEL, units_of(CHAT) or {})
 
 
@@ -65,7 +66,7 @@ def test_a_chat_without_include_usage_has_no_usage() -> None:
 def test_the_last_event_of_a_response_has_its_usage(kind: str) -> None:
     events = [response("created"), delta("Hi"), response(kind, usage=RESPONSE, service_tier="flex")]
     stream = read(sse(*events), RESPONSES)
-    assert used(stream) == Consumption("gpt-4.1-2025-04-14", units_of(RESPONSE) or {}, "flex")
+    assert used(stream) == Consumption("gpt-4.1-2025-04-14", units_of(RESPONSE) or {}, FLEX)
     assert stream.is_finished
 
 
@@ -232,3 +233,71 @@ def test_a_usage_before_the_end_is_not_final(event: object) -> None:
     stream = read(sse(event), RESPONSES)
     assert used(stream) is not None
     assert not stream.is_finished
+
+
+def test_the_tier_that_served_counts_not_the_one_that_was_asked_for() -> None:
+    events = [response("created", service_tier="flex"), response("completed", usage=RESPONSE, service_tier="default")]
+    found = used(read(sse(*events), RESPONSES))
+    assert found is not None
+    assert found.conditions == ()
+
+
+def test_conditions_of_the_first_usage_hold_for_the_last() -> None:
+    usage = {"input_tokens": 9, "output_tokens": 1, "service_tier": "batch", "speed": "fast", "inference_geo": "us"}
+    start = {"type": "message_start", "message": {"model": "claude-opus-5", "usage": usage}}
+    delta_event = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 40}}
+    found = used(read(sse(start, delta_event), "/v1/messages"))
+    assert found == Consumption(
+        "claude-opus-5",
+        {"input_tokens": 9, "output_tokens": 40},
+        (("processing", "batch"), ("speed", "fast"), ("inference_geo", "us")),
+    )
+
+
+def item(number: int, **fields: object) -> dict[str, object]:
+    return {"id": f"item_{number}", "status": "completed", **fields}
+
+
+CALLS = [
+    item(0, type="web_search_call", action={"type": "search", "query": "cats"}),
+    item(1, type="web_search_call", action={"type": "open_page", "url": "https://example.org"}),
+    item(2, type="file_search_call", queries=["cats"]),
+    item(3, type="code_interpreter_call", container_id="cntr_1"),
+    item(4, type="message", content=[{"type": "output_text", "text": '"type": "web_search_call"'}]),
+]
+CALLED = {"web_searches": 1, "storage_searches": 1, "code_containers": 1}
+
+
+@pytest.mark.parametrize("answer", ["", "A" * 5 * 1024 * 1024], ids=["whole", "cut"])
+def test_tools_that_were_called_are_counted_in_a_stream(answer: str) -> None:
+    done = [{"type": "response.output_item.done", "output_index": at, "item": call} for at, call in enumerate(CALLS)]
+    added = [{"type": "response.output_item.added", "output_index": at, "item": call} for at, call in enumerate(CALLS)]
+    last = response("completed", usage=RESPONSE, output=[*CALLS, item(9, type="message", content=answer)])
+    deltas = [delta("Hi")] * 20
+    found = used(read(sse(response("created"), *added, *deltas, *done, last), RESPONSES))
+    assert found is not None
+    assert {name: found.units.get(name) for name in CALLED} == CALLED
+
+
+def test_the_last_event_of_a_stream_that_was_resumed_has_all_calls() -> None:
+    found = used(read(sse(delta("Hi"), response("completed", usage=RESPONSE, output=CALLS)), RESPONSES))
+    assert found is not None
+    assert {name: found.units.get(name) for name in CALLED} == CALLED
+
+
+@pytest.mark.parametrize(
+    ("events", "pending", "ended"),
+    [
+        ([response("queued", id="resp_1", object="response", status="queued")], "resp_1", None),
+        ([response("created", id="resp_1", object="response", status="in_progress"), delta("Hi")], "resp_1", None),
+        ([response("completed", id="resp_1", object="response", status="completed", usage=RESPONSE)], None, "resp_1"),
+        ([{"object": "thread.run", "id": "run_1", "status": "requires_action", "usage": None}], "run_1", None),
+        ([{"object": "thread.run.step", "id": "step_1", "status": "completed", "usage": CHAT}], None, None),
+        ([chunk("Hi")], None, None),
+    ],
+)
+def test_the_object_that_a_stream_tells_of_is_known(
+    events: list[dict[str, object]], pending: str | None, ended: str | None
+) -> None:
+    stream = read(sse(*events), RESPONSES)
+    assert (stream.pending_id, stream.ended_id) == (pending, ended)

@@ -31,7 +31,7 @@ from addon.metering.meter import Meter
 from addon.metering.session import Session
 from addon.protocol.head_and_tail import HeadAndTail
 from addon.protocol.usage_objects import units_of
-from store.ledger.usage import Consumption, Metered, Source
+from store.ledger.usage import Consumption, Metered, Source, Told
 
 CHAT_ENDPOINT, RESPONSES, EMBEDDINGS = "/v1/chat/completions", "/v1/responses", "/v1/embeddings"
 SPEECH, TRANSCRIPTIONS = "/v1/audio/speech", "/v1/audio/transcriptions"
@@ -151,12 +151,143 @@ def test_a_form_names_the_model_of_a_transcription(usage: dict[str, Any], model:
     assert meter.read() == Metered(Source.OBSERVED, (Consumption(model, units_of(usage) or {}),), model, model)
 
 
-def test_images_are_counted_for_the_model_asked() -> None:
-    meter = answered(
-        asked("/v1/images/generations", {"model": "gpt-image-1"}),
-        {"data": [{"b64_json": "A" * 300_000}], "usage": IMAGE},
+@pytest.mark.parametrize(
+    ("answer", "asked_for", "images"),
+    [
+        ({"data": [{"b64_json": "A"}] * 2}, {}, 2),
+        ({"data": [{"b64_json": "A" * 300_000}] * 3}, {"n": 3}, 3),
+        ({"data": [{"b64_json": "A" * 300_000}]}, {}, 1),
+    ],
+)
+def test_images_are_counted_for_the_model_asked(answer: Any, asked_for: Any, images: int) -> None:
+    with_usage = answered(
+        asked("/v1/images/generations", {"model": "gpt-image-1", **asked_for}), {**answer, "usage": IMAGE}
     )
-    assert meter.read().consumptions == (Consumption("gpt-image-1", units_of(IMAGE) or {}),)
+    used = Consumption("gpt-image-1", {**(units_of(IMAGE) or {}), "output_images": images})
+    assert with_usage.read().consumptions == (used,)
+    without = answered(asked("/v1/images/generations", {"model": "dall-e-3", **asked_for}), answer).read()
+    assert without == Metered(
+        Source.OBSERVED, (Consumption("dall-e-3", {"output_images": images}),), "dall-e-3", "dall-e-3"
+    )
+
+
+def test_images_that_were_not_made_are_not_counted() -> None:
+    failed = answered(asked("/v1/images/generations", {"model": "dall-e-3"}), {"data": []}, status=400)
+    assert failed.read() == Metered(model_asked="dall-e-3")
+    cut = answered(asked("/v1/images/generations", {"model": "dall-e-3"}), {"data": [{"url": "u"}]}, cut=True)
+    assert cut.read().source is Source.UNKNOWN
+
+
+BACKGROUND: dict[str, Any] = {
+    "id": "resp_1",
+    "object": "response",
+    "status": "queued",
+    "model": MODEL,
+    "output": [],
+    "usage": None,
+}
+
+
+def test_a_response_in_the_background_is_told_later() -> None:
+    made = answered(asked(RESPONSES, {"model": "gpt-4o", "background": True}), BACKGROUND)
+    assert made.read() == Metered(model_asked="gpt-4o", model=MODEL, pending_id="resp_1")
+    cut = answered(asked(RESPONSES), sse({"type": "response.created", "response": BACKGROUND}), EVENTS, cut=True)
+    assert cut.read().pending_id == "resp_1"
+
+
+COMPLETED = {**BACKGROUND, "status": "completed", "usage": RESPONSE}
+TOLD = (Told("resp_1", (Consumption(MODEL, units_of(RESPONSE) or {}),), MODEL),)
+
+
+@pytest.mark.parametrize(("endpoint", "method"), [("/v1/responses/{id}", "GET"), ("/v1/responses/{id}/cancel", "POST")])
+def test_a_later_request_tells_the_usage(endpoint: str, method: str) -> None:
+    assert answered(Meter(method, endpoint, None), COMPLETED).read() == Metered(told=TOLD)
+    assert answered(Meter(method, endpoint, None), BACKGROUND).read() == Metered()
+    events = sse({"type": "response.completed", "response": COMPLETED})
+    assert answered(Meter(method, endpoint, None), events, EVENTS).read() == Metered(told=TOLD)
+    assert answered(Meter(method, endpoint, None), COMPLETED, cut=True).read() == Metered()
+
+
+def test_an_object_that_has_ended_without_usage_is_told_too() -> None:
+    cancelled = {**BACKGROUND, "status": "cancelled"}
+    told = answered(Meter("GET", "/v1/responses/{id}", None), cancelled).read().told
+    assert told == (Told("resp_1", (), MODEL),)
+
+
+BATCH_USAGE = {"input_tokens": 1000, "output_tokens": 50, "total_tokens": 1050}
+EVAL = [
+    {
+        "model_name": "gpt-4o",
+        "invocation_count": 2,
+        "prompt_tokens": 10,
+        "completion_tokens": 4,
+        "total_tokens": 14,
+        "cached_tokens": 6,
+    },
+    {
+        "model_name": "o3",
+        "invocation_count": 1,
+        "prompt_tokens": 7,
+        "completion_tokens": 2,
+        "total_tokens": 9,
+        "cached_tokens": 0,
+    },
+]
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (
+            {"id": "batch_1", "object": "batch", "status": "completed", "model": MODEL, "usage": BATCH_USAGE},
+            Consumption(MODEL, {"input_tokens": 1000, "output_tokens": 50}, (("processing", "batch"),)),
+        ),
+        (
+            {"id": "video_1", "object": "video", "status": "completed", "model": "sora-2", "seconds": "8"},
+            Consumption("sora-2", {"video_seconds": 8}),
+        ),
+        (
+            {"id": "run_1", "object": "thread.run", "status": "completed", "model": MODEL, "usage": CHAT},
+            Consumption(MODEL, CHAT_UNITS),
+        ),
+    ],
+)
+def test_each_kind_of_object_tells_its_usage(answer: Any, told: Consumption) -> None:
+    expected = Told(answer["id"], (told,), answer["model"])
+    assert answered(Meter("GET", "/v1/{other}", None), answer).read().told == (expected,)
+    listed = {"object": "list", "data": [answer, {"id": "file_1", "object": "file", "status": "processed"}]}
+    assert answered(Meter("GET", "/v1/{other}", None), listed).read().told == (expected,)
+
+
+def test_a_run_of_evals_tells_the_usage_of_each_model() -> None:
+    answer = {"id": "evalrun_1", "object": "eval.run", "status": "completed", "model": "o3", "per_model_usage": EVAL}
+    (told,) = answered(Meter("GET", "/v1/evals/{id}/runs/{id}", None), answer).read().told
+    assert told.consumptions == (
+        Consumption("gpt-4o", {"input_tokens": 10, "cache_read_tokens": 6, "output_tokens": 4}),
+        Consumption("o3", {"input_tokens": 7, "cache_read_tokens": 0, "output_tokens": 2}),
+    )
+
+
+def test_a_video_that_was_extended_is_not_told_as_a_whole() -> None:
+    answer = {"id": "video_2", "object": "video", "status": "queued", "model": "sora-2", "seconds": "8"}
+    assert answered(asked("/v1/videos"), answer).read().pending_id == "video_2"
+    assert answered(asked("/v1/videos/extensions"), answer).read().pending_id is None
+
+
+def test_a_document_whose_calls_cannot_be_read_is_a_lower_bound() -> None:
+    tools = [{"type": "web_search"}]
+    last = {"type": "message", "content": "A" * 3 * 1024 * 1024}
+    whole = {"model": MODEL, "output": [], "tools": tools, "usage": RESPONSE}
+    assert not answered(asked(RESPONSES), whole).read().is_minimum
+    cut = {"model": MODEL, "output": [last], "usage": RESPONSE, "tools": tools}
+    assert answered(asked(RESPONSES), cut).read().is_minimum
+    assert not answered(asked(RESPONSES), {**cut, "tools": [{"type": "function"}]}).read().is_minimum
+
+
+def test_a_model_that_always_searches_has_searched() -> None:
+    answer = {**ANSWER, "model": "gpt-4o-search-preview-2025-03-11"}
+    (used,) = answered(asked(), answer).read().consumptions
+    assert used.units["web_searches"] == 1
 
 
 @pytest.mark.parametrize(
@@ -169,6 +300,7 @@ def test_images_are_counted_for_the_model_asked() -> None:
         ("POST", "/v1/responses/{id}/cancel"),
         ("POST", "/v1/chat/completions/{id}"),
         ("POST", "/v1/threads/{id}/runs/{id}"),
+        ("POST", "/v1/threads/{id}/runs/{id}/submit_tool_outputs"),
     ],
 )
 def test_a_response_that_was_made_before_is_not_counted_again(method: str, endpoint: str) -> None:
@@ -180,7 +312,7 @@ def test_a_response_that_was_made_before_is_not_counted_again(method: str, endpo
 
 @pytest.mark.parametrize(
     "endpoint",
-    ["/v1/threads/{id}/runs", "/v1/threads/{id}/runs/{id}/submit_tool_outputs", "/v1/responses/{id}", "/v1/{other}"],
+    ["/v1/threads/{id}/runs", "/v1/responses/{id}", "/v1/{other}"],
 )
 def test_the_usage_of_an_unknown_endpoint_is_read(endpoint: str) -> None:
     assert answered(asked(endpoint), ANSWER).read() == OBSERVED
@@ -231,7 +363,7 @@ def test_lone_surrogates_and_byte_order_marks_are_accepted() -> None:
 def test_a_document_without_usage_can_be_estimated() -> None:
     wanted = answered(asked(), {**ANSWER, "usage": None, "service_tier": "flex"}).estimate_request()
     assert wanted is not None
-    assert (wanted.endpoint, wanted.model, wanted.service_tier) == (CHAT_ENDPOINT, MODEL, "flex")
+    assert (wanted.endpoint, wanted.model, wanted.conditions) == (CHAT_ENDPOINT, MODEL, (("service_tier", "flex"),))
     assert json.loads(wanted.request) == ASKED
     assert json.loads(wanted.events)["choices"] == ANSWER["choices"]
 
@@ -294,7 +426,8 @@ RUNNING = sse(chunk("Hello", usage={**CHAT, "completion_tokens": 1}), chunk(" th
 )
 def test_an_interim_usage_of_a_stream_that_was_cut_is_an_estimate(end: bytes, cut: bool, source: Source) -> None:
     meter = answered(asked(), RUNNING + end, EVENTS, cut=cut)
-    assert meter.read() == Metered(source, (Consumption(MODEL, CHAT_UNITS),), "gpt-4o", MODEL)
+    is_minimum = source is Source.ESTIMATED
+    assert meter.read() == Metered(source, (Consumption(MODEL, CHAT_UNITS),), "gpt-4o", MODEL, is_minimum)
     assert meter.estimate_request() is None
 
 

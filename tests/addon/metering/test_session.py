@@ -142,7 +142,7 @@ def test_a_transcription_by_an_unknown_model_is_left_out() -> None:
 def test_responses_over_a_websocket_name_their_model_and_tier(kind: str) -> None:
     played = responses().client({"type": "response.create", "model": "gpt-4.1", "input": "Hi"})
     played.server(response("created"), delta("Hi"), response(kind, usage=RESPONSE, service_tier="priority"))
-    used = Consumption(GPT_41, RESPONSE_UNITS, "priority")
+    used = Consumption(GPT_41, RESPONSE_UNITS, (("service_tier", "priority"),))
     assert played.metered() == Metered(Source.OBSERVED, (used,), "gpt-4.1", used.model)
     assert played.session.estimate_request() is None
 

@@ -65,7 +65,7 @@ def test_an_endpoint_has_a_kind(path: str, kind: Kind, is_countable: bool) -> No
         ("/v1/chat/completions", False),
         ("/v1/responses/resp_1", False),
         ("/v1/threads/thread_1/runs", False),
-        ("/v1/threads/thread_1/runs/run_1/submit_tool_outputs", False),
+        ("/v1/threads/thread_1/runs/run_1/submit_tool_outputs", True),
         ("/v1/something/new", False),
         ("/v1/chat/completions/chatcmpl-1", True),
         ("/v1/threads/thread_1/runs/run_1", True),

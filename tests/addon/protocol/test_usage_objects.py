@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.upstreams import usages
 
-from addon.protocol.usage_objects import total, units_of, usage_in
+from addon.protocol.usage_objects import told_cost, total, units_of, usage_in
 from store.ledger.usage import MAX_COUNT
 
 PRICED: list[tuple[str, str, dict[str, Any]]] = [
@@ -254,3 +254,30 @@ def test_an_event_may_have_no_usage(event: dict[str, object]) -> None:
 def test_details_go_before_names_at_the_top() -> None:
     usage = {"prompt_tokens": 10, "prompt_tokens_details": {"cached_tokens": 3}, "cached_tokens": 4}
     assert units_of(usage) == {"input_tokens": 10, "cache_read_tokens": 3}
+
+
+@pytest.mark.parametrize(
+    ("usage", "cost"),
+    [
+        ({"cost": 0.00014}, 140_000_000),
+        ({"cost": "0.00014"}, 140_000_000),
+        ({"cost": 0}, 0),
+        ({"cost": {"input_tokens_cost": 0.001, "total_cost": 0.007}}, 7_000_000_000),
+        ({"cost_in_usd_ticks": 37_756_000}, 3_775_600_000),
+        ({"estimated_cost": 4.03e-06}, 4_030_000),
+        ({"cost": 0.001, "is_byok": True, "cost_details": {"upstream_inference_cost": 0.02}}, 21_000_000_000),
+        ({"cost": 0.001, "is_byok": False, "cost_details": {"upstream_inference_cost": 0.02}}, 1_000_000_000),
+        ({"cost": 0.001, "is_byok": True}, None),
+        ({}, None),
+        ({"cost": None}, None),
+        ({"cost": -1}, None),
+        ({"cost": True}, None),
+        ({"cost": "dear"}, None),
+        ({"cost": "NaN"}, None),
+        ({"cost": 1e300}, None),
+        ({"cost": []}, None),
+        ({"cost_in_usd_ticks": 1.5}, None),
+    ],
+)
+def test_a_told_cost_is_read(usage: dict[str, object], cost: int | None) -> None:
+    assert told_cost(usage) == cost

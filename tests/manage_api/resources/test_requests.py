@@ -38,7 +38,15 @@ def test_an_empty_ledger_has_an_empty_page(client: FlaskClient) -> None:
 
 def test_a_request_is_shown_with_its_fields(client: FlaskClient, store: Store) -> None:
     row = settle_request(
-        store, started_at=NOON + 5, first_byte_ms=200, cost=43_500_000, price='{"input": "2.5"}', **COLUMNS
+        store,
+        started_at=NOON + 5,
+        first_byte_ms=200,
+        web_searches=2,
+        cost=43_500_000,
+        cost_is_minimum=True,
+        told_cost=44_100_000,
+        price='{"input": "2.5"}',
+        **COLUMNS,
     )
     assert page(client)["data"] == [
         {
@@ -69,7 +77,16 @@ def test_a_request_is_shown_with_its_fields(client: FlaskClient, store: Store) -
             "reasoning_tokens": None,
             "input_audio_tokens": None,
             "output_audio_tokens": None,
+            "web_searches": 2,
+            "file_searches": None,
+            "code_containers": None,
+            "tool_calls": None,
+            "images": None,
+            "audio_seconds": None,
+            "video_seconds": None,
             "cost_usd": "0.0000435",
+            "cost_is_minimum": True,
+            "told_cost_usd": "0.0000441",
             "price": {"input": "2.5"},
             "usage_source": "observed",
         }

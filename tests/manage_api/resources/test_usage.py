@@ -14,17 +14,23 @@ from support.stores.ledger import (
     settle_request,
 )
 
-from store.clock import DAY, HOUR
+from store.clock import DAY, HOUR, MINUTE, to_rfc3339
 from store.ledger.usage import Source
 from store.store import Store
 
 UNKNOWN = "3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23"
-COUNTS = ["requests", "refused", "in_flight", "observed", "estimated", "unknown", "unpriced"]
+COUNTS = ["requests", "refused", "in_flight", "observed", "estimated", "unknown", "unpriced", "minimum"]
 TOKENS = ["input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens"]
 SPOKEN = ["input_audio_tokens", "output_audio_tokens"]
+BESIDE_TOKENS = [
+    *("web_searches", "file_searches", "code_containers", "tool_calls"),
+    *("images", "audio_seconds", "video_seconds"),
+]
 NOTHING: dict[str, object] = {
-    **dict.fromkeys([*COUNTS, *TOKENS, *SPOKEN, "request_bytes", "response_bytes"], 0),
+    **dict.fromkeys([*COUNTS, *TOKENS, *SPOKEN, *BESIDE_TOKENS, "request_bytes", "response_bytes"], 0),
     "cost_usd": None,
+    "told_cost_usd": "0",
+    "cost_where_told_usd": "0",
 }
 
 
@@ -166,7 +172,16 @@ def test_a_report_is_written_as_csv(client: FlaskClient) -> None:
     assert header == ["project_id", "project_name", "model", *NOTHING]
     assert dict(zip(header, first, strict=True))["cost_usd"] == "0.0000435"
     assert len(others) == 2
-    assert others[-1][-1] == ""
+    assert dict(zip(header, others[-1], strict=True))["cost_usd"] == ""
+
+
+def test_costs_that_the_upstream_told_are_shown_beside_ours(client: FlaskClient, store: Store) -> None:
+    settle_request(store, usage_source=Source.OBSERVED, cost=20_000_000, told_cost=30_000_000)
+    settle_request(store, usage_source=Source.OBSERVED, cost=5_000_000, cost_is_minimum=True, web_searches=3)
+    (group,) = report(client, "?groupBy=project")["groups"]
+    for sums in (group, report(client)["totals"], report(client, f"?to={to_rfc3339(NOON + MINUTE)}")["totals"]):
+        assert (sums["cost_usd"], sums["minimum"], sums["web_searches"]) == ("0.000025", 1, 3)
+        assert (sums["told_cost_usd"], sums["cost_where_told_usd"]) == ("0.00003", "0.00002")
 
 
 def test_tokens_are_named(client: FlaskClient, used: dict[str, str]) -> None:

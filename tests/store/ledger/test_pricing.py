@@ -10,7 +10,8 @@ from support.stores.stores import on_sqlite
 
 from store import clock
 from store.database.models import Price
-from store.ledger.pricing import ANY, Pricing
+from store.ledger.own_prices import ANY
+from store.ledger.pricing import Pricing
 from store.ledger.usage import COST_UNIT, Consumption
 from store.management.prices import OwnPrices
 from store.store import Store
@@ -86,7 +87,7 @@ def test_charge_names_the_origin_and_the_rates_of_its_price(pricing: Pricing) ->
 
 def test_service_tier_has_prices_of_its_own(pricing: Pricing) -> None:
     standard = cost(pricing, Consumption("gpt-5", CHAT))
-    flex = cost(pricing, Consumption("gpt-5", CHAT, "flex"))
+    flex = cost(pricing, Consumption("gpt-5", CHAT, (("service_tier", "flex"),)))
     assert standard is not None
     assert flex is not None
     assert 0 < flex < standard
@@ -262,20 +263,109 @@ def test_what_is_paid_by_the_piece_costs_its_rate(store: Store, pricing: Pricing
     }
 
 
-def test_a_part_without_a_rate_leaves_no_cost_that_looks_whole(pricing: Pricing) -> None:
+def is_minimum(pricing: Pricing, used: Consumption, upstream: str = OPENAI) -> bool:
+    pricing.refresh()
+    charge = pricing.charge("project", upstream, used, None, NOW)
+    assert charge is not None
+    return charge.is_minimum
+
+
+@pytest.mark.parametrize("unit", ["web_searches", "storage_searches", "code_containers", "tool_calls", "output_images"])
+def test_a_part_without_a_rate_makes_the_cost_a_lower_bound(store: Store, pricing: Pricing, unit: str) -> None:
     tokens = {"input_tokens": 10, "output_tokens": 7}
-    searches = {**tokens, "web_searches": 1}
-    assert cost(pricing, Consumption("gpt-4o", searches)) == Decimal("0.010095")
-    assert cost(pricing, Consumption("gpt-3.5-turbo", tokens)) is not None
-    assert cost(pricing, Consumption("gpt-3.5-turbo", {**searches, "web_searches": 0})) is not None
-    assert cost(pricing, Consumption("gpt-3.5-turbo", searches)) is None
+    alone = cost(pricing, Consumption("gpt-3.5-turbo", tokens))
+    assert alone == cost(pricing, Consumption("gpt-3.5-turbo", {**tokens, unit: 1}))
+    assert is_minimum(pricing, Consumption("gpt-3.5-turbo", {**tokens, unit: 1}))
+    assert not is_minimum(pricing, Consumption("gpt-3.5-turbo", {**tokens, unit: 0}))
+    assert cost(pricing, Consumption("gpt-3.5-turbo", {unit: 1})) is None
+    add_price(store, ANY, "own", input="1")
+    assert is_minimum(pricing, Consumption("own", {**tokens, unit: 1}))
+
+
+def test_searches_are_paid_beside_tokens(pricing: Pricing) -> None:
+    tokens = {"input_tokens": 10, "output_tokens": 7}
+    searched = Consumption("gpt-4o", {**tokens, "web_searches": 1, "storage_searches": 2})
+    assert cost(pricing, searched) == Decimal("0.000095") + Decimal("0.01") + 2 * Decimal("0.0025")
+    assert not is_minimum(pricing, searched)
+    pricing.refresh()
+    charge = pricing.charge("project", OPENAI, searched, None, NOW)
+    assert charge is not None
+    shown = json.loads(charge.prices["gpt-4o"])
+    assert (shown["web_searches_kcount"], shown["storage_searches_kcount"]) == ("10", "2.5")
+
+
+def test_seconds_without_a_rate_have_no_cost(pricing: Pricing) -> None:
+    tokens = {"input_tokens": 10, "output_tokens": 7}
     assert cost(pricing, Consumption("gpt-3.5-turbo", {"audio_seconds": 9})) is None
+    assert cost(pricing, Consumption("sora-2", {"video_seconds": 9})) is None
     assert cost(pricing, Consumption("gpt-4o-transcribe", {**tokens, "audio_seconds": 9})) is not None
 
 
 def test_pages_are_paid_by_the_thousand(pricing: Pricing) -> None:
     pages = Consumption("mistral-ocr-latest", {"input_document_pages": 3})
     assert cost(pricing, pages, upstream="https://api.mistral.ai") == 3 * Decimal(4) / 1000
+
+
+@pytest.mark.parametrize(
+    ("rate", "units", "expected"),
+    [
+        ("per_image", {"output_images": 3}, "1.5"),
+        ("per_image", {"input_tokens": 3, "output_tokens": 9}, None),
+        ("per_file_search", {"input_tokens": 3, "output_tokens": 9, "storage_searches": 2}, "1"),
+        ("per_file_search", {"input_tokens": 3, "output_tokens": 9}, "0"),
+        ("per_second", {"video_seconds": 4}, "2"),
+        ("per_second", {"audio_seconds": 4}, "2"),
+    ],
+)
+def test_own_prices_by_the_piece(
+    store: Store, pricing: Pricing, rate: str, units: Mapping[str, int], expected: str | None
+) -> None:
+    add_price(store, ANY, "own", **{rate: "0.5"})
+    assert cost(pricing, Consumption("own", units)) == (None if expected is None else Decimal(expected))
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("ft:gpt-4.1-2025-04-14:acme::a1", "0.003375"),
+        ("ft:gpt-4.1-mini-2025-04-14:acme::a1", "0.0009"),
+        ("ft:gpt-4o-2024-08-06:acme:mine:a1", "0.0050625"),
+        ("ft:gpt-3.5-turbo-0125:acme::a1", "0.0042"),
+        ("ft:gpt-9-2030-01-01:acme::a1", None),
+    ],
+)
+def test_fine_tuned_models_have_their_list_price(pricing: Pricing, model: str, expected: str | None) -> None:
+    used = Consumption(model, {"input_tokens": 1000, "cache_read_tokens": 900, "output_tokens": 200})
+    found = cost(pricing, used)
+    assert found == (None if expected is None else Decimal(expected))
+    assert found is None or not is_minimum(pricing, used)
+
+
+ANTHROPIC = "https://api.anthropic.com"
+BATCH, PRIORITY, FLEX = (("processing", "batch"),), (("service_tier", "priority"),), (("service_tier", "flex"),)
+
+
+def test_a_batch_costs_half(pricing: Pricing) -> None:
+    used = Consumption("claude-sonnet-4-5", CHAT)
+    whole = cost(pricing, used, upstream=ANTHROPIC)
+    assert whole is not None
+    assert cost(pricing, used._replace(conditions=BATCH), upstream=ANTHROPIC) == whole / 2
+
+
+def test_a_condition_without_a_price_of_its_own_leaves_no_cost_that_looks_whole(pricing: Pricing) -> None:
+    assert cost(pricing, Consumption("gpt-3.5-turbo", CHAT, FLEX)) is None  # it is cheaper, by an unknown amount
+    assert is_minimum(pricing, Consumption("gpt-3.5-turbo", CHAT, PRIORITY))
+    assert not is_minimum(pricing, Consumption("gpt-3.5-turbo", CHAT, (("service_tier", "no-such-tier"),)))
+
+
+def test_tokens_of_a_region_have_a_surcharge_and_searches_have_none(pricing: Pricing) -> None:
+    used = Consumption("claude-opus-4-6", {**CHAT, "web_searches": 1})
+    whole = cost(pricing, used, upstream=ANTHROPIC)
+    assert whole is not None
+    there = cost(pricing, used._replace(conditions=(("inference_geo", "us"),)), upstream=ANTHROPIC)
+    assert there == (whole - Decimal("0.01")) * Decimal("1.1") + Decimal("0.01")
+    assert is_minimum(pricing, Consumption("gpt-5.4", CHAT), "https://eu.api.openai.com")
+    assert not is_minimum(pricing, Consumption("gpt-5.4", CHAT))
 
 
 def test_audio_that_is_paid_by_the_second_is_not_paid_by_its_tokens_too(pricing: Pricing) -> None:

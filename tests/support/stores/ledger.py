@@ -26,7 +26,7 @@ _ASKED: Mapping[str, Any] = {
     "endpoint": "/v1/chat/completions",
 }
 _KEY = ("start", "project_id", "token_id", "model", "endpoint")
-_SUMMED = ("request_bytes", "response_bytes", *COLUMNS, "cost")
+_SUMMED = ("request_bytes", "response_bytes", *COLUMNS, "cost", "told_cost")
 
 
 def open_request(store: Store, **columns: Any) -> dict[str, Any]:
@@ -76,7 +76,9 @@ def sums_of(row: Mapping[str, Any]) -> dict[str, int]:
         "observed": int(source == Source.OBSERVED),
         "estimated": int(source == Source.ESTIMATED),
         "unpriced": int(source != Source.UNKNOWN and row.get("cost") is None),
+        "minimum": int(bool(row.get("cost_is_minimum"))),
         **known,
+        "cost_where_told": 0 if row.get("told_cost") is None else row.get("cost") or 0,
     }
 
 

@@ -7,7 +7,7 @@ from addon.metering.estimates.estimate_request import EstimateRequest, joined, s
 REQUEST = EstimateRequest(
     endpoint="/v1/chat/completions",
     model="gpt-4o",
-    service_tier="flex",
+    conditions=(("service_tier", "flex"),),
     model_asked="gpt-4o",
     request=b'{"messages": []}',
     events=joined([b"{}", b'{"a":\n1}']),

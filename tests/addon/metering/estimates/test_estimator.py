@@ -14,13 +14,15 @@ from addon.metering.estimates.estimate_request import EstimateRequest
 from addon.metering.estimates.estimator import Estimator
 from store.ledger.usage import Consumption, Metered, Source
 
+FLEX = (("service_tier", "flex"),)
+
 
 def request(text: bytes = b"Hello there") -> EstimateRequest:
-    return EstimateRequest("/v1/chat/completions", "gpt-4o-2024-08-06", "flex", "gpt-4o", texts=(("0", text),))
+    return EstimateRequest("/v1/chat/completions", "gpt-4o-2024-08-06", FLEX, "gpt-4o", texts=(("0", text),))
 
 
 def estimate(tokens: int) -> Metered:
-    used = Consumption("gpt-4o-2024-08-06", {"output_tokens": tokens}, "flex")
+    used = Consumption("gpt-4o-2024-08-06", {"output_tokens": tokens}, FLEX)
     return Metered(Source.ESTIMATED, (used,), "gpt-4o", used.model)
 
 

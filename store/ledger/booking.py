@@ -1,0 +1,147 @@
+"""The usage of a request in the ledger: the columns of its row, and the amounts that it adds to the sums."""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Self
+
+from store.database import Row
+from store.database.sql import storable
+from store.ledger.pricing import Pricing
+from store.ledger.quote import Charge
+from store.ledger.usage import COLUMNS, Consumption, Metered, Source
+from store.request import Opened
+from store.runtime.redaction import mask_secrets
+
+BOOKED: Mapping[str, str] = {
+    **dict.fromkeys(("usage_source", "model_asked", "model"), "TEXT"),
+    **dict.fromkeys((*COLUMNS, "cost", "told_cost"), "BIGINT"),
+    "cost_is_minimum": "BOOLEAN",
+    "price": "TEXT",
+}
+"""The columns of a row that say what was used, with their types."""
+
+_SUCCESS = range(200, 300)
+_TOLD = json.dumps({"from": "told by the upstream"})
+
+
+class Booking(NamedTuple):
+    """The usage of a request and its cost (in COST_UNITs), as they are written."""
+
+    source: str
+    model_asked: str | None
+    model: str | None
+    counts: Sequence[int | None]
+    """The numbers of the units in COLUMNS."""
+    cost: int | None
+    told_cost: int | None
+    is_minimum: bool | None
+    price: str | None
+
+    @classmethod
+    def of_row(cls, row: Row) -> Self:
+        """Read the columns BOOKED of a row; SQLite has no booleans."""
+        source, asked, model, *others = row
+        *counts, cost, told, is_minimum, price = others
+        return cls(source, asked, model, counts, cost, told, None if is_minimum is None else bool(is_minimum), price)
+
+    @property
+    def columns(self) -> Sequence[object]:
+        """The values of BOOKED."""
+        return (
+            self.source,
+            self.model_asked,
+            self.model,
+            *self.counts,
+            self.cost,
+            self.told_cost,
+            self.is_minimum,
+            self.price,
+        )
+
+    def amounts(self, request_bytes: int | None, response_bytes: int | None) -> Sequence[int]:
+        """Return what the request adds to the sums, in the order of `rollups.AMOUNTS`."""
+        cost, told = self.cost, self.told_cost
+        return (
+            1,
+            self.source == Source.OBSERVED,
+            self.source == Source.ESTIMATED,
+            cost is None and self.source != Source.UNKNOWN,
+            bool(self.is_minimum),
+            request_bytes or 0,
+            response_bytes or 0,
+            *[count or 0 for count in self.counts],
+            cost or 0,
+            told or 0,
+            0 if told is None else cost or 0,
+        )
+
+
+def is_priced(status: int | None, metered: Metered) -> bool:
+    """Tell whether a request may have a cost."""
+    return bool(_paid(status, metered))
+
+
+def book(pricing: Pricing, opened: Opened, upstream: str | None, status: int | None, metered: Metered) -> Booking:
+    """Return the usage of a request, and its cost at the prices of an upstream (its origin) when it began."""
+    asked, answered = _name(metered.model_asked), _name(metered.model)
+    units = metered.units
+    paid = _paid(status, metered)
+    charges = [
+        pricing.charge(opened.project_id, upstream, used, metered.model_asked, opened.started_at) for used in paid
+    ]
+    told = _told(paid)
+    named = {used.model or metered.model_asked or "": _TOLD for used in paid}
+    charge = _together(charges, None if told is None else Charge(told, named))
+    return Booking(
+        str(metered.source),
+        asked,
+        answered or (asked if metered.consumptions else None),
+        [units.get(unit) for unit in COLUMNS.values()],
+        None if charge is None else charge.cost,
+        told,
+        None if charge is None else charge.is_minimum or metered.is_minimum,
+        None if charge is None else _written(charge.prices),
+    )
+
+
+def _paid(status: int | None, metered: Metered) -> Sequence[Consumption]:
+    """Return what a request is paid for. Of an unknown usage that may be the request itself, if it succeeded."""
+    has_succeeded = status is not None and status in _SUCCESS
+    if metered.consumptions or not has_succeeded or not (metered.model or metered.model_asked):
+        return metered.consumptions
+    return (Consumption(metered.model, {}),)
+
+
+def _told(paid: Sequence[Consumption]) -> int | None:
+    """Return the cost that the upstream told of all that is paid; None if it did not tell all of it."""
+    told = [used.told_cost for used in paid if used.told_cost is not None]
+    return sum(told) if told and len(told) == len(paid) else None
+
+
+def _together(charges: Sequence[Charge | None], told: Charge | None) -> Charge | None:
+    """Add up charges. Where one is unknown or a lower bound, the cost that the upstream told holds, if it did."""
+    known = [charge for charge in charges if charge is not None]
+    is_whole = bool(known) and len(known) == len(charges)
+    is_minimum = any(charge.is_minimum for charge in known)
+    if told is not None and (is_minimum or not is_whole):
+        return told
+    if not is_whole:
+        return None
+    prices = {model: price for charge in known for model, price in charge.prices.items()}
+    return Charge(sum([charge.cost for charge in known]), prices, is_minimum)
+
+
+def _written(prices: Mapping[str, str]) -> str:
+    listed = ", ".join([f"{_quoted(model)}: {price}" for model, price in prices.items()])
+    return f"{{{listed}}}"
+
+
+@functools.lru_cache(maxsize=1024)
+def _name(model: str | None) -> str | None:
+    return model and mask_secrets(storable(model))
+
+
+@functools.lru_cache(maxsize=1024)
+def _quoted(model: str) -> str:
+    return json.dumps(mask_secrets(model))
