@@ -31,11 +31,11 @@ def consumptions_in(
     answer: Fields, usage: Fields, model: str | None, *, makes_no_tokens: bool = False
 ) -> tuple[Consumption, ...]:
     """Return one usage of an answer, of each model that is paid for it; none where it tells none."""
-    units = units_of(usage, makes_no_tokens=makes_no_tokens) or _units_of_object(answer)
-    if units is None:
+    units, told = units_of(usage, makes_no_tokens=makes_no_tokens) or _units_of_object(answer), told_cost(usage)
+    if units is None and told is None:
         return ()
-    shares = shares_of(answer, usage, units)
-    return by_model(shares, model, calls_of(answer, model), conditions_of(answer, usage), told_cost(usage))
+    shares = shares_of(answer, usage, units or {})
+    return by_model(shares, model, calls_of(answer, model), conditions_of(answer, usage), told)
 
 
 def by_model(

@@ -27,6 +27,9 @@ _DEARER = {("service_tier", "priority"), ("service_tier", "fast"), ("speed", "fa
 _REGIONAL = re.compile(r"https://[a-z]+\.api\.openai\.com\b")
 """Origins of OpenAI in a region, where some models have a surcharge."""
 
+_IMAGE_TOKENS = ("input_image_mtok", "output_image_mtok")
+"""Rates of models whose images are paid by their tokens."""
+
 _FINE_TUNED: Mapping[str, tuple[str, str, str]] = {
     "gpt-4.1-2025": ("3", "0.75", "12"),
     "gpt-4.1-mini-2025": ("0.8", "0.2", "3.2"),
@@ -109,8 +112,7 @@ class _Listed(NamedTuple):
         instead = {} if any(unit.endswith("_tokens") for unit in units) else INSTEAD_OF_TOKENS
         if not is_whole(units) or any(unit in instead and rate_of(price, instead[unit]) is None for unit in used):
             return Cover.NOTHING
-        lacking = [unit for unit in used if unit in BESIDE_TOKENS and rate_of(price, BESIDE_TOKENS[unit]) is None]
-        if not lacking:
+        if all(_is_paid(unit, units, price) for unit in used):
             return self.cover_at_most
         is_paid_otherwise = any(unit not in BESIDE_TOKENS for unit in used)
         return min(Cover.PART, self.cover_at_most) if is_paid_otherwise else Cover.NOTHING
@@ -149,6 +151,13 @@ class _Listed(NamedTuple):
 
     def _is_regional(self) -> bool:
         return _REGION in self.conditions and self.provider.id == "anthropic"
+
+
+def _is_paid(unit: str, units: Units, price: "ModelPrice") -> bool:
+    """Tell whether a price has a rate for a unit, if that is paid beside tokens, or pays images by their tokens."""
+    if unit == "output_images" and "output_tokens" in units:
+        return any(rate_of(price, name) is not None for name in _IMAGE_TOKENS)
+    return unit not in BESIDE_TOKENS or rate_of(price, BESIDE_TOKENS[unit]) is not None
 
 
 def _conditions_of(model: "ModelInfo") -> AbstractSet[tuple[str, str]]:

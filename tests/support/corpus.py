@@ -27,6 +27,7 @@ CODINGS: Mapping[str, Callable[[bytes], bytes]] = {
 }
 """The content codings of answers; the empty one is none."""
 
+_COSTS = {"cost_usd", "told_cost_usd", "cost_is_minimum"}
 _JSON = "application/json"
 _BOUNDARY = "corpus"
 
@@ -57,7 +58,12 @@ class Case:
     @property
     def usage(self) -> Mapping[str, Any]:
         """The row without its cost, which depends on the upstream."""
-        return {name: value for name, value in self.row.items() if name != "cost_usd"}
+        return {name: value for name, value in self.row.items() if name not in _COSTS}
+
+    @property
+    def cost(self) -> Mapping[str, Any]:
+        """The fields of the row about its cost."""
+        return {name: value for name, value in self.row.items() if name in _COSTS}
 
     @classmethod
     def read(cls, file: Path) -> "Case":

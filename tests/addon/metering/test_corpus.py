@@ -8,8 +8,10 @@ from support.stores.stores import make_settings, opened
 from addon.metering.meter import Meter
 from addon.protocol.endpoints import endpoint_of
 from store import clock
+from store.ledger.booking import book
 from store.ledger.pricing import Pricing
 from store.ledger.usage import COLUMNS, COST_UNIT, Metered
+from store.request import Opened
 
 
 def read(case: Case, answer: Body, coding: str = "", size: int = 10**6) -> Metered:
@@ -42,15 +44,16 @@ def pricing(tmp_path_factory: pytest.TempPathFactory) -> Pricing:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_usage_costs_what_its_provider_asks(pricing: Pricing, case: Case) -> None:
+    opened = Opened("request", int(MOMENT.timestamp()) * clock.SECOND, "project", "token", endpoint_of(case.path))
     for answer in case.answers:
-        assert cost(pricing, case, read(case, answer)) == case.row["cost_usd"]
+        booked = book(pricing, opened, case.upstream, 200, read(case, answer))
+        found = {
+            "cost_usd": in_dollars(booked.cost),
+            "told_cost_usd": in_dollars(booked.told_cost),
+            "cost_is_minimum": bool(booked.is_minimum),
+        }
+        assert found == {"told_cost_usd": None, "cost_is_minimum": False, **case.cost}
 
 
-def cost(pricing: Pricing, case: Case, metered: Metered) -> str | None:
-    """Return the cost of all models, in USD; None if one of them has no price."""
-    moment = int(MOMENT.timestamp()) * clock.SECOND
-    charges = [pricing.charge("project", case.upstream, used, None, moment) for used in metered.consumptions]
-    known = [charge.cost for charge in charges if charge is not None]
-    if not known or len(known) < len(charges):
-        return None
-    return format((Decimal(sum(known)) / COST_UNIT).normalize(), "f")
+def in_dollars(cost: int | None) -> str | None:
+    return None if cost is None else format((Decimal(cost) / COST_UNIT).normalize(), "f")

@@ -301,6 +301,13 @@ def test_seconds_without_a_rate_have_no_cost(pricing: Pricing) -> None:
     assert cost(pricing, Consumption("gpt-4o-transcribe", {**tokens, "audio_seconds": 9})) is not None
 
 
+def test_images_are_paid_by_their_tokens(pricing: Pricing) -> None:
+    units = {"input_tokens": 10, "output_tokens": 7, "output_images": 1}
+    assert not is_minimum(pricing, Consumption("gpt-image-1", units))
+    assert cost(pricing, Consumption("gpt-image-1", {"output_images": 1})) is None
+    assert is_minimum(pricing, Consumption("gpt-4o", units))
+
+
 def test_pages_are_paid_by_the_thousand(pricing: Pricing) -> None:
     pages = Consumption("mistral-ocr-latest", {"input_document_pages": 3})
     assert cost(pricing, pages, upstream="https://api.mistral.ai") == 3 * Decimal(4) / 1000
