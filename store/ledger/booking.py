@@ -88,7 +88,7 @@ def book(pricing: Pricing, opened: Opened, upstream: str | None, status: int | N
     units = metered.units
     paid = _paid(status, metered)
     charges = [
-        pricing.charge(opened.project_id, upstream, used, metered.model_asked, opened.started_at) for used in paid
+        pricing.charge(opened.project_id, upstream, used, _asked_of(used, metered), opened.started_at) for used in paid
     ]
     told = _told(paid)
     named = {used.model or metered.model_asked or "": _TOLD for used in paid}
@@ -111,6 +111,12 @@ def _paid(status: int | None, metered: Metered) -> Sequence[Consumption]:
     if metered.consumptions or not has_succeeded or not (metered.model or metered.model_asked):
         return metered.consumptions
     return (Consumption(metered.model, {}),)
+
+
+def _asked_of(used: Consumption, metered: Metered) -> str | None:
+    """Return the model that was asked for; None for a second model, which has no own price by that name."""
+    is_second = used.model != metered.model and any(each.model == metered.model for each in metered.consumptions)
+    return None if is_second else metered.model_asked
 
 
 def _told(paid: Sequence[Consumption]) -> int | None:

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from support.stores.stores import on_sqlite
 
+from store.database.models import Price
 from store.ledger.booking import BOOKED, Booking, book
 from store.ledger.pricing import Pricing
 from store.ledger.rollups import AMOUNTS
@@ -56,6 +57,15 @@ def test_a_cost_is_a_lower_bound_where_a_part_has_no_price_or_more_may_have_been
     assert booked(store, PART).is_minimum
     assert booked(store, KNOWN, is_minimum=True).is_minimum
     assert booked(store, UNKNOWN, is_minimum=True).is_minimum is None
+
+
+def test_a_second_model_has_no_own_price_of_the_model_that_was_asked_for(store: Store) -> None:
+    with store.database.write():
+        Price.create(id="own", project_id="project", model="asked", rates='{"input": "1", "output": "2"}', updated_at=1)
+    own = 1_200_000_000  # 1,000 x 1 + 100 x 2 USD for a million
+    answered = Consumption("answered", UNITS)
+    assert booked(store, answered, KNOWN).cost == own + OURS
+    assert booked(store, KNOWN).cost == own  # the models of a compound system have the price of the system
 
 
 def test_columns_of_a_row_are_read_back(store: Store) -> None:
