@@ -98,6 +98,8 @@ _PATHS: Mapping[str, tuple[_Path, ...]] = {
     "cache_image_read_tokens": ((*_CACHED, "image_tokens"),),
     "web_searches": (
         ("server_tool_use", "web_search_requests"),
+        ("server_tool_use_details", "web_search_requests"),
+        (_CHAT_INPUT, "web_search_requests"),
         (_SEARCHES,),
         ("tool_calls_details", "search_web", "invocation"),
         (_TOOLS_OF_XAI, "web_search_calls"),

@@ -167,6 +167,8 @@ def test_what_totals_leave_out_is_added(usage: dict[str, object], whole: int | N
         ({"prompt_tokens_details": {"cache_creation_tokens": 3}}, "cache_write_tokens"),
         ({"prompt_tokens_details": {"image_tokens": 3}}, "input_image_tokens"),
         ({"prompt_tokens_details": {"video_tokens": 3}}, "input_video_tokens"),
+        ({"prompt_tokens_details": {"web_search_requests": 3}}, "web_searches"),
+        ({"server_tool_use_details": {"web_search_requests": 3}}, "web_searches"),
         ({"completion_tokens_details": {"image_tokens": 3}}, "output_image_tokens"),
     ],
 )
