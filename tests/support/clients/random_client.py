@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from addon.layers.client_http1 import MAX_AHEAD
 from support.clients.http2 import Http2Client
 from support.upstreams.echo_upstream import BROKEN, MARK, WHOLE, body_of
 
@@ -206,10 +207,12 @@ class Clients:
         self.kinds.update(request.kind for request in requests)
         writing = asyncio.create_task(wire.write(b"".join(request.data for request in requests)))
         try:
+            ahead = sum(len(request.data) for request in requests)
             for request in requests:
                 response = await _read_response(wire, request.method)
-                if response is None or (wire.writes == 0 and not response.is_whole):
-                    return False  # it may have cut it itself, by an end of its own side
+                ahead -= len(request.data)
+                if response is None or (not response.is_whole and (wire.writes == 0 or ahead > MAX_AHEAD)):
+                    return False  # it may have caused the cut, by an end of its own side, or by sending too much
                 self._check(request, response)
                 if not response.is_whole or response.headers.get("connection", "").lower() == "close":
                     return False
