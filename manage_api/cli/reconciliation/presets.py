@@ -41,6 +41,7 @@ PRESETS: Mapping[str, Columns] = {
             ],
             "cached_input_tokens": ["usage_input_tokens_cache_read"],
             "output_tokens": ["usage_output_tokens"],
+            "web_searches": ["web_search_count"],
         },
     ),
     "anthropic-costs": Columns(day="usage_date_utc", model=None, numbers={COST: ["cost_usd"]}),

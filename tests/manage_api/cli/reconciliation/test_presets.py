@@ -67,7 +67,7 @@ inference_geo,speed,api_key_id,api_key_status
             USAGE,
             1,
             "claude-haiku-4-5-20251001",
-            {"input_tokens": 1519, "cached_input_tokens": 700, "output_tokens": 680},
+            {"input_tokens": 1519, "cached_input_tokens": 700, "output_tokens": 680, "web_searches": 2},
         ),
         ("anthropic-costs", MODEL_COSTS, 1, None, {"cost_usd": Decimal("0.35")}),
     ],
