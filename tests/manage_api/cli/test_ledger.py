@@ -130,13 +130,16 @@ def test_requests_are_printed_as_a_table_and_as_json_lines(store: Store) -> None
     settled = settle_request(store, **KNOWN, duration_ms=1900, cost=43_500_000)
     running = open_request(store, started_at=NOON + DAY, endpoint="/v1/models")
     titles, first, second = run("requests").stdout.splitlines()
-    assert " ".join(titles.split()) == "started status ms endpoint model input output cost (USD) usage token request"
+    assert " ".join(titles.split()) == (
+        "started status ms endpoint model input output cost (USD) usage project token request"
+    )
     assert first.split() == [
-        *("2024-10-05T12:00:00Z", "-", "-", "/v1/models", "-", "-", "-", "-", "open", TOKEN_ID, running["id"])
+        *("2024-10-05T12:00:00Z", "-", "-", "/v1/models", "-", "-", "-", "-"),
+        *("open", PROJECT_ID, TOKEN_ID, running["id"]),
     ]
     assert second.split() == [
         *("2024-10-04T12:00:00Z", "200", "1,900", "/v1/chat/completions", "gpt-4o", "1,000", "30", "0.000044"),
-        *("observed", TOKEN_ID, settled["id"]),
+        *("observed", PROJECT_ID, TOKEN_ID, settled["id"]),
     ]
     (line,) = run("requests", "--limit", "1", "--format", "jsonl").stdout.splitlines()
     assert json.loads(line)["id"] == running["id"]
@@ -145,14 +148,15 @@ def test_requests_are_printed_as_a_table_and_as_json_lines(store: Store) -> None
 def test_refused_requests_are_listed_beside_the_others(store: Store) -> None:
     token = make_token(store, name="Ann's laptop")
     settle_request(store, **KNOWN, duration_ms=1900)
-    refused = refuse_request(store, token_id=token.id, started_at=NOON + DAY, repeats=12)
+    refused = refuse_request(store, project_id=token.project_id, token_id=token.id, started_at=NOON + DAY, repeats=12)
     titles, first, second = run("requests").stdout.splitlines()
     assert " ".join(titles.split()) == (
-        "started status refused as times ms endpoint model input output cost (USD) usage token token name request"
+        "started status refused as times ms endpoint model input output cost (USD) usage project token token name"
+        " request"
     )
     assert first.split() == [
         *("2024-10-05T12:00:00Z", "429", "rate_limit_exceeded", "12", "-", "/v1/chat/completions", "-", "-", "-", "-"),
-        *("-", token.id, "Ann's", "laptop", refused["id"]),
+        *("-", "Tests", token.id, "Ann's", "laptop", refused["id"]),
     ]
     assert second.split()[1:4] == ["200", "-", "-"]
     assert len(run("requests", "--code", "rate_limit_exceeded").stdout.splitlines()) == 2
