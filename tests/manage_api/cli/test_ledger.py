@@ -109,6 +109,14 @@ def test_usage_is_printed_as_json_and_csv(store: Store) -> None:
     assert [line[:13] for line in lines[1:]] == [b"2024-10-04,1,", b"2024-10-05,1,", b""]
 
 
+def test_a_token_with_refused_requests_alone_is_found(store: Store) -> None:
+    token = make_token(store)
+    refuse_request(store, project_id=token.project_id, token_id=token.id)
+    Projects(store).delete(token.project_id)
+    result = run("usage", "--by", "token", "--token", token.id)
+    assert (result.exit_code, result.stdout.splitlines()[1].split()[:4]) == (0, ["Tests", token.id, "0", "1"])
+
+
 def test_usage_is_filtered(store: Store) -> None:
     token = make_token(store)
     settle_request(store, project_id=token.project_id, token_id=token.id)
