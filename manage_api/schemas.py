@@ -77,6 +77,7 @@ def usage_report(report: UsageReport, by: Sequence[Dimension]) -> JSONObject:
     return {
         "from": None if report.start is None else to_rfc3339_exact(report.start),
         "to": None if report.end is None else to_rfc3339_exact(report.end),
+        "timezone": report.timezone,
         "group_by": list(by),
         "totals": usage_sums(report.totals),
         "groups": [usage_group(group, by) for group in report.groups],

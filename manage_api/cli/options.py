@@ -3,6 +3,7 @@
 import functools
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from manage_api.cli.context import at_caller
 from store.clock import DAY, from_rfc3339
+from store.reports.time_zones import time_zone
 from store.reports.usage_query import Dimension
 from store.runtime import database_url
 
@@ -43,9 +45,16 @@ def _midnight(text: str) -> int:
 _NAMES = f"any of {', '.join(Dimension)}, separated by commas"
 
 _groups = _read(_dimensions, _NAMES)
-_time = _read(from_rfc3339, "a time such as 2026-11-25T14:00:00Z, or a date such as 2026-11-25")
 _day = _read(_midnight, "a day such as 2026-11-25; days are UTC")
+_zone = _read(time_zone, "the IANA name of a time zone, such as Europe/Berlin")
 _id = _read(lambda text: str(uuid.UUID(text)), "an id (a UUID)")
+
+
+def _time(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
+    """Read a time. A date alone is its midnight in the time zone of the command line."""
+    zone = context.params.get("zone") or UTC
+    expected = "a time such as 2026-11-25T14:00:00Z, or a date such as 2026-11-25"
+    return _read(lambda text: from_rfc3339(text, zone), expected)(context, parameter, text)
 
 
 def _file(context: click.Context, _parameter: click.Parameter, path: Path) -> Path:
@@ -123,6 +132,20 @@ def target(command: Command) -> Command:
         required=True,
         callback=_target_url,
         help="As in DATABASE_URL. All users of the machine see command lines: set a password in the environment.",
+    )
+    return option(command)
+
+
+def timezone(command: Command) -> Command:
+    """Add the option for the time zone of a report."""
+    option = click.option(
+        "--timezone",
+        "zone",
+        metavar="NAME",
+        callback=_zone,
+        is_eager=True,  # read before the times, whose dates it is for
+        help="Months, weeks and days of this time zone, such as Europe/Berlin; also dates of --from and --to. "
+        "Default: UTC.",
     )
     return option(command)
 

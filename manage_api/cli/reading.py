@@ -20,12 +20,12 @@ from store.store import Store
 _FAILED = 1
 
 
-def run(settings: Settings, read: Callable[[Store], str]) -> int:
+def run(settings: Settings, read: Callable[[Store], str | bytes]) -> int:
     """Print what `read` returns. Returns the exit status; ends and raises as `run_judged` does."""
     return run_judged(settings, lambda store: (read(store), 0))
 
 
-def run_judged(settings: Settings, read: Callable[[Store], tuple[str, int]]) -> int:
+def run_judged(settings: Settings, read: Callable[[Store], tuple[str | bytes, int]]) -> int:
     """Print the text that `read` returns. Returns the exit status, which is that of `read` where it did not fail.
 
     Ends the process where there is no store, or it cannot be opened. Raises click.BadParameter where `read` does.

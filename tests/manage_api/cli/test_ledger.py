@@ -12,7 +12,7 @@ from support.stores.stores import API_KEY, foreign_connection, make_settings, ma
 
 from manage_api.cli import reading
 from manage_api.cli.commands import main
-from store.clock import DAY
+from store.clock import DAY, HOUR
 from store.ledger.usage import Source
 from store.management.projects import Projects
 from store.management.tokens import Tokens
@@ -107,6 +107,28 @@ def test_usage_is_printed_as_json_and_csv(store: Store) -> None:
     lines = run("usage", "--by", "day", "--format", "csv").stdout_bytes.split(b"\r\n")
     assert lines[0].startswith(b"day,requests,")
     assert [line[:13] for line in lines[1:]] == [b"2024-10-04,1,", b"2024-10-05,1,", b""]
+
+
+def test_usage_by_day_is_that_of_a_time_zone(store: Store) -> None:
+    for hour in (9, 10, 33, 34):  # 21, 22, 45 and 46 o'clock in UTC
+        settle_request(store, started_at=NOON + hour * HOUR)
+    berlin = ("--timezone", "Europe/Berlin", "--by", "day")
+    assert [line.split()[:2] for line in run("usage", *berlin).stdout.splitlines()[1:]] == [
+        ["2024-10-04", "1"],
+        ["2024-10-05", "2"],
+        ["2024-10-06", "1"],
+        ["total", "4"],
+    ]
+    for arguments in ((*berlin, "--from", "2024-10-05"), ("--from", "2024-10-05", *berlin)):
+        body = json.loads(run("usage", *arguments, "--to", "2024-10-06", "--format", "json").stdout)
+        assert (body["timezone"], body["totals"]["requests"]) == ("Europe/Berlin", 2)
+        assert (body["from"], body["to"]) == ("2024-10-04T22:00:00.000000Z", "2024-10-05T22:00:00.000000Z")
+
+
+def test_csv_for_excel_has_a_byte_order_mark(store: Store) -> None:
+    settle_request(store)
+    plain, excel = (run("usage", "--format", form).stdout_bytes for form in ("csv", "csv-excel"))
+    assert excel == b"\xef\xbb\xbf" + plain
 
 
 def test_a_token_with_refused_requests_alone_is_found(store: Store) -> None:
@@ -209,7 +231,11 @@ def test_requests_are_filtered(store: Store) -> None:
         (["usage", "--by", ""], "any of month, week, day, hour, project"),
         (["usage", "--from", "yesterday"], "a date such as"),
         (["usage", "--token", "secret-by-mistake"], "an id (a UUID)"),
-        (["usage", "--format", "jsonl"], "'table', 'csv', 'json'"),
+        (["usage", "--format", "jsonl"], "'table', 'csv', 'csv-excel', 'json'"),
+        (["usage", "--timezone", "secret-by-mistake"], "the IANA name of a time zone, such as Europe/Berlin"),
+        (["usage", "--timezone", "/etc/passwd"], "the IANA name of a time zone"),
+        (["usage", "--from", "yesterday", "--timezone", "Europe/Berlin"], "a date such as"),
+        (["requests", "--timezone", "UTC"], "No such option"),
         (["requests", "--limit", "1001"], "1<=x<=1000"),
         (["requests", "--code", "other"], "'token_inactive', 'token_expired'"),
         (["requests", "--usage", "OBSERVED"], "'observed', 'estimated', 'unknown', 'open'"),
