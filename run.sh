@@ -18,6 +18,7 @@ The first time, .venv is set up; that needs a network, and takes about a minute.
   usage     Show what was used and what it cost.
   requests  List the newest requests, admitted and refused.
   request   Look a single request up.
+  reconcile Compare a provider's usage export with the ledger.
   backup    Copy the store into a new FILE, while it is in use.
   migrate   Bring the store's schema up to date, as each start does.
   copy      Copy the store into another, empty database.

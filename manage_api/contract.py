@@ -21,6 +21,7 @@ from manage_api import faults, unknown_names
 from manage_api.auth import is_management
 from store.clock import from_rfc3339
 from store.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
+from store.reports.time_zones import time_zone
 
 OPENAPI = Path(__file__).with_name("openapi.yaml")
 
@@ -77,7 +78,12 @@ def _contract() -> OpenAPI:
     config = Config(
         spec_validator_cls=None,
         extra_media_type_deserializers={"application/json": _parsed_by_flask},
-        extra_format_validators={"uuid": _is_uuid, "date": _is_date, "date-time": _is_time},
+        extra_format_validators={
+            "uuid": _is_uuid,
+            "date": _is_date,
+            "date-time": _is_time,
+            "time-zone": _is_time_zone,
+        },
     )
     return OpenAPI.from_file_path(str(OPENAPI), config=config)
 
@@ -136,6 +142,14 @@ def _is_date(value: object) -> bool:
 def _is_time(value: object) -> bool:
     """Tell whether a text is a time of RFC 3339, with its offset from UTC."""
     return not isinstance(value, str) or (len(value) > _LENGTH_OF_DATE and _can_be_read(value))
+
+
+def _is_time_zone(value: object) -> bool:
+    """Tell whether a text is the name of a time zone."""
+    try:
+        return not isinstance(value, str) or bool(time_zone(value))
+    except ValueError:
+        return False
 
 
 def _can_be_read(text: str) -> bool:

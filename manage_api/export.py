@@ -15,10 +15,15 @@ _FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n]")
 """The beginning of a text that a spreadsheet would run as a formula; anybody who names a project could plant one."""
 
 
-def usage_as_csv(report: UsageReport, by: Sequence[Dimension]) -> str:
-    """Write the groups of a report as CSV, one a line."""
+CSV_ENCODINGS: Mapping[str, str] = {"csv": "utf-8", "csv-excel": "utf-8-sig"}
+"""The forms of CSV. The second begins with a byte order mark: without it, Excel garbles all letters beyond ASCII."""
+
+
+def usage_as_csv(report: UsageReport, by: Sequence[Dimension], form: str) -> bytes:
+    """Write the groups of a report, one a line, as one of CSV_ENCODINGS."""
     fields = [*schemas.group_fields(by), *schemas.SUMS_FIELDS]
-    return write_csv(fields, (schemas.usage_group(group, by) for group in report.groups))
+    written = write_csv(fields, (schemas.usage_group(group, by) for group in report.groups))
+    return written.encode(CSV_ENCODINGS[form])
 
 
 def requests_as_json_lines(records: Iterable[RequestRecord]) -> str:

@@ -42,6 +42,7 @@ FORMATS: Mapping[str, str] = {
     "date": "a date, such as 2026-11-25",
     "date-time": "a time of RFC 3339, such as 2026-11-25T00:00:00Z",
     "int64": "an integer from -2^63 to 2^63-1",
+    "time-zone": "the IANA name of a time zone, such as Europe/Berlin",
     "uuid": "a UUID, such as 123e4567-e89b-12d3-a456-426614174000",
 }
 """The formats that are checked, worded after "must be"."""

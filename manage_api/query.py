@@ -1,11 +1,14 @@
 """Reads query parameters into the store's types. They have passed the check against openapi.yaml before."""
 
 import uuid
+from datetime import UTC, tzinfo
+from zoneinfo import ZoneInfo
 
 import flask
 
 from store import clock
 from store.errors import InvalidRequest
+from store.reports.time_zones import time_zone
 
 
 def parameter(name: str) -> str | None:
@@ -22,10 +25,19 @@ def identifier(name: str) -> str | None:
     return None if text is None else canonical(text)
 
 
-def moment(name: str) -> int | None:
-    """Return a query parameter that is a time, in microseconds. Raises InvalidRequest for a repeated one."""
+def moment(name: str, zone: tzinfo | None = None) -> int | None:
+    """Return a query parameter that is a time, in microseconds; a date alone is its midnight in `zone` (default: UTC).
+
+    Raises InvalidRequest for a repeated one.
+    """
     text = parameter(name)
-    return None if text is None else clock.from_rfc3339(text)
+    return None if text is None else clock.from_rfc3339(text, zone or UTC)
+
+
+def timezone(name: str) -> ZoneInfo | None:
+    """Return a query parameter that names a time zone. Raises InvalidRequest for a repeated one."""
+    text = parameter(name)
+    return None if text is None else time_zone(text)
 
 
 def number(name: str) -> int | None:

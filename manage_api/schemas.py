@@ -45,6 +45,7 @@ def token(record: TokenRecord) -> JSONObject:
         "name": record.name,
         "token": record.value,
         "project_id": record.project_id,
+        "project_name": record.project_name,
         "expires_at": to_rfc3339(record.expires_at),
         "is_active": record.is_active,
         "request_count": record.request_count,
@@ -76,6 +77,7 @@ def usage_report(report: UsageReport, by: Sequence[Dimension]) -> JSONObject:
     return {
         "from": None if report.start is None else to_rfc3339_exact(report.start),
         "to": None if report.end is None else to_rfc3339_exact(report.end),
+        "timezone": report.timezone,
         "group_by": list(by),
         "totals": usage_sums(report.totals),
         "groups": [usage_group(group, by) for group in report.groups],
@@ -120,6 +122,7 @@ def ledger_row(record: RequestRecord) -> JSONObject:
         "session_id": record.session_id,
         "started_at": to_rfc3339_exact(record.started_at),
         "project_id": record.project_id,
+        "project_name": record.project_name,
         "token_id": record.token_id,
         "token_name": record.token_name,
         "client": record.client,
@@ -150,6 +153,7 @@ def price(record: PriceRecord) -> JSONObject:
     return {
         "id": record.id,
         "project_id": record.project_id,
+        "project_name": record.project_name,
         "model": record.model,
         "rates": {name: decimal_text(rate) for name, rate in record.rates.items()},
         "updated_at": to_rfc3339(record.updated_at),

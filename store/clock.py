@@ -5,7 +5,7 @@ An integer compares and sorts alike on every database, and has no time zone that
 
 import re
 import time
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 
 SECOND = 1_000_000
 """Microseconds in a second."""
@@ -49,6 +49,19 @@ def month_of(moment: int) -> int:
     return (day - (_EPOCH + timedelta(days=day)).day + 1) * DAY
 
 
+def midnight(day: date, zone: tzinfo) -> int:
+    """Return the beginning of a day in a time zone: the first midnight of two, the end of the gap that has none.
+
+    A day that the zone left out begins, and ends, where the next one begins.
+    """
+    return (datetime(day.year, day.month, day.day, tzinfo=zone) - _EPOCH) // timedelta(microseconds=1)
+
+
+def date_in(moment: int, zone: tzinfo) -> date:
+    """Return the date of a time in a time zone."""
+    return (_EPOCH + timedelta(microseconds=moment)).astimezone(zone).date()
+
+
 def to_rfc3339(microseconds: int) -> str:
     """Return a time as the API shows it: UTC, whole seconds, `Z` (RFC 3339, section 5.6)."""
     moment = _EPOCH + timedelta(seconds=microseconds // SECOND)
@@ -65,20 +78,26 @@ def to_date(microseconds: int) -> str:
     return to_rfc3339(microseconds)[:10]
 
 
-def from_rfc3339(text: str) -> int:
-    """Read a time of RFC 3339 (section 5.6), or a date alone, which is its midnight in UTC. Raises ValueError.
+def from_rfc3339(text: str, zone: tzinfo = UTC) -> int:
+    """Read a time of RFC 3339 (section 5.6), or a date alone, which is its midnight in `zone`. Raises ValueError.
 
     Digits below a microsecond are cut off; a time before 1970 becomes 0, one after 9999 NEVER.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:
         raise ValueError("no time of RFC 3339")
+    day = date.fromisoformat(match["date"])
+    if match["hour"] is None:
+        return _in_range(midnight(day, zone))
     parts = {name: int(match[name] or 0) for name in _LIMITS}
     if any(parts[name] > limit for name, limit in _LIMITS.items()):
         raise ValueError("no time of a day")
-    days = (date.fromisoformat(match["date"]) - _EPOCH.date()).days
     minutes = parts["hour"] * 60 + parts["minute"]
     offset = (parts["offset_hour"] * 60 + parts["offset_minute"]) * (-1 if match["sign"] == "-" else 1)
     seconds = (minutes - offset) * 60 + parts["second"]
     fraction = int((match["fraction"] or "")[:6].ljust(6, "0"))
-    return min(max(days * DAY + seconds * SECOND + fraction, 0), NEVER)
+    return _in_range(midnight(day, UTC) + seconds * SECOND + fraction)
+
+
+def _in_range(moment: int) -> int:
+    return min(max(moment, 0), NEVER)

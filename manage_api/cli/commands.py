@@ -28,6 +28,7 @@ STORE_COMMANDS: Mapping[str, str] = {
     "backup": "manage_api.cli.backup",
     "copy": "manage_api.cli.copying",
     "migrate": "manage_api.cli.migration",
+    "reconcile": "manage_api.cli.reconciliation.command",
     "request": "manage_api.cli.requests",
     "requests": "manage_api.cli.requests",
     "rotate": "manage_api.cli.rotation",

@@ -38,9 +38,7 @@ def _project(store: Store, text: str) -> str:
         project_id = str(uuid.UUID(text))
     except ValueError:
         project_id = None
-    if project_id in projects or (
-        project_id and UsageReports(store).totals(UsageFilter(project_id=project_id)).requests
-    ):
+    if project_id in projects or (project_id and _has_requests(store, UsageFilter(project_id=project_id))):
         return project_id
     raise click.BadParameter(f"no project has this id. {_listed(projects)}", param_hint="'--project'")
 
@@ -58,6 +56,11 @@ def _token(store: Store, token_id: str) -> str:
     try:
         return Tokens(store).get(token_id).id
     except NotFound:
-        if UsageReports(store).totals(UsageFilter(token_id=token_id)).requests:
+        if _has_requests(store, UsageFilter(token_id=token_id)):
             return token_id
     raise click.BadParameter("no token has this id, or this value.", param_hint="'--token'")
+
+
+def _has_requests(store: Store, about: UsageFilter) -> bool:
+    totals = UsageReports(store).totals(about)
+    return totals.requests > 0 or totals.refused > 0

@@ -7,12 +7,19 @@ from decimal import Decimal
 UNKNOWN = "-"
 
 
+class NumberText(str):
+    """A number that is written already; it stands on the right, as numbers do."""
+
+    __slots__ = ()
+
+
 def write(columns: Mapping[str, str], objects: Iterable[Mapping[str, object]]) -> str:
     """Write the fields that `columns` names, each under its title. None becomes a dash."""
+    number = int | Decimal | NumberText | None
     rows = [[each[name] for name in columns] for each in objects]
     texts = [list(columns.values()), *([_text(value) for value in row] for row in rows)]
     widths = [max(_width(text) for text in column) for column in zip(*texts, strict=True)]
-    numeric = [all(isinstance(row[index], int | Decimal | None) for row in rows) for index in range(len(columns))]
+    numeric = [all(isinstance(row[index], number) for row in rows) for index in range(len(columns))]
     return "".join(_line(line, widths, numeric) for line in texts)
 
 
@@ -33,7 +40,12 @@ def _text(value: object) -> str:
             return f"{value:,}"
         case Decimal():
             return f"{value:,.6f}"
-    return "".join(character if character.isprintable() else "\ufffd" for character in str(value))
+    return printable(str(value))
+
+
+def printable(text: str) -> str:
+    """Return a text as one line without control characters, so that a terminal can show it."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def _width(text: str) -> int:

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -17,7 +18,7 @@ from store.reports.usage_report import UsageGroup, UsageReport, UsageReports
 from store.reports.usage_totals import UsageSums
 from store.store import Store
 
-FORMATS = ("table", "csv", "json")
+FORMATS = ("table", *export.CSV_ENCODINGS, "json")
 
 _COLUMNS: Mapping[str, str] = {"project_id": "project", "token_id": "token"}
 """The columns of the table that have another name than the field; `project` shows the project's name or its id."""
@@ -54,18 +55,21 @@ _SUMS = {
 @click.command(name="usage")
 @options.by
 @options.filters
+@options.timezone
 @click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
-def usage_command(by: Sequence[Dimension], form: str, **about: Any) -> None:
+def usage_command(by: Sequence[Dimension], zone: ZoneInfo | None, form: str, **about: Any) -> None:
     """Show what was used and what it cost."""
     settings = load_settings()
-    sys.exit(reading.run(settings, lambda store: read(store, by, UsageFilter(**about), form)))
+    sys.exit(reading.run(settings, lambda store: read(store, by, UsageFilter(**about), form, zone)))
 
 
-def read(store: Store, by: Sequence[Dimension], about: UsageFilter, form: str) -> str:
+def read(
+    store: Store, by: Sequence[Dimension], about: UsageFilter, form: str, zone: ZoneInfo | None = None
+) -> str | bytes:
     """Return the report as one of FORMATS. Raises click.BadParameter, InvalidRequest, StoreUnavailable."""
-    report = UsageReports(store).report(by, ids.known(store, about))
-    if form == "csv":
-        return export.usage_as_csv(report, by)
+    report = UsageReports(store).report(by, ids.known(store, about), zone)
+    if form in export.CSV_ENCODINGS:
+        return export.usage_as_csv(report, by, form)
     if form == "json":
         return json.dumps(schemas.usage_report(report, by), ensure_ascii=False, indent=2) + "\n"
     return _as_table(report, by)

@@ -147,6 +147,14 @@ class Database(abc.ABC):
         """
 
     @abc.abstractmethod
+    def in_ranges(self, ranges: str, source: str) -> str:
+        """Return what stands after FROM to join `ranges` with `source` (a table, or a SELECT in parentheses) as `part`.
+
+        Each range has the rows whose `start` is from its `begins` until just before its `ends`. They are found by an
+        index, range by range, whatever the engine knows of the tables.
+        """
+
+    @abc.abstractmethod
     def read(self) -> AbstractContextManager[None]:
         """Translate the faults of the reading inside. Raises StoreUnavailable."""
 

@@ -219,7 +219,7 @@ class Sums(Model):
 
 
 class HourlyUsage(Sums):
-    """Sums of an hour; kept as long as the rows of the ledger."""
+    """Sums of an hour; kept for `retention.HOUR_DAYS`, and as long as the rows of the ledger."""
 
     class Meta:
         """The table's name."""

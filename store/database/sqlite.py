@@ -97,6 +97,10 @@ class SqliteDatabase(Database):
             start += size
         return found
 
+    def in_ranges(self, ranges: str, source: str) -> str:
+        """Join with CROSS JOIN, which has the ranges in the outer loop always."""
+        return f"{ranges} CROSS JOIN {source} AS part ON part.start >= begins AND part.start < ends"
+
     @contextlib.contextmanager
     def read(self) -> Iterator[None]:
         """Read without a transaction."""

@@ -1,4 +1,4 @@
-"""Retention: rows of the ledger, refusals and hourly sums are deleted after some days. Daily sums stay.
+"""Retention: rows of the ledger and refusals are deleted after some days, hourly sums later. Daily sums stay.
 
 Each step is one small transaction, so that no request waits for long.
 """
@@ -16,6 +16,9 @@ CHUNK = 200
 PAUSE = 0.05
 """Seconds between two transactions, for others to write."""
 
+HOUR_DAYS = 400
+"""Days that hourly sums are kept at least. Reports make the days of a time zone of them, of this year and the last."""
+
 _OLD_ROWS = "SELECT id FROM request WHERE started_at < ? AND settled_at IS NOT NULL ORDER BY started_at, id LIMIT ?"
 _OLD_REFUSALS = "SELECT id FROM refusal WHERE started_at < ? ORDER BY started_at, id LIMIT ?"
 _OLD_UPSTREAM_IDS = (
@@ -30,13 +33,14 @@ _OLDEST_HOUR = (
 
 
 def clean(database: Database, ledger_days: int, stopped: threading.Event) -> None:
-    """Delete the rows, refusals and hourly sums of days that ended `ledger_days` ago, until done or stopped.
+    """Delete the rows and refusals of days that ended `ledger_days` ago, until done or stopped.
 
-    Raises StoreUnavailable.
+    The hourly sums stay for HOUR_DAYS, if these are more. Raises StoreUnavailable.
     """
-    limit = database.now() // DAY * DAY - ledger_days * DAY
-    for delete in (_delete_rows, _delete_refusals, _delete_hour):
-        while delete(database, limit) and not stopped.wait(PAUSE):
+    today = database.now() // DAY * DAY
+    hour_days = max(ledger_days, HOUR_DAYS)
+    for delete, days in ((_delete_rows, ledger_days), (_delete_refusals, ledger_days), (_delete_hour, hour_days)):
+        while delete(database, today - days * DAY) and not stopped.wait(PAUSE):
             pass
 
 

@@ -8,7 +8,7 @@ model with `*`), project alone, model alone, family alone.
 import builtins
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Self
@@ -20,6 +20,7 @@ from store.database.transactions import transaction
 from store.errors import NotFound
 from store.ledger.money import decimal_text
 from store.ledger.own_prices import RATES
+from store.management import names
 from store.store import Store
 
 _SMALLEST = Decimal("0.000001")
@@ -36,12 +37,14 @@ class PriceRecord:
     model: str | None
     rates: Rates
     updated_at: int
+    project_name: str | None = None
 
     @classmethod
-    def of(cls, row: Price) -> Self:
+    def of(cls, row: Price, project_names: Mapping[str, str]) -> Self:
         """Read a row."""
         rates = {name: Decimal(rate) for name, rate in json.loads(row.rates).items()}
-        return cls(row.id, row.project_id or None, row.model or None, rates, row.updated_at)
+        project_name = project_names.get(row.project_id)
+        return cls(row.id, row.project_id or None, row.model or None, rates, row.updated_at, project_name)
 
 
 class OwnPrices:
@@ -53,7 +56,7 @@ class OwnPrices:
     def list(self) -> builtins.list[PriceRecord]:
         """Return every price: those of any project first, then project by project."""
         with self._database.read():
-            records = [PriceRecord.of(row) for row in Price.select()]
+            records = self._records(Price.select())
         return sorted(records, key=lambda record: (record.project_id or "", record.model or ""))
 
     @transaction
@@ -69,7 +72,12 @@ class OwnPrices:
         Price.insert(id=str(uuid.uuid4()), **key, **columns).on_conflict(
             conflict_target=[Price.project_id, Price.model], update=columns
         ).execute()
-        return PriceRecord.of(Price.get(**key))
+        return self._records([Price.get(**key)])[0]
+
+    def _records(self, rows: Iterable[Price]) -> builtins.list[PriceRecord]:
+        found = [*rows]
+        project_names = names.of_projects(self._database, {row.project_id for row in found if row.project_id})
+        return [PriceRecord.of(row, project_names) for row in found]
 
     def _now(self) -> int:
         """Return a time that no other price has: caches of prices see by it that they have changed.

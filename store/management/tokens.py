@@ -7,7 +7,7 @@ A token's value is a lower-case UUIDv4. The management API accepts it, or the to
 import logging
 import re
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -18,7 +18,7 @@ from store.database.models import Project, Token
 from store.database.transactions import transaction
 from store.encryption.crypto import DecryptionError
 from store.errors import InvalidRequest, NotFound, ProjectInactive
-from store.management import bulk
+from store.management import bulk, names
 from store.runtime.redaction import contains_secret
 from store.store import Store
 
@@ -45,6 +45,7 @@ class TokenRecord:
     name: str | None
     value: str
     project_id: str
+    project_name: str | None
     expires_at: int
     is_active: bool
     request_count: int
@@ -107,7 +108,8 @@ class Tokens:
         """
         _refuse_secret(name)
         token_id, value, now = str(uuid.uuid4()), str(uuid.uuid4()), self._database.now()
-        if not lock_project(self._database, project_id).is_active:
+        locked = lock_project(self._database, project_id)
+        if not locked.is_active:
             raise ProjectInactive(description="Switch the project on before you make tokens for it.")
         row = Token.create(
             id=token_id,
@@ -121,7 +123,7 @@ class Tokens:
             created_at=now,
             expires_at=_expiry(now, expires_in_days) if expires_at is None else _future(now, expires_at),
         )
-        return self._record(row)
+        return self._record(row, locked.name)
 
     def list(
         self, project_id: str | None = None, *, active_only: bool = False, expires_before: int | None = None
@@ -192,7 +194,8 @@ class Tokens:
         public_id: str = self._row(token_id).id
         if check:
             self._database.lock_rows(locks.tokens(self._database, [public_id]))
-            check(self._record(self._row(public_id)))
+            row = self._row(public_id)
+            check(self._record(row, self._project_names([row]).get(row.project_id)))
         if changes:
             Token.update(**_columns(changes, self._database.now())).where(Token.id == public_id).execute()
         return public_id
@@ -208,13 +211,18 @@ class Tokens:
 
     def _records(self, rows: Iterable[Token]) -> Sequence[TokenRecord]:
         """Read rows. One that is damaged, or whose key is missing, is shown without its value; it hides no other."""
-        records = [self._record(row) for row in rows]
+        found = [*rows]
+        project_names = self._project_names(found)
+        records = [self._record(row, project_names.get(row.project_id)) for row in found]
         unreadable = [record.id for record in records if record.value == UNREADABLE]
         if unreadable:
             _LOG.error("tokens cannot be decrypted", extra={"tokens": len(unreadable), "first_id": unreadable[0]})
         return records
 
-    def _record(self, row: Token) -> TokenRecord:
+    def _project_names(self, rows: Iterable[Token]) -> Mapping[str, str]:
+        return names.of_projects(self._database, {row.project_id for row in rows})
+
+    def _record(self, row: Token, project_name: str | None) -> TokenRecord:
         try:
             value = self._vault.open_token(row.id, bytes(row.sealed_value))
         except DecryptionError:
@@ -224,6 +232,7 @@ class Tokens:
             name=row.name,
             value=value,
             project_id=row.project_id,
+            project_name=project_name,
             expires_at=row.expires_at,
             is_active=row.is_active,
             request_count=row.request_count,

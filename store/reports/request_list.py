@@ -115,11 +115,12 @@ class RequestRecord:
     usage_source: str | None
     code: str | None
     repeats: int | None
+    project_name: str | None = None
     token_name: str | None = None
 
     @classmethod
     def of(cls, row: Row) -> Self:
-        """Read a row of these columns but the last; SQLite has no booleans."""
+        """Read a row of these columns but the names; SQLite has no booleans."""
         columns = dict(zip(_COLUMNS, row, strict=True))
         for name in _BOOLEANS:
             columns[name] = None if columns[name] is None else bool(columns[name])
@@ -140,7 +141,7 @@ class Page:
 
 
 _BOOLEANS = ("streamed", "cost_is_minimum")
-_COLUMNS = [field.name for field in fields(RequestRecord) if field.name != "token_name"]
+_COLUMNS = [field.name for field in fields(RequestRecord) if field.name not in {"project_name", "token_name"}]
 
 
 class RequestList:
@@ -213,9 +214,13 @@ class RequestList:
         return self._database.execute(f"{_ROWS} WHERE id IN ({_WITH_UPSTREAM_ID}) ORDER BY id DESC LIMIT 1", [text])
 
     def _named(self, records: Sequence[RequestRecord]) -> list[RequestRecord]:
-        """Return records with the names of their tokens."""
-        found = names.of_tokens(self._database, {record.token_id for record in records})
-        return [replace(record, token_name=found.get(record.token_id)) for record in records]
+        """Return records with the names of their projects and tokens."""
+        projects = names.of_projects(self._database, {record.project_id for record in records})
+        tokens = names.of_tokens(self._database, {record.token_id for record in records})
+        return [
+            replace(record, project_name=projects.get(record.project_id), token_name=tokens.get(record.token_id))
+            for record in records
+        ]
 
 
 def _selected(missing: AbstractSet[str]) -> str:

@@ -1,15 +1,20 @@
-"""The SQL of a usage report: one SELECT for each part of its time range, all with the same groups."""
+"""The SQL of a usage report: one SELECT for each part of its time range, all with the same groups.
 
-from collections.abc import Callable, Mapping, Sequence
+In a time zone the parts are many, as each day has its own: there the SQL joins each table with a table of its parts.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from store import clock
 from store.clock import DAY, HOUR, NEVER
-from store.database.sql import given, where
+from store.database import Database, Statement
+from store.database.sql import Conditions, given, where
 from store.ledger.rollups import Table
 from store.ledger.usage import COLUMNS, Source
-from store.reports.time_ranges import TimeRange
+from store.reports.time_ranges import FROM_DAYS, FROM_HOURS, TimeRange
 from store.reports.usage_totals import UsageSums
 
 END = (NEVER // DAY + 1) * DAY
@@ -47,6 +52,15 @@ class UsageFilter:
     endpoint: str | None = None
 
 
+class LabelledRange(NamedTuple):
+    """A part of a period of a time zone, and the table that it is read from. `label` is the period's (see `Period`)."""
+
+    table: str
+    label: int
+    start: int
+    end: int
+
+
 _COLUMNS: dict[Dimension, Sequence[str]] = {
     Dimension.MONTH: ["month"],
     Dimension.WEEK: ["week"],
@@ -76,8 +90,12 @@ _SUMS = ", ".join(
     ]
 )
 
-_OPEN = "open_request"
-_REFUSED = "refusal"
+OPEN = "open_request"
+"""Stands in a statement for the table of the requests that are still running."""
+
+REFUSED = "refusal"
+"""The table of refused requests."""
+
 _KNOWN = ("request_bytes", "response_bytes", *COLUMNS, "cost", "told_cost")
 
 
@@ -117,15 +135,15 @@ _FROM: dict[str, str] = {
         f" FROM {Table.HOURS})"
     ),
     Table.ROWS: f"(SELECT {_AS_SUMS} FROM {Table.ROWS} WHERE settled_at IS NOT NULL)",  # noqa: S608 - no data
-    _OPEN: _OPEN,
-    _REFUSED: f"(SELECT {_REFUSALS_AS_SUMS} FROM {_REFUSED})",  # noqa: S608 - no data
+    OPEN: OPEN,
+    REFUSED: f"(SELECT {_REFUSALS_AS_SUMS} FROM {REFUSED})",  # noqa: S608 - no data
 }
 
 # Separate, as the few open requests have an index of their own; a condition on their time or token would scan all the
 # others.
-_WITH_OPEN = (
-    f"WITH {_OPEN} AS MATERIALIZED"  # noqa: S608 - no data
-    f" (SELECT {_AS_SUMS} FROM {Table.ROWS} WHERE settled_at IS NULL) "
+_OPEN_REQUESTS = (
+    f"{OPEN} AS MATERIALIZED"  # noqa: S608 - no data
+    f" (SELECT {_AS_SUMS} FROM {Table.ROWS} WHERE settled_at IS NULL)"
 )
 
 
@@ -139,6 +157,17 @@ def columns(by: Sequence[Dimension]) -> Sequence[str]:
     return list(dict.fromkeys("day" if column in PERIODS else column for column in keys(by)))
 
 
+def tables_of(by: Sequence[Dimension]) -> Sequence[Table]:
+    """Return the tables that a report is read from, from coarse to fine."""
+    return FROM_HOURS if Dimension.HOUR in by else FROM_DAYS
+
+
+def period_of(by: Sequence[Dimension]) -> Callable[[int], object]:
+    """Return the function that tells days apart as far as a report does: by their months, weeks or days (labels)."""
+    wanted = [PERIODS.get(name, int) for name in keys(by) if name == "day" or name in PERIODS]
+    return lambda label: [period(label) for period in wanted]
+
+
 def statement(by: Sequence[Dimension], about: UsageFilter, ranges: Sequence[TimeRange]) -> tuple[str, list[object]]:
     """Return a SELECT for each range, one for open requests and one for refused ones; several may return a group.
 
@@ -146,20 +175,64 @@ def statement(by: Sequence[Dimension], about: UsageFilter, ranges: Sequence[Time
     """
     names = columns(by)
     selects, parameters = [], []
-    for table, begins, ends in (*ranges, (_OPEN, about.start, about.end), (_REFUSED, about.start, about.end)):
+    for table, begins, ends in (*ranges, (OPEN, about.start, about.end), (REFUSED, about.start, about.end)):
         conditions, values = where(
             {
                 "start >= ?": given(begins or None),
                 "start < ?": given(None if ends == END else ends),
-                "project_id = ?": given(about.project_id),
-                "token_id = ?": given(about.token_id),
-                "model = ?": given(about.model),
-                "endpoint = ?": given(about.endpoint),
+                **_selection(about),
             }
         )
-        grouping = f" GROUP BY {', '.join(names)}" if names else ""
         selects.append(
-            f"SELECT {', '.join([*names, _SUMS])} FROM {_FROM[table]} AS part WHERE {conditions}{grouping}"  # noqa: S608
+            f"SELECT {', '.join([*names, _SUMS])} FROM {_FROM[table]} AS part"  # noqa: S608 - no data
+            f" WHERE {conditions}{_grouping(names)}"
         )
         parameters += values
-    return f"{_WITH_OPEN}{' UNION ALL '.join(selects)} LIMIT ?", parameters
+    return f"WITH {_OPEN_REQUESTS} {' UNION ALL '.join(selects)} LIMIT ?", parameters
+
+
+def labelled_statements(
+    database: Database, by: Sequence[Dimension], about: UsageFilter, ranges: Sequence[LabelledRange], limit: int
+) -> Iterator[Statement]:
+    """Return a SELECT for the ranges of each table, or several; their column `day` is the label of the ranges.
+
+    Each returns a group once, and `limit` rows at most.
+    """
+    names = ["label" if name == "day" else name for name in columns(by)]
+    conditions, values = where(_selection(about))
+    for table, source in _FROM.items():
+        of_table = [(each.label, each.start, each.end) for each in ranges if each.table == table]
+        for rows in database.tables(["BIGINT"] * 3, of_table) if of_table else ():
+            sql = (
+                f"WITH {f'{_OPEN_REQUESTS}, ' if table == OPEN else ''}period (label, begins, ends) AS ({rows.sql})"  # noqa: S608
+                f" SELECT {', '.join([*names, _SUMS])} FROM {database.in_ranges('period', source)}"
+                f" WHERE {conditions}{_grouping(names)} LIMIT ?"
+            )
+            yield Statement(sql, [*rows.parameters, *values, limit])
+
+
+def bounds(about: UsageFilter) -> Statement:
+    """Return a SELECT of the first and the last start of each table that has requests of a filter, at any time."""
+    conditions, values = where(_selection(about))
+    tables = (Table.DAYS, OPEN, REFUSED)
+    # Separate, as each is found at an end of an index.
+    firsts_and_lasts = [
+        f"(SELECT {which}(start) FROM {_FROM[table]} AS part WHERE {conditions})"  # noqa: S608 - no data
+        for which in ("MIN", "MAX")
+        for table in tables
+    ]
+    return Statement(f"WITH {_OPEN_REQUESTS} SELECT {', '.join(firsts_and_lasts)}", values * len(firsts_and_lasts))
+
+
+def _selection(about: UsageFilter) -> Conditions:
+    """Return the conditions of a filter but those of its time."""
+    return {
+        "project_id = ?": given(about.project_id),
+        "token_id = ?": given(about.token_id),
+        "model = ?": given(about.model),
+        "endpoint = ?": given(about.endpoint),
+    }
+
+
+def _grouping(names: Sequence[str]) -> str:
+    return f" GROUP BY {', '.join(names)}" if names else ""

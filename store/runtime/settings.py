@@ -253,7 +253,9 @@ class Settings(BaseSettings):
         "Default: made at the first start, kept in `DATA_DIR`.",
     )
     ledger_days: Annotated[int, _whole(1, 36500)] = Field(
-        default=30, description="Days that the ledger keeps each request; the sums of a day stay for ever."
+        default=30,
+        description="Days that the ledger keeps each request; sums of hours stay for at least 400 days, sums of days "
+        "for ever.",
     )
     connect_timeout: Seconds = Field(default=10, description="Seconds for a connection to the upstream, TLS included.")
     first_byte_timeout: Seconds = Field(default=600, description="Seconds from the request to the upstream's headers.")

@@ -16,7 +16,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -25,6 +27,7 @@ from support.stores.stores import foreign_connection, make_settings, opened
 
 from store.clock import DAY, HOUR, SECOND
 from store.errors import InvalidRequest
+from store.ledger.rollups import KEY
 from store.ledger.usage import COLUMNS
 from store.reports import usage_report
 from store.reports.request_list import OPEN, RequestFilter, RequestList
@@ -40,7 +43,16 @@ ENDPOINTS = ["/v1/chat/completions", "/v1/responses", "/v1/embeddings", "/v1/mod
 TOKEN = str(uuid.UUID(int=7))
 PROJECT = str(uuid.UUID(int=7 % PROJECTS))
 
+_COUNTS = ("requests", "observed", "estimated", "unpriced")
 _SUMS = ("request_bytes", "response_bytes", *COLUMNS, "cost")
+_WRITTEN = (
+    *("id", "instance_id", "started_at", "project_id", "token_id", "method", "path", "endpoint", "settled_at"),
+    *("usage_source", "upstream_request_id", "model_asked", "model", "status", "streamed", "duration_ms"),
+    *("first_byte_ms", "request_bytes", "response_bytes", "input_tokens", "cached_input_tokens", "output_tokens"),
+    *("reasoning_tokens", "input_audio_tokens", "output_audio_tokens", "cost", "price"),
+)
+"""The columns of `rows`."""
+
 _KEY = "project_id, token_id, COALESCE(model, ''), endpoint"
 
 
@@ -87,11 +99,12 @@ def build(store: Store, number: int) -> None:
     with foreign_connection(store) as connection:
         assert isinstance(connection, sqlite3.Connection)
         connection.execute("BEGIN")
-        places = ", ".join("?" * 27)
-        connection.executemany(f"INSERT INTO request VALUES ({places})", rows(number))  # noqa: S608 - no data
+        places = ", ".join("?" * len(_WRITTEN))
+        connection.executemany(f"INSERT INTO request ({', '.join(_WRITTEN)}) VALUES ({places})", rows(number))  # noqa: S608
         for table, unit in (("hourly_usage", HOUR), ("daily_usage", DAY)):
             connection.execute(
-                f"INSERT INTO {table} SELECT started_at / {unit} * {unit} AS start, {_KEY}, COUNT(*),"  # noqa: S608
+                f"INSERT INTO {table} ({', '.join((*KEY, *_COUNTS, *_SUMS))})"  # noqa: S608 - no data
+                f" SELECT started_at / {unit} * {unit} AS start, {_KEY}, COUNT(*),"
                 " SUM(usage_source = 'observed'), SUM(usage_source = 'estimated'),"
                 " SUM(usage_source <> 'unknown' AND cost IS NULL),"
                 f" {', '.join(f'SUM(COALESCE({name}, 0))' for name in _SUMS)} FROM request"
@@ -123,6 +136,7 @@ FILTERS = {
 }
 GROUPINGS = ["", "project", "token", "model", "endpoint", "day", "project,model", "project,token,model,endpoint"]
 GROUPINGS += ["day,model", "day,token", "hour", "hour,project", "hour,token"]
+GROUPINGS += ["day@Europe/Berlin", "day,token@Europe/Berlin", "month@Europe/Berlin", "day@Asia/Kolkata"]
 
 LISTS = {
     "newest": RequestFilter(),
@@ -146,11 +160,13 @@ def show_reports(store: Store, rounds: int) -> None:
     reports = UsageReports(store)
     print(f"{'milliseconds':30}" + "".join(f"{name:>13}" for name in FILTERS))
     for grouping in GROUPINGS:
-        by = [Dimension(name) for name in grouping.split(",") if name]
+        names, _, zone_name = grouping.partition("@")
+        by = [Dimension(name) for name in names.split(",") if name]
+        zone = ZoneInfo(zone_name) if zone_name else None
         line = []
         for about in FILTERS.values():
             try:
-                line.append(f"{best(lambda by=by, about=about: reports.report(by, about), rounds):13.1f}")  # type: ignore[misc]
+                line.append(f"{best(partial(reports.report, by, about, zone), rounds):13.1f}")
             except InvalidRequest:
                 line.append(f"{'refused':>13}")
         print(f"{grouping or 'totals':30}{''.join(line)}", flush=True)
@@ -183,6 +199,8 @@ def show_plans(store: Store) -> None:
     for name, report in FILTERS.items():
         print(f"--- {name}")
         UsageReports(store).report([Dimension.MODEL], report)
+    print("--- day in Europe/Berlin")
+    UsageReports(store).report([Dimension.DAY], FILTERS["ten days"], ZoneInfo("Europe/Berlin"))
     print("--- hour, token")
     UsageReports(store).report([Dimension.HOUR], FILTERS["token"])
     for name, listed in LISTS.items():

@@ -1,5 +1,6 @@
 import time
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -62,6 +63,23 @@ def test_a_written_time_is_read_as_it_was(microseconds: int) -> None:
 )
 def test_times_of_rfc_3339_are_read(text: str, microseconds: int) -> None:
     assert clock.from_rfc3339(text) == microseconds
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "expected"),
+    [
+        ("2024-11-25", "Europe/Berlin", "2024-11-24T23:00:00Z"),
+        ("2024-07-01", "America/New_York", "2024-07-01T04:00:00Z"),
+        ("2018-11-04", "America/Sao_Paulo", "2018-11-04T03:00:00Z"),  # one o'clock: there is no midnight
+        ("2026-11-25T00:00:00Z", "Europe/Berlin", "2026-11-25T00:00:00Z"),
+        ("2026-11-25T00:00:00+05:30", "Europe/Berlin", "2026-11-24T18:30:00Z"),
+        ("0001-01-01", "Asia/Tokyo", "1970-01-01T00:00:00Z"),
+        ("9999-12-31", "America/New_York", "9999-12-31T05:00:00Z"),
+    ],
+)
+def test_a_date_alone_is_the_midnight_of_a_time_zone(text: str, zone: str, expected: str) -> None:
+    moment = clock.from_rfc3339(text, ZoneInfo(zone))
+    assert clock.to_rfc3339(moment) == expected
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from store.runtime.lifecycle import STOP_SIGNALS
 READING = {
     "usage": (["usage"], 1),
     "requests": (["requests"], 1),
+    "reconcile": (["reconcile", "usage.csv", "--day", "date", "--cost", "usd"], 1),
     "rotate": (["rotate"], 1),
     "backup": (["backup", "copy.db"], 1),
     "copy": (["copy", "--to", "sqlite:///copy.db"], 1),
@@ -69,7 +70,7 @@ def test_an_empty_database_of_postgresql_stays_empty(folder: Path, name: str, po
     assert tree(folder) == {}
 
 
-@pytest.mark.parametrize("name", ["usage", "requests", "rotate", "copy"])
+@pytest.mark.parametrize("name", ["usage", "requests", "reconcile", "rotate", "copy"])
 def test_a_store_of_an_older_version_is_not_changed(folder: Path, name: str) -> None:
     make_store(make_settings(folder, encryption_key=KEY), SCHEMAS[0])
     before = tree(folder)

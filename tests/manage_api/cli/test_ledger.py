@@ -12,7 +12,7 @@ from support.stores.stores import API_KEY, foreign_connection, make_settings, ma
 
 from manage_api.cli import reading
 from manage_api.cli.commands import main
-from store.clock import DAY
+from store.clock import DAY, HOUR
 from store.ledger.usage import Source
 from store.management.projects import Projects
 from store.management.tokens import Tokens
@@ -109,6 +109,36 @@ def test_usage_is_printed_as_json_and_csv(store: Store) -> None:
     assert [line[:13] for line in lines[1:]] == [b"2024-10-04,1,", b"2024-10-05,1,", b""]
 
 
+def test_usage_by_day_is_that_of_a_time_zone(store: Store) -> None:
+    for hour in (9, 10, 33, 34):  # 21, 22, 45 and 46 o'clock in UTC
+        settle_request(store, started_at=NOON + hour * HOUR)
+    berlin = ("--timezone", "Europe/Berlin", "--by", "day")
+    assert [line.split()[:2] for line in run("usage", *berlin).stdout.splitlines()[1:]] == [
+        ["2024-10-04", "1"],
+        ["2024-10-05", "2"],
+        ["2024-10-06", "1"],
+        ["total", "4"],
+    ]
+    for arguments in ((*berlin, "--from", "2024-10-05"), ("--from", "2024-10-05", *berlin)):
+        body = json.loads(run("usage", *arguments, "--to", "2024-10-06", "--format", "json").stdout)
+        assert (body["timezone"], body["totals"]["requests"]) == ("Europe/Berlin", 2)
+        assert (body["from"], body["to"]) == ("2024-10-04T22:00:00.000000Z", "2024-10-05T22:00:00.000000Z")
+
+
+def test_csv_for_excel_has_a_byte_order_mark(store: Store) -> None:
+    settle_request(store)
+    plain, excel = (run("usage", "--format", form).stdout_bytes for form in ("csv", "csv-excel"))
+    assert excel == b"\xef\xbb\xbf" + plain
+
+
+def test_a_token_with_refused_requests_alone_is_found(store: Store) -> None:
+    token = make_token(store)
+    refuse_request(store, project_id=token.project_id, token_id=token.id)
+    Projects(store).delete(token.project_id)
+    result = run("usage", "--by", "token", "--token", token.id)
+    assert (result.exit_code, result.stdout.splitlines()[1].split()[:4]) == (0, ["Tests", token.id, "0", "1"])
+
+
 def test_usage_is_filtered(store: Store) -> None:
     token = make_token(store)
     settle_request(store, project_id=token.project_id, token_id=token.id)
@@ -130,13 +160,16 @@ def test_requests_are_printed_as_a_table_and_as_json_lines(store: Store) -> None
     settled = settle_request(store, **KNOWN, duration_ms=1900, cost=43_500_000)
     running = open_request(store, started_at=NOON + DAY, endpoint="/v1/models")
     titles, first, second = run("requests").stdout.splitlines()
-    assert " ".join(titles.split()) == "started status ms endpoint model input output cost (USD) usage token request"
+    assert " ".join(titles.split()) == (
+        "started status ms endpoint model input output cost (USD) usage project token request"
+    )
     assert first.split() == [
-        *("2024-10-05T12:00:00Z", "-", "-", "/v1/models", "-", "-", "-", "-", "open", TOKEN_ID, running["id"])
+        *("2024-10-05T12:00:00Z", "-", "-", "/v1/models", "-", "-", "-", "-"),
+        *("open", PROJECT_ID, TOKEN_ID, running["id"]),
     ]
     assert second.split() == [
         *("2024-10-04T12:00:00Z", "200", "1,900", "/v1/chat/completions", "gpt-4o", "1,000", "30", "0.000044"),
-        *("observed", TOKEN_ID, settled["id"]),
+        *("observed", PROJECT_ID, TOKEN_ID, settled["id"]),
     ]
     (line,) = run("requests", "--limit", "1", "--format", "jsonl").stdout.splitlines()
     assert json.loads(line)["id"] == running["id"]
@@ -145,14 +178,15 @@ def test_requests_are_printed_as_a_table_and_as_json_lines(store: Store) -> None
 def test_refused_requests_are_listed_beside_the_others(store: Store) -> None:
     token = make_token(store, name="Ann's laptop")
     settle_request(store, **KNOWN, duration_ms=1900)
-    refused = refuse_request(store, token_id=token.id, started_at=NOON + DAY, repeats=12)
+    refused = refuse_request(store, project_id=token.project_id, token_id=token.id, started_at=NOON + DAY, repeats=12)
     titles, first, second = run("requests").stdout.splitlines()
     assert " ".join(titles.split()) == (
-        "started status refused as times ms endpoint model input output cost (USD) usage token token name request"
+        "started status refused as times ms endpoint model input output cost (USD) usage project token token name"
+        " request"
     )
     assert first.split() == [
         *("2024-10-05T12:00:00Z", "429", "rate_limit_exceeded", "12", "-", "/v1/chat/completions", "-", "-", "-", "-"),
-        *("-", token.id, "Ann's", "laptop", refused["id"]),
+        *("-", "Tests", token.id, "Ann's", "laptop", refused["id"]),
     ]
     assert second.split()[1:4] == ["200", "-", "-"]
     assert len(run("requests", "--code", "rate_limit_exceeded").stdout.splitlines()) == 2
@@ -197,7 +231,11 @@ def test_requests_are_filtered(store: Store) -> None:
         (["usage", "--by", ""], "any of month, week, day, hour, project"),
         (["usage", "--from", "yesterday"], "a date such as"),
         (["usage", "--token", "secret-by-mistake"], "an id (a UUID)"),
-        (["usage", "--format", "jsonl"], "'table', 'csv', 'json'"),
+        (["usage", "--format", "jsonl"], "'table', 'csv', 'csv-excel', 'json'"),
+        (["usage", "--timezone", "secret-by-mistake"], "the IANA name of a time zone, such as Europe/Berlin"),
+        (["usage", "--timezone", "/etc/passwd"], "the IANA name of a time zone"),
+        (["usage", "--from", "yesterday", "--timezone", "Europe/Berlin"], "a date such as"),
+        (["requests", "--timezone", "UTC"], "No such option"),
         (["requests", "--limit", "1001"], "1<=x<=1000"),
         (["requests", "--code", "other"], "'token_inactive', 'token_expired'"),
         (["requests", "--usage", "OBSERVED"], "'observed', 'estimated', 'unknown', 'open'"),

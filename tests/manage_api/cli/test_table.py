@@ -13,6 +13,11 @@ def test_columns_are_in_line_and_numbers_to_the_right() -> None:
     )
 
 
+def test_a_number_that_is_written_already_stands_on_the_right() -> None:
+    objects: list[dict[str, object]] = [{"n": table.NumberText("1,234.5")}, {"n": 7}]
+    assert table.write({"n": "n"}, objects) == "      n\n1,234.5\n      7\n"
+
+
 def test_a_table_without_rows_has_its_titles() -> None:
     assert table.write({"a": "one", "b": "two"}, []) == "one  two\n"
 

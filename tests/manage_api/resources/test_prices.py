@@ -23,6 +23,7 @@ def test_a_price_is_set_replaced_and_deleted(client: FlaskClient, project_id: st
     assert price == {
         "id": price["id"],
         "project_id": project_id,
+        "project_name": "One",
         "model": "gpt-4o",
         "rates": {"input": "2.5", "output": "10"},
         "updated_at": price["updated_at"],
@@ -30,7 +31,7 @@ def test_a_price_is_set_replaced_and_deleted(client: FlaskClient, project_id: st
     again = put(client, {"project_id": project_id, "model": "gpt-4o", "rates": {"input": 0.1}})
     assert (again["id"], again["rates"]) == (price["id"], {"input": "0.1"})
     general = put(client, {"model": "gpt-4o", "rates": {"cached_input": "0"}})
-    assert (general["project_id"], general["rates"]) == (None, {"cached_input": "0"})
+    assert (general["project_id"], general["project_name"], general["rates"]) == (None, None, {"cached_input": "0"})
     assert client.get("/manage/prices").json == [general, again]
     path = f"/manage/prices/{price['id']}"
     assert [client.delete(path).status_code for _ in range(2)] == [204, 404]

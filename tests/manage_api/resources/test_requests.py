@@ -55,6 +55,7 @@ def test_a_request_is_shown_with_its_fields(client: FlaskClient, store: Store) -
             "session_id": None,
             "started_at": "2024-10-04T12:00:00.000005Z",
             "project_id": PROJECT_ID,
+            "project_name": None,
             "token_id": TOKEN_ID,
             "token_name": None,
             "client": "203.0.113.7",
@@ -109,6 +110,7 @@ def test_a_refused_request_is_shown_with_its_error(client: FlaskClient, store: S
         "id": row["id"],
         "started_at": "2024-10-04T12:00:00.000005Z",
         **mine,
+        "project_name": "One",
         "token_name": "Ann's laptop",
         "client": "203.0.113.7",
         "method": "POST",
@@ -119,6 +121,14 @@ def test_a_refused_request_is_shown_with_its_error(client: FlaskClient, store: S
         "repeats": 12,
     }
     assert client.get(f"/manage/requests/{row['id']}").json == shown
+
+
+def test_a_deleted_project_is_shown_with_its_name(client: FlaskClient, store: Store, token: dict[str, str]) -> None:
+    settle_request(store, project_id=token["project_id"], token_id=token["id"])
+    client.delete(f"/manage/projects/{token['project_id']}")
+    assert [row["project_name"] for row in page(client)["data"]] == ["One"]
+    (line,) = client.get("/manage/requests?format=jsonl").text.splitlines()
+    assert json.loads(line)["project_name"] == "One"
 
 
 def test_a_request_is_found_by_its_ids(client: FlaskClient, store: Store) -> None:

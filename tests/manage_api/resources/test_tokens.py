@@ -29,6 +29,7 @@ def test_a_token_is_created_with_defaults(client: FlaskClient, project_id: str) 
         "name",
         "token",
         "project_id",
+        "project_name",
         "expires_at",
         "is_active",
         "request_count",
@@ -38,11 +39,27 @@ def test_a_token_is_created_with_defaults(client: FlaskClient, project_id: str) 
     ]
     assert uuid.UUID(token["token"]).version == 4
     assert token["token"] != token["id"]
-    assert token["project_id"] == project_id
+    assert (token["project_id"], token["project_name"]) == (project_id, "One")
     assert (token["is_active"], token["request_count"], token["max_requests"]) == (True, 0, 0)
     assert token["last_used_at"] is None
     lifetime = datetime.fromisoformat(token["expires_at"]) - datetime.fromisoformat(token["created_at"])
     assert lifetime == timedelta(days=30)
+
+
+def test_a_token_has_the_name_of_its_project(client: FlaskClient, token: dict[str, str]) -> None:
+    path = f"/manage/tokens/{token['id']}"
+    other = client.post("/manage/projects", json={"name": "Two", "api_key": "sk-second"}).get_json()
+    client.post("/manage/tokens", json={"project_id": other["id"]})
+    client.patch(f"/manage/projects/{token['project_id']}", json={"name": "Renamed"})
+    listed = client.get("/manage/tokens").get_json()
+    assert {each["project_id"]: each["project_name"] for each in listed} == {
+        token["project_id"]: "Renamed",
+        other["id"]: "Two",
+    }
+    assert client.patch(path, json=client.get(path).json).get_json()["project_name"] == "Renamed"
+    answer = client.patch(path, json={"project_name": "Two"})
+    assert answer.status_code == 400
+    assert "'project_name' is read-only" in answer.get_json()["message"]
 
 
 def test_a_token_has_a_name(client: FlaskClient, project_id: str) -> None:

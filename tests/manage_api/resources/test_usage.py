@@ -18,6 +18,7 @@ from store.clock import DAY, HOUR, MINUTE, to_rfc3339
 from store.ledger.usage import Source
 from store.store import Store
 
+NO_ZONES = ("Europe/Atlantis", "europe/berlin", "localtime", "..%2FUTC", "/etc/passwd", "%00", "Europe", "x" * 10_000)
 UNKNOWN = "3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23"
 COUNTS = ["requests", "refused", "in_flight", "observed", "estimated", "unknown", "unpriced", "minimum"]
 TOKENS = ["input_tokens", "cached_input_tokens", "output_tokens", "reasoning_tokens"]
@@ -57,10 +58,10 @@ SUMS |= {"input_tokens": 10, "output_tokens": 3, "cost_usd": "0.0000435"}
 
 
 def test_a_ledger_without_requests_has_zero_totals(client: FlaskClient) -> None:
-    assert report(client) == {"from": None, "to": None, "group_by": [], "totals": NOTHING, "groups": [NOTHING]}
+    utc = {"from": None, "to": None, "timezone": "UTC"}
+    assert report(client) == {**utc, "group_by": [], "totals": NOTHING, "groups": [NOTHING]}
     assert report(client, "?groupBy=model") == {
-        "from": None,
-        "to": None,
+        **utc,
         "group_by": ["model"],
         "totals": NOTHING,
         "groups": [],
@@ -164,6 +165,55 @@ def test_the_report_shows_the_time_that_was_summed(client: FlaskClient, store: S
     assert report(client, asked)["from"] == "2024-10-04T00:00:00.000000Z"
 
 
+def test_days_are_those_of_a_time_zone(client: FlaskClient, store: Store) -> None:
+    for hour in (9, 10, 33, 34):  # 21, 22, 45 and 46 o'clock in UTC
+        settle_request(store, started_at=NOON + hour * HOUR)
+    asked = "?groupBy=month,week,day,hour&timezone=Europe/Berlin"
+    body = report(client, asked)
+    assert (body["timezone"], body["from"]) == ("Europe/Berlin", None)
+    assert [(group["month"], group["week"], group["day"], group["hour"]) for group in body["groups"]] == [
+        ("2024-10-01", "2024-09-30", "2024-10-04", "2024-10-04T21:00:00Z"),
+        ("2024-10-01", "2024-09-30", "2024-10-05", "2024-10-04T22:00:00Z"),
+        ("2024-10-01", "2024-09-30", "2024-10-05", "2024-10-05T21:00:00Z"),
+        ("2024-10-01", "2024-09-30", "2024-10-06", "2024-10-05T22:00:00Z"),
+    ]
+    lines = client.get("/manage/usage?groupBy=day&format=csv&timezone=Asia/Tokyo").text.splitlines()
+    assert [line.split(",")[:2] for line in lines[1:]] == [["2024-10-05", "2"], ["2024-10-06", "2"]]
+
+
+@pytest.mark.parametrize("group_by", ["", "&groupBy=day", "&groupBy=model"])
+def test_dates_are_those_of_the_time_zone(client: FlaskClient, store: Store, group_by: str) -> None:
+    for hour in (9, 10, 33, 34):
+        settle_request(store, started_at=NOON + hour * HOUR)
+    body = report(client, f"?from=2024-10-05&to=2024-10-06&timezone=Europe/Berlin{group_by}")
+    assert (body["from"], body["to"]) == ("2024-10-04T22:00:00.000000Z", "2024-10-05T22:00:00.000000Z")
+    assert body["totals"]["requests"] == 2
+    exact = report(client, f"?from=2024-10-05T00:00:00Z&to=2024-10-06&timezone=Europe/Berlin{group_by}")
+    assert exact["from"] == "2024-10-05T00:00:00.000000Z"
+
+
+def test_days_that_cannot_be_told_apart_are_a_clear_400(client: FlaskClient, store: Store) -> None:
+    settle_request(store)
+    forget(store, NOON + DAY)
+    answer = client.get("/manage/usage?groupBy=day&timezone=Europe/Berlin")
+    assert answer.status_code == 400
+    assert answer.get_json()["message"] == (
+        "Before 2024-10-06 only the sums of days (UTC) are kept, which do not tell the days of Europe/Berlin apart: "
+        "ask from 2024-10-06 on, or without a time zone."
+    )
+    assert report(client, "?groupBy=day&timezone=Europe/Berlin&from=2024-10-06")["groups"] == []
+    assert report(client, "?groupBy=model&timezone=Europe/Berlin")["totals"]["requests"] == 1
+
+
+def test_csv_for_excel_has_a_byte_order_mark(client: FlaskClient, store: Store, project_id: str) -> None:
+    client.patch(f"/manage/projects/{project_id}", json={"name": "K\u00fcche"})
+    settle_request(store, project_id=project_id)
+    plain, excel = (client.get(f"/manage/usage?groupBy=project&format={form}") for form in ("csv", "csv-excel"))
+    assert excel.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert excel.data == b"\xef\xbb\xbf" + plain.data
+    assert "K\u00fcche".encode() in plain.data
+
+
 @pytest.mark.usefixtures("used")
 def test_a_report_is_written_as_csv(client: FlaskClient) -> None:
     answer = client.get("/manage/usage?groupBy=project,model&format=csv")
@@ -231,7 +281,13 @@ def test_a_name_that_is_a_formula_gets_an_apostrophe_in_csv(client: FlaskClient,
         ("model=%00", "'model' must not have a NUL in it."),
         ("model=" + "x" * 256, "'model' must have at most 255 characters."),
         ("endpoint=a&endpoint=b", "more than once"),
-        ("format=jsonl", "must be one of json, csv."),
+        *(
+            (f"timezone={name}", "'timezone' must be the IANA name of a time zone, such as Europe/Berlin.")
+            for name in NO_ZONES
+        ),
+        ("timezone=", "'timezone' must not be empty."),
+        ("timezone=UTC&timezone=UTC", "more than once"),
+        ("format=jsonl", "must be one of json, csv, csv-excel."),
     ],
 )
 def test_a_bad_query_is_refused(client: FlaskClient, query: str, message: str) -> None:

@@ -121,6 +121,32 @@ def test_tables_hold_any_number_of_rows_once_each_in_order(store: Store, number:
     assert read == written
 
 
+RANGES = "SELECT 1 AS begins, 3 AS ends UNION ALL SELECT 5, 6"
+SOURCE = (
+    "SELECT 0 AS start UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 5 UNION ALL SELECT 6"
+)
+
+
+def test_ranges_are_joined_with_the_rows_in_them(store: Store) -> None:
+    joined = store.database.in_ranges("ranges", f"({SOURCE})")
+    with store.database.read():
+        read = store.database.execute(
+            f"WITH ranges AS ({RANGES}) SELECT begins, part.start FROM {joined} WHERE part.start <> ? ORDER BY 2",  # noqa: S608
+            [2],
+        )
+    assert read == [(1, 1), (5, 5)]
+
+
+@on_sqlite
+def test_sqlite_finds_the_rows_of_ranges_by_the_primary_key(store: Store) -> None:
+    joined = store.database.in_ranges("ranges", "(SELECT *, start AS day FROM hourly_usage)")
+    with store.database.read():
+        plan = store.database.execute(
+            f"EXPLAIN QUERY PLAN WITH ranges AS ({RANGES}) SELECT SUM(cost) FROM {joined}"  # noqa: S608
+        )
+    assert plan[-1][3] == "SEARCH hourly_usage USING INDEX sqlite_autoindex_hourly_usage_1 (start>? AND start<?)"
+
+
 @on_sqlite
 def test_sqlite_statements_have_few_texts_for_any_number_of_rows(store: Store) -> None:
     texts = {

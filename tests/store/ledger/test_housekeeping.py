@@ -51,6 +51,12 @@ def open_rows(store: Store) -> set[str]:
         return {row.id for row in Request.select().where(Request.settled_at.is_null())}
 
 
+def hours(store: Store) -> int:
+    """Return the number of requests in the hourly sums."""
+    with store.database.read():
+        return sum(row.requests for row in HourlyUsage.select())
+
+
 def test_heartbeats_are_sent(store: Store, keeping: Housekeeping) -> None:
     del keeping
     wait_until(lambda: beats(store).get("mine", 0) >= 2)
@@ -73,20 +79,34 @@ def test_open_requests_of_dead_processes_are_settled_and_own_ones_are_not(store:
     assert open_rows(store) == {mine}
 
 
-def test_old_rows_and_hours_are_deleted_and_days_stay(store: Store) -> None:
+def test_old_rows_are_deleted_then_hours_and_days_stay(store: Store) -> None:
     kept = [add(store, "mine", days_ago=age, settled=True) for age in (0, 1, DAYS - 0.001)]
     kept.append(add(store, "mine", days_ago=DAYS + 5, settled=False))
-    for age in (DAYS + 1, DAYS + 1, DAYS + 2, DAYS + 40, DAYS + 41, DAYS + 42, DAYS + 400):
+    for age in (DAYS + 1, DAYS + 1, DAYS + 2, DAYS + 40, retention.HOUR_DAYS - 0.001):
         add(store, "mine", days_ago=age, settled=True)
+    for age in (1, 2, 2, 400):
+        add(store, "mine", days_ago=retention.HOUR_DAYS + age, settled=True)
     keeping = Housekeeping(store, DAYS, "mine")
     try:
-        wait_until(lambda: Request.select().count() == len(kept) and HourlyUsage.select().count() <= len(kept) - 1)
+        wait_until(lambda: Request.select().count() == len(kept) and hours(store) <= len(kept) - 1 + 5)
     finally:
         keeping.close()
     with store.database.read():
         assert {row.id for row in Request.select()} == set(kept)
-        assert sum(row.requests for row in HourlyUsage.select()) == len(kept) - 1
-        assert sum(row.requests for row in DailyUsage.select()) == len(kept) - 1 + 7
+        assert sum(row.requests for row in DailyUsage.select()) == len(kept) - 1 + 5 + 4
+    assert hours(store) == len(kept) - 1 + 5
+
+
+def test_hours_stay_as_long_as_rows(store: Store) -> None:
+    ledger_days = retention.HOUR_DAYS + 100
+    kept = add(store, "mine", days_ago=ledger_days - 0.001, settled=True)
+    for age in (1, 2):
+        add(store, "mine", days_ago=ledger_days + age, settled=True)
+    with contextlib.closing(Housekeeping(store, ledger_days, "mine")):
+        wait_until(lambda: Request.select().count() == 1 and hours(store) <= 1)
+    assert hours(store) == 1
+    with store.database.read():
+        assert [row.id for row in Request.select()] == [kept]
 
 
 def test_process_that_admits_no_requests_settles_those_of_dead_processes(store: Store) -> None:

@@ -50,8 +50,8 @@ def test_the_price_of_the_same_project_and_model_is_replaced(prices: OwnPrices, 
 def test_prices_of_a_project_alone_or_a_model_alone_are_kept_beside_it(prices: OwnPrices, project_id: str) -> None:
     for key in ({"project_id": project_id, "model": "m"}, {"project_id": project_id}, {"model": "m"}):
         prices.set(RATES, **key)
-    listed = [(price.project_id, price.model) for price in prices.list()]
-    assert listed == [(None, "m"), (project_id, None), (project_id, "m")]
+    listed = [(price.project_id, price.project_name, price.model) for price in prices.list()]
+    assert listed == [(None, None, "m"), (project_id, "One", None), (project_id, "One", "m")]
 
 
 def test_a_price_for_an_unknown_project_is_refused(prices: OwnPrices) -> None:

@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.stores.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, settle_request
+from support.stores.stores import make_token
 
 from store.errors import InvalidRequest
 from store.ids import new_request_id
 from store.ledger.usage import Source
+from store.management.projects import Projects
 from store.reports.request_list import OPEN, Cursor, RequestFilter, RequestList
 from store.store import Store
 
@@ -67,6 +69,19 @@ def test_a_record_has_the_columns_of_its_row(store: Store, requests: RequestList
     assert record.streamed is True
     assert record.output_tokens is None
     assert record.price_used == {"input": "2.5"}
+
+
+def test_records_have_the_names_of_projects_and_tokens(store: Store, requests: RequestList) -> None:
+    kept, gone = (make_token(store, name=name) for name in ("Ann", "Ben"))
+    for token in (kept, gone):
+        settle_request(store, project_id=token.project_id, token_id=token.id)
+    nameless = settle_request(store)
+    Projects(store).delete(gone.project_id)
+    names = {
+        record.token_id: (record.project_name, record.token_name) for record in requests.page(RequestFilter()).requests
+    }
+    assert names == {kept.id: ("Tests", "Ann"), gone.id: ("Tests", "Ben"), TOKEN_ID: (None, None)}
+    assert requests.get(nameless["id"]).project_name is None
 
 
 def test_a_running_request_has_no_result(store: Store, requests: RequestList) -> None:

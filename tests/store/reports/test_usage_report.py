@@ -4,15 +4,27 @@ import random
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
-from support.stores.ledger import NOON, PROJECT_ID, TOKEN_ID, forget, open_request, settle_request, sums_of
+from support.stores.ledger import (
+    NOON,
+    PROJECT_ID,
+    TOKEN_ID,
+    forget,
+    open_request,
+    refuse_request,
+    settle_request,
+    sums_of,
+)
 from support.stores.stores import API_KEY, make_settings, make_token, opened, set_columns
 
-from store.clock import DAY, HOUR, SECOND
+from store.clock import DAY, HOUR, NEVER, SECOND, from_rfc3339, to_date
+from store.database.models import Request
 from store.errors import InvalidRequest
 from store.ledger.usage import COST_UNIT, Source
 from store.management.projects import Projects
@@ -91,14 +103,14 @@ def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield store, rows
 
 
-def key_of(row: Mapping[str, Any], by: list[str]) -> tuple[object, ...]:
+def key_of(row: Mapping[str, Any], by: list[str], zone: tzinfo) -> tuple[object, ...]:
     """The group of a row: its fields in the order of UsageGroup's."""
     started_at, owner = row["started_at"], "project" in by or "token" in by
-    date = datetime.fromtimestamp(started_at // SECOND, UTC).replace(hour=0, minute=0, second=0)
+    date = datetime.fromtimestamp(started_at // SECOND, zone).replace(hour=0, minute=0, second=0, tzinfo=UTC)
     return (
         microseconds(date.replace(day=1)) if "month" in by else None,
         microseconds(date - timedelta(days=date.weekday())) if "week" in by else None,
-        started_at - started_at % DAY if "day" in by else None,
+        microseconds(date) if "day" in by else None,
         started_at - started_at % HOUR if "hour" in by else None,
         row["project_id"] if owner else None,
         row["token_id"] if "token" in by else None,
@@ -111,7 +123,9 @@ def microseconds(moment: datetime) -> int:
     return round(moment.timestamp()) * SECOND
 
 
-def naive(rows: Rows, by: list[str], about: UsageFilter) -> dict[tuple[object, ...], dict[str, int]]:
+def naive(
+    rows: Rows, by: list[str], about: UsageFilter, zone: tzinfo = UTC
+) -> dict[tuple[object, ...], dict[str, int]]:
     groups: dict[tuple[object, ...], dict[str, int]] = defaultdict(lambda: dict.fromkeys(UsageSums._fields, 0))
     for row in rows:
         if (about.start or 0) <= row["started_at"] < (about.end or 2**62) and all(
@@ -123,7 +137,7 @@ def naive(rows: Rows, by: list[str], about: UsageFilter) -> dict[tuple[object, .
                 ("endpoint", about.endpoint),
             ]
         ):
-            group = groups[key_of(row, by)]
+            group = groups[key_of(row, by, zone)]
             added = sums_of(row) if "settled_at" in row else {"requests": 1, "in_flight": 1}
             for name, number in added.items():
                 group[name] += number
@@ -164,6 +178,25 @@ def test_every_sum_is_that_of_the_rows(rows: tuple[Store, Rows], by: list[str]) 
         assert shown(report) == naive(all_rows, by, about), about
         assert report.totals == UsageSums.total(group.sums for group in report.groups)
         assert (report.start, report.end) == (about.start, about.end)
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Pacific/Chatham", "UTC"])
+@pytest.mark.parametrize("by", [by for by in GROUPINGS if {"day", "week", "month"} & {*by}], ids="+".join)
+def test_every_sum_is_that_of_the_rows_in_a_time_zone(rows: tuple[Store, Rows], by: list[str], zone: str) -> None:
+    store, all_rows = rows
+    generator = random.Random(zone + "+".join(by))  # noqa: S311 - a test's
+    for _ in range(6):
+        start, end = sorted((somewhere(generator), somewhere(generator)))
+        about = UsageFilter(
+            start=generator.choice([None, 0, start]),
+            end=generator.choice([None, NEVER, end]),
+            project_id=generator.choice([None, str(uuid.UUID(int=1))]),
+            model=generator.choice([None, "gpt-4o", ""]),
+        )
+        report = UsageReports(store).report(dimensions(by), about, ZoneInfo(zone))
+        assert shown(report) == naive(all_rows, by, about, ZoneInfo(zone)), about
+        assert report.totals == UsageSums.total(group.sums for group in report.groups)
+        assert (report.start, report.end, report.timezone) == (about.start, about.end, zone)
 
 
 def test_all_admitted_requests_count_once(rows: tuple[Store, Rows]) -> None:
@@ -208,6 +241,140 @@ def test_deleted_hours_are_not_shown(store: Store) -> None:
     report = UsageReports(store).report([Dimension.HOUR], UsageFilter())
     assert [group.hour for group in report.groups] == [MIDNIGHT + 4 * HOUR, MIDNIGHT + 5 * HOUR]
     assert UsageReports(store).report([Dimension.DAY], UsageFilter()).totals.requests == 6
+
+
+BERLIN, KOLKATA, LONDON = (ZoneInfo(name) for name in ("Europe/Berlin", "Asia/Kolkata", "Europe/London"))
+
+
+def days_of(store: Store, about: UsageFilter, zone: ZoneInfo, by: Dimension = Dimension.DAY) -> list[tuple[str, int]]:
+    """Return the dates of a report with their admitted requests."""
+    groups = UsageReports(store).report([by], about, zone).groups
+    return [(to_date(group.day or group.week or group.month or 0), group.sums.requests) for group in groups]
+
+
+def test_days_of_23_and_25_hours_have_all_their_requests(store: Store) -> None:
+    """2024-10-27 in Berlin has 25 hours, 2024-03-31 has 23; each hour has one request."""
+    for middle in (from_rfc3339("2024-03-31T12:00:00Z"), from_rfc3339("2024-10-27T12:00:00Z")):
+        for hour in range(-30, 30):
+            settle_request(store, started_at=middle + hour * HOUR)
+    days = dict(days_of(store, UsageFilter(), BERLIN))
+    assert [days[day] for day in ("2024-03-31", "2024-04-01", "2024-10-27")] == [23, 20, 25]
+    assert dict(days_of(store, UsageFilter(), LONDON))["2024-10-27"] == 25
+    assert sum(days.values()) == 120
+
+
+def test_running_and_refused_requests_are_on_days_of_the_time_zone(store: Store) -> None:
+    for hour in (9, 10, 33, 34):
+        open_request(store, started_at=NOON + hour * HOUR)
+        refuse_request(store, started_at=NOON + hour * HOUR, repeats=hour)
+    groups = UsageReports(store).report([Dimension.DAY], UsageFilter(), BERLIN).groups
+    assert [(to_date(group.day or 0), group.sums.in_flight, group.sums.refused) for group in groups] == [
+        ("2024-10-04", 1, 9),
+        ("2024-10-05", 2, 43),
+        ("2024-10-06", 1, 34),
+    ]
+
+
+def test_without_groups_of_days_a_time_zone_changes_nothing(store: Store) -> None:
+    settle_request(store)
+    for by in ([], [Dimension.MODEL], [Dimension.HOUR]):
+        local, utc = (UsageReports(store).report(by, UsageFilter(), zone) for zone in (KOLKATA, None))
+        assert local == replace(utc, timezone="Asia/Kolkata")
+
+
+def test_a_store_without_requests_has_no_days(store: Store) -> None:
+    for about in (UsageFilter(), UsageFilter(0, NEVER), UsageFilter(NOON, NOON - DAY)):
+        report = UsageReports(store).report([Dimension.DAY], about, BERLIN)
+        assert (report.groups, report.start, report.end) == ([], about.start, about.end)
+    settle_request(store)
+    assert days_of(store, UsageFilter(NOON + HOUR, NOON), BERLIN) == []
+
+
+def fill_days(store: Store, days: int) -> None:
+    """Write a request for each quarter of an hour."""
+    with store.database.write():
+        for quarter in range(days * 96):
+            settle_request(store, started_at=MIDNIGHT + quarter * HOUR // 4)
+
+
+def test_days_of_whole_hours_need_hours_alone(store: Store) -> None:
+    fill_days(store, 3)
+    before = days_of(store, UsageFilter(), BERLIN)
+    with store.database.write():
+        Request.delete().where(Request.started_at < MIDNIGHT + 2 * DAY).execute()
+    assert (
+        days_of(store, UsageFilter(), BERLIN)
+        == before
+        == [(f"2024-10-0{day}", n) for day, n in ((4, 88), (5, 96), (6, 96), (7, 8))]
+    )
+    with pytest.raises(InvalidRequest) as refused:
+        days_of(store, UsageFilter(), KOLKATA)
+    assert str(refused.value.message) == (
+        "Before 2024-10-07 only the sums of hours are kept, which do not tell the days of Asia/Kolkata apart: "
+        "ask from 2024-10-07 on, for a time zone of whole hours, or without a time zone."
+    )
+    start = from_rfc3339("2024-10-07", KOLKATA)
+    assert days_of(store, UsageFilter(start=start), KOLKATA) == [("2024-10-07", 22)]
+
+
+def test_days_are_refused_only_where_they_cannot_be_told_apart(store: Store) -> None:
+    fill_days(store, 4)
+    forget(store, MIDNIGHT + 2 * DAY)
+    with pytest.raises(InvalidRequest, match=r"^Before 2024-10-07 only the sums of days .* ask from 2024-10-07 on,"):
+        days_of(store, UsageFilter(), BERLIN)
+    for day in (5, 6):
+        with pytest.raises(InvalidRequest, match="days of Europe/Berlin"):
+            days_of(store, UsageFilter(from_rfc3339(f"2024-10-0{day}", BERLIN), MIDNIGHT + 2 * DAY), BERLIN)
+    start = from_rfc3339("2024-10-07", BERLIN)
+    assert days_of(store, UsageFilter(start=start), BERLIN) == [("2024-10-07", 96), ("2024-10-08", 8)]
+    # Nothing is counted on another day: a week and a month have their edges where nothing was deleted.
+    assert days_of(store, UsageFilter(), BERLIN, Dimension.MONTH) == [("2024-10-01", 384)]
+    assert days_of(store, UsageFilter(), BERLIN, Dimension.WEEK) == [("2024-09-30", 280), ("2024-10-07", 104)]
+    # Days of UTC need no hours.
+    assert [number for _, number in days_of(store, UsageFilter(), ZoneInfo("UTC"))] == [96] * 4
+
+
+def test_the_outer_edges_are_widened_within_their_period_alone(store: Store) -> None:
+    fill_days(store, 4)
+    forget(store, MIDNIGHT + 2 * DAY)
+    reports = UsageReports(store)
+    about = UsageFilter(MIDNIGHT + DAY + 5 * HOUR, MIDNIGHT + 3 * DAY)
+    report = reports.report([Dimension.MONTH], about, BERLIN)
+    assert (report.totals.requests, report.start, report.end) == (192, MIDNIGHT + DAY, about.end)
+    with pytest.raises(InvalidRequest, match="only the sums of days"):
+        reports.report([Dimension.DAY], about, BERLIN)
+    in_winter = UsageFilter(from_rfc3339("2024-12-24T10:20:00Z"), from_rfc3339("2024-12-24T11:00:00Z"))
+    settle_request(store, started_at=in_winter.end)
+    forget(store, NEVER)
+    report = reports.report([Dimension.DAY], in_winter, LONDON)
+    assert (report.totals.requests, report.start, report.end) == (
+        1,
+        from_rfc3339("2024-12-24"),
+        from_rfc3339("2024-12-25"),
+    )
+
+
+def test_a_report_of_too_many_days_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for day in (0, 5):
+        settle_request(store, started_at=NOON + day * DAY)
+    monkeypatch.setattr(usage_report, "MAX_GROUPS", 5)
+    with pytest.raises(InvalidRequest, match="more than 5 groups"):
+        UsageReports(store).report([Dimension.DAY], UsageFilter(), BERLIN)
+    monkeypatch.setattr(usage_report, "MAX_GROUPS", 6)
+    assert len(days_of(store, UsageFilter(), BERLIN)) == 2
+    for model in "abcdef":
+        settle_request(store, model=model)
+    with pytest.raises(InvalidRequest, match="more than 6 groups"):
+        UsageReports(store).report([Dimension.DAY, Dimension.MODEL], UsageFilter(), BERLIN)
+
+
+def test_a_year_of_days_fits_into_statements(store: Store) -> None:
+    """SQLite allows 500 SELECTs in a statement, and 400 days have more parts."""
+    for day in range(400):
+        settle_request(store, started_at=NOON + day * DAY)
+    assert len(days_of(store, UsageFilter(), BERLIN)) == 400
+    assert len(days_of(store, UsageFilter(), KOLKATA)) == 400
+    assert sum(number for _, number in days_of(store, UsageFilter(), KOLKATA, Dimension.MONTH)) == 400
 
 
 @pytest.mark.parametrize(
