@@ -9,7 +9,7 @@ from addon.metering.unknown_usages import unknown_usages
 from addon.protocol.json_fields import Fields, fields, items, text
 from addon.protocol.objects import ended_id, pending_id
 from addon.protocol.paid_calls import units_of_items
-from addon.protocol.partial_json import MAX_WHOLE, fields_of_event
+from addon.protocol.partial_json import MAX_WHOLE, fields_of_event, start_of_event
 from addon.protocol.sse import Decoder, Event
 from addon.protocol.usage_objects import told_cost, total, units_of, usage_in
 from addon.protocol.usages_by_model import Shares, served_by, shares_of
@@ -17,6 +17,7 @@ from store.ledger.usage import Conditions, Consumption, Units
 
 _DONE = b"[DONE]"
 _CALL, _ITEM_DONE = b'_call"', b"response.output_item.done"
+_IMAGE_DONE = {"image_generation.completed", "image_edit.completed"}
 _USAGE = re.compile(rb'"(?:usage|billed_units)"\s*:\s*\{')
 _TRIES = 8
 """Events in which the model is searched."""
@@ -79,7 +80,7 @@ class EventStream:
             self._tries = max(self._tries - 1, 0)
             self._parse_or_keep(event, has_usage=has_usage)
         elif _CALL in data and _ITEM_DONE in data:
-            self._read_item(fields_of_event(data, is_cut=event.is_cut))
+            self._read_item(start_of_event(data))
         if self.transcript is not None:
             self.transcript.add(data)
 
@@ -105,6 +106,8 @@ class EventStream:
             self.model, self._tries = model, 0
         self.pending_id = pending_id(holder) or self.pending_id
         self.ended_id = ended_id(holder) or self.ended_id
+        if text(event, "type") in _IMAGE_DONE:
+            self._calls = total(self._calls, {"output_images": 1})
         usage = _without_null(usage_in(event, holder))
         self._read_item(event)
         if isinstance(holder.get("service_tier"), str):

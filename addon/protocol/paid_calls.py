@@ -7,7 +7,7 @@ A tool counts where it was called, not where it was offered. The forms are those
 
 from collections.abc import Mapping, Sequence
 
-from addon.protocol.json_fields import Fields, fields, items, text
+from addon.protocol.json_fields import Fields, fields, items, number, text
 from store.ledger.usage import Units
 
 _SEARCHES: Mapping[str, str] = {"web_search_call": "web_searches", "file_search_call": "storage_searches"}
@@ -27,6 +27,9 @@ def units_of_calls(answer: Fields) -> Units:
         for call in items(fields(fields(choice), "message"), "executed_tools")
     ]
     units = units_of_items(items(answer, "output"))
+    searches = number(fields(fields(answer, "tool_usage"), "web_search"), "num_requests")
+    if searches is not None and searches >= 0:  # more than the calls, where one call asks several queries
+        units["web_searches"] = searches
     return {**units, "tool_calls": units.get("tool_calls", 0) + len(executed)} if executed else units
 
 

@@ -56,6 +56,11 @@ def fields_of_event(data: bytes, *, is_cut: bool = False) -> Fields:
     return {**first, name: {**_without_last(fields(cut)), **_last_fields(end.removesuffix(b"}"))}}
 
 
+def start_of_event(data: bytes) -> Fields:
+    """Return the fields at the start of an event: all of a small one; the last one, and what is in it, may be cut."""
+    return parse(data) if len(data) <= EDGE else _parsed_start(data[:EDGE])
+
+
 def _first_fields(start: bytes) -> Fields:
     """Return the complete fields at the start of an object; the last one may be cut and is left out."""
     return _without_last(_parsed_start(start))

@@ -88,7 +88,8 @@ def book(pricing: Pricing, opened: Opened, upstream: str | None, status: int | N
     units = metered.units
     paid = _paid(status, metered)
     charges = [
-        pricing.charge(opened.project_id, upstream, used, _asked_of(used, metered), opened.started_at) for used in paid
+        pricing.charge(opened.project_id, upstream, used, _asked_of(used, metered), opened.started_at)
+        for used in _each_once(paid)
     ]
     told = _told(paid)
     named = {used.model or metered.model_asked or "": _TOLD for used in paid}
@@ -111,6 +112,11 @@ def _paid(status: int | None, metered: Metered) -> Sequence[Consumption]:
     if metered.consumptions or not has_succeeded or not (metered.model or metered.model_asked):
         return metered.consumptions
     return (Consumption(metered.model, {}),)
+
+
+def _each_once(paid: Sequence[Consumption]) -> Sequence[Consumption]:
+    """Have the first of several models pay for the request itself, where that has a price."""
+    return [*paid[:1], *[used._replace(units={**used.units, "requests": 0}) for used in paid[1:]]]
 
 
 def _asked_of(used: Consumption, metered: Metered) -> str | None:

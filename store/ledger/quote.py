@@ -34,7 +34,7 @@ INSTEAD_OF_TOKENS: Mapping[str, str] = {
 }
 """Units that may be told beside tokens, and are paid by these then; and their rates."""
 
-_UNLISTED = {unit for unit, rate in {**BESIDE_TOKENS, **INSTEAD_OF_TOKENS}.items() if not rate}
+_UNLISTED = {"requests", *(unit for unit, rate in {**BESIDE_TOKENS, **INSTEAD_OF_TOKENS}.items() if not rate)}
 
 _MAX_COST = 2**53
 """About 9,000 dollars for a request: a higher cost is ignored as implausible."""

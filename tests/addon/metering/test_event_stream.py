@@ -71,17 +71,19 @@ def test_the_last_event_of_a_response_has_its_usage(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "kind", "usage"),
+    ("endpoint", "kind", "usage", "beside"),
     [
-        (IMAGES, "image_generation.completed", IMAGE),
-        ("/v1/images/edits", "image_edit.completed", IMAGE),
-        ("/v1/audio/transcriptions", "transcript.text.done", TRANSCRIPTION),
-        ("/v1/audio/speech", "speech.audio.done", SPEECH),
+        (IMAGES, "image_generation.completed", IMAGE, {"output_images": 1}),
+        ("/v1/images/edits", "image_edit.completed", IMAGE, {"output_images": 1}),
+        ("/v1/audio/transcriptions", "transcript.text.done", TRANSCRIPTION, {}),
+        ("/v1/audio/speech", "speech.audio.done", SPEECH, {}),
     ],
 )
-def test_the_last_event_of_other_streams_has_their_usage(endpoint: str, kind: str, usage: dict[str, object]) -> None:
+def test_the_last_event_of_other_streams_has_their_usage(
+    endpoint: str, kind: str, usage: dict[str, object], beside: dict[str, int]
+) -> None:
     stream = read(sse({"type": "some.delta", "delta": "x"}, {"type": kind, "usage": usage}), endpoint)
-    assert used(stream, "asked") == Consumption("asked", units_of(usage) or {})
+    assert used(stream, "asked") == Consumption("asked", {**beside, **(units_of(usage) or {})})
     assert stream.is_finished
 
 
@@ -144,7 +146,8 @@ def test_an_event_beyond_the_bound_keeps_its_usage() -> None:
     assert used(stream) == Consumption("gpt-4.1-2025-04-14", units_of(RESPONSE) or {})
     assert stream.is_finished
     image = {"type": "image_generation.completed", "b64_json": LARGE, "usage": IMAGE}
-    assert used(read(sse(image), IMAGES), "gpt-image-1") == Consumption("gpt-image-1", units_of(IMAGE) or {})
+    units = {"output_images": 1, **(units_of(IMAGE) or {})}
+    assert used(read(sse(image), IMAGES), "gpt-image-1") == Consumption("gpt-image-1", units)
 
 
 def test_an_event_beyond_the_bound_without_a_usage_changes_nothing() -> None:
@@ -301,3 +304,18 @@ def test_the_object_that_a_stream_tells_of_is_known(
 ) -> None:
     stream = read(sse(*events), RESPONSES)
     assert (stream.pending_id, stream.ended_id) == (pending, ended)
+
+
+def test_an_image_that_a_response_made_is_counted_also_where_its_event_is_large() -> None:
+    made = {"id": "ig_1", "type": "image_generation_call", "status": "completed", "result": "A" * 5 * 1024 * 1024}
+    events = [response("created"), {"type": "response.output_item.done", "output_index": 0, "item": made}]
+    used = read(sse(*events, response("completed", output=[made], usage=RESPONSE)), RESPONSES).consumptions(None)
+    assert [(each.units["output_images"], each.units["tool_calls"]) for each in used] == [(1, 1)]
+
+
+def test_images_of_a_stream_are_counted() -> None:
+    made = {"type": "image_generation.completed", "b64_json": "A" * 300_000, "usage": IMAGE}
+    (used,) = read(sse({"type": "image_generation.partial_image", "b64_json": "A"}, made, made), IMAGES).consumptions(
+        "m"
+    )
+    assert used.units["output_images"] == 2

@@ -34,6 +34,15 @@ def test_calls_of_a_response_are_counted(output: list[Any], units: dict[str, int
     assert units_of_calls({"output": output}) == units
 
 
+@pytest.mark.parametrize(("told", "searches"), [(3, 3), (0, 0), (None, 1), (-1, 1), ("3", 1)])
+def test_searches_that_the_response_counts_itself_go_before_its_calls(told: object, searches: int) -> None:
+    answer: dict[str, object] = {
+        "output": [call("web_search_call")],
+        "tool_usage": {"web_search": {"num_requests": told}},
+    }
+    assert units_of_calls(answer)["web_searches"] == searches
+
+
 def test_executed_tools_of_a_chat_completion_are_counted() -> None:
     executed = [{"index": 0, "type": "search"}, {"index": 1, "type": "python"}]
     choices = [{"index": 0, "message": {"content": "Hi", "executed_tools": executed}}]

@@ -1,4 +1,5 @@
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from store.ledger.booking import BOOKED, Booking, book
 from store.ledger.pricing import Pricing
 from store.ledger.rollups import AMOUNTS
 from store.ledger.usage import COST_UNIT, Consumption, Metered, Source
+from store.management.prices import OwnPrices
 from store.request import Opened
 from store.store import Store
 
@@ -86,3 +88,9 @@ def test_amounts_hold_our_cost_of_requests_whose_cost_was_told(store: Store) -> 
     assert (told["cost"], told["told_cost"], told["cost_where_told"]) == (OURS, 7, OURS)
     alone = amounts(KNOWN)
     assert (alone["cost"], alone["told_cost"], alone["cost_where_told"]) == (OURS, 0, 0)
+
+
+def test_a_request_is_paid_once_whatever_the_number_of_its_models(store: Store) -> None:
+    OwnPrices(store).set({"per_request": Decimal("0.5"), "input": Decimal(1)}, model="own-*")
+    models = (Consumption("own-a", {"input_tokens": 10}), Consumption("own-b", {"input_tokens": 4}))
+    assert booked(store, *models).cost == COST_UNIT // 2 + 14 * COST_UNIT // 10**6
