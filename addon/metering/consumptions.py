@@ -1,28 +1,33 @@
 """Reads what an answer says was used: its units, the conditions that change their price, and a cost that it tells."""
 
 import re
-from collections.abc import Iterator
 
 from addon.metering.names import model_name, tier_name
 from addon.protocol.json_fields import Fields, fields, items, text
 from addon.protocol.paid_calls import units_of_calls
 from addon.protocol.usage_objects import told_cost, units_of, usage_in
-from addon.protocol.usages_by_model import Shares, shares_of
+from addon.protocol.usages_by_model import Shares, names_models, shares_of
 from store.ledger.usage import Conditions, Consumption, Units
 
 _BATCH = ("processing", "batch")
+_TIER = "service_tier"
+_BY_MODEL = "per_model_usage"
+"""The usages of OpenAI's runs of evals, with their models."""
 _IMAGES = "output_images"
+_SEARCH = "-search-"
 _ALWAYS_SEARCHES = re.compile(r"gpt-[a-z0-9.-]+-search-(preview|api)")
 """Models of OpenAI's chat completions that search the web for each answer, and do not tell so."""
 
 
 def consumptions_of(answer: Fields, model: str | None, *, makes_no_tokens: bool = False) -> tuple[Consumption, ...]:
     """Return the usage in an answer: of each model where it tells several, else of one; none where it tells none."""
+    if _BY_MODEL not in answer:
+        return consumptions_in(answer, usage_in(answer, answer), model, makes_no_tokens=makes_no_tokens)
     return tuple(
         [
             used
-            for name, usage in _usages(answer)
-            for used in consumptions_in(answer, usage, name or model, makes_no_tokens=makes_no_tokens)
+            for usage in map(fields, items(answer, _BY_MODEL))
+            for used in consumptions_in(answer, usage, model_name(usage.get("model_name")) or model)
         ]
     )
 
@@ -34,8 +39,10 @@ def consumptions_in(
     units, told = units_of(usage, makes_no_tokens=makes_no_tokens) or _units_of_object(answer), told_cost(usage)
     if units is None and told is None:
         return ()
-    shares = shares_of(answer, usage, units or {})
-    return by_model(shares, model, calls_of(answer, model), conditions_of(answer, usage), told)
+    calls, conditions = calls_of(answer, model), conditions_of(answer, usage)
+    if names_models(answer, usage):
+        return by_model(shares_of(answer, usage, units or {}), model, calls, conditions, told)
+    return (Consumption(model, {**calls, **(units or {})} if calls else units or {}, conditions, told),)
 
 
 def by_model(
@@ -59,32 +66,26 @@ def by_model(
 
 def calls_of(answer: Fields, model: str | None) -> Units:
     """Return the units of the tools that were called, as the answer tells or the model always does."""
-    if model is not None and _ALWAYS_SEARCHES.match(model):
+    if model is not None and _SEARCH in model and _ALWAYS_SEARCHES.match(model):
         return {"web_searches": 1}
     return units_of_calls(answer)
 
 
 def conditions_of(answer: Fields, usage: Fields) -> Conditions:
     """Return the conditions that an answer and its usage name, in a fixed order."""
-    tier = tier_name(answer.get("service_tier")) or tier_name(usage.get("service_tier"))
+    tier = tier_name(answer.get(_TIER)) or tier_name(usage.get(_TIER))
+    is_batch = tier == "batch" or answer.get("object") == "batch"
+    if tier is None and not is_batch and "speed" not in usage and "inference_geo" not in usage:
+        return ()
     found = []
-    if text(answer, "object") == "batch" or tier == "batch":
+    if is_batch:
         found.append(_BATCH)
     elif tier is not None:
-        found.append(("service_tier", tier))
+        found.append((_TIER, tier))
     for name, value in (("speed", "fast"), ("inference_geo", "us")):  # Anthropic's
         if usage.get(name) == value:
             found.append((name, value))
     return tuple(found)
-
-
-def _usages(answer: Fields) -> Iterator[tuple[str | None, Fields]]:
-    """Yield the usages in an answer, with their models where these are named beside them, as in OpenAI's evals."""
-    by_model = items(answer, "per_model_usage")
-    if not by_model:
-        yield None, usage_in(answer, answer)
-    for each in map(fields, by_model):
-        yield model_name(each.get("model_name")), each
 
 
 def _units_of_object(answer: Fields) -> Units | None:

@@ -219,7 +219,7 @@ class Meter:
             return None
         if self._shape.kind is Kind.IMAGES:
             used = (used[0]._replace(units={**used[0].units, "output_images": self._images()}),)
-        lacks_calls = "output" not in answer and offers_paid_tools(answer)
+        lacks_calls = "tools" in answer and "output" not in answer and offers_paid_tools(answer)
         return Metered(Source.OBSERVED, used, asked, model or used[-1].model, is_minimum=lacks_calls)
 
     def _model_answered(self) -> str | None:

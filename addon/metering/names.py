@@ -1,5 +1,6 @@
 """Checks names that clients and upstreams choose before they go into the ledger."""
 
+import functools
 import re
 
 MAX_MODEL = 128
@@ -18,9 +19,12 @@ _USUAL_TIERS = {"default", "auto", "standard", "on_demand"}
 
 def model_name(value: object) -> str | None:
     """Return a model's name without surrounding blanks; None for no text, or one that is too long or not printable."""
-    if not isinstance(value, str) or len(value) > MAX_MODEL or not value.isprintable():
-        return None
-    return value.strip() or None
+    return _checked(value) if isinstance(value, str) and len(value) <= MAX_MODEL else None
+
+
+@functools.lru_cache(maxsize=256)
+def _checked(name: str) -> str | None:
+    return (name.strip() or None) if name.isprintable() else None
 
 
 def tier_name(value: object) -> str | None:

@@ -15,12 +15,16 @@ _UNPAID_ACTIONS = {"open_page", "find_in_page"}
 """Actions of a web search that cost nothing beside their tokens."""
 _IMAGE = "image_generation_call"
 """An image that a model of its own has made, whose tokens are in no usage."""
+_PLACES = frozenset({"output", "tool_usage", "usage_breakdown"})
+"""Fields of the answers that tell calls; Groq's compound systems tell a breakdown of their usage too."""
 _OFFERED = ("web_search", "file_search", "code_interpreter", "image_generation")
 """The beginnings of the types of tools that are paid."""
 
 
 def units_of_calls(answer: Fields) -> Units:
     """Return the units of the calls in an answer."""
+    if _PLACES.isdisjoint(answer):
+        return {}
     executed = [
         call
         for choice in items(answer, "choices")

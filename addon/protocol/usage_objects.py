@@ -121,6 +121,7 @@ _LIVES = ("cache_write_5m_tokens", "cache_write_1h_tokens")
 _NAMES = frozenset(path[0] for paths in _PATHS.values() for path in paths)
 _INNER_NAMES = frozenset(path[1] for paths in _PATHS.values() for path in paths if len(path) > 1)
 
+_COSTS = frozenset({"cost", "estimated_cost", "cost_in_usd_ticks"})
 _TICK = COST_UNIT // 10**10
 """COST_UNITs in a tick, xAI's unit of money."""
 
@@ -156,6 +157,8 @@ def told_cost(usage: Mapping[str, object]) -> int | None:
     `cost` is OpenRouter's, whose `cost_details` hold what is paid elsewhere with a key of the customer's own; or an
     object, at Perplexity. `estimated_cost` is DeepInfra's, `cost_in_usd_ticks` xAI's.
     """
+    if _COSTS.isdisjoint(usage):
+        return None
     cost = usage.get("cost", usage.get("estimated_cost"))
     if cost is None:
         ticks = _count(usage.get("cost_in_usd_ticks"))
@@ -266,17 +269,16 @@ def total(one: Units, other: Units) -> Units:
 
 def _first_count(usage: Mapping[str, object], paths: Sequence[_Path]) -> int | None:
     for path in paths:
-        found: object = usage
-        for name in path:
+        found = usage.get(path[0])
+        for name in path[1:]:
             found = found.get(name) if type(found) is dict else None
-        count = None if found is None else _count(found)
-        if count is not None:
+        if found is not None and (count := _count(found)) is not None:
             return count
     return None
 
 
 def _count(value: object) -> int | None:
-    if isinstance(value, float) and value.is_integer():
+    if type(value) is float and value.is_integer():
         value = int(value)
     return value if type(value) is int and 0 <= value <= MAX_COUNT else None
 

@@ -19,11 +19,17 @@ _ADVISOR, _FALLBACK = "advisor_message", "fallback_message"
 _BREAKDOWN = "usage_breakdown"
 _TOOLS, _IMAGES = "tool_usage", "image_generation"
 _MOST_MODELS = 32
+_PLACES = frozenset({_TOOLS, _BREAKDOWN, "x_groq"})
 
 
 def served_by(usage: Fields) -> str:
     """Return the model that has served a response in the place of the one that began it, or an empty text."""
     return next((text(one, "model") for one in _iterations(usage) if text(one, "type") == _FALLBACK), "")
+
+
+def names_models(holder: Fields, usage: Fields) -> bool:
+    """Tell whether a usage may name other models than the one that has answered."""
+    return ITERATIONS in usage or not _PLACES.isdisjoint(holder)
 
 
 def shares_of(holder: Fields, usage: Fields, units: Units) -> Shares:

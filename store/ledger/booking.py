@@ -21,6 +21,7 @@ BOOKED: Mapping[str, str] = {
 }
 """The columns of a row that say what was used, with their types."""
 
+_UNITS = (*COLUMNS.values(),)
 _SUCCESS = range(200, 300)
 _TOLD = json.dumps({"from": "told by the upstream"})
 
@@ -89,18 +90,17 @@ def book(pricing: Pricing, opened: Opened, upstream: str | None, status: int | N
     paid = _paid(status, metered)
     charges = [
         pricing.charge(opened.project_id, upstream, used, _asked_of(used, metered), opened.started_at)
-        for used in _each_once(paid)
+        for used in (paid if len(paid) <= 1 else _each_once(paid))
     ]
-    told = _told(paid)
-    named = {used.model or metered.model_asked or "": _TOLD for used in paid}
-    charge = _together(charges, None if told is None else Charge(told, named))
+    told = _told(paid, metered.model_asked)
+    charge = charges[0] if len(charges) == 1 and told is None else _together(charges, told)
     return Booking(
         str(metered.source),
         asked,
         answered or (asked if metered.consumptions else None),
-        [units.get(unit) for unit in COLUMNS.values()],
+        [units.get(unit) for unit in _UNITS],
         None if charge is None else charge.cost,
-        told,
+        None if told is None else told.cost,
         None if charge is None else charge.is_minimum or metered.is_minimum,
         None if charge is None else _written(charge.prices),
     )
@@ -121,14 +121,18 @@ def _each_once(paid: Sequence[Consumption]) -> Sequence[Consumption]:
 
 def _asked_of(used: Consumption, metered: Metered) -> str | None:
     """Return the model that was asked for; None for a second model, which has no own price by that name."""
-    is_second = used.model != metered.model and any(each.model == metered.model for each in metered.consumptions)
+    if used.model == metered.model:
+        return metered.model_asked
+    is_second = any(each.model == metered.model for each in metered.consumptions)
     return None if is_second else metered.model_asked
 
 
-def _told(paid: Sequence[Consumption]) -> int | None:
+def _told(paid: Sequence[Consumption], model_asked: str | None) -> Charge | None:
     """Return the cost that the upstream told of all that is paid; None if it did not tell all of it."""
     told = [used.told_cost for used in paid if used.told_cost is not None]
-    return sum(told) if told and len(told) == len(paid) else None
+    if not told or len(told) < len(paid):
+        return None
+    return Charge(sum(told), {used.model or model_asked or "": _TOLD for used in paid})
 
 
 def _together(charges: Sequence[Charge | None], told: Charge | None) -> Charge | None:

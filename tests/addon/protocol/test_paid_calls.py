@@ -46,8 +46,9 @@ def test_searches_that_the_response_counts_itself_go_before_its_calls(told: obje
 def test_executed_tools_of_a_chat_completion_are_counted() -> None:
     executed = [{"index": 0, "type": "search"}, {"index": 1, "type": "python"}]
     choices = [{"index": 0, "message": {"content": "Hi", "executed_tools": executed}}]
-    assert units_of_calls({"choices": choices}) == {"tool_calls": 2}
-    assert units_of_calls({"choices": [{"message": {"content": "Hi", "tool_calls": executed}}]}) == {}
+    breakdown: dict[str, object] = {"usage_breakdown": {"models": []}}
+    assert units_of_calls({**breakdown, "choices": choices}) == {"tool_calls": 2}
+    assert units_of_calls({**breakdown, "choices": [{"message": {"content": "Hi", "tool_calls": executed}}]}) == {}
 
 
 @pytest.mark.parametrize(
