@@ -9,7 +9,9 @@
         TokenExpired                401 token_expired
         ProjectInactive             403 project_inactive
         EndpointNotAllowed          403 endpoint_not_allowed
-        QuotaExhausted              429 rate_limit_exceeded
+        QuotaExhausted              429 insufficient_quota
+        RateLimited                 429 rate_limit_exceeded
+        TooManyParallel             429 too_many_parallel_requests
       DestinationRefused            403 destination_refused
       NotFound                      404 not_found
       MethodNotAllowed              405 method_not_allowed
@@ -38,6 +40,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from store.limits.window import Standing
     from store.request import Refused
 
 type ErrorBody = dict[str, object]
@@ -224,9 +227,32 @@ class QuotaExhausted(TokenRefused):
     """The token has used all of its requests. Only a higher limit helps, so SDKs must not retry."""
 
     status = 429
-    code = "rate_limit_exceeded"
+    code = "insufficient_quota"
     text = "The token has used all of its requests."
     class_headers = _NO_RETRY
+
+
+class RateLimited(TokenRefused):
+    """Too many requests in a window. `window` is its standing; `wait` the microseconds until a request may pass."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+    text = "There were too many requests."
+
+    def __init__(self, message: str, window: "Standing", wait: int) -> None:
+        super().__init__(message)
+        self.window = window
+        milliseconds = -(-wait // 1000)
+        self.headers = {"retry-after-ms": str(milliseconds), "Retry-After": str(-(-milliseconds // 1000))}
+
+
+class TooManyParallel(TokenRefused):
+    """As many requests as may be under way at once are under way."""
+
+    status = 429
+    code = "too_many_parallel_requests"
+    text = "Too many requests are under way at once."
+    class_headers = MappingProxyType({"Retry-After": "1"})
 
 
 class HeadersTooLarge(GatewayError):

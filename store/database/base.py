@@ -140,6 +140,10 @@ class Database(abc.ABC):
         """Return the condition that a column has one of some texts."""
 
     @abc.abstractmethod
+    def joined(self, expression: str, separator: str) -> str:
+        """Return the aggregate that joins the texts of an expression by a separator; NULL without any."""
+
+    @abc.abstractmethod
     def tables(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Sequence[Statement]:
         """Write rows, whose columns have these SQL types, as one table, or as several that hold them in turn.
 

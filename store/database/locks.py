@@ -10,8 +10,11 @@ from store.database import Database, Statement
 from store.database.sql import storable
 from store.errors import NotFound
 
-LOCK_ORDER = ("request", "hourly_usage", "daily_usage", "project", "token", "secret")
+LOCK_ORDER = ("request", "hourly_usage", "daily_usage", "balance", "project", "token", "secret")
 """The tables of which a transaction locks rows in several, in their order. Tests check it.
+
+All balances that a transaction changes are locked by one statement: those of the requests that it settles, and those of
+the requests that it admits.
 
 `compensation.take_back` alone deletes rows of `request` after it has locked their tokens: no transaction that locks
 such a row waits for a token.

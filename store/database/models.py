@@ -23,6 +23,7 @@ from store.database.sql import storable
 UUID_LENGTH = 36
 UPSTREAM_ID_LENGTH = 128
 OBJECT_ID_LENGTH = 128
+BALANCE_ID_LENGTH = 64
 HMAC_LENGTH = 64
 
 
@@ -47,6 +48,8 @@ class Project(Model):
     created_at = BigIntegerField()
     updated_at = BigIntegerField()
     api_key_updated_at = BigIntegerField(null=True)  # unknown for a key that is older than this column
+    rate_limits = TextField(null=True)
+    max_parallel_requests = BigIntegerField(null=True)
 
 
 class Token(Model):
@@ -66,6 +69,35 @@ class Token(Model):
     created_at = BigIntegerField()
     expires_at = BigIntegerField()
     last_used_at = BigIntegerField(null=True)
+    rate_limits = TextField(null=True)
+    max_parallel_requests = BigIntegerField(null=True)
+
+
+class Balance(Model):
+    """What has been used of one limit of a token or a project (see `store.limits.balance`).
+
+    `maximum` is the limit. `used` is the number of slots that are taken; `counts` are those of a window's parts, up to
+    the one with the number `newest`.
+    """
+
+    id = CharField(max_length=BALANCE_ID_LENGTH, primary_key=True)
+    owner_id = IdField(index=True)
+    maximum = BigIntegerField()
+    used = BigIntegerField()
+    newest = BigIntegerField()
+    counts = TextField()
+
+
+class Slot(Model):
+    """A slot of a balance that a request holds, until it is settled."""
+
+    request_id = IdField()
+    balance_id = CharField(max_length=BALANCE_ID_LENGTH)
+
+    class Meta:
+        """The key."""
+
+        primary_key = CompositeKey("request_id", "balance_id")
 
 
 CHECK = "check"
@@ -280,6 +312,8 @@ class FormerToken(Model):
 MODELS: tuple[type[Model], ...] = (
     Project,
     Token,
+    Balance,
+    Slot,
     Secret,
     Request,
     HourlyUsage,

@@ -130,6 +130,10 @@ class PostgresqlDatabase(Database):
         """Return it with one array, so that the statement is the same for any number of texts."""
         return Statement(f"{column} = ANY(CAST(? AS TEXT[]))", [[*values]])
 
+    def joined(self, expression: str, separator: str) -> str:
+        """Join with STRING_AGG."""
+        return f"STRING_AGG({expression}, '{separator}')"
+
     def tables(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Sequence[Statement]:
         """Write one table in JSON: the statement is the same for any number of rows, and encoded at once."""
         names = [f"c{number}" for number in range(len(types))]

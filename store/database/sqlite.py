@@ -87,6 +87,10 @@ class SqliteDatabase(Database):
         named = [*values, *[*values[-1:]] * (places - len(values))]
         return Statement(f"{column} IN ({', '.join('?' * len(named))})", named)
 
+    def joined(self, expression: str, separator: str) -> str:
+        """Join with GROUP_CONCAT."""
+        return f"GROUP_CONCAT({expression}, '{separator}')"
+
     def tables(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Sequence[Statement]:
         """Write them with VALUES, which have types of their own; each a power of two of rows."""
         found, start = [], 0

@@ -1,0 +1,126 @@
+"""Balances: what has been used of each limit, as rows of the store.
+
+A balance has the id `<owner>/requests/<period>` or `<owner>/parallel`, where the owner is a token or a project. Whoever
+changes balances has locked them before, all of them by one statement in the order of their ids.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
+
+from store.database import Database, Statement
+from store.limits.window import PERIODS, Window
+
+PARALLEL: Final = "parallel"
+
+_FIELDS = "id || ' ' || maximum || ' ' || used || ' ' || newest || ' ' || counts"
+_WRITE = (
+    "UPDATE balance SET used = now.used, newest = now.newest, counts = now.counts FROM now WHERE balance.id = now.id"
+)
+_TYPES = ("TEXT", "BIGINT", "BIGINT", "TEXT")
+
+
+@dataclass(slots=True)
+class Balance:
+    """One limit, with what has been used of it. `window` is None for a limit of requests at once."""
+
+    id: str
+    maximum: int
+    used: int
+    window: Window | None
+    is_changed: bool = False
+    """True if it is to be written."""
+
+    @classmethod
+    def begin(cls, owner_id: str, kind: str, maximum: int, now: int) -> Self:
+        """Begin a balance of a kind: `requests/minute`, `parallel`."""
+        window = None if kind == PARALLEL else Window.empty(PERIODS[kind.rpartition("/")[2]], maximum, now)
+        return cls(f"{owner_id}/{kind}", maximum, 0, window)
+
+    @classmethod
+    def read(cls, text: str, now: int) -> Self:
+        """Read one line of `column`, as it is at a time."""
+        balance_id, maximum, used, newest, counts = text.split(" ")
+        window = None
+        if counts:
+            length = PERIODS[balance_id.rpartition("/")[2]]
+            window = Window.read(length, int(maximum), int(newest), counts)
+            window.advance(now)
+        return cls(balance_id, int(maximum), int(used), window)
+
+    @property
+    def owner_id(self) -> str:
+        """The token or project that it is a balance of."""
+        return self.id.partition("/")[0]
+
+    @property
+    def period(self) -> str:
+        """The name of the window's length; empty for requests at once."""
+        return "" if self.window is None else self.id.rpartition("/")[2]
+
+    @property
+    def row(self) -> tuple[str, int, int, str]:
+        """The columns that change."""
+        if self.window is None:
+            return (self.id, self.used, 0, "")
+        return (self.id, self.used, self.window.newest, self.window.written)
+
+
+def column(database: Database, owners: str) -> str:
+    """Return the expression that holds the balances of some owners (SQL of a list) as a text; NULL without any."""
+    return f"(SELECT {database.joined(_FIELDS, ';')} FROM balance WHERE owner_id IN ({owners}))"  # noqa: S608 - no data
+
+
+def read_column(text: str | None, now: int) -> Sequence[Balance]:
+    """Read what `column` holds."""
+    return [Balance.read(line, now) for line in text.split(";")] if text else []
+
+
+def lock(of: Statement, ids: Collection[str] = ()) -> Statement:
+    """Return the statement that locks the balances of owners (a condition), and those with some ids, in their order."""
+    named = f"{of.sql} OR id IN ({', '.join('?' * len(ids))})" if ids else of.sql
+    return Statement(f"SELECT id FROM balance WHERE {named} ORDER BY id", [*of.parameters, *sorted(ids)])  # noqa: S608
+
+
+def read(database: Database, ids: Collection[str], now: int) -> Mapping[str, Balance]:
+    """Return balances by id, as they are at a time."""
+    if not ids:
+        return {}
+    found = database.among("id", sorted(ids))
+    rows = database.execute(f"SELECT {_FIELDS} FROM balance WHERE {found.sql}", found.parameters)  # noqa: S608 - no data
+    balances = [Balance.read(text, now) for (text,) in rows]
+    return {balance.id: balance for balance in balances}
+
+
+def of_owners(database: Database, owner_ids: Collection[str], now: int) -> Mapping[str, Sequence[Balance]]:
+    """Return the balances of tokens and projects by their ids, as they are at a time."""
+    found: dict[str, list[Balance]] = {owner_id: [] for owner_id in owner_ids}
+    if found:
+        owners = database.among("owner_id", sorted(found))
+        rows = database.execute(f"SELECT {_FIELDS} FROM balance WHERE {owners.sql}", owners.parameters)  # noqa: S608
+        for (text,) in rows:
+            balance = Balance.read(text, now)
+            found[balance.owner_id].append(balance)
+    return found
+
+
+def write(database: Database, balances: Iterable[Balance]) -> None:
+    """Write the balances that have changed; inside the transaction that has locked them."""
+    rows = sorted(balance.row for balance in balances if balance.is_changed)
+    for table in database.tables(_TYPES, rows):
+        database.run(f"WITH now (id, used, newest, counts) AS ({table.sql}) {_WRITE}", table.parameters)
+
+
+def take_slots(database: Database, slots: Sequence[tuple[str, str]]) -> None:
+    """Note which requests hold which slots: pairs of a request's id and a balance's."""
+    for table in database.tables(["TEXT", "TEXT"], slots):
+        database.run(f"INSERT INTO slot (request_id, balance_id) {table.sql}", table.parameters)
+
+
+def free_slots(database: Database, request_ids: Sequence[str]) -> Sequence[str]:
+    """Forget the slots of requests. Returns the balance of each; its count is still to be lowered."""
+    if not request_ids:
+        return []
+    held = database.among("request_id", request_ids)
+    rows = database.execute(f"DELETE FROM slot WHERE {held.sql} RETURNING balance_id", held.parameters)  # noqa: S608
+    return [balance_id for (balance_id,) in rows]

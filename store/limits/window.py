@@ -1,0 +1,104 @@
+"""Sliding windows: in no interval of a window's length, wherever it begins, are more requests admitted than its limit.
+
+A window is counted in PARTS parts. The current part and the PARTS parts before it count as a whole: any interval of the
+window's length lies within those. No I/O; times are microseconds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Self
+
+from store.clock import DAY, HOUR, MINUTE, SECOND
+
+PERIODS: Mapping[str, int] = {"day": DAY, "hour": HOUR, "minute": MINUTE, "second": SECOND}
+"""The lengths of windows, by their names, in the order in which limits are checked."""
+
+PARTS = 60
+
+_KEPT = PARTS + 1
+
+
+class Standing(NamedTuple):
+    """The standing of a window, as clients are told it."""
+
+    maximum: int
+    remaining: int
+    resets_in: int
+    """Microseconds until nothing counts any more, if nothing is added."""
+
+
+@dataclass(slots=True)
+class Window:
+    """The counts of one window, with its limit. A clock that steps back goes on in the newest part."""
+
+    length: int
+    maximum: int
+    newest: int
+    """The number of the newest part, counted from 1970."""
+    counts: list[int]
+    """The counts of the parts, the newest one last."""
+
+    @classmethod
+    def empty(cls, length: int, maximum: int, now: int) -> Self:
+        """Begin a window."""
+        return cls(length, maximum, now * PARTS // length, [0] * _KEPT)
+
+    @classmethod
+    def read(cls, length: int, maximum: int, newest: int, counts: str) -> Self:
+        """Read counts as `written` wrote them."""
+        return cls(length, maximum, newest, [int(count) for count in counts.split(",")])
+
+    @property
+    def written(self) -> str:
+        """The counts as a text."""
+        return ",".join(map(str, self.counts))
+
+    def advance(self, now: int) -> None:
+        """Forget the parts that have left the window by a time."""
+        passed = min(max(now * PARTS // self.length - self.newest, 0), _KEPT)
+        if passed:
+            self.counts = [*self.counts[passed:], *[0] * passed]
+            self.newest = now * PARTS // self.length
+
+    @property
+    def used(self) -> int:
+        """The number that counts now."""
+        return sum(self.counts)
+
+    @property
+    def remaining(self) -> int:
+        """The number that is left now; not below 0, where the limit was lowered."""
+        return max(self.maximum - self.used, 0)
+
+    def standing(self, now: int) -> Standing:
+        """Return the standing at a time."""
+        return Standing(self.maximum, self.remaining, max(self.is_empty_at() - now, 0))
+
+    def add(self) -> None:
+        """Count one in the newest part."""
+        self.counts[-1] += 1
+
+    def take_back(self, at: int) -> None:
+        """Count one less at a time at which one was counted, if that still counts."""
+        place = at * PARTS // self.length - self.newest + PARTS
+        place = min(place, PARTS)  # the clock had stepped back
+        if place >= 0 and self.counts[place]:
+            self.counts[place] -= 1
+
+    def has_room_at(self) -> int:
+        """Return the time from which on one more is let in, if no other one comes; 0 for now."""
+        missing = self.used + 1 - self.maximum
+        for place, count in enumerate(self.counts):
+            if missing <= 0:
+                return self._leaves_at(place - 1) if place else 0
+            missing -= count
+        return self._leaves_at(PARTS)
+
+    def is_empty_at(self) -> int:
+        """Return the time from which on nothing counts any more; 0 for now."""
+        last = next((place for place in range(PARTS, -1, -1) if self.counts[place]), None)
+        return 0 if last is None else self._leaves_at(last)
+
+    def _leaves_at(self, place: int) -> int:
+        """Return the time at which a part leaves the window: the beginning of the part _KEPT later."""
+        return -(-(self.newest - PARTS + place + _KEPT) * self.length // PARTS)
