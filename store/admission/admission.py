@@ -11,21 +11,35 @@ import itertools
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from store.admission import refusals
+from store.admission import refusals, token_standing
 from store.admission.compensation import take_back
-from store.admission.decision import Admitted, Batch, Claim, Probe, TokenName, TokenRow, TokenState
+from store.admission.decision import (
+    Admitted,
+    Batch,
+    Claim,
+    Probe,
+    TokenName,
+    TokenRow,
+    TokenStanding,
+    TokenState,
+)
 from store.admission.limits import LIMITS
 from store.admission.refusals import Refusals, Tally
+from store.admission.token_standing import Question
 from store.admission.writer import Writer
 from store.database import Row, Statement
 from store.errors import GatewayError, InvalidToken, TokenRefused
 from store.ledger import instances
 from store.ledger.ledger import Ledger, Settlement
 from store.management.tokens import is_token_value
-from store.request import Opening
+from store.request import Opened, Opening
 from store.store import Store
 
 type Entry = Settlement | Tally
+
+type Item = Claim | Probe | Question
+
+type Result = Admitted | TokenStanding | None
 
 _WIDTHS = [len(TokenRow._fields), *(len(dataclasses.fields(limit)) for limit in LIMITS)]
 _ENDS = [*itertools.accumulate(_WIDTHS)]
@@ -50,7 +64,7 @@ class Admission:
         self._database = store.database
         self._vault = store.vault
         self._ledger = Ledger(store.database)
-        self._writer: Writer[Claim | Probe, Admitted | None, Entry] = Writer(
+        self._writer: Writer[Item, Result, Entry] = Writer(
             store.database, AdmissionWork(store, self._ledger, self.instance_id)
         )
         self._inbox = self._writer.inbox
@@ -82,6 +96,24 @@ class Admission:
         """Find out whether requests could be admitted now, the way they are. Raises StoreUnavailable."""
         await self._inbox.submit(Probe())
 
+    async def standing_of(self, token_value: str) -> TokenStanding:
+        """Return how a token stands now. Nothing is counted; a refusal gets no row.
+
+        Raises InvalidToken, TokenInactive, TokenExpired, ProjectInactive, StoreUnavailable.
+        """
+        if not is_token_value(token_value):
+            raise InvalidToken
+        standing = await self._inbox.submit(Question(self._vault.lookup(token_value)))
+        if not isinstance(standing, TokenStanding):
+            raise GatewayError
+        return standing
+
+    def release(self, opened: Opened) -> None:
+        """Give back the slot that a request holds, if it holds one; returns at once, and raises nothing.
+
+        For a request that is over and is not settled yet.
+        """
+
     def settle(self, settlement: Settlement) -> None:
         """Have the end of an admitted request written; returns at once, and raises nothing.
 
@@ -96,11 +128,11 @@ class Admission:
 
     async def _admit(self, name: TokenName, opening: Opening) -> Admitted:
         admitted = await self._submit(Claim(name, opening))
-        if admitted is None:
+        if not isinstance(admitted, Admitted):
             raise GatewayError
         return admitted
 
-    async def _submit(self, claim: Claim) -> Admitted | None:
+    async def _submit(self, claim: Claim) -> Result:
         try:
             return await self._inbox.submit(claim)
         except TokenRefused as refusal:
@@ -117,15 +149,24 @@ class AdmissionWork:
         self._ledger = ledger
         self._instance_id = instance_id
 
-    def decide(self, items: Sequence[Claim | Probe]) -> list[Admitted | GatewayError | None]:
-        """Decide on requests in the order of their arrival; count the admitted ones, and open their rows."""
+    def decide(self, items: Sequence[Item]) -> Sequence[Result | GatewayError]:
+        """Decide on requests in the order of their arrival; count the admitted ones, and open their rows.
+
+        Questions are answered after that.
+        """
         claims = [item for item in items if isinstance(item, Claim)]
         outcomes = self._outcomes(claims) if claims else []
         if len(claims) == len(items):
             return outcomes
-        self._database.touch()
-        of_claims = iter(outcomes)
-        return [next(of_claims) if isinstance(item, Claim) else None for item in items]
+        questions = [item for item in items if isinstance(item, Question)]
+        standings = token_standing.answer(self._database, questions) if questions else []
+        if len(claims) + len(questions) < len(items):
+            self._database.touch()
+        of_claims, of_questions = iter(outcomes), iter(standings)
+        return [
+            next(of_claims) if isinstance(item, Claim) else next(of_questions) if isinstance(item, Question) else None
+            for item in items
+        ]
 
     def record(self, entries: Sequence[Entry]) -> None:
         """Write settlements, and the rows of refusals."""
@@ -143,15 +184,15 @@ class AdmissionWork:
         if tallies:
             refusals.write_each(self._database, tallies)
 
-    def compensate(self, results: Sequence[Admitted | None]) -> None:
+    def compensate(self, results: Sequence[Result]) -> None:
         """Take back admissions whose callers were refused."""
-        take_back(self._database, [admitted.opened for admitted in results if admitted])
+        take_back(self._database, [result.opened for result in results if isinstance(result, Admitted)])
 
-    def abandoned(self, result: Admitted | None) -> Entry | None:
+    def abandoned(self, result: Result) -> Entry | None:
         """Settle, as unknown, a request whose client went away while it was admitted."""
-        return Settlement(result.opened) if result else None
+        return Settlement(result.opened) if isinstance(result, Admitted) else None
 
-    def _outcomes(self, claims: Sequence[Claim]) -> list[Admitted | GatewayError | None]:
+    def _outcomes(self, claims: Sequence[Claim]) -> Sequence[Result | GatewayError]:
         now, tokens = self._lock_and_read({claim.name for claim in claims})
         batch = Batch(tokens, now, self._vault.open_api_key)
         outcomes = [batch.decide(claim) for claim in claims]

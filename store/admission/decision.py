@@ -20,6 +20,8 @@ from store.errors import (
     TokenInactive,
     TokenRefused,
 )
+from store.limits.standing import LimitStanding
+from store.limits.window import Standing
 from store.request import Holder, Opened, Opening, Refused
 
 _log = logging.getLogger(__name__)
@@ -51,6 +53,19 @@ class Admitted:
     opened: Opened
     holder: Holder
     api_key: str = field(repr=False)
+    window: Standing | None = None
+    """The window, of its token or its project, that has the fewest requests left after this one; None without any."""
+
+
+class TokenStanding(NamedTuple):
+    """A token as those who hold it are told. `expires_at` is in microseconds."""
+
+    name: str | None
+    expires_at: int
+    max_requests: int
+    request_count: int
+    limits: Sequence[LimitStanding]
+    project_limits: Sequence[LimitStanding]
 
 
 class TokenRow(NamedTuple):
@@ -102,7 +117,7 @@ class Batch:
         token = self._tokens.get(claim.name)
         if token is None:
             return InvalidToken()
-        refusal = _standing_refusal(token.row, self._now) or (None if claim.is_paid else _refusal(token, claim.opening))
+        refusal = refusal_of(token.row, self._now) or (None if claim.is_paid else _refusal(token, claim.opening))
         if refusal is not None:
             refusal.refused = Refused(claim.opening, token.row.holder, self._now)
             return refusal
@@ -128,7 +143,7 @@ class Batch:
         return self._api_keys[row.project_id]
 
 
-def _standing_refusal(row: TokenRow, now: int) -> TokenRefused | None:
+def refusal_of(row: TokenRow, now: int) -> TokenRefused | None:
     """Return why a token may make no request at all, or None."""
     if not row.token_is_active:
         return TokenInactive()
