@@ -156,7 +156,7 @@ def test_a_request_is_refused_before_the_store_counts(
     [
         ({"is_active": False}, "token_inactive"),
         ({"expires_at": 1}, "token_expired"),
-        ({"max_requests": 1, "request_count": 1}, "rate_limit_exceeded"),
+        ({"max_requests": 1, "request_count": 1}, "insufficient_quota"),
     ],
 )
 @pytest.mark.parametrize("length", ["5", "5000000"], ids=["small", "large"])
@@ -672,7 +672,7 @@ def test_each_further_response_over_a_websocket_has_a_row_and_a_line_in_the_log(
         lines = [vars(record) for record in caplog.records if record.message == "request"]
         first = exchange.request_id
         assert [line.get("session_id") for line in lines] == [first, first, None]
-        assert [line.get("code") for line in lines] == [None, "rate_limit_exceeded", None]
+        assert [line.get("code") for line in lines] == [None, "insufficient_quota", None]
         assert {line["token_id"] for line in lines} == {token.id}
         await ledger_says(store, ["observed", "observed"])
         with store.database.read():

@@ -159,7 +159,7 @@ def test_a_response_beyond_the_limit_is_refused_and_the_session_goes_on(store: S
         assert not await bench.ask(event_id="mine")
         (event, side), *others = bench.replies()
         assert (side, event["type"], event["status"], others) == ("client", "error", 429, [])
-        assert (event["error"]["code"], event["error"]["event_id"]) == ("rate_limit_exceeded", "mine")
+        assert (event["error"]["code"], event["error"]["event_id"]) == ("insufficient_quota", "mine")
         assert event["event_id"].startswith("event_")
         assert bench.session.closing is None
         assert await bench.client("input_audio_buffer.append", audio="AAAA")
@@ -206,7 +206,7 @@ def test_a_response_that_the_upstream_begins_beyond_the_limit_is_cancelled_and_d
         (error, to_client), (cancel, to_upstream) = bench.replies()
         assert (to_client, error["error"]["code"], error["error"]["event_id"]) == (
             "client",
-            "rate_limit_exceeded",
+            "insufficient_quota",
             None,
         )
         assert (to_upstream, cancel["type"], cancel["response_id"]) == ("upstream", "response.cancel", "b")
@@ -317,7 +317,7 @@ def test_a_responses_websocket_is_closed_where_a_begun_response_is_refused(store
         assert await bench.begin("a")
         assert not await bench.begin("b")
         ((event, side),) = bench.replies()
-        assert (side, event["error"]["code"]) == ("client", "rate_limit_exceeded")
+        assert (side, event["error"]["code"]) == ("client", "insufficient_quota")
         assert bench.session.closing is not None
 
     run(store, test, RESPONSES_PATH, max_requests=1)
@@ -346,7 +346,7 @@ def test_a_response_that_has_output_in_spite_of_its_ask_is_counted_or_closes_the
             assert is_forwarded == (name == "b")
             assert await bench.finish(name)
         assert (bench.count, bench.inputs) == (2, [INPUT])
-        assert bench.errors() == [("rate_limit_exceeded", None)]
+        assert bench.errors() == [("insufficient_quota", None)]
         assert bench.session.closing is not None
 
     run(store, test, RESPONSES_PATH, max_requests=2)

@@ -107,7 +107,7 @@ def test_a_refused_response_is_not_forwarded_and_answered_in_its_place(tmp_path:
             assert (await next_of(talk.upstream))["event_id"] == "first"
             assert [await talk.upstream.recv(), await talk.upstream.recv()] == ["before", "after"]
             refused = await next_of(talk.client)
-            assert (refused["error"]["code"], refused["error"]["event_id"]) == ("rate_limit_exceeded", "second")
+            assert (refused["error"]["code"], refused["error"]["event_id"]) == ("insufficient_quota", "second")
             shown = talk.proxy.flows[0].websocket
             assert shown is not None
             assert [message.dropped for message in shown.messages] == [False, False, True, False, False]
@@ -212,7 +212,7 @@ def test_a_responses_websocket_is_recognized_in_every_spelling_of_its_path(tmp_p
                 await talk.upstream.send(event("response.created", response={"id": name}))
             await talk.upstream.send(event("response.output_item.added", item={"id": "i"}))
             assert (await next_of(talk.client))["response"]["id"] == "a"
-            assert (await next_of(talk.client))["error"]["code"] == "rate_limit_exceeded"
+            assert (await next_of(talk.client))["error"]["code"] == "insufficient_quota"
             assert await ending(talk.client) == ([], CloseCode.POLICY_VIOLATION)
             assert await ending(talk.upstream) == ([], CloseCode.NORMAL_CLOSURE)
 
@@ -330,7 +330,7 @@ def test_a_response_that_the_upstream_begins_beyond_the_limit_is_cancelled(tmp_p
                 await talk.upstream.send(event("response.created", response={"id": name}))
             await talk.upstream.send(event("response.output_audio.delta", response_id="b", delta="AAAA"))
             assert (await next_of(talk.client))["response"]["id"] == "a"
-            assert (await next_of(talk.client))["error"]["code"] == "rate_limit_exceeded"
+            assert (await next_of(talk.client))["error"]["code"] == "insufficient_quota"
             cancel = await next_of(talk.upstream)
             assert (cancel["type"], cancel["response_id"]) == ("response.cancel", "b")
             await talk.upstream.send(event("response.done", response={"id": "b"}))
