@@ -71,6 +71,7 @@ class Settling:
         if request is None:
             self._admission.settle(settlement)
             return metered
+        self._admission.release(opened)  # an estimate may take a while, and the request is over
         task = asyncio.create_task(self._estimate(settlement, request, on_estimate))
         self._estimates[task] = settlement
         task.add_done_callback(self._estimates.pop)

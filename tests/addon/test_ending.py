@@ -25,7 +25,7 @@ from store.admission.admission import Admission
 from store.database.models import Request
 from store.errors import ServiceUnavailable
 from store.ledger.usage import Consumption, Metered, Source
-from store.request import Holder
+from store.request import Holder, Opened
 from store.runtime.settings import Upstream
 from store.store import Store
 
@@ -85,7 +85,12 @@ def test_an_exchange_that_was_not_admitted_is_not_settled(settling: Settling) ->
     assert settling.settle(Exchange()) == Metered()
 
 
-def test_the_usage_that_the_upstream_reports_is_written(store: Store, admission: Admission, settling: Settling) -> None:
+def test_the_usage_that_the_upstream_reports_is_written(
+    store: Store, admission: Admission, settling: Settling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[Opened] = []
+    monkeypatch.setattr(admission, "release", released.append)
+
     async def main() -> None:
         exchange = await admitted(store, admission)
         response = make_response(JSON, ("X-Request-ID", "req_1"), ("Content-Length", "9"))
@@ -94,6 +99,7 @@ def test_the_usage_that_the_upstream_reports_is_written(store: Store, admission:
         exchange.end_response(response)
         reported = settling.settle(exchange)
         assert reported.units == {"input_tokens": 7, "output_tokens": 2}
+        assert released == []  # the settlement does that too
         assert exchange.meter is None
 
     asyncio.run(main())
@@ -120,11 +126,15 @@ def test_a_request_id_that_is_no_plain_word_is_not_kept(
 def test_a_usage_that_was_not_reported_is_estimated(
     store: Store, admission: Admission, settling: Settling, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    released: list[Opened] = []
+
     async def estimate(_: Estimator, request: EstimateRequest) -> Metered:
         assert request.model == "gpt-4o"
+        assert len(released) == 1
         return ESTIMATE
 
     monkeypatch.setattr(Estimator, "estimate", estimate)
+    monkeypatch.setattr(admission, "release", released.append)
 
     estimates = []
 
@@ -132,8 +142,9 @@ def test_a_usage_that_was_not_reported_is_estimated(
         estimates.append(metered)
 
     async def main() -> None:
-        assert settling.settle(await streamed(store, admission), on_estimate).source is Source.UNKNOWN
-        assert estimates == []
+        exchange = await streamed(store, admission)
+        assert settling.settle(exchange, on_estimate).source is Source.UNKNOWN
+        assert (released, estimates) == ([exchange.opened], [])
         await settling.drain()
 
     asyncio.run(main())
