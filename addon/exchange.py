@@ -17,6 +17,7 @@ from store.admission.decision import Admitted
 from store.database.models import UPSTREAM_ID_LENGTH
 from store.errors import GatewayError, ServiceUnavailable, TokenRefused
 from store.ids import new_request_id
+from store.limits.window import Standing
 from store.request import Holder, Opened
 from store.runtime.settings import Upstream
 
@@ -62,6 +63,8 @@ class Exchange:
     """Its row in the ledger, once it is admitted."""
     upstream: Upstream | None = None
     """The upstream that it is admitted for."""
+    window: Standing | None = None
+    """The window, of its token or its project, that had the fewest requests left when it was admitted, if any."""
     grant: Grant | None = None
     """The permission to send it: from its admission until it is refused or finished."""
     meter: Meter | None = None
@@ -108,6 +111,7 @@ class Exchange:
     def admit(self, admitted: Admitted, upstream: Upstream, request: http.Request) -> None:
         """Keep an admission, and begin to meter. There is no grant if the request was refused in the meantime."""
         self.opened, self.holder, self.upstream = admitted.opened, admitted.holder, upstream
+        self.window = admitted.window
         if self.refusal is None:
             destination = Destination(upstream.host, upstream.port, upstream.scheme == "https")
             self.grant = Grant(destination, admitted.api_key, upstream.prefix)

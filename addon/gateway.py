@@ -121,7 +121,7 @@ class Gateway:
             self._admitting.open_session(flow, exchange)
         if exchange.streamed and streaming.is_event_stream(response):
             response.headers.setdefault(responses.BUFFERING, "no")
-        responses.add_request_headers(response.headers, exchange.request_id, exchange.remote_ms)
+        responses.add_request_headers(response.headers, exchange.request_id, exchange.remote_ms, exchange.window)
         response.stream = Tap(exchange.watch_response) if exchange.streamed else False
 
     def response(self, flow: http.HTTPFlow) -> None:
@@ -186,7 +186,8 @@ class Gateway:
             flow.request.timestamp_end is None and streaming.has_body(flow.request)
         )
         flow.request.stream = False
-        flow.response = responses.error(exchange.refusal or error, exchange.request_id, flow.request.method)
+        cause = exchange.refusal or error
+        flow.response = responses.error(cause, exchange.request_id, flow.request.method, exchange.window)
         if at_once:
             # Killing the flow ends it without its body; the keyed layer then answers with the refusal.
             flow.error = mitmproxy_flow.Error(mitmproxy_flow.Error.KILLED_MESSAGE)

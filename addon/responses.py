@@ -4,8 +4,10 @@ import json
 
 from mitmproxy import http
 
-from store.errors import GatewayError
+from addon import rate_limit_headers
+from store.errors import GatewayError, RateLimited
 from store.ids import new_request_id
+from store.limits.window import Standing
 from store.runtime import health as reports
 
 REQUEST_ID = "X-LLM-Proxy-Request-Id"
@@ -15,9 +17,13 @@ BUFFERING = "X-Accel-Buffering"
 """Tells nginx, and proxies that know its header, whether to buffer a response."""
 
 
-def error(cause: GatewayError, request_id: str, method: str) -> http.Response:
-    """Return the response to a request that was refused or failed."""
-    response = _json(cause.status, cause.openai_body(), request_id, method)
+def error(cause: GatewayError, request_id: str, method: str, window: Standing | None = None) -> http.Response:
+    """Return the response to a request that was refused or failed.
+
+    `window` is the one that it was admitted in, if it was; of a refusal by a window that one is told.
+    """
+    told = cause.window if isinstance(cause, RateLimited) else window
+    response = _json(cause.status, cause.openai_body(), request_id, method, told)
     for name, value in cause.headers.items():
         response.headers[name] = value
     return response
@@ -60,11 +66,13 @@ def ready(request_id: str, method: str) -> http.Response:
     return _json(200, reports.ready(), request_id, method)
 
 
-def add_request_headers(headers: http.Headers, request_id: str, remote_ms: int | None = None) -> None:
+def add_request_headers(
+    headers: http.Headers, request_id: str, remote_ms: int | None = None, window: Standing | None = None
+) -> None:
     """Add to a response the ids of its request, and the milliseconds until the upstream answered.
 
-    The upstream's own X-Request-ID stays: its support asks for it. This takes a fraction of the time of mitmproxy's
-    own setter.
+    The upstream's own X-Request-ID stays: its support asks for it. The headers of a window take the place of the
+    upstream's. This takes a fraction of the time of mitmproxy's own setter.
     """
     fields = headers.fields
     names = {name.lower() for name, _ in fields}
@@ -75,14 +83,17 @@ def add_request_headers(headers: http.Headers, request_id: str, remote_ms: int |
         added.append((REMOTE_DURATION, str(remote_ms)))
     encoded = [(name.encode(), value.encode()) for name, value in added]
     replaced = names & {name.lower() for name, _ in encoded}
+    if window is not None:
+        encoded += rate_limit_headers.fields(window)
+        replaced |= {*filter(rate_limit_headers.is_of_requests, names)}
     kept = tuple([field for field in fields if field[0].lower() not in replaced]) if replaced else fields
     headers.fields = (*kept, *encoded)
 
 
-def _json(status: int, body: object, request_id: str, method: str) -> http.Response:
+def _json(status: int, body: object, request_id: str, method: str, window: Standing | None = None) -> http.Response:
     content = json.dumps(body).encode()
     response = http.Response.make(status, content, {"Content-Type": "application/json"})
-    add_request_headers(response.headers, request_id)
+    add_request_headers(response.headers, request_id, window=window)
     if method == "HEAD":
         response.raw_content = b""  # its Content-Length stays that of the GET
     return response

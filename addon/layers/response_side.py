@@ -81,7 +81,7 @@ class ResponseSide(UpstreamSide):
     def _answer(self, codec: layer.Layer, stream: HttpStream, error: GatewayError, *, close: bool) -> Commands:
         stream_id, exchange = stream.stream_id, self._states[stream.stream_id].exchange
         yield from self._hang_up_on_upstream(stream)
-        response = responses.error(error, exchange.request_id, stream.flow.request.method)
+        response = responses.error(error, exchange.request_id, stream.flow.request.method, exchange.window)
         if close:
             response.headers["connection"] = "close"
         content = response.raw_content

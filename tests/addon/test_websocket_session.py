@@ -15,8 +15,11 @@ from addon.metering.meter import Meter
 from addon.protocol import websocket_events
 from addon.protocol.usage_objects import units_of
 from addon.websocket_session import Account, Closing, Turn, WebSocketSession
+from store import clock
 from store.admission.admission import Admission
+from store.errors import RateLimited
 from store.ledger.usage import Source
+from store.limits.window import Standing
 from store.management.projects import Projects
 from store.management.tokens import TokenRecord, Tokens
 from store.request import Opened, Opening
@@ -172,6 +175,28 @@ def test_a_response_beyond_the_limit_is_refused_and_the_session_goes_on(store: S
     (row,) = rows(store, "refusal")
     assert [row["id"]] == refusals
     assert row["session_id"] == rows(store, "request")[0]["id"]
+
+
+def test_a_response_that_a_window_refuses_is_an_error_event(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        raise RateLimited("Too many requests in a minute.", Standing(1, 0, clock.MINUTE), clock.SECOND)
+
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        monkeypatch.setattr(Admission, "admit_again", refuse)
+        assert not await bench.ask(event_id="mine")
+        ((event, side),) = bench.replies()
+        assert (side, event["type"], event["status"]) == ("client", "error", 429)
+        assert event["error"] == {
+            "message": "Too many requests in a minute.",
+            "type": "rate_limit_error",
+            "param": None,
+            "code": "rate_limit_exceeded",
+            "event_id": "mine",
+        }
+        assert bench.session.closing is None
+
+    run(store, test)
 
 
 @pytest.mark.parametrize(("spoil", "code"), GONE)
