@@ -16,8 +16,8 @@ _log = logging.getLogger(__name__)
 
 
 def write(flow: http.HTTPFlow, exchange: Exchange) -> None:
-    """Log a request that has ended; requests for the proxy itself only at debug level."""
-    level = logging.DEBUG if validation.is_own(flow.request) else logging.INFO
+    """Log a request that has ended; one that asks how the proxy is only at debug level."""
+    level = logging.DEBUG if validation.is_probe(flow.request) else logging.INFO
     if _log.isEnabledFor(level):
         fields = _fields(flow, exchange)
         _log.log(level, "request", extra={name: value for name, value in fields.items() if value is not None})

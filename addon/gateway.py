@@ -89,10 +89,11 @@ class Gateway:
         exchange.validated = validation.seen(flow.request)
         validation.check_length(flow.request, self._settings.max_body)
         flow.request.stream = False  # a replay may have been streamed the first time
-        if validation.is_own(flow.request):
+        is_own = validation.is_own(flow.request)
+        if is_own and validation.is_probe(flow.request):
             return
         exchange.token = credentials.token()
-        if streaming.is_streamed_upload(flow.request):
+        if not is_own and streaming.is_streamed_upload(flow.request):
             await self._admitting.admit(flow, exchange)
             flow.request.stream = Tap(exchange.watch_request)
 
@@ -103,7 +104,7 @@ class Gateway:
         if exchange is None or exchange.opened or exchange.refusal or flow.response:
             return  # admitted before its body, or answered already
         if validation.is_own(flow.request):
-            flow.response = await self._answer_itself(flow.request, exchange.request_id)
+            flow.response = await self._answer_itself(flow.request, exchange)
         else:
             await self._admitting.admit(flow, exchange)
             exchange.watch_request(flow.request.raw_content or b"")
@@ -192,10 +193,14 @@ class Gateway:
             # Killing the flow ends it without its body; the keyed layer then answers with the refusal.
             flow.error = mitmproxy_flow.Error(mitmproxy_flow.Error.KILLED_MESSAGE)
 
-    async def _answer_itself(self, request: http.Request, request_id: str) -> http.Response:
-        """Answer for the proxy. Raises StoreUnavailable for `/ready` if the store does not answer."""
-        if validation.path_of(request) == validation.HEALTH_PATH:
+    async def _answer_itself(self, request: http.Request, exchange: Exchange) -> http.Response:
+        """Answer for the proxy. Raises StoreUnavailable; for `/token` also the refusal of the token."""
+        path, request_id = validation.path_of(request), exchange.request_id
+        if path == validation.HEALTH_PATH:
             return responses.health(request_id, request.method)
+        if path == validation.TOKEN_PATH:
+            standing = await self._admission.standing_of(exchange.pop_token())
+            return responses.token(standing, request_id, request.method)
         await self._admission.check()
         return responses.ready(request_id, request.method)
 

@@ -1,10 +1,11 @@
-"""The gateway's own messages: errors, health, readiness, and events over a WebSocket."""
+"""The gateway's own messages: errors, health, readiness, the standing of a token, and events over a WebSocket."""
 
 import json
 
 from mitmproxy import http
 
-from addon import rate_limit_headers
+from addon import rate_limit_headers, token_standing
+from store.admission.decision import TokenStanding
 from store.errors import GatewayError, RateLimited
 from store.ids import new_request_id
 from store.limits.window import Standing
@@ -64,6 +65,13 @@ def health(request_id: str, method: str) -> http.Response:
 def ready(request_id: str, method: str) -> http.Response:
     """Return the response to `/ready` once the store has answered."""
     return _json(200, reports.ready(), request_id, method)
+
+
+def token(standing: TokenStanding, request_id: str, method: str) -> http.Response:
+    """Return the response to `/token`. No cache may keep it: it is for one token, and is soon out of date."""
+    response = _json(200, token_standing.body(standing), request_id, method)
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def add_request_headers(

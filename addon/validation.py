@@ -9,12 +9,17 @@ from store.errors import ExpectationFailed, HeadersTooLarge, InvalidRequest, Met
 
 HEALTH_PATH = b"/health"
 READY_PATH = b"/ready"
+TOKEN_PATH = b"/token"
 API_ROOT = b"/v1/"
 
 MALFORMED = "The request is malformed HTTP."
+NOTHING_THERE = "There is nothing at this path; the API is at /v1/."
 
 _API_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 _OWN_METHODS = ("GET", "HEAD")
+
+_PROBED = frozenset({HEALTH_PATH, READY_PATH})
+_OWN = _PROBED | {TOKEN_PATH}
 
 MAX_HEADERS = 64 * 1024
 """Bytes of a request's headers, and of its target."""
@@ -43,7 +48,7 @@ def check(request: http.Request) -> None:
     elif path.startswith(API_ROOT):
         _check_method(request, _API_METHODS)
     else:
-        raise NotFound("There is nothing at this path; the API is at /v1/.")
+        raise NotFound(NOTHING_THERE)
 
 
 def seen(request: http.Request) -> tuple[object, ...]:
@@ -65,8 +70,13 @@ def path_of(request: http.Request) -> bytes:
 
 
 def is_own(request: http.Request) -> bool:
-    """Tell whether the request is for the proxy itself: about its health, or whether it is ready."""
-    return path_of(request) in {HEALTH_PATH, READY_PATH}
+    """Tell whether the request is for the proxy itself: about its health, whether it is ready, or about a token."""
+    return path_of(request) in _OWN
+
+
+def is_probe(request: http.Request) -> bool:
+    """Tell whether the request asks how the proxy is; anyone may ask that, without a token."""
+    return path_of(request) in _PROBED
 
 
 def _check_target(request: http.Request) -> None:

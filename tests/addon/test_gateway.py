@@ -19,6 +19,7 @@ from support.stores.stores import (
     make_settings,
     make_token,
     opened,
+    rows,
     set_columns,
 )
 from wsproto.frame_protocol import Opcode
@@ -238,6 +239,49 @@ def test_ready_depends_on_the_store(settings: Settings) -> None:
     impatient = changed(settings, store_timeout=0.2)
     with opened(impatient) as store:
         run(impatient, store, test)
+
+
+def test_a_token_is_told_how_it_stands_and_nothing_is_counted(settings: Settings, store: Store) -> None:
+    token = make_token(store, name="Ann's laptop", max_requests=5, expires_in_days=0)
+    set_columns(store, "token", token.id, request_count=5)
+
+    async def test(bench: Bench) -> None:
+        http_flow = await bench.send(token=token.value, path="/token?x=1")
+        exchange, response = bench.exchanges.get(http_flow.id), http_flow.response
+        assert response is not None
+        assert exchange is not None
+        assert (response.status_code, response.headers["cache-control"]) == (200, "no-store")
+        assert json.loads(response.text or "") == {
+            "name": "Ann's laptop",
+            "expires_at": None,
+            "max_requests": 5,
+            "request_count": 5,
+            "limits": [],
+        }
+        assert (exchange.token, exchange.grant, exchange.opened) == (None, None, None)
+        assert token.value not in repr(http_flow.get_state())
+
+    run(settings, store, test)
+    assert rows(store, "request") == rows(store, "refusal") == []
+    assert Tokens(store).get(token.id).last_used_at is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "code"), [({"is_active": False}, "token_inactive"), ({"expires_at": 1}, "token_expired")]
+)
+def test_a_token_that_may_make_no_request_is_not_told_how_it_stands(
+    settings: Settings, store: Store, token: TokenRecord, columns: dict[str, object], code: str
+) -> None:
+    set_columns(store, "token", token.id, **columns)
+
+    async def test(bench: Bench) -> None:
+        assert code_of(await bench.send(token=token.value, path="/token")) == code
+        assert code_of(await bench.send(path="/token")) == "invalid_token"
+        assert code_of(await bench.send(("x-api-key", token.value), path="/token")) == code
+        assert code_of(await bench.send(token=token.value, path="/token", method="POST")) == "method_not_allowed"
+
+    run(settings, store, test)
+    assert rows(store, "refusal") == []
 
 
 def test_a_streamed_upload_is_admitted_once_and_before_its_body(

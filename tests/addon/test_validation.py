@@ -35,6 +35,7 @@ from store.errors import (
         "/health",
         "/health?verbose",
         "/ready",
+        "/token",
     ],
 )
 def test_the_api_and_health_are_accepted(path: str | bytes) -> None:
@@ -42,7 +43,7 @@ def test_the_api_and_health_are_accepted(path: str | bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v2/x", "/V1/models", "/%76%31/models", "/health/", "/healthz", "/ready/", "/?x"]
+    "path", ["/", "/v1", "/v2/x", "/V1/models", "/%76%31/models", "/health/", "/healthz", "/ready/", "/token/", "/?x"]
 )
 def test_other_paths_are_not_found(path: str) -> None:
     with pytest.raises(NotFound):
@@ -154,7 +155,7 @@ def test_health_accepts_get_and_head_only() -> None:
     assert caught.value.headers == {"Allow": "GET, HEAD"}
 
 
-@pytest.mark.parametrize("path", ["/health", "/ready"])
+@pytest.mark.parametrize("path", ["/health", "/ready", "/token"])
 def test_a_request_for_the_proxy_itself_is_known_by_its_path_alone(path: str) -> None:
     assert validation.is_own(make_request(path=f"{path}?x"))
     assert not validation.is_own(make_request(path=f"/v1{path}"))
@@ -196,7 +197,7 @@ def test_rejects_everything_outside_the_api_and_decoded_dots(target: bytes) -> N
     except GatewayError:
         return
     path = target.partition(b"?")[0]
-    assert path in {b"/health", b"/ready"} or path.startswith(b"/v1/")
+    assert path in {b"/health", b"/ready", b"/token"} or path.startswith(b"/v1/")
     decoded = unquote_to_bytes(path)
     assert b"\\" not in decoded
     segments = decoded.split(b"/")
