@@ -15,7 +15,7 @@ from addon.authentication import MASKED_VALUE
 from addon.exchange import Destination, Exchange, Grant
 from addon.protocol.reserved_endpoints import is_reserved
 from addon.websocket_handshake import is_key_subprotocol, is_upgrade, names
-from store.errors import DestinationRefused, EndpointNotAllowed, GatewayError
+from store.errors import DestinationRefused, EndpointNotAllowed, GatewayError, NotFound
 from store.runtime.settings import Upstream
 
 _SWITCHING_PROTOCOLS = 101
@@ -79,6 +79,8 @@ def refusal(request: http.Request, exchange: Exchange, destination: Destination 
     try:
         if validation.seen(request) != exchange.validated:
             validation.check(request)
+            if validation.is_own(request):
+                return NotFound(validation.NOTHING_THERE)  # the upstream's path of that name is not the API's
     except GatewayError as error:
         return error
     return EndpointNotAllowed() if is_reserved(request.method, validation.path_of(request)) else None

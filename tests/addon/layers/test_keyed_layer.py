@@ -120,11 +120,12 @@ def test_a_host_is_pinned_under_every_name(tmp_path: Path, change: dict[str, str
     run(main())
 
 
-def test_a_request_that_was_edited_after_validation_is_validated_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["/admin", "/health", "/token", "/token?x"])
+def test_a_request_that_was_edited_after_validation_is_validated_again(tmp_path: Path, path: str) -> None:
     async def main() -> None:
         with RawUpstream(answer_all()) as upstream:
             async with running(tmp_path, upstream.url) as proxy:
-                proxy.master.addons.add(Redirect(path="/admin"))
+                proxy.master.addons.add(Redirect(path=path))
                 assert_json_error(await proxy.ask(proxy.request()), 404, "not_found")
             assert upstream.conversations == []
 
