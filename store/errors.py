@@ -233,16 +233,19 @@ class QuotaExhausted(TokenRefused):
 
 
 class RateLimited(TokenRefused):
-    """Too many requests in a window. `window` is its standing; `wait` the microseconds until a request may pass."""
+    """Too many requests in a window. `window` is its standing."""
 
     status = 429
     code = "rate_limit_exceeded"
     text = "There were too many requests."
 
-    def __init__(self, message: str, window: "Standing", wait: int) -> None:
+    def __init__(self, message: str, window: "Standing") -> None:
         super().__init__(message)
         self.window = window
-        milliseconds = -(-wait // 1000)
+
+    def wait_for(self, microseconds: int) -> None:
+        """Tell the client to try again after a time, and not before."""
+        milliseconds = -(-microseconds // 1000)
         self.headers = {"retry-after-ms": str(milliseconds), "Retry-After": str(-(-milliseconds // 1000))}
 
 

@@ -29,13 +29,17 @@ class Opening(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """An opened row, as far as settling it needs it. `started_at` is in microseconds."""
+    """An opened row, as far as settling it needs it. `started_at` is in microseconds.
+
+    `slots` are the balances of which the request holds a slot.
+    """
 
     request_id: str
     started_at: int
     project_id: str
     token_id: str
     endpoint: str
+    slots: tuple[str, ...] = ()
 
 
 class Refused(NamedTuple):

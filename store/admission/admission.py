@@ -6,9 +6,9 @@ exceeded and a revoke is obeyed at once, by every process on the store. Nothing 
 How a request ended goes the same way, through the same writer: it is written along with the admissions that follow.
 """
 
-import dataclasses
-import itertools
-from collections.abc import Sequence
+import asyncio
+import time
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from store.admission import refusals, token_standing
@@ -18,41 +18,47 @@ from store.admission.decision import (
     Batch,
     Claim,
     Probe,
+    Release,
     TokenName,
     TokenRow,
     TokenStanding,
     TokenState,
 )
-from store.admission.limits import LIMITS
+from store.admission.limits import MaxRequests, limits_of, requests
 from store.admission.refusals import Refusals, Tally
 from store.admission.token_standing import Question
 from store.admission.writer import Writer
 from store.database import Row, Statement
-from store.errors import GatewayError, InvalidToken, TokenRefused
+from store.errors import GatewayError, InvalidToken, TokenRefused, TooManyParallel
 from store.ledger import instances
 from store.ledger.ledger import Ledger, Settlement
+from store.limits import balance, slots
+from store.limits.balance import Balance
 from store.management.tokens import is_token_value
 from store.request import Opened, Opening
 from store.store import Store
-
-type Entry = Settlement | Tally
 
 type Item = Claim | Probe | Question
 
 type Result = Admitted | TokenStanding | None
 
-_WIDTHS = [len(TokenRow._fields), *(len(dataclasses.fields(limit)) for limit in LIMITS)]
-_ENDS = [*itertools.accumulate(_WIDTHS)]
-"""The places in a row where the fields of TokenRow end, then those of each limit."""
-_PARTS = [(limit, slice(*ends)) for limit, ends in zip(LIMITS, itertools.pairwise(_ENDS), strict=True)]
-"""The limits, and which columns of a row are their fields."""
+type Entry = Settlement | Tally | Release
 
-_FIELDS = [*TokenRow._fields, *(field.name for limit in LIMITS for field in dataclasses.fields(limit))]
-_READ = ", ".join(f"{name.replace('_', '.', 1)} AS {name}" for name in _FIELDS)
-_LOCK_AND_READ = (
+PATIENCE = 0.5
+"""Seconds that an admission waits for a slot: settlements are written a moment after their answers have ended."""
+
+PAUSE = 0.02
+"""Seconds until a slot is looked for again."""
+
+_OWNERS = "SELECT id FROM token WHERE {named} UNION SELECT project_id FROM token WHERE {named}"
+_FIELDS = ", ".join(f"{name.replace('_', '.', 1)} AS {name}" for name in TokenRow._fields)
+_LOCK = (
     "SELECT id FROM project WHERE id IN (SELECT project_id FROM token WHERE {named}) ORDER BY id",
     "SELECT id FROM token WHERE {named} ORDER BY id",
-    f"SELECT {_READ} FROM token JOIN project ON project.id = token.project_id WHERE {{named}}",  # noqa: S608 - names of ours
+)
+_READ = (
+    f"SELECT {_FIELDS}, {{balances}} AS balances"  # noqa: S608 - names of ours
+    " FROM token JOIN project ON project.id = token.project_id WHERE {named}"
 )
 
 
@@ -74,8 +80,8 @@ class Admission:
         """Count one request of a token and return what it may use; durable when this returns.
 
         Raises InvalidToken, TokenInactive, TokenExpired, ProjectInactive, EndpointNotAllowed, QuotaExhausted,
-        StoreUnavailable, or GatewayError when the project's key cannot be decrypted; then nothing is counted. A
-        TokenRefused gets a row among the refusals soon.
+        RateLimited, TooManyParallel, StoreUnavailable, or GatewayError when the project's key cannot be decrypted; then
+        nothing is counted. A TokenRefused gets a row among the refusals soon.
         """
         if not is_token_value(token_value):
             raise InvalidToken
@@ -88,7 +94,7 @@ class Admission:
     async def check_again(self, token_id: str, opening: Opening) -> None:
         """Check that a token may still make a request that is counted already. Nothing is counted, no row opened.
 
-        Raises as `admit` does, except EndpointNotAllowed and QuotaExhausted.
+        Raises as `admit` does, except EndpointNotAllowed and the refusals of limits.
         """
         await self._submit(Claim(TokenName("id", token_id), opening, is_paid=True))
 
@@ -108,18 +114,17 @@ class Admission:
             raise GatewayError
         return standing
 
-    def release(self, opened: Opened) -> None:
-        """Give back the slot that a request holds, if it holds one; returns at once, and raises nothing.
-
-        For a request that is over and is not settled yet.
-        """
-
     def settle(self, settlement: Settlement) -> None:
         """Have the end of an admitted request written; returns at once, and raises nothing.
 
         While the store fails it is kept and tried again. A request that is never settled is settled as unknown.
         """
-        self._inbox.enqueue(settlement)
+        self._inbox.enqueue(settlement, is_urgent=bool(settlement.opened.slots))
+
+    def release(self, opened: Opened) -> None:
+        """Have a request hold its slots no more, before it is settled; returns at once, and raises nothing."""
+        if opened.slots:
+            self._inbox.enqueue(Release(opened), is_urgent=True)
 
     def close(self) -> None:
         """Finish what waits and stop; settle as unknown what is still open."""
@@ -134,10 +139,21 @@ class Admission:
 
     async def _submit(self, claim: Claim) -> Result:
         try:
-            return await self._inbox.submit(claim)
+            return await self._with_patience(claim)
         except TokenRefused as refusal:
             self._refusals.count(refusal)
             raise
+
+    async def _with_patience(self, claim: Claim) -> Result:
+        """Submit a claim; again for a moment, where only a slot is missing. Raises the last refusal."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return await self._inbox.submit(claim)
+            except TooManyParallel:
+                if time.monotonic() >= until:
+                    raise
+            await asyncio.sleep(PAUSE)
 
 
 class AdmissionWork:
@@ -148,14 +164,37 @@ class AdmissionWork:
         self._vault = store.vault
         self._ledger = ledger
         self._instance_id = instance_id
+        self._freed: Sequence[str] = ()
+        """The balances of which the entries of this transaction have freed a slot each; still to be counted."""
+
+    def record(self, entries: Sequence[Entry]) -> None:
+        """Write settlements, and the rows of refusals."""
+        settlements, tallies = _split(entries)
+        if settlements:
+            self._ledger.settle(settlements)
+        if tallies:
+            refusals.write(self._database, tallies)
+        self._free(entries)
+
+    def record_each(self, entries: Sequence[Entry]) -> None:
+        """Write them as `record` does; what cannot be written does not hold up the others."""
+        settlements, tallies = _split(entries)
+        if settlements:
+            self._ledger.settle_each(settlements)
+        if tallies:
+            refusals.write_each(self._database, tallies)
+        self._free(entries)
 
     def decide(self, items: Sequence[Item]) -> Sequence[Result | GatewayError]:
         """Decide on requests in the order of their arrival; count the admitted ones, and open their rows.
 
         Questions are answered after that.
         """
+        freed, self._freed = self._freed, ()
         claims = [item for item in items if isinstance(item, Claim)]
-        outcomes = self._outcomes(claims) if claims else []
+        if not claims:
+            slots.give_back(self._database, freed)
+        outcomes = self._outcomes(claims, freed) if claims else []
         if len(claims) == len(items):
             return outcomes
         questions = [item for item in items if isinstance(item, Question)]
@@ -168,21 +207,10 @@ class AdmissionWork:
             for item in items
         ]
 
-    def record(self, entries: Sequence[Entry]) -> None:
-        """Write settlements, and the rows of refusals."""
-        settlements, tallies = _split(entries)
-        if settlements:
-            self._ledger.settle(settlements)
-        if tallies:
-            refusals.write(self._database, tallies)
-
-    def record_each(self, entries: Sequence[Entry]) -> None:
-        """Write them as `record` does; what cannot be written does not hold up the others."""
-        settlements, tallies = _split(entries)
-        if settlements:
-            self._ledger.settle_each(settlements)
-        if tallies:
-            refusals.write_each(self._database, tallies)
+    def finish(self) -> None:
+        """Count the slots that the entries have freed."""
+        freed, self._freed = self._freed, ()
+        slots.give_back(self._database, freed)
 
     def compensate(self, results: Sequence[Result]) -> None:
         """Take back admissions whose callers were refused."""
@@ -192,21 +220,29 @@ class AdmissionWork:
         """Settle, as unknown, a request whose client went away while it was admitted."""
         return Settlement(result.opened) if isinstance(result, Admitted) else None
 
-    def _outcomes(self, claims: Sequence[Claim]) -> Sequence[Result | GatewayError]:
-        now, tokens = self._lock_and_read({claim.name for claim in claims})
+    def _free(self, entries: Sequence[Entry]) -> None:
+        ended = [entry.opened for entry in entries if isinstance(entry, Settlement | Release)]
+        self._freed = slots.free(self._database, [opened.request_id for opened in ended if opened.slots])
+
+    def _outcomes(self, claims: Sequence[Claim], freed: Sequence[str]) -> Sequence[Result | GatewayError]:
+        now, tokens, balances = self._lock_and_read({claim.name for claim in claims}, freed)
         batch = Batch(tokens, now, self._vault.open_api_key)
         outcomes = [batch.decide(claim) for claim in claims]
         if batch.admitted:
             opened = [opened for _, opened in batch.admitted]
-            for limit in LIMITS:
-                limit.write(self._database, opened, now)
+            requests.count(self._database, opened, now)
             self._ledger.open(self._instance_id, batch.admitted)
+            slots.take(self._database, opened)
+        balance.write(self._database, balances.values())
         return outcomes
 
-    def _lock_and_read(self, names: AbstractSet[TokenName]) -> tuple[int, dict[TokenName, TokenState]]:
-        """Read the tokens that are named, with the time: projects are locked first, then tokens (see `locks`).
+    def _lock_and_read(
+        self, names: AbstractSet[TokenName], freed: Sequence[str]
+    ) -> tuple[int, dict[TokenName, TokenState], Mapping[str, Balance]]:
+        """Read the tokens that are named, with the time, and the balances of their limits, and of freed slots.
 
-        A token that is created at the same time may be missing: its value has not been handed out yet.
+        Balances are locked first, then projects, then tokens (see `locks`). A token that is created at the same time
+        may be missing: its value has not been handed out yet.
         """
         conditions = [
             self._database.among(f"token.{column}", [name.value for name in names if name.column == column])
@@ -214,18 +250,28 @@ class AdmissionWork:
         ]
         named = " OR ".join(condition.sql for condition in conditions)
         values = [value for condition in conditions for value in condition.parameters]
-        projects, tokens, select = (Statement(sql.format(named=named), values) for sql in _LOCK_AND_READ)
-        now, rows = self._database.read_locked([projects, tokens], select)
-        found = {}
-        for row in rows:
-            state = _state(row)
-            found[TokenName("lookup", state.row.token_lookup)] = found[TokenName("id", state.row.token_id)] = state
-        return now, found
+        owners = Statement(f"owner_id IN ({_OWNERS.format(named=named)})", [*values, *values])
+        locks = [balance.lock(owners, {*freed}), *(Statement(sql.format(named=named), values) for sql in _LOCK)]
+        column = balance.column(self._database, "token.id, token.project_id")
+        now, rows = self._database.read_locked(locks, Statement(_READ.format(named=named, balances=column), values))
+        balances = {one.id: one for *_, text in rows for one in balance.read_column(text, now)}
+        elsewhere = {*freed} - balances.keys()
+        if elsewhere:
+            balances |= balance.read(self._database, elsewhere, now)
+        for balance_id in freed:
+            slots.lower(balances.get(balance_id))
+        states = [_state(row, balances.values(), now) for row in rows]
+        by_value = {TokenName("lookup", state.row.token_lookup): state for state in states}
+        return now, {**by_value, **{TokenName("id", state.row.token_id): state for state in states}}, balances
 
 
-def _state(values: Row) -> TokenState:
-    """Read a row of _FIELDS."""
-    return TokenState(TokenRow._make(values[: _ENDS[0]]), [limit(*values[part]) for limit, part in _PARTS])
+def _state(values: Row, balances: Collection[Balance], now: int) -> TokenState:
+    """Read a row of _READ."""
+    row = TokenRow._make(values[:-1])
+    max_requests = MaxRequests(row.token_request_count, row.token_max_requests)
+    own = [one for one in balances if one.owner_id == row.token_id]
+    of_project = [one for one in balances if one.owner_id == row.project_id]
+    return TokenState(row, limits_of(max_requests, own, of_project, now))
 
 
 def _split(entries: Sequence[Entry]) -> tuple[list[Settlement], list[Tally]]:

@@ -8,10 +8,11 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from store.admission.limits import LIMITS
+from store.admission.limits import requests as max_requests
 from store.admission.write_behind import LOCK_PATIENCE
 from store.database import Database, Statement, locks
 from store.errors import GatewayError
+from store.limits import balance, slots
 from store.request import Opened
 
 _log = logging.getLogger(__name__)
@@ -74,11 +75,28 @@ def take_back(database: Database, opened: Sequence[Opened]) -> None:
     if not opened:
         return
     requests = database.among("id", [row.request_id for row in opened])
-    _, rows = database.read_locked(
-        [locks.tokens(database, [row.token_id for row in opened])],
+    owners = database.among("owner_id", sorted({owner for row in opened for owner in (row.token_id, row.project_id)}))
+    now, rows = database.read_locked(
+        [balance.lock(owners), locks.tokens(database, [row.token_id for row in opened])],
         Statement(f"SELECT id FROM request WHERE settled_at IS NULL AND {requests.sql}", requests.parameters),  # noqa: S608
     )
     database.run(f"DELETE FROM request WHERE settled_at IS NULL AND {requests.sql}", requests.parameters)  # noqa: S608
     counted = {request_id for (request_id,) in rows}
-    for limit in LIMITS:
-        limit.give_back(database, [row for row in opened if row.request_id in counted])
+    withdrawn = [row for row in opened if row.request_id in counted]
+    max_requests.take_back(database, withdrawn)
+    _take_back_of_limits(database, withdrawn, now)
+
+
+def _take_back_of_limits(database: Database, withdrawn: Sequence[Opened], now: int) -> None:
+    freed = slots.free(database, [row.request_id for row in withdrawn if row.slots])
+    owners = {owner for row in withdrawn for owner in (row.token_id, row.project_id)}
+    found = balance.of_owners(database, owners, now)
+    balances = {one.id: one for owned in found.values() for one in owned}
+    for balance_id in freed:
+        slots.lower(balances.get(balance_id))
+    for row in withdrawn:
+        for one in (*found[row.token_id], *found[row.project_id]):
+            if one.window is not None:
+                one.window.take_back(row.started_at)
+                one.is_changed = True
+    balance.write(database, balances.values())

@@ -1,7 +1,8 @@
 """The rules that decide on a request: no SQL, no event loop.
 
 The requests of a batch are decided in the order of arrival; each admission changes what the next of the same token may
-do. The order of the checks: the token, its project, the endpoint, then LIMITS. The first one that refuses is reported.
+do. The order of the checks: the token, its project, the endpoint, then its limits. The first one that refuses is
+reported.
 """
 
 import logging
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from store.admission.limits import Limit
+from store.admission.limits import Limit, MaxParallel, first_refusal, tightest
 from store.encryption.crypto import DecryptionError
 from store.errors import (
     EndpointNotAllowed,
@@ -46,6 +47,12 @@ class Probe:
     """Asks whether requests could be admitted now."""
 
 
+class Release(NamedTuple):
+    """A request that holds its slots no more; its settlement comes later."""
+
+    opened: Opened
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """An admitted request: it is counted, and may use this key once."""
@@ -54,7 +61,7 @@ class Admitted:
     holder: Holder
     api_key: str = field(repr=False)
     window: Standing | None = None
-    """The window, of its token or its project, that has the fewest requests left after this one; None without any."""
+    """Of its windows the one with the fewest requests left after this one."""
 
 
 class TokenStanding(NamedTuple):
@@ -79,6 +86,8 @@ class TokenRow(NamedTuple):
     token_token_name: str | None
     token_is_active: bool
     token_expires_at: int
+    token_request_count: int
+    token_max_requests: int
     project_id: str
     project_name: str
     project_is_active: bool
@@ -91,10 +100,19 @@ class TokenRow(NamedTuple):
 
 
 class TokenState(NamedTuple):
-    """A token while a batch is decided: as it was read, and its limits with what the batch has counted."""
+    """A token while a batch is decided: as it was read, and its limits with what the batch has counted.
+
+    Tokens of one project share its balances.
+    """
 
     row: TokenRow
     limits: Sequence[Limit]
+
+    def slots(self, opening: Opening) -> tuple[str, ...]:
+        """Return the balances of which a request takes a slot."""
+        if opening.session_id is not None:
+            return ()
+        return tuple([limit.balance_id for limit in self.limits if isinstance(limit, MaxParallel)])
 
 
 class Batch:
@@ -132,10 +150,11 @@ class Batch:
             _log.error("%s Replace it: PATCH the project's api_key.", fault)
             return GatewayError(fault)
         for limit in token.limits:
-            limit.hit()
-        opened = Opened(opening.request_id, self._now, row.project_id, row.token_id, opening.endpoint)
+            limit.hit(opening)
+        slots = token.slots(opening)
+        opened = Opened(opening.request_id, self._now, row.project_id, row.token_id, opening.endpoint, slots)
         self.admitted.append((opening, opened))
-        return Admitted(opened, row.holder, api_key)
+        return Admitted(opened, row.holder, api_key, tightest(token.limits))
 
     def _api_key(self, row: TokenRow) -> str:
         if row.project_id not in self._api_keys:
@@ -156,10 +175,4 @@ def refusal_of(row: TokenRow, now: int) -> TokenRefused | None:
 
 def _refusal(token: TokenState, opening: Opening) -> TokenRefused | None:
     """Return why this request is refused to a token in good standing, or None."""
-    if opening.is_reserved:
-        return EndpointNotAllowed()
-    for limit in token.limits:
-        refusal = limit.test()
-        if refusal is not None:
-            return refusal
-    return None
+    return EndpointNotAllowed() if opening.is_reserved else first_refusal(token.limits, opening)

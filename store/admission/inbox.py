@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 from store.admission.pending_request import PendingRequest
 from store.admission.same_processor import SameProcessor
-from store.admission.write_behind import FLUSH_DELAY, WriteBehind
+from store.admission.write_behind import FLUSH_DELAY, URGENT_DELAY, WriteBehind
 from store.errors import StoreUnavailable
 
 CAPACITY = 2048
@@ -56,6 +56,8 @@ class Inbox[Item, Result, Entry]:
         """The event loop that is going to look at the deadlines."""
         self._waker: asyncio.AbstractEventLoop | None = None
         """The event loop that is going to wake the writer for entries."""
+        self._urgent_waker: asyncio.AbstractEventLoop | None = None
+        """The event loop that is going to wake it for urgent ones."""
         self._processor = SameProcessor()
         self._is_shut = False
         self.is_closing = False
@@ -87,14 +89,18 @@ class Inbox[Item, Result, Entry]:
             self._waiting -= 1
             self._unanswered.pop(request, None)
 
-    def enqueue(self, entry: Entry) -> None:
+    def enqueue(self, entry: Entry, *, is_urgent: bool = False) -> None:
         """Have an entry written; returns at once.
 
         It is written with the next requests, once there are some entries or it has waited for a moment; or alone when
-        no requests come: to wake the writer for each entry would cost more than writing it.
+        no requests come: to wake the writer for each entry would cost more than writing it. An urgent one, for which
+        others may wait, is written with the next requests, or alone after a shorter moment.
         """
-        self._entries.enqueue(entry)
+        self._entries.enqueue(entry, is_urgent=is_urgent)
         loop = asyncio.get_running_loop()
+        if is_urgent and self._urgent_waker is not loop:
+            self._urgent_waker = loop
+            loop.call_later(URGENT_DELAY, self._wake_now)
         if self._waker is not loop:
             self._waker = loop
             loop.call_later(FLUSH_DELAY, self._wake, loop, self._turns)
@@ -161,6 +167,11 @@ class Inbox[Item, Result, Entry]:
             loop.call_later(FLUSH_DELAY, self._wake, loop, self._turns)
             return
         self._waker = None
+        if self._entries.have_arrived:
+            self._queue.put(_Signal.WAKE)
+
+    def _wake_now(self) -> None:
+        self._urgent_waker = None
         if self._entries.have_arrived:
             self._queue.put(_Signal.WAKE)
 

@@ -15,6 +15,9 @@ BATCH = 256
 FLUSH_DELAY = 0.1
 """Seconds that entries wait for others, and for requests to be written with."""
 
+URGENT_DELAY = 0.005
+"""Seconds that urgent entries wait for requests to be written with."""
+
 FEW = 64
 """Fewer entries than these wait for more before they are written with requests: with 16 the writer takes 9 % longer."""
 
@@ -40,14 +43,17 @@ class WriteBehind[Entry]:
         self.have_failed = False
         """True if the last attempt to write some failed."""
         self._dropped = 0
+        self._is_urgent = False
+        """True if others wait for what one of them changes."""
 
     def __len__(self) -> int:
         """Return how many are taken in and not written."""
         return len(self._kept)
 
-    def enqueue(self, entry: Entry) -> None:
-        """Add one; in any thread."""
+    def enqueue(self, entry: Entry, *, is_urgent: bool = False) -> None:
+        """Add one; in any thread. An urgent one has all of them written as soon as possible."""
         self._arrived.append(entry)
+        self._is_urgent |= is_urgent
 
     @property
     def unwritten(self) -> int:
@@ -85,10 +91,13 @@ class WriteBehind[Entry]:
 
     def next(self, *, alone: bool) -> Sequence[Entry]:
         """Return those to write now: those that have failed only when their retry is due, and alone."""
-        may_go = alone or self._is_time or len(self._kept) >= FEW
+        may_go = alone or self._is_time or self._is_urgent or len(self._kept) >= FEW
         if self.have_failed:
             may_go = alone and self._is_time
-        return list(itertools.islice(self._kept, BATCH)) if may_go else []
+        if not may_go:
+            return []
+        self._is_urgent = bool(self._arrived)
+        return list(itertools.islice(self._kept, BATCH))
 
     def postpone(self) -> None:
         """Try them again later, alone: they could not be written."""

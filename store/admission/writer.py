@@ -36,7 +36,10 @@ class Work[Item, Result, Entry](Protocol):
     """The content of the transactions. All but `abandoned` runs in the writer thread, inside a transaction."""
 
     def decide(self, items: Sequence[Item], /) -> Sequence[Result | GatewayError]:
-        """Return a result, or the error to raise, for each item, in the order of arrival."""
+        """Return a result, or the error to raise, for each item, in the order of arrival; after `record`."""
+
+    def finish(self) -> None:
+        """Do what `record` has left to `decide`, where there are no items."""
 
     def record(self, entries: Sequence[Entry], /) -> None:
         """Write entries. What is raised costs the transaction."""
@@ -154,7 +157,10 @@ class Writer[Item, Result, Entry]:
                     (self._work.record if batch else self._work.record_each)(entries)
                 now = time.monotonic()
                 begun += [request for request in batch if request.begin(now)]
-                outcomes = self._work.decide([request.item for request in begun]) if begun else []
+                if begun:
+                    outcomes = self._work.decide([request.item for request in begun])
+                else:
+                    self._work.finish()
         except OutcomeUnknown as error:
             return InDoubt(begun, outcomes, error)
         except BaseException as error:

@@ -109,18 +109,3 @@ def write(database: Database, balances: Iterable[Balance]) -> None:
     rows = sorted(balance.row for balance in balances if balance.is_changed)
     for table in database.tables(_TYPES, rows):
         database.run(f"WITH now (id, used, newest, counts) AS ({table.sql}) {_WRITE}", table.parameters)
-
-
-def take_slots(database: Database, slots: Sequence[tuple[str, str]]) -> None:
-    """Note which requests hold which slots: pairs of a request's id and a balance's."""
-    for table in database.tables(["TEXT", "TEXT"], slots):
-        database.run(f"INSERT INTO slot (request_id, balance_id) {table.sql}", table.parameters)
-
-
-def free_slots(database: Database, request_ids: Sequence[str]) -> Sequence[str]:
-    """Forget the slots of requests. Returns the balance of each; its count is still to be lowered."""
-    if not request_ids:
-        return []
-    held = database.among("request_id", request_ids)
-    rows = database.execute(f"DELETE FROM slot WHERE {held.sql} RETURNING balance_id", held.parameters)  # noqa: S608
-    return [balance_id for (balance_id,) in rows]

@@ -81,8 +81,7 @@ class Window:
     def take_back(self, at: int) -> None:
         """Count one less at a time at which one was counted, if that still counts."""
         place = at * PARTS // self.length - self.newest + PARTS
-        place = min(place, PARTS)  # the clock had stepped back
-        if place >= 0 and self.counts[place]:
+        if 0 <= place <= PARTS and self.counts[place]:
             self.counts[place] -= 1
 
     def has_room_at(self) -> int:

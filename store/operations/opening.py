@@ -5,6 +5,7 @@ Commands that read an existing store, or work on one, open it as it is: nothing 
 
 import contextlib
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from store.errors import GatewayError, StartupError, StoreLocked
 from store.runtime.settings import Settings, bearer_text
 from store.store import Store
 
+PAUSE = 0.02
+"""Seconds from one try to read a locked store to the next."""
+
 _LOOKUP_KEY = "token_lookup_key"
 _LOOKUP_KEY_SIZE = 32
 
@@ -33,8 +37,8 @@ def open_store(settings: Settings) -> Store:
     with _reaching(settings) as database:  # closed: connections are per thread, and this one may not need it
         prepare_folder(settings.data_dir)
         with database.schema.exclusive():
-            schema.migrate(database)
-            vault = _unlock(database, settings)
+            _patiently(lambda: schema.migrate(database), settings.store_timeout)
+            vault = _patiently(lambda: _unlock(database, settings), settings.store_timeout)
         _require_writable(database)
     return Store(database, vault)
 
@@ -131,6 +135,18 @@ def _require_writable(database: Database) -> None:
     """Raise StoreUnavailable for a read-only store: it would open, be read, and then refuse every request."""
     with contextlib.suppress(StoreLocked), database.write(patience=0):  # a lock of another process is no fault
         database.run("DELETE FROM secret WHERE 1 = 0")  # BEGIN alone succeeds
+
+
+def _patiently[T](step: Callable[[], T], seconds: float) -> T:
+    """Take a step again while others have the store locked, as one does that closes it. Raises StoreLocked."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return step()
+        except StoreLocked:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(PAUSE)
 
 
 def _unlock(database: Database, settings: Settings) -> Vault:

@@ -88,7 +88,8 @@ def test_the_upstreams_headers_of_requests_are_replaced_and_no_others() -> None:
 
 
 def test_a_windows_refusal_tells_that_window() -> None:
-    refusal = RateLimited("Too many.", Standing(2, 0, 1_500_000), 1_200_100)
+    refusal = RateLimited("Too many.", Standing(2, 0, 1_500_000))
+    refusal.wait_for(1_200_100)
     response = responses.error(refusal, "the-id", "POST", WINDOW)
     assert told(dict(response.headers.items())) == {
         "x-ratelimit-limit-requests": "2",
@@ -280,7 +281,9 @@ def test_a_refusal_by_a_window_is_told_on_the_wire(
     tmp_path: Path, plain_path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(*_: object) -> Admitted:
-        raise RateLimited("Too many requests in a minute.", Standing(60, 0, 60_000_000), 1_000_000)
+        refusal = RateLimited("Too many requests in a minute.", Standing(60, 0, 60_000_000))
+        refusal.wait_for(1_000_000)
+        raise refusal
 
     monkeypatch.setattr(Admission, "admit", refuse)
 

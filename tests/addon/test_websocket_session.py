@@ -179,7 +179,7 @@ def test_a_response_beyond_the_limit_is_refused_and_the_session_goes_on(store: S
 
 def test_a_response_that_a_window_refuses_is_an_error_event(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     async def refuse(*_: object) -> None:
-        raise RateLimited("Too many requests in a minute.", Standing(1, 0, clock.MINUTE), clock.SECOND)
+        raise RateLimited("Too many requests in a minute.", Standing(1, 0, clock.MINUTE))
 
     async def test(bench: Bench) -> None:
         assert await bench.respond("a")

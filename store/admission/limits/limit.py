@@ -1,35 +1,34 @@
-"""The base of the limits: the columns that a limit reads, and its four steps."""
+"""The base of the limits: what is asked of each while a batch is decided."""
 
 import abc
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from store.database import Database
-from store.errors import TokenRefused
-from store.request import Opened
+from store.errors import RateLimited, TokenRefused
+from store.request import Opening
 
 
-@dataclass(slots=True)
 class Limit(abc.ABC):
-    """A limit, with its state for one token while a batch is decided.
-
-    Its fields are what it reads: `token_x` is column x of `token`, `project_x` that of `project`.
-    """
+    """A limit, with its state while a batch is decided."""
 
     @abc.abstractmethod
-    def test(self) -> TokenRefused | None:
+    def test(self, opening: Opening) -> TokenRefused | None:
         """Return why one more request is refused, or None."""
 
     @abc.abstractmethod
-    def hit(self) -> None:
+    def hit(self, opening: Opening) -> None:
         """Count a request that all limits have let pass."""
 
-    @staticmethod
-    @abc.abstractmethod
-    def write(database: Database, admitted: Sequence[Opened], now: int) -> None:
-        """Write what the requests of a batch have changed, for all of their tokens; inside its transaction."""
+    def wait(self) -> int:
+        """Return the microseconds until it lets one more request pass; 0 for now, and where that is not known."""
+        return 0
 
-    @staticmethod
-    @abc.abstractmethod
-    def give_back(database: Database, withdrawn: Sequence[Opened]) -> None:
-        """Undo `write` for some requests; inside a transaction that has locked their tokens."""
+
+def first_refusal(limits: Sequence[Limit], opening: Opening) -> TokenRefused | None:
+    """Return the refusal of the first limit that refuses a request, or None. One for a time names the longest wait."""
+    for limit in limits:
+        refusal = limit.test(opening)
+        if isinstance(refusal, RateLimited):
+            refusal.wait_for(max(each.wait() for each in limits))
+        if refusal is not None:
+            return refusal
+    return None

@@ -2,12 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from store.admission.limits.limit import Limit
 from store.database import Database
 from store.errors import QuotaExhausted
-from store.request import Opened
+from store.request import Opened, Opening
 
 _COUNT = (
     "UPDATE token SET request_count = request_count + admitted.number, last_used_at = ?"
@@ -16,32 +15,32 @@ _COUNT = (
 _GIVE_BACK = "UPDATE token SET request_count = request_count - ? WHERE id = ?"
 
 
-@dataclass(slots=True)
 class MaxRequests(Limit):
     """The number of requests that a token may make in its whole life; 0 is no limit, and they are counted as well."""
 
-    token_request_count: int
-    token_max_requests: int
+    __slots__ = ("_count", "_maximum")
 
-    def test(self) -> QuotaExhausted | None:
+    def __init__(self, count: int, maximum: int) -> None:
+        self._count = count
+        self._maximum = maximum
+
+    def test(self, opening: Opening) -> QuotaExhausted | None:  # noqa: ARG002 - every request counts
         """Refuse a token that has used all of its requests."""
-        if self.token_max_requests and self.token_request_count >= self.token_max_requests:
-            return QuotaExhausted()
-        return None
+        return QuotaExhausted() if self._maximum and self._count >= self._maximum else None
 
-    def hit(self) -> None:
+    def hit(self, opening: Opening) -> None:  # noqa: ARG002 - every request counts
         """Count a request."""
-        self.token_request_count += 1
+        self._count += 1
 
-    @staticmethod
-    def write(database: Database, admitted: Sequence[Opened], now: int) -> None:
-        """Add the requests to the counts of their tokens, and write when these were last used."""
-        counts = sorted(Counter([row.token_id for row in admitted]).items())
-        for table in database.tables(["TEXT", "BIGINT"], counts):
-            database.run(f"WITH admitted (id, number) AS ({table.sql}) {_COUNT}", [*table.parameters, now])
 
-    @staticmethod
-    def give_back(database: Database, withdrawn: Sequence[Opened]) -> None:
-        """Subtract the requests from the counts of their tokens."""
-        for token_id, number in sorted(Counter(row.token_id for row in withdrawn).items()):
-            database.run(_GIVE_BACK, (number, token_id))
+def count(database: Database, admitted: Sequence[Opened], now: int) -> None:
+    """Add requests to the counts of their tokens, and write when these were last used."""
+    counts = sorted(Counter([row.token_id for row in admitted]).items())
+    for table in database.tables(["TEXT", "BIGINT"], counts):
+        database.run(f"WITH admitted (id, number) AS ({table.sql}) {_COUNT}", [*table.parameters, now])
+
+
+def take_back(database: Database, withdrawn: Sequence[Opened]) -> None:
+    """Subtract requests from the counts of their tokens; inside a transaction that has locked these."""
+    for token_id, number in sorted(Counter(row.token_id for row in withdrawn).items()):
+        database.run(_GIVE_BACK, (number, token_id))

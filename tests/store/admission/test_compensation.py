@@ -1,15 +1,16 @@
+import asyncio
 import time
 from collections.abc import Sequence
 
 import pytest
+from support.stores.limits import limit
 from support.stores.stores import changed, foreign_lock, make_token, opened, opening, rows
 
 from store import clock
 from store.admission import compensation
+from store.admission.admission import Admission
 from store.admission.compensation import Compensation, take_back
-from store.admission.limits import LIMITS
-from store.admission.limits.requests import MaxRequests
-from store.database import Database
+from store.admission.limits import requests
 from store.errors import QuotaExhausted
 from store.ledger.ledger import Ledger, Settlement
 from store.management.tokens import TokenRecord, Tokens
@@ -23,14 +24,14 @@ def count(store: Store, token: TokenRecord, number: int) -> list[Opened]:
     openings = [opening() for _ in range(number)]
     counted = [Opened(one.request_id, clock.now(), token.project_id, token.id, one.endpoint) for one in openings]
     with store.database.write():
-        MaxRequests.write(store.database, counted, clock.now())
+        requests.count(store.database, counted, clock.now())
         Ledger(store.database).open("instance", list(zip(openings, counted, strict=True)))
     return counted
 
 
-def withdraw(store: Store, requests: Sequence[Opened]) -> None:
+def withdraw(store: Store, withdrawn: Sequence[Opened]) -> None:
     with store.database.write(pipelined=True):
-        take_back(store.database, requests)
+        take_back(store.database, withdrawn)
 
 
 def test_counts_and_rows_are_taken_back_as_far_as_they_were_written(store: Store) -> None:
@@ -54,21 +55,28 @@ def test_settled_request_is_not_taken_back(store: Store) -> None:
     assert (Tokens(store).get(token.id).request_count, len(rows(store, "request"))) == (1, 1)
 
 
-def test_every_limit_gives_back_what_was_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    given_back: list[str] = []
-
-    class Other(MaxRequests):
-        @staticmethod
-        def give_back(database: Database, withdrawn: Sequence[Opened]) -> None:
-            del database
-            given_back.extend(row.request_id for row in withdrawn)
-
-    monkeypatch.setattr(compensation, "LIMITS", (*LIMITS, Other))
+def test_windows_and_slots_are_given_back(store: Store) -> None:
     token = make_token(store)
-    first, _ = count(store, token, 2)
-    withdraw(store, [first, first._replace(request_id="never")])
-    assert given_back == [first.request_id]
-    assert Tokens(store).get(token.id).request_count == 1
+    limits = {token.id: ("parallel", "requests/minute"), token.project_id: ("requests/day",)}
+    with store.database.write():
+        for owner, kinds in limits.items():
+            for kind in kinds:
+                limit(store, owner, kind, 9)
+    admission = Admission(store)
+
+    async def admit() -> Opened:
+        return (await admission.admit(token.value, opening())).opened
+
+    kept, withdrawn = asyncio.run(admit()), asyncio.run(admit())
+    withdraw(store, [withdrawn])
+    used = {
+        one["id"]: one["used"] + sum(map(int, filter(None, one["counts"].split(",")))) for one in rows(store, "balance")
+    }
+    assert {*used.values()} == {1}
+    assert rows(store, "slot") == [{"request_id": kept.request_id, "balance_id": f"{token.id}/parallel"}]
+    admission.close()
+    assert {one["used"] for one in rows(store, "balance")} == {0}
+    assert rows(store, "slot") == []
 
 
 def test_results_wait_for_a_moment_and_refusals_are_not_kept(store: Store) -> None:

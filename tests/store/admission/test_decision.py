@@ -1,14 +1,12 @@
 """The rules, without a database."""
 
-from dataclasses import dataclass, field
-
 import pytest
 from support.stores.stores import opening
 
+from store import clock
 from store.admission import admission
 from store.admission.decision import Admitted, Batch, Claim, TokenName, TokenRow, TokenState
-from store.admission.limits import LIMITS, Limit
-from store.admission.limits.requests import MaxRequests
+from store.admission.limits import Limit, MaxRequests, limits_of
 from store.encryption.crypto import DecryptionError
 from store.errors import (
     EndpointNotAllowed,
@@ -19,26 +17,30 @@ from store.errors import (
     TokenExpired,
     TokenInactive,
     TokenRefused,
+    TooManyParallel,
 )
-from store.request import Holder, Opened, Refused
+from store.limits.balance import Balance
+from store.limits.window import Standing
+from store.request import Holder, Opened, Opening, Refused
 
 NOW = 1000
 NAME = TokenName("id", "token")
-ROW = TokenRow("token", "lookup", "Ann's", True, NOW + 1, "project", "Search", True, b"sealed")
+ROW = TokenRow("token", "lookup", "Ann's", True, NOW + 1, 0, 0, "project", "Search", True, b"sealed")
 
 
-@dataclass
-class Fake(MaxRequests):
+class Fake(Limit):
     """A limit that refuses, or counts."""
 
-    refuses: type[TokenRefused] | None = None
-    hits: list[str] = field(default_factory=list)
+    def __init__(self, refuses: type[TokenRefused] | None = None) -> None:
+        self.refuses = refuses
+        self.hits: list[str] = []
 
-    def test(self) -> TokenRefused | None:  # type: ignore[override]
+    def test(self, opening: Opening) -> TokenRefused | None:
+        del opening
         return self.refuses() if self.refuses else None
 
-    def hit(self) -> None:
-        self.hits.append("hit")
+    def hit(self, opening: Opening) -> None:
+        self.hits.append(opening.request_id)
 
 
 class Keys:
@@ -88,16 +90,16 @@ def test_first_reason_of_a_bad_standing_is_reported_before_all_limits(number: in
     fields: dict[str, object] = {}
     for values, _ in REASONS[number:]:
         fields |= values
-    refusal = batch(ROW._replace(**fields), Fake(0, 0, QuotaExhausted)).decide(claim(is_paid=is_paid, is_reserved=True))  # type: ignore[arg-type]
+    refusal = batch(ROW._replace(**fields), Fake(QuotaExhausted)).decide(claim(is_paid=is_paid, is_reserved=True))  # type: ignore[arg-type]
     assert type(refusal) is REASONS[number][1]
 
 
 def test_reserved_endpoint_is_reported_before_the_limits() -> None:
-    assert type(batch(ROW, Fake(0, 0, QuotaExhausted)).decide(claim(is_reserved=True))) is EndpointNotAllowed
+    assert type(batch(ROW, Fake(QuotaExhausted)).decide(claim(is_reserved=True))) is EndpointNotAllowed
 
 
 def test_first_limit_that_refuses_is_reported_and_no_limit_counts() -> None:
-    limits = [Fake(0, 0), Fake(0, 0, TokenRefused), Fake(0, 0, QuotaExhausted), Fake(0, 0)]
+    limits = [Fake(), Fake(TokenRefused), Fake(QuotaExhausted), Fake()]
     made = batch(ROW, *limits)
     assert type(made.decide(claim())) is TokenRefused
     assert [limit.hits for limit in limits] == [[], [], [], []]
@@ -105,9 +107,10 @@ def test_first_limit_that_refuses_is_reported_and_no_limit_counts() -> None:
 
 
 def test_all_limits_count_an_admitted_request() -> None:
-    limits = [Fake(0, 0), Fake(0, 0)]
-    batch(ROW, *limits).decide(claim())
-    assert [limit.hits for limit in limits] == [["hit"], ["hit"]]
+    limits = [Fake(), Fake()]
+    asked = claim()
+    batch(ROW, *limits).decide(asked)
+    assert [limit.hits for limit in limits] == [[asked.opening.request_id]] * 2
 
 
 def test_refusal_names_the_request_the_token_and_the_time() -> None:
@@ -118,14 +121,14 @@ def test_refusal_names_the_request_the_token_and_the_time() -> None:
 
 
 def test_paid_claim_passes_no_limit_and_is_not_counted() -> None:
-    limit, keys = Fake(0, 0, QuotaExhausted), Keys()
+    limit, keys = Fake(QuotaExhausted), Keys()
     made = batch(ROW, limit, keys=keys)
     assert made.decide(claim(is_paid=True, is_reserved=True)) is None
     assert (limit.hits, made.admitted, keys.opened) == ([], [], [])
 
 
 def test_key_that_cannot_be_decrypted_is_a_fault_and_counts_nothing() -> None:
-    limit = Fake(0, 0)
+    limit = Fake()
     made = batch(ROW, limit, keys=Keys(fails=True))
     fault = made.decide(claim())
     assert type(fault) is GatewayError
@@ -146,11 +149,45 @@ def test_each_admission_changes_what_the_next_may_do() -> None:
     assert outcomes == [Admitted, Admitted, QuotaExhausted, QuotaExhausted]
 
 
-def test_fields_are_read_by_the_names_of_their_columns() -> None:
-    values = [f"value of {name}" for name in admission._FIELDS]  # noqa: SLF001
-    state = admission._state(tuple(values))  # noqa: SLF001
+def balance(kind: str, maximum: int, owner: str = "token") -> Balance:
+    return Balance.begin(owner, kind, maximum, NOW)
+
+
+def test_an_admitted_request_holds_a_slot_of_its_token_and_its_project() -> None:
+    own, of_project = balance("parallel", 1), balance("parallel", 2, "project")
+    made = batch(ROW, *limits_of(MaxRequests(0, 0), [own], [of_project], NOW))
+    first = made.decide(claim())
+    assert isinstance(first, Admitted)
+    assert first.opened.slots == ("token/parallel", "project/parallel")
+    assert isinstance(made.decide(claim()), TooManyParallel)
+    assert (own.used, of_project.used) == (1, 1)
+
+
+def test_a_further_response_over_a_websocket_holds_no_slot_and_counts_in_windows() -> None:
+    own, window = balance("parallel", 1), balance("requests/minute", 5)
+    made = batch(ROW, *limits_of(MaxRequests(0, 0), [own, window], [], NOW))
+    made.decide(claim())
+    asked = claim()
+    further = made.decide(asked._replace(opening=asked.opening._replace(session_id="opening")))
+    assert isinstance(further, Admitted)
+    assert further.opened.slots == ()
+    assert further.window == Standing(5, 3, 61 * clock.SECOND - NOW)
+
+
+def test_a_row_is_read_with_its_limits_in_the_order_of_the_checks() -> None:
+    values = [f"value of {name}" for name in TokenRow._fields]
+    kinds = ["parallel", "requests/second", "requests/day"]
+    balances = [balance(kind, 9, owner) for kind in kinds for owner in (values[0], values[7], "another")]
+    state = admission._state((*values, None), balances, NOW)  # noqa: SLF001
     assert state.row._asdict() == {name: f"value of {name}" for name in TokenRow._fields}
-    assert [type(limit) for limit in state.limits] == list(LIMITS)
-    for limit in state.limits:
-        for name in limit.__dataclass_fields__:
-            assert getattr(limit, name) == f"value of {name}"
+    shown = [getattr(limit, "_balance", None) for limit in state.limits]
+    own, project = values[0], values[7]
+    assert [one and one.id for one in shown] == [
+        None,
+        f"{own}/requests/day",
+        f"{project}/requests/day",
+        f"{own}/requests/second",
+        f"{project}/requests/second",
+        f"{own}/parallel",
+        f"{project}/parallel",
+    ]

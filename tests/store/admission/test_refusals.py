@@ -63,7 +63,7 @@ REASONS = [
     (revoked, 401, "token_inactive"),
     (expired, 401, "token_expired"),
     (switched_off, 403, "project_inactive"),
-    (used_up, 429, "rate_limit_exceeded"),
+    (used_up, 429, "insufficient_quota"),
 ]
 
 
@@ -94,7 +94,7 @@ def test_refusal_has_a_row_with_its_reason(
         "repeats": 1,
     }
     assert rows(store, "request") == []
-    assert Tokens(store).get(token.id).request_count == token.request_count + (code == "rate_limit_exceeded")
+    assert Tokens(store).get(token.id).request_count == token.request_count + (code == "insufficient_quota")
 
 
 def test_refusal_of_a_reserved_endpoint_has_a_row(store: Store, admission: Admission) -> None:
@@ -140,7 +140,7 @@ def test_client_in_a_loop_has_one_row_a_minute(store: Store, admission: Admissio
     admission.close()
     found = {(row["token_id"], row["code"], row["started_at"] // clock.MINUTE): row for row in rows(store, "refusal")}
     assert len(found) == len(rows(store, "refusal")) <= 6  # a minute may end in between
-    repeats = [row["repeats"] for row in found.values() if row["code"] == "rate_limit_exceeded"]
+    repeats = [row["repeats"] for row in found.values() if row["code"] == "insufficient_quota"]
     assert sum(repeats) == 301
     assert first.request_id in [row["id"] for row in found.values()]
 
@@ -243,7 +243,7 @@ def test_rows_are_not_enqueued_while_the_store_does_not_keep_up(monkeypatch: pyt
 
 
 def test_row_that_cannot_be_written_does_not_hold_up_the_others(store: Store) -> None:
-    good, bad = (Tally(Refused(opening(), HOLDER, NOON), 429, "rate_limit_exceeded", repeats) for repeats in (1, 2**70))
+    good, bad = (Tally(Refused(opening(), HOLDER, NOON), 429, "insufficient_quota", repeats) for repeats in (1, 2**70))
     with store.database.write():
         refusals.write_each(store.database, [bad, good])
     assert [row["id"] for row in rows(store, "refusal")] == [good.id]
@@ -266,8 +266,8 @@ def test_odd_client_address_does_not_spoil_the_batch_of_others(store: Store, adm
 def test_old_refusals_are_deleted_and_younger_ones_stay(store: Store) -> None:
     now, day = store.database.now(), clock.DAY
     with store.database.write():
-        old = [Tally(Refused(opening(), HOLDER, now - (31 + age) * day), 429, "rate_limit_exceeded") for age in (0, 5)]
-        young = Tally(Refused(opening(), HOLDER, now - 29 * day), 429, "rate_limit_exceeded")
+        old = [Tally(Refused(opening(), HOLDER, now - (31 + age) * day), 429, "insufficient_quota") for age in (0, 5)]
+        young = Tally(Refused(opening(), HOLDER, now - 29 * day), 429, "insufficient_quota")
         refusals.write(store.database, [*old, young])
     retention.clean(store.database, 30, threading.Event())
     assert [row["id"] for row in rows(store, "refusal")] == [young.id]

@@ -80,6 +80,9 @@ class Work:
 
     record_each = record
 
+    def finish(self) -> None:
+        """Nothing is left to do."""
+
     def decide(self, items: Sequence[str]) -> Sequence[int | GatewayError]:
         self.batches.append(len(items))
         self.deciding.set()

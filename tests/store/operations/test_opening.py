@@ -1,8 +1,10 @@
 import base64
 import re
+import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from support.stores.stores import API_KEY, make_settings, on_sqlite, opened, pat
 
 from store.database import open_database
 from store.database.models import MODELS
+from store.database.sqlite import LOCK_SLICE
 from store.encryption.crypto import new_key
 from store.encryption.keyfiles import ENCRYPTION_KEY_FILE, MANAGEMENT_TOKEN_FILE
 from store.errors import StartupError
@@ -23,6 +26,7 @@ from store.runtime.settings import Settings
 
 OPEN_AND_TELL = """
 import sys
+import threading
 from store.operations.opening import management_token, open_store
 from store.runtime.settings import Settings
 settings = Settings.load()
@@ -275,3 +279,16 @@ def test_a_damaged_management_token_opens_nothing(settings: Settings, content: b
     (settings.data_dir / MANAGEMENT_TOKEN_FILE).write_bytes(content)
     with pytest.raises(StartupError, match=f"{MANAGEMENT_TOKEN_FILE} .*Remove it to get a new token"):
         opening.management_token(settings)
+
+
+def test_a_store_that_others_lock_for_a_moment_is_opened(tmp_path: Path) -> None:
+    settings = make_settings(tmp_path)
+    store = open_store(settings)
+    store.database.close()
+    locked = sqlite3.connect(path_of(store), isolation_level=None, check_same_thread=False)
+    locked.execute("PRAGMA locking_mode = EXCLUSIVE")  # as one who closes the last connection, and empties the log
+    locked.execute("BEGIN EXCLUSIVE")
+    unlocking = threading.Timer(10 * LOCK_SLICE, locked.close)
+    unlocking.start()
+    open_store(settings).database.close()
+    unlocking.join()

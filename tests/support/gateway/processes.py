@@ -27,9 +27,9 @@ for _ in range(os.getpid() * 97 % 4_000):
     next(_ports)  # two runs at once begin apart
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Poll a condition. Raises TimeoutError after DEADLINE seconds."""
-    deadline = time.monotonic() + DEADLINE
+def wait_until(condition: Callable[[], bool], timeout: float = DEADLINE) -> None:
+    """Poll a condition. Raises TimeoutError after some seconds."""
+    deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
             raise TimeoutError

@@ -1,7 +1,8 @@
 import pytest
-from support.stores.stores import make_token
+from support.stores.stores import make_token, opening
 
 from store import clock
+from store.admission.limits import requests
 from store.admission.limits.requests import MaxRequests
 from store.errors import QuotaExhausted
 from store.management.tokens import TokenRecord, Tokens
@@ -13,15 +14,15 @@ from store.store import Store
     ("count", "limit", "is_refused"), [(0, 1, False), (1, 1, True), (2, 1, True), (2**40, 0, False)]
 )
 def test_token_is_refused_once_its_requests_are_used_up(count: int, limit: int, *, is_refused: bool) -> None:
-    assert isinstance(MaxRequests(count, limit).test(), QuotaExhausted) is is_refused
+    assert isinstance(MaxRequests(count, limit).test(opening()), QuotaExhausted) is is_refused
 
 
 def test_a_hit_counts_towards_the_limit() -> None:
     limit = MaxRequests(0, 2)
     refused = []
     for _ in range(3):
-        refused.append(limit.test() is not None)
-        limit.hit()
+        refused.append(limit.test(opening()) is not None)
+        limit.hit(opening())
     assert refused == [False, False, True]
 
 
@@ -33,12 +34,12 @@ def test_requests_are_counted_and_given_back_token_by_token(store: Store) -> Non
     one, other, unused = (make_token(store) for _ in range(3))
     now = clock.now()
     with store.database.write():
-        MaxRequests.write(store.database, requests_of(one, other, one), now)
-        MaxRequests.write(store.database, requests_of(one), now + 1)
+        requests.count(store.database, requests_of(one, other, one), now)
+        requests.count(store.database, requests_of(one), now + 1)
     found = [
         (token.request_count, token.last_used_at) for token in map(Tokens(store).get, (one.id, other.id, unused.id))
     ]
     assert found == [(3, now + 1), (1, now), (0, None)]
     with store.database.write():
-        MaxRequests.give_back(store.database, requests_of(one, other, one))
+        requests.take_back(store.database, requests_of(one, other, one))
     assert [Tokens(store).get(token.id).request_count for token in (one, other, unused)] == [1, 0, 0]
