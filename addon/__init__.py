@@ -8,7 +8,8 @@
     request          admit (`admitting.py`): the store decides, counts and opens a row in the ledger
                      (`store/admission`); the exchange gets a grant for one destination, and a meter
     (upstream)       the keyed layer checks the grant and sends its key on a copy (`forwarding.py`)
-    responseheaders  add the request ids and the upstream's duration; stream a response that is no small document
+    responseheaders  add the request ids, the upstream's duration and the standing of a window
+                     (`rate_limit_headers.py`); stream a response that is no small document
     response, error  (or websocket_end) finish the exchange: `ending.py` settles its row, notes the usage on the
                      flow (`annotations.py`) and logs a line (`access_log.py`)
     usage_noted      (a hook of our own) the usage was estimated, or noted where mitmproxy calls no hook
@@ -19,6 +20,7 @@ Everything that goes wrong on the way refuses the exchange, and its refusal beco
 Beside that way:
 
     reverse_mode        options, pinned upstreams, start and stop of the port
+    token_standing      what `GET /token` tells; `gateway.py` answers for the paths of the proxy itself
     rejection           an upstream's 401, which quotes a piece of the key, becomes a 503 before it reaches the flow
     locations           keeps redirects at the gateway
     websocket_session   admits each response over a WebSocket as a request is

@@ -33,7 +33,7 @@ OF_TOKENS = {
     "x-ratelimit-remaining-tokens": "199000",
     "x-ratelimit-reset-tokens": "6m0s",
 }
-ABOUT_A_MINUTE = re.compile(r"1m\d(?:\.\d+)?s|59(?:\.\d+)?s")
+ABOUT_A_MINUTE = re.compile(r"1m\d(?:\.\d+)?s|5\d(?:\.\d+)?s")
 HELLO = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello!"}]}
 A_MINUTE = 60
 
