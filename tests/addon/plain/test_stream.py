@@ -23,7 +23,7 @@ SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 EVENT = b'data: {"id": "1"}\n\n'
 CHUNK = b"%x\r\n%b\r\n" % (len(EVENT), EVENT)
 USAGE = json_response({"model": "m", "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}})
-TIME = re.compile(rb'"timestamp": "[^"]*"')
+TIME = re.compile(rb'"(?:timestamp|expires_at)": "[^"]*"')
 VARYING = re.compile(rb"(?i)(x-(?:llm-proxy-)?(?:request-id|remote-duration-ms): )[^\r]*")
 
 CUT = re.compile("the upstream hung up|HTTP/1 protocol error.*")
