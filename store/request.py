@@ -31,7 +31,7 @@ class Opening(NamedTuple):
 class Opened(NamedTuple):
     """An opened row, as far as settling it needs it. `started_at` is in microseconds.
 
-    `slots` are the balances of which the request holds a slot.
+    `slots` are the balances of which the request holds a slot, `is_awaited` tells whether these are getting scarce.
     """
 
     request_id: str
@@ -40,6 +40,7 @@ class Opened(NamedTuple):
     token_id: str
     endpoint: str
     slots: tuple[str, ...] = ()
+    is_awaited: bool = False
 
 
 class Refused(NamedTuple):

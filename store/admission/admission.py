@@ -119,12 +119,12 @@ class Admission:
 
         While the store fails it is kept and tried again. A request that is never settled is settled as unknown.
         """
-        self._inbox.enqueue(settlement, is_urgent=bool(settlement.opened.slots))
+        self._inbox.enqueue(settlement, is_urgent=settlement.opened.is_awaited)
 
     def release(self, opened: Opened) -> None:
         """Have a request hold its slots no more, before it is settled; returns at once, and raises nothing."""
         if opened.slots:
-            self._inbox.enqueue(Release(opened), is_urgent=True)
+            self._inbox.enqueue(Release(opened), is_urgent=opened.is_awaited)
 
     def close(self) -> None:
         """Finish what waits and stop; settle as unknown what is still open."""

@@ -108,11 +108,15 @@ class TokenState(NamedTuple):
     row: TokenRow
     limits: Sequence[Limit]
 
-    def slots(self, opening: Opening) -> tuple[str, ...]:
-        """Return the balances of which a request takes a slot."""
-        if opening.session_id is not None:
-            return ()
-        return tuple([limit.balance_id for limit in self.limits if isinstance(limit, MaxParallel)])
+    def opened(self, opening: Opening, now: int) -> Opened:
+        """Return the row of a request that is admitted and has taken its slots."""
+        row = self.row
+        opened = Opened(opening.request_id, now, row.project_id, row.token_id, opening.endpoint)
+        taken = [limit for limit in self.limits if isinstance(limit, MaxParallel)]
+        if not taken or opening.session_id is not None:
+            return opened
+        slots = tuple([limit.balance_id for limit in taken])
+        return opened._replace(slots=slots, is_awaited=any(limit.is_scarce for limit in taken))
 
 
 class Batch:
@@ -151,8 +155,7 @@ class Batch:
             return GatewayError(fault)
         for limit in token.limits:
             limit.hit(opening)
-        slots = token.slots(opening)
-        opened = Opened(opening.request_id, self._now, row.project_id, row.token_id, opening.endpoint, slots)
+        opened = token.opened(opening, self._now)
         self.admitted.append((opening, opened))
         return Admitted(opened, row.holder, api_key, tightest(token.limits))
 

@@ -13,11 +13,14 @@ it can be measured again. Without one it is SQLite in a temporary folder.
 
 `--switch`: another process switches a project off and on (the token's, or one of the 20) during the load, and the time
 of each switch is shown too. A refused request is repeated at once; it counts nowhere, except as CPU.
+
+`--limits`: each load is measured again with three limits on each token and two on its project, none of which refuses.
 """
 
 import argparse
 import asyncio
 import base64
+import itertools
 import multiprocessing
 import random
 import statistics
@@ -33,6 +36,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from support.stores.limits import limited
 from support.stores.stores import API_KEY, make_settings, opened, opening
 
 from store.admission.admission import Admission
@@ -100,11 +104,17 @@ class Round(NamedTuple):
     cpu: float
 
 
-def populate(store: Store, projects: int, tokens: int) -> Population:
+def populate(store: Store, projects: int, tokens: int, *, with_limits: bool = False) -> Population:
     """Make tokens, spread over projects."""
     ids = [Projects(store).create(f"Benchmark {number}", API_KEY).id for number in range(projects)]
-    made = [Tokens(store).create(ids[number % projects], max_requests=MAX_REQUESTS).value for number in range(tokens)]
-    return Population(f"{tokens} in {projects}", made, ids[0])
+    made = [Tokens(store).create(ids[number % projects], max_requests=MAX_REQUESTS) for number in range(tokens)]
+    if with_limits:
+        for token in made:
+            limited(store, token.id, second=MAX_REQUESTS, minute=MAX_REQUESTS, parallel=MAX_REQUESTS)
+        for project_id in ids:
+            limited(store, project_id, day=MAX_REQUESTS, parallel=MAX_REQUESTS)
+    name = f"{tokens} in {projects}{', with limits' * with_limits}"
+    return Population(name, [token.value for token in made], ids[0])
 
 
 async def use(admission: Admission, values: Sequence[str], clients: int, seconds: float) -> Round:
@@ -191,11 +201,14 @@ def summed_up(parts: Sequence[Round]) -> list[float]:
 class Benchmark:
     """Measures one store, line by line. `lengths` are the seconds of each round."""
 
-    def __init__(self, store: Store, settings: Settings, lengths: Sequence[float], *, switching: bool) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, lengths: Sequence[float], *, switching: bool, limits: bool
+    ) -> None:
         self._store = store
         self._settings = settings
         self._lengths = [WARM_UP, *lengths]
         self._switching = switching
+        self._kinds = (False, True) if limits else (False,)
 
     def run(self) -> None:
         """Print the table."""
@@ -203,8 +216,9 @@ class Benchmark:
         names += [f"switch {name} ms" for name in ("p50", "p99", "max") if self._switching]
         print(line(names), line(["---"] * len(names)), sep="\n")
         engine = self._settings.store_url.partition(":")[0]
-        for population in (populate(self._store, 1, 1), populate(self._store, PROJECTS, TOKENS)):
-            for processes, clients in LOADS:
+        for projects, tokens in ((1, 1), (PROJECTS, TOKENS)):
+            populations = [populate(self._store, projects, tokens, with_limits=kind) for kind in self._kinds]
+            for (processes, clients), population in itertools.product(LOADS, populations):
                 figures = self._measure(population, processes, clients)
                 print(line([engine, processes, clients, population.name, *figures]), flush=True)
 
@@ -245,13 +259,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3, help="of a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--switch", action="store_true")
+    parser.add_argument("--limits", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         settings = make_settings(
             Path(folder), database_url=arguments.database_url, encryption_key=ENCRYPTION_KEY, log_level="warning"
         )
         with opened(settings) as store:
-            Benchmark(store, settings, [arguments.seconds] * arguments.rounds, switching=arguments.switch).run()
+            lengths = [arguments.seconds] * arguments.rounds
+            Benchmark(store, settings, lengths, switching=arguments.switch, limits=arguments.limits).run()
 
 
 if __name__ == "__main__":

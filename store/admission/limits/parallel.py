@@ -23,6 +23,11 @@ class MaxParallel(Limit):
         """The balance that a slot is of."""
         return self._balance.id
 
+    @property
+    def is_scarce(self) -> bool:
+        """True if more than half of the slots are taken."""
+        return 2 * self._balance.used > self._balance.maximum
+
     def test(self, opening: Opening) -> TooManyParallel | None:
         """Refuse a request for which no slot is free."""
         if opening.session_id is not None or self._balance.used < self._balance.maximum:
