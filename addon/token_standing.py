@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from store.admission.decision import TokenStanding
-from store.clock import NEVER, SECOND, to_rfc3339
+from store.clock import NEVER, to_rfc3339, to_rfc3339_exact
 from store.limits.standing import LimitStanding
 from store.limits.window import PERIODS
 
@@ -37,10 +37,5 @@ def _limit(owner: str, limit: LimitStanding) -> dict[str, object]:
         "used": limit.used,
         "reserved": limit.reserved,
         "remaining": limit.remaining,
-        "resets_at": None if limit.resets_at is None else to_rfc3339(_whole_second(limit.resets_at)),
+        "resets_at": None if limit.resets_at is None else to_rfc3339_exact(limit.resets_at),
     }
-
-
-def _whole_second(moment: int) -> int:
-    """Return the next whole second: a limit is not reset before that."""
-    return -(-moment // SECOND) * SECOND

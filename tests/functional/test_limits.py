@@ -173,7 +173,7 @@ def test_a_token_is_told_its_limits_and_those_of_its_project(gateway: Gateway) -
     of_day, of_minute, *_, parallel, _ = limits
     assert (of_day["used"], of_day["reserved"], of_day["remaining"]) == (1, 0, 999)
     assert (of_minute["used"], of_minute["remaining"]) == (1, 59)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", of_day["resets_at"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:00\.000000Z", of_day["resets_at"])
     assert parallel["resets_at"] is None
     wait_until(lambda: standing(gateway, token)["limits"][3]["used"] == 0)
 
