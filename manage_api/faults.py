@@ -97,7 +97,7 @@ def _required(fault: Fault) -> str:
 def _additional_properties(fault: Fault) -> str:
     properties = fault.schema["properties"]
     unknown = [name for name in fault.instance if name not in properties]
-    known = [name for name, schema in properties.items() if not schema.get("readOnly")]
+    known = [name for name, schema in properties.items() if not schema.get("readOnly") and schema.get("not") != {}]
     return unknown_names.complaint("field", unknown, known)
 
 
@@ -140,6 +140,7 @@ WORDS: Mapping[str, Callable[[Fault], str]] = {
     "enum": lambda fault: f"must be one of {', '.join(fault.validator_value)}",
     "format": lambda fault: f"must be {FORMATS[fault.validator_value]}",
     "maxLength": lambda fault: f"must have at most {fault.validator_value} characters",
+    "maxItems": lambda fault: f"must have at most {fault.validator_value} values",
     "maximum": lambda fault: f"must be at most {fault.validator_value}",
     "minItems": lambda fault: f"must have at least {fault.validator_value} values",
     "minLength": _min_length,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from store.clock import to_date, to_rfc3339, to_rfc3339_exact
 from store.ledger.money import decimal_text, usd
 from store.ledger.usage import COLUMNS
+from store.limits.standing import LimitStanding
 from store.management.prices import PriceRecord
 from store.management.projects import ProjectRecord
 from store.management.tokens import RevokedTokens, TokenRecord
@@ -35,6 +36,9 @@ def project(record: ProjectRecord) -> JSONObject:
         "created_at": to_rfc3339(record.created_at),
         "updated_at": to_rfc3339(record.updated_at),
         "api_key_updated_at": _time(record.api_key_updated_at),
+        "rate_limits": record.rate_limits,
+        "max_parallel_requests": record.max_parallel_requests,
+        "limits": [limit(each) for each in record.limits],
     }
 
 
@@ -50,8 +54,24 @@ def token(record: TokenRecord) -> JSONObject:
         "is_active": record.is_active,
         "request_count": record.request_count,
         "max_requests": record.max_requests,
+        "rate_limits": record.rate_limits,
+        "max_parallel_requests": record.max_parallel_requests,
         "created_at": to_rfc3339(record.created_at),
         "last_used_at": _time(record.last_used_at),
+        "limits": [limit(each) for each in record.limits],
+    }
+
+
+def limit(standing: LimitStanding) -> JSONObject:
+    """Return the schema `LimitStanding`."""
+    return {
+        "kind": standing.kind,
+        "per": standing.per,
+        "limit": standing.limit,
+        "used": standing.used,
+        "reserved": standing.reserved,
+        "remaining": standing.remaining,
+        "resets_at": None if standing.resets_at is None else to_rfc3339_exact(standing.resets_at),
     }
 
 

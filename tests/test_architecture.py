@@ -68,9 +68,10 @@ STORE = {
     "encryption": set[str](),
     "runtime": {"encryption", "network"},
     "database": {"runtime"},
-    "ledger": {"database", "runtime"},
-    "management": {"database", "encryption", "ledger", "runtime"},
-    "admission": {"database", "encryption", "ledger", "management", "runtime"},
+    "limits": {"database"},
+    "ledger": {"database", "limits", "runtime"},
+    "management": {"database", "encryption", "ledger", "limits", "runtime"},
+    "admission": {"database", "encryption", "ledger", "limits", "management", "runtime"},
     "reports": {"database", "ledger", "management"},
     "operations": {"database", "encryption", "ledger", "runtime"},
 }

@@ -14,6 +14,7 @@ from store.database import Database, Statement, locks
 from store.database.sql import storable
 from store.database.transactions import transact
 from store.errors import OutcomeUnknown, StoreUnavailable
+from store.management.limits import LockedBalances
 
 BATCH = 2000
 """Maximum tokens in one transaction: it takes some 10 ms, up to 100 under load."""
@@ -44,17 +45,18 @@ def token_ids(database: Database, project_id: str) -> list[str]:
         return [token_id for (token_id,) in database.execute(select, [storable(project_id)])]
 
 
-def change_tokens(database: Database, change: Change, ids: Sequence[str]) -> Changed:
+def change_tokens(database: Database, change: Change, ids: Sequence[str], *, removes: bool = False) -> Changed:
     """Run a change for tokens, up to BATCH of them in a transaction, in which they are locked.
 
-    After a batch that fails the next one is tried. Raises StoreUnavailable where every batch has failed and nothing was
-    changed, OutcomeUnknown where something may have been.
+    A change that `removes` the tokens: their balances are removed before. After a batch that fails the next one is
+    tried. Raises StoreUnavailable where every batch has failed and nothing was changed, OutcomeUnknown where something
+    may have been.
     """
     changed = confirmed = in_a_row = 0
     faults: list[StoreUnavailable] = []
     for some in itertools.batched(ids, BATCH):
         try:
-            changed += transact(database, functools.partial(_change, database, change, some))
+            changed += transact(database, functools.partial(_change, database, change, some, removes=removes))
         except StoreUnavailable as error:
             faults.append(error)
             in_a_row += 1
@@ -72,6 +74,9 @@ def change_tokens(database: Database, change: Change, ids: Sequence[str]) -> Cha
     return Changed(changed, failed)
 
 
-def _change(database: Database, change: Change, ids: Sequence[str]) -> int:
+def _change(database: Database, change: Change, ids: Sequence[str], *, removes: bool) -> int:
+    balances = LockedBalances(database, database.among("owner_id", ids)) if removes else None
     database.read_locked([locks.tokens(database, ids)], Statement("SELECT 1"))
+    if balances:
+        balances.remove()
     return change(database.among("id", ids))

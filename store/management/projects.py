@@ -1,16 +1,21 @@
 """Projects: each owns one upstream key and any number of tokens."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Self, TypedDict
+from typing import Unpack
 
 from store.database import Statement
 from store.database.locks import lock_project
 from store.database.models import FormerProject, Price, Project
 from store.database.transactions import transaction
 from store.errors import InvalidRequest, NotFound, OutcomeUnknown
-from store.management import bulk, names
+from store.limits import rate_limits
+from store.limits.rate_limits import Limits, RateLimit
+from store.limits.standing import LimitStanding
+from store.management import bulk, limits, names
+from store.management.limits import LockedBalances
 from store.store import Store
 
 _ADMIN_KEY = "sk-admin-"
@@ -21,7 +26,8 @@ _ADMIN_KEY = "sk-admin-"
 class ProjectRecord:
     """A project as the management API shows it, without its key. Times are microseconds.
 
-    `api_key_updated_at` is when the key was last set; None for a key that is older than this column.
+    `api_key_updated_at` is when the key was last set; None for a key that is older than this column. `rate_limits` and
+    `max_parallel_requests` are as they were written; `limits` shows what has been used of each.
     """
 
     id: str
@@ -30,15 +36,13 @@ class ProjectRecord:
     created_at: int
     updated_at: int
     api_key_updated_at: int | None
-
-    @classmethod
-    def of(cls, row: Project) -> Self:
-        """Read a row."""
-        return cls(row.id, row.name, row.is_active, row.created_at, row.updated_at, row.api_key_updated_at)
+    rate_limits: Sequence[RateLimit] | None
+    max_parallel_requests: int | None
+    limits: Sequence[LimitStanding]
 
 
-class ProjectChanges(TypedDict, total=False):
-    """The columns that an update names; the others stay as they are."""
+class ProjectChanges(Limits, total=False):
+    """The fields that an update names; the others stay as they are."""
 
     name: str
     api_key: str
@@ -53,9 +57,13 @@ class Projects:
         self._vault = store.vault
 
     @transaction
-    def create(self, name: str, api_key: str) -> ProjectRecord:
-        """Add an active project; its key is stored encrypted. Raises InvalidRequest for an admin key."""
+    def create(self, name: str, api_key: str, **limited: Unpack[Limits]) -> ProjectRecord:
+        """Add an active project; its key is stored encrypted.
+
+        Raises InvalidRequest for an admin key, and for bad limits.
+        """
         _refuse_admin_key(api_key)
+        limit_columns = limits.columns(limited)
         project_id, now = str(uuid.uuid4()), self._database.now()
         row = Project.create(
             id=project_id,
@@ -65,38 +73,42 @@ class Projects:
             created_at=now,
             updated_at=now,
             api_key_updated_at=now,
+            **limit_columns,
         )
-        return ProjectRecord.of(row)
+        limits.begin(self._database, project_id, limited)
+        return self._records([row])[0]
 
     def list(self) -> list[ProjectRecord]:
         """Return every project, ordered by name."""
-        with self._database.read():
-            records = [ProjectRecord.of(row) for row in Project.select()]
+        with self._moment():
+            records = self._records([*Project.select()])
         # Databases collate differently; code points sort alike everywhere.
         return sorted(records, key=lambda record: (record.name, record.created_at, record.id))
 
     def get(self, project_id: str) -> ProjectRecord:
         """Return one project. Raises NotFound."""
-        with self._database.read():
+        with self._moment():
             row = Project.get_or_none(Project.id == project_id)
-        if row is None:
-            raise NotFound("There is no such project.")
-        return ProjectRecord.of(row)
+            if row is None:
+                raise NotFound("There is no such project.")
+            return self._records([row])[0]
 
     def update(
         self, project_id: str, changes: ProjectChanges, check: Callable[[ProjectRecord], None] | None = None
     ) -> ProjectRecord:
-        """Write the named columns and return the project; if none of them changes, nothing is written.
+        """Write the named fields and return the project; if none of them changes, nothing is written.
 
         `check` gets the project as it is before the change, in the same transaction; its exception prevents the change.
-        The same key again counts as a new one: keys are not compared. Raises NotFound, InvalidRequest for an admin key.
+        The same key again counts as a new one: keys are not compared. Raises NotFound, and InvalidRequest for an admin
+        key and for bad limits.
         """
-        columns: dict[str, object] = {**changes}
+        named = limits.named(changes)
+        columns: dict[str, object] = {**changes, **limits.columns(named)}
         if "api_key" in changes:
             _refuse_admin_key(changes["api_key"])
             columns["sealed_api_key"] = self._vault.seal_api_key(project_id, str(columns.pop("api_key")))
         if columns or check:
-            self._write(project_id, columns, check)
+            self._write(project_id, columns, named, check)
         return self.get(project_id)
 
     def delete(self, project_id: str) -> None:
@@ -105,24 +117,31 @@ class Projects:
         Of many tokens most are removed before the project. Raises NotFound, OutcomeUnknown where only some were.
         """
         ids = bulk.token_ids(self._database, project_id)
-        if bulk.change_tokens(self._database, self._delete_tokens, ids[bulk.BATCH :]).failed:
+        if bulk.change_tokens(self._database, self._delete_tokens, ids[bulk.BATCH :], removes=True).failed:
             raise OutcomeUnknown
         self._delete(project_id)
 
     @transaction
     def _write(
-        self, project_id: str, columns: dict[str, object], check: Callable[[ProjectRecord], None] | None
+        self,
+        project_id: str,
+        columns: dict[str, object],
+        named: Limits,
+        check: Callable[[ProjectRecord], None] | None,
     ) -> None:
+        balances = LockedBalances(self._database, limits.of_owner(project_id)) if named else None
         lock_project(self._database, project_id)
         row = Project.get_by_id(project_id)
         if check:
-            check(ProjectRecord.of(row))
+            check(self._records([row])[0])
         changed = {name: value for name, value in columns.items() if getattr(row, name) != value}
         if changed:
             changed["updated_at"] = now = self._database.now()
             if "sealed_api_key" in changed:
                 changed["api_key_updated_at"] = now
             Project.update(**changed).where(Project.id == project_id).execute()
+        if balances:
+            balances.set(project_id, limits.of_row(row) | named)
 
     def _delete_tokens(self, which: Statement) -> int:
         names.keep_of_tokens(self._database, which)
@@ -130,11 +149,35 @@ class Projects:
 
     @transaction
     def _delete(self, project_id: str) -> None:
+        balances = LockedBalances(self._database, limits.of_project(project_id))
         project = lock_project(self._database, project_id, with_tokens=True)
+        balances.remove()
         self._delete_tokens(Statement("project_id = ?", [project_id]))
         Project.delete().where(Project.id == project_id).execute()
         Price.delete().where(Price.project_id == project_id).execute()
         FormerProject.create(id=project_id, name=project.name)
+
+    def _moment(self) -> AbstractContextManager[None]:
+        """Read projects and their balances as of one moment."""
+        return self._database.snapshot(limit=self._database.timeout)
+
+    def _records(self, rows: Sequence[Project]) -> Sequence[ProjectRecord]:
+        shown = limits.show(self._database, rows)
+        return [_record(row, shown.get(row.id, ())) for row in rows]
+
+
+def _record(row: Project, shown: Sequence[LimitStanding]) -> ProjectRecord:
+    return ProjectRecord(
+        id=row.id,
+        name=row.name,
+        is_active=row.is_active,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        api_key_updated_at=row.api_key_updated_at,
+        rate_limits=rate_limits.read(row.rate_limits),
+        max_parallel_requests=row.max_parallel_requests,
+        limits=shown,
+    )
 
 
 def _refuse_admin_key(api_key: str) -> None:

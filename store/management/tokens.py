@@ -8,8 +8,9 @@ import logging
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Unpack
 
 from store import clock
 from store.database import Statement, locks
@@ -18,7 +19,11 @@ from store.database.models import Project, Token
 from store.database.transactions import transaction
 from store.encryption.crypto import DecryptionError
 from store.errors import InvalidRequest, NotFound, ProjectInactive
-from store.management import bulk, names
+from store.limits import rate_limits
+from store.limits.rate_limits import Limits, RateLimit
+from store.limits.standing import LimitStanding
+from store.management import bulk, limits, names
+from store.management.limits import LockedBalances
 from store.runtime.redaction import contains_secret
 from store.store import Store
 
@@ -39,7 +44,10 @@ def is_token_value(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """A token as the management API shows it, with its value, or UNREADABLE. Times are microseconds."""
+    """A token as the management API shows it, with its value, or UNREADABLE. Times are microseconds.
+
+    `rate_limits` and `max_parallel_requests` are as they were written; `limits` shows what has been used of each.
+    """
 
     id: str
     name: str | None
@@ -50,14 +58,17 @@ class TokenRecord:
     is_active: bool
     request_count: int
     max_requests: int
+    rate_limits: Sequence[RateLimit] | None
+    max_parallel_requests: int | None
     created_at: int
     last_used_at: int | None
+    limits: Sequence[LimitStanding]
 
     def __repr__(self) -> str:
         return f"TokenRecord({self.id})"
 
 
-class TokenChanges(TypedDict, total=False):
+class TokenChanges(Limits, total=False):
     """The fields that an update names; the others stay as they are.
 
     A token expires at `expires_at` (microseconds), or in `expires_in_days`, where 0 is never: one of them at most.
@@ -100,13 +111,15 @@ class Tokens:
         *,
         expires_at: int | None = None,
         name: str | None = None,
+        **limited: Unpack[Limits],
     ) -> TokenRecord:
-        """Add an active token. 0 days: it never expires; 0 requests: it is not limited.
+        """Add an active token. 0 days: it never expires; 0 requests: it may make any number.
 
         A time, in microseconds, replaces the days. Raises InvalidRequest for one that is past or beyond the year 9999,
-        and for a name that contains a secret, NotFound for an unknown project, ProjectInactive.
+        for a name that contains a secret and for bad limits, NotFound for an unknown project, ProjectInactive.
         """
         _refuse_secret(name)
+        limit_columns = limits.columns(limited)
         token_id, value, now = str(uuid.uuid4()), str(uuid.uuid4()), self._database.now()
         locked = lock_project(self._database, project_id)
         if not locked.is_active:
@@ -122,8 +135,10 @@ class Tokens:
             max_requests=max_requests,
             created_at=now,
             expires_at=_expiry(now, expires_in_days) if expires_at is None else _future(now, expires_at),
+            **limit_columns,
         )
-        return self._record(row, locked.name)
+        limits.begin(self._database, token_id, limited)
+        return self._record(row, locked.name, limits.show(self._database, [row]))
 
     def list(
         self, project_id: str | None = None, *, active_only: bool = False, expires_before: int | None = None
@@ -139,12 +154,12 @@ class Tokens:
             query = query.where(Token.expires_at < expires_before)
         if active_only:
             query = query.where(Token.is_active & (Token.expires_at > self._database.now()))
-        with self._database.read():
+        with self._moment():
             return self._records(query)
 
     def get(self, token_id: str) -> TokenRecord:
         """Return one token, by its id or its value. Raises NotFound."""
-        with self._database.read():
+        with self._moment():
             return self._records([self._row(token_id)])[0]
 
     def public_id(self, token_id: str) -> str:
@@ -160,9 +175,10 @@ class Tokens:
 
         It never writes a count, so that no request that is counted at the same time is lost. `check` gets the token as
         it is before the change, in the same transaction; an exception of it prevents the change. Raises NotFound, and
-        InvalidRequest for days that reach beyond the year 9999, and for a name that contains a secret.
+        InvalidRequest for days that reach beyond the year 9999, a name that contains a secret, and bad limits.
         """
         _refuse_secret(changes.get("name"))
+        limits.columns(limits.named(changes))
         if not changes and not check:
             return self.get(token_id)
         return self.get(self._write(token_id, changes, check))
@@ -192,12 +208,17 @@ class Tokens:
     @transaction
     def _write(self, token_id: str, changes: TokenChanges, check: Callable[[TokenRecord], None] | None) -> str:
         public_id: str = self._row(token_id).id
+        named = limits.named(changes)
+        balances = LockedBalances(self._database, limits.of_owner(public_id)) if named else None
+        self._database.lock_rows(locks.tokens(self._database, [public_id]))
+        row = self._row(public_id)
         if check:
-            self._database.lock_rows(locks.tokens(self._database, [public_id]))
-            row = self._row(public_id)
-            check(self._record(row, self._project_names([row]).get(row.project_id)))
+            shown = limits.show(self._database, [row])
+            check(self._record(row, self._project_names([row]).get(row.project_id), shown))
         if changes:
             Token.update(**_columns(changes, self._database.now())).where(Token.id == public_id).execute()
+        if balances:
+            balances.set(public_id, limits.of_row(row) | named)
         return public_id
 
     def _row(self, token_id: str) -> Token:
@@ -212,8 +233,8 @@ class Tokens:
     def _records(self, rows: Iterable[Token]) -> Sequence[TokenRecord]:
         """Read rows. One that is damaged, or whose key is missing, is shown without its value; it hides no other."""
         found = [*rows]
-        project_names = self._project_names(found)
-        records = [self._record(row, project_names.get(row.project_id)) for row in found]
+        project_names, shown = self._project_names(found), limits.show(self._database, found)
+        records = [self._record(row, project_names.get(row.project_id), shown) for row in found]
         unreadable = [record.id for record in records if record.value == UNREADABLE]
         if unreadable:
             _LOG.error("tokens cannot be decrypted", extra={"tokens": len(unreadable), "first_id": unreadable[0]})
@@ -222,7 +243,13 @@ class Tokens:
     def _project_names(self, rows: Iterable[Token]) -> Mapping[str, str]:
         return names.of_projects(self._database, {row.project_id for row in rows})
 
-    def _record(self, row: Token, project_name: str | None) -> TokenRecord:
+    def _moment(self) -> AbstractContextManager[None]:
+        """Read tokens and their balances as of one moment."""
+        return self._database.snapshot(limit=self._database.timeout)
+
+    def _record(
+        self, row: Token, project_name: str | None, shown: Mapping[str, Sequence[LimitStanding]]
+    ) -> TokenRecord:
         try:
             value = self._vault.open_token(row.id, bytes(row.sealed_value))
         except DecryptionError:
@@ -237,8 +264,11 @@ class Tokens:
             is_active=row.is_active,
             request_count=row.request_count,
             max_requests=row.max_requests,
+            rate_limits=rate_limits.read(row.rate_limits),
+            max_parallel_requests=row.max_parallel_requests,
             created_at=row.created_at,
             last_used_at=row.last_used_at,
+            limits=shown.get(row.id, ()),
         )
 
 
@@ -252,7 +282,7 @@ def _refuse_secret(name: str | None) -> None:
 
 
 def _columns(changes: TokenChanges, now: int) -> dict[str, object]:
-    columns: dict[str, object] = {**changes}
+    columns: dict[str, object] = {**changes, **limits.columns(limits.named(changes))}
     columns.pop("expires_in_days", None)
     if "expires_in_days" in changes:
         columns["expires_at"] = _expiry(now, changes["expires_in_days"])

@@ -35,12 +35,12 @@ KEPT_OPERATIONS = """
 
 KEPT_FIELDS = """
     HealthResponse status version timestamp
-    Project id! name! is_active! created_at! updated_at!
-    ProjectRequest name! api_key!
-    ProjectUpdateRequest name api_key is_active
-    Token token! project_id! expires_at! is_active! request_count! max_requests! created_at! last_used_at
-    TokenRequest project_id! expires_in_days max_requests
-    TokenUpdateRequest is_active max_requests
+    Project id! name! is_active! created_at! updated_at! rate_limits max_parallel_requests limits
+    ProjectRequest name! api_key! rate_limits max_parallel_requests
+    ProjectUpdateRequest name api_key is_active rate_limits max_parallel_requests limits
+    Token token! project_id! expires_at! is_active! request_count! max_requests! created_at! last_used_at limits
+    TokenRequest project_id! expires_in_days max_requests rate_limits max_parallel_requests
+    TokenUpdateRequest is_active max_requests rate_limits max_parallel_requests limits
     Error code! message!
     ErrorResponse error! code! description
 """
@@ -318,7 +318,7 @@ def test_unknown_and_bad_fields_are_reported_together(client: FlaskClient) -> No
     body = {"project_id": 1, "max_requests": "7", "tokens": 1}
     assert refused(client, json.dumps(body).encode(), "/manage/tokens") == (
         "The body has an unknown field: 'tokens'; known fields: "
-        "project_id, name, expires_in_days, expires_at, max_requests. "
+        "project_id, name, expires_in_days, expires_at, max_requests, rate_limits, max_parallel_requests. "
         "The field 'project_id' must be a string, not an integer. "
         "The field 'max_requests' must be an integer, not a string."
     )

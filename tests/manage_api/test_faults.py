@@ -112,6 +112,7 @@ FAULTS: dict[str, list[tuple[Any, Any, str]]] = {
     "pattern": [(TEXT, "ab", "must have no letter but a")],
     "not": [
         (TEXT, "a\n", "must have no letter but a"),
+        ({"not": {}, "x-pattern-words": "be left out: it is too early"}, 1, "must be left out: it is too early"),
         ({"not": {"required": ["one", "two"]}}, {"one": 1, "two": 2}, "must have only one of the fields 'one', 'two'"),
     ],
     "enum": [({"enum": ["json", "csv"]}, "x", "must be one of json, csv")],
@@ -120,6 +121,7 @@ FAULTS: dict[str, list[tuple[Any, Any, str]]] = {
         ({"minLength": 3}, "x", "must have at least 3 characters"),
     ],
     "maxLength": [({"maxLength": 2}, "xyz", "must have at most 2 characters")],
+    "maxItems": [({"maxItems": 1}, ["x", "y"], "must have at most 1 values")],
     "minItems": [({"minItems": 2}, ["x"], "must have at least 2 values")],
     "uniqueItems": [({"uniqueItems": True}, ["x", "x"], "must not have a value twice")],
     "minProperties": [({**FIELDS, "minProperties": 1}, {}, "must have at least 1 of the fields 'one', 'two'")],
@@ -128,7 +130,12 @@ FAULTS: dict[str, list[tuple[Any, Any, str]]] = {
         ({"required": ["one", "two"]}, {}, "lacks the required fields 'one', 'two'"),
     ],
     "additionalProperties": [
-        ({**FIELDS, "additionalProperties": False}, {"on": 1}, "has an unknown field: 'on' (did you mean 'one'?)")
+        ({**FIELDS, "additionalProperties": False}, {"on": 1}, "has an unknown field: 'on' (did you mean 'one'?)"),
+        (
+            {"type": "object", "properties": {"one": {}, "two": {"not": {}}}, "additionalProperties": False},
+            {"tw": 1},
+            "has an unknown field: 'tw'; known fields: one",
+        ),
     ],
     "anyOf": [
         (

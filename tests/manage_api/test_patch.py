@@ -73,6 +73,11 @@ def used(client: FlaskClient, store: Store, token: dict[str, str]) -> dict[str, 
     mine = {"project_id": token["project_id"], "token_id": token["id"]}
     settle_request(store, **mine, usage_source=Source.OBSERVED, model="gpt-4o", input_tokens=10, cost=43_500_000)
     open_request(store, **mine)
+    limits = {"rate_limits": [{"requests": 9, "per": "day"}], "max_parallel_requests": 3}
+    client.patch(f"/manage/tokens/{token['id']}", json=limits)
+    client.patch(f"/manage/projects/{token['project_id']}", json=limits)
+    for owner in (token["id"], token["project_id"]):
+        set_columns(store, "balance", f"{owner}/parallel", used=1)
     set_columns(store, "token", token["id"], request_count=2, last_used_at=1_700_000_000_999_999)
     client.patch(f"/manage/projects/{token['project_id']}", json={"name": "Two"})
     set_columns(store, "project", token["project_id"], created_at=1_700_000_000_999_999)
@@ -107,7 +112,7 @@ def test_an_object_can_be_sent_back_with_a_change(client: FlaskClient, path: str
 
 def test_a_changed_read_only_field_is_refused_and_nothing_is_changed(client: FlaskClient, path: str) -> None:
     shown: dict[str, Any] = client.get(path).get_json()
-    writable = {"name", "is_active", "max_requests", "expires_at"}
+    writable = {"name", "is_active", "max_requests", "expires_at", "rate_limits", "max_parallel_requests"}
     others: list[object] = [None, 0, "x", {}, True]
     for field in shown.keys() - writable:
         for value in others:

@@ -14,7 +14,8 @@ from store.store import Store
 
 
 def names(store: Store) -> list[str]:
-    return [project.name for project in Projects(store).list()]
+    with store.database.read():
+        return [name for (name,) in store.database.execute("SELECT name FROM project")]
 
 
 def test_an_exception_inside_rolls_back_and_passes(store: Store) -> None:

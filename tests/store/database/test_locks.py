@@ -1,6 +1,7 @@
 """Changes of the same rows at the same time, on PostgreSQL, where transactions run side by side."""
 
 import asyncio
+import functools
 import itertools
 import threading
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from store.database.postgresql import PostgresqlDatabase
 from store.errors import NotFound, ProjectInactive
 from store.ledger import instances, retention
 from store.ledger.ledger import Ledger, Settlement
+from store.management import bulk
 from store.management.prices import OwnPrices
 from store.management.projects import Projects
 from store.management.tokens import Tokens
@@ -213,3 +215,66 @@ def test_old_rows_are_deleted_in_the_order_of_their_ids(store: Store) -> None:
     """They are settled in that order too, not in that of their beginning."""
     ids = sorted(settle_request(store, started_at=NOON - age)["id"] for age in range(5))
     blocks_only_the_first(store, "request", ids, lambda: retention.clean(store.database, 0, threading.Event()))
+
+
+LIMITED: Any = {"rate_limits": [{"requests": 5, "per": "day"}], "max_parallel_requests": 3}
+NO_LIMITS: Any = {"rate_limits": None, "max_parallel_requests": None}
+FREE_OWNERS = "SELECT 1 FROM project, token FOR UPDATE NOWAIT"
+
+
+@pytest.mark.parametrize("change", ["token", "project", "delete", "bulk delete"])
+def test_balances_are_locked_before_their_owners(store: Store, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    token = make_token(store, **LIMITED)
+    Projects(store).update(token.project_id, LIMITED)
+    if change == "bulk delete":
+        monkeypatch.setattr(bulk, "BATCH", 1)
+        make_token(store, project_id=token.project_id, **LIMITED)
+    acts: dict[str, Callable[[], object]] = {
+        "token": lambda: Tokens(store).update(token.id, NO_LIMITS),
+        "project": lambda: Projects(store).update(token.project_id, NO_LIMITS),
+    }
+    delete = functools.partial(Projects(store).delete, token.project_id)
+    concurrently(store, "SELECT id FROM balance FOR UPDATE", acts.get(change, delete), FREE_OWNERS)
+    left = {row["owner_id"] for row in rows(store, "balance")}
+    assert left == {"token": {token.project_id}, "project": {token.id}}.get(change, set())
+
+
+def test_balances_are_locked_in_the_order_of_their_ids(store: Store) -> None:
+    project = Projects(store).create("One", API_KEY, max_parallel_requests=3)
+    for _ in range(4):
+        make_token(store, project_id=project.id, **LIMITED)
+    ids = [row["id"] for row in rows(store, "balance")]
+    for balance_id in sorted(ids, reverse=True):  # the rows get other places
+        set_columns(store, "balance", balance_id, owner_id=balance_id.partition("/")[0])
+    blocks_only_the_first(store, "balance", ids, lambda: Projects(store).delete(project.id))
+    assert rows(store, "balance") == []
+
+
+ADD_BALANCE = (
+    "INSERT INTO balance (id, owner_id, maximum, used, newest, counts)"
+    " SELECT id || '/parallel', id, 7, 2, 0, '' FROM {0}; UPDATE {0} SET max_parallel_requests = 7"
+)
+
+
+@pytest.mark.parametrize("table", ["token", "project"])
+def test_a_balance_that_is_added_meanwhile_is_locked_by_another_try(store: Store, table: str) -> None:
+    """It is too late to lock it after its owner; and its count is not lost."""
+    token = make_token(store)
+    managed: Any = Tokens(store) if table == "token" else Projects(store)
+    owner_id = token.id if table == "token" else token.project_id
+    change = functools.partial(managed.update, owner_id, {"max_parallel_requests": 3})
+    after = concurrently(store, ADD_BALANCE.format(table), change)
+    assert [(each.limit, each.used) for each in after.limits] == [(3, 2)]
+
+
+def test_a_balance_that_is_added_before_a_delete_goes_with_its_owner(store: Store) -> None:
+    token = make_token(store)
+    concurrently(store, ADD_BALANCE.format("token"), lambda: Projects(store).delete(token.project_id))
+    assert rows(store, "balance") == []
+
+
+def test_no_limit_is_set_for_a_token_that_is_being_deleted(store: Store) -> None:
+    token = make_token(store)
+    with pytest.raises(NotFound):
+        concurrently(store, "DELETE FROM token", lambda: Tokens(store).update(token.id, LIMITED))
+    assert rows(store, "balance") == []

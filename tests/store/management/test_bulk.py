@@ -113,10 +113,10 @@ def test_a_commit_of_unknown_outcome_does_not_count_as_revoked(
     make_many_tokens(far_store, project_id, NUMBER - 1)
     change, tokens, begun = bulk._change, Tokens(far_store), itertools.count()  # noqa: SLF001 - it is not replaced
 
-    def cut_short(*args: Any) -> int:
+    def cut_short(*args: Any, **options: Any) -> int:
         if next(begun) == in_doubt:
             relay.once(COMMIT, Fate.ANSWER_LOST, relay.refuse)
-        return change(*args)
+        return change(*args, **options)
 
     monkeypatch.setattr(bulk, "_change", cut_short)
     if in_doubt:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from store import clock
 from store.admission.admission import Admission
@@ -122,6 +122,16 @@ def switch(store: Store, rows: Rows) -> None:
     Projects(store).update(project_id, {"is_active": True, "api_key": API_KEY})
 
 
+def limit(store: Store, rows: Rows) -> None:
+    """Set, change and remove limits of tokens and projects; those of windows are never reached."""
+    windows: Any = random.choice((None, [{"requests": 10**9, "per": "day"}]))  # noqa: S311 - no secret
+    most = random.choice((None, 10, 10**6))  # noqa: S311
+    Tokens(store).update(rows.token()[0], {"rate_limits": windows})
+    Tokens(store).update(rows.token()[0], {"max_parallel_requests": most})
+    Projects(store).update(rows.project(), {"rate_limits": windows})
+    Projects(store).update(rows.project(), {"max_parallel_requests": most})
+
+
 def come_and_go(store: Store, rows: Rows) -> None:
     """Make a project with tokens and a price, and one more token of another; delete the project."""
     project_id = Projects(store).create("Short-lived", API_KEY).id
@@ -162,7 +172,7 @@ ACTS: Mapping[str, Callable[[Store, Rows, float], Counter[str]]] = {
     "admit as well": admit,
     **{
         act.__name__: functools.partial(_again, act)
-        for act in (revoke_all, bring_back, switch, come_and_go, rotate, leave, clean)
+        for act in (revoke_all, bring_back, switch, limit, come_and_go, rotate, leave, clean)
     },
     "leave too": functools.partial(_again, leave),
     "leave as well": functools.partial(_again, leave),
