@@ -134,7 +134,7 @@ def test_a_used_up_token_is_429(client: httpx.Client, gateway: Gateway) -> None:
     token = gateway.make_token(max_requests=1)
     assert client.get("/v1/models", headers=bearer(token)).status_code == 200
     response = client.get("/v1/models", headers=bearer(token))
-    check_openai_error(response, 429, "rate_limit_exceeded")
+    check_openai_error(response, 429, "insufficient_quota")
     assert response.headers["x-should-retry"] == "false"
 
 
@@ -156,7 +156,7 @@ def test_the_first_of_several_reasons_is_answered(client: httpx.Client, gateway:
         return client.get("/v1/models", headers=bearer(token)).json().get("code")
 
     assert code() is None
-    assert code() == "rate_limit_exceeded"
+    assert code() == "insufficient_quota"
     gateway.manage("PATCH", project_path, {"is_active": False}).raise_for_status()
     assert code() == "project_inactive"
     with sqlite3.connect(gateway.data / "llm-proxy.db") as store:

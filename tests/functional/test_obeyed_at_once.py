@@ -77,7 +77,7 @@ def test_an_expired_token_is_refused_at_once(gateway: Gateway) -> None:
 def test_a_lowered_limit_refuses_at_once(gateway: Gateway) -> None:
     with Clients(gateway) as clients:
         gateway.manage("PATCH", f"/manage/tokens/{clients.token['id']}", {"max_requests": 1}).raise_for_status()
-        clients.check(429, "rate_limit_exceeded")
+        clients.check(429, "insufficient_quota")
 
 
 def test_a_project_switched_off_is_refused_until_it_is_on(gateway: Gateway) -> None:

@@ -65,12 +65,12 @@ def test_refusals_of_a_used_up_token_are_found_and_counted(gateway: Gateway) -> 
     first = found(gateway, f"/manage/requests/{refused.value.request_id}")
     whose = {"token_id": token["id"], "token_name": "Ann's laptop", "project_id": project["id"], "client": CLIENT}
     assert {name: first[name] for name in whose} == whose
-    assert (first["status"], first["code"], first["path"]) == (429, "rate_limit_exceeded", "/v1/chat/completions")
+    assert (first["status"], first["code"], first["path"]) == (429, "insufficient_quota", "/v1/chat/completions")
     rows = found(gateway, f"/manage/requests?status=429&{mine}")["data"]
     assert first in rows
     assert len(rows) <= 3  # a minute may end in between
     assert sum(row["repeats"] for row in rows) == LOOP
-    assert rows == found(gateway, f"/manage/requests?code=rate_limit_exceeded&{mine}")["data"]
+    assert rows == found(gateway, f"/manage/requests?code=insufficient_quota&{mine}")["data"]
 
     admitted = found(gateway, f"/manage/requests/{models.headers['x-request-id']}")
     assert (admitted["id"], admitted["code"]) == (models.headers["x-llm-proxy-request-id"], None)
@@ -112,7 +112,7 @@ def test_an_unknown_token_leaves_no_row(gateway: Gateway) -> None:
     assert unknown.status_code == 401
     httpx.get(f"{gateway.url}/v1/models", headers=bearer(token)).raise_for_status()
     assert httpx.get(f"{gateway.url}/v1/models", headers=bearer(token)).status_code == 429
-    wait_until(lambda: bool(found(gateway, f"/manage/requests?code=rate_limit_exceeded&tokenId={token['id']}")["data"]))
+    wait_until(lambda: bool(found(gateway, f"/manage/requests?code=insufficient_quota&tokenId={token['id']}")["data"]))
     assert gateway.manage("GET", f"/manage/requests/{unknown.headers['x-request-id']}").status_code == 404
 
 

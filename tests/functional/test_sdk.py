@@ -191,7 +191,7 @@ def test_a_realtime_response_beyond_the_limit_is_an_error_event(gateway: Gateway
     token = gateway.make_token(max_requests=1)
     *_, done, refused = asyncio.run(converse(token["token"]))
     assert done.type == "response.done"
-    assert (refused.error.code, refused.error.event_id) == ("rate_limit_exceeded", "mine")
+    assert (refused.error.code, refused.error.event_id) == ("insufficient_quota", "mine")
     assert gateway.token(token["id"])["request_count"] == 1
 
 
@@ -211,8 +211,8 @@ def test_a_used_up_token_is_the_sdks_own_error_and_not_retried(gateway: Gateway)
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=token["token"], max_retries=5) as client:
         client.models.list()
         log = gateway.proxies[0].process.log
-        before = log.read_text().count("rate_limit_exceeded")
+        before = log.read_text().count("insufficient_quota")
         with pytest.raises(openai.RateLimitError) as caught:
             client.models.list()
-    assert caught.value.code == "rate_limit_exceeded"
-    assert log.read_text().count("rate_limit_exceeded") == before + 1
+    assert caught.value.code == "insufficient_quota"
+    assert log.read_text().count("insufficient_quota") == before + 1
