@@ -29,7 +29,7 @@ from store.admission.refusals import Refusals, Tally
 from store.admission.token_standing import Question
 from store.admission.writer import Writer
 from store.database import Row, Statement
-from store.errors import GatewayError, InvalidToken, TokenRefused, TooManyParallel
+from store.errors import GatewayError, InvalidToken, StoreLocked, TokenRefused, TooManyParallel
 from store.ledger import instances
 from store.ledger.ledger import Ledger, Settlement
 from store.limits import balance, slots
@@ -164,8 +164,8 @@ class AdmissionWork:
         self._vault = store.vault
         self._ledger = ledger
         self._instance_id = instance_id
-        self._freed: Sequence[str] = ()
-        """The balances of which the entries of this transaction have freed a slot each; still to be counted."""
+        self._ended: Sequence[Opened] = ()
+        """The requests that have ended by the entries of this transaction, and still hold slots."""
 
     def record(self, entries: Sequence[Entry]) -> None:
         """Write settlements, and the rows of refusals."""
@@ -174,7 +174,7 @@ class AdmissionWork:
             self._ledger.settle(settlements)
         if tallies:
             refusals.write(self._database, tallies)
-        self._free(entries)
+        self._ended = _holders(entries)
 
     def record_each(self, entries: Sequence[Entry]) -> None:
         """Write them as `record` does; what cannot be written does not hold up the others."""
@@ -183,18 +183,18 @@ class AdmissionWork:
             self._ledger.settle_each(settlements)
         if tallies:
             refusals.write_each(self._database, tallies)
-        self._free(entries)
+        self._ended = _holders(entries)
 
     def decide(self, items: Sequence[Item]) -> Sequence[Result | GatewayError]:
         """Decide on requests in the order of their arrival; count the admitted ones, and open their rows.
 
         Questions are answered after that.
         """
-        freed, self._freed = self._freed, ()
+        ended, self._ended = self._ended, ()
         claims = [item for item in items if isinstance(item, Claim)]
         if not claims:
-            slots.give_back(self._database, freed)
-        outcomes = self._outcomes(claims, freed) if claims else []
+            slots.give_back(self._database, ended)
+        outcomes = self._outcomes(claims, ended) if claims else []
         if len(claims) == len(items):
             return outcomes
         questions = [item for item in items if isinstance(item, Question)]
@@ -208,9 +208,9 @@ class AdmissionWork:
         ]
 
     def finish(self) -> None:
-        """Count the slots that the entries have freed."""
-        freed, self._freed = self._freed, ()
-        slots.give_back(self._database, freed)
+        """Free the slots of the requests that have ended."""
+        ended, self._ended = self._ended, ()
+        slots.give_back(self._database, ended)
 
     def compensate(self, results: Sequence[Result]) -> None:
         """Take back admissions whose callers were refused."""
@@ -220,12 +220,8 @@ class AdmissionWork:
         """Settle, as unknown, a request whose client went away while it was admitted."""
         return Settlement(result.opened) if isinstance(result, Admitted) else None
 
-    def _free(self, entries: Sequence[Entry]) -> None:
-        ended = [entry.opened for entry in entries if isinstance(entry, Settlement | Release)]
-        self._freed = slots.free(self._database, [opened.request_id for opened in ended if opened.slots])
-
-    def _outcomes(self, claims: Sequence[Claim], freed: Sequence[str]) -> Sequence[Result | GatewayError]:
-        now, tokens, balances = self._lock_and_read({claim.name for claim in claims}, freed)
+    def _outcomes(self, claims: Sequence[Claim], ended: Sequence[Opened]) -> Sequence[Result | GatewayError]:
+        now, tokens, balances = self._lock_and_read({claim.name for claim in claims}, ended)
         batch = Batch(tokens, now, self._vault.open_api_key)
         outcomes = [batch.decide(claim) for claim in claims]
         if batch.admitted:
@@ -237,12 +233,12 @@ class AdmissionWork:
         return outcomes
 
     def _lock_and_read(
-        self, names: AbstractSet[TokenName], freed: Sequence[str]
+        self, names: AbstractSet[TokenName], ended: Sequence[Opened]
     ) -> tuple[int, dict[TokenName, TokenState], Mapping[str, Balance]]:
-        """Read the tokens that are named, with the time, and the balances of their limits, and of freed slots.
+        """Read the tokens that are named, with the time, and the balances of their limits; free the slots of `ended`.
 
         Balances are locked first, then projects, then tokens (see `locks`). A token that is created at the same time
-        may be missing: its value has not been handed out yet.
+        may be missing: its value has not been handed out yet. Raises StoreLocked where a limit was set at that time.
         """
         conditions = [
             self._database.among(f"token.{column}", [name.value for name in names if name.column == column])
@@ -251,14 +247,16 @@ class AdmissionWork:
         named = " OR ".join(condition.sql for condition in conditions)
         values = [value for condition in conditions for value in condition.parameters]
         owners = Statement(f"owner_id IN ({_OWNERS.format(named=named)})", [*values, *values])
-        locks = [balance.lock(owners, {*freed}), *(Statement(sql.format(named=named), values) for sql in _LOCK)]
+        held = {one for row in ended for one in row.slots}
+        locks = [balance.lock(owners, held), *(Statement(sql.format(named=named), values) for sql in _LOCK)]
         column = balance.column(self._database, "token.id, token.project_id")
-        now, rows = self._database.read_locked(locks, Statement(_READ.format(named=named, balances=column), values))
+        select = Statement(_READ.format(named=named, balances=column), values)
+        now, rows, locked = self._database.read_locked(locks, select)
         balances = {one.id: one for *_, text in rows for one in balance.read_column(text, now)}
-        elsewhere = {*freed} - balances.keys()
-        if elsewhere:
-            balances |= balance.read(self._database, elsewhere, now)
-        for balance_id in freed:
+        if locked is not None and not balances.keys() <= {balance_id for (balance_id,) in locked}:
+            raise StoreLocked
+        balances |= balance.read(self._database, held - balances.keys(), now)
+        for balance_id in slots.free(self._database, [row.request_id for row in ended]):
             slots.lower(balances.get(balance_id))
         states = [_state(row, balances.values(), now) for row in rows]
         by_value = {TokenName("lookup", state.row.token_lookup): state for state in states}
@@ -272,6 +270,12 @@ def _state(values: Row, balances: Collection[Balance], now: int) -> TokenState:
     own = [one for one in balances if one.owner_id == row.token_id]
     of_project = [one for one in balances if one.owner_id == row.project_id]
     return TokenState(row, limits_of(max_requests, own, of_project, now))
+
+
+def _holders(entries: Sequence[Entry]) -> Sequence[Opened]:
+    """Return the requests that hold slots which these entries free."""
+    ended = [entry.opened for entry in entries if isinstance(entry, Settlement | Release)]
+    return [opened for opened in ended if opened.slots]
 
 
 def _split(entries: Sequence[Entry]) -> tuple[list[Settlement], list[Tally]]:

@@ -76,7 +76,7 @@ def take_back(database: Database, opened: Sequence[Opened]) -> None:
         return
     requests = database.among("id", [row.request_id for row in opened])
     owners = database.among("owner_id", sorted({owner for row in opened for owner in (row.token_id, row.project_id)}))
-    now, rows = database.read_locked(
+    now, rows, _ = database.read_locked(
         [balance.lock(owners), locks.tokens(database, [row.token_id for row in opened])],
         Statement(f"SELECT id FROM request WHERE settled_at IS NULL AND {requests.sql}", requests.parameters),  # noqa: S608
     )

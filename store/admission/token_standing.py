@@ -26,7 +26,7 @@ class Question(NamedTuple):
 def answer(database: Database, questions: Sequence[Question]) -> Sequence[TokenStanding | GatewayError]:
     """Return for each question the standing, or the error with which any request of the token would be refused."""
     named = database.among("token.lookup", sorted({question.lookup for question in questions}))
-    now, rows = database.read_locked([], Statement(_SELECT + named.sql, named.parameters))
+    now, rows, _ = database.read_locked([], Statement(_SELECT + named.sql, named.parameters))
     tokens = [TokenRow._make(row) for row in rows]
     owners = {owner for row in tokens for owner in (row.token_id, row.project_id)}
     balances = balance.of_owners(database, owners, now)

@@ -78,6 +78,15 @@ class BulkCopy(abc.ABC):
         """Delete all rows of locked tables; inside `write`."""
 
 
+class LockedRead(NamedTuple):
+    """The rows that were read under locks, and the time (microseconds) at which they were: see `read_locked`."""
+
+    now: int
+    rows: list[Row]
+    locked: list[Row] | None
+    """The rows that the first statement has locked; None where everything is locked."""
+
+
 class Database(abc.ABC):
     """The database of one store. A process has one store, whose models are bound to it.
 
@@ -127,7 +136,7 @@ class Database(abc.ABC):
         """
 
     @abc.abstractmethod
-    def read_locked(self, locks: Sequence[Statement], select: Statement) -> tuple[int, list[Row]]:
+    def read_locked(self, locks: Sequence[Statement], select: Statement) -> LockedRead:
         """Lock the rows that `locks` select against changes, then read; inside a writing transaction.
 
         Rows are locked in the order of the statements, and each statement's own order. `select` is read after that,

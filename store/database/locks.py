@@ -37,7 +37,7 @@ def lock_project(database: Database, project_id: str, *, with_tokens: bool = Fal
     locks = [Statement("SELECT id FROM project WHERE id = ?", values)]
     if with_tokens:
         locks.append(Statement("SELECT id FROM token WHERE project_id = ? ORDER BY id", values))
-    _, rows = database.read_locked(locks, Statement("SELECT name, is_active FROM project WHERE id = ?", values))
+    rows = database.read_locked(locks, Statement("SELECT name, is_active FROM project WHERE id = ?", values)).rows
     if not rows:
         raise NotFound("There is no such project.")
     return LockedProject(*rows[0])

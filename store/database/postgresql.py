@@ -17,7 +17,16 @@ import peewee
 import psycopg
 from playhouse.migrate import SchemaMigrator
 
-from store.database.base import SNAPSHOT_TIMEOUT, BulkCopy, Database, Row, RowRefused, SchemaAccess, Statement
+from store.database.base import (
+    SNAPSHOT_TIMEOUT,
+    BulkCopy,
+    Database,
+    LockedRead,
+    Row,
+    RowRefused,
+    SchemaAccess,
+    Statement,
+)
 from store.database.models import MODELS
 from store.database.postgresql_connection import Connection, connect
 from store.database.postgresql_transaction import NOW, Status, Transaction, TransactionId, roll_back
@@ -116,15 +125,16 @@ class PostgresqlDatabase(Database):
         """Lock rows against everything but new rows that refer to them."""
         return self.execute(f"{select.sql} FOR NO KEY UPDATE", select.parameters)
 
-    def read_locked(self, locks: Sequence[Statement], select: Statement) -> tuple[int, list[Row]]:
+    def read_locked(self, locks: Sequence[Statement], select: Statement) -> LockedRead:
         """Lock rows against everything but new rows that refer to them, then read in a later statement.
 
         A statement that waited for a lock may see other rows as they were before it waited.
         """
-        for lock in locks:
-            self.run(f"{lock.sql} FOR NO KEY UPDATE", lock.parameters)
+        connection = self._current()
+        locked = [connection.send(f"{lock.sql} FOR NO KEY UPDATE", lock.parameters) for lock in locks]
         rows = self.execute(f"SELECT {NOW}, found.* FROM ({select.sql}) AS found", select.parameters)  # noqa: S608
-        return (int(rows[0][0]) if rows else 0), [row[1:] for row in rows]
+        now = int(rows[0][0]) if rows else 0
+        return LockedRead(now, [row[1:] for row in rows], locked[0].rows() if locked else [])
 
     def among(self, column: str, values: Sequence[str]) -> Statement:
         """Return it with one array, so that the statement is the same for any number of texts."""

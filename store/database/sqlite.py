@@ -13,7 +13,16 @@ import peewee
 from playhouse.migrate import SchemaMigrator
 
 from store import clock
-from store.database.base import SNAPSHOT_TIMEOUT, BulkCopy, Database, Row, RowRefused, SchemaAccess, Statement
+from store.database.base import (
+    SNAPSHOT_TIMEOUT,
+    BulkCopy,
+    Database,
+    LockedRead,
+    Row,
+    RowRefused,
+    SchemaAccess,
+    Statement,
+)
 from store.database.models import MODELS
 from store.errors import StoreLocked, StoreUnavailable
 from store.runtime.database_url import sqlite_path
@@ -77,9 +86,9 @@ class SqliteDatabase(Database):
         """Read: all rows are locked already."""
         return self.execute(*select)
 
-    def read_locked(self, locks: Sequence[Statement], select: Statement) -> tuple[int, list[Row]]:  # noqa: ARG002
+    def read_locked(self, locks: Sequence[Statement], select: Statement) -> LockedRead:  # noqa: ARG002
         """Read: all rows are locked already."""
-        return self.now(), self.execute(*select)
+        return LockedRead(self.now(), self.execute(*select), None)
 
     def among(self, column: str, values: Sequence[str]) -> Statement:
         """Return it with IN; the last value is repeated up to the next power of two."""

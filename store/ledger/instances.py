@@ -68,7 +68,7 @@ def settle_left(database: Database, ledger: Ledger, instance_id: str) -> int:
             # Other processes may do the same: rows that the instance opens now are left to the next transaction.
             rows = [Opened(*row) for row in database.lock_rows(Statement(_LEFT, (instance_id, CHUNK)))]
             ledger.settle_each([Settlement(row) for row in rows])
-            slots.give_back(database, slots.free(database, [row.request_id for row in rows]))
+            slots.give_back_of_others(database, [row.request_id for row in rows])
             if len(rows) < CHUNK:
                 database.run("DELETE FROM instance WHERE id = ?", (instance_id,))
         settled += len(rows)

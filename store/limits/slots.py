@@ -4,12 +4,15 @@ The number of the slots of a balance stands in the balance too: `used`.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from store.database import Database, Statement
 from store.limits import balance
 from store.limits.balance import Balance
 from store.request import Opened
+
+_NOTHING = Statement("owner_id = ''")
+"""Selects the balances of no owner."""
 
 
 def take(database: Database, opened: Sequence[Opened]) -> None:
@@ -20,7 +23,10 @@ def take(database: Database, opened: Sequence[Opened]) -> None:
 
 
 def free(database: Database, request_ids: Sequence[str]) -> Sequence[str]:
-    """Forget the slots of requests. Returns the balance of each, whose number is still to be lowered."""
+    """Forget the slots of requests. Returns the balance of each, whose number is still to be lowered.
+
+    Their balances are locked before: whoever removes a limit locks its balance, and then deletes its slots.
+    """
     if not request_ids:
         return ()
     held = database.among("request_id", request_ids)
@@ -35,27 +41,39 @@ def lower(of: Balance | None) -> None:
         of.is_changed = True
 
 
-def give_back(database: Database, freed: Sequence[str]) -> None:
-    """Lower the numbers of balances by freed slots, which have one entry each; nothing else is locked after this."""
-    numbers = sorted(Counter(freed).items())
-    if numbers:
-        nothing = Statement("owner_id = ''")
-        database.lock_rows(balance.lock(nothing, [balance_id for balance_id, _ in numbers]))
-    for balance_id, number in numbers:
-        database.run("UPDATE balance SET used = used - ? WHERE id = ? AND used >= ?", (number, balance_id, number))
+def give_back(database: Database, ended: Sequence[Opened]) -> None:
+    """Free the slots of requests, and lower the numbers of their balances; no other balance is locked with these."""
+    _give_back(database, [row.request_id for row in ended if row.slots], {one for row in ended for one in row.slots})
+
+
+def give_back_of_others(database: Database, request_ids: Sequence[str]) -> None:
+    """Free the slots of requests of another process, as `give_back` does."""
+    if request_ids:
+        held = database.among("request_id", request_ids)
+        rows = database.execute(f"SELECT DISTINCT balance_id FROM slot WHERE {held.sql}", held.parameters)  # noqa: S608
+        _give_back(database, request_ids, {balance_id for (balance_id,) in rows})
 
 
 def reclaim(database: Database) -> int:
     """Free the slots of requests that processes of an older version have settled. Returns their number.
 
-    In one transaction each, so that it holds no other slot while it waits. Raises StoreUnavailable.
+    Raises StoreUnavailable.
     """
     with database.read():
         left = database.execute(
             "SELECT slot.request_id FROM slot LEFT JOIN request ON request.id = slot.request_id"
             " WHERE request.id IS NULL OR request.settled_at IS NOT NULL LIMIT 100"
         )
-    for (request_id,) in left:
+    if left:
         with database.write():
-            give_back(database, free(database, [request_id]))
+            give_back_of_others(database, [request_id for (request_id,) in left])
     return len(left)
+
+
+def _give_back(database: Database, request_ids: Sequence[str], balance_ids: Collection[str]) -> None:
+    if not balance_ids:
+        return
+    locked = balance.lock(_NOTHING, balance_ids)
+    database.lock_rows(locked)
+    for balance_id, number in sorted(Counter(free(database, request_ids)).items()):
+        database.run("UPDATE balance SET used = used - ? WHERE id = ? AND used >= ?", (number, balance_id, number))

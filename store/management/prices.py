@@ -85,9 +85,8 @@ class OwnPrices:
         Prices are set one after the other: a row that always exists is locked for that.
         """
         select = Statement("SELECT COALESCE(MAX(updated_at), 0) FROM price")
-        _, ((last,),) = self._database.read_locked(
-            [Statement("SELECT name FROM secret WHERE name = ?", [CHECK])], select
-        )
+        lock = Statement("SELECT name FROM secret WHERE name = ?", [CHECK])
+        ((last,),) = self._database.read_locked([lock], select).rows
         return max(self._database.now(), int(last) + 1)
 
     @transaction

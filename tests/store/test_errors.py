@@ -5,6 +5,7 @@ import pytest
 
 from store import errors
 from store.errors import GatewayError
+from store.limits.window import Standing
 
 type Row = tuple[type[GatewayError], int, str, str]
 
@@ -24,7 +25,9 @@ TABLE: list[Row] = [
     (errors.RequestTooLarge, 413, "request_too_large", "invalid_request_error"),
     (errors.UnsupportedMediaType, 415, "unsupported_media_type", "invalid_request_error"),
     (errors.ExpectationFailed, 417, "expectation_failed", "invalid_request_error"),
-    (errors.QuotaExhausted, 429, "rate_limit_exceeded", "rate_limit_error"),
+    (errors.QuotaExhausted, 429, "insufficient_quota", "rate_limit_error"),
+    (errors.RateLimited, 429, "rate_limit_exceeded", "rate_limit_error"),
+    (errors.TooManyParallel, 429, "too_many_parallel_requests", "rate_limit_error"),
     (errors.HeadersTooLarge, 431, "headers_too_large", "invalid_request_error"),
     (errors.TransferEncodingUnknown, 501, "transfer_encoding_unknown", "server_error"),
     (errors.ServiceUnavailable, 503, "service_unavailable", ""),
@@ -39,6 +42,10 @@ each = pytest.mark.parametrize("row", TABLE, ids=lambda row: row[0].__name__)
 
 
 def make(kind: type[GatewayError]) -> GatewayError:
+    if kind is errors.RateLimited:
+        limited = errors.RateLimited("Too many.", Standing(60, 0, 1000))
+        limited.wait_for(1001)
+        return limited
     return errors.MethodNotAllowed("GET, HEAD") if kind is errors.MethodNotAllowed else kind()
 
 
@@ -82,14 +89,16 @@ def test_proxy_body_is_read_by_openai_sdks(row: Row) -> None:
 @each
 def test_headers_match_the_status(row: Row) -> None:
     kind, status, _, _ = row
-    expected = {
-        401: {"WWW-Authenticate": "Bearer"},
-        405: {"Allow": "GET, HEAD"},
-        429: {"x-should-retry": "false"},
+    by_status = {401: {"WWW-Authenticate": "Bearer"}, 405: {"Allow": "GET, HEAD"}}
+    no_retry = {"x-should-retry": "false"}
+    by_kind: dict[type[GatewayError], dict[str, str]] = {
+        errors.QuotaExhausted: no_retry,
+        errors.UpstreamKeyRejected: no_retry,
+        errors.RateLimited: {"retry-after-ms": "2", "Retry-After": "1"},
+        errors.TooManyParallel: {"Retry-After": "1"},
     }
-    if kind is errors.UpstreamKeyRejected:
-        expected = {503: {"x-should-retry": "false"}}
-    assert make(kind).headers == expected.get(status, {})
+    expected = by_kind.get(kind, by_status.get(status, {}))
+    assert make(kind).headers == expected
 
 
 def test_message_replaces_the_text_and_description_is_added() -> None:
