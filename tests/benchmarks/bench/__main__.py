@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 from benchmarks.bench import plot, report
-from benchmarks.bench.contestants import CONTESTANTS, NGINX, WITHOUT_DUTIES, Contestant
+from benchmarks.bench.contestants import CONTESTANTS, DUTIES, NGINX, Contestant
 from benchmarks.bench.figures import Results
 from benchmarks.bench.machine import describe, version_of
 from benchmarks.bench.measuring import FULL, QUICK, Benchmark, Plan
@@ -22,7 +22,7 @@ PAGE = "benchmarks.md"
 @click.option("--quick", is_flag=True, help="See whether it works: one short round.")
 @click.option("--rounds", type=click.IntRange(1), help="Medians are of so many.  [default: 5]")
 @click.option("--only", metavar="NAMES", help="Measure these alone, with commas between them.")
-@click.option("--duties", is_flag=True, help="Also measure launchers without a duty, for its cost.")
+@click.option("--duties", is_flag=True, help="Also measure launchers without a duty, and with limits, for their cost.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
@@ -36,7 +36,7 @@ def main(quick: bool, rounds: int | None, only: str | None, duties: bool, output
     plan = QUICK if quick else FULL
     plan = plan if rounds is None else plan._replace(rounds=rounds)
     results = Results({**describe(), "rounds": str(plan.rounds)})
-    contestants = _chosen((*CONTESTANTS, *WITHOUT_DUTIES) if duties else CONTESTANTS, only)
+    contestants = _chosen((*CONTESTANTS, *DUTIES) if duties else CONTESTANTS, only)
     _measure(_installed(contestants, results), plan, results)
     print(report.tables(results))
     output = output or (None if quick or only else DOCS)

@@ -105,10 +105,16 @@ def _start_mitmdump(site: Site, name: str, *, with_addon: bool) -> Running:
 
 
 def _start_launcher(
-    site: Site, name: str, *, on_postgresql: bool = False, without: str = "", **settings: str
+    site: Site,
+    name: str,
+    *,
+    on_postgresql: bool = False,
+    without: str = "",
+    with_limits: bool = False,
+    **settings: str,
 ) -> Running:
     gateway, port = site.place(name, on_postgresql=on_postgresql), free_port()
-    credentials = Credentials.make(gateway)
+    credentials = Credentials.make(gateway, with_limits=with_limits)
     module = ["benchmarks.bench.less", without] if without else ["addon"]
     env = {**gateway.env, **IMPORTS, **ALLOCATOR, "PROXY_LISTEN": f"127.0.0.1:{port}", **settings}
     process = Process(python("-O", "-m", *module), env=env, log=gateway.folder / "log")
@@ -145,8 +151,13 @@ CONTESTANTS = (
         "2-workers-postgresql", "the same on PostgreSQL", partial(_start_workers, on_postgresql=True), single=False
     ),
 )
-WITHOUT_DUTIES = (
+DUTIES = (
     Contestant("without-metering", "launcher-sqlite that reads no usage", partial(_start_launcher, without="metering")),
     Contestant("without-ledger", "the same without the ledger's rows", partial(_start_launcher, without="ledger")),
+    Contestant(
+        "with-limits",
+        "launcher-sqlite with three limits on the token, and two on its project",
+        partial(_start_launcher, with_limits=True),
+    ),
 )
-"""They show the cost of a duty by lacking it (`less.py`)."""
+"""They show the cost of a duty, by lacking it (`less.py`) or by having more of it."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
-from benchmarks.bench.contestants import CONTESTANTS, WITHOUT_DUTIES
+from benchmarks.bench.contestants import CONTESTANTS, DUTIES
 from benchmarks.bench.figures import (
     ADDON,
     AT_THE_END,
@@ -35,7 +35,7 @@ _RATIOS = (
 """Of one worker on SQLite to the reference: what each is about, its measure and its figure."""
 
 _BLOCK = re.compile(r"(<!-- figures: begin -->\n).*(<!-- figures: end -->\n)", re.DOTALL)
-_ABOUT = {one.name: one.about for one in (*CONTESTANTS, *WITHOUT_DUTIES)}
+_ABOUT = {one.name: one.about for one in (*CONTESTANTS, *DUTIES)}
 
 
 def tables(results: Results) -> str:

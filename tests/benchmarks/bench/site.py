@@ -14,6 +14,7 @@ from support.network.certificates import Authority
 from support.stores.postgresql import Server
 from support.stores.stores import API_KEY, UNKNOWN_TOKEN
 
+from store.limits.rate_limits import Limits
 from store.management.projects import Projects
 from store.management.tokens import Tokens
 
@@ -21,6 +22,11 @@ IMPORTS = {"PYTHONPATH": str(ROOT / "tests")}
 """The environment of processes that run parts of this package."""
 
 _HIGH_LIMIT = 10**9
+_LIMITS = Limits(
+    rate_limits=[{"requests": _HIGH_LIMIT, "per": "second"}, {"requests": _HIGH_LIMIT, "per": "minute"}],
+    max_parallel_requests=_HIGH_LIMIT,
+)
+_LIMITS_OF_PROJECT = Limits(rate_limits=[{"requests": _HIGH_LIMIT, "per": "day"}], max_parallel_requests=_HIGH_LIMIT)
 
 
 class Credentials(NamedTuple):
@@ -30,12 +36,13 @@ class Credentials(NamedTuple):
     small: str
 
     @classmethod
-    def make(cls, gateway: Gateway) -> Self:
-        """Make both in a store."""
+    def make(cls, gateway: Gateway, *, with_limits: bool = False) -> Self:
+        """Make both in a store. `with_limits`: with three limits on the token and two on its project, all high."""
+        own, of_project = (_LIMITS, _LIMITS_OF_PROJECT) if with_limits else (Limits(), Limits())
         with gateway.store() as store:
-            project_id = Projects(store).create("Benchmark", API_KEY).id
+            project_id = Projects(store).create("Benchmark", API_KEY, **of_project).id
             tokens = Tokens(store)
-            return cls(*(tokens.create(project_id, max_requests=limit).value for limit in (_HIGH_LIMIT, 1)))
+            return cls(*(tokens.create(project_id, max_requests=limit, **own).value for limit in (_HIGH_LIMIT, 1)))
 
 
 NO_CREDENTIALS = Credentials(UNKNOWN_TOKEN, UNKNOWN_TOKEN)
