@@ -8,8 +8,7 @@ How a request ended goes the same way, through the same writer: it is written al
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Sequence
 
 from store.admission import refusals, token_standing
 from store.admission.compensation import take_back
@@ -20,20 +19,17 @@ from store.admission.decision import (
     Probe,
     Release,
     TokenName,
-    TokenRow,
     TokenStanding,
-    TokenState,
 )
-from store.admission.limits import MaxRequests, limits_of, requests
+from store.admission.limits import requests
+from store.admission.locked_tokens import lock_and_read
 from store.admission.refusals import Refusals, Tally
 from store.admission.token_standing import Question
 from store.admission.writer import Writer
-from store.database import Row, Statement
-from store.errors import GatewayError, InvalidToken, StoreLocked, TokenRefused, TooManyParallel
+from store.errors import GatewayError, InvalidToken, TokenRefused, TooManyParallel
 from store.ledger import instances
 from store.ledger.ledger import Ledger, Settlement
 from store.limits import balance, slots
-from store.limits.balance import Balance
 from store.management.tokens import is_token_value
 from store.request import Opened, Opening
 from store.store import Store
@@ -49,17 +45,6 @@ PATIENCE = 0.5
 
 PAUSE = 0.02
 """Seconds until a slot is looked for again."""
-
-_OWNERS = "SELECT id FROM token WHERE {named} UNION SELECT project_id FROM token WHERE {named}"
-_FIELDS = ", ".join(f"{name.replace('_', '.', 1)} AS {name}" for name in TokenRow._fields)
-_LOCK = (
-    "SELECT id FROM project WHERE id IN (SELECT project_id FROM token WHERE {named}) ORDER BY id",
-    "SELECT id FROM token WHERE {named} ORDER BY id",
-)
-_READ = (
-    f"SELECT {_FIELDS}, {{balances}} AS balances"  # noqa: S608 - names of ours
-    " FROM token JOIN project ON project.id = token.project_id WHERE {named}"
-)
 
 
 class Admission:
@@ -221,7 +206,8 @@ class AdmissionWork:
         return Settlement(result.opened) if isinstance(result, Admitted) else None
 
     def _outcomes(self, claims: Sequence[Claim], ended: Sequence[Opened]) -> Sequence[Result | GatewayError]:
-        now, tokens, balances = self._lock_and_read({claim.name for claim in claims}, ended)
+        now, tokens, balances = lock_and_read(self._database, {claim.name for claim in claims}, ended)
+        slots.give_back_locked(self._database, ended, balances)
         batch = Batch(tokens, now, self._vault.open_api_key)
         outcomes = [batch.decide(claim) for claim in claims]
         if batch.admitted:
@@ -231,45 +217,6 @@ class AdmissionWork:
             slots.take(self._database, opened)
         balance.write(self._database, balances.values())
         return outcomes
-
-    def _lock_and_read(
-        self, names: AbstractSet[TokenName], ended: Sequence[Opened]
-    ) -> tuple[int, dict[TokenName, TokenState], Mapping[str, Balance]]:
-        """Read the tokens that are named, with the time, and the balances of their limits; free the slots of `ended`.
-
-        Balances are locked first, then projects, then tokens (see `locks`). A token that is created at the same time
-        may be missing: its value has not been handed out yet. Raises StoreLocked where a limit was set at that time.
-        """
-        conditions = [
-            self._database.among(f"token.{column}", [name.value for name in names if name.column == column])
-            for column in sorted({name.column for name in names})
-        ]
-        named = " OR ".join(condition.sql for condition in conditions)
-        values = [value for condition in conditions for value in condition.parameters]
-        owners = Statement(f"owner_id IN ({_OWNERS.format(named=named)})", [*values, *values])
-        held = {one for row in ended for one in row.slots}
-        locks = [balance.lock(owners, held), *(Statement(sql.format(named=named), values) for sql in _LOCK)]
-        column = balance.column(self._database, "token.id, token.project_id")
-        select = Statement(_READ.format(named=named, balances=column), values)
-        now, rows, locked = self._database.read_locked(locks, select)
-        balances = {one.id: one for *_, text in rows for one in balance.read_column(text, now)}
-        if locked is not None and not balances.keys() <= {balance_id for (balance_id,) in locked}:
-            raise StoreLocked
-        balances |= balance.read(self._database, held - balances.keys(), now)
-        for balance_id in slots.free(self._database, [row.request_id for row in ended]):
-            slots.lower(balances.get(balance_id))
-        states = [_state(row, balances.values(), now) for row in rows]
-        by_value = {TokenName("lookup", state.row.token_lookup): state for state in states}
-        return now, {**by_value, **{TokenName("id", state.row.token_id): state for state in states}}, balances
-
-
-def _state(values: Row, balances: Collection[Balance], now: int) -> TokenState:
-    """Read a row of _READ."""
-    row = TokenRow._make(values[:-1])
-    max_requests = MaxRequests(row.token_request_count, row.token_max_requests)
-    own = [one for one in balances if one.owner_id == row.token_id]
-    of_project = [one for one in balances if one.owner_id == row.project_id]
-    return TokenState(row, limits_of(max_requests, own, of_project, now))
 
 
 def _holders(entries: Sequence[Entry]) -> Sequence[Opened]:

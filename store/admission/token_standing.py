@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from store.admission.decision import TokenRow, TokenStanding, refusal_of
+from store.admission.locked_tokens import FIELDS, FROM
 from store.database import Database, Statement
 from store.errors import GatewayError, InvalidToken
 from store.limits import balance
 from store.limits.balance import Balance
 from store.limits.standing import standings
 
-_FIELDS = ", ".join(f"{name.replace('_', '.', 1)} AS {name}" for name in TokenRow._fields)
-_SELECT = f"SELECT {_FIELDS} FROM token JOIN project ON project.id = token.project_id WHERE "  # noqa: S608 - names of ours
+_SELECT = f"SELECT {FIELDS} {FROM} WHERE "
 
 
 class Question(NamedTuple):

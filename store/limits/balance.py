@@ -67,13 +67,8 @@ class Balance:
 
 
 def column(database: Database, owners: str) -> str:
-    """Return the expression that holds the balances of some owners (SQL of a list) as a text; NULL without any."""
+    """Return the expression of the balances of owners (SQL of a list): lines with `;` between; NULL without any."""
     return f"(SELECT {database.joined(_FIELDS, ';')} FROM balance WHERE owner_id IN ({owners}))"  # noqa: S608 - no data
-
-
-def read_column(text: str | None, now: int) -> Sequence[Balance]:
-    """Read what `column` holds."""
-    return [Balance.read(line, now) for line in text.split(";")] if text else []
 
 
 def lock(of: Statement, ids: Collection[str] = ()) -> Statement:

@@ -4,7 +4,7 @@ The number of the slots of a balance stands in the balance too: `used`.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from store.database import Database, Statement
 from store.limits import balance
@@ -32,6 +32,12 @@ def free(database: Database, request_ids: Sequence[str]) -> Sequence[str]:
     held = database.among("request_id", request_ids)
     rows = database.execute(f"DELETE FROM slot WHERE {held.sql} RETURNING balance_id", held.parameters)  # noqa: S608
     return [balance_id for (balance_id,) in rows]
+
+
+def give_back_locked(database: Database, ended: Sequence[Opened], balances: Mapping[str, Balance]) -> None:
+    """Free the slots of requests, and lower the numbers of balances that are locked; these are still to be written."""
+    for balance_id in free(database, [row.request_id for row in ended]):
+        lower(balances.get(balance_id))
 
 
 def lower(of: Balance | None) -> None:

@@ -4,9 +4,9 @@ import pytest
 from support.stores.stores import opening
 
 from store import clock
-from store.admission import admission
 from store.admission.decision import Admitted, Batch, Claim, TokenName, TokenRow, TokenState
 from store.admission.limits import Limit, MaxRequests, limits_of
+from store.admission.locked_tokens import state_of
 from store.encryption.crypto import DecryptionError
 from store.errors import (
     EndpointNotAllowed,
@@ -177,8 +177,9 @@ def test_a_further_response_over_a_websocket_holds_no_slot_and_counts_in_windows
 def test_a_row_is_read_with_its_limits_in_the_order_of_the_checks() -> None:
     values = [f"value of {name}" for name in TokenRow._fields]
     kinds = ["parallel", "requests/second", "requests/day"]
-    balances = [balance(kind, 9, owner) for kind in kinds for owner in (values[0], values[7], "another")]
-    state = admission._state((*values, None), balances, NOW)  # noqa: SLF001
+    owners = (values[0], values[7], "another")
+    balances = {owner: [balance(kind, 9, owner) for kind in kinds] for owner in owners}
+    state = state_of((*values, None), balances, NOW)
     assert state.row._asdict() == {name: f"value of {name}" for name in TokenRow._fields}
     shown = [getattr(limit, "_balance", None) for limit in state.limits]
     own, project = values[0], values[7]

@@ -1,0 +1,84 @@
+"""Locks and reads the tokens of a batch, with their projects, and the balances of their limits."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+
+from store.admission.decision import TokenName, TokenRow, TokenState
+from store.admission.limits import MaxRequests, limits_of
+from store.database import Database, Row, Statement
+from store.errors import StoreLocked
+from store.limits import balance
+from store.limits.balance import Balance
+from store.request import Opened
+
+_OWNERS = "SELECT id FROM token WHERE {named} UNION SELECT project_id FROM token WHERE {named}"
+_LOCK = (
+    "SELECT id FROM project WHERE id IN (SELECT project_id FROM token WHERE {named}) ORDER BY id",
+    "SELECT id FROM token WHERE {named} ORDER BY id",
+)
+FIELDS = ", ".join(f"{name.replace('_', '.', 1)} AS {name}" for name in TokenRow._fields)
+"""The columns of a TokenRow."""
+
+FROM = "FROM token JOIN project ON project.id = token.project_id"
+_READ = f"SELECT {FIELDS}, {{balances}} AS balances {FROM} WHERE {{named}}"
+
+
+class LockedTokens(NamedTuple):
+    """The tokens of a batch by their names, at a time (microseconds), and all balances that are locked, by id."""
+
+    now: int
+    tokens: Mapping[TokenName, TokenState]
+    balances: Mapping[str, Balance]
+
+
+def lock_and_read(database: Database, names: AbstractSet[TokenName], ended: Sequence[Opened]) -> LockedTokens:
+    """Read the tokens that are named, and the balances of their limits and of the slots that ended requests hold.
+
+    Balances are locked first, then projects, then tokens (see `locks`). A token that is created at the same time may
+    be missing: its value has not been handed out yet. Raises StoreLocked where a limit was set at that time.
+    """
+    named = _named(database, names)
+    held = {balance_id for row in ended for balance_id in row.slots}
+    column = balance.column(database, "token.id, token.project_id")
+    select = Statement(_READ.format(named=named.sql, balances=column), named.parameters)
+    now, rows, locked = database.read_locked(_locks(named, held), select)
+    lines = {line for *_, text in rows if text for line in text.split(";")}
+    balances = {one.id: one for one in (Balance.read(line, now) for line in lines)}
+    if locked is not None and not balances.keys() <= {balance_id for (balance_id,) in locked}:
+        raise StoreLocked
+    balances |= balance.read(database, held - balances.keys(), now)
+    return LockedTokens(now, _by_name(rows, balances.values(), now), balances)
+
+
+def state_of(values: Row, balances: Mapping[str, Sequence[Balance]], now: int) -> TokenState:
+    """Read a row of the tokens; `balances` are those of its token and its project, by their ids."""
+    row = TokenRow._make(values[:-1])
+    max_requests = MaxRequests(row.token_request_count, row.token_max_requests)
+    own, of_project = balances.get(row.token_id, ()), balances.get(row.project_id, ())
+    return TokenState(row, limits_of(max_requests, own, of_project, now))
+
+
+def _named(database: Database, names: AbstractSet[TokenName]) -> Statement:
+    """Return the condition that selects the tokens that are named."""
+    conditions = [
+        database.among(f"token.{column}", [name.value for name in names if name.column == column])
+        for column in sorted({name.column for name in names})
+    ]
+    values = [value for condition in conditions for value in condition.parameters]
+    return Statement(" OR ".join(condition.sql for condition in conditions), values)
+
+
+def _locks(named: Statement, held: Collection[str]) -> Sequence[Statement]:
+    owners = Statement(f"owner_id IN ({_OWNERS.format(named=named.sql)})", [*named.parameters, *named.parameters])
+    return [balance.lock(owners, held), *(Statement(sql.format(named=named.sql), named.parameters) for sql in _LOCK)]
+
+
+def _by_name(rows: Sequence[Row], balances: Collection[Balance], now: int) -> Mapping[TokenName, TokenState]:
+    owned: dict[str, list[Balance]] = defaultdict(list)
+    for one in balances:
+        owned[one.owner_id].append(one)
+    states = [state_of(row, owned, now) for row in rows]
+    by_value = {TokenName("lookup", state.row.token_lookup): state for state in states}
+    return {**by_value, **{TokenName("id", state.row.token_id): state for state in states}}
