@@ -9,7 +9,7 @@ from store.database import Row
 from store.database.sql import storable
 from store.ledger.pricing import Pricing
 from store.ledger.quote import Charge
-from store.ledger.usage import COLUMNS, Consumption, Metered, Source
+from store.ledger.usage import BESIDE_TOKENS, COLUMNS, Consumption, Metered, Source
 from store.request import Opened
 from store.runtime.redaction import mask_secrets
 
@@ -20,6 +20,9 @@ BOOKED: Mapping[str, str] = {
     "price": "TEXT",
 }
 """The columns of a row that say what was used, with their types."""
+
+RARE = ("input_audio_tokens", "output_audio_tokens", *BESIDE_TOKENS, "told_cost")
+"""The columns among them that few rows have. Statements leave them out where no row does: they cost CPU."""
 
 _UNITS = (*COLUMNS.values(),)
 _SUCCESS = range(200, 300)

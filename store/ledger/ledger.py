@@ -4,8 +4,10 @@ Its methods run inside the transactions of their callers (`admission`, `housekee
 a settled row is in the sums of its hour and day, or neither is. Sums are by the time of the admission.
 """
 
+import functools
 import logging
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from store.clock import DAY
@@ -14,7 +16,7 @@ from store.database.models import UPSTREAM_ID_LENGTH
 from store.database.sql import storable
 from store.database.transactions import attempt
 from store.ledger import late_usage, rollups
-from store.ledger.booking import BOOKED, book, is_priced
+from store.ledger.booking import BOOKED, RARE, book, is_priced
 from store.ledger.pricing import Pricing
 from store.ledger.rollups import Addend
 from store.ledger.usage import Metered, Source
@@ -84,11 +86,10 @@ _SETTLED = {
 """The columns that a settlement writes, with their types."""
 
 _OPEN = f"INSERT INTO request ({', '.join(_OPENED)})"
-_ENDED = f"WITH ended (id, {', '.join(_SETTLED)}) AS"
-_SETTLE = (
-    f"UPDATE request SET settled_at = ?, {', '.join(f'{name} = ended.{name}' for name in _SETTLED)}"  # noqa: S608
-    " FROM ended WHERE request.id = ended.id"
-)
+_ALL = (*_SETTLED,)
+_USUAL = tuple(name for name in _ALL if name not in RARE)
+_rare = operator.itemgetter(*[_ALL.index(name) for name in RARE])
+_NO_RARE = (None,) * len(RARE)
 _RETURNING = "RETURNING request.id"
 
 _KEEP_UPSTREAM_ID = "INSERT INTO upstream_id (upstream_request_id, request_id)"
@@ -161,10 +162,12 @@ class Ledger:
 
     def _write(self, condition: str, now: int, entries: Sequence[_Entry]) -> set[str]:
         """Settle those rows that meet a condition, and return their ids."""
-        values = [(entry.request_id, *entry.columns) for entry in entries]
+        are_usual = all(_rare(entry.columns) == _NO_RARE for entry in entries)
+        settling = _settling(_USUAL if are_usual else _ALL)  # the others are NULL since the row was opened
+        values = [(entry.request_id, *settling.pick(entry.columns)) for entry in entries]
         written: set[str] = set()
-        for ended in self._database.tables(["TEXT", *_SETTLED.values()], values):
-            sql = f"{_ENDED} ({ended.sql}) {_SETTLE} AND request.{condition} {_RETURNING}"
+        for ended in self._database.tables(settling.types, values):
+            sql = f"{settling.begin} ({ended.sql}) {settling.end} AND request.{condition} {_RETURNING}"
             written.update(request_id for (request_id,) in self._database.execute(sql, [*ended.parameters, now]))
         done = [entry for entry in entries if entry.request_id in written]
         self._keep_upstream_ids([entry.settlement for entry in done])
@@ -228,6 +231,27 @@ class Ledger:
             return OTHER_MODELS
         models.add(model)
         return model
+
+
+class _Settling(NamedTuple):
+    """The statement that settles some columns of rows: what stands before the rows and behind them, and their types."""
+
+    begin: str
+    end: str
+    types: Sequence[str]
+    pick: Callable[[Sequence[object]], Sequence[object]]
+    """Returns these columns of all."""
+
+
+@functools.cache
+def _settling(names: Sequence[str]) -> _Settling:
+    columns = ", ".join(f"{name} = ended.{name}" for name in names)
+    return _Settling(
+        f"WITH ended (id, {', '.join(names)}) AS",
+        f"UPDATE request SET settled_at = ?, {columns} FROM ended WHERE request.id = ended.id",  # noqa: S608 - no data
+        ["TEXT", *(_SETTLED[name] for name in names)],
+        operator.itemgetter(*[_ALL.index(name) for name in names]),
+    )
 
 
 def _needs_prices(outcome: Outcome, metered: Metered) -> bool:

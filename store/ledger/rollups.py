@@ -1,13 +1,14 @@
 """Rollups: the sums of the ledger by hour and by day, updated in the transaction that settles a row."""
 
 import functools
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple, Self
 
 from store.clock import DAY, HOUR
 from store.database import Database
-from store.ledger.usage import COLUMNS
+from store.ledger.usage import BESIDE_TOKENS, COLUMNS
 
 
 class Table(StrEnum):
@@ -28,6 +29,9 @@ AMOUNTS = (
     *("cost", "told_cost", "cost_where_told"),
 )
 """The columns that are summed up: those of `models.Sums` beside its key."""
+
+RARE = ("minimum", *BESIDE_TOKENS, "told_cost", "cost_where_told")
+"""The amounts that few rows have: columns whose default is 0. Statements leave them out where no row has any."""
 
 MAX_SUM = 2**62
 """Upper bound of a sum: beyond 64 bits SQLite would go on with floating point."""
@@ -54,9 +58,11 @@ def add(database: Database, addends: Sequence[Addend]) -> None:
     """Add to the sums; inside a writing transaction. Rows are locked in the order of their keys (see `locks`)."""
     for table, width in TABLES.items():
         addends = _summed_up(addends, width)
-        rows = [(start, *key, *(min(amount, MAX_SUM) for amount in amounts)) for start, key, amounts in addends]
-        for added in database.tables(_TYPES, rows):
-            database.run(f"{_INSERT[table]} {added.sql} {_ADD[table]}", added.parameters)
+        names = AMOUNTS if any(any(_rare(addend.amounts)) for addend in addends) else _USUAL
+        insert, add_up, pick = _adding(table, names)
+        rows = [(start, *key, *(min(amount, MAX_SUM) for amount in pick(amounts))) for start, key, amounts in addends]
+        for added in database.tables(_TYPES[: len(KEY) + len(names)], rows):
+            database.run(f"{insert} {added.sql} {add_up}", added.parameters)
         for start, key, amounts in addends:
             if amounts[0] < 0:
                 database.run(_delete_empty(table), (start, *key))
@@ -77,13 +83,20 @@ def _delete_empty(table: str) -> str:
 
 
 _TYPES = ["BIGINT", *["TEXT"] * (len(KEY) - 1), *["BIGINT"] * len(AMOUNTS)]
-_INSERT = {table: f"INSERT INTO {table} ({', '.join((*KEY, *AMOUNTS))})" for table in TABLES}
-_ADD = {
-    table: f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET "
-    + ", ".join(
+_USUAL = tuple(name for name in AMOUNTS if name not in RARE)
+_rare = operator.itemgetter(*[AMOUNTS.index(name) for name in RARE])
+
+
+@functools.cache
+def _adding(table: Table, names: Sequence[str]) -> tuple[str, str, Callable[[Sequence[int]], Sequence[int]]]:
+    """Return the statement that adds some amounts, as it stands before and behind the rows; and what picks them."""
+    added = ", ".join(
         f"{name} = CASE WHEN {table}.{name} > {MAX_SUM} - excluded.{name} THEN {MAX_SUM}"
         f" ELSE {table}.{name} + excluded.{name} END"
-        for name in AMOUNTS
+        for name in names
     )
-    for table in TABLES
-}
+    return (
+        f"INSERT INTO {table} ({', '.join((*KEY, *names))})",
+        f"ON CONFLICT ({', '.join(KEY)}) DO UPDATE SET {added}",
+        operator.itemgetter(*[AMOUNTS.index(name) for name in names]),
+    )

@@ -34,6 +34,9 @@ COLUMNS: Mapping[str, str] = {
 }
 """The columns of the ledger that count units, each with its unit. A further one needs a migration and models too."""
 
+BESIDE_TOKENS = tuple(column for column in COLUMNS if not column.endswith("_tokens"))
+"""The columns among them that count something else than tokens."""
+
 type Conditions = tuple[tuple[str, str], ...]
 """Names and values, under genai-prices' names, that change a price: a service tier, batch processing, a speed."""
 
