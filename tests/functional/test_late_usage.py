@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -74,29 +73,37 @@ def _events(*events: object, end: bool = False) -> bytes:
     return head + b"%x\r\n%b\r\n" % (len(body), body) + b"0\r\n\r\n" * end
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def upstream() -> Iterator[BackgroundUpstream]:
     with BackgroundUpstream() as upstream:
         yield upstream
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
 def gateway(
-    request: pytest.FixtureRequest, tmp_path: Path, upstream: BackgroundUpstream, path: str
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, upstream: BackgroundUpstream, path: str
 ) -> Iterator[Gateway]:
     url = request.getfixturevalue("postgresql_server").make_database() if request.param == "postgresql" else ""
-    with Gateway.start(tmp_path, upstream.url, proxies=2, database_url=url, PLAIN_PATH=path) as gateway:
+    folder = tmp_path_factory.mktemp("late")
+    with Gateway.start(folder, upstream.url, proxies=2, database_url=url, PLAIN_PATH=path) as gateway:
         yield gateway
 
 
-def made_by(gateway: Gateway, method: str = "POST") -> list[dict[str, Any]]:
-    """Return the rows of a method's requests, the first one first, once all are settled."""
+@pytest.fixture(autouse=True)
+def under_way(upstream: BackgroundUpstream) -> None:
+    upstream.status = "in_progress"
+
+
+def made_by(gateway: Gateway, token: dict[str, Any], method: str = "POST") -> list[dict[str, Any]]:
+    """Return the rows of a token's requests of a method, the first one first, once all are settled."""
     wait_until(lambda: all(row["usage_source"] for row in rows_of(gateway)))
-    return sorted((row for row in rows_of(gateway) if row["method"] == method), key=lambda row: str(row["id"]))
+    mine = [row for row in rows_of(gateway) if (row["method"], row["token_id"]) == (method, token["id"])]
+    return sorted(mine, key=lambda row: str(row["id"]))
 
 
-def totals(gateway: Gateway) -> dict[str, Any]:
-    found: dict[str, Any] = gateway.manage("GET", "/manage/usage").raise_for_status().json()["totals"]
+def totals(gateway: Gateway, token: dict[str, Any]) -> dict[str, Any]:
+    answer = gateway.manage("GET", f"/manage/usage?tokenId={token['id']}").raise_for_status()
+    found: dict[str, Any] = answer.json()["totals"]
     return found
 
 
@@ -109,21 +116,22 @@ def test_a_response_in_the_background_is_booked_once_on_the_request_that_made_it
     )
     made = first.responses.create(model="gpt-5", input="Hi", background=True)
     assert second.responses.retrieve(made.id).status == "in_progress"
-    (row,) = made_by(gateway)
+    (row,) = made_by(gateway, token)
     assert (row["usage_source"], row["cost_usd"], row["model"]) == ("unknown", None, MODEL)
 
     gateway.stop()  # the process that made the response is gone
     gateway.start_management()
     later = [gateway.start_proxy(), gateway.start_proxy()]
+    gateway.proxies[:] = later
     upstream.status = "completed"
     for proxy in later:
         asked = httpx.get(f"{proxy.url}/v1/responses/{made.id}", headers=bearer(token)).raise_for_status()
         assert asked.json()["usage"] == USAGE
-    (row,) = made_by(gateway)
+    (row,) = made_by(gateway, token)
     assert (row["usage_source"], row["input_tokens"], row["output_tokens"]) == ("observed", 1000, 5000)
     assert (row["reasoning_tokens"], row["cost_usd"], row["cost_is_minimum"]) == (4000, "0.05125", False)
-    assert {asked["usage_source"] for asked in made_by(gateway, "GET")} == {"unknown"}
-    sums = totals(gateway)
+    assert {asked["usage_source"] for asked in made_by(gateway, token, "GET")} == {"unknown"}
+    sums = totals(gateway, token)
     assert (sums["requests"], sums["observed"], sums["unknown"], sums["cost_usd"]) == (4, 1, 3, "0.05125")
     assert (sums["input_tokens"], sums["output_tokens"]) == (1000, 5000)
 
@@ -136,15 +144,17 @@ def test_a_stream_that_is_resumed_tells_the_usage(gateway: Gateway, upstream: Ba
         client.stream("POST", "/v1/responses", json=asked) as cut,
     ):
         next(cut.iter_lines())
-    (row,) = made_by(gateway)
+    (row,) = made_by(gateway, token)
     assert row["usage_source"] == "unknown"
     upstream.status = "completed"
-    resumed = httpx.get(f"{gateway.url}/v1/responses/resp_1?stream=true&starting_after=1", headers=bearer(token))
+    resumed = httpx.get(
+        f"{gateway.url}/v1/responses/resp_{upstream.made}?stream=true&starting_after=1", headers=bearer(token)
+    )
     assert "response.completed" in resumed.text
-    made_by(gateway, "GET")
-    (row,) = made_by(gateway)
+    made_by(gateway, token, "GET")
+    (row,) = made_by(gateway, token)
     assert (row["usage_source"], row["output_tokens"]) == ("observed", 5000)
-    assert totals(gateway)["output_tokens"] == 5000
+    assert totals(gateway, token)["output_tokens"] == 5000
 
 
 def test_a_response_that_is_cancelled_stays_unknown(gateway: Gateway, upstream: BackgroundUpstream) -> None:
@@ -156,6 +166,6 @@ def test_a_response_that_is_cancelled_stays_unknown(gateway: Gateway, upstream: 
         client.responses.cancel(made.id)
     upstream.status = "completed"  # it tells what it has told already, by mistake
     client.responses.retrieve(made.id)
-    made_by(gateway, "GET")
-    assert {row["usage_source"] for row in made_by(gateway)} == {"unknown"}
-    assert totals(gateway)["output_tokens"] is None
+    made_by(gateway, token, "GET")
+    assert {row["usage_source"] for row in made_by(gateway, token)} == {"unknown"}
+    assert totals(gateway, token)["output_tokens"] is None

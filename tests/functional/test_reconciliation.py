@@ -4,7 +4,6 @@ import csv
 import json
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,26 +27,31 @@ OPTIONS = {
 }
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def gateway(request: pytest.FixtureRequest, tmp_path: Path, upstream: MeteredUpstream) -> Iterator[Gateway]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def gateway(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, upstream: MeteredUpstream
+) -> Iterator[Gateway]:
     url = request.getfixturevalue("postgresql_server").make_database() if request.param == "postgresql" else ""
-    with Gateway.start(tmp_path, upstream.url, database_url=url, LOG_LEVEL="warning") as gateway:
+    with Gateway.start(
+        tmp_path_factory.mktemp("reconciliation"), upstream.url, database_url=url, LOG_LEVEL="warning"
+    ) as gateway:
         yield gateway
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def upstream() -> Iterator[MeteredUpstream]:
     with MeteredUpstream() as upstream:
         yield upstream
 
 
 def use(gateway: Gateway) -> list[dict[str, Any]]:
-    """Send the requests; return their rows once they are settled."""
-    with httpx.Client(base_url=gateway.url, headers=bearer(gateway.make_token())) as client:
+    """Send the requests with a token of a project of its own; return their rows once they are settled."""
+    token = gateway.make_token(gateway.make_project()["id"])
+    with httpx.Client(base_url=gateway.url, headers=bearer(token)) as client:
         for kind, number in SENT:
             client.post(PATHS[kind], json=body_of(kind), headers={"X-Case": f"{kind} {number}"})
     wait_until(lambda: all(row["usage_source"] for row in rows_of(gateway)))
-    return list(rows_of(gateway))
+    return [row for row in rows_of(gateway) if row["token_id"] == token["id"]]
 
 
 def export(upstream: MeteredUpstream, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -87,7 +91,8 @@ def reconcile(gateway: Gateway, exported: list[dict[str, Any]], **options: str) 
 def test_the_ledger_equals_the_export_until_it_is_altered(gateway: Gateway, upstream: MeteredUpstream) -> None:
     rows = use(gateway)
     exported = export(upstream, rows)
-    status, body = reconcile(gateway, exported)
+    project = {"--project": rows[0]["project_id"]}
+    status, body = reconcile(gateway, exported, **project)
     assert (status, body["different_groups"], body["lines"]) == (0, 0, [])
     totals = {total["number"]: total for total in body["totals"]}
     assert totals["input_tokens"]["ledger"] == 500 + 200 + 300 + 40
@@ -96,7 +101,7 @@ def test_the_ledger_equals_the_export_until_it_is_altered(gateway: Gateway, upst
 
     altered = next(row for row in exported if row["model"] == "gpt-4o-2024-08-06")
     altered["output_tokens"] += 7
-    status, body = reconcile(gateway, exported)
+    status, body = reconcile(gateway, exported, **project)
     (explains, line) = body["lines"]
     assert (status, body["different_groups"]) == (1, 1)
     assert (line["model"], line["number"], line["difference"]) == ("gpt-4o-2024-08-06", "output_tokens", 7)
@@ -104,7 +109,9 @@ def test_the_ledger_equals_the_export_until_it_is_altered(gateway: Gateway, upst
 
 
 def test_a_request_that_the_provider_does_not_count_differs(gateway: Gateway, upstream: MeteredUpstream) -> None:
-    status, body = reconcile(gateway, export(upstream, use(gateway)), **{"--requests": "n"})
+    rows = use(gateway)
+    options = {"--requests": "n", "--project": rows[0]["project_id"]}
+    status, body = reconcile(gateway, export(upstream, rows), **options)
     (line,) = body["lines"]
     assert (status, line["model"], line["number"]) == (1, None, "requests")
     assert (line["export"], line["ledger"], line["unknown"]) == (0, 1, 1)
