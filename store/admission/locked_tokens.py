@@ -43,7 +43,7 @@ def lock_and_read(database: Database, names: AbstractSet[TokenName], ended: Sequ
     held = {balance_id for row in ended for balance_id in row.slots}
     column = balance.column(database, "token.id, token.project_id")
     select = Statement(_READ.format(named=named.sql, balances=column), named.parameters)
-    now, rows, locked = database.read_locked(_locks(named, held), select)
+    now, rows, locked = database.read_locked(_locks(database, named, held), select)
     lines = {line for *_, text in rows if text for line in text.split(";")}
     balances = {one.id: one for one in (Balance.read(line, now) for line in lines)}
     if locked is not None and not balances.keys() <= {balance_id for (balance_id,) in locked}:
@@ -70,9 +70,10 @@ def _named(database: Database, names: AbstractSet[TokenName]) -> Statement:
     return Statement(" OR ".join(condition.sql for condition in conditions), values)
 
 
-def _locks(named: Statement, held: Collection[str]) -> Sequence[Statement]:
+def _locks(database: Database, named: Statement, held: Collection[str]) -> Sequence[Statement]:
     owners = Statement(f"owner_id IN ({_OWNERS.format(named=named.sql)})", [*named.parameters, *named.parameters])
-    return [balance.lock(owners, held), *(Statement(sql.format(named=named.sql), named.parameters) for sql in _LOCK)]
+    also = [database.among("id", sorted(held))] if held else []
+    return [balance.lock(owners, *also), *(Statement(sql.format(named=named.sql), named.parameters) for sql in _LOCK)]
 
 
 def _by_name(rows: Sequence[Row], balances: Collection[Balance], now: int) -> Mapping[TokenName, TokenState]:

@@ -71,10 +71,11 @@ def column(database: Database, owners: str) -> str:
     return f"(SELECT {database.joined(_FIELDS, ';')} FROM balance WHERE owner_id IN ({owners}))"  # noqa: S608 - no data
 
 
-def lock(of: Statement, ids: Collection[str] = ()) -> Statement:
-    """Return the statement that locks the balances of owners (a condition), and those with some ids, in their order."""
-    named = f"{of.sql} OR id IN ({', '.join('?' * len(ids))})" if ids else of.sql
-    return Statement(f"SELECT id FROM balance WHERE {named} ORDER BY id", [*of.parameters, *sorted(ids)])  # noqa: S608
+def lock(*conditions: Statement) -> Statement:
+    """Return the statement that locks the balances that meet one of some conditions, in the order of their ids."""
+    named = " OR ".join(condition.sql for condition in conditions)
+    values = [value for condition in conditions for value in condition.parameters]
+    return Statement(f"SELECT id FROM balance WHERE {named} ORDER BY id", values)  # noqa: S608 - no data
 
 
 def read(database: Database, ids: Collection[str], now: int) -> Mapping[str, Balance]:

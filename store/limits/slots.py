@@ -6,13 +6,10 @@ The number of the slots of a balance stands in the balance too: `used`.
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
-from store.database import Database, Statement
+from store.database import Database
 from store.limits import balance
 from store.limits.balance import Balance
 from store.request import Opened
-
-_NOTHING = Statement("owner_id = ''")
-"""Selects the balances of no owner."""
 
 
 def take(database: Database, opened: Sequence[Opened]) -> None:
@@ -79,7 +76,6 @@ def reclaim(database: Database) -> int:
 def _give_back(database: Database, request_ids: Sequence[str], balance_ids: Collection[str]) -> None:
     if not balance_ids:
         return
-    locked = balance.lock(_NOTHING, balance_ids)
-    database.lock_rows(locked)
+    database.lock_rows(balance.lock(database.among("id", sorted(balance_ids))))
     for balance_id, number in sorted(Counter(free(database, request_ids)).items()):
         database.run("UPDATE balance SET used = used - ? WHERE id = ? AND used >= ?", (number, balance_id, number))

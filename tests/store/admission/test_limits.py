@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 import pytest
 from support.stores.limits import limited, used
-from support.stores.stores import make_token, opening, rows
+from support.stores.stores import make_token, on_postgresql, opening, rows
 
 from store.admission import admission as admission_module
 from store.admission.admission import Admission
 from store.admission.decision import Admitted
+from store.database import Statement
+from store.database.base import LockedRead
+from store.database.postgresql import PostgresqlDatabase
 from store.errors import GatewayError, QuotaExhausted, RateLimited, TooManyParallel
 from store.ledger import instances
 from store.ledger.ledger import Ledger, Outcome, Settlement
@@ -213,3 +216,34 @@ def test_max_requests_goes_before_windows(store: Store) -> None:
 
     asyncio.run(run())
     admission.close()
+
+
+@on_postgresql
+def test_settlements_of_any_number_are_locked_by_one_prepared_statement(
+    store: Store, token: TokenRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server keeps each text that is prepared."""
+    tokens = [make_token(store, project_id=token.project_id) for _ in range(7)]
+    for each in tokens:
+        limited(store, each.id, parallel=1)
+    texts: set[str] = set()
+    read_locked = PostgresqlDatabase.read_locked
+
+    def recorded(self: PostgresqlDatabase, locks: Sequence[Statement], select: Statement) -> LockedRead:
+        texts.add(locks[0].sql)
+        return read_locked(self, locks, select)
+
+    admission = Admission(store)
+
+    async def run() -> None:
+        got = admitted([await ask(admission, each) for each in tokens])
+        monkeypatch.setattr(PostgresqlDatabase, "read_locked", recorded)
+        for number in (1, 2, 4):
+            for one in got[:number]:
+                admission.settle(Settlement(one.opened, Outcome(status=200, duration_ms=1)))
+            del got[:number]
+            await ask(admission, token)
+
+    asyncio.run(run())
+    admission.close()
+    assert len(texts) == 1
