@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from store.admission.limits import requests as max_requests
 from store.admission.write_behind import LOCK_PATIENCE
-from store.database import Database, Statement, locks
-from store.errors import GatewayError
+from store.database import Database, Row, Statement, locks
+from store.errors import GatewayError, StoreLocked
 from store.limits import balance, slots
 from store.request import Opened
 
@@ -76,22 +76,27 @@ def take_back(database: Database, opened: Sequence[Opened]) -> None:
         return
     requests = database.among("id", [row.request_id for row in opened])
     owners = database.among("owner_id", sorted({owner for row in opened for owner in (row.token_id, row.project_id)}))
-    now, rows, _ = database.read_locked(
-        [balance.lock(owners), locks.tokens(database, [row.token_id for row in opened])],
-        Statement(f"SELECT id FROM request WHERE settled_at IS NULL AND {requests.sql}", requests.parameters),  # noqa: S608
+    tokens = locks.tokens(database, [row.token_id for row in opened])
+    now, _, locked = database.read_locked([balance.lock(owners), tokens], Statement("SELECT 1"))
+    rows = database.execute(
+        f"DELETE FROM request WHERE settled_at IS NULL AND {requests.sql} RETURNING id",  # noqa: S608 - no data
+        requests.parameters,
     )
-    database.run(f"DELETE FROM request WHERE settled_at IS NULL AND {requests.sql}", requests.parameters)  # noqa: S608
     counted = {request_id for (request_id,) in rows}
     withdrawn = [row for row in opened if row.request_id in counted]
     max_requests.take_back(database, withdrawn)
-    _take_back_of_limits(database, withdrawn, now)
+    _take_back_of_limits(database, withdrawn, now, locked)
 
 
-def _take_back_of_limits(database: Database, withdrawn: Sequence[Opened], now: int) -> None:
+def _take_back_of_limits(
+    database: Database, withdrawn: Sequence[Opened], now: int, locked: Sequence[Row] | None
+) -> None:
     freed = slots.free(database, [row.request_id for row in withdrawn if row.slots])
     owners = {owner for row in withdrawn for owner in (row.token_id, row.project_id)}
     found = balance.of_owners(database, owners, now)
     balances = {one.id: one for owned in found.values() for one in owned}
+    if locked is not None and not balances.keys() <= {balance_id for (balance_id,) in locked}:
+        raise StoreLocked  # a limit was set meanwhile
     for balance_id in freed:
         slots.lower(balances.get(balance_id))
     for row in withdrawn:

@@ -16,8 +16,8 @@ LOCK_ORDER = ("request", "hourly_usage", "daily_usage", "balance", "project", "t
 All balances that a transaction changes are locked by one statement: those of the requests that it settles, and those of
 the requests that it admits.
 
-`compensation.take_back` alone deletes rows of `request` after it has locked their tokens: no transaction that locks
-such a row waits for a token.
+`compensation.take_back` alone deletes rows of `request` after it has locked their balances and tokens. Only a process
+that believes this one dead locks such a row before its balances: the compensation gives up soon then, and tries again.
 """
 
 

@@ -1,10 +1,21 @@
 import asyncio
+import threading
 import time
 from collections.abc import Sequence
 
 import pytest
+from support.gateway.processes import wait_until
 from support.stores.limits import limit
-from support.stores.stores import changed, foreign_lock, make_token, opened, opening, rows
+from support.stores.stores import (
+    changed,
+    foreign_connection,
+    foreign_lock,
+    make_token,
+    on_postgresql,
+    opened,
+    opening,
+    rows,
+)
 
 from store import clock
 from store.admission import compensation
@@ -17,6 +28,8 @@ from store.management.tokens import TokenRecord, Tokens
 from store.request import Opened
 from store.runtime.settings import Settings
 from store.store import Store
+
+WAITING = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
 def count(store: Store, token: TokenRecord, number: int) -> list[Opened]:
@@ -127,3 +140,22 @@ def test_a_compensation_that_fails_is_logged_and_tried_again(store: Store, caplo
     assert "a compensation failed" in caplog.text
     compensation.run()
     assert (len(compensation), taken_back) == (0, [1, 2])
+
+
+@on_postgresql
+def test_request_that_is_settled_meanwhile_is_not_taken_back(store: Store) -> None:
+    token = make_token(store)
+    (settled,) = count(store, token, 1)
+    with foreign_connection(store) as foreign, foreign_connection(store) as observer:
+        foreign.execute("BEGIN")
+        foreign.execute("UPDATE request SET settled_at = 1")
+
+        def commit() -> None:
+            wait_until(lambda: observer.execute(WAITING).fetchall() != [])
+            foreign.execute("COMMIT")
+
+        thread = threading.Thread(target=commit)
+        thread.start()
+        withdraw(store, [settled])
+        thread.join()
+    assert (Tokens(store).get(token.id).request_count, len(rows(store, "request"))) == (1, 1)
