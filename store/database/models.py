@@ -74,7 +74,7 @@ class Token(Model):
 
 
 class Balance(Model):
-    """What has been used of one limit of a token or a project (see `store.limits.balance`).
+    """One limit of a token or a project, with what has been used of it; `store.limits.balance` reads it.
 
     `maximum` is the limit. `used` is the number of slots that are taken; `counts` are those of a window's parts, up to
     the one with the number `newest`.

@@ -22,7 +22,7 @@ class LimitStanding:
     remaining: int
     resets_at: int | None
     reserved: int = 0
-    """What is held for requests that are running; windows of requests hold nothing."""
+    """Held for requests that are running; windows of requests hold nothing."""
 
 
 def standings(balances: Iterable[Balance]) -> Sequence[LimitStanding]:

@@ -1,4 +1,4 @@
-"""What is paid beside tokens, costs that upstreams tell, lower bounds of costs, and usage that is told later."""
+"""Paid units beside tokens, told costs, lower bounds of costs, and usage that is told later."""
 
 import peewee
 from peewee import CharField, Model, TextField
