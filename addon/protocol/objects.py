@@ -13,7 +13,7 @@ _UNDER_WAY = frozenset({
     "cancelling", "finalizing", "in_progress", "queued", "requires_action", "validating",
 })  # fmt: skip
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,90}")
 
 
 def pending_id(answer: Fields) -> str | None:

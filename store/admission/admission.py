@@ -44,7 +44,11 @@ PATIENCE = 0.5
 """Seconds that an admission waits for a slot: settlements are written a moment after their answers have ended."""
 
 PAUSE = 0.02
-"""Seconds until a slot is looked for again."""
+"""Seconds until a slot is looked for again, at first; each further pause is GROWTH times as long: seven tries."""
+
+GROWTH = 1.5
+MOST_WAITING = 128
+"""Admissions of a process that wait for a slot at once; further ones are refused without waiting."""
 
 
 class Admission:
@@ -59,6 +63,8 @@ class Admission:
             store.database, AdmissionWork(store, self._ledger, self.instance_id)
         )
         self._inbox = self._writer.inbox
+        self._waiting = 0
+        """Admissions that wait for a slot."""
         self._refusals = Refusals(self._inbox.enqueue, lambda: self._inbox.unwritten)
 
     async def admit(self, token_value: str, opening: Opening) -> Admitted:
@@ -131,14 +137,19 @@ class Admission:
 
     async def _with_patience(self, claim: Claim) -> Result:
         """Submit a claim; again for a moment, where only a slot is missing. Raises the last refusal."""
-        until = time.monotonic() + PATIENCE
+        until, pause = time.monotonic() + PATIENCE, PAUSE
         while True:
             try:
                 return await self._inbox.submit(claim)
             except TooManyParallel:
-                if time.monotonic() >= until:
+                if time.monotonic() + pause > until or self._waiting >= MOST_WAITING:
                     raise
-            await asyncio.sleep(PAUSE)
+            self._waiting += 1
+            try:
+                await asyncio.sleep(pause)
+            finally:
+                self._waiting -= 1
+            pause *= GROWTH
 
 
 class AdmissionWork:

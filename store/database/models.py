@@ -192,8 +192,9 @@ class UpstreamId(Model):
 
 
 class PendingUsage(Model):
-    """An object of the upstream, by its id, whose usage a later request may tell; the request that made it.
+    """An object of the upstream whose usage a later request of its project may tell; the request that made it.
 
+    `object_id` is the id of the project, a slash, and the upstream's id of the object.
     `summed_as` is the model under which that request was summed up.
     """
 

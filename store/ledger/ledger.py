@@ -185,7 +185,11 @@ class Ledger:
 
     def _tell(self, settlements: Sequence[Settlement]) -> list[Addend]:
         """Book the usages that requests told of objects that others made; return the change of the sums."""
-        told = [(each, outcome.upstream) for _, outcome, metered in settlements for each in metered.told]
+        told = [
+            (each._replace(object_id=_key(opened, each.object_id)), outcome.upstream)
+            for opened, outcome, metered in settlements
+            for each in metered.told
+        ]
         changes = late_usage.book_told(self._database, self._pricing, told)
         return [
             addend
@@ -263,7 +267,13 @@ def _pending(entry: _Entry) -> late_usage.Pending | None:
     metered = entry.settlement.metered
     if metered.pending_id is None or metered.source is Source.OBSERVED:
         return None
-    return late_usage.Pending(storable(metered.pending_id), entry.request_id, entry.addend.model)
+    key = _key(entry.settlement.opened, metered.pending_id)
+    return late_usage.Pending(storable(key), entry.request_id, entry.addend.model)
+
+
+def _key(opened: Opened, object_id: str) -> str:
+    """Return the key of an object: some upstreams give the same id to objects of several projects."""
+    return f"{opened.project_id}/{object_id}"
 
 
 def _opened_row(instance_id: str, opening: Opening, opened: Opened) -> Sequence[object]:

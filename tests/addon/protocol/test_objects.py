@@ -23,7 +23,7 @@ def test_an_object_that_has_ended_is_not(status: str) -> None:
         {"id": "resp_1", "object": "response", "status": None},
         {"id": "file_1", "object": "file", "status": "processed"},
         {"id": "step_1", "object": "thread.run.step", "status": "in_progress"},
-        {"id": "x" * 129, "object": "response", "status": "queued"},
+        {"id": "x" * 91, "object": "response", "status": "queued"},
         {"id": "a\nb", "object": "response", "status": "queued"},
         {"id": 7, "object": "response", "status": "queued"},
     ],

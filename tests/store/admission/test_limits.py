@@ -9,7 +9,7 @@ from support.stores.limits import limited, used
 from support.stores.stores import make_token, on_postgresql, opening, rows
 
 from store.admission import admission as admission_module
-from store.admission.admission import Admission
+from store.admission.admission import Admission, Item, Result
 from store.admission.decision import Admitted
 from store.database import Statement
 from store.database.base import LockedRead
@@ -247,3 +247,28 @@ def test_settlements_of_any_number_are_locked_by_one_prepared_statement(
     asyncio.run(run())
     admission.close()
     assert len(texts) == 1
+
+
+def test_few_admissions_wait_for_a_slot_and_each_tries_a_few_times(
+    store: Store, token: TokenRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission_module, "MOST_WAITING", 3)
+    limited(store, token.id, parallel=1)
+    admission = Admission(store)
+    tried: list[object] = []
+    submit = admission._inbox.submit  # noqa: SLF001 - counts what is asked of the store
+
+    async def counted(item: Item) -> Result:
+        tried.append(item)
+        return await submit(item)
+
+    monkeypatch.setattr(admission._inbox, "submit", counted)  # noqa: SLF001
+
+    async def run() -> None:
+        assert isinstance(await ask(admission, token), Admitted)
+        refused = await asyncio.gather(*[ask(admission, token) for _ in range(20)])
+        assert {type(outcome) for outcome in refused} == {TooManyParallel}
+
+    asyncio.run(run())
+    admission.close()
+    assert 20 < len(tried) <= 1 + 17 + 3 * 7

@@ -33,10 +33,12 @@ def other(store: Store) -> Ledger:
     return Ledger(store.database)
 
 
-def request(store: Store, ledger: Ledger, metered: Metered, *, at: int | None = None) -> str:
+def request(
+    store: Store, ledger: Ledger, metered: Metered, *, at: int | None = None, project_id: str = "project"
+) -> str:
     """Open and settle a row; return its id."""
     asked = opening("/v1/responses")
-    row = Opened(asked.request_id, clock.now() if at is None else at, "project", "token", asked.endpoint)
+    row = Opened(asked.request_id, clock.now() if at is None else at, project_id, "token", asked.endpoint)
     with store.database.write():
         ledger.open("instance", [(asked, row)])
     with store.database.write():
@@ -146,3 +148,11 @@ def test_what_is_pending_is_deleted_with_its_row(store: Store, ledger: Ledger) -
     assert rows(store, "request") == []
     tell(store, ledger, TOLD)
     assert sum(row["output_tokens"] for row in rows(store, "daily_usage")) == 0
+
+
+def test_objects_of_several_projects_may_have_one_id(store: Store, ledger: Ledger) -> None:
+    made = [request(store, ledger, MADE, project_id=project_id) for project_id in ("one", "other")]
+    request(store, ledger, Metered(told=(TOLD,)), project_id="third")
+    assert [row_of(store, request_id)["output_tokens"] for request_id in made] == [None, None]
+    request(store, ledger, Metered(told=(TOLD,)), project_id="other")
+    assert [row_of(store, request_id)["output_tokens"] for request_id in made] == [None, 5000]
