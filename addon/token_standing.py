@@ -3,12 +3,7 @@
 from collections.abc import Sequence
 
 from store.admission.decision import TokenStanding
-from store.clock import NEVER, to_rfc3339, to_rfc3339_exact
-from store.limits.standing import LimitStanding
-from store.limits.window import PERIODS
-
-_ORDER = (*PERIODS, None)
-"""The order in which limits are checked, by their periods."""
+from store.clock import NEVER, to_rfc3339
 
 
 def body(standing: TokenStanding) -> dict[str, object]:
@@ -25,17 +20,4 @@ def body(standing: TokenStanding) -> dict[str, object]:
 def _limits(standing: TokenStanding) -> Sequence[dict[str, object]]:
     """Return the limits in the order in which they are checked: of each kind the token's before the project's."""
     owned = [("token", limit) for limit in standing.limits] + [("project", limit) for limit in standing.project_limits]
-    return [_limit(owner, limit) for owner, limit in sorted(owned, key=lambda pair: _ORDER.index(pair[1].per))]
-
-
-def _limit(owner: str, limit: LimitStanding) -> dict[str, object]:
-    return {
-        "of": owner,
-        "kind": limit.kind,
-        "per": limit.per,
-        "limit": limit.limit,
-        "used": limit.used,
-        "reserved": limit.reserved,
-        "remaining": limit.remaining,
-        "resets_at": None if limit.resets_at is None else to_rfc3339_exact(limit.resets_at),
-    }
+    return [{"of": owner, **limit.shown()} for owner, limit in sorted(owned, key=lambda pair: pair[1].place)]

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from store.clock import to_date, to_rfc3339, to_rfc3339_exact
 from store.ledger.money import decimal_text, usd
 from store.ledger.usage import COLUMNS
-from store.limits.standing import LimitStanding
 from store.management.prices import PriceRecord
 from store.management.projects import ProjectRecord
 from store.management.tokens import RevokedTokens, TokenRecord
@@ -38,7 +37,7 @@ def project(record: ProjectRecord) -> JSONObject:
         "api_key_updated_at": _time(record.api_key_updated_at),
         "rate_limits": record.rate_limits,
         "max_parallel_requests": record.max_parallel_requests,
-        "limits": [limit(each) for each in record.limits],
+        "limits": [each.shown() for each in record.limits],
     }
 
 
@@ -58,20 +57,7 @@ def token(record: TokenRecord) -> JSONObject:
         "max_parallel_requests": record.max_parallel_requests,
         "created_at": to_rfc3339(record.created_at),
         "last_used_at": _time(record.last_used_at),
-        "limits": [limit(each) for each in record.limits],
-    }
-
-
-def limit(standing: LimitStanding) -> JSONObject:
-    """Return the schema `LimitStanding`."""
-    return {
-        "kind": standing.kind,
-        "per": standing.per,
-        "limit": standing.limit,
-        "used": standing.used,
-        "reserved": standing.reserved,
-        "remaining": standing.remaining,
-        "resets_at": None if standing.resets_at is None else to_rfc3339_exact(standing.resets_at),
+        "limits": [each.shown() for each in record.limits],
     }
 
 

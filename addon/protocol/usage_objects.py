@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from addon.protocol.json_fields import Fields, fields, items, text
-from store.ledger.usage import COST_UNIT, MAX_COUNT, Units
+from store.ledger.usage import COST_UNIT, MAX_COST, MAX_COUNT, Units
 
 type _Path = tuple[str, ...]
 
@@ -124,9 +124,6 @@ _INNER_NAMES = frozenset(path[1] for paths in _PATHS.values() for path in paths 
 _COSTS = frozenset({"cost", "estimated_cost", "cost_in_usd_ticks"})
 _TICK = COST_UNIT // 10**10
 """COST_UNITs in a tick, xAI's unit of money."""
-
-_MAX_COST = 2**53
-"""A higher cost is ignored as implausible."""
 
 _SECONDS = ("seconds", _AUDIO_OF_THE_PROMPT, "billable_audio_seconds")
 """Names of the seconds of audio, the first of which counts."""
@@ -290,7 +287,7 @@ def _in_cost_units(dollars: object) -> int | None:
         cost = round(Decimal(str(dollars)) * COST_UNIT)
     except (ArithmeticError, ValueError):
         return None
-    return cost if 0 <= cost <= _MAX_COST else None
+    return cost if 0 <= cost <= MAX_COST else None
 
 
 def _rounded_up(value: object) -> int | None:

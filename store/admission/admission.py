@@ -218,7 +218,7 @@ class AdmissionWork:
 
     def _outcomes(self, claims: Sequence[Claim], ended: Sequence[Opened]) -> Sequence[Result | GatewayError]:
         now, tokens, balances = lock_and_read(self._database, {claim.name for claim in claims}, ended)
-        slots.give_back_locked(self._database, ended, balances)
+        slots.free(self._database, [row.request_id for row in ended], balances)
         batch = Batch(tokens, now, self._vault.open_api_key)
         outcomes = [batch.decide(claim) for claim in claims]
         if batch.admitted:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from store.admission.limits import requests as max_requests
 from store.admission.write_behind import LOCK_PATIENCE
 from store.database import Database, Row, Statement, locks
-from store.errors import GatewayError, StoreLocked
+from store.errors import GatewayError
 from store.limits import balance, slots
 from store.request import Opened
 
@@ -91,14 +91,11 @@ def take_back(database: Database, opened: Sequence[Opened]) -> None:
 def _take_back_of_limits(
     database: Database, withdrawn: Sequence[Opened], now: int, locked: Sequence[Row] | None
 ) -> None:
-    freed = slots.free(database, [row.request_id for row in withdrawn if row.slots])
     owners = {owner for row in withdrawn for owner in (row.token_id, row.project_id)}
     found = balance.of_owners(database, owners, now)
     balances = {one.id: one for owned in found.values() for one in owned}
-    if locked is not None and not balances.keys() <= {balance_id for (balance_id,) in locked}:
-        raise StoreLocked  # a limit was set meanwhile
-    for balance_id in freed:
-        slots.lower(balances.get(balance_id))
+    balance.require_locked(balances, locked)
+    slots.free(database, [row.request_id for row in withdrawn if row.slots], balances)
     for row in withdrawn:
         for one in (*found[row.token_id], *found[row.project_id]):
             if one.window is not None:

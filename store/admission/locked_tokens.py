@@ -8,7 +8,6 @@ from typing import NamedTuple
 from store.admission.decision import TokenName, TokenRow, TokenState
 from store.admission.limits import MaxRequests, limits_of
 from store.database import Database, Row, Statement
-from store.errors import StoreLocked
 from store.limits import balance
 from store.limits.balance import Balance
 from store.request import Opened
@@ -46,8 +45,7 @@ def lock_and_read(database: Database, names: AbstractSet[TokenName], ended: Sequ
     now, rows, locked = database.read_locked(_locks(database, named, held), select)
     lines = {line for *_, text in rows if text for line in text.split(";")}
     balances = {one.id: one for one in (Balance.read(line, now) for line in lines)}
-    if locked is not None and not balances.keys() <= {balance_id for (balance_id,) in locked}:
-        raise StoreLocked
+    balance.require_locked(balances, locked)
     balances |= balance.read(database, held - balances.keys(), now)
     return LockedTokens(now, _by_name(rows, balances.values(), now), balances)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from store.ledger.flat_price import FlatPrice, shown
 from store.ledger.money import decimal_text
-from store.ledger.usage import COST_UNIT, Consumption, Units
+from store.ledger.usage import COST_UNIT, MAX_COST, Consumption, Units
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
@@ -35,9 +35,6 @@ INSTEAD_OF_TOKENS: Mapping[str, str] = {
 """Units that may be told beside tokens, and are paid by these then; and their rates."""
 
 _UNLISTED = {"requests", *(unit for unit, rate in {**BESIDE_TOKENS, **INSTEAD_OF_TOKENS}.items() if not rate)}
-
-_MAX_COST = 2**53
-"""About 9,000 dollars for a request: a higher cost is ignored as implausible."""
 
 
 class Charge(NamedTuple):
@@ -116,7 +113,7 @@ class Quote(NamedTuple):
             named = _named(self.terms, _shown_rates(self.price, used.units))
             total = self.terms.total(used.units, self.moment)
         cost = round(total * COST_UNIT)
-        return Charge(cost, {model: named}, cover is Cover.PART) if 0 <= cost <= _MAX_COST else None
+        return Charge(cost, {model: named}, cover is Cover.PART) if 0 <= cost <= MAX_COST else None
 
 
 def is_whole(units: Units) -> bool:

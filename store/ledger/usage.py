@@ -14,6 +14,9 @@ type Units = Mapping[str, int]
 COST_UNIT = 1_000_000_000_000
 """Units of cost in a US dollar: a price of up to six decimals for a million tokens is exact."""
 
+MAX_COST = 2**53
+"""Upper bound of one cost, about 9,000 dollars. A higher one is ignored as implausible."""
+
 MAX_COUNT = 2**40
 """Upper bound of one counter. Larger values are ignored as implausible; they would overflow the sums."""
 

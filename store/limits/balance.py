@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
-from store.database import Database, Statement
+from store.database import Database, Row, Statement
+from store.errors import StoreLocked
 from store.limits.window import PERIODS, Window
 
 PARALLEL: Final = "parallel"
@@ -76,6 +77,15 @@ def lock(*conditions: Statement) -> Statement:
     named = " OR ".join(condition.sql for condition in conditions)
     values = [value for condition in conditions for value in condition.parameters]
     return Statement(f"SELECT id FROM balance WHERE {named} ORDER BY id", values)  # noqa: S608 - no data
+
+
+def require_locked(ids: Collection[str], locked: Sequence[Row] | None) -> None:
+    """Check that balances are among the rows that `lock` has locked; None stands for all.
+
+    Raises StoreLocked where one was added after that: its lock would be out of order, so the transaction begins again.
+    """
+    if locked is not None and not {*ids} <= {balance_id for (balance_id,) in locked}:
+        raise StoreLocked
 
 
 def read(database: Database, ids: Collection[str], now: int) -> Mapping[str, Balance]:

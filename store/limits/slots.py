@@ -3,7 +3,6 @@
 The number of the slots of a balance stands in the balance too: `used`.
 """
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 from store.database import Database
@@ -19,29 +18,19 @@ def take(database: Database, opened: Sequence[Opened]) -> None:
         database.run(f"INSERT INTO slot (request_id, balance_id) {table.sql}", table.parameters)
 
 
-def free(database: Database, request_ids: Sequence[str]) -> Sequence[str]:
-    """Forget the slots of requests. Returns the balance of each, whose number is still to be lowered.
+def free(database: Database, request_ids: Sequence[str], balances: Mapping[str, Balance]) -> None:
+    """Forget the slots of requests, and lower the numbers of their balances, which are still to be written.
 
-    Their balances are locked before: whoever removes a limit locks its balance, and then deletes its slots.
+    The balances are locked before: whoever removes a limit locks its balance, and then deletes its slots. One that was
+    removed is not among them.
     """
     if not request_ids:
-        return ()
+        return
     held = database.among("request_id", request_ids)
     rows = database.execute(f"DELETE FROM slot WHERE {held.sql} RETURNING balance_id", held.parameters)  # noqa: S608
-    return [balance_id for (balance_id,) in rows]
-
-
-def give_back_locked(database: Database, ended: Sequence[Opened], balances: Mapping[str, Balance]) -> None:
-    """Free the slots of requests, and lower the numbers of balances that are locked; these are still to be written."""
-    for balance_id in free(database, [row.request_id for row in ended]):
-        lower(balances.get(balance_id))
-
-
-def lower(of: Balance | None) -> None:
-    """Lower the number of a balance by one slot; None is one that was removed with its limit."""
-    if of is not None and of.used:
-        of.used -= 1
-        of.is_changed = True
+    for one in [balances[balance_id] for (balance_id,) in rows if balance_id in balances]:
+        one.used = max(one.used - 1, 0)
+        one.is_changed = True
 
 
 def give_back(database: Database, ended: Sequence[Opened]) -> None:
@@ -77,5 +66,6 @@ def _give_back(database: Database, request_ids: Sequence[str], balance_ids: Coll
     if not balance_ids:
         return
     database.lock_rows(balance.lock(database.among("id", sorted(balance_ids))))
-    for balance_id, number in sorted(Counter(free(database, request_ids)).items()):
-        database.run("UPDATE balance SET used = used - ? WHERE id = ? AND used >= ?", (number, balance_id, number))
+    balances = balance.read(database, balance_ids, 0)  # at no time: those of slots have no window
+    free(database, request_ids, balances)
+    balance.write(database, balances.values())

@@ -4,8 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from store.clock import to_rfc3339_exact
 from store.limits.balance import PARALLEL, Balance
 from store.limits.window import PERIODS
+
+_ORDER = (*PERIODS, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +27,27 @@ class LimitStanding:
     reserved: int = 0
     """Held for requests that are running; windows of requests hold nothing."""
 
+    @property
+    def place(self) -> int:
+        """Its place in the order in which limits are checked."""
+        return _ORDER.index(self.per)
+
+    def shown(self) -> dict[str, object]:
+        """Return the contract's `LimitStanding`."""
+        return {
+            "kind": self.kind,
+            "per": self.per,
+            "limit": self.limit,
+            "used": self.used,
+            "reserved": self.reserved,
+            "remaining": self.remaining,
+            "resets_at": None if self.resets_at is None else to_rfc3339_exact(self.resets_at),
+        }
+
 
 def standings(balances: Iterable[Balance]) -> Sequence[LimitStanding]:
     """Return the limits of one owner, in the order in which they are checked."""
-    order = [*PERIODS, ""]
-    return [_standing(balance) for balance in sorted(balances, key=lambda balance: order.index(balance.period))]
+    return sorted(map(_standing, balances), key=lambda standing: standing.place)
 
 
 def _standing(balance: Balance) -> LimitStanding:

@@ -11,7 +11,6 @@ from typing import cast
 from store.database import Database, Statement
 from store.database.models import Project, Token
 from store.database.sql import storable
-from store.errors import StoreLocked
 from store.limits import balance, rate_limits
 from store.limits.balance import Balance
 from store.limits.rate_limits import Limits, RateLimit
@@ -91,7 +90,7 @@ class LockedBalances:
     def __init__(self, database: Database, owners: Statement) -> None:
         self._database = database
         self._owners = owners
-        self._ids = {balance_id for (balance_id,) in database.lock_rows(balance.lock(owners))}
+        self._locked = database.lock_rows(balance.lock(owners))
 
     def set(self, owner_id: str, limits: Limits) -> None:
         """Make the balances of the only owner those of its limits. A balance that stays keeps its count."""
@@ -109,8 +108,7 @@ class LockedBalances:
     def _maxima(self) -> Mapping[str, int]:
         select = f"SELECT id, maximum FROM balance WHERE {self._owners.sql}"  # noqa: S608 - no data
         found: dict[str, int] = dict(self._database.execute(select, self._owners.parameters))
-        if not found.keys() <= self._ids:
-            raise StoreLocked
+        balance.require_locked(found, self._locked)
         return found
 
 

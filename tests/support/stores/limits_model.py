@@ -103,11 +103,11 @@ class ModelToken(ModelOwner):
 
 
 class Verdict(NamedTuple):
-    """What the model says of a request: the code of its refusal, or none, and what its answer tells."""
+    """The model's outcome of a request: the code of its refusal, or none, and the content of its answer."""
 
     code: str | None = None
     owner: str = ""
-    """Whose limit refuses it."""
+    """The owner of the limit that refuses it."""
     maximum: int = 0
     passes_at: int = 0
     """The first time at which all windows would let it pass."""
