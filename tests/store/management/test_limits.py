@@ -1,13 +1,12 @@
 import asyncio
-import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from support.stores.limits import used
-from support.stores.stores import API_KEY, UNKNOWN_TOKEN, make_token, opening, rows, set_columns
+from support.stores.stores import API_KEY, UNKNOWN_TOKEN, admission_of, make_token, opening, rows, set_columns
 
 from store.admission.admission import Admission
 from store.errors import InvalidRequest, NotFound, StoreUnavailable
@@ -52,15 +51,6 @@ class Owners:
 @pytest.fixture(params=["token", "project"])
 def owners(store: Store, request: pytest.FixtureRequest) -> Owners:
     return Owners(store, request.param)
-
-
-@contextlib.contextmanager
-def admission_of(store: Store) -> Iterator[Admission]:
-    admission = Admission(store)
-    try:
-        yield admission
-    finally:
-        admission.close()
 
 
 def admit(store: Store, value: str, number: int) -> None:

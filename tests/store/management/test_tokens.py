@@ -1,14 +1,13 @@
 import asyncio
-import contextlib
 import dataclasses
 import sqlite3
-from collections.abc import Iterator
 
 import psycopg
 import pytest
 from support.stores.stores import (
     API_KEY,
     UNKNOWN_TOKEN,
+    admission_of,
     change_elsewhere,
     make_token,
     on_sqlite,
@@ -32,15 +31,6 @@ DAY = 24 * 3600 * clock.SECOND
 @pytest.fixture
 def tokens(store: Store) -> Tokens:
     return Tokens(store)
-
-
-@contextlib.contextmanager
-def admission_of(store: Store) -> Iterator[Admission]:
-    admission = Admission(store)
-    try:
-        yield admission
-    finally:
-        admission.close()
 
 
 @pytest.mark.parametrize(

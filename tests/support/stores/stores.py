@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from store import clock, schema
+from store.admission.admission import Admission
 from store.database import open_database
 from store.database.postgresql import PostgresqlDatabase
 from store.database.sqlite import SqliteDatabase
@@ -65,6 +66,16 @@ def _migrated() -> bytes:
         with contextlib.closing(open_database(f"sqlite:///{file}", 2)) as database:
             schema.migrate(database)
         return file.read_bytes()
+
+
+@contextlib.contextmanager
+def admission_of(store: Store) -> Iterator[Admission]:
+    """Admit requests as a process does, until the block ends."""
+    admission = Admission(store)
+    try:
+        yield admission
+    finally:
+        admission.close()
 
 
 def make_token(store: Store, **fields: Any) -> TokenRecord:
