@@ -132,10 +132,11 @@ PIECES = st.sampled_from(
 
 @given(st.lists(PIECES, max_size=8).map("".join), st.sampled_from([OPENAI, f"{OPENAI}/openai"]))
 @example("https:/api.openai.com:443https:", OPENAI)
+@example("//api.openai.com[", OPENAI)
 def test_no_location_leads_a_client_to_the_upstream_or_to_another_host(location: str, upstream: str) -> None:
     before, after = (_followed(reference) for reference in (location, for_client(location, upstream)))
     assert after != "api.openai.com"
-    if before is None:  # no client can go there, as with an invalid port
+    if before is None:  # no client can go there, as with an invalid port or host
         assert after in {None, "gateway.example"}
     else:
         assert after == ("gateway.example" if before == "api.openai.com" else before)
@@ -155,6 +156,6 @@ def _followed(reference: str) -> str | None:
         return "gateway.example"
     authority = text[2:].replace("?", "/").replace("#", "/").partition("/")[0]
     host, _, port = authority.rpartition("@")[2].partition(":")
-    if port in {"", "80", "443"}:
+    if port in {"", "80", "443"} and not set("[]") & set(host):
         return host.replace("%2e", ".").lower().rstrip(".")
     return None
