@@ -12,6 +12,22 @@ class Holder(NamedTuple):
     project_name: str
 
 
+class Reading(NamedTuple):
+    """The models that a request asks for, as its upstream will read them.
+
+    `doubt` is a sentence that says why they cannot be told with certainty, and what to do; empty where they can be. A
+    request that does not generate anything asks for none.
+    """
+
+    models: tuple[str, ...] = ()
+    doubt: str = ""
+    generates: bool = True
+
+
+NOTHING = Reading(generates=False)
+"""The reading of a request that generates nothing."""
+
+
 class Opening(NamedTuple):
     """A request as it is known when it is admitted. The endpoint is its path without ids.
 
