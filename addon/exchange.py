@@ -4,13 +4,14 @@ import asyncio
 import re
 import time
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import NamedTuple
 
 from mitmproxy import http
 
-from addon import streaming
+from addon import streaming, validation
 from addon.metering.meter import Meter
 from addon.websocket_session import WebSocketSession
 from store.admission.decision import Admitted
@@ -65,6 +66,10 @@ class Exchange:
     """The upstream that it is admitted for."""
     window: Standing | None = None
     """The window, of its token or its project, that had the fewest requests left when it was admitted, if any."""
+    shown_models: AbstractSet[str] | None = None
+    """The models that the list of models may show, where it asks for that; None for all."""
+    admitted_for: tuple[str, bytes] | None = None
+    """The method and the path that it was admitted for."""
     grant: Grant | None = None
     """The permission to send it: from its admission until it is refused or finished."""
     meter: Meter | None = None
@@ -111,7 +116,8 @@ class Exchange:
     def admit(self, admitted: Admitted, upstream: Upstream, request: http.Request) -> None:
         """Keep an admission, and begin to meter. There is no grant if the request was refused in the meantime."""
         self.opened, self.holder, self.upstream = admitted.opened, admitted.holder, upstream
-        self.window = admitted.window
+        self.window, self.shown_models = admitted.window, admitted.shown_models
+        self.admitted_for = request.method, validation.path_of(request)
         if self.refusal is None:
             destination = Destination(upstream.host, upstream.port, upstream.scheme == "https")
             self.grant = Grant(destination, admitted.api_key, upstream.prefix)

@@ -52,6 +52,9 @@ _OF_THE_CLIENT = _CREDENTIALS | frozenset(
         b"true-client-ip",
         b"x-client-ip",
         b"x-cluster-client-ip",
+        b"x-http-method",  # some servers take this one and the other two for the method
+        b"x-http-method-override",
+        b"x-method-override",
         b"x-original-forwarded-for",
         b"x-original-url",  # some servers take this one and x-rewrite-url for the path
         b"x-real-ip",
@@ -83,7 +86,8 @@ def refusal(request: http.Request, exchange: Exchange, destination: Destination 
                 return NotFound(validation.NOTHING_THERE)  # the upstream's path of that name is not the API's
     except GatewayError as error:
         return error
-    return EndpointNotAllowed() if is_reserved(request.method, validation.path_of(request)) else None
+    asked = request.method, validation.path_of(request)
+    return EndpointNotAllowed() if is_reserved(*asked) and asked != exchange.admitted_for else None
 
 
 def keyed_request(request: http.Request, grant: Grant) -> http.Request:

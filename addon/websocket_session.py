@@ -20,7 +20,7 @@ from typing import NamedTuple
 from mitmproxy.websocket import WebSocketMessage
 from wsproto.frame_protocol import CloseReason, Opcode
 
-from addon import responses
+from addon import reading, responses
 from addon.metering.meter import Meter
 from addon.protocol import websocket_events
 from addon.protocol.endpoints import REALTIME, RESPONSES
@@ -34,10 +34,13 @@ from addon.protocol.websocket_events import (
     REJECTIONS,
     Event,
 )
+from addon.session_models import EventReader, SessionModels
 from store.admission.admission import Admission
 from store.errors import (
+    EndpointNotAllowed,
     GatewayError,
     InvalidToken,
+    IpNotAllowed,
     ProjectInactive,
     ServiceUnavailable,
     TokenExpired,
@@ -61,7 +64,7 @@ MAX_DROPPED = 64
 FRESH = 1.0
 """Seconds from an admission to the beginning of its response. A response that begins later is checked again."""
 
-_ENDS_SESSION = (InvalidToken, TokenInactive, TokenExpired, ProjectInactive)
+_ENDS_SESSION = (InvalidToken, TokenInactive, TokenExpired, ProjectInactive, IpNotAllowed, EndpointNotAllowed)
 
 _log = logging.getLogger(__name__)
 
@@ -103,10 +106,11 @@ class Turn:
 
 
 class Account(NamedTuple):
-    """The token of a WebSocket, and its opening."""
+    """The token of a WebSocket, its opening, and the models that it asks for."""
 
     token_id: str
     opening: Opening
+    models: SessionModels
 
     def next_opening(self) -> Opening:
         """Return the opening of one more response's row."""
@@ -180,48 +184,59 @@ class WebSocketSession:
     async def _handle_client(self, message: WebSocketMessage) -> None:
         event = websocket_events.client_event(message.content, is_text=message.type is Opcode.TEXT)
         turn = None
-        if event is not None:
-            try:
-                turn = await self._turn_for(event)
-            except GatewayError as error:
-                message.drop()
-                self._refuse(error, event.event_id, event.lane)
-                return
+        try:
+            if event is not None:
+                turn = await self._turn_for(event, message)
+            if event is None or event.kind in GOES_ON:
+                await self._check_models(message)
+        except GatewayError as error:
+            message.drop()
+            self._refuse(error, event.event_id if event else "", event.lane if event else "")
+            return
         _feed(turn.meter if turn else self._meter, message)
 
-    async def _turn_for(self, event: Event) -> Turn | None:
+    async def _turn_for(self, event: Event, message: WebSocketMessage) -> Turn | None:
         """Admit the response that a client asks for, and await its beginning. Raises GatewayError.
 
         A response that is not counted is only checked.
         """
         if event.kind in GOES_ON:
-            await self._check_again()
+            await self._check_again(self._account.models.present())
             return None
+        asked = self._account.models.of_ask(message.content, is_text=message.is_text)
         if event.has_output or not self._has_lanes:
-            turn = await self._admit()
+            turn = await self._admit(asked)
         else:
-            await self._check_again()
+            await self._check_again(asked)
             turn = Turn(self._meter, has_output=False)
+        self._account.models.keep_ask(message.content, is_text=message.is_text)
         turn.lane, turn.event_id = self._lane(event), event.event_id
         self._asked = self._asked[1 - MAX_ASKED :]
         self._settle_oldest_asked()
         self._asked.append(turn)
         return turn
 
-    async def _admit(self) -> Turn:
+    async def _check_models(self, message: WebSocketMessage) -> None:
+        """Check an event that may name models, such as an update of the session. Raises GatewayError."""
+        content, is_text, models = message.content, message.is_text, self._account.models
+        if reading.may_name_model(content, is_text=is_text):
+            await self._check_again(models.of_other(content, is_text=is_text))
+            models.keep_other(content, is_text=is_text)
+
+    async def _admit(self, reader: EventReader) -> Turn:
         """Admit one more response. Raises GatewayError."""
         if not self._has_paid:
-            await self._check_again()
+            await self._check_again(reader)
             self._has_paid = True
             return Turn(self._meter)
-        admitted = await self._admission.admit_again(self._account.token_id, self._account.next_opening())
+        admitted = await self._admission.admit_again(self._account.token_id, self._account.next_opening(), reader)
         if self._has_ended:  # while the store decided: nothing else would settle it
             self._admission.settle(Settlement(admitted.opened))
             raise ServiceUnavailable
         return Turn(self._meter.for_next_response(), admitted.opened)
 
-    async def _check_again(self) -> None:
-        await self._admission.check_again(self._account.token_id, self._account.next_opening())
+    async def _check_again(self, reader: EventReader) -> None:
+        await self._admission.check_again(self._account.token_id, self._account.next_opening(), reader)
         if self._has_ended:
             raise ServiceUnavailable
 
@@ -255,7 +270,7 @@ class WebSocketSession:
         turn = self._next_asked(self._lane(event))
         try:
             if turn is None:
-                turn = await self._admit()
+                turn = await self._admit(self._account.models.present())
             else:
                 await self._check_late(turn)
         except GatewayError as error:
@@ -277,7 +292,7 @@ class WebSocketSession:
         if time.monotonic() - turn.admitted <= FRESH:
             return
         try:
-            await self._check_again()
+            await self._check_again(self._account.models.present())
         except Exception as error:
             if isinstance(error, GatewayError) and not isinstance(error, _ENDS_SESSION) and not self._has_ended:
                 return
@@ -364,7 +379,7 @@ class WebSocketSession:
         """Return the oldest ask for output of a turn's lane, or admit one. Raises GatewayError."""
         paid = next((asked for asked in self._asked if asked.lane == turn.lane and asked.has_output), None)
         if paid is None:
-            return await self._admit()
+            return await self._admit(self._account.models.present())
         self._asked.remove(paid)
         await self._check_late(paid)
         return paid

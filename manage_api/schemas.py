@@ -37,6 +37,7 @@ def project(record: ProjectRecord) -> JSONObject:
         "api_key_updated_at": _time(record.api_key_updated_at),
         "rate_limits": record.rate_limits,
         "max_parallel_requests": record.max_parallel_requests,
+        **record.policies,
         "limits": [each.shown() for each in record.limits],
     }
 
@@ -55,6 +56,7 @@ def token(record: TokenRecord) -> JSONObject:
         "max_requests": record.max_requests,
         "rate_limits": record.rate_limits,
         "max_parallel_requests": record.max_parallel_requests,
+        **record.policies,
         "created_at": to_rfc3339(record.created_at),
         "last_used_at": _time(record.last_used_at),
         "limits": [each.shown() for each in record.limits],

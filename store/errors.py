@@ -8,7 +8,10 @@
         TokenInactive               401 token_inactive
         TokenExpired                401 token_expired
         ProjectInactive             403 project_inactive
+        IpNotAllowed                403 ip_not_allowed
         EndpointNotAllowed          403 endpoint_not_allowed
+        ModelNotAllowed             403 model_not_allowed
+        ModelNotFound               404 model_not_found
         QuotaExhausted              429 insufficient_quota
         RateLimited                 429 rate_limit_exceeded
         TooManyParallel             429 too_many_parallel_requests
@@ -151,8 +154,16 @@ class ProjectInactive(TokenRefused):
     text = "Project is inactive"
 
 
+class IpNotAllowed(TokenRefused):
+    """A policy does not allow the client's address."""
+
+    status = 403
+    code = "ip_not_allowed"
+    text = "Requests from this address are not allowed."
+
+
 class EndpointNotAllowed(TokenRefused):
-    """No token may reach this endpoint of the provider's."""
+    """A policy does not allow this endpoint, or no token may reach it unless a policy writes it out."""
 
     status = 403
     code = "endpoint_not_allowed"
@@ -161,6 +172,22 @@ class EndpointNotAllowed(TokenRefused):
         "gateway, or it manages the provider's account. Use it with the provider's own key, outside of the gateway; "
         "for Realtime, open a WebSocket at /v1/realtime."
     )
+
+
+class ModelNotAllowed(TokenRefused):
+    """A policy does not allow a model that the request asks for, or that cannot be told."""
+
+    status = 403
+    code = "model_not_allowed"
+    text = "This model is not allowed."
+
+
+class ModelNotFound(TokenRefused):
+    """The model that is looked up is none of those that the token may use."""
+
+    status = 404
+    code = "model_not_found"
+    text = "The model does not exist, or this token may not use it."
 
 
 class DestinationRefused(GatewayError):

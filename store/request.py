@@ -2,6 +2,12 @@
 
 from typing import NamedTuple
 
+from store.database.sql import storable
+from store.runtime.redaction import mask_secrets
+
+MAX_PATH = 2048
+"""Characters of a path that the ledger keeps."""
+
 
 class Holder(NamedTuple):
     """A token and its project, as operators know them: public ids and names. `token_name` is None for one without."""
@@ -31,17 +37,25 @@ NOTHING = Reading(generates=False)
 class Opening(NamedTuple):
     """A request as it is known when it is admitted. The endpoint is its path without ids.
 
-    `is_reserved`: tokens must not reach the endpoint. `session_id` is the request id of the WebSocket's opening, for a
-    further response over it. `client` is the address that the request came from.
+    `reserved` is the part of the path for which tokens must not reach the endpoint, unless a policy writes it out; None
+    for an endpoint that is open, empty for one that nothing opens. `session_id` is the request id of the WebSocket's
+    opening, for a further response over it. `client` is the address that the request came from; None for a replay,
+    which is the operator's. `reading` is None while the models that it asks for have not been read.
     """
 
     request_id: str
     method: str
     path: str
     endpoint: str
-    is_reserved: bool
+    reserved: str | None
     session_id: str | None = None
     client: str | None = None
+    reading: Reading | None = None
+
+    @property
+    def kept_path(self) -> str:
+        """The path as the ledger keeps it: without secrets, cut where it is very long."""
+        return storable(mask_secrets(self.path)[:MAX_PATH])
 
 
 class Opened(NamedTuple):

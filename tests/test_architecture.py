@@ -69,9 +69,10 @@ STORE = {
     "runtime": {"encryption", "network"},
     "database": {"runtime"},
     "limits": {"database"},
+    "policies": {"limits", "network"},
     "ledger": {"database", "limits", "runtime"},
-    "management": {"database", "encryption", "ledger", "limits", "runtime"},
-    "admission": {"database", "encryption", "ledger", "limits", "management", "runtime"},
+    "management": {"database", "encryption", "ledger", "limits", "policies", "runtime"},
+    "admission": {"database", "encryption", "ledger", "limits", "management", "policies", "runtime"},
     "reports": {"database", "ledger", "management"},
     "operations": {"database", "encryption", "ledger", "runtime"},
 }

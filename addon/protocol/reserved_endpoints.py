@@ -2,7 +2,8 @@
 
 A project's key opens more of the provider's API than a token should. Some endpoints answer with a credential of the
 provider's own, or begin a session that bypasses the gateway: both work without limits, ledger and revocation. Others
-manage the account that the key belongs to. The store refuses them (`store/admission/`).
+manage the account that the key belongs to. The store refuses them (`store/admission/`), unless a policy writes out the
+part of the path that is refused.
 
 An upstream may normalise a path: decode it once or more often, drop parameters, blanks or dots, or fold letters. A path
 that is a reserved endpoint in any of these readings is reserved.
@@ -77,6 +78,11 @@ MAX_DECODINGS = 5
 _IGNORED = re.compile(r"[_-]")
 _WORD = re.compile(r"[a-z0-9]+")  # ended by all that a server may take for its end: "/", ";", ".", a blank
 _ODD = re.compile(r"[^ -~]+")
+_READ_ALIKE = re.compile(rb"(?:/[\w.:-]+)+/?", re.ASCII)
+"""Paths in which there is nothing to decode or to drop."""
+_LEAST = len(["", "v1", "word"])
+"""Segments of the shortest reserved path, with the empty one in front of its slash."""
+
 _ENDS = [dict.fromkeys(map(ord, ends), "/") for ends in ("\0", "\r\n", "\0\r\n")]
 _CLIMBS = re.compile(r"(?<![\w.:-])\.\.", re.ASCII)  # a segment ".."
 
@@ -91,11 +97,26 @@ def is_reserved(method: str, path: bytes) -> bool:
         return False
     for _ in range(MAX_DECODINGS):
         encoded, path = path, _decoded(path)
-        if any(_names_reserved(method, reading) for reading in _readings(path)):
+        if any(_broken_rules(method, reading) for reading in _readings(path)):
             return True
         if path == encoded or b"%" not in path:
             return False
     return True
+
+
+def reserved_part(method: str, path: bytes) -> str | None:
+    """Return the part of a request's path for which its endpoint is reserved, from its start; None if it is not.
+
+    Empty where upstreams may read the path variously, so that no part can be told.
+    """
+    if not is_reserved(method, path):
+        return None
+    if not _READ_ALIKE.fullmatch(path):
+        return ""
+    segments = path.decode("ascii").rstrip("/").split("/")
+    parts = ["/".join(segments[:count]) for count in range(_LEAST, len(segments) + 1)]
+    rules = _broken_rules(method, parts[-1].lower())
+    return next(part for part in parts if _broken_rules(method, part.lower()) == rules)
 
 
 def _readings(path: bytes) -> Iterator[str]:
@@ -111,14 +132,16 @@ def _readings(path: bytes) -> Iterator[str]:
             yield _ODD.sub("", text.translate(ends))
 
 
-def _names_reserved(method: str, path: str) -> bool:
+def _broken_rules(method: str, path: str) -> set[frozenset[str]]:
+    """Return the rules that make a path reserved, each as its words; none for an endpoint that is open."""
     words = [*itertools.dropwhile("v1".__eq__, _words(path))]
     found = set(words)
     # ".." may lead from anywhere to anywhere, so that any of the words may be the first.
     firsts = found if _CLIMBS.search(path) else set(words[:1])
+    rules = {rest | {first} for first in firsts & _RULES.keys() for rest in _RULES[first] if rest <= found}
     if _SOCKETS & firsts and method not in _READS:
-        return True
-    return any(rest <= found for first in firsts & _RULES.keys() for rest in _RULES[first])
+        rules.add(frozenset(words[:2]))  # whatever is called there: all of it is to be written out
+    return rules
 
 
 def _words(path: str) -> list[str]:
@@ -137,12 +160,12 @@ def _shortest(overlong: re.Match[bytes]) -> bytes:
     return chr(code).encode("utf-8", "replace")
 
 
-def _rules() -> dict[str, list[set[str]]]:
+def _rules() -> dict[str, list[frozenset[str]]]:
     """Return, by the first word of the reserved paths, the sets of words that complete it to one."""
-    rules: dict[str, list[set[str]]] = {}
+    rules: dict[str, list[frozenset[str]]] = {}
     for path in _RESERVED:
         first, *rest = _words(path)
-        rules.setdefault(first, []).append(set(rest))
+        rules.setdefault(first, []).append(frozenset(rest))
     return rules
 
 

@@ -9,8 +9,8 @@ from manage_api.query import canonical, identifier, moment, parameter
 from manage_api.schemas import JSONObject
 from store import clock
 from store.errors import InvalidRequest
-from store.limits.rate_limits import Limits
 from store.management.tokens import DEFAULT_EXPIRES_IN_DAYS, TokenChanges, TokenRecord, Tokens
+from store.policies.lists import Rules
 from store.reports.usage_query import UsageFilter
 from store.reports.usage_report import UsageReports
 from store.store import Store
@@ -37,7 +37,7 @@ def blueprint(store: Store) -> flask.Blueprint:
             body.get("max_requests", 0),
             expires_at=_moment(body["expires_at"]) if "expires_at" in body else None,
             name=body.get("name"),
-            **patch.changes(Limits),
+            **patch.changes(Rules),
         )
         access_log.changed(token_id=record.id)
         return schemas.token(record), 201

@@ -9,6 +9,7 @@ How a request ended goes the same way, through the same writer: it is written al
 import asyncio
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 from store.admission import refusals, token_standing
 from store.admission.compensation import take_back
@@ -23,6 +24,7 @@ from store.admission.decision import (
 )
 from store.admission.limits import requests
 from store.admission.locked_tokens import lock_and_read
+from store.admission.policies import Unread
 from store.admission.refusals import Refusals, Tally
 from store.admission.token_standing import Question
 from store.admission.writer import Writer
@@ -31,12 +33,12 @@ from store.ledger import instances
 from store.ledger.ledger import Ledger, Settlement
 from store.limits import balance, slots
 from store.management.tokens import is_token_value
-from store.request import Opened, Opening
+from store.request import Opened, Opening, Reading
 from store.store import Store
 
 type Item = Claim | Probe | Question
 
-type Result = Admitted | TokenStanding | None
+type Result = Admitted | Unread | TokenStanding | None
 
 type Entry = Settlement | Tally | Release
 
@@ -47,8 +49,22 @@ PAUSE = 0.02
 """Seconds until a slot is looked for again, at first; each further pause is GROWTH times as long: seven tries."""
 
 GROWTH = 1.5
+MOST_HINTS = 1024
+"""Tokens of which a process remembers that their requests had to be read."""
+
 MOST_WAITING = 128
 """Admissions of a process that wait for a slot at once; further ones are refused without waiting."""
+
+
+class Reader(Protocol):
+    """Reads the models that a request asks for, where a policy wants to know them."""
+
+    @property
+    def is_ready(self) -> bool:
+        """True if all of the request has come."""
+
+    async def read(self) -> Reading:
+        """Return the models. Raises whatever the caller of the admission is to know of."""
 
 
 class Admission:
@@ -65,29 +81,33 @@ class Admission:
         self._inbox = self._writer.inbox
         self._waiting = 0
         """Admissions that wait for a slot."""
+        self._hints: dict[TokenName, None] = {}
+        """Tokens whose last request had to be read: the next one is read at once, which saves a transaction."""
         self._refusals = Refusals(self._inbox.enqueue, lambda: self._inbox.unwritten)
 
-    async def admit(self, token_value: str, opening: Opening) -> Admitted:
+    async def admit(self, token_value: str, opening: Opening, reader: Reader | None = None) -> Admitted:
         """Count one request of a token and return what it may use; durable when this returns.
 
-        Raises InvalidToken, TokenInactive, TokenExpired, ProjectInactive, EndpointNotAllowed, QuotaExhausted,
-        RateLimited, TooManyParallel, StoreUnavailable, or GatewayError when the project's key cannot be decrypted; then
-        nothing is counted. A TokenRefused gets a row among the refusals soon.
+        Raises InvalidToken, TokenInactive, TokenExpired, ProjectInactive, the refusals of policies and limits,
+        StoreUnavailable, or GatewayError when the project's key cannot be decrypted; then nothing is counted. A
+        TokenRefused gets a row among the refusals soon. What `reader` raises is raised too; there has to be one unless
+        `opening` has its reading.
         """
         if not is_token_value(token_value):
             raise InvalidToken
-        return await self._admit(TokenName("lookup", self._vault.lookup(token_value)), opening)
+        return await self._admit(TokenName("lookup", self._vault.lookup(token_value)), opening, reader)
 
-    async def admit_again(self, token_id: str, opening: Opening) -> Admitted:
+    async def admit_again(self, token_id: str, opening: Opening, reader: Reader | None = None) -> Admitted:
         """Count one more request of a token that is known by its public id, as for a replay. Raises as `admit` does."""
-        return await self._admit(TokenName("id", token_id), opening)
+        return await self._admit(TokenName("id", token_id), opening, reader)
 
-    async def check_again(self, token_id: str, opening: Opening) -> None:
+    async def check_again(self, token_id: str, opening: Opening, reader: Reader | None = None) -> None:
         """Check that a token may still make a request that is counted already. Nothing is counted, no row opened.
 
-        Raises as `admit` does, except EndpointNotAllowed and the refusals of limits.
+        Raises as `admit` does, except the refusals of limits.
         """
-        await self._submit(Claim(TokenName("id", token_id), opening, is_paid=True))
+        if await self._submit(Claim(TokenName("id", token_id), opening, is_paid=True), reader) is not None:
+            raise GatewayError
 
     async def check(self) -> None:
         """Find out whether requests could be admitted now, the way they are. Raises StoreUnavailable."""
@@ -122,18 +142,29 @@ class Admission:
         self._writer.close(self._refusals.pop_unwritten())
         instances.end(self._database, self._ledger, self.instance_id)
 
-    async def _admit(self, name: TokenName, opening: Opening) -> Admitted:
-        admitted = await self._submit(Claim(name, opening))
+    async def _admit(self, name: TokenName, opening: Opening, reader: Reader | None) -> Admitted:
+        admitted = await self._submit(Claim(name, opening), reader)
         if not isinstance(admitted, Admitted):
             raise GatewayError
         return admitted
 
-    async def _submit(self, claim: Claim) -> Result:
+    async def _submit(self, claim: Claim, reader: Reader | None) -> Result:
         try:
-            return await self._with_patience(claim)
+            if reader is not None and claim.name in self._hints and reader.is_ready:
+                return await self._with_patience(await _read(claim, reader))
+            result = await self._with_patience(claim)
+            if reader is None or not isinstance(result, Unread):
+                return result
+            self._hint(claim.name)
+            return await self._with_patience(await _read(claim, reader))
         except TokenRefused as refusal:
             self._refusals.count(refusal)
             raise
+
+    def _hint(self, name: TokenName) -> None:
+        self._hints[name] = None
+        if len(self._hints) > MOST_HINTS:
+            del self._hints[next(iter(self._hints))]
 
     async def _with_patience(self, claim: Claim) -> Result:
         """Submit a claim; again for a moment, where only a slot is missing. Raises the last refusal."""
@@ -228,6 +259,10 @@ class AdmissionWork:
             slots.take(self._database, opened)
         balance.write(self._database, balances.values())
         return outcomes
+
+
+async def _read(claim: Claim, reader: Reader) -> Claim:
+    return claim._replace(opening=claim.opening._replace(reading=await reader.read()))
 
 
 def _holders(entries: Sequence[Entry]) -> Sequence[Opened]:

@@ -1,19 +1,21 @@
 """The rules that decide on a request: no SQL, no event loop.
 
 The requests of a batch are decided in the order of arrival; each admission changes what the next of the same token may
-do. The order of the checks: the token, its project, the endpoint, then its limits. The first one that refuses is
+do. The order of the checks: the token, its project, their policies, then their limits. The first one that refuses is
 reported.
 """
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from store.admission import policies
 from store.admission.limits import Limit, MaxParallel, first_refusal, tightest
+from store.admission.policies import OwnedPolicy, Unread
 from store.encryption.crypto import DecryptionError
 from store.errors import (
-    EndpointNotAllowed,
     GatewayError,
     InvalidToken,
     ProjectInactive,
@@ -23,9 +25,12 @@ from store.errors import (
 )
 from store.limits.standing import LimitStanding
 from store.limits.window import Standing
+from store.policies.policy import policy
 from store.request import Holder, Opened, Opening, Refused
 
 _log = logging.getLogger(__name__)
+
+_NO_POLICY = (None, None, None)
 
 
 class TokenName(NamedTuple):
@@ -36,7 +41,7 @@ class TokenName(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A request that asks to be admitted. One that `is_paid` has been counted already: only its token is checked."""
+    """A request that asks to be admitted. One that `is_paid` has been counted already: no limit is checked."""
 
     name: TokenName
     opening: Opening
@@ -62,6 +67,8 @@ class Admitted:
     api_key: str = field(repr=False)
     window: Standing | None = None
     """Of its windows the one with the fewest requests left after this one."""
+    shown_models: AbstractSet[str] | None = None
+    """The models that the list of models may show, for a request that asks for it; None for all."""
 
 
 class TokenStanding(NamedTuple):
@@ -92,11 +99,26 @@ class TokenRow(NamedTuple):
     project_name: str
     project_is_active: bool
     project_sealed_api_key: bytes
+    token_allowed_models: str | None = None
+    token_allowed_endpoints: str | None = None
+    token_allowed_ips: str | None = None
+    project_allowed_models: str | None = None
+    project_allowed_endpoints: str | None = None
+    project_allowed_ips: str | None = None
 
     @property
     def holder(self) -> Holder:
         """The token and its project, as operators know them."""
         return Holder(self.token_id, self.token_token_name, self.project_id, self.project_name)
+
+    @property
+    def policies(self) -> Sequence[OwnedPolicy]:
+        """The policies of the token and of its project; none for most."""
+        own = (self.token_allowed_models, self.token_allowed_endpoints, self.token_allowed_ips)
+        of_project = (self.project_allowed_models, self.project_allowed_endpoints, self.project_allowed_ips)
+        if own == of_project == _NO_POLICY:
+            return ()
+        return (OwnedPolicy("token", policy(*own)), OwnedPolicy("project", policy(*of_project)))
 
 
 class TokenState(NamedTuple):
@@ -134,12 +156,17 @@ class Batch:
         self._open_api_key = open_api_key
         self._api_keys: dict[str, str] = {}
 
-    def decide(self, claim: Claim) -> Admitted | GatewayError | None:
-        """Admit a claim and count it, or return the error that refuses it; None for a paid one that may go on."""
+    def decide(self, claim: Claim) -> Admitted | Unread | GatewayError | None:
+        """Admit a claim and count it, or return the error that refuses it; None for a paid one that may go on.
+
+        Unread: the models that it asks for have to be read first.
+        """
         token = self._tokens.get(claim.name)
         if token is None:
             return InvalidToken()
-        refusal = refusal_of(token.row, self._now) or (None if claim.is_paid else _refusal(token, claim.opening))
+        refusal = refusal_of(token.row, self._now) or _refusal(token, claim)
+        if isinstance(refusal, Unread):
+            return refusal
         if refusal is not None:
             refusal.refused = Refused(claim.opening, token.row.holder, self._now)
             return refusal
@@ -157,7 +184,9 @@ class Batch:
             limit.hit(opening)
         opened = token.opened(opening, self._now)
         self.admitted.append((opening, opened))
-        return Admitted(opened, row.holder, api_key, tightest(token.limits))
+        owned = row.policies
+        shown = policies.shown_models(owned) if owned and policies.lists_models(opening) else None
+        return Admitted(opened, row.holder, api_key, tightest(token.limits), shown)
 
     def _api_key(self, row: TokenRow) -> str:
         if row.project_id not in self._api_keys:
@@ -176,6 +205,7 @@ def refusal_of(row: TokenRow, now: int) -> TokenRefused | None:
     return None
 
 
-def _refusal(token: TokenState, opening: Opening) -> TokenRefused | None:
-    """Return why this request is refused to a token in good standing, or None."""
-    return EndpointNotAllowed() if opening.is_reserved else first_refusal(token.limits, opening)
+def _refusal(token: TokenState, claim: Claim) -> TokenRefused | Unread | None:
+    """Return why this request is refused to a token in good standing, or None; Unread if it has to be read first."""
+    refusal = policies.refusal(token.row.policies, claim.opening)
+    return refusal or (None if claim.is_paid else first_refusal(token.limits, claim.opening))

@@ -17,7 +17,6 @@ from store.database.sql import storable
 from store.database.transactions import attempt
 from store.errors import TokenRefused
 from store.request import Refused
-from store.runtime.redaction import mask_secrets
 
 WRITE_DELAY = 0.5
 """Seconds that refusals wait for further ones."""
@@ -156,7 +155,7 @@ def _columns(tally: Tally) -> dict[str, object]:
         "project_id": holder.project_id,
         "token_id": holder.token_id,
         "method": opening.method,
-        "path": storable(mask_secrets(opening.path)),
+        "path": opening.kept_path,
         "endpoint": storable(opening.endpoint),
         "session_id": opening.session_id,
         "client": opening.client and storable(opening.client),

@@ -50,6 +50,9 @@ class Project(Model):
     api_key_updated_at = BigIntegerField(null=True)  # unknown for a key that is older than this column
     rate_limits = TextField(null=True)
     max_parallel_requests = BigIntegerField(null=True)
+    allowed_models = TextField(null=True)
+    allowed_endpoints = TextField(null=True)
+    allowed_ips = TextField(null=True)
 
 
 class Token(Model):
@@ -71,6 +74,9 @@ class Token(Model):
     last_used_at = BigIntegerField(null=True)
     rate_limits = TextField(null=True)
     max_parallel_requests = BigIntegerField(null=True)
+    allowed_models = TextField(null=True)
+    allowed_endpoints = TextField(null=True)
+    allowed_ips = TextField(null=True)
 
 
 class Balance(Model):

@@ -21,7 +21,6 @@ from store.ledger.pricing import Pricing
 from store.ledger.rollups import Addend
 from store.ledger.usage import Metered, Source
 from store.request import Opened, Opening
-from store.runtime.redaction import mask_secrets
 
 _log = logging.getLogger(__name__)
 
@@ -284,7 +283,7 @@ def _opened_row(instance_id: str, opening: Opening, opened: Opened) -> Sequence[
         opened.project_id,
         opened.token_id,
         opening.method,
-        storable(mask_secrets(opening.path)),
+        opening.kept_path,
         storable(opening.endpoint),
         opening.session_id,
         _text(opening.client),

@@ -14,8 +14,9 @@ from store.errors import InvalidRequest, NotFound, OutcomeUnknown
 from store.limits import rate_limits
 from store.limits.rate_limits import Limits, RateLimit
 from store.limits.standing import LimitStanding
-from store.management import bulk, limits, names
+from store.management import bulk, limits, names, policies
 from store.management.limits import LockedBalances
+from store.policies.lists import Policies, Rules
 from store.store import Store
 
 _ADMIN_KEY = "sk-admin-"
@@ -26,8 +27,8 @@ _ADMIN_KEY = "sk-admin-"
 class ProjectRecord:
     """A project as the management API shows it, without its key. Times are microseconds.
 
-    `api_key_updated_at` is when the key was last set; None for a key that is older than this column. `rate_limits` and
-    `max_parallel_requests` are as they were written; `limits` shows what has been used of each.
+    `api_key_updated_at` is when the key was last set; None for a key that is older than this column. `rate_limits`,
+    `max_parallel_requests` and `policies` are as they were written; `limits` shows what has been used of each limit.
     """
 
     id: str
@@ -38,10 +39,11 @@ class ProjectRecord:
     api_key_updated_at: int | None
     rate_limits: Sequence[RateLimit] | None
     max_parallel_requests: int | None
+    policies: Policies
     limits: Sequence[LimitStanding]
 
 
-class ProjectChanges(Limits, total=False):
+class ProjectChanges(Rules, total=False):
     """The fields that an update names; the others stay as they are."""
 
     name: str
@@ -57,13 +59,14 @@ class Projects:
         self._vault = store.vault
 
     @transaction
-    def create(self, name: str, api_key: str, **limited: Unpack[Limits]) -> ProjectRecord:
+    def create(self, name: str, api_key: str, **rules: Unpack[Rules]) -> ProjectRecord:
         """Add an active project; its key is stored encrypted.
 
-        Raises InvalidRequest for an admin key, and for bad limits.
+        Raises InvalidRequest for an admin key, for bad limits and bad policies.
         """
         _refuse_admin_key(api_key)
-        limit_columns = limits.columns(limited)
+        limited = limits.named(rules)
+        rule_columns = {**limits.columns(limited), **policies.columns(rules)}
         project_id, now = str(uuid.uuid4()), self._database.now()
         row = Project.create(
             id=project_id,
@@ -73,7 +76,7 @@ class Projects:
             created_at=now,
             updated_at=now,
             api_key_updated_at=now,
-            **limit_columns,
+            **rule_columns,
         )
         limits.begin(self._database, project_id, limited)
         return self._records([row])[0]
@@ -100,10 +103,10 @@ class Projects:
 
         `check` gets the project as it is before the change, in the same transaction; its exception prevents the change.
         The same key again counts as a new one: keys are not compared. Raises NotFound, and InvalidRequest for an admin
-        key and for bad limits.
+        key, for bad limits and bad policies.
         """
         named = limits.named(changes)
-        columns: dict[str, object] = {**changes, **limits.columns(named)}
+        columns: dict[str, object] = {**changes, **limits.columns(named), **policies.columns(changes)}
         if "api_key" in changes:
             _refuse_admin_key(changes["api_key"])
             columns["sealed_api_key"] = self._vault.seal_api_key(project_id, str(columns.pop("api_key")))
@@ -176,6 +179,7 @@ def _record(row: Project, shown: Sequence[LimitStanding]) -> ProjectRecord:
         api_key_updated_at=row.api_key_updated_at,
         rate_limits=rate_limits.read(row.rate_limits),
         max_parallel_requests=row.max_parallel_requests,
+        policies=policies.of_row(row),
         limits=shown,
     )
 

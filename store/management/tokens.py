@@ -20,10 +20,11 @@ from store.database.transactions import transaction
 from store.encryption.crypto import DecryptionError
 from store.errors import InvalidRequest, NotFound, ProjectInactive
 from store.limits import rate_limits
-from store.limits.rate_limits import Limits, RateLimit
+from store.limits.rate_limits import RateLimit
 from store.limits.standing import LimitStanding
-from store.management import bulk, limits, names
+from store.management import bulk, limits, names, policies
 from store.management.limits import LockedBalances
+from store.policies.lists import Policies, Rules
 from store.runtime.redaction import contains_secret
 from store.store import Store
 
@@ -46,7 +47,8 @@ def is_token_value(text: str) -> bool:
 class TokenRecord:
     """A token as the management API shows it, with its value, or UNREADABLE. Times are microseconds.
 
-    `rate_limits` and `max_parallel_requests` are as they were written; `limits` shows what has been used of each.
+    `rate_limits`, `max_parallel_requests` and `policies` are as they were written; `limits` shows what has been used
+    of each limit.
     """
 
     id: str
@@ -60,6 +62,7 @@ class TokenRecord:
     max_requests: int
     rate_limits: Sequence[RateLimit] | None
     max_parallel_requests: int | None
+    policies: Policies
     created_at: int
     last_used_at: int | None
     limits: Sequence[LimitStanding]
@@ -68,7 +71,7 @@ class TokenRecord:
         return f"TokenRecord({self.id})"
 
 
-class TokenChanges(Limits, total=False):
+class TokenChanges(Rules, total=False):
     """The fields that an update names; the others stay as they are.
 
     A token expires at `expires_at` (microseconds), or in `expires_in_days`, where 0 is never: one of them at most.
@@ -111,15 +114,17 @@ class Tokens:
         *,
         expires_at: int | None = None,
         name: str | None = None,
-        **limited: Unpack[Limits],
+        **rules: Unpack[Rules],
     ) -> TokenRecord:
         """Add an active token. 0 days: it never expires; 0 requests: it may make any number.
 
         A time, in microseconds, replaces the days. Raises InvalidRequest for one that is past or beyond the year 9999,
-        for a name that contains a secret and for bad limits, NotFound for an unknown project, ProjectInactive.
+        for a name that contains a secret, for bad limits and bad policies; NotFound for an unknown project;
+        ProjectInactive.
         """
         _refuse_secret(name)
-        limit_columns = limits.columns(limited)
+        limited = limits.named(rules)
+        rule_columns = {**limits.columns(limited), **policies.columns(rules)}
         token_id, value, now = str(uuid.uuid4()), str(uuid.uuid4()), self._database.now()
         locked = lock_project(self._database, project_id)
         if not locked.is_active:
@@ -135,7 +140,7 @@ class Tokens:
             max_requests=max_requests,
             created_at=now,
             expires_at=_expiry(now, expires_in_days) if expires_at is None else _future(now, expires_at),
-            **limit_columns,
+            **rule_columns,
         )
         limits.begin(self._database, token_id, limited)
         return self._record(row, locked.name, limits.show(self._database, [row]))
@@ -175,10 +180,11 @@ class Tokens:
 
         It never writes a count, so that no request that is counted at the same time is lost. `check` gets the token as
         it is before the change, in the same transaction; an exception of it prevents the change. Raises NotFound, and
-        InvalidRequest for days that reach beyond the year 9999, a name that contains a secret, and bad limits.
+        InvalidRequest for days that reach beyond the year 9999, a name that contains a secret, bad limits and policies.
         """
         _refuse_secret(changes.get("name"))
         limits.columns(limits.named(changes))
+        policies.columns(changes)
         if not changes and not check:
             return self.get(token_id)
         return self.get(self._write(token_id, changes, check))
@@ -266,6 +272,7 @@ class Tokens:
             max_requests=row.max_requests,
             rate_limits=rate_limits.read(row.rate_limits),
             max_parallel_requests=row.max_parallel_requests,
+            policies=policies.of_row(row),
             created_at=row.created_at,
             last_used_at=row.last_used_at,
             limits=shown.get(row.id, ()),
@@ -282,7 +289,7 @@ def _refuse_secret(name: str | None) -> None:
 
 
 def _columns(changes: TokenChanges, now: int) -> dict[str, object]:
-    columns: dict[str, object] = {**changes, **limits.columns(limits.named(changes))}
+    columns: dict[str, object] = {**changes, **limits.columns(limits.named(changes)), **policies.columns(changes)}
     columns.pop("expires_in_days", None)
     if "expires_in_days" in changes:
         columns["expires_at"] = _expiry(now, changes["expires_in_days"])

@@ -53,8 +53,10 @@ def address(text: str) -> Address | None:
 def network(text: str, *, strict: bool) -> Network | None:
     """Read a network (192.0.2.0/24) or an address, an IPv4-mapped one as IPv4; None for any other text.
 
-    `strict`: the bits behind the prefix have to be 0.
+    `strict`: the bits behind the prefix have to be 0. None for one with a zone, too, as `address` has it.
     """
+    if "%" in text:
+        return None
     try:
         found = ipaddress.ip_network(text, strict=strict)
     except ValueError:

@@ -101,7 +101,7 @@ def test_a_request_that_was_refused_while_the_store_decided_is_admitted_without_
 
 def test_the_holder_of_a_refused_token_is_known() -> None:
     error = TokenInactive()
-    error.refused = Refused(Opening("id", "GET", "/v1/models", "/v1/models", is_reserved=False), HOLDER, 0)
+    error.refused = Refused(Opening("id", "GET", "/v1/models", "/v1/models", reserved=None), HOLDER, 0)
     exchange = Exchange()
     exchange.refuse(ServiceUnavailable())
     exchange.refuse(error)

@@ -9,7 +9,7 @@ from support.gateway.requests import make_request
 from support.load.effort import passes
 
 from addon import validation
-from addon.protocol.reserved_endpoints import MAX_DECODINGS, is_reserved
+from addon.protocol.reserved_endpoints import MAX_DECODINGS, is_reserved, reserved_part
 from store.errors import GatewayError
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
@@ -210,3 +210,36 @@ def test_no_path_passes_that_a_server_reads_as_a_reserved_endpoint(seed: int) ->
 )
 def test_the_time_for_the_longest_path_is_linear(path: bytes) -> None:
     assert passes(lambda: is_reserved("GET", path)) < 10
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "part"),
+    [
+        ("POST", "/v1/chat/completions", None),
+        ("GET", "/v1/realtime", None),
+        ("POST", "/v1/realtime", "/v1/realtime"),
+        ("POST", "/v1/realtime/calls", "/v1/realtime/calls"),
+        ("POST", "/v1/realtime/calls/rtc_1/accept", "/v1/realtime/calls"),
+        ("GET", "/v1/realtime/calls/rtc_1/accept", "/v1/realtime/calls"),
+        ("POST", "/v1/Realtime/Calls/", "/v1/Realtime/Calls"),
+        ("POST", "/v1/realtime/calls/x/client_secrets", "/v1/realtime/calls/x/client_secrets"),
+        ("POST", "/v1/realtime/unknown/more", "/v1/realtime/unknown"),
+        ("GET", "/v1/organization/usage/completions", "/v1/organization"),
+        ("POST", "/v1/fine_tuning/checkpoints/x/permissions", "/v1/fine_tuning/checkpoints/x/permissions"),
+        ("GET", "/v1/v1/keys/abc", "/v1/v1/keys"),
+        ("POST", "/v1/%72ealtime/calls", ""),
+        ("POST", "/v1/realtime/calls;x", ""),
+        ("POST", "/v1/x/%252e%252e/realtime/sessions", ""),
+    ],
+)
+def test_the_part_that_makes_a_path_reserved_is_told(method: str, path: str, part: str | None) -> None:
+    assert reserved_part(method, path.encode()) == part
+
+
+@pytest.mark.parametrize("path", OPENAI)
+def test_every_reserved_path_has_a_part_from_its_start(path: str) -> None:
+    for method in METHODS:
+        written = path.replace("{id}", "abc-123_X")
+        part = reserved_part(method, written.encode())
+        assert (part is not None) == is_reserved(method, written.encode())
+        assert part is None or f"{written}/".startswith(f"{part}/")

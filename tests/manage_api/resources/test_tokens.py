@@ -36,11 +36,15 @@ def test_a_token_is_created_with_defaults(client: FlaskClient, project_id: str) 
         "max_requests",
         "rate_limits",
         "max_parallel_requests",
+        "allowed_models",
+        "allowed_endpoints",
+        "allowed_ips",
         "created_at",
         "last_used_at",
         "limits",
     ]
     assert (token["rate_limits"], token["max_parallel_requests"], token["limits"]) == (None, None, [])
+    assert (token["allowed_models"], token["allowed_endpoints"], token["allowed_ips"]) == (None, None, None)
     assert uuid.UUID(token["token"]).version == 4
     assert token["token"] != token["id"]
     assert (token["project_id"], token["project_name"]) == (project_id, "One")

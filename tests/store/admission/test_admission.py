@@ -348,7 +348,7 @@ admission = Admission(store)
 print("ready", flush=True)
 token, number = sys.stdin.readline().split()
 async def main():
-    openings = [Opening(new_request_id(), "GET", "/v1/models", "/v1/models", False) for _ in range(int(number))]
+    openings = [Opening(new_request_id(), "GET", "/v1/models", "/v1/models", None) for _ in range(int(number))]
     return await asyncio.gather(*(admission.admit(token, opening) for opening in openings), return_exceptions=True)
 print(json.dumps(collections.Counter(type(outcome).__name__ for outcome in asyncio.run(main()))))
 admission.close()

@@ -94,8 +94,10 @@ def test_first_reason_of_a_bad_standing_is_reported_before_all_limits(number: in
     assert type(refusal) is REASONS[number][1]
 
 
-def test_reserved_endpoint_is_reported_before_the_limits() -> None:
-    assert type(batch(ROW, Fake(QuotaExhausted)).decide(claim(is_reserved=True))) is EndpointNotAllowed
+@pytest.mark.parametrize("is_paid", [False, True])
+def test_reserved_endpoint_is_reported_before_the_limits(*, is_paid: bool) -> None:
+    refusal = batch(ROW, Fake(QuotaExhausted)).decide(claim(is_paid=is_paid, is_reserved=True))
+    assert type(refusal) is EndpointNotAllowed
 
 
 def test_first_limit_that_refuses_is_reported_and_no_limit_counts() -> None:
@@ -123,7 +125,7 @@ def test_refusal_names_the_request_the_token_and_the_time() -> None:
 def test_paid_claim_passes_no_limit_and_is_not_counted() -> None:
     limit, keys = Fake(QuotaExhausted), Keys()
     made = batch(ROW, limit, keys=keys)
-    assert made.decide(claim(is_paid=True, is_reserved=True)) is None
+    assert made.decide(claim(is_paid=True)) is None
     assert (limit.hits, made.admitted, keys.opened) == ([], [], [])
 
 

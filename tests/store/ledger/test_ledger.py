@@ -224,7 +224,7 @@ def test_made_up_models_beyond_the_maximum_share_one_sum(store: Store, ledger: L
 
 def test_tokens_and_keys_are_masked_in_every_column(store: Store, ledger: Ledger) -> None:
     token, key = "6fd5ce84-0efa-4d8d-9dbd-8de4ab5e8b1b", "sk-proj-0123456789abcdef"
-    request = Opening("1", "GET", f"/v1/models/{token}", "/v1/models/{id}", is_reserved=False)
+    request = Opening("1", "GET", f"/v1/models/{token}", "/v1/models/{id}", reserved=None)
     opened = Opened("1", 7, PROJECT, TOKEN, request.endpoint)
     with store.database.write():
         Price.create(id="1", project_id=PROJECT, model="", rates='{"input": "1"}', updated_at=1)

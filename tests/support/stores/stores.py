@@ -137,7 +137,7 @@ def set_columns(store: Store, table: str, row_id: str, **columns: object) -> Non
 
 def opening(path: str = "/v1/chat/completions", *, is_reserved: bool = False) -> Opening:
     """Describe a new request to the ledger."""
-    return Opening(new_request_id(), "POST", path, path, is_reserved)
+    return Opening(new_request_id(), "POST", path, path, path if is_reserved else None)
 
 
 type ForeignConnection = sqlite3.Connection | psycopg.Connection[Any]

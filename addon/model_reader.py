@@ -1,0 +1,49 @@
+"""Reads the models of one request for its admission, where a policy asks for them: from its head, or its whole body."""
+
+import asyncio
+from collections.abc import Iterable
+
+from mitmproxy import http
+
+from addon import reading
+from addon.exchange import Exchange
+from addon.reading import Head
+from addon.spool import BodyMissing
+from addon.websocket_handshake import is_upgrade
+from store.request import Reading
+
+
+class ModelReader:
+    """Reads one request. `most` is the number of bytes to which its body may decode."""
+
+    def __init__(self, request: http.Request, exchange: Exchange, most: int) -> None:
+        self._request = request
+        self._exchange = exchange
+        self._most = most
+
+    @property
+    def is_ready(self) -> bool:
+        """True if the body has come whole."""
+        return self._request.timestamp_end is not None
+
+    async def read(self) -> Reading:
+        """Return the models. Raises BodyMissing where the body is needed and has not come whole, RequestTooLarge."""
+        head = head_of(self._request)
+        found = reading.of_head(head)
+        if found is not None:
+            return found
+        if not self.is_ready:
+            raise BodyMissing
+        if self._exchange.spool is None and "content-encoding" not in self._request.headers:
+            return reading.of_body(head, self._pieces(), self._most)
+        # It may be large once it is decoded; other requests go on meanwhile.
+        return await asyncio.to_thread(reading.of_body, head, self._pieces(), self._most)
+
+    def _pieces(self) -> Iterable[bytes]:
+        spool = self._exchange.spool
+        return (self._request.raw_content or b"",) if spool is None else spool.pieces()
+
+
+def head_of(request: http.Request) -> Head:
+    """Return the head of a request."""
+    return Head(request.method, request.data.path, request.headers.fields, is_upgrade=is_upgrade(request))

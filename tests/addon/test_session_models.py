@@ -1,0 +1,78 @@
+import asyncio
+import json
+
+import pytest
+
+from addon import session_models
+from addon.reading import Head
+from addon.session_models import EventReader, SessionModels
+from store.request import Reading
+
+
+def session(target: str) -> SessionModels:
+    fields = ((b"upgrade", b"websocket"),)
+    return SessionModels(Head("GET", target.encode(), fields, is_upgrade=True))
+
+
+def event(kind: str, **fields: object) -> bytes:
+    return json.dumps({"type": kind, **fields}).encode()
+
+
+def read(reader: EventReader) -> Reading:
+    assert reader.is_ready
+    return asyncio.run(reader.read())
+
+
+@pytest.fixture
+def realtime() -> SessionModels:
+    """A Realtime session whose opening names a model."""
+    return session("/v1/realtime?model=gpt-realtime")
+
+
+@pytest.fixture
+def responses() -> SessionModels:
+    """A Responses WebSocket."""
+    return session("/v1/responses")
+
+
+def test_a_realtime_response_has_the_model_of_the_opening(realtime: SessionModels) -> None:
+    asked = read(realtime.of_ask(event("response.create"), is_text=True))
+    assert asked == read(realtime.present()) == Reading(("gpt-realtime",))
+
+
+def test_all_models_that_a_realtime_session_has_named_count(realtime: SessionModels) -> None:
+    update = event("session.update", session={"model": "other", "audio": {"input": {"transcription": {"model": "w"}}}})
+    named = read(realtime.of_other(update, is_text=True))
+    assert (set(named.models), named.doubt, named.generates) == ({"other", "w"}, "", False)
+    assert read(realtime.present()).models == ("gpt-realtime",)
+    realtime.keep_other(update, is_text=True)
+    assert set(read(realtime.present()).models) == {"gpt-realtime", "other", "w"}
+    assert read(realtime.present()).generates
+
+
+def test_a_doubt_about_an_update_stays(realtime: SessionModels) -> None:
+    twice = b'{"type":"session.update","session":{"model":"a","model":"b"}}'
+    assert read(realtime.of_other(twice, is_text=True)).doubt
+    realtime.keep_other(twice, is_text=True)
+    assert read(realtime.of_ask(event("response.create"), is_text=True)).doubt
+
+
+def test_a_session_that_names_too_many_models_is_a_doubt(realtime: SessionModels) -> None:
+    for number in range(session_models.MOST + 1):
+        realtime.keep_other(event("session.update", session={"model": f"m{number}"}), is_text=True)
+    found = read(realtime.present())
+    assert (found.models, bool(found.doubt)) == ((), True)
+
+
+def test_each_ask_of_a_responses_websocket_names_its_model(responses: SessionModels) -> None:
+    ask = event("response.create", model="a")
+    assert read(responses.of_ask(ask, is_text=True)) == Reading(("a",))
+    unnamed = read(responses.of_ask(event("response.create"), is_text=True))
+    assert (unnamed.models, unnamed.generates) == ((), True)
+
+
+def test_what_continues_a_responses_websocket_has_the_model_of_the_last_ask(responses: SessionModels) -> None:
+    assert not read(responses.present()).generates
+    responses.keep_ask(event("response.create", model="a"), is_text=True)
+    responses.keep_ask(event("response.create", model="b"), is_text=True)
+    assert read(responses.present()) == Reading(("b",))
