@@ -102,8 +102,9 @@ def _brotli() -> _Steps:
 
     def steps(data: bytes) -> Iterator[bytes]:
         while not decompressor.is_finished():
-            yield decompressor.process(data, output_buffer_limit=_BROTLI_LIMIT)
-            if decompressor.can_accept_more_data():
+            piece = decompressor.process(data, output_buffer_limit=_BROTLI_LIMIT)
+            yield piece
+            if not piece and decompressor.can_accept_more_data():  # it takes more before it has given all
                 return
             data = b""
 

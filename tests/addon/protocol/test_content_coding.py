@@ -69,6 +69,14 @@ def test_a_huge_body_is_decoded_in_bounded_steps(coding: str) -> None:
     assert peak < 6 * STEP
 
 
+@pytest.mark.parametrize("length", [1, 10**6])
+def test_a_small_body_of_brotlis_best_quality_is_decoded_to_its_end(length: int) -> None:
+    body = bytes(3 * STEP)
+    coded = brotli.compress(body, quality=11)
+    assert len(coded) < 100
+    assert decoded("br", in_chunks(coded, length)) == body
+
+
 @pytest.mark.parametrize("coding", CODINGS)
 def test_a_body_in_another_coding_raises(coding: str) -> None:
     with pytest.raises(ValueError, match=coding):
