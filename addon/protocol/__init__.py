@@ -3,6 +3,7 @@
     endpoints           the table of endpoints: their names in the ledger, and the shape of what each takes and returns
     reserved_endpoints  those that no token may reach
     content_coding      decodes gzip, zlib, brotli and zstd in small steps
+    whole_coding        decodes a body that is exactly one gzip, brotli or zstd
     sse                 decodes event streams
     json_fields         reads fields of JSON of unknown form
     head_and_tail       keeps a bounded part of a body of any size

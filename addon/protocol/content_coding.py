@@ -14,15 +14,15 @@ STEP = 1024 * 1024
 
 _GZIP_OR_ZLIB = zlib.MAX_WBITS + 32
 _GZIP_START = b"\x1f"
-_ZLIB_SLICE = 64 * 1024
+ZLIB_SLICE = 64 * 1024
 """Bytes that zlib is given at once: after each step and each member it copies the input that it has not used."""
 _MAX_MEMBERS = 1000
 """Members of one body. An empty one takes twenty bytes, and each needs a new decoder."""
-_MAX_WINDOW = 8 * 1024 * 1024
+MAX_WINDOW = 8 * 1024 * 1024
 """Bytes: the window that every decoder of zstd has to support (RFC 9659)."""
-_BROTLI_LIMIT = STEP // 4
+BROTLI_LIMIT = STEP // 4
 """Bytes; brotli rounds up to the size of its blocks."""
-_ZSTD_SLICE = 32
+ZSTD_SLICE = 32
 """Bytes of zstd that decode to no more than a step: its decoder has no bound, and four bytes become 128 KiB at most."""
 
 type _Steps = Callable[[bytes], Iterator[bytes]]
@@ -91,8 +91,8 @@ def _zlib() -> _Steps:
                 return
 
     def steps(data: bytes) -> Iterator[bytes]:
-        for start in range(0, len(data), _ZLIB_SLICE):
-            yield from slice_steps(data[start : start + _ZLIB_SLICE])
+        for start in range(0, len(data), ZLIB_SLICE):
+            yield from slice_steps(data[start : start + ZLIB_SLICE])
 
     return steps
 
@@ -102,7 +102,7 @@ def _brotli() -> _Steps:
 
     def steps(data: bytes) -> Iterator[bytes]:
         while not decompressor.is_finished():
-            piece = decompressor.process(data, output_buffer_limit=_BROTLI_LIMIT)
+            piece = decompressor.process(data, output_buffer_limit=BROTLI_LIMIT)
             yield piece
             if not piece and decompressor.can_accept_more_data():  # it takes more before it has given all
                 return
@@ -112,11 +112,11 @@ def _brotli() -> _Steps:
 
 
 def _zstd() -> _Steps:
-    decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).decompressobj(read_across_frames=True)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).decompressobj(read_across_frames=True)
 
     def steps(data: bytes) -> Iterator[bytes]:
-        for start in range(0, len(data), _ZSTD_SLICE):
-            yield decompressor.decompress(data[start : start + _ZSTD_SLICE])
+        for start in range(0, len(data), ZSTD_SLICE):
+            yield decompressor.decompress(data[start : start + ZSTD_SLICE])
 
     return steps
 
