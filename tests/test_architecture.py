@@ -17,6 +17,7 @@ FORBIDDEN = {
     "addon/inspector/conversation": {"manage_api", "flask", "werkzeug", "waitress", "tests", "mitmproxy", "store"},
     "addon/protocol": {"manage_api", "flask", "werkzeug", "waitress", "tests", "mitmproxy"},
     "addon/metering": {"manage_api", "flask", "werkzeug", "waitress", "tests", "mitmproxy"},
+    "addon/reading": {"manage_api", "flask", "werkzeug", "waitress", "tests", "mitmproxy"},
     "manage_api": {"addon", "mitmproxy", "tests"},
 }
 
@@ -47,9 +48,17 @@ def test_metering_knows_nothing_of_the_store_but_what_a_usage_is() -> None:
         assert not {name for name in imported(path) if name.startswith("store") and name != "store.ledger.usage"}, path
 
 
+def test_reading_knows_nothing_but_wire_formats_a_parser_and_the_form_of_what_it_reads() -> None:
+    known = {"addon", "jiter", "store.errors", "store.request"}
+    for path in modules("addon/reading"):
+        names = {name if name.startswith("store") else name.partition(".")[0] for name in imported(path)}
+        assert names - sys.stdlib_module_names <= known, path
+
+
 KNOWN_PARTS = {
     "addon/protocol": {"protocol"},
     "addon/metering": {"metering", "protocol"},
+    "addon/reading": {"protocol", "reading"},
     "addon/inspector/conversation": {"inspector", "protocol"},
     "addon/inspector": {"annotations", "inspector", "protocol", "replacing", "streaming"},
 }

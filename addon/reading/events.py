@@ -1,0 +1,45 @@
+"""Reads the models that a client's message over a WebSocket names: of the Realtime API or the Responses API.
+
+Sources: OpenAI's API reference, "Realtime client events" (a session, its transcription, a response) and "Responses
+WebSocket events".
+"""
+
+import re
+
+from addon.reading.doubt import Doubt
+from addon.reading.places import models_of
+from addon.reading.strict_json import parsed
+from store.request import Reading
+
+_WORDS = (b"model", b"fallbac", b"deployment", b"engine", b"preset", b"agent", b"route")
+"""What a message holds that names a model, in lower case. Only OpenRouter's and others' field names are beside it."""
+
+_ESCAPED = re.compile(rb"\\u00[4-7]")
+"""An ASCII letter that is escaped."""
+
+
+def may_name_model(content: bytes) -> bool:
+    """Tell whether a message may name a model; False for nearly all, as most are audio. Takes a nanosecond a byte."""
+    lower = _without_nulls(content).lower()
+    return any(word in lower for word in _WORDS) or _ESCAPED.search(lower) is not None
+
+
+def of_event(content: bytes, *, is_text: bool, has_to_name: bool = False) -> Reading:
+    """Return the models that a message names; `generates` is False for one that names none.
+
+    `has_to_name`: it asks for a response and its session has no model, as over a Responses WebSocket.
+    """
+    if not has_to_name and not may_name_model(content):
+        return Reading(generates=False)
+    if not is_text:
+        return Reading(doubt="A binary message may name a model, and upstreams read it differently. Send it as text.")
+    try:
+        models = models_of(parsed([content]), has_to_name=has_to_name)
+    except Doubt as doubt:
+        return Reading(doubt=str(doubt))
+    return Reading(models, generates=bool(models))
+
+
+def _without_nulls(content: bytes) -> bytes:
+    """Return a message without the NULs that UTF-16 and UTF-32 put between the letters."""
+    return content.replace(b"\0", b"") if b"\0" in content[:4] else content

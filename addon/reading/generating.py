@@ -1,0 +1,99 @@
+"""How an endpoint generates, and so where it names its model.
+
+Sources: the API references of OpenAI, Anthropic (message batches), Mistral (conversations, agents, batch jobs), Google
+(verbs after a model) and Replicate (predictions).
+"""
+
+import re
+from enum import Enum, auto
+
+from addon.protocol.endpoints import OTHER, REALTIME, RESPONSES, endpoint_of
+from addon.reading.head import Head
+from addon.reading.model_paths import model_named_by
+
+
+class How(Enum):
+    """Where a request names the model that it generates with."""
+
+    NOTHING = auto()
+    """It generates nothing."""
+    NAMED = auto()
+    """Its body has to name it."""
+    IN_PATH = auto()
+    """Its path names it."""
+    IN_QUERY = auto()
+    """It opens a WebSocket whose query has to name it."""
+    CONVERSATION = auto()
+    """OpenAI only stores there, Mistral generates there: the fields of the body tell."""
+    STORED = auto()
+    """Only what is stored upstream names it."""
+    UNKNOWN = auto()
+    """It generates in a way that is not known here."""
+
+
+_READING_METHODS = frozenset({"GET", "HEAD", "DELETE"})
+
+# By endpoint, for methods that do not only read; `*` stands for any characters, and the first pattern that fits holds.
+_TABLE = (
+    ("/v1/messages/batches", How.STORED),
+    ("/v1/batches", How.STORED),
+    ("*/cancel", How.NOTHING),
+    ("*/submit_tool_outputs", How.STORED),
+    ("/v1/fine_tuning/jobs/{id}/pause", How.NOTHING),
+    ("/v1/fine_tuning/alpha/graders/validate", How.NOTHING),
+    ("/v1/fine_tuning/*", How.STORED),
+    ("/v1/evals", How.NOTHING),
+    ("/v1/evals/{id}", How.NOTHING),
+    ("/v1/evals/{id}/runs/{id}", How.NOTHING),  # cancels it
+    ("/v1/evals/*", How.STORED),
+    ("/v1/videos/*", How.STORED),  # edits, extensions and remixes of a video
+    ("/v1/threads", How.NOTHING),
+    ("/v1/threads/{id}", How.NOTHING),
+    ("/v1/threads/{id}/messages", How.NOTHING),
+    ("/v1/threads/{id}/messages/{id}", How.NOTHING),
+    ("/v1/threads/{id}/runs/{id}", How.NOTHING),  # changes its metadata
+    ("/v1/chat/completions/{id}", How.NOTHING),  # changes its metadata
+    ("/v1/responses/input_tokens", How.NOTHING),
+    ("/v1/messages/count_tokens", How.NOTHING),
+    ("/v1/tokenize", How.NOTHING),
+    *((f"/v1/{name}", How.NOTHING) for name in ("assistants", "containers", "files", "skills", "uploads")),
+    *((f"/v1/{name}/*", How.NOTHING) for name in ("assistants", "containers", "files", "skills", "uploads")),
+    *((f"/v1/{name}", How.NOTHING) for name in ("organization", "vector_stores")),
+    *((f"/v1/{name}/*", How.NOTHING) for name in ("organization", "vector_stores")),
+    ("/v1/conversations", How.CONVERSATION),
+    ("/v1/conversations/*", How.CONVERSATION),
+    ("/v1/models/*", How.UNKNOWN),
+)
+
+_STORING = re.compile(r"batch|/(?:agents?|evals|evaluations|fine[_-]?tun\w*|predictions|trainings)(?:/|\Z)")
+"""Parts of paths of other providers that name their model through something stored."""
+_BATCH_OF_MODEL = re.compile(r":[a-z]*batch", re.IGNORECASE)
+"""A verb after a model whose requests name models themselves."""
+
+
+def how(head: Head, path: str) -> How:
+    """Tell how a request generates. The path is plain (`model_paths.plain_path`)."""
+    endpoint = endpoint_of(path)
+    if head.is_upgrade:
+        return {REALTIME: How.IN_QUERY, RESPONSES: How.NOTHING}.get(endpoint, How.UNKNOWN)
+    found = _in_table(endpoint)
+    if _stores(endpoint, path) or (found is How.NAMED and _in_table(endpoint_of(path.lower())) is How.STORED):
+        return How.STORED
+    return How.IN_PATH if model_named_by(path) else found
+
+
+def only_reads(head: Head) -> bool:
+    """Tell whether a request's method generates nothing."""
+    return head.method in _READING_METHODS and not head.is_upgrade
+
+
+def _in_table(endpoint: str) -> How:
+    for pattern, found in _TABLE:
+        start, star, end = pattern.partition("*")
+        if endpoint == pattern or (star and endpoint.startswith(start) and endpoint.endswith(end)):
+            return found
+    return How.NAMED
+
+
+def _stores(endpoint: str, path: str) -> bool:
+    return (endpoint == OTHER and _STORING.search(path.lower()) is not None) or _BATCH_OF_MODEL.search(path) is not None

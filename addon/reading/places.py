@@ -1,0 +1,183 @@
+"""The fields of a JSON object that name models.
+
+Every field is looked at whose name says so (`names.names_models`), wherever it stands outside of free content: a
+router's field of tomorrow is judged too. Free content is what users write, or what describes data.
+
+Sources, beside OpenAI's reference: https://openrouter.ai/docs/guides/routing (models, presets, plugins, server tools),
+https://docs.litellm.ai/docs/proxy/client_side_fallbacks, https://vercel.com/docs/ai-gateway (providerOptions),
+https://console.groq.com/docs/compound (compound_custom), https://docs.litellm.ai/docs/completion/anthropic_advisor_tool
+and https://portkey.ai/docs/product/ai-gateway/configs.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from addon.protocol.json_fields import Fields
+from addon.reading.doubt import Doubt
+from addon.reading.names import MODEL, checked_model, folded, names_models
+from addon.reading.outline import CUT
+
+_FREE = frozenset({
+    "$defs", "content", "contents", "defs", "definitions", "documents", "examples", "format", "grammar", "guidedjson",
+    "inputs", "item", "items", "json", "messages", "metadata", "prediction", "prompt", "properties", "queries", "query",
+    "system", "systeminstruction", "texts", "variables",
+})  # fmt: skip
+"""Folded names of fields that hold free content. `input` and `parameters` depend on where they stand."""
+_SCHEMA = "schema"
+"""Fields that end so describe data."""
+
+_STORED = frozenset({"agentid", "preset", "promptid", "route"})
+"""Top-level fields that let something stored upstream choose the model: Mistral's agents, OpenRouter's presets and
+automatic route, LiteLLM's prompts.
+"""
+_CONFIG = "config"
+"""Portkey's: an object is looked at, a text names one that is stored."""
+
+_DESCRIBING = frozenset({"", "custom", "function", "namespace", "object"})
+"""Types of tools, and of schemas, whose `parameters` describe data. Those of OpenRouter's own tools configure them."""
+
+_OWN_MODEL: Mapping[str, tuple[str, ...]] = {
+    "image_generation": ("model",),
+    "advisor": ("model",),
+    "fusion": ("model", "analysismodels"),
+    "subagent": ("model",),
+}
+"""Starts of the names of tools and plugins that run models of their own, and the fields that have to name these:
+otherwise the upstream chooses. A prefix as in `openrouter:fusion` makes no difference.
+"""
+
+_MAX_FIELDS = 20_000
+"""Fields and elements that are looked at."""
+
+
+def models_of(body: object, *, has_to_name: bool) -> tuple[str, ...]:
+    """Return the models that a JSON object names, the one in `model` first.
+
+    Raises Doubt if it cannot be told, or if it `has_to_name` one in its top-level `model` and does not.
+    """
+    if not isinstance(body, dict):
+        raise Doubt("The body is no JSON object. Send one, with its model in the field 'model'.")
+    _check_stored(body)
+    model = body.get(MODEL)
+    if has_to_name and not isinstance(model, str):
+        raise Doubt(_why_none(body))
+    search = _Search()
+    if isinstance(model, str):
+        search.add(model)
+    search.fields(body, "")
+    return tuple(dict.fromkeys(search.models))
+
+
+def _why_none(body: Fields) -> str:
+    if MODEL in body:
+        return "The field 'model' is no text. Send the name of one model."
+    if "prompt" in body and isinstance(body["prompt"], dict):
+        return "The model is only named by a prompt that is stored upstream. Name it in the field 'model', too."
+    return "The body does not name its model. Send it in the top-level field 'model'."
+
+
+def _check_stored(body: Fields) -> None:
+    for name, value in body.items():
+        fold = folded(name)
+        if (fold in _STORED and value is not None) or (fold == _CONFIG and isinstance(value, str)):
+            raise Doubt(
+                "The body lets something that is stored upstream choose the model: a preset, a route, an agent, a "
+                "prompt or a configuration. Leave it out, and name the model in the field 'model'."
+            )
+
+
+class _Search:
+    """Looks through one body."""
+
+    def __init__(self) -> None:
+        self.models: list[str] = []
+        self._left = _MAX_FIELDS
+
+    def add(self, name: str) -> None:
+        if name == CUT:
+            raise Doubt("The name of a model is too long.")
+        self.models.append(checked_model(name))
+
+    def fields(self, holder: Fields, place: str) -> None:
+        """Look through an object; `place` is the folded name of the field that holds it."""
+        self._spend(len(holder))
+        _check_own_models(holder, place)
+        folds = [(folded(name), value) for name, value in holder.items()]
+        naming = [fold for fold, _ in folds if names_models(fold, is_top=not place)]
+        if len(set(naming)) < len(naming):
+            raise Doubt("The body names a model twice in one object, in two spellings of a field. Send one.")
+        for fold, value in folds:
+            if names_models(fold, is_top=not place):
+                self._named(value, fold)
+            elif fold == "input":
+                self._input(value, place)
+            elif not _is_free(fold, holder):
+                self._any(value, fold)
+
+    def _any(self, value: object, place: str) -> None:
+        match value:
+            case dict():
+                self.fields(value, place)
+            case list():
+                self._spend(len(value))
+                for item in value:
+                    self._any(item, place)
+
+    def _named(self, value: object, place: str) -> None:
+        """Take the value of a field that names models: a name, several, or objects that hold them.
+
+        An object without such a field maps names to names, as LiteLLM's `fallbacks` do.
+        """
+        match value:
+            case str():
+                self.add(value)
+            case list():
+                self._spend(len(value))
+                for item in value:
+                    self._named(item, place)
+            case dict() if any(names_models(folded(name), is_top=False) for name in value):
+                self.fields(value, place)
+            case dict():
+                self._spend(len(value))
+                for item in value.values():
+                    self._named(item, place)
+
+    def _input(self, value: object, place: str) -> None:
+        """Take a field `input`: settings of audio's in a session, else free content whose items may bring tools."""
+        if place == "audio":
+            self._any(value, "input")
+        for item in value if isinstance(value, list) else ():
+            self._spend(1)
+            if isinstance(item, dict) and "tools" in item:
+                self._any(item["tools"], "tools")
+
+    def _spend(self, count: int) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise Doubt("The body has too many fields to be read with certainty. Send fewer in one request.")
+
+
+def _is_free(fold: str, holder: Fields) -> bool:
+    if fold == "parameters":
+        kind = holder.get("type", "")
+        return not isinstance(kind, str) or kind in _DESCRIBING
+    return fold in _FREE or fold.endswith(_SCHEMA)
+
+
+def _check_own_models(holder: Fields, place: str) -> None:
+    """Raise Doubt for a tool or a plugin whose own model the upstream would choose."""
+    if place not in {"tools", "plugins"}:
+        return
+    for kind in (holder.get("type"), holder.get("id")):
+        name = kind.rpartition(":")[2] if isinstance(kind, str) else ""
+        for start, fields in _OWN_MODEL.items():
+            if name.startswith(start) and not set(fields) <= _named_in(holder):
+                raise Doubt(
+                    f"The tool '{start}' runs a model of its own, which the upstream chooses unless it is named. "
+                    "Name it in the tool's field 'model'."
+                )
+
+
+def _named_in(tool: Fields) -> set[str]:
+    parameters = tool.get("parameters")
+    holders: Iterable[Fields] = (tool, parameters) if isinstance(parameters, dict) else (tool,)
+    return {folded(name) for holder in holders for name, value in holder.items() if isinstance(value, str | list)}

@@ -1,0 +1,165 @@
+"""Reads a request's models: by its head where that tells, else by its body.
+
+The head alone tells for most: for what generates nothing, and for what cannot be judged whatever its body says.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from addon.protocol.whole_coding import WholeDecoder
+from addon.reading.doubt import Doubt
+from addon.reading.generating import How, how, only_reads
+from addon.reading.head import (
+    Head,
+    Media,
+    check_headers,
+    coding_of,
+    media_of,
+    model_in_query,
+    models_in_query,
+    overrides_method,
+)
+from addon.reading.model_paths import check_path, model_named_by, plain_path
+from addon.reading.names import checked_model
+from addon.reading.places import models_of
+from addon.reading.strict_form import model_in
+from addon.reading.strict_json import parsed
+from store.errors import RequestTooLarge
+from store.request import NOTHING, Reading
+
+_ONLY_STORED = frozenset({"items", "metadata"})
+"""The fields of a conversation that OpenAI stores; Mistral generates with others."""
+
+_LIKE_JSON = b"{\x00\t\n\r \xef\xfe\xff"
+"""First bytes of a JSON object in any charset. An upstream that ignores content codings would read such a body raw.
+
+A `[` is none of them: much that is compressed with Brotli begins so, and a list names no model.
+"""
+
+
+def of_head(head: Head) -> Reading | None:
+    """Return the models that a request asks for, where its head alone tells; None where its body has to be read."""
+    try:
+        return _of_head(head)
+    except Doubt as doubt:
+        return Reading(doubt=str(doubt))
+
+
+def of_body(head: Head, pieces: Iterable[bytes], most: int) -> Reading:
+    """Return the models that a request asks for. The pieces are its body as it was sent, in pieces of any size.
+
+    Of a body of any size, only a few MiB are held at once. Raises RequestTooLarge for one that decodes to more than
+    `most` bytes.
+    """
+    try:
+        return _of_head(head) or _of_body(head, pieces, most)
+    except Doubt as doubt:
+        return Reading(doubt=str(doubt))
+
+
+def _of_head(head: Head) -> Reading | None:
+    check_path(head.path)
+    if only_reads(head):
+        if overrides_method(head):
+            raise Doubt("A header replaces the method of the request. Send the method itself.")
+        return NOTHING
+    path = plain_path(head.path)
+    match how(head, path):
+        case How.NOTHING if not models_in_query(head):
+            return NOTHING
+        case How.NOTHING:
+            raise Doubt("The query names a model where nothing is generated with it. Leave it out.")
+        case How.STORED:
+            raise Doubt(
+                "This endpoint generates with a model that only something stored upstream names, so that it cannot be "
+                "judged. Use an endpoint that names its model in the request."
+            )
+        case How.UNKNOWN:
+            raise Doubt("It is not known how this endpoint names its model. Use one that names it in the request.")
+        case How.IN_QUERY:
+            return _of_opening(head)
+    check_headers(head)
+    models_in_query(head)
+    media_of(head)
+    coding_of(head)
+    return None
+
+
+def _of_opening(head: Head) -> Reading:
+    """Return the model that the query names for a WebSocket."""
+    check_headers(head)
+    models = models_in_query(head)
+    if model_in_query(head) is None:
+        raise Doubt("The WebSocket does not name its model. Open it with 'model=NAME' in the query.")
+    return Reading(models)
+
+
+def _of_body(head: Head, pieces: Iterable[bytes], most: int) -> Reading:
+    path = plain_path(head.path)
+    named = models_in_query(head)
+    place = how(head, path)
+    if place is How.IN_PATH:
+        named = (checked_model(model_named_by(path) or ""), *named)
+    media, boundary = media_of(head)
+    if media is Media.FORM:
+        if coding_of(head):
+            raise Doubt("The form is compressed, and upstreams differ on which bytes they read. Send it as it is.")
+        return _joined((model_in(_bounded(pieces, most), boundary),), named)
+    body = _Peeked(_decoded(pieces, coding_of(head), most))
+    if place is How.CONVERSATION and body.is_empty:
+        return NOTHING
+    if media is Media.NONE and not (place is How.IN_PATH and body.is_empty):
+        raise Doubt("The body has no Content-Type. Send 'Content-Type: application/json'.")
+    if place is How.IN_PATH and body.is_empty:
+        return Reading(named)
+    value = parsed(body)
+    if place is How.CONVERSATION and isinstance(value, dict) and value.keys() <= _ONLY_STORED:
+        return NOTHING
+    return _joined(models_of(value, has_to_name=place is not How.IN_PATH), named)
+
+
+def _joined(first: tuple[str, ...], others: tuple[str, ...]) -> Reading:
+    return Reading(tuple(dict.fromkeys((*first, *others))))
+
+
+class _Peeked:
+    """Pieces of which it is known whether there is any."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._rest = iter(pieces)
+        self._first = next((piece for piece in self._rest if piece), b"")
+        self.is_empty = not self._first
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._first
+        yield from self._rest
+
+
+def _decoded(pieces: Iterable[bytes], coding: str | None, most: int) -> Iterator[bytes]:
+    """Yield the decoded body. Raises Doubt where it is not exactly one body of this coding."""
+    if coding is None:
+        yield from _bounded(pieces, most)
+        return
+    decoder = WholeDecoder(coding)
+    try:
+        yield from _bounded((step for piece in _not_like_json(pieces) for step in decoder.feed(piece)), most)
+        decoder.finish()
+    except ValueError:
+        raise Doubt("The body is not exactly one body of its Content-Encoding. Send it without one.") from None
+
+
+def _not_like_json(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    body = _Peeked(pieces)
+    for number, piece in enumerate(body):
+        if not number and piece[:1] in {bytes([byte]) for byte in _LIKE_JSON}:
+            raise Doubt("The compressed body looks like JSON to an upstream that does not decode it. Send it as it is.")
+        yield piece
+
+
+def _bounded(pieces: Iterable[bytes], most: int) -> Iterator[bytes]:
+    """Yield the pieces. Raises RequestTooLarge as soon as they are more than `most` bytes."""
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > most:
+            raise RequestTooLarge
+        yield piece
