@@ -4,7 +4,9 @@
                      request (`layers/request_side.py`), whose states are in `exchange.py`
     requestheaders   `gateway.py`, which holds all hooks: mask the credentials on the flow and extract the token
                      (`authentication.py`), validate the request (`validation.py`); an upload that is streamed
-                     (`streaming.py`) is admitted here, any other request in `request`
+                     (`streaming.py`) is admitted here, any other request in `request`; an upload whose body a policy
+                     has to see first goes into a spool (`spool.py`)
+    request_spooled  (a hook of our own) admit an upload whose body is in its spool; it is streamed from there on
     request          admit (`admitting.py`): the store decides, counts and opens a row in the ledger
                      (`store/admission`); the exchange gets a grant for one destination, and a meter
     (upstream)       the keyed layer checks the grant and sends its key on a copy (`forwarding.py`)

@@ -13,6 +13,7 @@ from mitmproxy import http
 
 from addon import streaming, validation
 from addon.metering.meter import Meter
+from addon.spool import Spool
 from addon.websocket_session import WebSocketSession
 from store.admission.decision import Admitted
 from store.database.models import UPSTREAM_ID_LENGTH
@@ -60,6 +61,8 @@ class Exchange:
     """The parts of the request that have passed validation (`validation.seen`)."""
     holder: Holder | None = None
     """The holder of its token, once that is known: also where it is refused."""
+    spool: Spool | None = None
+    """The request's body, where it has to be read before the request is admitted; until it has been sent."""
     opened: Opened | None = None
     """Its row in the ledger, once it is admitted."""
     upstream: Upstream | None = None
@@ -112,6 +115,19 @@ class Exchange:
         """Return the token and forget it; empty if there is none."""
         token, self.token = self.token or "", None
         return token
+
+    def begin_spool(self, token: str, spool: Spool) -> None:
+        """Keep the token and the body, as it comes, for a second try; not for a request that was refused meanwhile."""
+        if self.refusal is None and not self.finished:
+            self.token, self.spool = token, spool
+        else:
+            spool.close()
+
+    def close_spool(self) -> None:
+        """Forget the body: it has been sent, or is not to be sent any more."""
+        spool, self.spool = self.spool, None
+        if spool is not None:
+            spool.close()
 
     def admit(self, admitted: Admitted, upstream: Upstream, request: http.Request) -> None:
         """Keep an admission, and begin to meter. There is no grant if the request was refused in the meantime."""
@@ -171,10 +187,11 @@ class Exchange:
             self.meter.end_answer()
 
     def finish(self) -> http.HTTPFlow | None:
-        """End the WebSocket's session, forget the secrets and the flow. Returns the flow."""
+        """End the WebSocket's session, forget the body, the secrets and the flow. Returns the flow."""
         session, self.session = self.session, None
         if session is not None:
             session.end()
+        self.close_spool()
         self.token = self.grant = None
         self.finished = True
         flow, self.flow = self.flow, None

@@ -70,6 +70,6 @@ def error_for(exchange: Exchange, failure: Failure) -> GatewayError | None:
             return None
 
 
-def idle_error(*, is_answered: bool) -> GatewayError:
-    """Return the error for a body that does not go on: the response's, if that has begun, or else the request's."""
-    return UpstreamTimeout() if is_answered else RequestTimeout()
+def idle_error(*, is_upstream: bool) -> GatewayError:
+    """Return the error for a body that does not go on, as the upstream or else the client keeps it waiting."""
+    return UpstreamTimeout() if is_upstream else RequestTimeout()

@@ -13,7 +13,7 @@ from mitmproxy import connection, ctx, http
 from mitmproxy import flow as mitmproxy_flow
 from mitmproxy.proxy import layer
 
-from addon import annotations, authentication, ending, forwarding, responses, streaming, validation
+from addon import annotations, authentication, ending, forwarding, responses, spool, streaming, validation
 from addon.admitting import Admitting
 from addon.ending import Ending, Settling
 from addon.exchange import Exchange, Exchanges
@@ -21,6 +21,7 @@ from addon.layers import install
 from addon.plain.path import PlainPath
 from addon.reverse_mode import ReverseMode
 from addon.serving import listening
+from addon.spool import BodyMissing, Spool
 from addon.streaming import Tap
 from store.admission.admission import Admission
 from store.errors import GatewayError, InvalidRequest, ServiceUnavailable
@@ -74,7 +75,7 @@ class Gateway:
 
     @_guarded
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Mask the credentials, validate the request, read the token; admit an upload that is streamed."""
+        """Mask the credentials, validate the request, read the token; admit an upload, or have its body read first."""
         credentials = authentication.extract(flow.request)
         exchange = self.exchanges.get(flow.id)
         if exchange is None:  # it came too late, or past the keyed layer
@@ -94,8 +95,17 @@ class Gateway:
             return
         exchange.token = credentials.token()
         if not is_own and streaming.is_streamed_upload(flow.request):
-            await self._admitting.admit(flow, exchange)
-            flow.request.stream = Tap(exchange.watch_request)
+            await self._admit_upload(flow, exchange)
+
+    @_guarded
+    async def request_spooled(self, flow: http.HTTPFlow) -> None:
+        """Admit a request whose body was read first; it is streamed from its spool after that."""
+        exchange = self.exchanges.get(flow.id)
+        if exchange is None or exchange.spool is None or exchange.refusal:
+            return  # it has ended in the meantime
+        annotations.note_passed(flow, "request", exchange.spool.size or None)  # the flow does not hold the body
+        await self._admitting.admit(flow, exchange)
+        flow.request.stream = Tap(exchange.watch_request)
 
     @_guarded
     async def request(self, flow: http.HTTPFlow) -> None:
@@ -192,6 +202,18 @@ class Gateway:
         if at_once:
             # Killing the flow ends it without its body; the keyed layer then answers with the refusal.
             flow.error = mitmproxy_flow.Error(mitmproxy_flow.Error.KILLED_MESSAGE)
+
+    async def _admit_upload(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
+        """Admit an upload and stream it, or have its body read first where the store needs it to decide."""
+        token = exchange.token or ""
+        try:
+            await self._admitting.admit(flow, exchange)
+        except BodyMissing:
+            most = self._settings.max_spool
+            spool.check_length(validation.length_of(flow.request), most)
+            exchange.begin_spool(token, Spool(most))
+        else:
+            flow.request.stream = Tap(exchange.watch_request)
 
     async def _answer_itself(self, request: http.Request, exchange: Exchange) -> http.Response:
         """Answer for the proxy. Raises StoreUnavailable; for `/token` also the refusal of the token."""

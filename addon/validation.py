@@ -59,9 +59,14 @@ def seen(request: http.Request) -> tuple[object, ...]:
 
 def check_length(request: http.Request, most: int) -> None:
     """Reject a body whose Content-Length is above `most` bytes. Raises RequestTooLarge."""
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > most:
+    if length_of(request) > most:
         raise RequestTooLarge
+
+
+def length_of(request: http.Request) -> int:
+    """Return the bytes of a body, by its Content-Length; 0 where that is absent or is no number."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isdecimal() else 0
 
 
 def path_of(request: http.Request) -> bytes:

@@ -44,6 +44,11 @@ class OperatorView:
         body_copy.begin(flow.request, self._settings.web_body_copy)
         comment.write(flow)
 
+    def request_spooled(self, flow: http.HTTPFlow) -> None:
+        """Start to copy a body that was read before its request was admitted, and that is streamed from now on."""
+        body_copy.begin(flow.request, self._settings.web_body_copy)
+        comment.write(flow)
+
     def request(self, flow: http.HTTPFlow) -> None:
         """Put the copy of the request's body on the flow."""
         _put_copy(flow, "request", ended=True)

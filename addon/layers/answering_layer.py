@@ -11,8 +11,9 @@ A layer turns events (data came, a hook ended) into commands (send this, open th
   the response.
 - Data that comes faster than it is taken is not read (backpressure).
 
-Its parts: request_side (events to the hooks), response_side (events to the wire), upstream_side and client_side (the
-connections). They share the states of the streams (stream_state).
+Its parts: request_side (events to the hooks), spool_side (bodies that are read before their requests are admitted),
+response_side (events to the wire), upstream_side and client_side (the connections). They share the states of the
+streams (stream_state).
 """
 
 import logging
@@ -44,6 +45,8 @@ class AnsweringLayer(RequestSide, ResponseSide, ClientSide):
                 if isinstance(command, commands.CloseTcpConnection) and command.connection is self.context.client:
                     yield from self._linger()
             yield from self._watch_client()
+            if self._held_back:
+                yield from self._send_on()
         except Exception:
             # mitmproxy would log that and leave the client hanging.
             _log.exception("a connection is cut after a fault")

@@ -25,7 +25,8 @@ from addon import failures
 from addon.exchange import Exchanges
 from addon.failures import Failure, Limits
 from addon.layers.client_http1 import ClientCodec
-from addon.layers.stream_state import FAILURES, StreamsLayer, StreamState
+from addon.layers.spool_side import SpoolSide
+from addon.layers.stream_state import FAILURES, StreamState
 from addon.layers.timeouts import Commands
 from addon.validation import MALFORMED
 from store.errors import GatewayError, InvalidRequest, RequestTooLarge, UpstreamTimeout
@@ -33,7 +34,7 @@ from store.errors import GatewayError, InvalidRequest, RequestTooLarge, Upstream
 _MAY_FAIL = (GetHttpConnectionCompleted, ResponseProtocolError)
 
 
-class RequestSide(StreamsLayer):
+class RequestSide(SpoolSide):
     """The part of AnsweringLayer between the codecs and mitmproxy's streams, which call the hooks."""
 
     def __init__(self, context: Context, exchanges: Exchanges, limits: Limits) -> None:
@@ -46,6 +47,8 @@ class RequestSide(StreamsLayer):
             if (yield from self._stops(stream, event)):
                 return
         elif isinstance(event, events.CommandCompleted):
+            if self._is_held_back(stream, event):
+                return
             event = self._completed(stream, event)
         if isinstance(event, _MAY_FAIL):
             self._note_failure(stream.stream_id, event)
@@ -159,4 +162,6 @@ class RequestSide(StreamsLayer):
         if stream is not None and stream.flow.websocket is not None:
             yield CloseConnection(self.context.client)
         elif stream is not None:
-            yield from self._refuse(stream, failures.idle_error(is_answered=stream.flow.response is not None))
+            # A body that is sent from a spool has come whole: it is the upstream that does not go on.
+            is_upstream = stream.flow.response is not None or self._sends_spool(stream_id)
+            yield from self._refuse(stream, failures.idle_error(is_upstream=is_upstream))

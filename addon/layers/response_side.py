@@ -37,9 +37,12 @@ class ResponseSide(UpstreamSide):
         match event:
             case RequestData() | RequestEndOfMessage() if event.stream_id not in self.streams:
                 return  # it has been answered, and the upstream's side of it is cut
-            case RequestEndOfMessage():
+            case RequestData() if self._sends_spool(event.stream_id):
+                yield from self._wait_for(self._in_progress, event.stream_id)
                 yield from super().event_to_child(codec, event)
-                yield from self._await_response(event.stream_id)
+            case RequestEndOfMessage(stream_id=stream_id):  # the codec of HTTP/2 changes it
+                yield from super().event_to_child(codec, event)
+                yield from self._await_response(stream_id)
             case ResponseHeaders():
                 state = self._states.get(event.stream_id)
                 if state is not None and event.response.status_code != _CONTINUE:
@@ -59,6 +62,7 @@ class ResponseSide(UpstreamSide):
     def _await_response(self, stream_id: int) -> Commands:
         stream = self.streams.get(stream_id)
         if stream is not None and stream.flow.response is None:
+            self._in_progress.stop(stream_id)
             yield from self._wait_for(self._unanswered, stream_id)
 
     def _fail(self, codec: layer.Layer, event: ResponseProtocolError) -> Commands:

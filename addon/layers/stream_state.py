@@ -14,6 +14,7 @@ from addon.exchange import Exchange, Exchanges
 from addon.failures import Failure, Limits
 from addon.layers import backpressure
 from addon.layers.backpressure import Backlog
+from addon.layers.spooling import SpoolingStream
 from addon.layers.timeouts import Deadlines, TimedLayer
 from addon.rejection import Rejection
 
@@ -83,6 +84,11 @@ class StreamsLayer(TimedLayer):
 
     def _can_answer(self, stream_id: int) -> bool:
         return not self._is_answered(stream_id) and bool(self.context.client.state & ConnectionState.CAN_WRITE)
+
+    def _sends_spool(self, stream_id: int) -> bool:
+        """Tell whether a request's body has come whole, and goes upstream from its spool now."""
+        stream = self.streams.get(stream_id)
+        return isinstance(stream, SpoolingStream) and stream.sends_spool
 
     def _forget(self, stream_id: int) -> None:
         """Forget a stream: its response has been written, or it was cut."""

@@ -7,7 +7,7 @@ remove it (REMOVE WHEN). tests/benchmarks/instructions.py measures gains; what g
 from collections.abc import Sequence
 
 from addon.exchange import Exchanges
-from addon.layers import install, upstream_http1, upstream_sockets, websocket_layer
+from addon.layers import install, spooling, upstream_http1, upstream_sockets, websocket_layer
 from addon.layers.upstream_sockets import UpstreamSockets
 from addon.patches import authorities, fast_paths, fixes
 from addon.plain import handler
@@ -29,6 +29,7 @@ def install_all(
     upstream_sockets.install(sockets)  # a forward proxy, where one is set
     upstream_http1.install()  # no response is taken for that of the next request
     websocket_layer.install(exchanges)  # the gateway's own messages, and cuts that reach the other side
+    spooling.install()  # bodies that were read first do not pile up before a slow upstream
     install.put_into_replays(exchanges, settings)  # replays too need a grant
     plain_path.open(sockets)
     handler.install(plain_path)  # half the instructions of a request

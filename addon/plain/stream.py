@@ -364,7 +364,7 @@ class _Cut(Exception):
     """Nothing more can be said to the client: its connection is cut."""
 
 
-_idle_error = functools.partial(failures.idle_error, is_answered=True)
+_idle_error = functools.partial(failures.idle_error, is_upstream=True)
 
 
 def _assembled(keyed: http.Request, request: http.Request) -> bytes:

@@ -266,6 +266,11 @@ class Settings(BaseSettings):
     store_timeout: Seconds = Field(default=2, description="Seconds that a request waits for the store.")
     drain_timeout: Seconds = Field(default=30, description="Seconds that requests under way get to end at a stop.")
     max_body: Annotated[int, _whole(1)] = Field(default=1024**3, description="Bytes that a request's body may have.")
+    max_spool: Annotated[int, _whole(1)] = Field(
+        default=64 * 1024**2,
+        description="Bytes that a body may have which a token's policies need to see before the request is admitted. "
+        "From 1 MiB on such a body is kept in an unnamed file in the temporary folder (`TMPDIR`) until it is sent.",
+    )
     plain_path: Annotated[Literal["on", "off"], _expecting("must be on or off, in small letters")] = Field(
         default="on",
         description="`off` has mitmproxy's own layers carry every request, at more than twice the CPU: for tests and "

@@ -7,6 +7,7 @@ from support.gateway.requests import make_request, make_response
 from support.stores.stores import API_KEY
 
 from addon.exchange import Exchange, Exchanges
+from addon.spool import Spool
 from store.admission.decision import Admitted
 from store.errors import InvalidToken, ServiceUnavailable, TokenInactive
 from store.request import Holder, Opened, Opening, Refused
@@ -106,6 +107,28 @@ def test_the_holder_of_a_refused_token_is_known() -> None:
     exchange.refuse(ServiceUnavailable())
     exchange.refuse(error)
     assert exchange.holder == HOLDER
+
+
+def test_a_body_that_is_read_first_is_kept_with_the_token_until_the_end() -> None:
+    bench = Bench()
+    exchange, spool = bench.open("flow", token="the-token-value"), Spool(1)
+    exchange.begin_spool(exchange.pop_token(), spool)
+    assert (exchange.token, exchange.spool) == ("the-token-value", spool)
+    bench.exchanges.finish("flow")
+    assert (exchange.token, exchange.spool) == (None, None)
+    assert spool.is_closed
+
+
+def test_no_body_is_kept_for_a_request_that_was_refused_or_has_ended_while_the_store_decided() -> None:
+    bench = Bench()
+    refused, ended = bench.open("refused", token="a"), bench.open("ended", token="b")
+    refused.refuse(ServiceUnavailable())
+    bench.exchanges.finish("ended")
+    for exchange in (refused, ended):
+        spool = Spool(1)
+        exchange.begin_spool("a token", spool)
+        assert spool.is_closed
+        assert (exchange.token, exchange.spool) == (None, None)
 
 
 def test_a_token_is_used_once() -> None:

@@ -27,6 +27,6 @@ def test_a_refusal_is_the_error_of_every_later_failure(failure: Failure) -> None
     assert failures.error_for(exchange, failure) is refusal
 
 
-@pytest.mark.parametrize(("is_answered", "code"), [(False, "request_timeout"), (True, "upstream_timeout")])
-def test_a_body_that_does_not_go_on_is_the_fault_of_its_sender(is_answered: bool, code: str) -> None:
-    assert failures.idle_error(is_answered=is_answered).code == code
+@pytest.mark.parametrize(("is_upstream", "code"), [(False, "request_timeout"), (True, "upstream_timeout")])
+def test_a_body_that_does_not_go_on_is_the_fault_of_its_sender(is_upstream: bool, code: str) -> None:
+    assert failures.idle_error(is_upstream=is_upstream).code == code

@@ -9,6 +9,7 @@ from mitmproxy import flow, http
 from mitmproxy.test import taddons, tflow
 from mitmproxy.websocket import WebSocketData, WebSocketMessage
 from support.gateway.inprocess import hooked
+from support.gateway.judging import REFUSED, Judge
 from support.gateway.processes import DEADLINE
 from support.gateway.requests import UPGRADE, make_request, make_response
 from support.stores.stores import (
@@ -84,6 +85,12 @@ class Bench:
         http_flow = tflow.tflow(req=make_request(*authorization, *headers, **request))
         http_flow.request.timestamp_end = None
         http_flow.request.host, http_flow.request.port, http_flow.request.scheme = "upstream", 1234, "http"
+        return http_flow
+
+    def upload(self, token: str) -> http.HTTPFlow:
+        """Return the flow of an upload whose body is still to come."""
+        http_flow = self.flow(("Transfer-Encoding", "chunked"), token=token, method="POST")
+        http_flow.request.raw_content = None
         return http_flow
 
 
@@ -288,7 +295,7 @@ def test_a_streamed_upload_is_admitted_once_and_before_its_body(
     settings: Settings, store: Store, token: TokenRecord
 ) -> None:
     async def test(bench: Bench) -> None:
-        http_flow = bench.flow(("Transfer-Encoding", "chunked"), token=token.value, method="POST")
+        http_flow = bench.upload(token.value)
         await bench.begin(http_flow)
         assert isinstance(http_flow.request.stream, Tap)
         assert bench.exchanges.get(http_flow.id).grant is not None  # type: ignore[union-attr]
@@ -297,6 +304,58 @@ def test_a_streamed_upload_is_admitted_once_and_before_its_body(
 
     run(settings, store, test)
     assert Tokens(store).get(token.id).request_count == 1
+
+
+@pytest.mark.parametrize(("body", "code"), [(b"hello", None), (REFUSED, "endpoint_not_allowed")])
+def test_an_upload_whose_body_is_missing_is_decided_about_once_it_is_there(
+    settings: Settings,
+    store: Store,
+    token: TokenRecord,
+    monkeypatch: pytest.MonkeyPatch,
+    body: bytes,
+    code: str | None,
+) -> None:
+    judge = Judge()
+    judge.install(monkeypatch)
+
+    async def test(bench: Bench) -> None:
+        http_flow = bench.upload(token.value)
+        exchange = await bench.begin(http_flow)
+        assert (http_flow.request.stream, http_flow.response, exchange.grant) == (False, None, None)
+        assert exchange.spool is not None
+        exchange.spool.write(body)
+        http_flow.request.timestamp_end = 1.0
+        await bench.gateway.request_spooled(http_flow)
+        assert code_of(http_flow) == code
+        assert http_flow.error is None  # the body has come: the connection stays usable
+        assert isinstance(http_flow.request.stream, Tap) == (exchange.grant is not None) == (code is None)
+        assert annotations.is_truncated(http_flow)
+        await bench.gateway.request(http_flow)
+        bench.gateway.response(http_flow)
+        assert judge.spools[0].is_closed
+
+    run(settings, store, test)
+    assert Tokens(store).get(token.id).request_count == (code is None)
+
+
+def test_a_body_that_has_come_for_a_request_that_has_ended_is_not_decided_about(
+    settings: Settings, store: Store, token: TokenRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Judge().install(monkeypatch)
+
+    async def test(bench: Bench) -> None:
+        flows = [bench.upload(token.value) for _ in range(2)]
+        for http_flow in flows:
+            await bench.begin(http_flow)
+        bench.exchanges.get(flows[0].id).abandon()  # type: ignore[union-attr]
+        bench.exchanges.finish(flows[1].id)
+        for http_flow in flows:
+            await bench.gateway.request_spooled(http_flow)
+            assert not http_flow.request.stream
+        bench.exchanges.finish(flows[0].id)
+
+    run(settings, store, test)
+    assert Tokens(store).get(token.id).request_count == 0
 
 
 def test_another_destination_is_refused(settings: Settings, store: Store, token: TokenRecord) -> None:

@@ -69,6 +69,19 @@ def test_streamed_bodies_are_on_the_flow_at_their_end(tmp_path: Path) -> None:
     assert not annotations.is_truncated(flow)
 
 
+def test_a_body_that_was_read_before_it_is_streamed_is_copied_too(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    flow = bench.begin(streamed=False)
+    flow.request.raw_content = None
+    annotations.note_passed(flow, "request", 4)
+    flow.request.stream = Tap()  # the gateway's hook has admitted it
+    bench.addon.request_spooled(flow)
+    send(flow.request, b"ab", b"cd", b"")
+    bench.addon.request(flow)
+    assert flow.request.raw_content == b"abcd"
+    assert not annotations.is_truncated(flow)
+
+
 def test_a_response_before_the_end_of_its_request_marks_the_copy(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     flow = bench.begin()

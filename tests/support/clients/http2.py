@@ -84,6 +84,19 @@ class Http2Client:
         self._h2.send_data(stream_id, data)
         self._flush()
 
+    async def send_all(self, stream_id: int, body: bytes) -> None:
+        """Send a whole body, as far as the proxy's window is open, and end the request."""
+        while body:
+            room = min(self._h2.local_flow_control_window(stream_id), self._h2.max_outbound_frame_size)
+            if not room:
+                await self._read()
+                continue
+            piece, body = body[:room], body[room:]
+            self.send(stream_id, piece)
+            await self._writer.drain()
+        self._h2.end_stream(stream_id)
+        self._flush()
+
     def end_with_trailers(self, stream_id: int) -> None:
         self._h2.send_headers(stream_id, [("x-trailer", "1")], end_stream=True)
         self._flush()
