@@ -22,6 +22,7 @@ Everything that goes wrong on the way refuses the exchange, and its refusal beco
 Beside that way:
 
     reverse_mode        options, pinned upstreams, start and stop of the port
+    cross_origin        pages in browsers: whose may read a response, and what they are told before they ask
     token_standing      what `GET /token` tells; `gateway.py` answers for the paths of the proxy itself
     rejection           an upstream's 401, which quotes a piece of the key, becomes a 503 before it reaches the flow
     locations           keeps redirects at the gateway

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from mitmproxy import http
 
 from addon import streaming, validation
+from addon.cross_origin import CrossOrigin, Fields
 from addon.metering.meter import Meter
 from addon.spool import Spool
 from addon.websocket_session import WebSocketSession
@@ -53,6 +54,8 @@ class Exchange:
     """The id of the client's connection; empty for a replay."""
     client: str | None = None
     """The client's address; None for a replay, which has none."""
+    cross_origin: Fields = ()
+    """The headers with which its response lets a page in a browser read it; none without CORS_ORIGINS."""
     request_id: str = field(default_factory=new_request_id)
     started: float = field(default_factory=time.monotonic)
     token: str | None = field(default=None, repr=False)
@@ -221,8 +224,10 @@ type End = Callable[[http.HTTPFlow, Exchange], None]
 class Exchanges:
     """The exchanges under way, by the id of their flow. Each of them ends in `finish`, and there only."""
 
-    def __init__(self, end: End) -> None:
+    def __init__(self, end: End, cross_origin: CrossOrigin | None = None) -> None:
+        """Take what ends an exchange, and the origins of pages in browsers, if there are any."""
         self._end = end
+        self._cross_origin = cross_origin
         self._by_flow: dict[str, Exchange] = {}
         self.opened = 0
         """Exchanges that have been opened so far."""
@@ -243,7 +248,13 @@ class Exchanges:
         self.finish(flow.id)
         self.opened += 1
         exchange = self._by_flow[flow.id] = Exchange(flow, "" if flow.is_replay else flow.client_conn.id)
+        if self._cross_origin is not None:
+            exchange.cross_origin = self._cross_origin.fields(flow.request)
         return exchange
+
+    def allowing(self, request: http.Request) -> Fields:
+        """Return the headers with which the response to a request lets a page read it, where there is no exchange."""
+        return self._cross_origin.fields(request) if self._cross_origin is not None else ()
 
     def get(self, flow_id: str) -> Exchange | None:
         """Return the exchange of a flow, if it is under way."""

@@ -15,6 +15,7 @@ from mitmproxy.proxy import layer
 
 from addon import annotations, authentication, ending, forwarding, responses, spool, streaming, validation
 from addon.admitting import Admitting
+from addon.cross_origin import CrossOrigin, is_preflight
 from addon.ending import Ending, Settling
 from addon.exchange import Exchange, Exchanges
 from addon.layers import install
@@ -62,7 +63,8 @@ class Gateway:
         self._admission = admission
         self._settling = Settling(admission)
         ending = Ending(self._settling)
-        self.exchanges = Exchanges(ending.end)
+        cross_origin = CrossOrigin(origins) if (origins := settings.page_origins) else None
+        self.exchanges = Exchanges(ending.end, cross_origin)
         self.plain_path = PlainPath(self.exchanges, settings, is_wanted=settings.plain_path == "on")
         self.reverse_mode = ReverseMode(settings, self.exchanges, self.plain_path, self._settling)
         self._admitting = Admitting(admission, self.reverse_mode, ending)
@@ -75,7 +77,10 @@ class Gateway:
 
     @_guarded
     async def requestheaders(self, flow: http.HTTPFlow) -> None:
-        """Mask the credentials, validate the request, read the token; admit an upload, or have its body read first."""
+        """Mask the credentials, validate the request, read the token; admit an upload, or have its body read first.
+
+        A browser's question whether it may send a request is answered here.
+        """
         credentials = authentication.extract(flow.request)
         exchange = self.exchanges.get(flow.id)
         if exchange is None:  # it came too late, or past the keyed layer
@@ -86,6 +91,10 @@ class Gateway:
             return
         if annotations.is_truncated(flow):
             raise InvalidRequest("This flow holds only the first part of its request's body, and cannot be replayed.")
+        if exchange.cross_origin and is_preflight(flow.request):
+            validation.check_form(flow.request)
+            flow.response = responses.preflight(exchange, flow.request)
+            return
         validation.check(flow.request)
         exchange.validated = validation.seen(flow.request)
         validation.check_length(flow.request, self._settings.max_body)
@@ -132,7 +141,7 @@ class Gateway:
             self._admitting.open_session(flow, exchange)
         if exchange.streamed and streaming.is_event_stream(response):
             response.headers.setdefault(responses.BUFFERING, "no")
-        responses.add_request_headers(response.headers, exchange.request_id, exchange.remote_ms, exchange.window)
+        responses.add_request_headers(response.headers, exchange, exchange.remote_ms)
         response.stream = Tap(exchange.watch_response) if exchange.streamed else False
 
     def response(self, flow: http.HTTPFlow) -> None:
@@ -198,7 +207,7 @@ class Gateway:
         )
         flow.request.stream = False
         cause = exchange.refusal or error
-        flow.response = responses.error(cause, exchange.request_id, flow.request.method, exchange.window)
+        flow.response = responses.error(cause, exchange, flow.request.method)
         if at_once:
             # Killing the flow ends it without its body; the keyed layer then answers with the refusal.
             flow.error = mitmproxy_flow.Error(mitmproxy_flow.Error.KILLED_MESSAGE)
@@ -217,14 +226,14 @@ class Gateway:
 
     async def _answer_itself(self, request: http.Request, exchange: Exchange) -> http.Response:
         """Answer for the proxy. Raises StoreUnavailable; for `/token` also the refusal of the token."""
-        path, request_id = validation.path_of(request), exchange.request_id
+        path = validation.path_of(request)
         if path == validation.HEALTH_PATH:
-            return responses.health(request_id, request.method)
+            return responses.health(exchange, request.method)
         if path == validation.TOKEN_PATH:
             standing = await self._admission.standing_of(exchange.pop_token())
-            return responses.token(standing, request_id, request.method)
+            return responses.token(standing, exchange, request.method)
         await self._admission.check()
-        return responses.ready(request_id, request.method)
+        return responses.ready(exchange, request.method)
 
     def _client_address(self, flow: http.HTTPFlow) -> str | None:
         """Return the address that a request came from; None for a replay."""

@@ -1,10 +1,13 @@
 """The gateway's own messages: errors, health, readiness, the standing of a token, and events over a WebSocket."""
 
 import json
+from http import HTTPStatus
+from typing import NamedTuple, Protocol
 
 from mitmproxy import http
 
-from addon import rate_limit_headers, token_standing
+from addon import cross_origin, rate_limit_headers, token_standing
+from addon.cross_origin import Fields
 from store.admission.decision import TokenStanding
 from store.errors import GatewayError, RateLimited
 from store.ids import new_request_id
@@ -18,21 +21,46 @@ BUFFERING = "X-Accel-Buffering"
 """Tells nginx, and proxies that know its header, whether to buffer a response."""
 
 
-def error(cause: GatewayError, request_id: str, method: str, window: Standing | None = None) -> http.Response:
-    """Return the response to a request that was refused or failed.
+class Asked(Protocol):
+    """The parts of an exchange that its response tells."""
 
-    `window` is the one that it was admitted in, if it was; of a refusal by a window that one is told.
-    """
-    told = cause.window if isinstance(cause, RateLimited) else window
-    response = _json(cause.status, cause.openai_body(), request_id, method, told)
+    @property
+    def request_id(self) -> str:
+        """Ours."""
+
+    @property
+    def window(self) -> Standing | None:
+        """The window that the request was admitted in, if it was in one."""
+
+    @property
+    def cross_origin(self) -> Fields:
+        """The headers for pages in browsers."""
+
+
+class _Told(NamedTuple):
+    """The same, where there is no exchange, or where its response tells another window."""
+
+    request_id: str
+    window: Standing | None = None
+    cross_origin: Fields = ()
+
+
+def error(cause: GatewayError, exchange: Asked, method: str) -> http.Response:
+    """Return the response to a request that was refused or failed. A refusal by a window tells that one."""
+    if isinstance(cause, RateLimited):
+        exchange = _Told(exchange.request_id, cause.window, exchange.cross_origin)
+    response = _json(cause.status, cause.openai_body(), exchange, method)
     for name, value in cause.headers.items():
         response.headers[name] = value
     return response
 
 
-def last_error(cause: GatewayError) -> http.Response:
-    """Return the response to what is no request, after which the connection closes."""
-    response = error(cause, new_request_id(), "GET")
+def last_error(cause: GatewayError, allowing: Fields = ()) -> http.Response:
+    """Return the response to what has no exchange, after which the connection closes.
+
+    `allowing`: the headers for pages in browsers, where its own headers could be read.
+    """
+    response = error(cause, _Told(new_request_id(), cross_origin=allowing), "GET")
     response.headers["connection"] = "close"
     return response
 
@@ -57,51 +85,61 @@ def cancel_event(response_id: str) -> tuple[str, str]:
     return event_id, json.dumps({"type": "response.cancel", "event_id": event_id, "response_id": response_id})
 
 
-def health(request_id: str, method: str) -> http.Response:
+def health(exchange: Asked, method: str) -> http.Response:
     """Return the response to `/health`."""
-    return _json(200, reports.alive(), request_id, method)
+    return _json(200, reports.alive(), exchange, method)
 
 
-def ready(request_id: str, method: str) -> http.Response:
+def ready(exchange: Asked, method: str) -> http.Response:
     """Return the response to `/ready` once the store has answered."""
-    return _json(200, reports.ready(), request_id, method)
+    return _json(200, reports.ready(), exchange, method)
 
 
-def token(standing: TokenStanding, request_id: str, method: str) -> http.Response:
+def token(standing: TokenStanding, exchange: Asked, method: str) -> http.Response:
     """Return the response to `/token`. No cache may keep it: it is for one token, and is soon out of date."""
-    response = _json(200, token_standing.body(standing), request_id, method)
+    response = _json(200, token_standing.body(standing), exchange, method)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def add_request_headers(
-    headers: http.Headers, request_id: str, remote_ms: int | None = None, window: Standing | None = None
-) -> None:
+def preflight(exchange: Asked, request: http.Request) -> http.Response:
+    """Return the response to a preflight. From an origin that is not allowed it is one that allows nothing."""
+    response = http.Response.make(HTTPStatus.NO_CONTENT.value)
+    response.headers.clear()  # it must have no Content-Length (RFC 9110, section 8.6)
+    add_request_headers(response.headers, exchange)
+    response.headers.fields += cross_origin.preflight_fields(request, exchange.cross_origin)
+    return response
+
+
+def add_request_headers(headers: http.Headers, exchange: Asked, remote_ms: int | None = None) -> None:
     """Add to a response the ids of its request, and the milliseconds until the upstream answered.
 
     The upstream's own X-Request-ID stays: its support asks for it. The headers of a window take the place of the
-    upstream's. This takes a fraction of the time of mitmproxy's own setter.
+    upstream's. So do those for pages in browsers, where there are any or not: the upstream's allow pages to talk to the
+    upstream. This takes a fraction of the time of mitmproxy's own setter.
     """
     fields = headers.fields
     names = {name.lower() for name, _ in fields}
-    added = [(REQUEST_ID, request_id)]
+    added = [(REQUEST_ID, exchange.request_id)]
     if UPSTREAM_REQUEST_ID.lower().encode() not in names:
-        added.append((UPSTREAM_REQUEST_ID, request_id))
+        added.append((UPSTREAM_REQUEST_ID, exchange.request_id))
     if remote_ms is not None:
         added.append((REMOTE_DURATION, str(remote_ms)))
     encoded = [(name.encode(), value.encode()) for name, value in added]
     replaced = names & {name.lower() for name, _ in encoded}
-    if window is not None:
-        encoded += rate_limit_headers.fields(window)
+    replaced |= {name for name in names if name.startswith(cross_origin.PREFIX)}
+    encoded += exchange.cross_origin
+    if exchange.window is not None:
+        encoded += rate_limit_headers.fields(exchange.window)
         replaced |= {*filter(rate_limit_headers.is_of_requests, names)}
     kept = tuple([field for field in fields if field[0].lower() not in replaced]) if replaced else fields
     headers.fields = (*kept, *encoded)
 
 
-def _json(status: int, body: object, request_id: str, method: str, window: Standing | None = None) -> http.Response:
+def _json(status: int, body: object, exchange: Asked, method: str) -> http.Response:
     content = json.dumps(body).encode()
     response = http.Response.make(status, content, {"Content-Type": "application/json"})
-    add_request_headers(response.headers, request_id, window=window)
+    add_request_headers(response.headers, exchange)
     if method == "HEAD":
         response.raw_content = b""  # its Content-Length stays that of the GET
     return response

@@ -15,7 +15,7 @@ API_ROOT = b"/v1/"
 MALFORMED = "The request is malformed HTTP."
 NOTHING_THERE = "There is nothing at this path; the API is at /v1/."
 
-_API_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
+API_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 _OWN_METHODS = ("GET", "HEAD")
 
 _PROBED = frozenset({HEALTH_PATH, READY_PATH})
@@ -40,15 +40,20 @@ def check(request: http.Request) -> None:
 
     Raises InvalidRequest, ExpectationFailed, HeadersTooLarge, NotFound or MethodNotAllowed.
     """
-    _check_target(request)
-    _check_headers(request.headers)
+    check_form(request)
     path = path_of(request)
     if is_own(request):
         _check_method(request, _OWN_METHODS)
     elif path.startswith(API_ROOT):
-        _check_method(request, _API_METHODS)
+        _check_method(request, API_METHODS)
     else:
         raise NotFound(NOTHING_THERE)
+
+
+def check_form(request: http.Request) -> None:
+    """Reject a request that is malformed. Raises InvalidRequest, ExpectationFailed or HeadersTooLarge."""
+    _check_target(request)
+    _check_headers(request.headers)
 
 
 def seen(request: http.Request) -> tuple[object, ...]:

@@ -11,9 +11,11 @@ from h11._readers import ChunkedReader
 from mitmproxy import http
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, events, layer
+from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import Http1Server, ReceiveHttp, RequestHeaders
 
 from addon import responses
+from addon.exchange import Exchanges
 from addon.layers.http1_common import ChunkReader, ClosingConnection
 from addon.validation import MALFORMED, MAX_HEADERS
 from store.errors import GatewayError, HeadersTooLarge, InvalidRequest
@@ -40,6 +42,10 @@ HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]
 class ClientCodec(ClosingConnection, Http1Server):
     """The codec of a client's HTTP/1 connection."""
 
+    def __init__(self, context: Context, exchanges: Exchanges) -> None:
+        super().__init__(context)
+        self._exchanges = exchanges
+
     def is_in_headers(self) -> bool:
         """Return whether the headers of a request have begun and not ended."""
         return bool(self.buf) and self.state == self.read_headers
@@ -48,10 +54,11 @@ class ClientCodec(ClosingConnection, Http1Server):
         """Return whether no more requests are read."""
         return self.state == self.done
 
-    def refuse(self, error: GatewayError) -> layer.CommandGenerator[None]:
-        """Answer outside of any request, and read no more requests."""
+    def refuse(self, error: GatewayError, request: http.Request | None = None) -> layer.CommandGenerator[None]:
+        """Answer outside of any exchange, and read no more requests. `request`: what was read of one, if anything."""
         self.state = self.done
-        yield commands.SendData(self.conn, http1.assemble_response(responses.last_error(error)))
+        allowing = self._exchanges.allowing(request) if request is not None else ()
+        yield commands.SendData(self.conn, http1.assemble_response(responses.last_error(error, allowing)))
         yield commands.CloseTcpConnection(self.conn, half_close=True)
 
     def read_headers(self, event: events.ConnectionEvent) -> layer.CommandGenerator[None]:
@@ -67,7 +74,7 @@ class ClientCodec(ClosingConnection, Http1Server):
             elif isinstance(command, ReceiveHttp) and isinstance(command.event, RequestHeaders) and not rejected:
                 fault = _fault(command.event.request, before - len(self.buf))
                 if fault is not None:
-                    yield from self.refuse(fault)
+                    yield from self.refuse(fault, command.event.request)
                     return
                 if command.event.request.http_version == "HTTP/1.0":
                     command.event.request.headers.pop("expect", None)  # HTTP/1.0 has no 100 Continue

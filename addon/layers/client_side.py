@@ -31,8 +31,8 @@ class ClientSide(UpstreamSide):
     def _put_codec(self) -> None:
         """Choose the codec of the client's connection. A replay has put one of its own here already."""
         context = self.context.fork()
-        codec = ClientHttp2(context, self._exchanges) if self.context.client.alpn == b"h2" else ClientCodec(context)
-        self.connections.setdefault(self.context.client, codec)
+        make = ClientHttp2 if self.context.client.alpn == b"h2" else ClientCodec
+        self.connections.setdefault(self.context.client, make(context, self._exchanges))
 
     def _linger(self) -> Commands:
         """Drop what the client still sends once nothing more is written to it: until it hangs up, or LINGER is over."""

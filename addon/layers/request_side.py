@@ -120,6 +120,8 @@ class RequestSide(SpoolSide):
             return False
         if state.exchange.refusal is not None or stream.flow.websocket is not None:
             return state.exchange.refusal is not None
+        if stream.flow.response is not None and state.exchange.sent_at is None:
+            return True  # the gateway has its response, and needs no body for it
         state.body_size += size
         if state.body_size <= self._limits.max_body:
             return False

@@ -85,7 +85,7 @@ class ResponseSide(UpstreamSide):
     def _answer(self, codec: layer.Layer, stream: HttpStream, error: GatewayError, *, close: bool) -> Commands:
         stream_id, exchange = stream.stream_id, self._states[stream.stream_id].exchange
         yield from self._hang_up_on_upstream(stream)
-        response = responses.error(error, exchange.request_id, stream.flow.request.method, exchange.window)
+        response = responses.error(error, exchange, stream.flow.request.method)
         if close:
             response.headers["connection"] = "close"
         content = response.raw_content

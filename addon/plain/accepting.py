@@ -1,8 +1,8 @@
 """The requests that the plain path takes: a strict subset of what the codec of clients accepts.
 
-RFC 9112 in its usual form: a method of the API, a path, one Host, no body or one with a Content-Length. Whatever else a
-request may be, valid or not, is for the layers to read, so that there is one reader only of all that is unusual. A test
-holds that both read alike whatever this one accepts.
+RFC 9112 in its usual form: a method of the API, or OPTIONS, with which browsers ask before they send one; a path, one
+Host, no body or one with a Content-Length. Whatever else a request may be, valid or not, is for the layers to read, so
+that there is one reader only of all that is unusual. A test holds that both read alike whatever this one accepts.
 """
 
 import re
@@ -19,10 +19,11 @@ from addon.validation import MAX_HEADERS
 
 END_OF_HEAD = b"\r\n\r\n"
 
-_HEAD = re.compile(rb"(GET|POST|PUT|PATCH|DELETE|HEAD) (/[!-~]*) HTTP/1\.1\r\n" + USUAL_FIELDS)
+_HEAD = re.compile(rb"(GET|POST|PUT|PATCH|DELETE|HEAD|OPTIONS) (/[!-~]*) HTTP/1\.1\r\n" + USUAL_FIELDS)
 
 _BEGINNING = re.compile(
-    rb"(?:G|GE|GET|P|PO|POS|POST|PU|PUT|PA|PAT|PATC|PATCH|D|DE|DEL|DELE|DELET|DELETE|H|HE|HEA|HEAD)"
+    rb"(?:G|GE|GET|P|PO|POS|POST|PU|PUT|PA|PAT|PATC|PATCH|D|DE|DEL|DELE|DELET|DELETE|H|HE|HEA|HEAD"
+    rb"|O|OP|OPT|OPTI|OPTIO|OPTION|OPTIONS)"
 )
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,15}")
 

@@ -311,7 +311,7 @@ class Stream:
         if self._upstream is not None:
             self._upstream.close()
             self._upstream = None
-        response = responses.error(error, exchange.request_id, flow.request.method, exchange.window)
+        response = responses.error(error, exchange, flow.request.method)
         self._write_head(response, response.raw_content or b"")
 
     def _give_up(self, make_cause: Callable[[], GatewayError]) -> Callable[[], None]:

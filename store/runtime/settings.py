@@ -30,6 +30,7 @@ from store.network import authorities
 from store.network.addresses import Network, hostport, is_host, split_url
 from store.network.client_address import parse_networks
 from store.network.forward_proxy import Exceptions, ForwardProxy, Ways
+from store.network.origins import parse_origins
 from store.runtime import database_url, env_file, setting_names
 from store.runtime.lifecycle import SUPERVISED
 
@@ -174,6 +175,11 @@ def _trusted_proxies(value: str) -> str:
     return value
 
 
+def _cors_origins(value: str) -> str:
+    parse_origins(value)
+    return value
+
+
 def bearer_text(value: SecretStr) -> SecretStr:
     """Return a management token as it is. Raises ValueError for one that no header can hold, or that can be guessed."""
     text = value.get_secret_value()
@@ -222,6 +228,11 @@ class Settings(BaseSettings):
         default="",
         description="Addresses and networks (`10.0.0.0/8`), separated by commas, whose `X-Forwarded-For` tells the "
         "client's address; default: none.",
+    )
+    cors_origins: Annotated[str, AfterValidator(_cors_origins)] = Field(
+        default="",
+        description="Origins (`https://app.example, http://localhost:3000`) whose "
+        "[pages in browsers](#pages-in-browsers) may use the proxy, or `*` for all; default: none.",
     )
     workers: Annotated[int, _whole(1, 256)] | None = Field(
         default=None, description="Processes of the proxy, under `./run.sh`; default: one for each core."
@@ -375,6 +386,11 @@ class Settings(BaseSettings):
     def trusted_networks(self) -> Sequence[Network]:
         """TRUSTED_PROXIES, taken apart."""
         return parse_networks(self.trusted_proxies)
+
+    @property
+    def page_origins(self) -> frozenset[str]:
+        """CORS_ORIGINS, taken apart; `*` alone stands for all."""
+        return parse_origins(self.cors_origins)
 
     @property
     def web(self) -> Listen:

@@ -20,6 +20,7 @@ from websockets.asyncio.client import connect
 from websockets.utils import accept_key
 
 from addon import rate_limit_headers, responses
+from addon.exchange import Exchange
 from store.admission.admission import Admission
 from store.admission.decision import Admitted
 from store.errors import NotFound, RateLimited, ServiceUnavailable, TooManyParallel
@@ -81,7 +82,7 @@ def test_a_time_is_at_most_a_millisecond_later(microseconds: int) -> None:
 
 def test_the_upstreams_headers_of_requests_are_replaced_and_no_others() -> None:
     headers = fields(("x-ratelimit-limit-requests", "1"), ("X-RateLimit-Reset-Requests", "1s"), ("x-requests", "2"))
-    responses.add_request_headers(headers, "the-id", window=WINDOW)
+    responses.add_request_headers(headers, Exchange(window=WINDOW))
     assert headers.get_all("x-ratelimit-limit-requests") == ["60"]
     assert headers.get_all("x-ratelimit-reset-requests") == ["59.5s"]
     assert headers["x-requests"] == "2"
@@ -90,7 +91,7 @@ def test_the_upstreams_headers_of_requests_are_replaced_and_no_others() -> None:
 def test_a_windows_refusal_tells_that_window() -> None:
     refusal = RateLimited("Too many.", Standing(2, 0, 1_500_000))
     refusal.wait_for(1_200_100)
-    response = responses.error(refusal, "the-id", "POST", WINDOW)
+    response = responses.error(refusal, Exchange(window=WINDOW), "POST")
     assert told(dict(response.headers.items())) == {
         "x-ratelimit-limit-requests": "2",
         "x-ratelimit-remaining-requests": "0",
@@ -100,12 +101,12 @@ def test_a_windows_refusal_tells_that_window() -> None:
 
 
 def test_other_errors_tell_the_window_only_of_an_admitted_request() -> None:
-    assert told(dict(responses.error(NotFound(), "the-id", "GET").headers.items())) == {}
-    assert told(dict(responses.error(ServiceUnavailable(), "the-id", "GET", WINDOW).headers.items())) == TOLD
+    assert told(dict(responses.error(NotFound(), Exchange(), "GET").headers.items())) == {}
+    assert told(dict(responses.error(ServiceUnavailable(), Exchange(window=WINDOW), "GET").headers.items())) == TOLD
 
 
 def test_a_refusal_without_a_slot_is_to_be_tried_again_in_a_second() -> None:
-    response = responses.error(TooManyParallel(), "the-id", "POST")
+    response = responses.error(TooManyParallel(), Exchange(), "POST")
     assert (response.headers["retry-after"], told(dict(response.headers.items()))) == ("1", {})
 
 

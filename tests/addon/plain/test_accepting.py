@@ -12,6 +12,7 @@ from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import ReceiveHttp, RequestData, RequestEndOfMessage, RequestHeaders
 from support.attacks.strict_http import read_strictly
 
+from addon.exchange import Exchanges
 from addon.layers.client_http1 import ClientCodec
 from addon.plain import accepting
 from addon.plain.accepting import END_OF_HEAD, Origin
@@ -27,7 +28,8 @@ POST = b"POST /v1/x?a=b#c HTTP/1.1\r\nHost: proxy:80\r\nContent-Length: 5\r\nX-A
 CLOSING = b"DELETE / HTTP/1.1\r\nconnection: Close\r\nHOST:[::1]:80\r\nAccept:\r\nContent-Length:\t 0\r\n\r\n"
 KEPT = b"HEAD /%2F?? HTTP/1.1\r\nHost:\r\nConnection: keep-alive\r\nConnection: Keep-Alive\r\n\r\n"
 PUT = b"PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\nCookie: a=b; c\r\nCookie: d\r\n\r\n"
-GOOD = [GET, POST, CLOSING, KEPT, PUT]
+OPTIONS = b"OPTIONS /v1/x HTTP/1.1\r\nHost: proxy\r\nOrigin: http://a\r\nAccess-Control-Request-Method: POST\r\n\r\n"
+GOOD = [GET, POST, CLOSING, KEPT, PUT, OPTIONS]
 
 
 def test_a_usual_request_is_read() -> None:
@@ -59,7 +61,7 @@ def test_the_length_and_the_last_request_are_told(head: bytes, length: int, is_l
 @pytest.mark.parametrize(
     ("good", "bad"),
     [
-        *((b"GET", method) for method in (b"get", b"OPTIONS", b"TRACE", b"CONNECT", b"G ET", b"PRI", b"")),
+        *((b"GET", method) for method in (b"get", b"options", b"PROPFIND", b"TRACE", b"CONNECT", b"G ET", b"PRI", b"")),
         *(
             (b"/v1/models", target)
             for target in (b"", b"*", b"v1", b"http://a/v1", b"/a b", b"/\x7f", b"/\xe4", b"a:1")
@@ -103,7 +105,7 @@ def test_a_good_beginning_is_waited_for(head: bytes) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        *(b"\r\n", b"\n", b" GET", b"get", b"PRI * HTTP/2.0", b"OPTIONS ", b"\x16\x03\x01", b"GETS"),
+        *(b"\r\n", b"\n", b" GET", b"get", b"PRI * HTTP/2.0", b"OPTIONSX", b"TRACE ", b"\x16\x03\x01", b"GETS"),
         *(b"GET / HTTP/1.1\nHost: a", b"GET / HTTP/1.1\r\nHost: a\n", b"GET " + b"/" * MAX_HEADERS),
     ],
 )
@@ -174,6 +176,7 @@ _RANDOM = st.builds(
 @example(POST)
 @example(CLOSING)
 @example(KEPT)
+@example(OPTIONS)
 def test_all_readers_read_an_accepted_request_alike(data: bytes) -> None:
     head, end, _ = data.partition(END_OF_HEAD)
     accepted = accepting.read(head + end, ORIGIN)
@@ -199,7 +202,7 @@ def test_mutations_are_accepted_often_enough_to_compare(head: bytes) -> None:
 def layers_read(data: bytes) -> Read:
     """Read the only request in some bytes with the codec of the layers."""
     client = Client(peername=("127.0.0.1", 1), sockname=("127.0.0.1", 2), state=ConnectionState.OPEN)
-    codec = ClientCodec(Context(client, Options()))
+    codec = ClientCodec(Context(client, Options()), Exchanges(lambda *_: None))
     said = [*codec.handle_event(events.Start()), *codec.handle_event(events.DataReceived(client, data))]
     assert not [command for command in said if isinstance(command, commands.SendData | commands.CloseConnection)]
     parts = [command.event for command in said if isinstance(command, ReceiveHttp)]

@@ -57,7 +57,7 @@ def kinds(proxy: Proxy) -> dict[str, str]:
         "malformed": usual.replace("Host: ", "Host : "),
         "lone LFs": usual.replace("\r\n", "\n"),
         "HTTP/1.0": usual.replace("HTTP/1.1", "HTTP/1.0"),
-        "another method": usual.replace("GET", "OPTIONS"),
+        "another method": usual.replace("GET", "PROPFIND"),
         "blank lines first": "\r\n\r\n" + usual,
         "HTTP/2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     }

@@ -432,3 +432,19 @@ def test_settings_of_other_programs_without_effect_are_warned_of_without_values(
         "entries of NO_PROXY that cannot be read, and have no effect: number 2, number 3",
         "folders of SSL_CERT_DIR without a certificate that can be read: number 1, number 3",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "origins"),
+    [("", set()), ("*", {"*"}), ("https://App.example, http://a:3", {"https://app.example", "http://a:3"})],
+)
+def test_origins_of_pages_are_read(value: str, origins: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", value)
+    assert Settings.load().page_origins == origins
+
+
+@pytest.mark.parametrize("value", [f"https://{SECRET}.example/", "null", f"*, https://{SECRET}.example"])
+def test_a_bad_origin_is_a_fault_that_names_the_setting(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", value)
+    (fault,) = faults()
+    assert fault.startswith(("CORS_ORIGINS must ", "CORS_ORIGINS has "))

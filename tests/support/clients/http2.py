@@ -79,9 +79,9 @@ class Http2Client:
         self._flush()
         return stream_id
 
-    def send(self, stream_id: int, data: bytes) -> None:
+    def send(self, stream_id: int, data: bytes, *, end_stream: bool = False) -> None:
         """Send a piece of a request's body that fits into a frame."""
-        self._h2.send_data(stream_id, data)
+        self._h2.send_data(stream_id, data, end_stream=end_stream)
         self._flush()
 
     async def send_all(self, stream_id: int, body: bytes) -> None:
