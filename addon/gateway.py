@@ -67,7 +67,7 @@ class Gateway:
         self.exchanges = Exchanges(ending.end, cross_origin)
         self.plain_path = PlainPath(self.exchanges, settings, is_wanted=settings.plain_path == "on")
         self.reverse_mode = ReverseMode(settings, self.exchanges, self.plain_path, self._settling)
-        self._admitting = Admitting(admission, self.reverse_mode, ending)
+        self._admitting = Admitting(admission, self.reverse_mode, ending, settings.max_spool)
         self.addons = [self.reverse_mode, self.plain_path]
         """The addons within this one. mitmproxy calls their hooks after its own."""
 

@@ -5,11 +5,12 @@ from collections.abc import Iterable
 
 from mitmproxy import http
 
-from addon import reading
 from addon.exchange import Exchange
-from addon.reading import Head
-from addon.spool import BodyMissing
+from addon.reading import requests
+from addon.reading.head import Head
+from addon.spool import BodyMissing, too_large
 from addon.websocket_handshake import is_upgrade
+from store.errors import RequestTooLarge
 from store.request import Reading
 
 
@@ -29,15 +30,18 @@ class ModelReader:
     async def read(self) -> Reading:
         """Return the models. Raises BodyMissing where the body is needed and has not come whole, RequestTooLarge."""
         head = head_of(self._request)
-        found = reading.of_head(head)
+        found = requests.of_head(head)
         if found is not None:
             return found
         if not self.is_ready:
             raise BodyMissing
-        if self._exchange.spool is None and "content-encoding" not in self._request.headers:
-            return reading.of_body(head, self._pieces(), self._most)
-        # It may be large once it is decoded; other requests go on meanwhile.
-        return await asyncio.to_thread(reading.of_body, head, self._pieces(), self._most)
+        try:
+            if self._exchange.spool is None and "content-encoding" not in self._request.headers:
+                return requests.of_body(head, self._pieces(), self._most)
+            # It may be large once it is decoded; other requests go on meanwhile.
+            return await asyncio.to_thread(requests.of_body, head, self._pieces(), self._most)
+        except RequestTooLarge:
+            raise too_large(self._most) from None
 
     def _pieces(self) -> Iterable[bytes]:
         spool = self._exchange.spool

@@ -6,9 +6,9 @@ the upstream may have refused an update. On a Responses WebSocket each ask names
 
 from collections.abc import Callable
 
-from addon import reading
 from addon.protocol.endpoints import RESPONSES, endpoint_of
-from addon.reading import Head
+from addon.reading import events, requests
+from addon.reading.head import Head
 from store.request import NOTHING, Reading
 
 MOST = 64
@@ -33,7 +33,7 @@ class SessionModels:
 
     def __init__(self, head: Head) -> None:
         self._head = head
-        self._asks_name_models = endpoint_of(head.target.partition(b"?")[0].decode("ascii")) == RESPONSES
+        self._asks_name_models = endpoint_of(head.path.decode("ascii")) == RESPONSES
         self._updates: Reading = NOTHING
         self._last_ask: tuple[bytes, bool] | None = None
 
@@ -45,14 +45,14 @@ class SessionModels:
         """Return the reader for an event that asks for a response."""
 
         def read() -> Reading:
-            asked = reading.of_event(content, is_text=is_text)
+            asked = events.of_event(content, is_text=is_text, has_to_name=self._asks_name_models)
             return asked if self._asks_name_models else _together(self._present(), asked)
 
         return EventReader(read)
 
     def of_other(self, content: bytes, *, is_text: bool) -> EventReader:
         """Return the reader for any other event of the client: it generates nothing by itself, and may name models."""
-        return EventReader(lambda: reading.of_event(content, is_text=is_text)._replace(generates=False))
+        return EventReader(lambda: events.of_event(content, is_text=is_text)._replace(generates=False))
 
     def keep_ask(self, content: bytes, *, is_text: bool) -> None:
         """Keep an ask that was admitted: the responses after it may continue it."""
@@ -61,15 +61,15 @@ class SessionModels:
 
     def keep_other(self, content: bytes, *, is_text: bool) -> None:
         """Keep the models of an event that goes to the upstream."""
-        self._updates = _together(self._updates, reading.of_event(content, is_text=is_text))
+        self._updates = _together(self._updates, events.of_event(content, is_text=is_text))
 
     def _present(self) -> Reading:
         if not self._asks_name_models:
-            return _together(reading.of_head(self._head) or NOTHING, self._updates)
+            return _together(requests.of_head(self._head) or NOTHING, self._updates)
         if self._last_ask is None:
             return self._updates
         content, is_text = self._last_ask
-        return _together(reading.of_event(content, is_text=is_text), self._updates)
+        return _together(events.of_event(content, is_text=is_text, has_to_name=True), self._updates)
 
 
 def _together(one: Reading, other: Reading) -> Reading:

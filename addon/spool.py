@@ -29,10 +29,15 @@ class BodyMissing(Exception):
 def check_length(length: int, most: int) -> None:
     """Reject a body of more than `most` bytes. Raises RequestTooLarge."""
     if length > most:
-        raise RequestTooLarge(
-            "This token's policies require the request's body to be read before it is forwarded, and that is "
-            f"possible up to {most} bytes (the gateway's setting MAX_SPOOL)."
-        )
+        raise too_large(most)
+
+
+def too_large(most: int) -> RequestTooLarge:
+    """Return the error for a body of more than `most` bytes, as it was sent or decoded."""
+    return RequestTooLarge(
+        "This token's policies require the request's body to be read before it is forwarded, and that is "
+        f"possible up to {most} bytes (the gateway's setting MAX_SPOOL)."
+    )
 
 
 class Spool:
@@ -86,9 +91,9 @@ class Spool:
 
 @contextlib.contextmanager
 def _failures() -> Iterator[None]:
-    """Turn errors of the file system into an answer for the client."""
+    """Turn errors of the file system, and those of a file that is closed meanwhile, into an answer for the client."""
     try:
         yield
-    except OSError as error:
-        _log.error("a request's body cannot be kept: %s", error.strerror or error)
+    except (OSError, ValueError) as error:
+        _log.error("a request's body cannot be kept: %s", getattr(error, "strerror", None) or error)
         raise ServiceUnavailable(_FAILED) from None

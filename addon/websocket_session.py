@@ -20,7 +20,7 @@ from typing import NamedTuple
 from mitmproxy.websocket import WebSocketMessage
 from wsproto.frame_protocol import CloseReason, Opcode
 
-from addon import reading, responses
+from addon import responses
 from addon.metering.meter import Meter
 from addon.protocol import websocket_events
 from addon.protocol.endpoints import REALTIME, RESPONSES
@@ -34,6 +34,7 @@ from addon.protocol.websocket_events import (
     REJECTIONS,
     Event,
 )
+from addon.reading import events
 from addon.session_models import EventReader, SessionModels
 from store.admission.admission import Admission
 from store.errors import (
@@ -219,7 +220,7 @@ class WebSocketSession:
     async def _check_models(self, message: WebSocketMessage) -> None:
         """Check an event that may name models, such as an update of the session. Raises GatewayError."""
         content, is_text, models = message.content, message.is_text, self._account.models
-        if reading.may_name_model(content, is_text=is_text):
+        if events.may_name_model(content):
             await self._check_again(models.of_other(content, is_text=is_text))
             models.keep_other(content, is_text=is_text)
 

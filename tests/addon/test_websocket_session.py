@@ -14,6 +14,8 @@ from addon import websocket_session
 from addon.metering.meter import Meter
 from addon.protocol import websocket_events
 from addon.protocol.usage_objects import units_of
+from addon.reading.head import Head
+from addon.session_models import SessionModels
 from addon.websocket_session import Account, Closing, Turn, WebSocketSession
 from store import clock
 from store.admission.admission import Admission
@@ -38,6 +40,11 @@ def store(tmp_path: Any) -> Iterator[Store]:
         yield store
 
 
+def head_of(path: str) -> Head:
+    target = f"{path}?model=gpt-realtime" if path == REALTIME_PATH else path
+    return Head("GET", target.encode(), (), is_upgrade=True)
+
+
 class Bench:
     """A session on a real store: its messages, replies and settlements."""
 
@@ -51,7 +58,7 @@ class Bench:
         self.refused: list[GatewayError] = []
         self.request_id = first.request_id
         self.session = WebSocketSession(
-            Account(token.id, first),
+            Account(token.id, first, SessionModels(head_of(first.path))),
             self.meter,
             admission,
             lambda turn, _: self.ended.append(turn),
@@ -109,8 +116,8 @@ def run(store: Store, test: Callable[[Bench], Awaitable[None]], path: str = REAL
         admission = Admission(store)
         try:
             token = make_token(store, **token_fields)
-            first = opening(path)
-            await admission.admit(token.value, first)
+            first = opening(path)._replace(client="192.0.2.1")
+            await admission.admit(token.value, first, SessionModels(head_of(path)).present())
             await test(Bench(store, admission, token, first))
         finally:
             admission.close()
@@ -885,3 +892,82 @@ def test_a_settlement_that_fails_leaves_no_other_open(store: Store, monkeypatch:
         assert len(ended) == 2
 
     run(store, test)
+
+
+# Policies.
+
+MODEL_REFUSED = [("model_not_allowed", "mine")]
+
+
+def allow(bench: Bench, **policies: Any) -> None:
+    Tokens(bench.store).update(bench.token.id, policies)  # type: ignore[arg-type]
+
+
+def test_each_response_is_judged_by_the_models_of_its_session(store: Store) -> None:
+    async def talk(bench: Bench) -> None:
+        assert await bench.respond("1")
+        allow(bench, allowed_models=["other"])
+        assert not await bench.ask(event_id="mine")
+        assert bench.errors() == MODEL_REFUSED
+        assert bench.session.closing is None
+        allow(bench, allowed_models=["other", "gpt-realtime"])
+        assert await bench.respond("2")
+        assert bench.count == 2
+
+    run(store, talk, allowed_models=["gpt-realtime"])
+
+
+def test_an_update_that_names_another_model_is_not_forwarded(store: Store) -> None:
+    async def talk(bench: Bench) -> None:
+        assert await bench.client("session.update", session={"instructions": "Be brief."})
+        assert await bench.client("session.update", session={"model": "gpt-realtime"})
+        transcribed = {"audio": {"input": {"transcription": {"model": "whisper-1"}}}}
+        assert not await bench.client("session.update", session=transcribed, event_id="mine")
+        assert not await bench.client("session.update", session={"model": "other"}, event_id="mine")
+        twice = b'{"type":"session.update","session":{"model":"gpt-realtime","model":"other"}}'
+        assert not await bench.give(twice, from_client=True)
+        assert not await bench.give(twice.replace(b'"model":"g', b'"x":"g'), from_client=True, kind=Opcode.BINARY)
+        assert [code for code, _ in bench.errors()] == ["model_not_allowed"] * 4
+        assert await bench.respond("1")
+
+    run(store, talk, allowed_models=["gpt-realtime"])
+
+
+def test_a_response_that_the_upstream_begins_has_the_models_that_the_session_has_named(store: Store) -> None:
+    async def talk(bench: Bench) -> None:
+        assert await bench.client("session.update", session={"model": "other"})
+        assert await bench.respond("1")
+        allow(bench, allowed_models=["gpt-realtime"])
+        assert not await bench.begin("2")
+        assert [code for code, _ in bench.errors()] == ["model_not_allowed"]
+
+    run(store, talk)
+
+
+def test_each_ask_over_a_responses_websocket_names_an_allowed_model(store: Store) -> None:
+    async def talk(bench: Bench) -> None:
+        assert await bench.ask(model="a", input="b")
+        assert not await bench.ask(event_id="mine")
+        assert not await bench.ask(model="b", event_id="mine")
+        assert not await bench.ask(model="b", generate=False, event_id="mine")
+        assert bench.errors() == MODEL_REFUSED * 3
+        assert await bench.client("response.steer", input="c")
+        allow(bench, allowed_models=["b"])
+        assert not await bench.client("response.steer", input="c")
+        assert bench.count == 1
+
+    run(store, talk, RESPONSES_PATH, allowed_models=["a"])
+
+
+@pytest.mark.parametrize("policies", [{"allowed_endpoints": ["* /v1/chat*"]}, {"allowed_ips": []}])
+def test_a_session_whose_endpoint_or_address_is_not_allowed_any_more_is_closed(
+    store: Store, policies: dict[str, Any]
+) -> None:
+    async def talk(bench: Bench) -> None:
+        assert await bench.respond("1")
+        allow(bench, **policies)
+        assert not await bench.ask()
+        assert bench.session.closing is not None
+        assert bench.session.closing.code == CloseReason.POLICY_VIOLATION
+
+    run(store, talk)
