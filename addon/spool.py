@@ -74,9 +74,9 @@ class Spool:
             yield piece
 
     def _read(self, start: int) -> bytes:
+        if self.is_closed:  # the exchange has ended
+            raise ServiceUnavailable
         with _failures():
-            if self.is_closed:
-                raise OSError("the body is closed")
             self._file.seek(start)
             piece = self._file.read(min(PIECE, self.size - start))
             if not piece:

@@ -73,9 +73,9 @@ class SpoolingStream(HttpStream):
 
     def _handle_event(self, event: events.Event) -> Commands:
         if isinstance(event, events.Wakeup):
-            yield from self._send_more()
-        else:
-            yield from super()._handle_event(event)
+            return self._send_more()
+        handled: Commands = super()._handle_event(event)
+        return handled
 
     def state_wait_for_request_headers(self, event: RequestHeaders) -> Commands:
         """Call the first hook, and go the way of the body that it has chosen."""

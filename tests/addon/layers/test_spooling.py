@@ -473,6 +473,42 @@ def test_a_client_that_hangs_up_while_its_body_goes_upstream_cuts_the_upstream(t
     run(main())
 
 
+def test_an_http2_client_that_resets_a_stream_harms_no_other(tmp_path: Path, judge: Judge) -> None:
+    async def main() -> None:
+        slow = Stuck()
+        with RawUpstream(slow) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                coming, going = [client.begin("POST", "/v1/x", proxy.token.value) for _ in range(2)]
+                client.send(coming, b"some of it")
+                await client.send_all(going, bytes(LARGE))
+                await until(slow.has_head.is_set)
+                assert len(proxy.exchanges) == 2
+                client.reset(coming)
+                client.reset(going)
+                await assert_ended(proxy, judge)
+                slow.may_read.set()
+                await until(upstream.conversations[0].closed.is_set)
+                assert slow.received < LARGE
+                upstream.answer = reads = Reads()
+                stream = client.begin("POST", "/v1/x", proxy.token.value)
+                await client.send_all(stream, BODY)
+                assert await client.status(stream) == 200
+                assert reads.bodies == [BODY]
+
+    run(main())
+
+
+def test_an_upstream_that_rejects_the_key_before_it_has_read_the_body_is_a_503(tmp_path: Path, judge: Judge) -> None:
+    async def main() -> None:
+        rejects = Stuck(OK.replace(b"200 OK", b"401 Unauthorized"))
+        async with stuck(tmp_path, rejects) as (proxy, reader):
+            assert_json_error(await answered(reader), 503, "upstream_key_rejected")
+            await assert_ended(proxy, judge)
+            rejects.may_read.set()
+
+    run(main())
+
+
 def test_an_upstream_that_stops_reading_is_given_up(tmp_path: Path, judge: Judge) -> None:
     async def main() -> None:
         async with stuck(tmp_path, Stuck(), idle_timeout=0.5) as (proxy, reader):
@@ -799,6 +835,31 @@ def test_an_upstream_whose_http2_window_is_used_up_gets_one_piece_at_a_time(tmp_
                 assert slow.received == 2 * len(BODY)
                 await assert_ended(proxy, judge)
                 assert len(upstream.conversations) == 1
+
+    run(main())
+
+
+def test_an_upstream_whose_http2_window_stays_used_up_is_given_up(tmp_path: Path, judge: Judge) -> None:
+    authority = Authority(tmp_path)
+
+    async def main() -> None:
+        tls = authority.server("localhost")
+        tls.set_alpn_protocols(["h2"])
+        with RawUpstream(Http2Upstream(), tls=tls) as upstream:
+            async with (
+                running(
+                    tmp_path,
+                    f"https://localhost:{upstream.port}",
+                    upstream_ca_file=authority.file,
+                    idle_timeout=0.5,
+                ) as proxy,
+                Http2Client.connect(proxy.port) as client,
+            ):
+                stream = client.begin("POST", "/v1/x", proxy.token.value)
+                await client.send_all(stream, BODY)
+                assert await client.status(stream) == 504
+                await assert_ended(proxy, judge)
+                assert _waiting(proxy) == 0
 
     run(main())
 
