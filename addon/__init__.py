@@ -23,6 +23,7 @@ Beside that way:
 
     reverse_mode        options, pinned upstreams, start and stop of the port
     cross_origin        pages in browsers: whose may read a response, and what they are told before they ask
+    shown_models        the list of models, without those that a token may not use
     token_standing      what `GET /token` tells; `gateway.py` answers for the paths of the proxy itself
     rejection           an upstream's 401, which quotes a piece of the key, becomes a 503 before it reaches the flow
     locations           keeps redirects at the gateway

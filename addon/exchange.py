@@ -3,8 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import NamedTuple
@@ -72,8 +71,10 @@ class Exchange:
     """The upstream that it is admitted for."""
     window: Standing | None = None
     """The window, of its token or its project, that had the fewest requests left when it was admitted, if any."""
-    shown_models: AbstractSet[str] | None = None
-    """The models that the list of models may show, where it asks for that; None for all."""
+    shown_models: Container[str] | None = None
+    """The models that `GET /v1/models` shows its token; None for all of them."""
+    room: int | None = None
+    """Bytes that may still come of a response that is read whole whatever its length; None for any other response."""
     admitted_for: tuple[str, bytes] | None = None
     """The method and the path that it was admitted for."""
     grant: Grant | None = None
@@ -180,6 +181,13 @@ class Exchange:
         """Show a piece of the response's body to the meter."""
         if self.meter:
             self.meter.feed_answer(data)
+
+    def has_room(self, size: int) -> bool:
+        """Count the next bytes of the response's body. Returns False if they are more than may come."""
+        if self.room is None:
+            return True
+        self.room -= size
+        return self.room >= 0
 
     def end_response(self, response: http.Response) -> None:
         """Note that the response has come whole; show it to the meter now, unless it was streamed."""

@@ -63,6 +63,9 @@ _OF_THE_CLIENT = _CREDENTIALS | frozenset(
 )
 _FORWARDED = b"x-forwarded-"
 
+_OF_A_PART = frozenset({b"accept-encoding", b"if-modified-since", b"if-none-match", b"if-range", b"range"})
+"""The headers of a client that wants a response in another form, in part, or only if it is new."""
+
 # A Connection header may name any header as one of its hop; these frame or route the message and stay.
 _NEVER_OF_A_HOP = frozenset({b"authorization", b"content-length", b"host", b"transfer-encoding"})
 
@@ -90,10 +93,14 @@ def refusal(request: http.Request, exchange: Exchange, destination: Destination 
     return EndpointNotAllowed() if is_reserved(*asked) and asked != exchange.admitted_for else None
 
 
-def keyed_request(request: http.Request, grant: Grant) -> http.Request:
-    """Return the copy of a request that goes upstream: with the key, at the upstream's path, body shared."""
+def keyed_request(request: http.Request, grant: Grant, *, for_reading: bool = False) -> http.Request:
+    """Return the copy of a request that goes upstream: with the key, at the upstream's path, body shared.
+
+    `for_reading`: the gateway reads the response, and so asks for all of it, without a content coding.
+    """
     keyed = _copy(request)
-    keyed.data.headers = headers_of(_upstream_fields(request, grant))
+    fields = _upstream_fields(request, grant)
+    keyed.data.headers = headers_of(_for_reading(fields) if for_reading else fields)
     target = request.data.path
     keyed.data.path = grant.path_prefix.encode() + (_without_tokens(target) if MASKED_VALUE in target else target)
     return keyed
@@ -169,6 +176,10 @@ def _upstream_fields(request: http.Request, grant: Grant) -> tuple[tuple[bytes, 
                 continue
         fields.append((name, value))
     return (*fields, (b"authorization", authorization))
+
+
+def _for_reading(fields: tuple[tuple[bytes, bytes], ...]) -> tuple[tuple[bytes, bytes], ...]:
+    return (*(field for field in fields if field[0].lower() not in _OF_A_PART), (b"accept-encoding", b"identity"))
 
 
 def _relocated(field: tuple[bytes, bytes], upstream: Upstream) -> tuple[bytes, bytes]:

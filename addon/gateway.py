@@ -13,7 +13,17 @@ from mitmproxy import connection, ctx, http
 from mitmproxy import flow as mitmproxy_flow
 from mitmproxy.proxy import layer
 
-from addon import annotations, authentication, ending, forwarding, responses, spool, streaming, validation
+from addon import (
+    annotations,
+    authentication,
+    ending,
+    forwarding,
+    responses,
+    shown_models,
+    spool,
+    streaming,
+    validation,
+)
 from addon.admitting import Admitting
 from addon.cross_origin import CrossOrigin, is_preflight
 from addon.ending import Ending, Settling
@@ -137,6 +147,7 @@ class Gateway:
         if not forwarding.is_final_response(response, flow.request):
             raise ServiceUnavailable
         exchange.begin_response(response)
+        shown_models.begin(exchange, flow.request, response)
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             self._admitting.open_session(flow, exchange)
         if exchange.streamed and streaming.is_event_stream(response):
@@ -149,6 +160,7 @@ class Gateway:
         exchange = self.exchanges.get(flow.id)
         if exchange and exchange.answered_at is not None and flow.response:
             exchange.end_response(flow.response)
+            self._show_models(flow, flow.response, exchange)
         if flow.websocket is None:
             self.exchanges.finish(flow.id)
 
@@ -223,6 +235,16 @@ class Gateway:
             exchange.begin_spool(token, Spool(most))
         else:
             flow.request.stream = Tap(exchange.watch_request)
+
+    def _show_models(self, flow: http.HTTPFlow, response: http.Response, exchange: Exchange) -> None:
+        """Filter a list of models, or answer with an error instead: mitmproxy would pass it on after an exception."""
+        try:
+            shown_models.end(exchange, flow.request, response)
+        except Exception as error:
+            if not isinstance(error, GatewayError):
+                _log.exception("a list of models could not be filtered")
+            exchange.refuse(error if isinstance(error, GatewayError) else GatewayError())
+            flow.response = responses.error(exchange.refusal or GatewayError(), exchange, flow.request.method)
 
     async def _answer_itself(self, request: http.Request, exchange: Exchange) -> http.Response:
         """Answer for the proxy. Raises StoreUnavailable; for `/token` also the refusal of the token."""

@@ -16,7 +16,7 @@ from mitmproxy.proxy.layers.http import (
     ResponseHeaders,
 )
 
-from addon import forwarding
+from addon import forwarding, shown_models
 from addon.exchange import Destination
 from addon.layers.client_http1 import ClientCodec
 from addon.layers.rejecting_layer import RejectingLayer
@@ -54,6 +54,6 @@ class KeyedLayer(RejectingLayer):
         if exchange.grant is None:
             raise RuntimeError("a request without a grant reached the wire")
         exchange.note_sent()
-        return RequestHeaders(
-            event.stream_id, forwarding.keyed_request(event.request, exchange.grant), event.end_stream
-        )
+        for_reading = shown_models.is_filtered(exchange, event.request)
+        keyed = forwarding.keyed_request(event.request, exchange.grant, for_reading=for_reading)
+        return RequestHeaders(event.stream_id, keyed, event.end_stream)

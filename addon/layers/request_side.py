@@ -21,7 +21,7 @@ from mitmproxy.proxy.layers.http import (
     ResponseTrailers,
 )
 
-from addon import failures
+from addon import failures, shown_models
 from addon.exchange import Exchanges
 from addon.failures import Failure, Limits
 from addon.layers.client_http1 import ClientCodec
@@ -89,6 +89,11 @@ class RequestSide(SpoolSide):
     def _stops(self, stream: HttpStream, event: HttpEvent) -> layer.CommandGenerator[bool]:
         """Set the deadlines for what comes next; return True if an event must go no further."""
         match event:
+            case ResponseData() if not self._has_room(stream, len(event.data)):
+                exchange = self._states[stream.stream_id].exchange
+                if exchange.refusal is None:  # more of it may come until the refusal is written
+                    yield from self._refuse(stream, shown_models.too_long(exchange))
+                return True
             case RequestHeaders(end_stream=False) | ResponseHeaders() | ResponseData():
                 self._unanswered.stop(stream.stream_id)
                 yield from self._wait_for(self._in_progress, stream.stream_id)
@@ -108,6 +113,11 @@ class RequestSide(SpoolSide):
                 yield from self._refuse(stream, InvalidRequest(MALFORMED))
                 return True
         return False
+
+    def _has_room(self, stream: HttpStream, size: int) -> bool:
+        """Count a piece of a response's body; return False if it is more than may be kept until the body is whole."""
+        exchange = self._exchange_of(stream.stream_id)
+        return exchange is None or exchange.has_room(size)
 
     def _can_be_malformed(self, stream_id: int) -> bool:
         """Tell whether a client's error is malformed HTTP/1; over HTTP/2 the client has hung up, for any reason."""

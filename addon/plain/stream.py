@@ -17,7 +17,7 @@ from mitmproxy import http
 from mitmproxy.connection import Client, Server
 from mitmproxy.net.http import http1
 
-from addon import failures, forwarding, rejection, responses
+from addon import failures, forwarding, rejection, responses, shown_models
 from addon.exchange import Destination, Exchange, Exchanges
 from addon.failures import Failure, Limits
 from addon.plain.accepting import Accepted
@@ -195,7 +195,8 @@ class Stream:
         request, exchange = self._flow.request, self._exchange
         if exchange.grant is None:
             raise RuntimeError("a request without a grant reached the wire")
-        keyed = forwarding.keyed_request(request, exchange.grant)
+        for_reading = shown_models.is_filtered(exchange, request)
+        keyed = forwarding.keyed_request(request, exchange.grant, for_reading=for_reading)
         keyed.data.content = request.data.content or b""
         exchange.note_sent()
         head: asyncio.Future[http.Response] = self._future()
@@ -240,11 +241,15 @@ class Stream:
     async def _whole_body(self, upstream: UpstreamConnection, end: "asyncio.Future[None]") -> bytes:
         """Return the body of a response that is not passed on before it is whole."""
         pieces: list[bytes] = []
-        put_off, seconds = self._side.deadline.put_off, self._shared.limits.idle_timeout
+        exchange, put_off, seconds = self._exchange, self._side.deadline.put_off, self._shared.limits.idle_timeout
 
         def feed(data: bytes) -> None:
             put_off(seconds)
-            pieces.append(data)
+            if exchange.has_room(len(data)):
+                pieces.append(data)
+            elif not end.done():
+                cause = shown_models.too_long(exchange)
+                end.set_exception(_Stopped(cause.message, cause=cause))
 
         upstream.read_body(feed, end)
         await self._wait(end)

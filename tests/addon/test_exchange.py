@@ -205,3 +205,9 @@ def test_all_that_were_opened_are_counted() -> None:
     bench.exchanges.finish("one")
     bench.open("two")
     assert bench.exchanges.opened == 3
+
+
+def test_room_for_a_body_is_used_up_only_where_there_is_a_bound() -> None:
+    bounded, unbounded = Exchange(room=10), Exchange()
+    assert [bounded.has_room(size) for size in (4, 6, 0, 1, 0)] == [True, True, True, False, False]
+    assert unbounded.has_room(2**60)

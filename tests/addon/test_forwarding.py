@@ -132,6 +132,15 @@ def test_headers_that_frame_and_route_are_kept_though_connection_names_them() ->
     }
 
 
+def test_a_request_whose_response_is_read_asks_for_all_of_it_without_a_coding() -> None:
+    asked = [("Accept-Encoding", "gzip"), ("accept-encoding", "br"), ("Range", "bytes=0-9"), ("If-Range", "x")]
+    request = make_request(*asked, ("If-None-Match", "x"), ("If-Modified-Since", "x"), ("Accept", "a/b"))
+    authorization = (b"authorization", f"Bearer {KEY}".encode())
+    keyed = forwarding.keyed_request(request, GRANT, for_reading=True)
+    assert keyed.headers.fields == ((b"Accept", b"a/b"), authorization, (b"accept-encoding", b"identity"))
+    assert forwarding.keyed_request(request, GRANT).headers.fields == (*request.headers.fields, authorization)
+
+
 def test_a_connection_header_in_no_encoding_is_removed_too() -> None:
     assert sent(("Connection", b"\xff, X-Hop"), ("X-Hop", "1"))[:-1] == []
     passed = forwarding.client_response(
