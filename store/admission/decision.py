@@ -68,7 +68,7 @@ class Admitted:
     window: Standing | None = None
     """Of its windows the one with the fewest requests left after this one."""
     shown_models: AbstractSet[str] | None = None
-    """The models that the list of models may show, for a request that asks for it; None for all."""
+    """The models that the list of models may show it; None for all."""
 
 
 class TokenStanding(NamedTuple):
@@ -184,8 +184,7 @@ class Batch:
             limit.hit(opening)
         opened = token.opened(opening, self._now)
         self.admitted.append((opening, opened))
-        owned = row.policies
-        shown = policies.shown_models(owned) if owned and policies.lists_models(opening) else None
+        shown = policies.shown_models(row.policies)
         return Admitted(opened, row.holder, api_key, tightest(token.limits), shown)
 
     def _api_key(self, row: TokenRow) -> str:

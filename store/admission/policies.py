@@ -14,7 +14,7 @@ from store.policies.policy import Policy
 from store.request import Opening
 from store.runtime.redaction import mask_secrets
 
-_MODELS = "/v1/models"
+_MODELS = "/v1/models/"
 _LOOKS_UP = frozenset({"GET", "HEAD", "DELETE"})
 
 _LONGEST = 200
@@ -52,12 +52,6 @@ def shown_models(policies: Iterable[OwnedPolicy]) -> AbstractSet[str] | None:
     """Return the models that all policies allow; None for any."""
     lists = [owned.policy.models for owned in policies if owned.policy.models is not None]
     return frozenset.intersection(*lists) if lists else None
-
-
-def lists_models(opening: Opening) -> bool:
-    """Tell whether a request asks for the list of models."""
-    asked = endpoints.call(opening.method, opening.path)
-    return asked is not None and asked.path == _MODELS and asked.method in _LOOKS_UP
 
 
 def _refusal_of_client(policies: Sequence[OwnedPolicy], opening: Opening) -> TokenRefused | None:
@@ -116,7 +110,7 @@ def _refusal_of_models(
 
 
 def _refusal_of_look_up(limited: Sequence[OwnedPolicy], asked: Call) -> TokenRefused | None:
-    model = asked.path.removeprefix(f"{_MODELS}/")
+    model = asked.path.removeprefix(_MODELS)
     if model == asked.path or asked.method not in _LOOKS_UP:
         return None
     return None if model in (shown_models(limited) or ()) else ModelNotFound()

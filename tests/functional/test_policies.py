@@ -51,7 +51,7 @@ MODEL, ENDPOINT, IP = ((403, f"{what}_not_allowed") for what in ("model", "endpo
 
 def refusals(gateway: Gateway, token: dict[str, Any]) -> dict[str, int]:
     """Return the numbers of a token's refusals by their codes, as the store has them."""
-    rows = gateway.manage("GET", f"/manage/requests?tokenId={token['id']}").raise_for_status().json()
+    rows = gateway.manage("GET", f"/manage/requests?tokenId={token['id']}").raise_for_status().json()["data"]
     counts: Counter[str] = Counter()
     for row in rows:
         counts[row["code"]] += row["repeats"] or 0

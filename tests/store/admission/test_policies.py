@@ -198,20 +198,6 @@ def test_the_list_of_models_shows_what_both_allow() -> None:
     assert policies.shown_models([OwnedPolicy("token", ALL), OwnedPolicy("project", ALL)]) is None
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "is_list"),
-    [
-        ("GET", "/v1/models", True),
-        ("HEAD", "/v1/models/", True),
-        ("GET", "/v1/%6dodels", True),
-        ("GET", "/v1/models/a", False),
-        ("POST", "/v1/models", False),
-    ],
-)
-def test_the_list_of_models_is_known(method: str, path: str, *, is_list: bool) -> None:
-    assert policies.lists_models(opening(path, NOTHING, method)) == is_list
-
-
 # Through the real admission and the real store.
 
 
