@@ -3,17 +3,16 @@
 import json
 import re
 import unicodedata
-from typing import Any
 
 import flask
 import pytest
-import yaml
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.openapi import DOCUMENT
 from support.stores.ledger import without_usage
 
-from manage_api.contract import MAX_BODY, OPENAPI
+from manage_api.contract import MAX_BODY
 
 KEPT_OPERATIONS = """
     get /health healthCheck 200
@@ -58,32 +57,27 @@ KEPT_RESPONSES = {
 SECRET = "sk-\u00e9-this-must-not-come-back"
 
 
-@pytest.fixture(scope="module")
-def document() -> Any:
-    return yaml.safe_load(OPENAPI.read_text())
-
-
 @pytest.mark.parametrize("line", KEPT_OPERATIONS.strip().splitlines())
-def test_each_operation_is_kept(document: Any, line: str) -> None:
+def test_each_operation_is_kept(line: str) -> None:
     method, path, operation_id, *statuses = line.split()
-    operation = document["paths"][path][method]
+    operation = DOCUMENT["paths"][path][method]
     assert operation["operationId"] == operation_id
     assert set(statuses) <= set(operation["responses"])
 
 
 @pytest.mark.parametrize("line", KEPT_FIELDS.strip().splitlines())
-def test_each_schema_is_kept(document: Any, line: str) -> None:
+def test_each_schema_is_kept(line: str) -> None:
     name, *fields = line.split()
-    schema = document["components"]["schemas"][name]
+    schema = DOCUMENT["components"]["schemas"][name]
     assert {field.rstrip("!") for field in fields} <= set(schema["properties"])
     assert {field.rstrip("!") for field in fields if field.endswith("!")} == set(schema.get("required", ()))
 
 
-def test_other_names_are_kept(document: Any) -> None:
-    components = document["components"]
+def test_other_names_are_kept() -> None:
+    components = DOCUMENT["components"]
     assert set(components["responses"]) >= KEPT_RESPONSES
     assert set(components["securitySchemes"]) == {"ManagementToken", "TokenAuth"}
-    query = document["paths"]["/manage/tokens"]["get"]["parameters"]
+    query = DOCUMENT["paths"]["/manage/tokens"]["get"]["parameters"]
     names = [components["parameters"][parameter["$ref"].rsplit("/", 1)[1]]["name"] for parameter in query]
     assert names == ["projectId", "activeOnly", "expiresBefore"]
 
@@ -235,7 +229,6 @@ def test_no_message_quotes_the_request(client: FlaskClient, body: object) -> Non
     assert "must-not-come-back" not in message
 
 
-DOCUMENT = yaml.safe_load(OPENAPI.read_text())
 OPERATIONS = [
     (method, re.sub(r"\{[^}]*\}", "3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23", path), operation)
     for path, item in DOCUMENT["paths"].items()

@@ -4,16 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 from openapi_schema_validator import OAS30WriteValidator
+from support.openapi import DOCUMENT
 
 from manage_api import faults
-from manage_api.contract import OPENAPI
 
 WITHOUT_WORDS = {"properties", "items", "allOf", "$ref", "readOnly"}
 """Keywords that only lead to other schemas, and the one that `read_only` decides about."""
-
-DOCUMENT = yaml.safe_load(OPENAPI.read_text())
 
 
 def resolved(node: Any) -> Any:
