@@ -22,7 +22,7 @@ from xdist.scheduler import LoadFileScheduling
 SHARING = frozenset(
     f"tests/functional/test_{name}.py"
     for name in (
-        *("answers", "damaged_rows", "exactness", "faithful", "large_bodies", "obeyed_at_once", "only_v1"),
+        *("answers", "damaged_rows", "exactness", "faithful", "large_bodies", "limits", "obeyed_at_once", "only_v1"),
         *("promises", "reserved_endpoints", "sdk", "streaming", "tokens"),
     )
 )
@@ -134,13 +134,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = sorted(kept, key=_place_in_the_order)
 
 
-def _place_in_the_order(item: pytest.Item) -> int:
+def _place_in_the_order(item: pytest.Item) -> tuple[int, bool]:
+    """Those that share gateways run on one path first, and then on the other: the gateways end with their path."""
     if item.path.parent.name != "functional":
-        return len(SLOWEST) + 2
+        return len(SLOWEST) + 2, False
     if f"tests/functional/{item.path.name}" in SHARING:
-        return 0
+        return 0, isinstance(item, pytest.Function) and item.callspec.params.get("path") == "off"
     name = item.path.stem.removeprefix("test_")
-    return SLOWEST.index(name) + 1 if name in SLOWEST else len(SLOWEST) + 1
+    return (SLOWEST.index(name) + 1 if name in SLOWEST else len(SLOWEST) + 1), False
 
 
 def _touched(reference: str, items: list[pytest.Item]) -> tuple[list[str], list[pytest.Item]]:
