@@ -1,8 +1,12 @@
 """Rows of the ledger and their sums, as the gateway writes them."""
 
+import itertools
 import uuid
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from peewee import EXCLUDED
 
 from store import clock
 from store.database.models import DailyUsage, HourlyUsage, Refusal, Request, Sums, UpstreamId
@@ -26,6 +30,8 @@ _ASKED: Mapping[str, Any] = {
     "endpoint": "/v1/chat/completions",
 }
 _KEY = ("start", "project_id", "token_id", "model", "endpoint")
+_BATCH = 50
+"""Rows of a statement: to write many at once takes a fifth of the time."""
 _SUMMED = ("request_bytes", "response_bytes", *COLUMNS, "cost", "told_cost")
 
 
@@ -39,16 +45,28 @@ def open_request(store: Store, **columns: Any) -> dict[str, Any]:
 
 def settle_request(store: Store, **columns: Any) -> dict[str, Any]:
     """Write the row of a request that has ended, and add it to its sums; return its columns."""
-    started_at = columns.setdefault("started_at", NOON)
-    row = open_request(
-        store, **{"settled_at": started_at + clock.SECOND, "usage_source": Source.UNKNOWN, "status": 200, **columns}
-    )
-    with store.database.write():
-        if row.get("upstream_request_id"):
-            UpstreamId.create(upstream_request_id=row["upstream_request_id"], request_id=row["id"])
-        _add(HourlyUsage, row, clock.HOUR)
-        _add(DailyUsage, row, clock.DAY)
+    (row,) = settle_requests(store, [columns])
     return row
+
+
+def settle_requests(store: Store, each: Iterable[Mapping[str, Any]]) -> Sequence[dict[str, Any]]:
+    """Write the rows of requests that have ended, and add them to their sums; return their columns."""
+    rows = [_settled(**columns) for columns in each]
+    with store.database.write():
+        for _, alike in itertools.groupby(rows, key=list):
+            for batch in itertools.batched(alike, _BATCH):
+                Request.insert_many(batch).execute()
+        for row in rows:
+            if row.get("upstream_request_id"):
+                UpstreamId.create(upstream_request_id=row["upstream_request_id"], request_id=row["id"])
+        _add(HourlyUsage, rows, clock.HOUR)
+        _add(DailyUsage, rows, clock.DAY)
+    return rows
+
+
+def _settled(*, started_at: int = NOON, **columns: Any) -> dict[str, Any]:
+    ended = {"settled_at": started_at + clock.SECOND, "usage_source": Source.UNKNOWN, "status": 200}
+    return {"id": new_request_id(), "instance_id": INSTANCE_ID, **_ASKED, "started_at": started_at, **ended, **columns}
 
 
 def refuse_request(store: Store, **columns: Any) -> dict[str, Any]:
@@ -82,14 +100,18 @@ def sums_of(row: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-def _add(table: type[Sums], row: Mapping[str, Any], unit: int) -> None:
-    start = row["started_at"] - row["started_at"] % unit
-    key = {**{name: row.get(name) or "" for name in _KEY}, "start": start}
-    sums = sums_of(row)
-    table.insert(**key, **sums).on_conflict(
-        conflict_target=[getattr(table, name) for name in _KEY],
-        update={name: getattr(table, name) + number for name, number in sums.items()},
-    ).execute()
+def _add(table: type[Sums], rows: Sequence[Mapping[str, Any]], unit: int) -> None:
+    """Add each row to the sums of its hour or its day."""
+    added: dict[tuple[object, ...], Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        start = row["started_at"] - row["started_at"] % unit
+        added[start, *(row.get(name) or "" for name in _KEY[1:])].update(sums_of(row))
+    for batch in itertools.batched(added.items(), _BATCH):
+        sums = [dict(zip(_KEY, key, strict=True)) | numbers for key, numbers in batch]
+        table.insert_many(sums).on_conflict(
+            conflict_target=[getattr(table, name) for name in _KEY],
+            update={name: getattr(table, name) + getattr(EXCLUDED, name) for name in batch[0][1]},
+        ).execute()
 
 
 def without_usage(shown: Any) -> dict[str, Any]:
