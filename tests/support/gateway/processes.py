@@ -28,12 +28,13 @@ for _ in range(os.getpid() * 97 % 4_000):
 
 
 def wait_until(condition: Callable[[], bool], timeout: float = DEADLINE) -> None:
-    """Poll a condition. Raises TimeoutError after some seconds."""
-    deadline = time.monotonic() + timeout
+    """Poll a condition, less often the longer it takes, as that costs time. Raises TimeoutError after some seconds."""
+    began = time.monotonic()
     while not condition():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > timeout:
             raise TimeoutError
-        time.sleep(0.005)
+        time.sleep(min(0.005 + waited / 10, 0.05))
 
 
 def free_port() -> int:
