@@ -13,9 +13,10 @@ import pytest
 from support.gateway.gateway import bearer
 from support.gateway.installation import Installation, started
 from support.gateway.processes import ROOT, Process, python, tool, without_rights
+from support.stores.stores import opened
 from support.upstreams.upstreams import KEY, DemoUpstream
 
-from store.operations.opening import management_token, open_store
+from store.operations.opening import management_token
 from store.runtime.settings import Settings
 
 RUN = [tool("llm-proxy"), "start"]  # what ./run.sh starts
@@ -23,7 +24,8 @@ PROXY = python("-m", "addon")
 PROXY_WITH_MITMWEB = python("-m", "addon", "--web")
 MANAGEMENT = python("-m", "manage_api")
 WEB = [tool("llm-proxy"), "web"]
-FORKED = (RUN, WEB, PROXY, MANAGEMENT)
+PREPARATION = python("-m", "manage_api.cli.supervision.preparation")  # RUN starts it first, and ends as it does
+FORKED = (RUN, WEB, PROXY, MANAGEMENT, PREPARATION)
 
 type Break = Callable[[Installation], object]
 
@@ -34,7 +36,7 @@ class Fault:
 
     message: str
     cause: Break
-    command: list[str] = dataclasses.field(default_factory=lambda: RUN)
+    command: list[str] = dataclasses.field(default_factory=lambda: PREPARATION)
     status: int = 1
     has_rights: bool = True
 
@@ -44,8 +46,8 @@ def installation(tmp_path: Path) -> Installation:
     """An installation that was started before."""
     installation = Installation(tmp_path, UPSTREAM_URL="http://127.0.0.1:9")
     settings = Settings(_env_file=None, data_dir=installation.data)
-    open_store(settings).database.close()
-    management_token(settings)
+    with opened(settings):
+        management_token(settings)
     return installation
 
 
@@ -115,8 +117,10 @@ def dotenv(content: bytes, mode: int = 0o600) -> Break:
 FAULTS = {
     "a file as DATA_DIR": Fault("File exists", file_as_data_dir),
     "DATA_DIR below a file": Fault("Not a directory", below_a_file),
-    "a DATA_DIR that is read-only": Fault("attempt to write a readonly database", forbid("", 0o500), has_rights=False),
-    "no database": Fault("file is not a database", write("llm-proxy.db", b"this is no database" * 100)),
+    "a DATA_DIR that is read-only": Fault(
+        "attempt to write a readonly database", forbid("", 0o500), RUN, has_rights=False
+    ),
+    "no database": Fault("file is not a database", write("llm-proxy.db", b"this is no database" * 100), RUN),
     "a database cut off": Fault("malformed", cut),
     "a database of a later version": Fault(
         "The store's schema is newer than this program (it has 9999_later)",
@@ -131,7 +135,7 @@ FAULTS = {
     "an empty key file": Fault("encryption_key in DATA_DIR is damaged", write("encryption_key", b"")),
     "a damaged key file": Fault("encryption_key in DATA_DIR is damaged", write("encryption_key", b"\xff\x00")),
     "a key file of others": Fault("Permission denied", forbid("encryption_key", 0), has_rights=False),
-    "another key": Fault("does not open this store", setting("ENCRYPTION_KEY", "A" * 43 + "=")),
+    "another key": Fault("does not open this store", setting("ENCRYPTION_KEY", "A" * 43 + "="), RUN),
     "an empty management token": Fault("management_token in DATA_DIR is empty", write("management_token", b"\n")),
     "a folder as management token": Fault("Is a directory", folder_instead_of("management_token"), MANAGEMENT),
     "a management token of others": Fault(
@@ -141,9 +145,9 @@ FAULTS = {
         ".env cannot be read: Permission denied", dotenv(b"", 0), MANAGEMENT, has_rights=False, status=2
     ),
     "a .env that is no text": Fault(".env is no text", dotenv(b"\xff\xfe\x00"), PROXY, status=2),
-    "a low port": Fault("PROXY_LISTEN=127.0.0.1:81", setting("PROXY_LISTEN", "127.0.0.1:81"), has_rights=False),
-    "an address of others": Fault("MANAGE_LISTEN=192.0.2.1", setting("MANAGE_LISTEN", "192.0.2.1:8081")),
-    "an IPv6 address of others": Fault("[2001:db8::1]:8080", setting("PROXY_LISTEN", "[2001:db8::1]:8080")),
+    "a low port": Fault("PROXY_LISTEN=127.0.0.1:81", setting("PROXY_LISTEN", "127.0.0.1:81"), RUN, has_rights=False),
+    "an address of others": Fault("MANAGE_LISTEN=192.0.2.1", setting("MANAGE_LISTEN", "192.0.2.1:8081"), RUN),
+    "an IPv6 address of others": Fault("[2001:db8::1]:8080", setting("PROXY_LISTEN", "[2001:db8::1]:8080"), RUN),
     "an unknown name": Fault("MANAGE_LISTEN", setting("MANAGE_LISTEN", "[fe80::1%nowhere]:1"), MANAGEMENT),
     "mitmproxy's options broken": Fault("config.yaml", mitmproxys("config.yaml", b"a: [b"), PROXY),
     "mitmproxy's options of a wrong type": Fault(
