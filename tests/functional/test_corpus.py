@@ -1,4 +1,4 @@
-"""Each answer of the corpus passes unchanged, in all codings and pieces, and has the row that its file says."""
+"""Each answer of the corpus passes unchanged, in all codings and in pieces, and has the row that its file says."""
 
 import itertools
 import re
@@ -15,7 +15,8 @@ from support.gateway.processes import wait_until
 from support.load.mixed_load import rows_of
 from support.upstreams.upstreams import Conversation, RawUpstream
 
-PIECES = range(1, 10)
+SIZES = range(2, 10)
+"""Bytes of a piece, beside single bytes: one size for each case. tests/addon/metering has all sizes for each."""
 CLIENTS = 4
 
 
@@ -48,16 +49,16 @@ class Passed(NamedTuple):
     rows: Sequence[Mapping[str, Any]]
 
 
-def sendings(case: Case) -> list[Sending]:
-    """Return all ways to send the answers of a case."""
+def sendings(case: Case, size: int) -> list[Sending]:
+    """Return the ways to send the answers of a case: whole, in single bytes, and in pieces of a size."""
     return [
         Sending(answer, coding, piece)
         for answer in case.answers
-        for coding, piece in [*((coding, 0) for coding in CODINGS), *(("", size) for size in PIECES)]
+        for coding, piece in [*((coding, 0) for coding in CODINGS), ("", 1), ("", size)]
     ]
 
 
-SENDINGS = [sendings(case) for case in CASES]
+SENDINGS = [sendings(*each) for each in zip(CASES, itertools.cycle(SIZES), strict=False)]
 
 
 def answer_as_asked(conversation: Conversation) -> None:
