@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from addon.replacing import restore_all
+from store.admission import inbox, write_behind
 from store.runtime.settings import Settings
 
 
@@ -33,3 +34,10 @@ def _path(request: pytest.FixtureRequest, _no_settings_around: None, monkeypatch
 def _mitmproxy_as_it_was() -> Iterator[None]:
     yield
     restore_all()
+
+
+@pytest.fixture
+def _rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are written after a moment that is too short to wait for."""
+    for module in (inbox, write_behind):
+        monkeypatch.setattr(module, "FLUSH_DELAY", 0.005)

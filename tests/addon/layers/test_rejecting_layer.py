@@ -28,7 +28,7 @@ from addon.rejection import MAX_BODY
 from store.database.models import Request
 from store.management.projects import Projects
 
-pytestmark = pytest.mark.paths("on", "off")
+pytestmark = [pytest.mark.paths("on", "off"), pytest.mark.usefixtures("_rows_at_once")]
 
 KEY = "sk-q0Zx7Wv2Lk9Rt4Yb8NcPd3Hf6Js1Mg5Aa"
 QUOTED = f"{KEY[:8]}***{KEY[-4:]}"

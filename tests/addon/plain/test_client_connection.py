@@ -28,7 +28,7 @@ from addon.layers.client_http1 import MAX_AHEAD
 from addon.plain.client_connection import ClientConnection
 from addon.plain.upstream_connection import UpstreamConnection
 
-pytestmark = pytest.mark.paths("on", "off")
+pytestmark = [pytest.mark.paths("on", "off"), pytest.mark.usefixtures("_rows_at_once")]
 
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 HIGH_WATER = 64 * 1024
@@ -299,7 +299,7 @@ def test_a_client_that_takes_its_last_response_slowly_gets_all_of_it(
 ) -> None:
     """It takes some of it within each `idle_timeout`, and all of it in several times that."""
     monkeypatch.setattr(failures, "LINGER", 0.3)
-    response = json_response("x" * 1_000_000)
+    response = json_response("x" * 400_000)
 
     async def main() -> None:
         with RawUpstream(answer_all(response)) as upstream:

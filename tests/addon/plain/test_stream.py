@@ -19,6 +19,8 @@ from support.gateway.processes import DEADLINE
 from support.stores.stores import UNKNOWN_TOKEN, rows
 from support.upstreams.upstreams import CLOSING, OK, Conversation, RawUpstream, json_response
 
+pytestmark = pytest.mark.usefixtures("_rows_at_once")
+
 SSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 EVENT = b'data: {"id": "1"}\n\n'
 CHUNK = b"%x\r\n%b\r\n" % (len(EVENT), EVENT)
