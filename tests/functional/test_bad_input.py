@@ -35,12 +35,19 @@ class Target:
         project = gateway.make_project()
         self.token = gateway.make_token(project["id"], max_requests=7)
         self._names = {PROJECT_ID: project["id"], TOKEN_ID: self.token["id"], VALUE: self.token["token"]}
+        self._connection = sqlite3.connect(f"file:{gateway.data}/llm-proxy.db?mode=ro", uri=True)
+        self._version = -1
+        self._rows: list[str] = []
+
+    def close(self) -> None:
+        self._connection.close()
 
     def rows(self) -> list[str]:
-        """Read every row of every table."""
-        path = self.gateway.data / "llm-proxy.db"
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            return list(connection.iterdump())
+        """Read every row of every table, unless SQLite tells that no other connection has written since."""
+        ((version,),) = self._connection.execute("PRAGMA data_version")
+        if version != self._version:
+            self._version, self._rows = version, list(self._connection.iterdump())
+        return self._rows
 
     def ask(self, raw: bytes) -> Answer:
         """Send bytes on a connection of their own and return the one answer, up to the end of the connection."""
@@ -77,7 +84,8 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     gateway = Gateway(tmp_path_factory.mktemp("bad-input"), "http://127.0.0.1:9")
     try:
         gateway.start_management()
-        yield Target(gateway)
+        with contextlib.closing(Target(gateway)) as target:
+            yield target
     finally:
         gateway.stop()
 
