@@ -38,6 +38,9 @@ CHANGED = pytest.StashKey[list[str]]()
 SLOWEST = ("run_sh", "stop", "start", "faults", "postgresql_faults", "networks", "mitmweb", "canary", "ledger", "ways")
 """The functional files to begin with, after those that share gateways: long ones must not come last."""
 
+OTHERS = ("store", "manage_api", "addon")
+"""The packages after them: the last files of addon are short."""
+
 
 class _SharingTogether(LoadFileScheduling):  # type: ignore[misc] # it has no types
     """Gives each file to one worker as a whole; and so all that share gateways, which start once then."""
@@ -137,7 +140,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _place_in_the_order(item: pytest.Item) -> tuple[int, bool]:
     """Those that share gateways run on one path first, and then on the other: the gateways end with their path."""
     if item.path.parent.name != "functional":
-        return len(SLOWEST) + 2, False
+        package = item.path.relative_to(Path(__file__).parent).parts[0]
+        return len(SLOWEST) + 2 + (OTHERS.index(package) if package in OTHERS else len(OTHERS)), False
     if f"tests/functional/{item.path.name}" in SHARING:
         return 0, isinstance(item, pytest.Function) and item.callspec.params.get("path") == "off"
     name = item.path.stem.removeprefix("test_")
