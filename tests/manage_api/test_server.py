@@ -3,12 +3,9 @@
 import contextlib
 import http.client
 import json
-import os
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -17,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.gateway.processes import Process, clean_environment, python
 
 from manage_api.contract import MAX_BODY
 from manage_api.server import MAX_HEADERS, MAX_READ, Server
@@ -33,18 +31,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(folder: Path, port: int, **settings: str) -> "subprocess.Popen[str]":
+def start(folder: Path, port: int, **settings: str) -> Process:
     environment = {
         "DATA_DIR": str(folder / "data"),
         "MANAGEMENT_TOKEN": TOKEN,
         "MANAGE_LISTEN": f"127.0.0.1:{port}",
+        "LOG_LEVEL": "debug",
+        "LOG_FORMAT": "json",
     }
-    return subprocess.Popen(
-        [sys.executable, "-m", "manage_api"],
+    return Process(
+        python("-m", "manage_api"),
         cwd=folder,
-        env={**os.environ, **environment, "LOG_LEVEL": "debug", "LOG_FORMAT": "json", **settings},
-        stderr=subprocess.PIPE,
-        text=True,
+        env={**clean_environment(), **environment, **settings},
+        log=folder / "server.log",
+        forked=True,
     )
 
 
@@ -61,13 +61,12 @@ def wait_for(port: int) -> None:
             return
 
 
-def end(process: "subprocess.Popen[str]", *signals: int) -> list[dict[str, Any]]:
+def end(process: Process, *signals: signal.Signals) -> list[dict[str, Any]]:
     """Send the signals, expect a clean end and return the log."""
     for number in signals:
-        process.send_signal(number)
-    _, log = process.communicate(timeout=20)
-    assert process.returncode == 0, log
-    return [json.loads(line) for line in log.splitlines()]
+        process.signal(number)
+    assert process.wait() == 0, process.output()
+    return [json.loads(line) for line in process.output().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +79,6 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         end(process, signal.SIGTERM)
     finally:
         process.kill()
-        process.wait()
 
 
 def send(port: int, raw: bytes) -> http.client.HTTPResponse:
@@ -172,7 +170,7 @@ def test_the_connection_is_kept(port: int) -> None:
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM] * 2, [signal.SIGINT] * 2])
-def test_signals_end_it_cleanly(tmp_path: Path, signals: list[int]) -> None:
+def test_signals_end_it_cleanly(tmp_path: Path, signals: list[signal.Signals]) -> None:
     port = free_port()
     process = start(tmp_path, port)
     wait_for(port)
@@ -191,9 +189,9 @@ def test_requests_under_way_are_finished(tmp_path: Path) -> None:
         body = json.dumps({"name": "n", "api_key": "sk-secret"})
         connection.request("POST", "/manage/projects", body, {**AUTH, "Content-Type": "application/json"})
         time.sleep(0.5)
-        process.send_signal(signal.SIGTERM)
+        process.signal(signal.SIGTERM)
         time.sleep(0.5)
-        process.send_signal(signal.SIGTERM)
+        process.signal(signal.SIGTERM)
         blocker.execute("ROLLBACK")
         assert connection.getresponse().status == 201
     end(process)
@@ -239,16 +237,16 @@ def test_a_port_in_use_ends_the_start(tmp_path: Path) -> None:
         other.listen()
         port = other.getsockname()[1]
         process = start(tmp_path, port)
-        _, log = process.communicate(timeout=20)
-    assert process.returncode == 1
+        assert process.wait() == 1
+    log = process.output()
     assert f"Cannot listen on 127.0.0.1:{port} (MANAGE_LISTEN): Address already in use." in log.splitlines()
     assert "Traceback" not in log
 
 
 def test_bad_settings_end_the_start(tmp_path: Path) -> None:
     process = start(tmp_path, 1, MANAGE_LISTEN="nowhere", LOG_LEVEL="loud")
-    _, log = process.communicate(timeout=20)
-    assert process.returncode == 2
+    assert process.wait() == 2
+    log = process.output()
     assert log.startswith("Bad settings:\n")
     assert "MANAGE_LISTEN" in log
     assert "LOG_LEVEL" in log
@@ -260,8 +258,8 @@ def test_an_empty_management_token_file_ends_the_start(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "management_token").touch()
     process = start(tmp_path, free_port(), MANAGEMENT_TOKEN="")
-    _, log = process.communicate(timeout=20)
-    assert process.returncode == 1
+    assert process.wait() == 1
+    log = process.output()
     assert log.endswith("The file management_token in DATA_DIR is empty. Remove it to get a new token.\n")
 
 
