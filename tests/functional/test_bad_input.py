@@ -519,20 +519,20 @@ def test_rejected_secrets_are_not_logged(tmp_path: Path) -> None:
     gateway = Gateway(tmp_path, "http://127.0.0.1:9")
     try:
         gateway.start_management()
-        target = Target(gateway)
-        for place in ("tokens/", "tokens/x", "token/", "projects/", "x%2F", "x%252F", "x", "tokens%2F"):
-            for method in ("GET", "PUT", "TRACE"):
-                for authorization in (None, f"Bearer {VALUE}", f"Basic {SECRET}"):
-                    target.ask(request(f"{method} /manage/{place}{VALUE}?k={SECRET}", authorization=authorization))
-        for raw in NO_HTTP.values():
-            target.ask(raw.replace(b"\r\n", f"\r\nX-Secret: {SECRET} {VALUE}\r\n".encode(), 1))
-        for line in WRITES:
-            for body in no_json(GOOD[line]):
-                target.ask(json_request(line, body))
-            for field, (_, values) in BAD_FIELDS.items():
-                target.ask(json_request(line, f'{GOOD[line][:-1]}, "{field}": {values[-1]}}}'))
-            for field in UNKNOWN_FIELDS:
-                target.ask(json_request(line, f"{GOOD[line][:-1]}, {json.dumps(field)}: 1}}"))
+        with contextlib.closing(Target(gateway)) as target:
+            for place in ("tokens/", "tokens/x", "token/", "projects/", "x%2F", "x%252F", "x", "tokens%2F"):
+                for method in ("GET", "PUT", "TRACE"):
+                    for authorization in (None, f"Bearer {VALUE}", f"Basic {SECRET}"):
+                        target.ask(request(f"{method} /manage/{place}{VALUE}?k={SECRET}", authorization=authorization))
+            for raw in NO_HTTP.values():
+                target.ask(raw.replace(b"\r\n", f"\r\nX-Secret: {SECRET} {VALUE}\r\n".encode(), 1))
+            for line in WRITES:
+                for body in no_json(GOOD[line]):
+                    target.ask(json_request(line, body))
+                for field, (_, values) in BAD_FIELDS.items():
+                    target.ask(json_request(line, f'{GOOD[line][:-1]}, "{field}": {values[-1]}}}'))
+                for field in UNKNOWN_FIELDS:
+                    target.ask(json_request(line, f"{GOOD[line][:-1]}, {json.dumps(field)}: 1}}"))
     finally:
         gateway.stop()
     log = gateway.logs()
