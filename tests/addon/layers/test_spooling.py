@@ -38,8 +38,6 @@ from addon.inspector.operator_view import OperatorView
 from addon.spool import PIECE
 from store.management.tokens import Tokens
 
-pytestmark = pytest.mark.paths("on", "off")
-
 MIB = 1024 * 1024
 BODY = bytes(range(256)) * (3 * MIB // 256)
 LARGE = 16 * MIB
@@ -137,6 +135,7 @@ def counted(proxy: Proxy) -> int:
     return Tokens(proxy.store).get(proxy.token.id).request_count
 
 
+@pytest.mark.paths("on", "off")
 @pytest.mark.parametrize("make", [upload, chunked])
 def test_a_body_is_seen_whole_and_passes_unchanged(
     tmp_path: Path, judge: Judge, make: Callable[[Proxy], bytes]
@@ -223,6 +222,7 @@ def _spooled(proxy: Proxy) -> int:
     return sum(exchange.spool.size for exchange in exchanges if exchange and exchange.spool)
 
 
+@pytest.mark.paths("on", "off")
 @pytest.mark.parametrize("make", [upload, chunked])
 def test_a_body_that_is_refused_leaves_the_connection_usable(
     tmp_path: Path, judge: Judge, make: Callable[..., bytes]
@@ -421,17 +421,17 @@ class Stuck:
 
 
 @contextlib.asynccontextmanager
-async def stuck(folder: Path, stuck: Stuck, **settings: Any) -> AsyncIterator[tuple[Proxy, asyncio.StreamReader]]:
+async def uploading_to(acts: Stuck, folder: Path, **settings: Any) -> AsyncIterator[tuple[Proxy, asyncio.StreamReader]]:
     """Yield a proxy whose upstream does not take a large body, and the reader of its client."""
-    with RawUpstream(stuck) as upstream:
+    with RawUpstream(acts) as upstream:
         async with running(folder, upstream.url, **settings) as proxy, proxy.connection() as (reader, writer):
             writer.write(upload(proxy, bytes(LARGE)))
             await asyncio.wait_for(writer.drain(), DEADLINE)
-            await until(stuck.has_head.is_set)
+            await until(acts.has_head.is_set)
             try:
                 yield proxy, reader
             finally:
-                stuck.may_read.set()
+                acts.may_read.set()
 
 
 def buffered(proxy: Proxy) -> int:
@@ -444,7 +444,7 @@ def buffered(proxy: Proxy) -> int:
 def test_a_slow_upstream_gets_one_piece_at_a_time(tmp_path: Path, judge: Judge) -> None:
     async def main() -> None:
         slow = Stuck()
-        async with stuck(tmp_path, slow) as (proxy, reader):
+        async with uploading_to(slow, tmp_path) as (proxy, reader):
             await until(lambda: buffered(proxy) > 0)
             await asyncio.sleep(0.1)
             assert 0 < buffered(proxy) <= 2 * PIECE
@@ -501,7 +501,7 @@ def test_an_http2_client_that_resets_a_stream_harms_no_other(tmp_path: Path, jud
 def test_an_upstream_that_rejects_the_key_before_it_has_read_the_body_is_a_503(tmp_path: Path, judge: Judge) -> None:
     async def main() -> None:
         rejects = Stuck(OK.replace(b"200 OK", b"401 Unauthorized"))
-        async with stuck(tmp_path, rejects) as (proxy, reader):
+        async with uploading_to(rejects, tmp_path) as (proxy, reader):
             assert_json_error(await answered(reader), 503, "upstream_key_rejected")
             await assert_ended(proxy, judge)
             rejects.may_read.set()
@@ -511,7 +511,7 @@ def test_an_upstream_that_rejects_the_key_before_it_has_read_the_body_is_a_503(t
 
 def test_an_upstream_that_stops_reading_is_given_up(tmp_path: Path, judge: Judge) -> None:
     async def main() -> None:
-        async with stuck(tmp_path, Stuck(), idle_timeout=0.5) as (proxy, reader):
+        async with uploading_to(Stuck(), tmp_path, idle_timeout=0.5) as (proxy, reader):
             assert_json_error(await answered(reader), 504, "upstream_timeout")
             await assert_ended(proxy, judge)
 
@@ -521,7 +521,7 @@ def test_an_upstream_that_stops_reading_is_given_up(tmp_path: Path, judge: Judge
 def test_an_upstream_that_answers_before_it_has_read_the_body_ends_the_request(tmp_path: Path, judge: Judge) -> None:
     async def main() -> None:
         full = Stuck(OK.replace(b"200 OK", b"413 Too Large"))
-        async with stuck(tmp_path, full) as (proxy, reader):
+        async with uploading_to(full, tmp_path) as (proxy, reader):
             assert head_and_body(await answered(reader))[0] == 413
             await assert_ended(proxy, judge)
             full.may_read.set()
@@ -617,7 +617,7 @@ def test_the_time_of_the_first_byte_begins_with_the_end_of_the_body_towards_the_
     slow = Stuck()
 
     async def main() -> None:
-        async with stuck(tmp_path, slow, first_byte_timeout=0.4) as (proxy, reader):
+        async with uploading_to(slow, tmp_path, first_byte_timeout=0.4) as (proxy, reader):
             await asyncio.sleep(0.6)  # longer than it, while the body goes upstream
             assert len(proxy.exchanges) == 1
             slow.may_read.set()
@@ -704,7 +704,7 @@ def test_a_body_for_which_there_is_no_room_is_a_503(tmp_path: Path, judge: Judge
 def test_a_spool_that_fails_on_the_way_cuts_the_upstream(tmp_path: Path, judge: Judge) -> None:
     async def main() -> None:
         slow = Stuck()
-        async with stuck(tmp_path, slow) as (proxy, reader):
+        async with uploading_to(slow, tmp_path) as (proxy, reader):
             judge.spools[0]._file.truncate(0)  # noqa: SLF001 - as a broken disk would
             slow.may_read.set()
             assert_json_error(await answered(reader), 503, "service_unavailable")
