@@ -69,6 +69,8 @@ _STORING = re.compile(r"batch|/(?:agents?|evals|evaluations|fine[_-]?tun\w*|pred
 """Parts of paths of other providers that name their model through something stored."""
 _BATCH_OF_MODEL = re.compile(r":[a-z]*batch", re.IGNORECASE)
 """A verb after a model whose requests name models themselves."""
+_NAMING_ELSEWHERE = re.compile(r":|/(?:\w*models?|publishers|run)/", re.IGNORECASE)
+"""Parts of paths of other providers that may name the model: Vertex, Bedrock, Cloudflare, tuned models of Google's."""
 
 
 def how(head: Head, path: str) -> How:
@@ -79,7 +81,9 @@ def how(head: Head, path: str) -> How:
     found = _in_table(endpoint)
     if _stores(endpoint, path) or (found is How.NAMED and _in_table(endpoint_of(path.lower())) is How.STORED):
         return How.STORED
-    return How.IN_PATH if model_named_by(path) else found
+    if model_named_by(path):
+        return How.IN_PATH
+    return How.UNKNOWN if endpoint == OTHER and _NAMING_ELSEWHERE.search(path) else found
 
 
 def only_reads(head: Head) -> bool:

@@ -45,12 +45,13 @@ class Media(Enum):
     """There is no Content-Type."""
 
 
+# In lower case, as all clients write them: some readers take no other.
 _JSON = re.compile(
-    rb"""application/(?:[a-z0-9.-]+\+)?json (?:[ ]?;[ ]?charset=(?:utf-?8|"utf-?8"))?""", re.IGNORECASE | re.VERBOSE
+    rb"""application/(?:[a-z0-9.-]+\+)?json (?:[ ]?;[ ]?charset=(?:(?i:utf-?8)|"(?i:utf-?8)"))?""", re.VERBOSE
 )
 _FORM = re.compile(
     rb"""multipart/form-data[ ]?;[ ]?boundary= (?:([A-Za-z0-9'+_.-]{1,70}) | "([A-Za-z0-9'()+_./:=?-]{1,70})")""",
-    re.IGNORECASE | re.VERBOSE,
+    re.VERBOSE,
 )
 _CODINGS = frozenset({b"br", b"gzip", b"x-gzip", b"zstd"})
 """`deflate` is none of them: some read zlib, others its raw data."""

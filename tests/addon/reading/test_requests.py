@@ -144,6 +144,14 @@ def test_another_path_of_models_is_a_doubt(path: str) -> None:
     assert read(path).doubt or path == "/v1/models"
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/v1/tunedModels/m:generateContent", "/v1/publishers/google/models/m:x", "/v1/model/m/invoke", "/v1/run/@cf/m"],
+)
+def test_a_path_that_may_name_the_model_in_another_way_is_a_doubt(path: str) -> None:
+    assert "not known how this endpoint names its model" in read(path).doubt
+
+
 CONVERSATIONS = ["/v1/conversations", "/v1/conversations/c_1", "/v1/conversations/c_1/items"]
 
 
@@ -289,7 +297,6 @@ def test_usual_headers_make_no_difference() -> None:
     "value",
     [
         b"application/json",
-        b"Application/JSON",
         b"application/json; charset=utf-8",
         b"application/json;charset=UTF-8",
         b'application/json; charset="utf-8"',
@@ -305,6 +312,9 @@ def test_json_is_read_under_these_types(value: bytes) -> None:
 @pytest.mark.parametrize(
     "value",
     [
+        b"Application/JSON",
+        b"Multipart/Form-Data; boundary=B",
+        b"multipart/form-data; Boundary=B",
         b"text/plain",
         b"application/x-www-form-urlencoded",
         b"text/json",
@@ -348,7 +358,7 @@ def test_no_type_is_a_doubt() -> None:
     assert "no Content-Type" in read("/v1/chat/completions", BODY, (b"accept", b"x")).doubt
 
 
-@pytest.mark.parametrize("value", [b"multipart/form-data; boundary=B", b'Multipart/Form-Data;boundary="B"'])
+@pytest.mark.parametrize("value", [b"multipart/form-data; boundary=B", b'multipart/form-data;boundary="B"'])
 def test_a_form_is_read(value: bytes) -> None:
     assert read("/v1/audio/transcriptions", FORM, (b"content-type", value)) == Reading(("whisper-1",))
     assert read("/v1/audio/transcriptions?model=b", FORM, (b"content-type", value)) == Reading(("whisper-1", "b"))
