@@ -5,6 +5,7 @@ WebSocket events".
 """
 
 import re
+import string
 
 from addon.reading.doubt import Doubt
 from addon.reading.places import models_of
@@ -17,10 +18,15 @@ _WORDS = (b"model", b"fallbac", b"deployment", b"engine", b"preset", b"agent", b
 _ESCAPED = re.compile(rb"\\u00[4-7]")
 """An ASCII letter that is escaped."""
 
+_BASE64 = string.ascii_letters.encode() + string.digits.encode() + b"+/="
+_LONG = 200
+"""Bytes of a text that is audio, if it is Base64 throughout: no name of a field is so long."""
+
 
 def may_name_model(content: bytes) -> bool:
-    """Tell whether a message may name a model; False for nearly all, as most are audio. Takes a nanosecond a byte."""
-    lower = _without_nulls(content).lower()
+    """Tell whether a message may name a model; False for nearly all, as most are audio."""
+    texts = _without_nulls(content).split(b'"')
+    lower = b'"'.join([text for text in texts if not _is_audio(text)]).lower()
     return any(word in lower for word in _WORDS) or _ESCAPED.search(lower) is not None
 
 
@@ -38,6 +44,10 @@ def of_event(content: bytes, *, is_text: bool, has_to_name: bool = False) -> Rea
     except Doubt as doubt:
         return Reading(doubt=str(doubt))
     return Reading(models, generates=bool(models))
+
+
+def _is_audio(text: bytes) -> bool:
+    return len(text) >= _LONG and not text.translate(None, _BASE64)
 
 
 def _without_nulls(content: bytes) -> bytes:

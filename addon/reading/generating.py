@@ -4,6 +4,7 @@ Sources: the API references of OpenAI, Anthropic (message batches), Mistral (con
 (verbs after a model) and Replicate (predictions).
 """
 
+import functools
 import re
 from enum import Enum, auto
 
@@ -91,6 +92,7 @@ def only_reads(head: Head) -> bool:
     return head.method in _READING_METHODS and not head.is_upgrade
 
 
+@functools.lru_cache(256)
 def _in_table(endpoint: str) -> How:
     for pattern, found in _TABLE:
         start, star, end = pattern.partition("*")

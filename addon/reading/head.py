@@ -62,13 +62,14 @@ _IDENTITY = b"identity"
 # helicone-fallbacks. By name: https://portkey.ai/docs/api-reference/inference-api/headers and
 # https://docs.helicone.ai/helicone-headers/header-directory
 _ROUTES = re.compile(
-    rb"[a-z0-9-]*(?:model|fallback|deployment)[a-z0-9-]*"
-    rb"|x-portkey-(?:config|custom-host|virtual-key)|helicone-(?:target-url|openai-api-base|prompt-id)"
+    rb"model|fallback|deployment"
+    rb"|^(?:x-portkey-(?:config|custom-host|virtual-key)|helicone-(?:target-url|openai-api-base|prompt-id))$"
 )
 _OVERRIDES = re.compile(rb"x-http-method(?:-override)?|x-method-override")
 """Headers with which some servers replace the method."""
 
 _SEPARATORS = re.compile(rb"[&;]")
+_CALL = "callid"
 _PLAIN_NAME = re.compile(rb"[a-z_]+")
 
 
@@ -99,7 +100,7 @@ def coding_of(head: Head) -> str | None:
 
 def check_headers(head: Head) -> None:
     """Raise Doubt where a header may choose other models than the body names."""
-    if any(_ROUTES.fullmatch(name.lower().replace(b"_", b"-")) for name, _ in head.fields):
+    if any(_ROUTES.search(name.lower().replace(b"_", b"-")) for name, _ in head.fields):
         raise Doubt(
             "A header of the request chooses models, or where it goes: it names a model, a fallback or a deployment, "
             "or is one of a router's. Leave it out, and name the model in the body."
@@ -127,6 +128,11 @@ def models_in_query(head: Head) -> tuple[str, ...]:
 def model_in_query(head: Head) -> str | None:
     """Return the value of the parameter `model`; None without one. Call `models_in_query` first: it checks them."""
     return next((_value(value) for name, value in _parameters(head.query) if name == MODEL.encode()), None)
+
+
+def joins_call(head: Head) -> bool:
+    """Tell whether the query of a Realtime session names a call that is under way."""
+    return any(folded(_decoded(name)) == _CALL for name, _ in _parameters(head.query))
 
 
 def _parameters(query: bytes) -> Iterator[tuple[bytes, bytes]]:

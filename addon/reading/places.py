@@ -9,7 +9,7 @@ https://console.groq.com/docs/compound (compound_custom), https://docs.litellm.a
 and https://portkey.ai/docs/product/ai-gateway/configs.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from addon.protocol.json_fields import Fields
 from addon.reading.doubt import Doubt
@@ -32,7 +32,7 @@ automatic route, LiteLLM's prompts.
 _CONFIG = "config"
 """Portkey's: an object is looked at, a text names one that is stored."""
 
-_DESCRIBING = frozenset({"", "custom", "function", "namespace", "object"})
+_DESCRIBING = frozenset({"custom", "function", "namespace", "object"})
 """Types of tools, and of schemas, whose `parameters` describe data. Those of OpenRouter's own tools configure them."""
 
 _OWN_MODEL: Mapping[str, tuple[str, ...]] = {
@@ -147,8 +147,8 @@ class _Search:
             self._any(value, "input")
         for item in value if isinstance(value, list) else ():
             self._spend(1)
-            if isinstance(item, dict) and "tools" in item:
-                self._any(item["tools"], "tools")
+            for tools in _folded_values(item, "tools") if isinstance(item, dict) else ():
+                self._any(tools, "tools")
 
     def _spend(self, count: int) -> None:
         self._left -= count
@@ -158,16 +158,19 @@ class _Search:
 
 def _is_free(fold: str, holder: Fields) -> bool:
     if fold == "parameters":
-        kind = holder.get("type", "")
-        return not isinstance(kind, str) or kind in _DESCRIBING
+        return all(isinstance(kind, str) and kind in _DESCRIBING for kind in _folded_values(holder, "type"))
     return fold in _FREE or fold.endswith(_SCHEMA)
+
+
+def _folded_values(holder: Fields, *folds: str) -> list[object]:
+    return [value for name, value in holder.items() if folded(name) in folds]
 
 
 def _check_own_models(holder: Fields, place: str) -> None:
     """Raise Doubt for a tool or a plugin whose own model the upstream would choose."""
     if place not in {"tools", "plugins"}:
         return
-    for kind in (holder.get("type"), holder.get("id")):
+    for kind in _folded_values(holder, "type", "id"):
         name = kind.rpartition(":")[2] if isinstance(kind, str) else ""
         for start, fields in _OWN_MODEL.items():
             if name.startswith(start) and not set(fields) <= _named_in(holder):
@@ -178,6 +181,5 @@ def _check_own_models(holder: Fields, place: str) -> None:
 
 
 def _named_in(tool: Fields) -> set[str]:
-    parameters = tool.get("parameters")
-    holders: Iterable[Fields] = (tool, parameters) if isinstance(parameters, dict) else (tool,)
+    holders = [tool, *(value for value in _folded_values(tool, "parameters") if isinstance(value, dict))]
     return {folded(name) for holder in holders for name, value in holder.items() if isinstance(value, str | list)}

@@ -13,6 +13,7 @@ from addon.reading.head import (
     Media,
     check_headers,
     coding_of,
+    joins_call,
     media_of,
     model_in_query,
     models_in_query,
@@ -88,6 +89,8 @@ def _of_opening(head: Head) -> Reading:
     """Return the model that the query names for a WebSocket."""
     check_headers(head)
     models = models_in_query(head)
+    if joins_call(head):
+        raise Doubt("The WebSocket joins a call, whose model is only stored upstream. Open it without 'call_id'.")
     if model_in_query(head) is None:
         raise Doubt("The WebSocket does not name its model. Open it with 'model=NAME' in the query.")
     return Reading(models)

@@ -12,6 +12,8 @@ from addon.reading.names import MAX_MODEL, MODEL, checked_model, folded, names_m
 
 MAX_HEADERS = 4096
 """Bytes of the headers of a part."""
+MAX_PARTS = 1000
+"""Parts of a form; each takes ten microseconds."""
 
 _LINE = b"\r\n"
 _END_OF_HEADERS = b"\r\n\r\n"
@@ -47,6 +49,7 @@ class Form:
         self._is_model = False
         self._value = bytearray()
         self._model: str | None = None
+        self._parts = 0
 
     def feed(self, data: bytes) -> None:
         """Add the next bytes."""
@@ -110,6 +113,9 @@ class Form:
 
     def _begin(self, block: bytes) -> None:
         """Begin a part with its headers."""
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise Doubt(f"The form has more than {MAX_PARTS} parts. Send fewer.")
         headers: dict[bytes, bytes] = {}
         for line in block.split(_LINE):
             found = _HEADER.fullmatch(line)

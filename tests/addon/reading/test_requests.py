@@ -193,6 +193,7 @@ def test_the_opening_of_a_realtime_session_names_its_model_in_the_query(target: 
     [
         "/v1/realtime",
         "/v1/realtime?call_id=x",
+        "/v1/realtime?model=a&call_id=x",
         "/v1/realtime?model=a&model=b",
         "/v1/realtime?model=",
         "/v1/realtime?model",

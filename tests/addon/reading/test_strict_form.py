@@ -227,6 +227,7 @@ TRICKS = {
     "a line end after the model": named(b'name="model"', b"a\n") + END,
     "a blank before the model": named(b'name="model"', b" a") + END,
     "a list of models": named(b'name="model"', b"a,b") + END,
+    "endless parts": named(b'name="x"') * 1000 + MODEL + END,
     "endless headers": b"--B\r\n" + b"Content-Type: " + b"x" * 5000,
 }  # fmt: skip
 
