@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -54,8 +55,9 @@ def running(kind: str, folder: Path) -> Iterator[list[Reader]]:
 
 
 def missing() -> list[str]:
-    """Return the languages that are not installed."""
-    return [name for name, path in (("node", shutil.which("node")), ("go", _go())) if path is None]
+    """Return what is not installed of the languages and libraries that read."""
+    found = {"node": shutil.which("node"), "Go": _go(), "python-multipart": find_spec("python_multipart")}
+    return [name for name, place in found.items() if place is None]
 
 
 def _commands(folder: Path) -> dict[str, list[str]]:

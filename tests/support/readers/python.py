@@ -1,17 +1,21 @@
 """Python's readers of bodies, and simulated ones that are laxer than any known."""
 
+import contextlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from email.message import Message
 from email.parser import BytesParser
 from email.policy import HTTP
 from io import BytesIO
 
 import yaml
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import create_form_parser
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
+
+with contextlib.suppress(ModuleNotFoundError):  # `external.missing` tells so
+    from python_multipart.exceptions import FormParserError
+    from python_multipart.multipart import create_form_parser
 
 logging.getLogger("python_multipart.multipart").setLevel(logging.CRITICAL)  # it tells of each form that it rejects
 
@@ -117,15 +121,18 @@ def _by_python_multipart(content_type: bytes, body: bytes) -> Found:
 
 def _by_email(content_type: bytes, body: bytes) -> Found:
     message = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + content_type + b"\r\n\r\n" + body)
-    if not message.is_multipart() or message.defects:
-        return None
-    fields: list[tuple[str, object]] = []
+    try:
+        return _of_models([*_named_parts(message)]) if message.is_multipart() and not message.defects else None
+    except Exception:
+        return None  # its readers of headers fail in many ways
+
+
+def _named_parts(message: Message) -> Iterator[tuple[str, object]]:
     for part in message.walk():
         name = part.get_param("name", header="content-disposition")
         payload = part.get_payload(decode=True)
         if isinstance(payload, bytes) and name is not None:
-            fields.append((str(name), _shown(payload)))
-    return _of_models(fields)
+            yield str(name), _shown(payload)
 
 
 def _of_models(fields: Sequence[tuple[str | None, object]]) -> list[list[object]]:
