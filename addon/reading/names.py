@@ -16,6 +16,10 @@ _PARTS = ("model", "fallback", "deployment")
 _TOP = frozenset({"engine", "engineid"})
 """Top-level names of OpenAI's oldest API. Elsewhere an engine is one that searches."""
 
+_LAST_OF_THREE_BYTES = "\uffff"
+"""What is beyond takes a pair of escapes in JSON, which readers of YAML take for two characters, and four bytes in
+UTF-8, at which some databases cut a text.
+"""
 _LIST = ","
 """LiteLLM asks several models that are named in one text."""
 _PRESET = "@preset/"
@@ -41,6 +45,8 @@ def checked_model(name: str) -> str:
         raise Doubt("The name of a model is empty, or has blanks at its ends or control characters. Send it plainly.")
     if len(name.encode(errors="surrogatepass")) > MAX_MODEL:
         raise Doubt(f"The name of a model is longer than {MAX_MODEL} bytes.")
+    if max(name) > _LAST_OF_THREE_BYTES:
+        raise Doubt("The name of a model holds a character that some readers split or cut. Send it without symbols.")
     if _LIST in name:
         raise Doubt("The name of a model holds a comma, which some upstreams read as a list. Name one model.")
     if _PRESET in name[1:]:

@@ -90,6 +90,7 @@ DOUBTFUL: list[tuple[dict[str, Any], str]] = [
     ({"models": ["b\n"]}, "blanks"),
     ({"models": ["b\0-mini"]}, "control"),
     ({"models": ["b\u200b"]}, "control"),
+    ({"models": ["b\N{GRINNING FACE}"]}, "split or cut"),
     ({"models": ["b" * 257]}, "longer"),
     ({"models": ["\u6f22" * 100]}, "longer"),
     ({"x": [{}] * 30_000}, "too many fields"),
