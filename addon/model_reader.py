@@ -1,11 +1,11 @@
 """Reads the models of one request for its admission, where a policy asks for them: from its head, or its whole body."""
 
-import asyncio
+import functools
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 
 from mitmproxy import http
 
+from addon import reading_threads
 from addon.exchange import Exchange
 from addon.reading import requests
 from addon.reading.head import Head
@@ -13,12 +13,6 @@ from addon.spool import BodyMissing, too_large
 from addon.websocket_handshake import is_upgrade
 from store.errors import RequestTooLarge
 from store.request import Reading
-
-AT_ONCE = 32 * 1024
-"""Bytes of a body that is read on the event loop. The worst takes 6 ms there; one of 1 MiB takes 450 ms."""
-
-_THREADS = ThreadPoolExecutor(2, "reading")
-"""Read larger bodies. They are none of asyncio's own threads: names of hosts are looked up there, and must not wait."""
 
 
 class ModelReader:
@@ -43,17 +37,16 @@ class ModelReader:
         if not self.is_ready:
             raise BodyMissing
         try:
-            if self._is_small():
-                return requests.of_body(head, self._pieces(), self._most)
-            loop = asyncio.get_running_loop()  # which goes on with other requests meanwhile
-            return await loop.run_in_executor(_THREADS, requests.of_body, head, self._pieces(), self._most)
+            read = functools.partial(requests.of_body, head, self._pieces(), self._most)
+            return await reading_threads.run(read, self._size)
         except RequestTooLarge:
             raise too_large(self._most) from None
 
-    def _is_small(self) -> bool:
-        """Tell whether the body is soon read: it is short, also once it is decoded."""
-        coded, content = "content-encoding" in self._request.headers, self._request.raw_content or b""
-        return self._exchange.spool is None and not coded and len(content) <= AT_ONCE
+    @property
+    def _size(self) -> int | None:
+        """The bytes of the body once it is decoded; None where that is not known, or is large."""
+        is_as_sent = self._exchange.spool is None and "content-encoding" not in self._request.headers
+        return len(self._request.raw_content or b"") if is_as_sent else None
 
     def _pieces(self) -> Iterable[bytes]:
         spool = self._exchange.spool

@@ -4,8 +4,10 @@ A Realtime session has models of its own: all that its opening and its updates h
 the upstream may have refused an update. On a Responses WebSocket each ask names its model.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Awaitable, Callable
 
+from addon import reading_threads
 from addon.protocol.endpoints import RESPONSES, endpoint_of
 from addon.reading import events, requests
 from addon.reading.head import Head
@@ -16,16 +18,19 @@ MOST = 64
 
 
 class EventReader:
-    """Reads what an event asks for, once that is wanted."""
+    """Reads what an event asks for, once that is wanted, and once."""
 
     is_ready = True
 
-    def __init__(self, read: Callable[[], Reading]) -> None:
+    def __init__(self, read: Callable[[], Awaitable[Reading]]) -> None:
         self._read = read
+        self._found: Reading | None = None
 
     async def read(self) -> Reading:
         """Return the models."""
-        return self._read()
+        if self._found is None:
+            self._found = await self._read()
+        return self._found
 
 
 class SessionModels:
@@ -35,7 +40,7 @@ class SessionModels:
         self._head = head
         self._asks_name_models = endpoint_of(head.path.decode("ascii")) == RESPONSES
         self._updates: Reading = NOTHING
-        self._last_ask: tuple[bytes, bool] | None = None
+        self._last_ask: EventReader | None = None
 
     def present(self) -> EventReader:
         """Return the reader for a response that no event of the client asks for, or that goes on."""
@@ -43,33 +48,43 @@ class SessionModels:
 
     def of_ask(self, content: bytes, *, is_text: bool) -> EventReader:
         """Return the reader for an event that asks for a response."""
+        if self._asks_name_models:
+            return _reader(content, is_text=is_text, has_to_name=True)
+        event = _reader(content, is_text=is_text)
 
-        def read() -> Reading:
-            asked = events.of_event(content, is_text=is_text, has_to_name=self._asks_name_models)
-            return asked if self._asks_name_models else _together(self._present(), asked)
+        async def read() -> Reading:
+            return _together(await self._present(), await event.read())
 
         return EventReader(read)
 
     def of_other(self, content: bytes, *, is_text: bool) -> EventReader:
         """Return the reader for any other event of the client: it generates nothing by itself, and may name models."""
-        return EventReader(lambda: events.of_event(content, is_text=is_text)._replace(generates=False))
+        event = _reader(content, is_text=is_text)
 
-    def keep_ask(self, content: bytes, *, is_text: bool) -> None:
+        async def read() -> Reading:
+            return (await event.read())._replace(generates=False)
+
+        return EventReader(read)
+
+    def keep_ask(self, ask: EventReader) -> None:
         """Keep an ask that was admitted: the responses after it may continue it."""
         if self._asks_name_models:
-            self._last_ask = content, is_text
+            self._last_ask = ask
 
-    def keep_other(self, content: bytes, *, is_text: bool) -> None:
+    async def keep_other(self, event: EventReader) -> None:
         """Keep the models of an event that goes to the upstream."""
-        self._updates = _together(self._updates, events.of_event(content, is_text=is_text))
+        self._updates = _together(self._updates, await event.read())
 
-    def _present(self) -> Reading:
+    async def _present(self) -> Reading:
         if not self._asks_name_models:
             return _together(requests.of_head(self._head) or NOTHING, self._updates)
-        if self._last_ask is None:
-            return self._updates
-        content, is_text = self._last_ask
-        return _together(events.of_event(content, is_text=is_text, has_to_name=True), self._updates)
+        return self._updates if self._last_ask is None else _together(await self._last_ask.read(), self._updates)
+
+
+def _reader(content: bytes, *, is_text: bool, has_to_name: bool = False) -> EventReader:
+    """Return the reader of an event's own models."""
+    read = functools.partial(events.of_event, content, is_text=is_text, has_to_name=has_to_name)
+    return EventReader(lambda: reading_threads.run(read, len(content)))
 
 
 def _together(one: Reading, other: Reading) -> Reading:

@@ -210,7 +210,7 @@ class WebSocketSession:
         else:
             await self._check_again(asked)
             turn = Turn(self._meter, has_output=False)
-        self._account.models.keep_ask(message.content, is_text=message.is_text)
+        self._account.models.keep_ask(asked)
         turn.lane, turn.event_id = self._lane(event), event.event_id
         self._asked = self._asked[1 - MAX_ASKED :]
         self._settle_oldest_asked()
@@ -221,8 +221,9 @@ class WebSocketSession:
         """Check an event that may name models, such as an update of the session. Raises GatewayError."""
         content, is_text, models = message.content, message.is_text, self._account.models
         if events.may_name_model(content):
-            await self._check_again(models.of_other(content, is_text=is_text))
-            models.keep_other(content, is_text=is_text)
+            event = models.of_other(content, is_text=is_text)
+            await self._check_again(event)
+            await models.keep_other(event)
 
     async def _admit(self, reader: EventReader) -> Turn:
         """Admit one more response. Raises GatewayError."""

@@ -9,9 +9,10 @@ from mitmproxy import http
 from support.gateway.requests import make_request
 
 from addon.exchange import Exchange
-from addon.model_reader import AT_ONCE, ModelReader
+from addon.model_reader import ModelReader
 from addon.reading import requests
 from addon.reading.head import Head
+from addon.reading_threads import AT_ONCE
 from addon.spool import BodyMissing, Spool
 from store.errors import RequestTooLarge
 from store.request import NOTHING, Reading

@@ -1,10 +1,13 @@
 import asyncio
 import json
+import threading
 
 import pytest
 
 from addon import session_models
+from addon.reading import events
 from addon.reading.head import Head
+from addon.reading_threads import AT_ONCE
 from addon.session_models import EventReader, SessionModels
 from store.request import Reading
 
@@ -21,6 +24,10 @@ def event(kind: str, **fields: object) -> bytes:
 def read(reader: EventReader) -> Reading:
     assert reader.is_ready
     return asyncio.run(reader.read())
+
+
+def keep(models: SessionModels, content: bytes) -> None:
+    asyncio.run(models.keep_other(models.of_other(content, is_text=True)))
 
 
 @pytest.fixture
@@ -45,7 +52,7 @@ def test_all_models_that_a_realtime_session_has_named_count(realtime: SessionMod
     named = read(realtime.of_other(update, is_text=True))
     assert (set(named.models), named.doubt, named.generates) == ({"other", "w"}, "", False)
     assert read(realtime.present()).models == ("gpt-realtime",)
-    realtime.keep_other(update, is_text=True)
+    keep(realtime, update)
     assert set(read(realtime.present()).models) == {"gpt-realtime", "other", "w"}
     assert read(realtime.present()).generates
 
@@ -53,13 +60,13 @@ def test_all_models_that_a_realtime_session_has_named_count(realtime: SessionMod
 def test_a_doubt_about_an_update_stays(realtime: SessionModels) -> None:
     twice = b'{"type":"session.update","session":{"model":"a","model":"b"}}'
     assert read(realtime.of_other(twice, is_text=True)).doubt
-    realtime.keep_other(twice, is_text=True)
+    keep(realtime, twice)
     assert read(realtime.of_ask(event("response.create"), is_text=True)).doubt
 
 
 def test_a_session_that_names_too_many_models_is_a_doubt(realtime: SessionModels) -> None:
     for number in range(session_models.MOST + 1):
-        realtime.keep_other(event("session.update", session={"model": f"m{number}"}), is_text=True)
+        keep(realtime, event("session.update", session={"model": f"m{number}"}))
     assert "too many models" in read(realtime.present()).doubt
 
 
@@ -72,6 +79,24 @@ def test_each_ask_of_a_responses_websocket_names_its_model(responses: SessionMod
 
 def test_what_continues_a_responses_websocket_has_the_model_of_the_last_ask(responses: SessionModels) -> None:
     assert not read(responses.present()).generates
-    responses.keep_ask(event("response.create", model="a"), is_text=True)
-    responses.keep_ask(event("response.create", model="b"), is_text=True)
+    for model in "ab":
+        responses.keep_ask(responses.of_ask(event("response.create", model=model), is_text=True))
     assert read(responses.present()) == Reading(("b",))
+
+
+@pytest.mark.parametrize(("padding", "thread"), [(0, "MainThread"), (AT_ONCE, "reading")])
+def test_only_a_short_event_is_read_on_the_event_loop_and_each_once(
+    realtime: SessionModels, padding: int, thread: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+
+    def of_event(*_: object, **__: object) -> Reading:
+        threads.append(threading.current_thread().name.partition("_")[0])
+        return Reading(("a",))
+
+    monkeypatch.setattr(events, "of_event", of_event)
+    update = realtime.of_other(event("session.update", instructions="a" * padding), is_text=True)
+    assert read(update).models == ("a",)
+    asyncio.run(realtime.keep_other(update))
+    assert read(realtime.present()).models == ("gpt-realtime", "a")
+    assert threads == [thread]
