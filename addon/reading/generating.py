@@ -1,7 +1,7 @@
 """How an endpoint generates, and so where it names its model.
 
 Sources: the API references of OpenAI, Anthropic (message batches), Mistral (conversations, agents, batch jobs), Google
-(verbs after a model) and Replicate (predictions).
+(verbs after a model), Replicate (predictions), Fireworks (workflows of a model) and DeepInfra (inference).
 """
 
 import functools
@@ -68,10 +68,13 @@ _TABLE = (
 
 _STORING = re.compile(r"batch|/(?:agents?|evals|evaluations|fine[_-]?tun\w*|predictions|trainings)(?:/|\Z)")
 """Parts of paths of other providers that name their model through something stored."""
+_IN_OTHER_PLACE = re.compile(r":|/(?:\w*models?|publishers|deployments?|engines?|inference|run)/")
+"""Parts of paths that name a model in a way of their own, whatever the body says: Google's
+`/v1/tunedModels/{id}:generateContent`, Fireworks's `/v1/workflows/accounts/{id}/models/{id}/text_to_image`, DeepInfra's
+`/v1/inference/{id}`, those of Vertex, Bedrock and Cloudflare.
+"""
 _BATCH_OF_MODEL = re.compile(r":[a-z]*batch", re.IGNORECASE)
 """A verb after a model whose requests name models themselves."""
-_NAMING_ELSEWHERE = re.compile(r":|/(?:\w*models?|publishers|run)/", re.IGNORECASE)
-"""Parts of paths of other providers that may name the model: Vertex, Bedrock, Cloudflare, tuned models of Google's."""
 
 
 def how(head: Head, path: str) -> How:
@@ -84,7 +87,7 @@ def how(head: Head, path: str) -> How:
         return How.STORED
     if model_named_by(path):
         return How.IN_PATH
-    return How.UNKNOWN if endpoint == OTHER and _NAMING_ELSEWHERE.search(path) else found
+    return How.UNKNOWN if found is How.NAMED and _IN_OTHER_PLACE.search(path.lower()) else found
 
 
 def only_reads(head: Head) -> bool:

@@ -3,6 +3,7 @@
 The order of the checks: the client's address, the endpoint, the models; in each the token's before the project's.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Literal, NamedTuple
@@ -14,7 +15,9 @@ from store.policies.policy import Policy
 from store.request import Opening
 from store.runtime.redaction import mask_secrets
 
-_MODELS = "/v1/models/"
+_MODELS = "/v1/models"
+_MODELS_ODDLY = re.compile(r"/v1/models(?![\w-])", re.ASCII | re.IGNORECASE)
+"""The same as servers may read it that ignore the case of a path, or what follows `;`, `.` or `?` in it."""
 _LOOKS_UP = frozenset({"GET", "HEAD", "DELETE"})
 
 _LONGEST = 200
@@ -110,9 +113,9 @@ def _refusal_of_models(
 
 
 def _refusal_of_look_up(limited: Sequence[OwnedPolicy], asked: Call) -> TokenRefused | None:
-    model = asked.path.removeprefix(_MODELS)
-    if model == asked.path or asked.method not in _LOOKS_UP:
+    if asked.method not in _LOOKS_UP or asked.path == _MODELS or not _MODELS_ODDLY.match(asked.path):
         return None
+    model = asked.path.removeprefix(f"{_MODELS}/")  # the whole path where it is spelled oddly: no model's name
     return None if model in (shown_models(limited) or ()) else ModelNotFound()
 
 

@@ -146,10 +146,24 @@ def test_another_path_of_models_is_a_doubt(path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/tunedModels/m:generateContent", "/v1/publishers/google/models/m:x", "/v1/model/m/invoke", "/v1/run/@cf/m"],
+    [
+        "/v1/tunedModels/t:generateContent",
+        "/v1/workflows/accounts/fireworks/models/m/text_to_image",
+        "/v1/image_generation/accounts/fireworks/models/m",
+        "/v1/inference/org/m",
+        "/v1/workers/run/@cf/m",
+        "/v1/openai/deployments/m/chat/completions",
+        "/v1/Engines/m/completions",
+        "/v1/Models/m:generateContent",
+        "/v1/publishers/google/models/m:x",
+        "/v1/model/m/invoke",
+        "/v1/run/@cf/m",
+    ],
 )
-def test_a_path_that_may_name_the_model_in_another_way_is_a_doubt(path: str) -> None:
-    assert "not known how this endpoint names its model" in read(path).doubt
+def test_a_model_in_another_place_of_the_path_is_a_doubt_whatever_the_body_names(path: str) -> None:
+    reading = of_head(head(path))
+    assert reading == read(path)
+    assert "not known how this endpoint names its model" in reading.doubt
 
 
 CONVERSATIONS = ["/v1/conversations", "/v1/conversations/c_1", "/v1/conversations/c_1/items"]

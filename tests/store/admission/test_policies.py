@@ -192,6 +192,17 @@ def test_other_models_are_not_found(method: str) -> None:
         assert found is None or isinstance(found, ModelNotFound)
 
 
+@pytest.mark.parametrize("path", ["/v1/Models", "/v1/models;x", "/v1/models.json", "/v1/models%3Fx", "/v1/Models/a"])
+def test_the_models_are_not_found_where_only_some_servers_find_them(path: str) -> None:
+    assert isinstance(refusal(opening(path, NOTHING, "GET"), models("a")), ModelNotFound)
+    assert refusal(opening(path, NOTHING, "GET")) is None
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/", "/v1/models/a", "/v1/models-of-mine", "/v1/files"])
+def test_what_lists_no_other_models_is_found(path: str) -> None:
+    assert refusal(opening(path, NOTHING, "GET"), models("a")) is None
+
+
 def test_the_list_of_models_shows_what_both_allow() -> None:
     assert policies.shown_models([OwnedPolicy("token", models("a", "b")), OwnedPolicy("project", models("b"))]) == {"b"}
     assert policies.shown_models([OwnedPolicy("token", ALL), OwnedPolicy("project", models("b"))]) == {"b"}
