@@ -68,8 +68,12 @@ _ROUTES = re.compile(
 _OVERRIDES = re.compile(rb"x-http-method(?:-override)?|x-method-override")
 """Headers with which some servers replace the method."""
 
+_STORED = frozenset({"agentid", "callid", "preset", "promptid"})
+"""Folded names of parameters that refer to something stored upstream, which has a model: OpenAI's `call_id` joins a
+call.
+"""
+
 _SEPARATORS = re.compile(rb"[&;]")
-_CALL = "callid"
 _PLAIN_NAME = re.compile(rb"[a-z_]+")
 
 
@@ -130,9 +134,13 @@ def model_in_query(head: Head) -> str | None:
     return next((_value(value) for name, value in _parameters(head.query) if name == MODEL.encode()), None)
 
 
-def joins_call(head: Head) -> bool:
-    """Tell whether the query of a Realtime session names a call that is under way."""
-    return any(folded(_decoded(name)) == _CALL for name, _ in _parameters(head.query))
+def check_stored(head: Head) -> None:
+    """Raise Doubt where the query refers to something stored upstream that chooses the model."""
+    if not _STORED.isdisjoint(folded(_decoded(name)) for name, _ in _parameters(head.query)):
+        raise Doubt(
+            "The query refers to something that is stored upstream and has a model of its own: a call, an agent, a "
+            "preset or a prompt. Leave it out."
+        )
 
 
 def _parameters(query: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -5,7 +5,6 @@ from urllib.parse import unquote_to_bytes
 
 from addon.reading.doubt import Doubt
 
-_MODELS = b"/v1/models/"
 _PRINTABLE = re.compile(rb"[!-~]*")
 _PLAIN = re.compile(rb"/v1(?:/[A-Za-z0-9_.:~@-]+)+/?")
 _CLIMBS = re.compile(rb"/\.{1,2}(?:/|\Z)")
@@ -37,13 +36,3 @@ def model_named_by(path: str) -> str | None:
     """Return the model that a plain path to generate names; None without one."""
     found = _NAMING.fullmatch(path)
     return found[found.lastgroup or 0] if found else None
-
-
-def model_in_path(path: bytes) -> str | None:
-    """Return the id in a path `/v1/models/{id}`, decoded once, slashes in it included; None for other paths.
-
-    Raises Doubt for a path that is not printable ASCII, or is encoded more than once.
-    """
-    check_path(path)
-    decoded = unquote_to_bytes(path).decode().rstrip("/")
-    return decoded.removeprefix(_MODELS.decode()) if decoded.startswith(_MODELS.decode()) else None

@@ -12,8 +12,8 @@ from addon.reading.head import (
     Head,
     Media,
     check_headers,
+    check_stored,
     coding_of,
-    joins_call,
     media_of,
     model_in_query,
     models_in_query,
@@ -79,6 +79,7 @@ def _of_head(head: Head) -> Reading | None:
         case How.IN_QUERY:
             return _of_opening(head)
     check_headers(head)
+    check_stored(head)
     models_in_query(head)
     media_of(head)
     coding_of(head)
@@ -88,9 +89,8 @@ def _of_head(head: Head) -> Reading | None:
 def _of_opening(head: Head) -> Reading:
     """Return the model that the query names for a WebSocket."""
     check_headers(head)
+    check_stored(head)
     models = models_in_query(head)
-    if joins_call(head):
-        raise Doubt("The WebSocket joins a call, whose model is only stored upstream. Open it without 'call_id'.")
     if model_in_query(head) is None:
         raise Doubt("The WebSocket does not name its model. Open it with 'model=NAME' in the query.")
     return Reading(models)

@@ -1,28 +1,33 @@
 import pytest
 
 from addon.reading.doubt import Doubt
-from addon.reading.model_paths import model_in_path
+from addon.reading.model_paths import check_path, model_named_by, plain_path
 
 
 @pytest.mark.parametrize(
     ("path", "model"),
     [
-        (b"/v1/models/gpt-5", "gpt-5"),
-        (b"/v1/models/gpt-5/", "gpt-5"),
-        (b"/v1/models/org%2Fname", "org/name"),
-        (b"/v1/models/org/name", "org/name"),
-        (b"/v1/models/gpt%2d5", "gpt-5"),
-        (b"/v1/%6dodels/gpt-5", "gpt-5"),
-        (b"/v1/models", None),
-        (b"/v1/models/", None),
-        (b"/v1/files/x", None),
+        ("/v1/engines/davinci/completions", "davinci"),
+        ("/v1/deployments/mine/chat/completions", "mine"),
+        ("/v1/models/gemini:generateContent", "gemini"),
+        ("/v1/models/org/name/predictions", "org/name"),
+        ("/v1/models/gpt-5", None),
+        ("/v1/engines/davinci", None),
+        ("/v1/chat/completions", None),
     ],
 )
-def test_the_id_of_a_model_is_decoded_once(path: bytes, model: str | None) -> None:
-    assert model_in_path(path) == model
+def test_some_paths_to_generate_name_the_model(path: str, model: str | None) -> None:
+    assert model_named_by(path) == model
 
 
 @pytest.mark.parametrize("path", [b"/v1/models/gpt%252d5", b"/v1/models/%00", b"/v1/models/%e6%bc%a2"])
-def test_an_id_that_may_be_read_differently_is_a_doubt(path: bytes) -> None:
+def test_a_path_that_is_no_ascii_once_decoded_is_a_doubt(path: bytes) -> None:
     with pytest.raises(Doubt):
-        model_in_path(path)
+        check_path(path)
+
+
+@pytest.mark.parametrize("path", [b"/v1/chat%2Fcompletions", b"/v1/chat/%63ompletions", b"/v1/a;b", b"/v1/a/./b"])
+def test_a_plain_path_has_nothing_to_decode_or_to_drop(path: bytes) -> None:
+    with pytest.raises(Doubt):
+        plain_path(path)
+    assert plain_path(b"/v1/chat/completions/") == "/v1/chat/completions"

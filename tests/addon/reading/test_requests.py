@@ -166,6 +166,13 @@ def test_a_model_in_another_place_of_the_path_is_a_doubt_whatever_the_body_names
     assert "not known how this endpoint names its model" in reading.doubt
 
 
+@pytest.mark.parametrize("name", ["preset", "agent_id", "prompt_id"])
+def test_a_query_that_refers_to_something_stored_is_a_doubt(name: str) -> None:
+    reading = of_head(head(f"/v1/chat/completions?{name}=x"))
+    assert reading == read(f"/v1/chat/completions?{name}=x")
+    assert "stored upstream" in reading.doubt
+
+
 CONVERSATIONS = ["/v1/conversations", "/v1/conversations/c_1", "/v1/conversations/c_1/items"]
 
 
@@ -228,6 +235,9 @@ def test_the_opening_of_a_realtime_session_names_its_model_in_the_query(target: 
         "/v1/live?model=a",
         "/v1/responses?model=a",
         "/v1/realtime?deployment=a",
+        "/v1/realtime?model=a&call_id=rtc_1",
+        "/v1/realtime?model=a&c%61llId=rtc_1",
+        "/v1/realtime?model=a&agent_id=x",
     ],
 )
 def test_an_opening_without_one_certain_model_is_a_doubt(target: str) -> None:
