@@ -1,5 +1,6 @@
 """A request's head, as far as it decides which models are asked for."""
 
+import functools
 import re
 from collections.abc import Iterator
 from enum import Enum, auto
@@ -104,11 +105,16 @@ def coding_of(head: Head) -> str | None:
 
 def check_headers(head: Head) -> None:
     """Raise Doubt where a header may choose other models than the body names."""
-    if any(_ROUTES.search(name.lower().replace(b"_", b"-")) for name, _ in head.fields):
+    if any(_routes(name) for name, _ in head.fields):
         raise Doubt(
             "A header of the request chooses models, or where it goes: it names a model, a fallback or a deployment, "
             "or is one of a router's. Leave it out, and name the model in the body."
         )
+
+
+@functools.lru_cache(1024)
+def _routes(name: bytes) -> bool:
+    return _ROUTES.search(name.lower().replace(b"_", b"-")) is not None
 
 
 def overrides_method(head: Head) -> bool:
