@@ -7,6 +7,7 @@ How a request ended goes the same way, through the same writer: it is written al
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Protocol
@@ -28,7 +29,17 @@ from store.admission.policies import Unread
 from store.admission.refusals import Refusals, Tally
 from store.admission.token_standing import Question
 from store.admission.writer import Writer
-from store.errors import GatewayError, InvalidToken, TokenRefused, TooManyParallel
+from store.errors import (
+    EndpointNotAllowed,
+    GatewayError,
+    InvalidToken,
+    IpNotAllowed,
+    ProjectInactive,
+    TokenExpired,
+    TokenInactive,
+    TokenRefused,
+    TooManyParallel,
+)
 from store.ledger import instances
 from store.ledger.ledger import Ledger, Settlement
 from store.limits import balance, slots
@@ -54,6 +65,10 @@ MOST_HINTS = 1024
 
 MOST_WAITING = 128
 """Admissions of a process that wait for a slot at once; further ones are refused without waiting."""
+
+
+_UNREAD = (InvalidToken, TokenInactive, TokenExpired, ProjectInactive, IpNotAllowed, EndpointNotAllowed)
+"""The refusals for which no request has to be read: the next one of that token is not read at once."""
 
 
 class Reader(Protocol):
@@ -150,16 +165,30 @@ class Admission:
 
     async def _submit(self, claim: Claim, reader: Reader | None) -> Result:
         try:
-            if reader is not None and claim.name in self._hints and reader.is_ready:
-                return await self._with_patience(await _read(claim, reader))
-            result = await self._with_patience(claim)
-            if reader is None or not isinstance(result, Unread):
-                return result
-            self._hint(claim.name)
-            return await self._with_patience(await _read(claim, reader))
-        except TokenRefused as refusal:
-            self._refusals.count(refusal)
+            return await (self._with_patience(claim) if reader is None else self._submit_read(claim, reader))
+        except GatewayError as error:
+            if isinstance(error, _UNREAD):
+                self._hints.pop(claim.name, None)
+            if isinstance(error, TokenRefused):
+                self._refusals.count(error)
             raise
+
+    async def _submit_read(self, claim: Claim, reader: Reader) -> Result:
+        """Submit a claim; again with what it asks for, where a policy wants to know that."""
+        result = await self._with_patience(await self._read_at_once(claim, reader))
+        if isinstance(result, Admitted) and result.shown_models is None:
+            self._hints.pop(claim.name, None)  # its models are not limited, or not any more
+        if not isinstance(result, Unread):
+            return result
+        self._hint(claim.name)
+        return await self._with_patience(await _read(claim, reader))
+
+    async def _read_at_once(self, claim: Claim, reader: Reader) -> Claim:
+        """Read a request before a policy asks, where one has asked the last time."""
+        if claim.name in self._hints and reader.is_ready:
+            with contextlib.suppress(GatewayError):  # a policy that still asks meets it again
+                return await _read(claim, reader)
+        return claim
 
     def _hint(self, name: TokenName) -> None:
         self._hints[name] = None

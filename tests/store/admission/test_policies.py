@@ -17,6 +17,8 @@ from store.errors import (
     IpNotAllowed,
     ModelNotAllowed,
     ModelNotFound,
+    RequestTooLarge,
+    TokenInactive,
     TokenRefused,
 )
 from store.management.tokens import Tokens
@@ -287,6 +289,36 @@ def test_a_body_that_has_not_come_is_not_waited_for_before_the_token_is_tested(
     assert isinstance(ask(admission, token.value, missing), TokenRefused)
     assert missing.asked == 2
     assert count(store) == 0
+
+
+def test_a_token_is_refused_before_its_request_is_read_from_the_second_time_on(
+    store: Store, admission: Admission
+) -> None:
+    token = make_token(store, allowed_models=["gpt-4o-mini"])
+    assert isinstance(ask(admission, token.value, FakeReader()), Admitted)
+    Tokens(store).revoke(token.id)
+    reader = FakeReader()
+    for _ in range(3):
+        assert isinstance(ask(admission, token.value, reader), TokenInactive)
+    assert reader.asked == 1
+
+
+def test_requests_are_not_read_any_more_once_the_policy_is_gone(store: Store, admission: Admission) -> None:
+    token = make_token(store, allowed_models=["gpt-4o-mini"])
+    assert isinstance(ask(admission, token.value, FakeReader()), Admitted)
+    Tokens(store).update(token.id, {"allowed_models": None})
+    reader = FakeReader()
+    for _ in range(3):
+        assert isinstance(ask(admission, token.value, reader), Admitted)
+    assert reader.asked == 1
+
+
+def test_a_request_that_cannot_be_read_is_refused_only_by_a_policy(store: Store, admission: Admission) -> None:
+    token = make_token(store, allowed_models=["gpt-4o-mini"])
+    assert isinstance(ask(admission, token.value, FakeReader()), Admitted)
+    assert isinstance(ask(admission, token.value, FakeReader(RequestTooLarge())), RequestTooLarge)
+    Tokens(store).update(token.id, {"allowed_models": None})
+    assert isinstance(ask(admission, token.value, FakeReader(RequestTooLarge())), Admitted)
 
 
 def test_a_request_that_nothing_can_read_is_a_fault(store: Store, admission: Admission) -> None:
