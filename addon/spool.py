@@ -1,11 +1,13 @@
 """Keeps a request's body that has to be read before the request is admitted: a policy of its token judges it.
 
 The body stays in memory up to IN_MEMORY bytes, and in a temporary file beyond that. The file has no name, so the system
-frees its space however the process ends.
+frees its space however the process ends. Bodies never fill the file system: a part of it stays free for others.
 """
 
 import contextlib
+import errno
 import logging
+import shutil
 import tempfile
 from collections.abc import Iterator
 
@@ -13,6 +15,9 @@ from store.errors import RequestTooLarge, ServiceUnavailable
 
 IN_MEMORY = 1024 * 1024
 """Bytes of a body that are kept in memory."""
+
+KEPT_FREE = 0.05
+"""The share of the temporary folder's file system that is left to others."""
 
 PIECE = 64 * 1024
 """Bytes that are read back at once: as many as are read from a socket at once."""
@@ -59,6 +64,8 @@ class Spool:
         """Add a piece. Raises RequestTooLarge, and ServiceUnavailable where the file cannot be written."""
         check_length(self.size + len(data), self._most)
         with _failures():
+            if self.size + len(data) > IN_MEMORY:
+                _check_space()
             self._file.write(data)
         self.size += len(data)
 
@@ -87,6 +94,13 @@ class Spool:
         """Forget the body."""
         with contextlib.suppress(OSError):  # what was not written yet, to a full file system
             self._file.close()
+
+
+def _check_space() -> None:
+    """Raise OSError where too little of the file system is free."""
+    space = shutil.disk_usage(tempfile.gettempdir())
+    if space.free < KEPT_FREE * space.total:
+        raise OSError(errno.ENOSPC, "the temporary folder is nearly full")
 
 
 @contextlib.contextmanager

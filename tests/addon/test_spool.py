@@ -2,6 +2,7 @@ import logging
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -115,4 +116,23 @@ def test_a_file_that_was_cut_is_an_error_and_no_end() -> None:
     spool._file.truncate(MIB)  # noqa: SLF001 - nobody else can, as it has no name
     with pytest.raises(ServiceUnavailable):
         b"".join(spool.pieces())
+    spool.close()
+
+
+def test_a_part_of_the_file_system_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [100]
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=1000, free=free[0]))
+    spool = Spool(10 * MIB)
+    spool.write(bytes(2 * MIB))
+    free[0] = 49
+    with pytest.raises(ServiceUnavailable):
+        spool.write(b"x")
+    assert spool.size == 2 * MIB
+    spool.close()
+
+
+def test_a_body_in_memory_needs_no_room_on_the_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(total=1000, free=0))
+    spool = Spool(10 * MIB)
+    spool.write(bytes(IN_MEMORY))
     spool.close()
