@@ -21,7 +21,7 @@ from websockets.utils import accept_key
 
 from addon import rate_limit_headers, responses
 from addon.exchange import Exchange
-from store.admission.admission import Admission
+from store.admission.admission import Admission, Reader
 from store.admission.decision import Admitted
 from store.errors import NotFound, RateLimited, ServiceUnavailable, TooManyParallel
 from store.limits.window import Standing
@@ -122,8 +122,8 @@ def windowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every admission is in a window."""
     admit = Admission.admit
 
-    async def admit_in_window(self: Admission, token_value: str, opening: Opening) -> Admitted:
-        return dataclasses.replace(await admit(self, token_value, opening), window=WINDOW)
+    async def admit_in_window(self: Admission, token_value: str, opening: Opening, reader: Reader) -> Admitted:
+        return dataclasses.replace(await admit(self, token_value, opening, reader), window=WINDOW)
 
     monkeypatch.setattr(Admission, "admit", admit_in_window)
 
