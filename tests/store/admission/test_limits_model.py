@@ -27,11 +27,11 @@ from support.stores.store_clock import StoreClock
 from support.stores.stores import API_KEY, on_sqlite, opening
 
 from store.admission import admission as admission_module
-from store.admission import write_behind
+from store.admission import inbox, write_behind
 from store.admission.admission import Admission
 from store.admission.compensation import take_back
 from store.admission.decision import Admitted
-from store.clock import SECOND
+from store.clock import SECOND, from_rfc3339
 from store.errors import GatewayError
 from store.ledger import instances
 from store.ledger.ledger import Ledger, Outcome, Settlement
@@ -53,6 +53,8 @@ windows = st.dictionaries(st.sampled_from([*PERIODS]), maxima, max_size=2)
 changes_of_limits = st.fixed_dictionaries(
     {}, optional={"rate_limits": windows, "max_parallel_requests": st.sampled_from([None, 1, 2, 3, 4, 6, 8])}
 )
+
+BEGIN = from_rfc3339("2027-01-30T21:30:00.250Z")
 
 
 @dataclass
@@ -102,6 +104,7 @@ class Limits(RuleBasedStateMachine):
         super().__init__()
         self.store = store
         self.clock = clock
+        clock.set(BEGIN)  # the same for each example, or none would be found twice
         project = Projects(store).create("Tests", API_KEY)
         made = [Tokens(store).create(project.id, 0) for _ in range(TOKENS)]
         self.values = [token.value for token in made]
@@ -318,6 +321,8 @@ def _shown(limits: Sequence[LimitStanding]) -> Sequence[tuple[object, ...]]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> StoreClock:
     monkeypatch.setattr(admission_module, "PATIENCE", 0)
     monkeypatch.setattr(write_behind, "FLUSH_DELAY", 0)  # the next transaction writes all that waits
+    for delay in ("FLUSH_DELAY", "URGENT_DELAY"):
+        monkeypatch.setattr(inbox, delay, 3600)  # nothing is written before that, however slow the machine is
     return StoreClock(monkeypatch)
 
 
