@@ -7,15 +7,16 @@ from mitmproxy import http
 from addon import annotations, authentication, validation
 from addon.ending import Ending
 from addon.exchange import Exchange
+from addon.growth import Growth, growth_of
 from addon.model_reader import ModelReader, head_of
 from addon.protocol.endpoints import endpoint_of
 from addon.protocol.reserved_endpoints import reserved_part
 from addon.reverse_mode import ReverseMode
-from addon.session_models import SessionModels
+from addon.session_models import EventReader, SessionModels
 from addon.websocket_session import Account, WebSocketSession
 from store.admission.admission import Admission
 from store.errors import DestinationRefused, ServiceUnavailable
-from store.ledger.ledger import Settlement
+from store.ledger.ledger import NEVER_SENT, Settlement
 from store.request import Opening
 
 
@@ -36,7 +37,7 @@ class Admitting:
         upstream = self._reverse_mode.upstream_of(flow.request)
         if upstream is None:
             raise DestinationRefused
-        token, opening = exchange.pop_token(), _opening(flow.request, exchange)
+        token, opening = exchange.pop_token(), _opening(flow.request, exchange)._replace(upstream=upstream.origin)
         reader = ModelReader(flow.request, exchange, self._max_spool)
         if flow.is_replay and token == authentication.MASK:
             holder = annotations.read(flow)
@@ -44,17 +45,25 @@ class Admitting:
         else:
             admitted = await self._admission.admit(token, opening, reader)
         if exchange.finished:  # while the store decided: nothing else would settle this row
-            self._admission.settle(Settlement(admitted.opened))
+            self._admission.settle(Settlement(admitted.opened, NEVER_SENT))
             raise ServiceUnavailable
         exchange.admit(admitted, upstream, flow.request)
+        growth = growth_of(self._admission, exchange, admitted.bounds, admitted.opened.reserved)
+        exchange.on_response = None if growth is None else growth.watch
         annotations.write(flow, exchange.request_id, admitted.holder)
 
     def open_session(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """Have each response over a WebSocket admitted, as it is open now."""
         if exchange.opened is None or exchange.meter is None:
             return
+        account = Account(
+            exchange.opened.token_id,
+            _opening(flow.request, exchange),
+            SessionModels(head_of(flow.request)),
+            functools.partial(self._extend, exchange),
+        )
         session = WebSocketSession(
-            Account(exchange.opened.token_id, _opening(flow.request, exchange), SessionModels(head_of(flow.request))),
+            account,
             exchange.meter,
             self._admission,
             functools.partial(self._ending.end_turn, flow, exchange),
@@ -62,8 +71,29 @@ class Admitting:
         )
         exchange.begin_session(session)
 
+    async def _extend(self, exchange: Exchange, opening: Opening, reader: EventReader) -> tuple[bool, Growth | None]:
+        """Reserve for one more use of an exchange's row. Returns whether it has, and what has to watch that.
+
+        Raises the refusal.
+        """
+        before = exchange.opened
+        if before is None:
+            raise ServiceUnavailable
+        extended = await self._admission.extend(before, opening, reader)
+        exchange.opened = extended.opened
+        more = extended.opened.reserved.minus(before.reserved)
+        return not extended.is_past, growth_of(self._admission, exchange, extended.bounds, more)
+
 
 def _opening(request: http.Request, exchange: Exchange) -> Opening:
-    path = validation.path_of(request)
+    path, upstream = validation.path_of(request), exchange.upstream
     reserved, text = reserved_part(request.method, path), path.decode("ascii")  # validation lets nothing else in
-    return Opening(exchange.request_id, request.method, text, endpoint_of(text), reserved, client=exchange.client)
+    return Opening(
+        exchange.request_id,
+        request.method,
+        text,
+        endpoint_of(text),
+        reserved,
+        client=exchange.client,
+        upstream=upstream.origin if upstream else "",
+    )

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from mitmproxy import ctx, hooks, http
 
@@ -28,6 +29,9 @@ from store.ledger.usage import Metered, Source
 from store.request import Opened
 
 _log = logging.getLogger(__name__)
+
+_MAY_HAVE_USED = frozenset({None, HTTPStatus.SWITCHING_PROTOCOLS, *range(200, 300)})
+"""The upstream's statuses after which a request without a usage may have cost something; None before any."""
 
 type OnEstimate = Callable[[Metered], Awaitable[None]]
 """Called with an estimate, once it is on its way to the ledger."""
@@ -159,6 +163,7 @@ def _outcome(exchange: Exchange, meter: Meter | None) -> Outcome:
         response_bytes=meter.response_bytes if meter and (exchange.streamed or exchange.ended) else None,
         upstream_request_id=exchange.upstream_request_id,
         upstream=exchange.upstream.origin if exchange.upstream else None,
+        may_cost=exchange.sent_at is not None and exchange.status in _MAY_HAVE_USED,
     )
 
 
@@ -172,6 +177,7 @@ def _outcome_of_turn(exchange: Exchange, turn: Turn) -> Outcome:
         response_bytes=turn.meter.response_bytes,
         upstream_request_id=exchange.plain_id(turn.response_id),
         upstream=exchange.upstream.origin if exchange.upstream else None,
+        may_cost=not turn.has_failed and turn.status is None,
     )
 
 

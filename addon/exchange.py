@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import NamedTuple
@@ -69,8 +69,8 @@ class Exchange:
     """Its row in the ledger, once it is admitted."""
     upstream: Upstream | None = None
     """The upstream that it is admitted for."""
-    window: Standing | None = None
-    """The window, of its token or its project, that had the fewest requests left when it was admitted, if any."""
+    windows: Sequence[Standing] = ()
+    """The windows, of its token or its project, with the least left when it was admitted: one of each unit at most."""
     shown_models: Container[str] | None = None
     """The models that `GET /v1/models` shows its token; None for all of them."""
     room: int | None = None
@@ -81,6 +81,8 @@ class Exchange:
     """The permission to send it: from its admission until it is refused or finished."""
     meter: Meter | None = None
     """Reads the usage from a copy of the bodies, once it is admitted."""
+    on_response: Callable[[], None] | None = None
+    """Called after each piece of the response, where its reservation may have to grow."""
     session: WebSocketSession | None = None
     """Admits the responses over a WebSocket, while it is open."""
     sent_at: float | None = None
@@ -136,7 +138,7 @@ class Exchange:
     def admit(self, admitted: Admitted, upstream: Upstream, request: http.Request) -> None:
         """Keep an admission, and begin to meter. There is no grant if the request was refused in the meantime."""
         self.opened, self.holder, self.upstream = admitted.opened, admitted.holder, upstream
-        self.window, self.shown_models = admitted.window, admitted.shown_models
+        self.windows, self.shown_models = admitted.windows, admitted.shown_models
         self.admitted_for = request.method, validation.path_of(request)
         if self.refusal is None:
             destination = Destination(upstream.host, upstream.port, upstream.scheme == "https")
@@ -181,6 +183,8 @@ class Exchange:
         """Show a piece of the response's body to the meter."""
         if self.meter:
             self.meter.feed_answer(data)
+        if self.on_response is not None:
+            self.on_response()
 
     def has_room(self, size: int) -> bool:
         """Count the next bytes of the response's body. Returns False if they are more than may come."""
@@ -203,7 +207,7 @@ class Exchange:
         if session is not None:
             session.end()
         self.close_spool()
-        self.token = self.grant = None
+        self.token = self.grant = self.on_response = None
         self.finished = True
         flow, self.flow = self.flow, None
         return flow

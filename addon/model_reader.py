@@ -28,8 +28,11 @@ class ModelReader:
         """True if the body has come whole."""
         return self._request.timestamp_end is not None
 
-    async def read(self) -> Reading:
-        """Return the models. Raises BodyMissing where the body is needed and has not come whole, RequestTooLarge."""
+    async def read(self, *, with_demand: bool = False) -> Reading:
+        """Return the models, and the most that it may use if that is wanted.
+
+        Raises BodyMissing where the body is needed and has not come whole, RequestTooLarge.
+        """
         head = head_of(self._request)
         found = requests.of_head(head)
         if found is not None:
@@ -37,7 +40,7 @@ class ModelReader:
         if not self.is_ready:
             raise BodyMissing
         try:
-            read = functools.partial(requests.of_body, head, self._pieces(), self._most)
+            read = functools.partial(requests.of_body, head, self._pieces(), self._most, with_demand=with_demand)
             return await reading_threads.run(read, self._size)
         except RequestTooLarge:
             raise too_large(self._most) from None

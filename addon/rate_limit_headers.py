@@ -1,20 +1,20 @@
-"""The headers that tell clients how their window of requests stands, named and written as OpenAI does."""
+"""The headers that tell clients how their windows of requests and tokens stand, named and written as OpenAI does."""
 
 from store.limits.window import Standing
 
 _PREFIX = b"x-ratelimit-"
-_UNIT = b"-requests"
 
 
 def fields(window: Standing) -> list[tuple[bytes, bytes]]:
     """Return the headers of a window."""
+    unit = window.unit.encode()
     told = {"limit": str(window.maximum), "remaining": str(window.remaining), "reset": duration(window.resets_in)}
-    return [(b"%b%b%b" % (_PREFIX, name.encode(), _UNIT), value.encode()) for name, value in told.items()]
+    return [(b"%b%b-%b" % (_PREFIX, name.encode(), unit), value.encode()) for name, value in told.items()]
 
 
-def is_of_requests(name: bytes) -> bool:
-    """Tell whether a header, by its name in small letters, is about requests in a window."""
-    return name.startswith(_PREFIX) and name.endswith(_UNIT)
+def is_of(window: Standing, name: bytes) -> bool:
+    """Tell whether a header, by its name in small letters, is about the unit of a window."""
+    return name.startswith(_PREFIX) and name.endswith(b"-" + window.unit.encode())
 
 
 def duration(microseconds: int) -> str:

@@ -1,6 +1,7 @@
 """The gateway's own messages: errors, health, readiness, the standing of a token, and events over a WebSocket."""
 
 import json
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import NamedTuple, Protocol
 
@@ -29,8 +30,8 @@ class Asked(Protocol):
         """Ours."""
 
     @property
-    def window(self) -> Standing | None:
-        """The window that the request was admitted in, if it was in one."""
+    def windows(self) -> Sequence[Standing]:
+        """The windows that the request was admitted in: one of each unit at most."""
 
     @property
     def cross_origin(self) -> Fields:
@@ -41,14 +42,15 @@ class _Told(NamedTuple):
     """The same, where there is no exchange, or where its response tells another window."""
 
     request_id: str
-    window: Standing | None = None
+    windows: Sequence[Standing] = ()
     cross_origin: Fields = ()
 
 
 def error(cause: GatewayError, exchange: Asked, method: str) -> http.Response:
     """Return the response to a request that was refused or failed. A refusal by a window tells that one."""
     if isinstance(cause, RateLimited):
-        exchange = _Told(exchange.request_id, cause.window, exchange.cross_origin)
+        told = () if cause.window is None else (cause.window,)
+        exchange = _Told(exchange.request_id, told, exchange.cross_origin)
     response = _json(cause.status, cause.openai_body(), exchange, method)
     for name, value in cause.headers.items():
         response.headers[name] = value
@@ -129,9 +131,9 @@ def add_request_headers(headers: http.Headers, exchange: Asked, remote_ms: int |
     replaced = names & {name.lower() for name, _ in encoded}
     replaced |= {name for name in names if name.startswith(cross_origin.PREFIX)}
     encoded += exchange.cross_origin
-    if exchange.window is not None:
-        encoded += rate_limit_headers.fields(exchange.window)
-        replaced |= {*filter(rate_limit_headers.is_of_requests, names)}
+    for window in exchange.windows:
+        encoded += rate_limit_headers.fields(window)
+        replaced |= {name for name in names if rate_limit_headers.is_of(window, name)}
     kept = tuple([field for field in fields if field[0].lower() not in replaced]) if replaced else fields
     headers.fields = (*kept, *encoded)
 

@@ -8,10 +8,13 @@ import functools
 from collections.abc import Awaitable, Callable
 
 from addon import reading_threads
-from addon.protocol.endpoints import RESPONSES, endpoint_of
+from addon.protocol.endpoints import REALTIME, RESPONSES, endpoint_of
 from addon.reading import events, requests
 from addon.reading.head import Head
-from store.request import NOTHING, Reading
+from store.request import NOTHING, Demand, Reading
+
+_OF_SESSION = Demand(output_tokens=None, refers=True, speaks=True)
+"""The demand of a response that the upstream begins by itself, in a session of which it keeps the content."""
 
 MOST = 64
 """Models that a session may have named."""
@@ -26,8 +29,8 @@ class EventReader:
         self._read = read
         self._found: Reading | None = None
 
-    async def read(self) -> Reading:
-        """Return the models."""
+    async def read(self, *, with_demand: bool = False) -> Reading:  # noqa: ARG002 - it is told always
+        """Return the models, and the most that a response may use."""
         if self._found is None:
             self._found = await self._read()
         return self._found
@@ -49,11 +52,12 @@ class SessionModels:
     def of_ask(self, content: bytes, *, is_text: bool) -> EventReader:
         """Return the reader for an event that asks for a response."""
         if self._asks_name_models:
-            return _reader(content, is_text=is_text, has_to_name=True)
-        event = _reader(content, is_text=is_text)
+            return _reader(content, is_text=is_text, has_to_name=True, asks_at=RESPONSES)
+        event = _reader(content, is_text=is_text, asks_at=REALTIME)
 
         async def read() -> Reading:
-            return _together(await self._present(), await event.read())
+            asked = await event.read()
+            return _together(await self._present(), asked)._replace(demand=asked.demand)
 
         return EventReader(read)
 
@@ -77,13 +81,16 @@ class SessionModels:
 
     async def _present(self) -> Reading:
         if not self._asks_name_models:
-            return _together(requests.of_head(self._head) or NOTHING, self._updates)
-        return self._updates if self._last_ask is None else _together(await self._last_ask.read(), self._updates)
+            return _together(requests.of_head(self._head) or NOTHING, self._updates)._replace(demand=_OF_SESSION)
+        if self._last_ask is None:
+            return self._updates
+        asked = await self._last_ask.read()
+        return _together(asked, self._updates)._replace(demand=asked.demand)
 
 
-def _reader(content: bytes, *, is_text: bool, has_to_name: bool = False) -> EventReader:
+def _reader(content: bytes, *, is_text: bool, has_to_name: bool = False, asks_at: str = "") -> EventReader:
     """Return the reader of an event's own models."""
-    read = functools.partial(events.of_event, content, is_text=is_text, has_to_name=has_to_name)
+    read = functools.partial(events.of_event, content, is_text=is_text, has_to_name=has_to_name, asks_at=asks_at)
     return EventReader(lambda: reading_threads.run(read, len(content)))
 
 

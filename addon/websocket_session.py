@@ -12,7 +12,7 @@ closed once its token or its project is no longer valid.
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from mitmproxy.websocket import WebSocketMessage
 from wsproto.frame_protocol import CloseReason, Opcode
 
 from addon import responses
+from addon.growth import Growth, growth_of
 from addon.metering.meter import Meter
 from addon.protocol import websocket_events
 from addon.protocol.endpoints import REALTIME, RESPONSES
@@ -50,7 +51,7 @@ from store.errors import (
     UpstreamKeyRejected,
 )
 from store.ids import new_request_id
-from store.ledger.ledger import Settlement
+from store.ledger.ledger import NEVER_SENT, Settlement
 from store.request import Opened, Opening
 
 MAX_TURNS = 64
@@ -93,6 +94,8 @@ class Turn:
 
     meter: Meter
     opened: Opened | None = None
+    growth: Growth | None = None
+    """Reserves more for it, where its reservation may have to grow."""
     lane: str = ""
     event_id: str = ""
     has_output: bool = True
@@ -107,11 +110,16 @@ class Turn:
 
 
 class Account(NamedTuple):
-    """The token of a WebSocket, its opening, and the models that it asks for."""
+    """The token of a WebSocket, its opening, and the models that it asks for.
+
+    `extend` checks that the token may make one more use of the opening's row, and reserves for that. It returns whether
+    it has, as the row may be of a former period of a budget, and what has to watch the response. It raises the refusal.
+    """
 
     token_id: str
     opening: Opening
     models: SessionModels
+    extend: Callable[[Opening, EventReader], Awaitable[tuple[bool, Growth | None]]]
 
     def next_opening(self) -> Opening:
         """Return the opening of one more response's row."""
@@ -194,7 +202,7 @@ class WebSocketSession:
             message.drop()
             self._refuse(error, event.event_id if event else "", event.lane if event else "")
             return
-        _feed(turn.meter if turn else self._meter, message)
+        self._feed(message, turn)
 
     async def _turn_for(self, event: Event, message: WebSocketMessage) -> Turn | None:
         """Admit the response that a client asks for, and await its beginning. Raises GatewayError.
@@ -228,14 +236,19 @@ class WebSocketSession:
     async def _admit(self, reader: EventReader) -> Turn:
         """Admit one more response. Raises GatewayError."""
         if not self._has_paid:
-            await self._check_again(reader)
+            is_extended, growth = await self._account.extend(self._account.next_opening(), reader)
+            if self._has_ended:
+                raise ServiceUnavailable
             self._has_paid = True
-            return Turn(self._meter)
+            if is_extended:
+                return Turn(self._meter, growth=growth)
         admitted = await self._admission.admit_again(self._account.token_id, self._account.next_opening(), reader)
         if self._has_ended:  # while the store decided: nothing else would settle it
-            self._admission.settle(Settlement(admitted.opened))
+            self._admission.settle(Settlement(admitted.opened, NEVER_SENT))
             raise ServiceUnavailable
-        return Turn(self._meter.for_next_response(), admitted.opened)
+        turn = Turn(self._meter.for_next_response(), admitted.opened)
+        turn.growth = growth_of(self._admission, turn, admitted.bounds, admitted.opened.reserved)
+        return turn
 
     async def _check_again(self, reader: EventReader) -> None:
         await self._admission.check_again(self._account.token_id, self._account.next_opening(), reader)
@@ -248,10 +261,10 @@ class WebSocketSession:
         read = websocket_events.any_upstream_event if self._dropped else websocket_events.upstream_event
         event = read(message.content)
         if event is None:
-            _feed(self._meter_of(message.content), message)
+            self._feed(message, self._turn_of_part(message.content))
         elif self._is_to_drop(event):
             message.drop()
-            _feed(self._meter, message)
+            self._feed(message)
         elif event.kind == CREATED:
             await self._begin(message, event)
         elif event.kind == OUTPUT:
@@ -261,13 +274,13 @@ class WebSocketSession:
         elif event.kind == ERROR:
             self._handle_error(message, event)
         else:
-            _feed(self._meter_of(message.content), message)
+            self._feed(message, self._turn_of_part(message.content))
 
     async def _begin(self, message: WebSocketMessage, event: Event) -> None:
         """Handle the beginning of a response; admit it now if no client asked for it."""
         known = self._turn_with(event.response_id)
         if known is not None:
-            _feed(known.meter, message)
+            self._feed(message, known)
             return
         turn = self._next_asked(self._lane(event))
         try:
@@ -284,7 +297,7 @@ class WebSocketSession:
             self._end(self._under_way.pop(0))
         turn.lane, turn.began, turn.response_id = self._lane(event), time.monotonic(), event.response_id
         self._under_way.append(turn)
-        _feed(turn.meter, message)
+        self._feed(message, turn)
 
     async def _check_late(self, turn: Turn) -> None:
         """Check a response again that was admitted a while ago; end it if it is refused now. Raises GatewayError.
@@ -316,12 +329,14 @@ class WebSocketSession:
                 return
             turn.meter.forget_response(turn.response_id)
             admitted.meter.begin_response(turn.response_id)
-            turn.has_output, turn.opened, turn.meter = True, admitted.opened, admitted.meter
-        _feed(turn.meter, message)
+            admitted.lane, admitted.began, admitted.response_id = turn.lane, turn.began, turn.response_id
+            self._under_way = [admitted if each is turn else each for each in self._under_way]
+            turn = admitted
+        self._feed(message, turn)
 
     def _finish(self, message: WebSocketMessage, event: Event) -> None:
         turn = self._turn_of(event)
-        _feed(turn.meter if turn else self._meter, message)
+        self._feed(message, turn)
         if turn is not None:
             self._under_way.remove(turn)
             self._end(turn)
@@ -334,15 +349,14 @@ class WebSocketSession:
         if event.code in REJECTIONS or event.status == HTTPStatus.UNAUTHORIZED:
             self._hide_rejection(message, event)
         turn = self._failed(event)
-        _feed(turn.meter if turn else self._meter, message)
+        self._feed(message, turn)
         if turn is not None:
-            turn.status = event.status
+            turn.status, turn.has_failed = event.status, True
             if event.caused_by or not turn.has_output:
                 self._asked.remove(turn)
                 self._end(turn)
             else:  # it may be about something else: the response may yet begin, and is paid for
                 self._settle_asked(turn)
-                turn.has_failed = True
 
     def _failed(self, event: Event) -> Turn | None:
         """Return the ask that an error is about: the one that it names, or on a Responses WebSocket the next of a lane.
@@ -397,13 +411,19 @@ class WebSocketSession:
         turns = [turn for turn in self._under_way if turn.lane == self._lane(event)]
         return turns[0] if len(turns) == 1 else None
 
-    def _meter_of(self, content: bytes) -> Meter:
-        """Return the meter for an event; it is parsed only if several responses are under way."""
+    def _turn_of_part(self, content: bytes) -> Turn | None:
+        """Return the turn that an event is a part of; it is parsed only if several are under way."""
         if not self._under_way or not websocket_events.is_of_response(content):
-            return self._meter
+            return None
         several = len(self._under_way) > 1
-        turn = self._turn_of(websocket_events.any_upstream_event(content)) if several else self._under_way[0]
-        return turn.meter if turn else self._meter
+        return self._turn_of(websocket_events.any_upstream_event(content)) if several else self._under_way[0]
+
+    def _feed(self, message: WebSocketMessage, turn: Turn | None = None) -> None:
+        """Have a message read by the meter of its turn, or of the WebSocket, and the turn's reservation follow it."""
+        meter = self._meter if turn is None else turn.meter
+        meter.feed_message(message.content, from_client=message.from_client, is_text=message.is_text)
+        if turn is not None and turn.growth is not None:
+            turn.growth.watch()
 
     def _end_replaced(self, event: Event) -> None:
         """End what a new response replaces: one without an id, and on a Responses WebSocket those of its lane."""
@@ -421,7 +441,7 @@ class WebSocketSession:
     def _settle_asked(self, turn: Turn) -> None:
         """Settle the row of an ask. Its response is paid for: if it begins after all, the opening's row holds it."""
         self._end(turn)
-        turn.opened, turn.meter = None, self._meter
+        turn.opened, turn.growth, turn.meter = None, None, self._meter
 
     def _end(self, turn: Turn) -> None:
         if turn.opened is not None:
@@ -474,7 +494,3 @@ class WebSocketSession:
                     del self._dropped[response_id]
                 return True
         return False
-
-
-def _feed(meter: Meter, message: WebSocketMessage) -> None:
-    meter.feed_message(message.content, from_client=message.from_client, is_text=message.is_text)

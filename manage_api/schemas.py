@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from store.clock import to_date, to_rfc3339, to_rfc3339_exact
-from store.ledger.money import decimal_text, usd
 from store.ledger.usage import COLUMNS
 from store.management.prices import PriceRecord
 from store.management.projects import ProjectRecord
 from store.management.tokens import RevokedTokens, TokenRecord
+from store.money import decimal_text, usd
 from store.reports.request_list import RequestRecord
 from store.reports.usage_query import Dimension, keys
 from store.reports.usage_report import UsageGroup, UsageReport
@@ -36,6 +36,7 @@ def project(record: ProjectRecord) -> JSONObject:
         "updated_at": to_rfc3339(record.updated_at),
         "api_key_updated_at": _time(record.api_key_updated_at),
         "rate_limits": record.rate_limits,
+        "budgets": record.budgets,
         "max_parallel_requests": record.max_parallel_requests,
         **record.policies,
         "limits": [each.shown() for each in record.limits],
@@ -55,6 +56,7 @@ def token(record: TokenRecord) -> JSONObject:
         "request_count": record.request_count,
         "max_requests": record.max_requests,
         "rate_limits": record.rate_limits,
+        "budgets": record.budgets,
         "max_parallel_requests": record.max_parallel_requests,
         **record.policies,
         "created_at": to_rfc3339(record.created_at),
@@ -150,6 +152,7 @@ def ledger_row(record: RequestRecord) -> JSONObject:
         **{name: getattr(record, name) for name in COLUMNS},
         "cost_usd": _usd(record.cost),
         "cost_is_minimum": record.cost_is_minimum,
+        "budget_usd": _usd(record.budget),
         "told_cost_usd": _usd(record.told_cost),
         "price": record.price_used,
         "usage_source": record.usage_source,

@@ -11,6 +11,8 @@
         IpNotAllowed                403 ip_not_allowed
         EndpointNotAllowed          403 endpoint_not_allowed
         ModelNotAllowed             403 model_not_allowed
+        ModelNotPriced              403 model_not_priced
+        CostNotBounded              403 cost_not_bounded
         ModelNotFound               404 model_not_found
         QuotaExhausted              429 insufficient_quota
         RateLimited                 429 rate_limit_exceeded
@@ -182,6 +184,22 @@ class ModelNotAllowed(TokenRefused):
     text = "This model is not allowed."
 
 
+class ModelNotPriced(TokenRefused):
+    """A budget needs a price of the model, and there is none."""
+
+    status = 403
+    code = "model_not_priced"
+    text = "The model has no price."
+
+
+class CostNotBounded(TokenRefused):
+    """A budget needs a bound of what the request costs, and there is none."""
+
+    status = 403
+    code = "cost_not_bounded"
+    text = "The cost of this request has no bound."
+
+
 class ModelNotFound(TokenRefused):
     """The model that is looked up is none of those that the token may use."""
 
@@ -251,7 +269,10 @@ class ExpectationFailed(GatewayError):
 
 
 class QuotaExhausted(TokenRefused):
-    """The token has used all of its requests. Only a higher limit helps, so SDKs must not retry."""
+    """The token has used all of its requests, or a budget is spent.
+
+    Only a higher limit helps, or the next period of the budget, so SDKs must not retry.
+    """
 
     status = 429
     code = "insufficient_quota"
@@ -260,15 +281,21 @@ class QuotaExhausted(TokenRefused):
 
 
 class RateLimited(TokenRefused):
-    """Too many requests in a window. `window` is its standing."""
+    """Too much in a window, or too much reserved of a budget. `window` is the standing of a window of requests.
+
+    It passes with time, unless the request needs more than the whole window: SDKs must not retry it then.
+    """
 
     status = 429
     code = "rate_limit_exceeded"
     text = "There were too many requests."
 
-    def __init__(self, message: str, window: "Standing") -> None:
+    def __init__(self, message: str, window: "Standing | None" = None, *, passes: bool = True) -> None:
         super().__init__(message)
         self.window = window
+        self.passes = passes
+        if not passes:
+            self.headers = _NO_RETRY
 
     def wait_for(self, microseconds: int) -> None:
         """Tell the client to try again after a time, and not before."""

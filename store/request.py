@@ -1,8 +1,10 @@
 """A request as the store knows it: when it is opened, admitted or refused."""
 
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import NamedTuple, Self
 
 from store.database.sql import storable
+from store.ledger.usage import Conditions, Units
 from store.runtime.redaction import mask_secrets
 
 MAX_PATH = 2048
@@ -28,10 +30,36 @@ class Reading(NamedTuple):
     models: tuple[str, ...] = ()
     doubt: str = ""
     generates: bool = True
+    demand: "Demand | None" = None
+    """The most that it may use; None where that cannot be told."""
 
 
 NOTHING = Reading(generates=False)
 """The reading of a request that generates nothing."""
+
+
+_NO_UNITS: Units = MappingProxyType({})
+
+
+class Demand(NamedTuple):
+    """The most that a request may use, as far as it can be told before the request is sent."""
+
+    input_tokens: int = 0
+    """An upper estimate of all input, audio and images among it."""
+    output_tokens: int | None = 0
+    """All output that the request allows; None where it sets no bound itself."""
+    choices: int = 1
+    """The answers that it asks for at once: a default for the output counts that often."""
+    units: Units = _NO_UNITS
+    """Further units at most, under the names of a usage. Those of tokens are parts of the totals."""
+    conditions: Conditions = ()
+    """Those that make it dearer. A cheaper tier that it asks for is none: the answer may come at the full price."""
+    speaks: bool = False
+    """True if the output may be audio."""
+    refers: bool = False
+    """True if it reads input that is not in the body, so that only the model's context window bounds its input."""
+    unbounded: str = ""
+    """A sentence that says why its cost cannot be bounded; empty where it can."""
 
 
 class Opening(NamedTuple):
@@ -51,6 +79,8 @@ class Opening(NamedTuple):
     session_id: str | None = None
     client: str | None = None
     reading: Reading | None = None
+    upstream: str = ""
+    """The origin that it goes to, which determines whose prices hold."""
 
     @property
     def kept_path(self) -> str:
@@ -58,10 +88,22 @@ class Opening(NamedTuple):
         return storable(mask_secrets(self.path)[:MAX_PATH])
 
 
+class Amounts(NamedTuple):
+    """Tokens and money (COST_UNITs), as limits count them."""
+
+    tokens: int = 0
+    usd: int = 0
+
+    def minus(self, other: Self) -> Self:
+        """Return the difference."""
+        return type(self)(self.tokens - other.tokens, self.usd - other.usd)
+
+
 class Opened(NamedTuple):
     """An opened row, as far as settling it needs it. `started_at` is in microseconds.
 
-    `slots` are the balances of which the request holds a slot, `is_awaited` tells whether these are getting scarce.
+    `has_holds` tells whether limits may hold something for the request: slots, or what it has `reserved`; and whether
+    they count what it uses. `is_awaited` tells whether slots are getting scarce.
     """
 
     request_id: str
@@ -69,8 +111,9 @@ class Opened(NamedTuple):
     project_id: str
     token_id: str
     endpoint: str
-    slots: tuple[str, ...] = ()
+    has_holds: bool = False
     is_awaited: bool = False
+    reserved: Amounts = Amounts()
 
 
 class Refused(NamedTuple):

@@ -18,6 +18,7 @@ FORBIDDEN = {
     "addon/protocol": {"manage_api", "flask", "werkzeug", "waitress", "tests", "mitmproxy"},
     "addon/metering": {"manage_api", "flask", "werkzeug", "waitress", "tests", "mitmproxy"},
     "addon/reading": {"manage_api", "flask", "werkzeug", "waitress", "tests", "mitmproxy"},
+    "addon/demand": {"manage_api", "flask", "werkzeug", "waitress", "tests", "mitmproxy"},
     "manage_api": {"addon", "mitmproxy", "tests"},
 }
 
@@ -55,10 +56,17 @@ def test_reading_knows_nothing_but_wire_formats_a_parser_and_the_form_of_what_it
         assert names - sys.stdlib_module_names <= known, path
 
 
+def test_demand_knows_nothing_of_the_store_but_its_own_form_and_what_a_usage_is() -> None:
+    known = {"store.ledger.usage", "store.request"}
+    for path in modules("addon/demand"):
+        assert not {name for name in imported(path) if name.startswith("store") and name not in known}, path
+
+
 KNOWN_PARTS = {
     "addon/protocol": {"protocol"},
-    "addon/metering": {"metering", "protocol"},
-    "addon/reading": {"protocol", "reading"},
+    "addon/metering": {"demand", "metering", "protocol"},
+    "addon/reading": {"demand", "protocol", "reading"},
+    "addon/demand": {"demand", "protocol"},
     "addon/inspector/conversation": {"inspector", "protocol"},
     "addon/inspector": {"annotations", "inspector", "protocol", "replacing", "streaming"},
 }

@@ -1,6 +1,7 @@
 """Reads the events of a response. Only those that may hold the model or a usage are parsed: few of them."""
 
 import re
+from typing import TYPE_CHECKING
 
 from addon.metering.consumptions import by_model, calls_of, conditions_of
 from addon.metering.estimates.transcript import Transcript
@@ -14,6 +15,9 @@ from addon.protocol.sse import Decoder, Event
 from addon.protocol.usage_objects import told_cost, total, units_of, usage_in
 from addon.protocol.usages_by_model import Shares, served_by, shares_of
 from store.ledger.usage import Conditions, Consumption, Units
+
+if TYPE_CHECKING:
+    from addon.metering.shown_output import ShownOutput
 
 _DONE = b"[DONE]"
 _CALL, _ITEM_DONE = b'_call"', b"response.output_item.done"
@@ -34,7 +38,8 @@ _INTERIM = {_STARTED, "response.created", "response.queued", "response.in_progre
 class EventStream:
     """Reads the events of one response. The last usage counts: some upstreams send a running usage in each chunk."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, shown: "ShownOutput | None" = None) -> None:
+        """Take an endpoint (`endpoint_of`), and what counts the output that the events show, if that is wanted."""
         self._endpoint = endpoint
         self.model: str | None = None
         self.conditions: Conditions = ()
@@ -53,6 +58,7 @@ class EventStream:
         """True while the usage may be outdated: later events were not parsed, and the last of them holds no usage."""
         self.transcript = Transcript.of(endpoint)
         """The texts so far, until a usage is known; None for endpoints whose tokens cannot be counted."""
+        self._shown = shown
         self._decoder = Decoder()
         self._tries = _TRIES
         self._room = _MAX_READ
@@ -83,6 +89,8 @@ class EventStream:
             self._read_item(start_of_event(data))
         if self.transcript is not None:
             self.transcript.add(data)
+        if self._shown is not None:
+            self._shown.add(data)
 
     def _parse_or_keep(self, event: Event, *, has_usage: bool) -> None:
         if self._room > 0:

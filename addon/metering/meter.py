@@ -10,6 +10,7 @@ from addon.metering.estimates.transcript import MAX_RAW
 from addon.metering.event_stream import EventStream
 from addon.metering.names import model_name
 from addon.metering.session import Session
+from addon.metering.shown_output import ShownOutput
 from addon.metering.unknown_usages import unknown_usages
 from addon.protocol.endpoints import Kind, shape_of
 from addon.protocol.form_fields import model_in_form
@@ -60,6 +61,7 @@ class Meter:
         self._events: EventStream | None = None
         self._answer_body: Body | None = None
         self._has_ended = False
+        self._shown: ShownOutput | None = None
         self._session: Session | None = None
 
     def begin_request(self, content_type: str, content_coding: str) -> None:
@@ -81,6 +83,17 @@ class Meter:
         self.response_bytes += len(data)
         if self._answer_body is not None:
             self._guard(self._answer_body.feed, data)
+
+    def count_shown_output(self) -> None:
+        """Have the output counted that the events of the response show; before it begins."""
+        self._shown = ShownOutput(self._endpoint)
+
+    def shows_more_than(self, tokens: int) -> bool:
+        """Tell whether the events have shown more than so many tokens of output, by an upper bound."""
+        if self._shown is None:
+            return False
+        model = self._asked() if self._session is None else self._session.model or self._session.model_asked
+        return bool(self._guard(self._shown.is_more_than, tokens, model or ""))
 
     def end_answer(self) -> None:
         """Note that the response is complete; not called for one that was cut."""
@@ -115,6 +128,8 @@ class Meter:
             self.response_bytes += len(content)
         if self._session is not None and is_text:
             self._guard(self._session.add, content, from_client=from_client)
+            if self._shown is not None and not from_client:
+                self._guard(self._shown.add, content)
 
     def read(self) -> Metered:
         """Return the usage so far, without counting any tokens. It may be called at any time, and repeatedly."""
@@ -126,7 +141,7 @@ class Meter:
 
     def stop(self) -> None:
         """Stop reading, and forget everything but the request and the numbers of bytes."""
-        self._request_body = self._answer_body = self._session = self._document = self._events = None
+        self._request_body = self._answer_body = self._session = self._document = self._events = self._shown = None
 
     def _guard[**P, T](self, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         """Run one step of the reading. Returns None where it fails, and stops the reading then."""
@@ -148,7 +163,7 @@ class Meter:
         if status not in _OK:
             return  # nothing was used
         if media_type(content_type) == EVENT_STREAM:
-            self._events = EventStream(self._endpoint)
+            self._events = EventStream(self._endpoint, self._shown)
             self._answer_body = Body(content_coding, self._events.feed)
         elif is_json(content_type):
             self._document = HeadAndTail(self._most)

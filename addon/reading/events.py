@@ -7,6 +7,8 @@ WebSocket events".
 import re
 import string
 
+from addon.demand import of_body
+from addon.protocol.json_fields import fields
 from addon.reading.doubt import Doubt
 from addon.reading.places import models_of
 from addon.reading.strict_json import parsed
@@ -17,6 +19,8 @@ _WORDS = (b"model", b"fallbac", b"deployment", b"engine", b"preset", b"agent", b
 
 _ESCAPED = re.compile(rb"\\u00[4-7]")
 """An ASCII letter that is escaped."""
+
+_BINARY = "A binary message may name a model, and upstreams read it differently. Send it as text."
 
 _BASE64 = string.ascii_letters.encode() + string.digits.encode() + b"+/="
 _LONG = 200
@@ -30,20 +34,33 @@ def may_name_model(content: bytes) -> bool:
     return any(word in lower for word in _WORDS) or _ESCAPED.search(lower) is not None
 
 
-def of_event(content: bytes, *, is_text: bool, has_to_name: bool = False) -> Reading:
+def of_event(content: bytes, *, is_text: bool, has_to_name: bool = False, asks_at: str = "") -> Reading:
     """Return the models that a message names; `generates` is False for one that names none.
 
-    `has_to_name`: it asks for a response and its session has no model, as over a Responses WebSocket.
+    `has_to_name`: it asks for a response and its session has no model, as over a Responses WebSocket. `asks_at` is the
+    endpoint where it asks for a response, whose demand is told then.
     """
+    if asks_at:
+        return _of_ask(content, asks_at, is_text=is_text, has_to_name=has_to_name)
     if not has_to_name and not may_name_model(content):
         return Reading(generates=False)
     if not is_text:
-        return Reading(doubt="A binary message may name a model, and upstreams read it differently. Send it as text.")
+        return Reading(doubt=_BINARY)
     try:
         models = models_of(parsed([content]), has_to_name=has_to_name)
     except Doubt as doubt:
         return Reading(doubt=str(doubt))
     return Reading(models, generates=bool(models))
+
+
+def _of_ask(content: bytes, endpoint: str, *, is_text: bool, has_to_name: bool) -> Reading:
+    if not is_text:
+        return Reading(doubt=_BINARY)
+    try:
+        value = parsed([content], counts=True)
+        return Reading(models_of(value, has_to_name=has_to_name), demand=of_body(endpoint, fields(value)))
+    except Doubt as doubt:
+        return Reading(doubt=str(doubt))
 
 
 def _is_audio(text: bytes) -> bool:

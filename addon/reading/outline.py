@@ -1,12 +1,16 @@
 """Shortens JSON as it streams by, so that a parser of whole documents can judge a body of any size.
 
 The inside of long strings is cut: images, documents, long messages. What is cut is checked as strictly as a parser
-would check it, so that the outline is JSON exactly where the body is.
+would check it, so that the outline is JSON exactly where the body is. Where the demand of a request is asked for, the
+tokens of what is cut are counted.
 """
 
 import codecs
+import json
 import re
+import secrets
 
+from addon.demand import Cut, TextBound
 from addon.reading.doubt import Doubt
 
 LONG = 256
@@ -15,8 +19,7 @@ LONG = 256
 CUT = "\u2702"
 """The string that stands for a longer one."""
 
-_CUT = b'"\\u2702"'
-_CUT_KEY = re.compile(rb'"\\u2702"[ \t\r\n]*:')
+_CUT_KEY = re.compile(rb'"\\u2702[0-9a-f:]*"[ \t\r\n]*:')
 
 MAX_OUTLINE = 4 * 1024 * 1024
 """Bytes of an outline."""
@@ -43,9 +46,16 @@ _NO_JSON = "The body is no strict JSON. Send one JSON object in UTF-8, as a JSON
 
 
 class Outline:
-    """Takes a body in pieces of any size. Raises Doubt as soon as that cannot be JSON that all readers read alike."""
+    """Takes a body in pieces of any size. Raises Doubt as soon as that cannot be JSON that all readers read alike.
 
-    def __init__(self) -> None:
+    With `counts`, the strings that are cut are counted, and `restored` puts their counts in their places.
+    """
+
+    def __init__(self, *, counts: bool = False) -> None:
+        self._counts = counts
+        self._mark = f"{CUT}{secrets.token_hex(8)}:" if counts else CUT  # that no body can hold
+        self._cuts: list[Cut] = []
+        self._bound: TextBound | None = None
         self._outline = bytearray()
         self._rest = b""
         self._string: bytearray | None = None
@@ -95,16 +105,48 @@ class Outline:
         self._length += end - place
         if self._length <= LONG:
             string += data[place:end]
+        elif self._counts:
+            self._count(string, data[place:end])
         if end == len(data):
             return end
         if data[end] == ord('"'):
-            self._outline += b'"%b"' % bytes(string) if self._length <= LONG else _CUT
+            self._outline += b'"%b"' % bytes(string) if self._length <= LONG else self._cut(string)
             self._string = None
             return end + 1
         if data[end] != ord("\\") or len(data) - end >= _LONGEST_ESCAPE:
             raise Doubt(_NO_JSON)
         self._rest = data[end:]  # an escape that may go on in the next piece
         return len(data)
+
+    def _count(self, start: bytearray, data: bytes) -> None:
+        """Count a part of a string that is cut; `start` is what was kept of it."""
+        if self._bound is None:
+            self._bound = TextBound(is_escaped=True)
+            self._bound.feed(bytes(start))
+            whole = _INSIDE.match(data, 0, LONG - len(start))
+            start += data[: whole.end() if whole else 0]
+        self._bound.feed(data)
+
+    def _cut(self, start: bytearray) -> bytes:
+        """Return what stands for a string that is cut."""
+        bound, self._bound = self._bound, None
+        if bound is None:
+            return json.dumps(self._mark).encode()
+        bound.finish()
+        beginning = start.decode(errors="ignore")  # it may end within a character
+        self._cuts.append(Cut(json.loads(f'"{beginning}"'), self._length, bound))
+        return json.dumps(f"{self._mark}{len(self._cuts) - 1}").encode()
+
+    def restored(self, value: object) -> object:
+        """Return the value of the outline with the counts of the strings that were cut in their places."""
+        match value:
+            case str() if self._cuts and value.startswith(self._mark):
+                return self._cuts[int(value.removeprefix(self._mark))]
+            case list():
+                return [self.restored(item) for item in value]
+            case dict():
+                return {name: self.restored(item) for name, item in value.items()}
+        return value
 
     def _check_utf8(self, data: bytes, *, is_last: bool = False) -> None:
         try:

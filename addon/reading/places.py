@@ -11,6 +11,7 @@ and https://portkey.ai/docs/product/ai-gateway/configs.
 
 from collections.abc import Mapping
 
+from addon.demand import Cut
 from addon.protocol.json_fields import Fields
 from addon.reading.doubt import Doubt
 from addon.reading.names import MODEL, checked_model, folded, names_models
@@ -44,6 +45,8 @@ _OWN_MODEL: Mapping[str, tuple[str, ...]] = {
 """Starts of the names of tools and plugins that run models of their own, and the fields that have to name these:
 otherwise the upstream chooses. A prefix as in `openrouter:fusion` makes no difference.
 """
+
+_TOO_LONG = "The name of a model is too long."
 
 _MAX_FIELDS = 20_000
 """Fields and elements that are looked at."""
@@ -94,7 +97,7 @@ class _Search:
 
     def add(self, name: str) -> None:
         if name == CUT:
-            raise Doubt("The name of a model is too long.")
+            raise Doubt(_TOO_LONG)
         self.models.append(checked_model(name))
 
     def fields(self, holder: Fields, place: str) -> None:
@@ -128,6 +131,8 @@ class _Search:
         An object without such a field maps names to names, as LiteLLM's `fallbacks` do.
         """
         match value:
+            case Cut():
+                raise Doubt(_TOO_LONG)
             case str():
                 self.add(value)
             case list():

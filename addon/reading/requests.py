@@ -5,6 +5,10 @@ The head alone tells for most: for what generates nothing, and for what cannot b
 
 from collections.abc import Iterable, Iterator
 
+from addon.demand import of_body as of_fields
+from addon.demand import why_unbounded
+from addon.protocol.endpoints import endpoint_of
+from addon.protocol.json_fields import Fields, fields
 from addon.protocol.whole_coding import WholeDecoder
 from addon.reading.doubt import Doubt
 from addon.reading.generating import How, how, only_reads
@@ -20,15 +24,20 @@ from addon.reading.head import (
     overrides_method,
 )
 from addon.reading.model_paths import check_path, model_named_by, plain_path
-from addon.reading.names import checked_model
+from addon.reading.names import MODEL, checked_model
 from addon.reading.places import models_of
-from addon.reading.strict_form import model_in
+from addon.reading.strict_form import read_form
 from addon.reading.strict_json import parsed
 from store.errors import RequestTooLarge
-from store.request import NOTHING, Reading
+from store.request import NOTHING, Demand, Reading
 
 _ONLY_STORED = frozenset({"items", "metadata"})
 """The fields of a conversation that OpenAI stores; Mistral generates with others."""
+
+_STORED = (
+    "This endpoint generates with a model that only something stored upstream names, so that it cannot be judged. Use "
+    "an endpoint that names its model in the request."
+)
 
 _LIKE_JSON = b"{\x00\t\n\r \xef\xfe\xff"
 """First bytes of a JSON object in any charset. An upstream that ignores content codings would read such a body raw.
@@ -45,14 +54,15 @@ def of_head(head: Head) -> Reading | None:
         return Reading(doubt=str(doubt))
 
 
-def of_body(head: Head, pieces: Iterable[bytes], most: int) -> Reading:
+def of_body(head: Head, pieces: Iterable[bytes], most: int, *, with_demand: bool = False) -> Reading:
     """Return the models that a request asks for. The pieces are its body as it was sent, in pieces of any size.
 
+    `with_demand`: also the most that it may use.
     Of a body of any size, only a few MiB are held at once. Raises RequestTooLarge for one that decodes to more than
     `most` bytes.
     """
     try:
-        return _of_head(head) or _of_body(head, pieces, most)
+        return _of_head(head) or _of_body(head, pieces, most, with_demand=with_demand)
     except Doubt as doubt:
         return Reading(doubt=str(doubt))
 
@@ -70,10 +80,10 @@ def _of_head(head: Head) -> Reading | None:
         case How.NOTHING:
             raise Doubt("The query names a model where nothing is generated with it. Leave it out.")
         case How.STORED:
-            raise Doubt(
-                "This endpoint generates with a model that only something stored upstream names, so that it cannot be "
-                "judged. Use an endpoint that names its model in the request."
+            why = (
+                why_unbounded(endpoint_of(path), {}, ()) or "Only something that is stored upstream tells what it uses."
             )
+            return Reading(doubt=_STORED, demand=Demand(unbounded=why))
         case How.UNKNOWN:
             raise Doubt("It is not known how this endpoint names its model. Use one that names it in the request.")
         case How.IN_QUERY:
@@ -93,10 +103,10 @@ def _of_opening(head: Head) -> Reading:
     models = models_in_query(head)
     if model_in_query(head) is None:
         raise Doubt("The WebSocket does not name its model. Open it with 'model=NAME' in the query.")
-    return Reading(models)
+    return Reading(models, demand=Demand())  # its responses have theirs
 
 
-def _of_body(head: Head, pieces: Iterable[bytes], most: int) -> Reading:
+def _of_body(head: Head, pieces: Iterable[bytes], most: int, *, with_demand: bool) -> Reading:
     path = plain_path(head.path)
     named = models_in_query(head)
     place = how(head, path)
@@ -106,7 +116,8 @@ def _of_body(head: Head, pieces: Iterable[bytes], most: int) -> Reading:
     if media is Media.FORM:
         if coding_of(head):
             raise Doubt("The form is compressed, and upstreams differ on which bytes they read. Send it as it is.")
-        return _joined((model_in(_bounded(pieces, most), boundary),), named)
+        form = read_form(_bounded(pieces, most), boundary)
+        return _read(head, (form.model,), named, {**form.fields, MODEL: form.model} if with_demand else None)
     body = _Peeked(_decoded(pieces, coding_of(head), most))
     if place is How.CONVERSATION and body.is_empty:
         return NOTHING
@@ -114,14 +125,17 @@ def _of_body(head: Head, pieces: Iterable[bytes], most: int) -> Reading:
         raise Doubt("The body has no Content-Type. Send 'Content-Type: application/json'.")
     if place is How.IN_PATH and body.is_empty:
         return Reading(named)
-    value = parsed(body)
+    value = parsed(body, counts=with_demand)
     if place is How.CONVERSATION and isinstance(value, dict) and value.keys() <= _ONLY_STORED:
         return NOTHING
-    return _joined(models_of(value, has_to_name=place is not How.IN_PATH), named)
+    models = models_of(value, has_to_name=place is not How.IN_PATH)
+    return _read(head, models, named, fields(value) if with_demand else None)
 
 
-def _joined(first: tuple[str, ...], others: tuple[str, ...]) -> Reading:
-    return Reading(tuple(dict.fromkeys((*first, *others))))
+def _read(head: Head, first: tuple[str, ...], others: tuple[str, ...], body: Fields | None) -> Reading:
+    """Return the reading of a request that names models, with what its body demands, if that is wanted."""
+    demand = None if body is None else of_fields(endpoint_of(plain_path(head.path)), body)
+    return Reading(tuple(dict.fromkeys((*first, *others))), demand=demand)
 
 
 class _Peeked:

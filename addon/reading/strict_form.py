@@ -6,9 +6,15 @@ with LF, text before the first part, comments, continued lines, or a name that i
 
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
+from addon.demand import Cut, TextBound
+from addon.protocol.json_fields import Fields
 from addon.reading.doubt import Doubt
 from addon.reading.names import MAX_MODEL, MODEL, checked_model, folded, names_models
+
+KEPT = 4096
+"""Bytes of a field, or of a file, that are kept."""
 
 MAX_HEADERS = 4096
 """Bytes of the headers of a part."""
@@ -36,6 +42,13 @@ _UNUSUAL = "The form is written in an unusual way. Send it as an HTTP library wr
 _TWICE = "The form names a model in two fields. Send one field 'model'."
 
 
+class FormFields(NamedTuple):
+    """The fields of a form. Files, and long texts, are `Cut`: their beginnings and their sizes."""
+
+    model: str
+    fields: Fields
+
+
 class Form:
     """Takes a form in pieces of any size, and keeps little more than its model. Raises Doubt where readers may differ.
 
@@ -49,6 +62,9 @@ class Form:
         self._is_model = False
         self._value = bytearray()
         self._model: str | None = None
+        self._fields: dict[str, object] = {}
+        self._name, self._is_file = "", False
+        self._size = 0
         self._parts = 0
 
     def feed(self, data: bytes) -> None:
@@ -57,13 +73,13 @@ class Form:
         while self._read():
             pass
 
-    def finish(self) -> str:
-        """Return the model of the whole form."""
+    def finish(self) -> FormFields:
+        """Return the model of the whole form, and its other fields."""
         if self._read != self._epilogue or bytes(self._buffer) not in {b"", _LINE}:
             raise Doubt(_UNUSUAL)
         if self._model is None:
             raise Doubt("The form does not name its model. Send it in a field 'model'.")
-        return self._model
+        return FormFields(self._model, self._fields)
 
     # Each of these reads one element, and returns whether there was a whole one.
 
@@ -132,6 +148,7 @@ class Form:
 
     def _begin_field(self, name: str, kind: bytes | None, *, is_file: bool) -> None:
         fold = folded(name)
+        self._name, self._is_file, self._size, self._value = name, is_file, 0, bytearray()
         self._is_model = name == MODEL
         if fold == _CHARSET:
             raise Doubt("The form changes its charset. Send it in UTF-8, without the field '_charset_'.")
@@ -146,23 +163,33 @@ class Form:
         """Move bytes of a part out of the buffer."""
         if length <= 0:
             return
-        if self._is_model:
-            self._value += self._buffer[:length]
-            if len(self._value) > MAX_MODEL:
-                raise Doubt(f"The name of a model is longer than {MAX_MODEL} bytes.")
+        self._size += length
+        if len(self._value) < KEPT:
+            self._value += self._buffer[: min(length, KEPT - len(self._value))]
+        if self._is_model and self._size > MAX_MODEL:
+            raise Doubt(f"The name of a model is longer than {MAX_MODEL} bytes.")
         del self._buffer[:length]
 
     def _complete(self) -> None:
         if not self._is_model:
+            self._add_field()
             return
         if not _is_utf8(self._value):
             raise Doubt("The field 'model' of the form is no UTF-8.")
         self._model = checked_model(self._value.decode())
         self._is_model = False
 
+    def _add_field(self) -> None:
+        """Keep a field: a text, or the beginning of a file; of several with one name, a list."""
+        value: object = Cut(self._value.decode("latin-1"), self._size, TextBound())
+        if not self._is_file and self._size <= KEPT:
+            value = self._value.decode(errors="replace")
+        known = self._fields.get(self._name)
+        self._fields[self._name] = value if known is None else [*(known if isinstance(known, list) else [known]), value]
 
-def model_in(pieces: Iterable[bytes], boundary: bytes) -> str:
-    """Return the model of a form in pieces of any size. Raises Doubt where readers may differ."""
+
+def read_form(pieces: Iterable[bytes], boundary: bytes) -> FormFields:
+    """Return the fields of a form in pieces of any size. Raises Doubt where readers may differ."""
     form = Form(boundary)
     for piece in pieces:
         form.feed(piece)

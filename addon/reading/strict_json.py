@@ -14,26 +14,26 @@ _REPEATED = "duplicate key"
 _BOM = b"\xef\xbb\xbf"
 
 
-def parsed(pieces: Iterable[bytes]) -> object:
+def parsed(pieces: Iterable[bytes], *, counts: bool = False) -> object:
     """Return the value of a body in pieces of any size; long strings in a large one are `outline.CUT`.
 
-    Raises Doubt for what some reader may reject or read differently.
+    With `counts` they are `Cut`, which tells the tokens that they may have. Raises Doubt for what some reader may
+    reject or read differently.
     """
     start = bytearray()
     rest = iter(pieces)
     for piece in rest:
         start += piece
         if len(start) > WHOLE:
-            return _value(_outlined(bytes(start), rest))
+            return _outlined(Outline(counts=counts), bytes(start), rest)
     return _value(bytes(start))
 
 
-def _outlined(start: bytes, rest: Iterable[bytes]) -> bytes:
-    outline = Outline()
+def _outlined(outline: Outline, start: bytes, rest: Iterable[bytes]) -> object:
     outline.feed(start)
     for piece in rest:
         outline.feed(piece)
-    return outline.finish()
+    return outline.restored(_value(outline.finish()))
 
 
 def _value(data: bytes) -> object:

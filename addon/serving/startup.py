@@ -55,7 +55,7 @@ def add_gateway(master: Master, settings: Settings) -> None:
 
 def add_addons(master: Master, settings: Settings, store: Store) -> Gateway:
     """Add the gateway's addons for an open store, in their order and before all others. Raises StartupError."""
-    admission = Admission(store)
+    admission = Admission(store, settings.reserve_output_tokens)
     gateway = Gateway(settings, admission)
     upkeep = Upkeep(Housekeeping(store, settings.ledger_days, admission.instance_id))
     flows = flow_list.of(master)

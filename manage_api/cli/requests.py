@@ -12,8 +12,8 @@ from manage_api.cli.context import load_settings
 from manage_api.schemas import JSONObject
 from store.clock import to_rfc3339
 from store.errors import REFUSAL_CODES
-from store.ledger.money import usd
 from store.ledger.usage import Source
+from store.money import usd
 from store.reports.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter, RequestList, RequestRecord
 from store.store import Store
 

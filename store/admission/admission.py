@@ -10,14 +10,18 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 from store.admission import refusals, token_standing
+from store.admission.bounding import Bounding
 from store.admission.compensation import take_back
 from store.admission.decision import (
     Admitted,
     Batch,
     Claim,
+    Extended,
+    Growth,
     Probe,
     Release,
     TokenName,
@@ -41,15 +45,16 @@ from store.errors import (
     TooManyParallel,
 )
 from store.ledger import instances
-from store.ledger.ledger import Ledger, Settlement
-from store.limits import balance, slots
+from store.ledger.ledger import NEVER_SENT, Ledger, Settlement
+from store.limits import balance, holds
+from store.limits.holds import Counted
 from store.management.tokens import is_token_value
-from store.request import Opened, Opening, Reading
+from store.request import Amounts, Opened, Opening, Reading
 from store.store import Store
 
-type Item = Claim | Probe | Question
+type Item = Claim | Growth | Probe | Question
 
-type Result = Admitted | Unread | TokenStanding | None
+type Result = Admitted | Extended | Unread | TokenStanding | None
 
 type Entry = Settlement | Tally | Release
 
@@ -60,8 +65,14 @@ PAUSE = 0.02
 """Seconds until a slot is looked for again, at first; each further pause is GROWTH times as long: seven tries."""
 
 GROWTH = 1.5
+USUAL_OUTPUT = 4096
+"""Tokens of output that are reserved for a request without a bound of its own, where no setting says otherwise."""
+
 MOST_HINTS = 1024
 """Tokens of which a process remembers that their requests had to be read."""
+
+_READINGS = 2
+"""Times that a request is read, where a policy is set meanwhile that needs more of it."""
 
 MOST_WAITING = 128
 """Admissions of a process that wait for a slot at once; further ones are refused without waiting."""
@@ -78,26 +89,30 @@ class Reader(Protocol):
     def is_ready(self) -> bool:
         """True if all of the request has come."""
 
-    async def read(self) -> Reading:
-        """Return the models. Raises whatever the caller of the admission is to know of."""
+    async def read(self, *, with_demand: bool) -> Reading:
+        """Return the models, and the most that it may use if that is wanted.
+
+        Raises whatever the caller of the admission is to know of.
+        """
 
 
 class Admission:
     """Admits requests by their token, and settles them, for one process: it has an instance of its own in the store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, usual_output: int = USUAL_OUTPUT) -> None:
+        """`usual_output` are the tokens of output that are reserved for a request without a bound of its own."""
         self.instance_id = instances.new_id()
         self._database = store.database
         self._vault = store.vault
         self._ledger = Ledger(store.database)
         self._writer: Writer[Item, Result, Entry] = Writer(
-            store.database, AdmissionWork(store, self._ledger, self.instance_id)
+            store.database, AdmissionWork(store, self._ledger, self.instance_id, usual_output)
         )
         self._inbox = self._writer.inbox
         self._waiting = 0
         """Admissions that wait for a slot."""
-        self._hints: dict[TokenName, None] = {}
-        """Tokens whose last request had to be read: the next one is read at once, which saves a transaction."""
+        self._hints: dict[TokenName, Unread] = {}
+        """How the last requests of tokens had to be read: the next one is read so at once, for one transaction less."""
         self._refusals = Refusals(self._inbox.enqueue, lambda: self._inbox.unwritten)
 
     async def admit(self, token_value: str, opening: Opening, reader: Reader | None = None) -> Admitted:
@@ -124,6 +139,20 @@ class Admission:
         if await self._submit(Claim(TokenName("id", token_id), opening, is_paid=True), reader) is not None:
             raise GatewayError
 
+    async def extend(self, opened: Opened, opening: Opening, reader: Reader | None = None) -> Extended:
+        """Check that a token may make one more use of an open row, and reserve for it. No request is counted.
+
+        Raises as `admit` does, except the refusals of limits of requests.
+        """
+        claim = Claim(TokenName("id", opened.token_id), opening, is_paid=True, extends=opened)
+        extended = await self._submit(claim, reader)
+        return extended if isinstance(extended, Extended) else Extended(opened)
+
+    async def grow(self, opened: Opened, more: Amounts) -> Extended:
+        """Reserve more for a request under way: all that there is, where that is less. Raises StoreUnavailable."""
+        extended = await self._inbox.submit(Growth(opened, more))
+        return extended if isinstance(extended, Extended) else Extended(opened)
+
     async def check(self) -> None:
         """Find out whether requests could be admitted now, the way they are. Raises StoreUnavailable."""
         await self._inbox.submit(Probe())
@@ -149,7 +178,7 @@ class Admission:
 
     def release(self, opened: Opened) -> None:
         """Have a request hold its slots no more, before it is settled; returns at once, and raises nothing."""
-        if opened.slots:
+        if opened.has_holds:
             self._inbox.enqueue(Release(opened), is_urgent=opened.is_awaited)
 
     def close(self) -> None:
@@ -174,24 +203,27 @@ class Admission:
             raise
 
     async def _submit_read(self, claim: Claim, reader: Reader) -> Result:
-        """Submit a claim; again with what it asks for, where a policy wants to know that."""
+        """Submit a claim; again with what it asks for, where a policy or a limit wants to know that."""
         result = await self._with_patience(await self._read_at_once(claim, reader))
-        if isinstance(result, Admitted) and result.shown_models is None:
-            self._hints.pop(claim.name, None)  # its models are not limited, or not any more
-        if not isinstance(result, Unread):
-            return result
-        self._hint(claim.name)
-        return await self._with_patience(await _read(claim, reader))
+        if isinstance(result, Admitted) and result.shown_models is None and result.bounds is None:
+            self._hints.pop(claim.name, None)  # its models and its use are not limited, or not any more
+        for _ in range(_READINGS):
+            if not isinstance(result, Unread):
+                break
+            self._hint(claim.name, result)
+            result = await self._with_patience(await _read(claim, reader, result))
+        return result
 
     async def _read_at_once(self, claim: Claim, reader: Reader) -> Claim:
         """Read a request before a policy asks, where one has asked the last time."""
-        if claim.name in self._hints and reader.is_ready:
+        hint = self._hints.get(claim.name)
+        if hint is not None and reader.is_ready:
             with contextlib.suppress(GatewayError):  # a policy that still asks meets it again
-                return await _read(claim, reader)
+                return await _read(claim, reader, hint)
         return claim
 
-    def _hint(self, name: TokenName) -> None:
-        self._hints[name] = None
+    def _hint(self, name: TokenName, unread: Unread) -> None:
+        self._hints[name] = unread
         if len(self._hints) > MOST_HINTS:
             del self._hints[next(iter(self._hints))]
 
@@ -215,91 +247,117 @@ class Admission:
 class AdmissionWork:
     """The writer's work for one process. `instance_id` is the process in the store, whose rows it opens."""
 
-    def __init__(self, store: Store, ledger: Ledger, instance_id: str) -> None:
+    def __init__(self, store: Store, ledger: Ledger, instance_id: str, usual_output: int = USUAL_OUTPUT) -> None:
         self._database = store.database
         self._vault = store.vault
         self._ledger = ledger
         self._instance_id = instance_id
-        self._ended: Sequence[Opened] = ()
-        """The requests that have ended by the entries of this transaction, and still hold slots."""
+        self._bounding = Bounding(ledger.pricing)
+        self._usual_output = usual_output
+        self._counted: Sequence[Counted] = ()
+        self._released: Sequence[Opened] = ()
+        """The requests that are settled, or released, by the entries of this transaction, for the limits to count.
+
+        Set once all entries are written: nothing of a transaction that fails may be counted by the next one.
+        """
 
     def record(self, entries: Sequence[Entry]) -> None:
         """Write settlements, and the rows of refusals."""
-        settlements, tallies = _split(entries)
-        if settlements:
-            self._ledger.settle(settlements)
+        settlements, tallies, released = _split(entries)
+        counted = self._ledger.settle(settlements)
         if tallies:
             refusals.write(self._database, tallies)
-        self._ended = _holders(entries)
+        self._counted, self._released = counted, released
 
     def record_each(self, entries: Sequence[Entry]) -> None:
         """Write them as `record` does; what cannot be written does not hold up the others."""
-        settlements, tallies = _split(entries)
-        if settlements:
-            self._ledger.settle_each(settlements)
+        settlements, tallies, released = _split(entries)
+        counted = self._ledger.settle_each(settlements) if settlements else ()
         if tallies:
             refusals.write_each(self._database, tallies)
-        self._ended = _holders(entries)
+        self._counted, self._released = counted, released
 
     def decide(self, items: Sequence[Item]) -> Sequence[Result | GatewayError]:
         """Decide on requests in the order of their arrival; count the admitted ones, and open their rows.
 
         Questions are answered after that.
         """
-        ended, self._ended = self._ended, ()
-        claims = [item for item in items if isinstance(item, Claim)]
-        if not claims:
-            slots.give_back(self._database, ended)
-        outcomes = self._outcomes(claims, ended) if claims else []
-        if len(claims) == len(items):
+        asking = [item for item in items if isinstance(item, Claim | Growth)]
+        if not asking:
+            self.finish()
+        outcomes = self._outcomes(asking) if asking else []
+        if len(asking) == len(items):
             return outcomes
         questions = [item for item in items if isinstance(item, Question)]
         standings = token_standing.answer(self._database, questions) if questions else []
-        if len(claims) + len(questions) < len(items):
+        if len(asking) + len(questions) < len(items):
             self._database.touch()
-        of_claims, of_questions = iter(outcomes), iter(standings)
+        of_asking, of_questions = iter(outcomes), iter(standings)
         return [
-            next(of_claims) if isinstance(item, Claim) else next(of_questions) if isinstance(item, Question) else None
+            next(of_asking)
+            if isinstance(item, Claim | Growth)
+            else next(of_questions)
+            if isinstance(item, Question)
+            else None
             for item in items
         ]
 
     def finish(self) -> None:
-        """Free the slots of the requests that have ended."""
-        ended, self._ended = self._ended, ()
-        slots.give_back(self._database, ended)
+        """Have the limits count the requests that have ended."""
+        counted, released = self._pop_ended()
+        holds.settle_alone(self._database, counted, released)
 
     def compensate(self, results: Sequence[Result]) -> None:
         """Take back admissions whose callers were refused."""
         take_back(self._database, [result.opened for result in results if isinstance(result, Admitted)])
 
     def abandoned(self, result: Result) -> Entry | None:
-        """Settle, as unknown, a request whose client went away while it was admitted."""
-        return Settlement(result.opened) if isinstance(result, Admitted) else None
+        """Settle a request whose client went away while it was admitted."""
+        return Settlement(result.opened, NEVER_SENT) if isinstance(result, Admitted) else None
 
-    def _outcomes(self, claims: Sequence[Claim], ended: Sequence[Opened]) -> Sequence[Result | GatewayError]:
-        now, tokens, balances = lock_and_read(self._database, {claim.name for claim in claims}, ended)
-        slots.free(self._database, [row.request_id for row in ended], balances)
-        batch = Batch(tokens, now, self._vault.open_api_key)
-        outcomes = [batch.decide(claim) for claim in claims]
+    def _outcomes(self, items: Sequence[Claim | Growth]) -> Sequence[Result | GatewayError]:
+        counted, released = self._pop_ended()
+        owners = holds.owners_of([*(each.opened for each in counted), *released])
+        names = {item.name if isinstance(item, Claim) else TokenName("id", item.opened.token_id) for item in items}
+        now, tokens, balances = lock_and_read(self._database, names, owners)
+        holds.settle(self._database, counted, balances)
+        holds.free_slots(self._database, released, balances)
+        batch = Batch(tokens, now, self._vault.open_api_key, self._bounding.bounds_of(now), self._usual_output)
+        batch.open_ids = self._open_ids(items)
+        outcomes = [batch.decide(item) if isinstance(item, Claim) else batch.grow(item) for item in items]
         if batch.admitted:
-            opened = [opened for _, opened in batch.admitted]
-            requests.count(self._database, opened, now)
+            requests.count(self._database, [opened for _, opened in batch.admitted], now)
             self._ledger.open(self._instance_id, batch.admitted)
-            slots.take(self._database, opened)
+            holds.take(self._database, batch.holds)
+        holds.raise_by(self._database, batch.growths)
         balance.write(self._database, balances.values())
         return outcomes
 
+    def _open_ids(self, items: Sequence[Claim | Growth]) -> AbstractSet[str]:
+        """Return the requests that are to reserve more, as far as they are not settled."""
+        rows = [item.opened if isinstance(item, Growth) else item.extends for item in items]
+        ids = sorted({row.request_id for row in rows if row is not None})
+        if not ids:
+            return frozenset()
+        asked = self._database.among("id", ids)
+        found = self._database.execute(
+            f"SELECT id FROM request WHERE settled_at IS NULL AND {asked.sql}",  # noqa: S608 - no data
+            asked.parameters,
+        )
+        return {request_id for (request_id,) in found}
 
-async def _read(claim: Claim, reader: Reader) -> Claim:
-    return claim._replace(opening=claim.opening._replace(reading=await reader.read()))
+    def _pop_ended(self) -> tuple[Sequence[Counted], Sequence[Opened]]:
+        ended = self._counted, self._released
+        self._counted, self._released = (), ()
+        return ended
 
 
-def _holders(entries: Sequence[Entry]) -> Sequence[Opened]:
-    """Return the requests that hold slots which these entries free."""
-    ended = [entry.opened for entry in entries if isinstance(entry, Settlement | Release)]
-    return [opened for opened in ended if opened.slots]
+async def _read(claim: Claim, reader: Reader, unread: Unread) -> Claim:
+    reading = await reader.read(with_demand=unread.needs_demand)
+    return claim._replace(opening=claim.opening._replace(reading=reading))
 
 
-def _split(entries: Sequence[Entry]) -> tuple[list[Settlement], list[Tally]]:
+def _split(entries: Sequence[Entry]) -> tuple[list[Settlement], list[Tally], list[Opened]]:
     settlements = [entry for entry in entries if isinstance(entry, Settlement)]
-    return settlements, [entry for entry in entries if isinstance(entry, Tally)]
+    tallies = [entry for entry in entries if isinstance(entry, Tally)]
+    return settlements, tallies, [entry.opened for entry in entries if isinstance(entry, Release)]

@@ -12,7 +12,8 @@ from store.admission.limits import requests as max_requests
 from store.admission.write_behind import LOCK_PATIENCE
 from store.database import Database, Row, Statement, locks
 from store.errors import GatewayError
-from store.limits import balance, slots
+from store.limits import balance, holds
+from store.limits.window import Window
 from store.request import Opened
 
 _log = logging.getLogger(__name__)
@@ -95,10 +96,10 @@ def _take_back_of_limits(
     found = balance.of_owners(database, owners, now)
     balances = {one.id: one for owned in found.values() for one in owned}
     balance.require_locked(balances, locked)
-    slots.free(database, [row.request_id for row in withdrawn if row.slots], balances)
+    holds.take_back(database, withdrawn, balances)
     for row in withdrawn:
         for one in (*found[row.token_id], *found[row.project_id]):
-            if one.window is not None:
-                one.window.take_back(row.started_at)
+            if isinstance(one.state, Window) and one.counted == "requests":
+                one.state.take_back(row.started_at)
                 one.is_changed = True
     balance.write(database, balances.values())

@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from store.admission import policies
-from store.admission.limits import Limit, MaxParallel, first_refusal, tightest
+from store.admission.limits import (
+    Asked,
+    Limit,
+    MaxParallel,
+    Reserving,
+    UsdInPeriod,
+    first_refusal,
+    reserved,
+    tightest,
+)
 from store.admission.policies import OwnedPolicy, Unread
 from store.encryption.crypto import DecryptionError
 from store.errors import (
@@ -23,10 +32,12 @@ from store.errors import (
     TokenInactive,
     TokenRefused,
 )
+from store.limits.bound import NOTHING_USED, Bounds
+from store.limits.holds import Hold
 from store.limits.standing import LimitStanding
 from store.limits.window import Standing
 from store.policies.policy import policy
-from store.request import Holder, Opened, Opening, Refused
+from store.request import Amounts, Holder, Opened, Opening, Refused
 
 _log = logging.getLogger(__name__)
 
@@ -41,11 +52,32 @@ class TokenName(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """A request that asks to be admitted. One that `is_paid` has been counted already: no limit is checked."""
+    """A request that asks to be admitted. One that `is_paid` has been counted already: no request is counted.
+
+    `extends` is its row then, if it may reserve more for that.
+    """
 
     name: TokenName
     opening: Opening
     is_paid: bool = False
+    extends: Opened | None = None
+
+
+class Growth(NamedTuple):
+    """A request under way that outgrows what it has reserved, by some amounts."""
+
+    opened: Opened
+    more: Amounts
+
+
+class Extended(NamedTuple):
+    """A request that has reserved more; where `is_full`, all that there was, and less than it needs."""
+
+    opened: Opened
+    bounds: Bounds = NOTHING_USED
+    is_full: bool = False
+    is_past: bool = False
+    """True for a row of a former period of a budget: nothing more is reserved for it."""
 
 
 class Probe:
@@ -65,10 +97,12 @@ class Admitted:
     opened: Opened
     holder: Holder
     api_key: str = field(repr=False)
-    window: Standing | None = None
-    """Of its windows the one with the fewest requests left after this one."""
+    windows: Sequence[Standing] = ()
+    """Of its windows of requests, and of tokens, those with the least left after this one."""
     shown_models: AbstractSet[str] | None = None
     """The models that the list of models may show it; None for all."""
+    bounds: Bounds | None = None
+    """The most that it may use, where a limit has reserved that."""
 
 
 class TokenStanding(NamedTuple):
@@ -130,62 +164,144 @@ class TokenState(NamedTuple):
     row: TokenRow
     limits: Sequence[Limit]
 
-    def opened(self, opening: Opening, now: int) -> Opened:
-        """Return the row of a request that is admitted and has taken its slots."""
-        row = self.row
-        opened = Opened(opening.request_id, now, row.project_id, row.token_id, opening.endpoint)
-        taken = [limit for limit in self.limits if isinstance(limit, MaxParallel)]
-        if not taken or opening.session_id is not None:
-            return opened
-        slots = tuple([limit.balance_id for limit in taken])
-        return opened._replace(slots=slots, is_awaited=any(limit.is_scarce for limit in taken))
+    @property
+    def reserves(self) -> bool:
+        """True if some limit reserves an amount for a request."""
+        return any(isinstance(limit, Reserving) for limit in self.limits)
+
+    def moment(self, now: int) -> int:
+        """Return the time of an admission: where the clock steps back, not before the period of a budget begins."""
+        return max([now, *(limit.begins_at for limit in self.limits if isinstance(limit, UsdInPeriod))])
+
+    def hit(self, asked: Asked) -> tuple[Opened, Sequence[Hold]]:
+        """Count a request that all limits have let pass. Returns its row, and what is held for it."""
+        row, opening = self.row, asked.opening
+        holds = [hold for limit in self.limits if (hold := limit.hit(asked)) is not None]
+        opened = Opened(opening.request_id, asked.at, row.project_id, row.token_id, opening.endpoint)
+        if not holds and not self.reserves:  # one that reserves nothing may still cost something
+            return opened, holds
+        is_scarce = any(limit.is_scarce for limit in self.limits if isinstance(limit, MaxParallel))
+        return opened._replace(has_holds=True, is_awaited=is_scarce, reserved=asked.reserved), holds
+
+
+type BoundsOf = Callable[[TokenRow, Opening, bool], Bounds | TokenRefused]
+"""Returns the most that a request may use, or the refusal of one that a budget cannot bound; True: there is one."""
 
 
 class Batch:
     """Decides the claims of a batch at a time (microseconds).
 
-    `open_api_key` decrypts the key of a project, by its id. Raises DecryptionError.
+    `open_api_key` decrypts the key of a project, by its id. Raises DecryptionError. `usual_output` are the tokens that
+    are reserved for a request without a bound of its own.
     """
 
     def __init__(
-        self, tokens: Mapping[TokenName, TokenState], now: int, open_api_key: Callable[[str, bytes], str]
+        self,
+        tokens: Mapping[TokenName, TokenState],
+        now: int,
+        open_api_key: Callable[[str, bytes], str],
+        bounds_of: BoundsOf,
+        usual_output: int,
     ) -> None:
         self.admitted: list[tuple[Opening, Opened]] = []
+        self.holds: list[Hold] = []
+        self.growths: list[Hold] = []
+        """What is held in addition for requests that were admitted before."""
         self._tokens = tokens
         self._now = now
         self._open_api_key = open_api_key
+        self._bounds_of = bounds_of
+        self._usual_output = usual_output
+        self.open_ids: AbstractSet[str] = frozenset()
+        """The rows that may reserve more, as they are not settled."""
         self._api_keys: dict[str, str] = {}
 
-    def decide(self, claim: Claim) -> Admitted | Unread | GatewayError | None:
+    def decide(self, claim: Claim) -> Admitted | Extended | Unread | GatewayError | None:
         """Admit a claim and count it, or return the error that refuses it; None for a paid one that may go on.
 
-        Unread: the models that it asks for have to be read first.
+        Unread: what it asks for has to be read first.
         """
         token = self._tokens.get(claim.name)
         if token is None:
             return InvalidToken()
-        refusal = refusal_of(token.row, self._now) or _refusal(token, claim)
-        if isinstance(refusal, Unread):
-            return refusal
-        if refusal is not None:
-            refusal.refused = Refused(claim.opening, token.row.holder, self._now)
-            return refusal
-        return None if claim.is_paid else self._admit(token, claim.opening)
+        outcome = (
+            refusal_of(token.row, self._now)
+            or policies.refusal(token.row.policies, claim.opening)
+            or self._within_limits(token, claim)
+        )
+        if isinstance(outcome, Unread):
+            return Unread(token.reserves)
+        if isinstance(outcome, TokenRefused):
+            outcome.refused = Refused(claim.opening, token.row.holder, self._now)
+        return outcome
 
-    def _admit(self, token: TokenState, opening: Opening) -> Admitted | GatewayError:
+    def grow(self, growth: Growth) -> Extended:
+        """Reserve more for a request under way: all that there is, where that is not enough."""
+        opened = growth.opened
+        token = self._tokens.get(TokenName("id", opened.token_id))
+        if token is None or opened.request_id not in self.open_ids:  # it was deleted, or the request has ended
+            return Extended(opened)
+        limits = [limit for limit in token.limits if isinstance(limit, Reserving)]
+        asked = Asked(_of_row(opened), opened.started_at, growth.more)
+        is_full = any(limit.test(asked) is not None for limit in limits)
+        holds = [hold for limit in limits if (hold := limit.fill(asked) if is_full else limit.hit(asked)) is not None]
+        self.growths += holds
+        return Extended(_with(opened, growth.more, holds), is_full=is_full)
+
+    def _within_limits(self, token: TokenState, claim: Claim) -> Admitted | Extended | Unread | GatewayError | None:
+        if claim.is_paid and (claim.extends is None or not token.reserves):
+            return None
+        if not token.reserves:
+            return self._admit(token, claim.opening, None)
+        reading = claim.opening.reading
+        if reading is None or (reading.demand is None and reading.generates and not reading.doubt):
+            return Unread()
+        has_budget = any(isinstance(limit, UsdInPeriod) for limit in token.limits)
+        bounds = self._bounds_of(token.row, claim.opening, has_budget)
+        if isinstance(bounds, TokenRefused):
+            return bounds
+        extends = claim.extends
+        return (
+            self._admit(token, claim.opening, bounds)
+            if extends is None
+            else self._extend(token, claim, extends, bounds)
+        )
+
+    def _extend(self, token: TokenState, claim: Claim, opened: Opened, bounds: Bounds) -> Extended | TokenRefused:
+        """Reserve for one more use of a row. One of a former period of a budget cannot be used any more."""
+        limits = [limit for limit in token.limits if isinstance(limit, Reserving)]
+        is_past = any(limit.begins_at > opened.started_at for limit in limits if isinstance(limit, UsdInPeriod))
+        if is_past:
+            return Extended(opened, is_past=True)
+        if opened.request_id not in self.open_ids:
+            return Extended(opened)
+        more = reserved(limits, bounds, self._usual_output)
+        asked = Asked(claim.opening._replace(request_id=opened.request_id), opened.started_at, more)
+        refusal = first_refusal(limits, asked)
+        if refusal is not None:
+            return refusal
+        holds = [hold for limit in limits if (hold := limit.hit(asked)) is not None]
+        self.growths += holds
+        return Extended(_with(opened, more, holds), bounds)
+
+    def _admit(self, token: TokenState, opening: Opening, bounds: Bounds | None) -> Admitted | GatewayError:
         row = token.row
+        amounts = Amounts() if bounds is None else reserved(token.limits, bounds, self._usual_output)
+        asked = Asked(opening, self._now if bounds is None else token.moment(self._now), amounts)
+        refusal = first_refusal(token.limits, asked)
+        if refusal is not None:
+            return refusal
         try:
             api_key = self._api_key(row)
         except DecryptionError:
             fault = f"The key of project {row.project_id} cannot be decrypted."
             _log.error("%s Replace it: PATCH the project's api_key.", fault)
             return GatewayError(fault)
-        for limit in token.limits:
-            limit.hit(opening)
-        opened = token.opened(opening, self._now)
+        opened, holds = token.hit(asked)
         self.admitted.append((opening, opened))
+        self.holds += holds
         shown = policies.shown_models(row.policies)
-        return Admitted(opened, row.holder, api_key, tightest(token.limits), shown)
+        return Admitted(opened, row.holder, api_key, tightest(token.limits), shown, bounds)
 
     def _api_key(self, row: TokenRow) -> str:
         if row.project_id not in self._api_keys:
@@ -204,7 +320,12 @@ def refusal_of(row: TokenRow, now: int) -> TokenRefused | None:
     return None
 
 
-def _refusal(token: TokenState, claim: Claim) -> TokenRefused | Unread | None:
-    """Return why this request is refused to a token in good standing, or None; Unread if it has to be read first."""
-    refusal = policies.refusal(token.row.policies, claim.opening)
-    return refusal or (None if claim.is_paid else first_refusal(token.limits, claim.opening))
+def _of_row(opened: Opened) -> Opening:
+    """Return the opening of a row, as far as limits look at it."""
+    return Opening(opened.request_id, "", "", opened.endpoint, None)
+
+
+def _with(opened: Opened, more: Amounts, holds: Sequence[Hold]) -> Opened:
+    """Return a row for which more is reserved."""
+    total = Amounts(opened.reserved.tokens + more.tokens, opened.reserved.usd + more.usd)
+    return opened._replace(has_holds=True, reserved=total) if holds else opened

@@ -10,7 +10,6 @@ from store.admission.limits import MaxRequests, limits_of
 from store.database import Database, Row, Statement
 from store.limits import balance
 from store.limits.balance import Balance
-from store.request import Opened
 
 _OWNERS = "SELECT id FROM token WHERE {named} UNION SELECT project_id FROM token WHERE {named}"
 _LOCK = (
@@ -32,21 +31,23 @@ class LockedTokens(NamedTuple):
     balances: Mapping[str, Balance]
 
 
-def lock_and_read(database: Database, names: AbstractSet[TokenName], ended: Sequence[Opened]) -> LockedTokens:
-    """Read the tokens that are named, and the balances of their limits and of the slots that ended requests hold.
+def lock_and_read(database: Database, names: AbstractSet[TokenName], owners: Sequence[str]) -> LockedTokens:
+    """Read the tokens that are named, with the balances of their limits, and those of other owners by their ids.
 
     Balances are locked first, then projects, then tokens (see `locks`). A token that is created at the same time may
     be missing: its value has not been handed out yet. Raises StoreLocked where a limit was set at that time.
     """
     named = _named(database, names)
-    held = {balance_id for row in ended for balance_id in row.slots}
     column = balance.column(database, "token.id, token.project_id")
     select = Statement(_READ.format(named=named.sql, balances=column), named.parameters)
-    now, rows, locked = database.read_locked(_locks(database, named, held), select)
+    now, rows, locked = database.read_locked(_locks(database, named, owners), select)
+    now = now if rows else database.now()
     lines = {line for *_, text in rows if text for line in text.split(";")}
     balances = {one.id: one for one in (Balance.read(line, now) for line in lines)}
+    known = {one.owner_id for one in balances.values()}
+    for owned in balance.of_owners(database, [owner for owner in owners if owner not in known], now).values():
+        balances |= {one.id: one for one in owned}
     balance.require_locked(balances, locked)
-    balances |= balance.read(database, held - balances.keys(), now)
     return LockedTokens(now, _by_name(rows, balances.values(), now), balances)
 
 
@@ -68,9 +69,9 @@ def _named(database: Database, names: AbstractSet[TokenName]) -> Statement:
     return Statement(" OR ".join(condition.sql for condition in conditions), values)
 
 
-def _locks(database: Database, named: Statement, held: Collection[str]) -> Sequence[Statement]:
+def _locks(database: Database, named: Statement, others: Sequence[str]) -> Sequence[Statement]:
     owners = Statement(f"owner_id IN ({_OWNERS.format(named=named.sql)})", [*named.parameters, *named.parameters])
-    also = [database.among("id", sorted(held))] if held else []
+    also = [database.among("owner_id", others)] if others else []
     return [balance.lock(owners, *also), *(Statement(sql.format(named=named.sql), named.parameters) for sql in _LOCK)]
 
 

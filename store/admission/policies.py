@@ -24,8 +24,13 @@ _LONGEST = 200
 """Characters of a request's own text in a message."""
 
 
-class Unread:
-    """The outcome of a request whose models have not been read, and have to be: nothing is counted."""
+class Unread(NamedTuple):
+    """The outcome of a request whose models have not been read, and have to be: nothing is counted.
+
+    `needs_demand`: the most that it may use, too.
+    """
+
+    needs_demand: bool = False
 
 
 class OwnedPolicy(NamedTuple):

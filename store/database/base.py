@@ -219,6 +219,10 @@ class Database(abc.ABC):
         with self.write():
             self.touch()
 
+    @abc.abstractmethod
+    def wait_for_writers(self) -> None:
+        """Return once all writing transactions that have begun by now have ended. Raises StoreUnavailable."""
+
     def touch(self) -> None:
         """Write something that changes nothing; inside `write`."""
         self.run("UPDATE secret SET name = name WHERE name = 'check'")

@@ -50,6 +50,7 @@ class Project(Model):
     api_key_updated_at = BigIntegerField(null=True)  # unknown for a key that is older than this column
     rate_limits = TextField(null=True)
     max_parallel_requests = BigIntegerField(null=True)
+    budgets = TextField(null=True)
     allowed_models = TextField(null=True)
     allowed_endpoints = TextField(null=True)
     allowed_ips = TextField(null=True)
@@ -74,6 +75,7 @@ class Token(Model):
     last_used_at = BigIntegerField(null=True)
     rate_limits = TextField(null=True)
     max_parallel_requests = BigIntegerField(null=True)
+    budgets = TextField(null=True)
     allowed_models = TextField(null=True)
     allowed_endpoints = TextField(null=True)
     allowed_ips = TextField(null=True)
@@ -82,23 +84,26 @@ class Token(Model):
 class Balance(Model):
     """One limit of a token or a project, with what has been used of it; `store.limits.balance` reads it.
 
-    `maximum` is the limit. `used` is the number of slots that are taken; `counts` are those of a window's parts, up to
-    the one with the number `newest`.
+    `maximum` is the limit. `used` is the number of slots that are taken, or what is settled of a budget in the period
+    that began at `newest`; `counts` are those of a window's parts, up to the one with the number `newest`. `reserved`
+    is what a window of tokens or a budget holds for running requests. Money is in `usage.COST_UNIT`s.
     """
 
     id = CharField(max_length=BALANCE_ID_LENGTH, primary_key=True)
     owner_id = IdField(index=True)
     maximum = BigIntegerField()
     used = BigIntegerField()
+    reserved = BigIntegerField(default=0)
     newest = BigIntegerField()
     counts = TextField()
 
 
 class Slot(Model):
-    """A slot of a balance that a request holds, until it is settled."""
+    """What a balance holds for a request until that is settled: a slot, or an amount that is reserved."""
 
     request_id = IdField()
     balance_id = CharField(max_length=BALANCE_ID_LENGTH)
+    amount = BigIntegerField(default=1)
 
     class Meta:
         """The key."""
@@ -121,7 +126,9 @@ class Request(Model):
     """A row of the ledger: one admitted request. Until it is settled all columns from `settled_at` on are NULL.
 
     It refers to its token and project by id alone, as it outlives them. Costs are in `usage.COST_UNIT`s: `told_cost` is
-    the one that the upstream told; `cost` is a lower bound where `cost_is_minimum`.
+    the one that the upstream told; `cost` is a lower bound where `cost_is_minimum`. `budget_beyond` is what the request
+    counted against budgets beyond its cost, `tokens_beyond` what it counted in windows beyond its tokens. `is_limited`
+    marks rows that were open when a limit was set for them.
     """
 
     id = IdField(primary_key=True)
@@ -162,6 +169,9 @@ class Request(Model):
     price = TextField(null=True)
     told_cost = BigIntegerField(null=True)
     cost_is_minimum = BooleanField(null=True)
+    budget_beyond = BigIntegerField(null=True)
+    tokens_beyond = BigIntegerField(null=True)
+    is_limited = BooleanField(null=True)
 
 
 class Refusal(Model):
@@ -250,6 +260,7 @@ class Sums(Model):
     cost = BigIntegerField()
     told_cost = BigIntegerField(default=0)
     cost_where_told = BigIntegerField(default=0)
+    budget_beyond = BigIntegerField(default=0)
 
     class Meta:
         """The key of both tables."""

@@ -46,6 +46,13 @@ LOOK_UP_PAUSE = 0.02
 MIGRATION_LOCK = 0x6C6C6D70726F7879
 """The advisory lock that migrations take: "llmproxy" in ASCII."""
 
+_WRITERS = (
+    "SELECT DISTINCT virtualtransaction FROM pg_locks WHERE mode IN ('RowShareLock', 'RowExclusiveLock')"
+    " AND relation IN ('request'::regclass, 'balance'::regclass, 'token'::regclass)"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND pid <> pg_backend_pid()"
+)
+"""The transactions that have begun to change, or to lock, what requests change."""
+
 _log = logging.getLogger(__name__)
 
 _IN_THE_WAY = frozenset(
@@ -135,6 +142,17 @@ class PostgresqlDatabase(Database):
         rows = self.execute(f"SELECT {NOW}, found.* FROM ({select.sql}) AS found", select.parameters)  # noqa: S608
         now = int(rows[0][0]) if rows else 0
         return LockedRead(now, [row[1:] for row in rows], locked[0].rows() if locked else [])
+
+    def wait_for_writers(self) -> None:
+        """Wait until those have ended that hold locks of the tables which requests change; for `timeout` at most."""
+        until = time.monotonic() + self.timeout
+        with self.read():
+            first = {row for (row,) in self.execute(_WRITERS)}
+            while first and time.monotonic() < until:
+                time.sleep(LOOK_UP_PAUSE)
+                first &= {row for (row,) in self.execute(_WRITERS)}
+        if first:
+            raise StoreLocked
 
     def among(self, column: str, values: Sequence[str]) -> Statement:
         """Return it with one array, so that the statement is the same for any number of texts."""

@@ -96,6 +96,9 @@ class SqliteDatabase(Database):
         named = [*values, *[*values[-1:]] * (places - len(values))]
         return Statement(f"{column} IN ({', '.join('?' * len(named))})", named)
 
+    def wait_for_writers(self) -> None:
+        """Return at once: the transactions of writers do not overlap."""
+
     def joined(self, expression: str, separator: str) -> str:
         """Join with GROUP_CONCAT."""
         return f"GROUP_CONCAT({expression}, '{separator}')"

@@ -17,15 +17,16 @@ class _OnDatabase(Protocol):
     _database: Database
 
 
-def transact[Result](database: Database, change: Callable[[], Result]) -> Result:
+def transact[Result](database: Database, change: Callable[[], Result], *, pipelined: bool = False) -> Result:
     """Run a change in a writing transaction, again on StoreLocked, for up to the database's `timeout`.
 
-    Returns the result of the run that was committed. Raises what `Database.write` does.
+    `pipelined` is that of `Database.write`. Returns the result of the run that was committed. Raises what
+    `Database.write` does.
     """
     deadline = time.monotonic() + database.timeout
     while True:
         try:
-            with database.write(deadline=deadline):
+            with database.write(deadline=deadline, pipelined=pipelined):
                 return change()
         except StoreLocked:
             if time.monotonic() >= deadline:

@@ -10,7 +10,7 @@ from store.database.sql import storable
 from store.ledger.pricing import Pricing
 from store.ledger.quote import Charge
 from store.ledger.usage import BESIDE_TOKENS, COLUMNS, Consumption, Metered, Source
-from store.request import Opened
+from store.request import Amounts, Opened
 from store.runtime.redaction import mask_secrets
 
 BOOKED: Mapping[str, str] = {
@@ -18,13 +18,16 @@ BOOKED: Mapping[str, str] = {
     **dict.fromkeys((*COLUMNS, "cost", "told_cost"), "BIGINT"),
     "cost_is_minimum": "BOOLEAN",
     "price": "TEXT",
+    "budget_beyond": "BIGINT",
+    "tokens_beyond": "BIGINT",
 }
 """The columns of a row that say what was used, with their types."""
 
-RARE = ("input_audio_tokens", "output_audio_tokens", *BESIDE_TOKENS, "told_cost")
+RARE = ("input_audio_tokens", "output_audio_tokens", *BESIDE_TOKENS, "told_cost", "budget_beyond", "tokens_beyond")
 """The columns among them that few rows have. Statements leave them out where no row does: they cost CPU."""
 
 _UNITS = (*COLUMNS.values(),)
+_TOKEN_PLACES = [_UNITS.index(unit) for unit in ("input_tokens", "output_tokens")]
 _SUCCESS = range(200, 300)
 _TOLD = json.dumps({"from": "told by the upstream"})
 
@@ -41,13 +44,28 @@ class Booking(NamedTuple):
     told_cost: int | None
     is_minimum: bool | None
     price: str | None
+    usd_beyond: int | None = None
+    """The amount that it counts against budgets beyond its cost; None for none."""
+    tokens_beyond: int | None = None
+    """The tokens that it counts in windows beyond those that it used; None for none."""
 
     @classmethod
     def of_row(cls, row: Row) -> Self:
         """Read the columns BOOKED of a row; SQLite has no booleans."""
         source, asked, model, *others = row
-        *counts, cost, told, is_minimum, price = others
-        return cls(source, asked, model, counts, cost, told, None if is_minimum is None else bool(is_minimum), price)
+        *counts, cost, told, is_minimum, price, usd_beyond, tokens_beyond = others
+        is_minimum = None if is_minimum is None else bool(is_minimum)
+        return cls(source, asked, model, counts, cost, told, is_minimum, price, usd_beyond, tokens_beyond)
+
+    @property
+    def counted(self) -> Amounts:
+        """The amounts that it counts against limits of tokens and of money."""
+        return Amounts(self._tokens + (self.tokens_beyond or 0), (self.cost or 0) + (self.usd_beyond or 0))
+
+    @property
+    def _tokens(self) -> int:
+        """The tokens of input and of output."""
+        return sum(self.counts[place] or 0 for place in _TOKEN_PLACES)
 
     @property
     def columns(self) -> Sequence[object]:
@@ -61,7 +79,14 @@ class Booking(NamedTuple):
             self.told_cost,
             self.is_minimum,
             self.price,
+            self.usd_beyond,
+            self.tokens_beyond,
         )
+
+    def counting(self, amounts: Amounts) -> Self:
+        """Return it with the amounts that it is to count against limits, at least what was used."""
+        beyond = amounts.minus(Amounts(self._tokens, self.cost or 0))
+        return self._replace(usd_beyond=beyond.usd or None, tokens_beyond=beyond.tokens or None)
 
     def amounts(self, request_bytes: int | None, response_bytes: int | None) -> Sequence[int]:
         """Return what the request adds to the sums, in the order of `rollups.AMOUNTS`."""
@@ -78,6 +103,7 @@ class Booking(NamedTuple):
             cost or 0,
             told or 0,
             0 if told is None else cost or 0,
+            self.usd_beyond or 0,
         )
 
 
@@ -107,6 +133,21 @@ def book(pricing: Pricing, opened: Opened, upstream: str | None, status: int | N
         None if charge is None else charge.is_minimum or metered.is_minimum,
         None if charge is None else _written(charge.prices),
     )
+
+
+def amounts_of(opened: Opened, metered: Metered, cost: int | None, *, may_cost: bool) -> Amounts:
+    """Return what a request counts against limits of tokens and of money.
+
+    That is what it used. What it reserved counts only where it stays unknown how it ended, or what that cost. A request
+    that never went upstream, and one that failed without a usage, count nothing.
+    """
+    if metered.consumptions:
+        units = metered.units
+        tokens = units.get("input_tokens", 0) + units.get("output_tokens", 0)
+        return Amounts(tokens, opened.reserved.usd if cost is None else cost)
+    if not may_cost:
+        return Amounts(usd=cost or 0)
+    return opened.reserved if cost is None else Amounts(opened.reserved.tokens, cost)
 
 
 def _paid(status: int | None, metered: Metered) -> Sequence[Consumption]:

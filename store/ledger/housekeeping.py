@@ -13,7 +13,7 @@ from store.errors import GatewayError
 from store.ledger import instances, retention
 from store.ledger.instances import HEARTBEAT, Watch
 from store.ledger.ledger import Ledger
-from store.limits import slots
+from store.limits import holds
 from store.store import Store
 
 TIDYING = 1.0
@@ -74,7 +74,7 @@ class Housekeeping:
                 "a process is dead; its open requests are settled",
                 extra={"instance_id": instance_id, "requests_left": settled},
             )
-        slots.reclaim(self._database)
+        holds.reclaim(self._database)
         if time.monotonic() >= self._next_cleaning:
             self._next_cleaning = time.monotonic() + CLEANING
             retention.clean(self._database, self._ledger_days, self._stopped)

@@ -8,11 +8,12 @@ import logging
 import time
 import uuid
 
-from store.database import Database, Statement
+from store.database import Database, Row, Statement
+from store.database.transactions import transact
 from store.errors import GatewayError
 from store.ledger.ledger import Ledger, Settlement
-from store.limits import slots
-from store.request import Opened
+from store.limits import holds
+from store.request import Amounts, Opened
 
 HEARTBEAT = 5.0
 """Seconds from one heartbeat to the next."""
@@ -28,8 +29,10 @@ CHUNK = 200
 
 _log = logging.getLogger(__name__)
 
+_HELD = "(SELECT MAX(amount) FROM slot WHERE slot.request_id = request.id AND balance_id LIKE '%/{kind}%')"
 _LEFT = (
-    "SELECT id, started_at, project_id, token_id, endpoint FROM request"
+    "SELECT id, started_at, project_id, token_id, endpoint,"  # noqa: S608 - no data
+    f" {_HELD.format(kind='')}, {_HELD.format(kind='tokens/')}, {_HELD.format(kind='usd/')} FROM request"
     " WHERE instance_id = ? AND settled_at IS NULL ORDER BY id LIMIT ?"
 )
 
@@ -64,16 +67,25 @@ def settle_left(database: Database, ledger: Ledger, instance_id: str) -> int:
     """
     settled = 0
     while True:
-        with database.write(pipelined=True):
-            # Other processes may do the same: rows that the instance opens now are left to the next transaction.
-            rows = [Opened(*row) for row in database.lock_rows(Statement(_LEFT, (instance_id, CHUNK)))]
-            ledger.settle_each([Settlement(row) for row in rows])
-            slots.give_back_of_others(database, [row.request_id for row in rows])
-            if len(rows) < CHUNK:
-                database.run("DELETE FROM instance WHERE id = ?", (instance_id,))
-        settled += len(rows)
-        if len(rows) < CHUNK:
+        number = transact(database, lambda: _settle_some(database, ledger, instance_id), pipelined=True)
+        settled += number
+        if number < CHUNK:
             return settled
+
+
+def _settle_some(database: Database, ledger: Ledger, instance_id: str) -> int:
+    # Other processes may do the same: rows that the instance opens now are left to the next transaction.
+    rows = [_opened(row) for row in database.lock_rows(Statement(_LEFT, (instance_id, CHUNK)))]
+    holds.settle_alone(database, ledger.settle_each([Settlement(row) for row in rows]))
+    if len(rows) < CHUNK:
+        database.run("DELETE FROM instance WHERE id = ?", (instance_id,))
+    return len(rows)
+
+
+def _opened(row: Row) -> Opened:
+    held, tokens, usd = row[5:]
+    opened = Opened(*row[:5])
+    return opened._replace(has_holds=held is not None, reserved=Amounts(tokens or 0, usd or 0))
 
 
 class Watch:

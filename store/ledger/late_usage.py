@@ -13,7 +13,7 @@ from store.ledger.booking import BOOKED, Booking, book
 from store.ledger.pricing import Pricing
 from store.ledger.rollups import Addend
 from store.ledger.usage import Metered, Source, Told
-from store.request import Opened
+from store.request import Amounts, Opened
 
 _EXPECT = "INSERT INTO pending_usage (object_id, request_id, summed_as)"
 _EXPECTED_ALREADY = "ON CONFLICT (object_id) DO NOTHING"
@@ -42,11 +42,13 @@ class Change(NamedTuple):
     undoes: Addend
     model: str | None
     amounts: Sequence[int]
+    counted: Amounts
+    """The change of what it counts against limits of tokens and of money."""
 
 
 def expect(database: Database, pending: Sequence[Pending]) -> None:
     """Keep objects as pending; inside the transaction that settles the requests which made them."""
-    for found in database.tables(["TEXT"] * len(Pending._fields), pending):
+    for found in database.tables(["TEXT"] * 3, pending):
         database.run(f"{_EXPECT} {found.sql} {_EXPECTED_ALREADY}", found.parameters)
 
 
@@ -63,7 +65,7 @@ def book_told(database: Database, pricing: Pricing, told: Sequence[tuple[Told, s
             each, upstream = usages[object_id]
             if request_id in rows and each.consumptions:
                 row = _Row.of(rows[request_id], summed_as)
-                booking = book(pricing, row.opened, upstream, row.status, row.metered(each))
+                booking = row.counting(book(pricing, row.opened, upstream, row.status, row.metered(each)))
                 database.run(_BOOK, (*booking.columns, request_id))
                 changes.append(row.change(booking))
     return changes
@@ -88,11 +90,17 @@ class _Row(NamedTuple):
     def metered(self, told: Told) -> Metered:
         return Metered(Source.OBSERVED, told.consumptions, self.before.model_asked, told.model or self.before.model)
 
+    def counting(self, booking: Booking) -> Booking:
+        """Have budgets go on counting what they did, where the cost is still not known."""
+        counted = booking.counted
+        return booking if booking.cost is not None else booking.counting(counted._replace(usd=self.before.counted.usd))
+
     def change(self, booking: Booking) -> Change:
         opened, sizes = self.opened, (self.request_bytes, self.response_bytes)
         key = (opened.project_id, opened.token_id, self.summed_as, opened.endpoint)
         undoes = Addend(opened.started_at, key, self.before.amounts(*sizes)).negated()
-        return Change(opened, undoes, booking.model, booking.amounts(*sizes))
+        more = booking.counted.minus(self.before.counted)
+        return Change(opened, undoes, booking.model, booking.amounts(*sizes), more)
 
 
 def _lock(database: Database, object_ids: Sequence[str]) -> Mapping[str, Row]:

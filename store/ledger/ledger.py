@@ -7,20 +7,21 @@ a settled row is in the sums of its hour and day, or neither is. Sums are by the
 import functools
 import logging
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from store.clock import DAY
-from store.database import Database
+from store.database import Database, Statement
 from store.database.models import UPSTREAM_ID_LENGTH
 from store.database.sql import storable
 from store.database.transactions import attempt
 from store.ledger import late_usage, rollups
-from store.ledger.booking import BOOKED, RARE, book, is_priced
+from store.ledger.booking import BOOKED, RARE, Booking, amounts_of, book, is_priced
 from store.ledger.pricing import Pricing
 from store.ledger.rollups import Addend
 from store.ledger.usage import Metered, Source
-from store.request import Opened, Opening
+from store.limits.holds import Counted
+from store.request import Amounts, Opened, Opening
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,12 @@ class Outcome(NamedTuple):
     upstream_request_id: str | None = None
     upstream: str | None = None
     """The origin that answered, which determines whose prices hold."""
+    may_cost: bool = True
+    """False where nothing was used without being told: it never went upstream, or the upstream answered an error."""
+
+
+NEVER_SENT = Outcome(may_cost=False)
+"""The end of a request that was admitted, and whose key was not used."""
 
 
 class Settlement(NamedTuple):
@@ -61,6 +68,8 @@ class _Entry(NamedTuple):
     settlement: Settlement
     columns: Sequence[object]
     addend: Addend
+    amounts: Amounts
+    """The amounts that it counts against limits of tokens and of money."""
 
     @property
     def request_id(self) -> str:
@@ -89,13 +98,18 @@ _ALL = (*_SETTLED,)
 _USUAL = tuple(name for name in _ALL if name not in RARE)
 _rare = operator.itemgetter(*[_ALL.index(name) for name in RARE])
 _NO_RARE = (None,) * len(RARE)
-_RETURNING = "RETURNING request.id"
+_RETURNING = "RETURNING request.id, request.is_limited"
 
 _KEEP_UPSTREAM_ID = "INSERT INTO upstream_id (upstream_request_id, request_id)"
 _KEPT_ALREADY = "ON CONFLICT (upstream_request_id, request_id) DO NOTHING"
 
 _UNSETTLED = "settled_at IS NULL"
 _SETTLED_BY_OTHERS = "duration_ms IS NULL"
+_WRITTEN = (
+    f"SELECT {', '.join(BOOKED)} FROM request"  # noqa: S608 - no data
+    f" WHERE id = ? AND settled_at IS NOT NULL AND {_SETTLED_BY_OTHERS}"
+)
+"""The usage of a row that others have settled."""
 
 
 class Ledger:
@@ -103,7 +117,8 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._pricing = Pricing(database)
+        self.pricing = Pricing(database)
+        """The prices that rows are settled with."""
         self._models: dict[tuple[int, str], set[str]] = {}
 
     def open(self, instance_id: str, rows: Sequence[tuple[Opening, Opened]]) -> None:
@@ -112,40 +127,44 @@ class Ledger:
         for table in self._database.tables([*_OPENED.values()], values):
             self._database.run(f"{_OPEN} {table.sql}", table.parameters)
 
-    def settle(self, settlements: Sequence[Settlement]) -> None:
+    def settle(self, settlements: Sequence[Settlement]) -> list[Counted]:
         """Settle rows, each once; inside a writing transaction, which fails if one of them cannot be written.
 
-        A row that another process has settled, believing this one dead, is corrected.
+        A row that another process has settled, believing this one dead, is corrected. Returns what is to be counted
+        against limits in the same transaction.
         """
-        if settlements:
-            self._settle(settlements)
+        return self._settle(settlements) if settlements else []
 
-    def settle_each(self, settlements: Sequence[Settlement]) -> None:
+    def settle_each(self, settlements: Sequence[Settlement]) -> list[Counted]:
         """Settle rows as `settle` does; one that cannot be written is reduced, and does not hold up the others."""
-        if not self._try(settlements):
-            for settlement in settlements:
-                self._settle_reduced(settlement)
+        counted = self._try(settlements)
+        if counted is not None:
+            return counted
+        return [each for settlement in settlements for each in self._settle_reduced(settlement)]
 
-    def _settle_reduced(self, settlement: Settlement) -> None:
+    def _settle_reduced(self, settlement: Settlement) -> list[Counted]:
         """Settle a row with as much as can be written: without its usage, or without its outcome too."""
         opened, outcome, _ = settlement
         for reduced in (settlement, Settlement(opened, outcome), Settlement(opened)):
-            if self._try([reduced]):
+            counted = self._try([reduced])
+            if counted is not None:
                 if reduced is not settlement:
                     _log.error("a request is settled without its usage or outcome", extra={"request_id": opened[0]})
-                return
+                return counted
         _log.error("a request cannot be settled", extra={"request_id": opened[0]})
+        return []
 
-    def _try(self, settlements: Sequence[Settlement]) -> bool:
-        """Settle all rows or none; return whether that was possible. Raises errors of the database itself."""
-        fault = attempt(self._database, lambda: self.settle(settlements))
+    def _try(self, settlements: Sequence[Settlement]) -> list[Counted] | None:
+        """Settle all rows, or none; None where that was not possible. Raises errors of the database itself."""
+        counted: list[Counted] = []
+        fault = attempt(self._database, lambda: counted.extend(self.settle(settlements)))
         if fault is not None:
             _log.error("settlements cannot be written", exc_info=fault, extra={"requests": len(settlements)})
-        return fault is None
+        return counted if fault is None else None
 
-    def _settle(self, settlements: Sequence[Settlement]) -> None:
+    def _settle(self, settlements: Sequence[Settlement]) -> list[Counted]:
         if any(_needs_prices(outcome, metered) for _, outcome, metered in settlements):
-            self._pricing.refresh()
+            self.pricing.refresh()
         now = self._database.now()
         firsts: dict[str, _Entry] = {}
         again = []
@@ -155,19 +174,23 @@ class Ledger:
                 again.append(entry)
         settled = self._write(_UNSETTLED, now, [firsts[request_id] for request_id in sorted(firsts)])
         again += [entry for request_id, entry in firsts.items() if request_id not in settled]
-        addends = [firsts[request_id].addend for request_id in settled]
-        addends += [addend for entry in again for addend in self._correct(entry, now)]
-        rollups.add(self._database, [*addends, *self._tell(settlements)])
+        changes = [_Change([firsts[row_id].addend], _counted(firsts[row_id], settled[row_id])) for row_id in settled]
+        changes += [change for entry in again if (change := self._correct(entry, now)) is not None]
+        changes += self._tell(settlements)
+        rollups.add(self._database, [addend for change in changes for addend in change.addends])
+        return [change.counted for change in changes if change.counted is not None]
 
-    def _write(self, condition: str, now: int, entries: Sequence[_Entry]) -> set[str]:
-        """Settle those rows that meet a condition, and return their ids."""
-        are_usual = all(_rare(entry.columns) == _NO_RARE for entry in entries)
+    def _write(self, condition: str, now: int, entries: Sequence[_Entry]) -> Mapping[str, bool]:
+        """Settle those rows that meet a condition. Returns by their ids whether limits were set meanwhile."""
+        are_usual = condition == _UNSETTLED and all(_rare(entry.columns) == _NO_RARE for entry in entries)
         settling = _settling(_USUAL if are_usual else _ALL)  # the others are NULL since the row was opened
         values = [(entry.request_id, *settling.pick(entry.columns)) for entry in entries]
-        written: set[str] = set()
+        written: dict[str, bool] = {}
         for ended in self._database.tables(settling.types, values):
             sql = f"{settling.begin} ({ended.sql}) {settling.end} AND request.{condition} {_RETURNING}"
-            written.update(request_id for (request_id,) in self._database.execute(sql, [*ended.parameters, now]))
+            written.update(
+                (row_id, bool(limited)) for row_id, limited in self._database.execute(sql, [*ended.parameters, now])
+            )
         done = [entry for entry in entries if entry.request_id in written]
         self._keep_upstream_ids([entry.settlement for entry in done])
         late_usage.expect(self._database, [pending for entry in done if (pending := _pending(entry)) is not None])
@@ -182,31 +205,41 @@ class Ledger:
         for found in self._database.tables(["TEXT", "TEXT"], kept):
             self._database.run(f"{_KEEP_UPSTREAM_ID} {found.sql} {_KEPT_ALREADY}", found.parameters)
 
-    def _tell(self, settlements: Sequence[Settlement]) -> list[Addend]:
-        """Book the usages that requests told of objects that others made; return the change of the sums."""
+    def _tell(self, settlements: Sequence[Settlement]) -> "list[_Change]":
+        """Book the usages that requests told of objects that others made."""
         told = [
             (each._replace(object_id=_key(opened, each.object_id)), outcome.upstream)
             for opened, outcome, metered in settlements
             for each in metered.told
         ]
-        changes = late_usage.book_told(self._database, self._pricing, told)
+        changes = late_usage.book_told(self._database, self.pricing, told)
         return [
-            addend
+            _Change(
+                [change.undoes, self._addend(change.opened, change.model, change.amounts)],
+                Counted(change.opened, change.counted),
+            )
             for change in changes
-            for addend in (change.undoes, self._addend(change.opened, change.model, change.amounts))
         ]
 
-    def _correct(self, entry: _Entry, now: int) -> list[Addend]:
-        """Overwrite a row that another process has settled, believing this one dead; return the change of the sums."""
-        settlement = entry.settlement
-        if settlement.outcome.duration_ms is None or not self._write(_SETTLED_BY_OTHERS, now, [entry]):
-            return []
-        return [entry.addend, self._entry(Settlement(settlement.opened)).addend.negated()]
+    def _correct(self, entry: _Entry, now: int) -> "_Change | None":
+        """Overwrite a row that another process has settled, believing this one dead; None if there is nothing to."""
+        opened, outcome, _ = entry.settlement
+        if outcome.duration_ms is None:
+            return None
+        found = self._database.lock_rows(Statement(_WRITTEN, (opened.request_id,)))
+        if not found:
+            return None
+        before = Booking.of_row(found[0])  # the others may have known less of what it had reserved
+        self._write(_SETTLED_BY_OTHERS, now, [entry])
+        undoes = self._addend(opened, before.model, before.amounts(None, None)).negated()
+        return _Change([entry.addend, undoes], Counted(opened, entry.amounts.minus(before.counted)))
 
     def _entry(self, settlement: Settlement) -> _Entry:
         """Return the columns of a settled row, and what it adds to the sums."""
         opened, outcome, metered = settlement
-        booking = book(self._pricing, opened, outcome.upstream, outcome.status, metered)
+        booking = book(self.pricing, opened, outcome.upstream, outcome.status, metered)
+        amounts = amounts_of(opened, metered, booking.cost, may_cost=outcome.may_cost)
+        booking = booking.counting(amounts)
         columns = (  # in the order of _SETTLED
             _text(outcome.upstream_request_id),
             outcome.status,
@@ -217,8 +250,8 @@ class Ledger:
             outcome.response_bytes,
             *booking.columns,
         )
-        amounts = booking.amounts(outcome.request_bytes, outcome.response_bytes)
-        return _Entry(settlement, columns, self._addend(opened, booking.model, amounts))
+        sums = booking.amounts(outcome.request_bytes, outcome.response_bytes)
+        return _Entry(settlement, columns, self._addend(opened, booking.model, sums), amounts)
 
     def _addend(self, opened: Opened, model: str | None, amounts: Sequence[int]) -> Addend:
         key = (opened.project_id, opened.token_id, self._summed_as(model or "", opened), opened.endpoint)
@@ -234,6 +267,18 @@ class Ledger:
             return OTHER_MODELS
         models.add(model)
         return model
+
+
+class _Change(NamedTuple):
+    """The change of a row: of the sums, and of what it counts against limits, if that matters."""
+
+    addends: Sequence[Addend]
+    counted: Counted | None
+
+
+def _counted(entry: _Entry, is_limited: bool) -> Counted | None:
+    opened = entry.settlement.opened
+    return Counted(opened, entry.amounts) if opened.has_holds or is_limited else None
 
 
 class _Settling(NamedTuple):

@@ -9,7 +9,16 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from store.ledger.quote import BESIDE_TOKENS, INSTEAD_OF_TOKENS, Cover, Quote, is_whole, listed_units, rate_of
+from store.ledger.quote import (
+    BESIDE_TOKENS,
+    IMAGE_RATES,
+    INSTEAD_OF_TOKENS,
+    Cover,
+    Quote,
+    is_whole,
+    listed_units,
+    rate_of,
+)
 from store.ledger.usage import Conditions, Units
 
 if TYPE_CHECKING:
@@ -26,9 +35,6 @@ _DEARER = {("service_tier", "priority"), ("service_tier", "fast"), ("speed", "fa
 
 _REGIONAL = re.compile(r"https://[a-z]+\.api\.openai\.com\b")
 """Origins of OpenAI in a region, where some models have a surcharge."""
-
-_IMAGE_TOKENS = ("input_image_mtok", "output_image_mtok")
-"""Rates of models whose images are paid by their tokens."""
 
 _FINE_TUNED: Mapping[str, tuple[str, str, str]] = {
     "gpt-4.1-2025": ("3", "0.75", "12"),
@@ -71,6 +77,12 @@ def find(model: str, upstream: str) -> "_Listed | None":
     if found is None and here:  # a provider may name a model's maker too: Vertex has "google/gemini-2.5-flash"
         found = provider.find_model(name.rpartition("/")[2], all_providers=providers)
     return None if found is None else _Listed(provider, found, _library(), most)
+
+
+def context_window(model: str, upstream: str) -> int | None:
+    """Return the tokens that a model reads at once, where that is known."""
+    listed = find(model, upstream)
+    return None if listed is None else listed.model.context_window
 
 
 def _fine_tuned(name: str) -> "ModelInfo | None":
@@ -156,7 +168,7 @@ class _Listed(NamedTuple):
 def _is_paid(unit: str, units: Units, price: "ModelPrice") -> bool:
     """Tell whether a price has a rate for a unit, if that is paid beside tokens, or pays images by their tokens."""
     if unit == "output_images" and "output_tokens" in units:
-        return any(rate_of(price, name) is not None for name in _IMAGE_TOKENS)
+        return any(rate_of(price, name) is not None for name in IMAGE_RATES)
     return unit not in BESIDE_TOKENS or rate_of(price, BESIDE_TOKENS[unit]) is not None
 
 

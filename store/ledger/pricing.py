@@ -6,8 +6,8 @@ from store import clock
 from store.database import Database
 from store.ledger import listed_prices
 from store.ledger.own_prices import OwnPrices, quote_of
-from store.ledger.quote import Charge
-from store.ledger.usage import Consumption
+from store.ledger.quote import IMAGE_RATES, Charge, Quote, rate_of
+from store.ledger.usage import Conditions, Consumption
 
 _log = logging.getLogger(__name__)
 
@@ -35,14 +35,25 @@ class Pricing:
         """Return the cost to a project of a usage of an upstream (its origin) at a time, or None if it is unknown."""
         model = used.model or model_asked or ""
         try:
-            quote = self._own.find(project_id, used.model, model_asked)
-            quote = quote or listed_prices.quote(model, upstream or "", used.conditions, at // clock.SECOND)
+            quote = self._quote(project_id, upstream, used, model_asked, at)
             return None if quote is None else quote.charge(used, model)
         except (ValueError, ArithmeticError):  # units that contradict each other
             return None
         except Exception:
             _log.exception("the cost of a usage cannot be computed")
             return None
+
+    def pays_images(self, project_id: str, upstream: str, at: int, model: str, conditions: Conditions) -> bool:
+        """Tell whether a model has rates for the tokens of images."""
+        quote = self._quote(project_id, upstream, Consumption(model, {}, conditions), model, at)
+        return quote is not None and any(rate_of(quote.price, name) is not None for name in IMAGE_RATES)
+
+    def _quote(
+        self, project_id: str, upstream: str | None, used: Consumption, model_asked: str | None, at: int
+    ) -> Quote | None:
+        model = used.model or model_asked or ""
+        own = self._own.find(project_id, used.model, model_asked)
+        return own or listed_prices.quote(model, upstream or "", used.conditions, at // clock.SECOND)
 
 
 def warm() -> None:

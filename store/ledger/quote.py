@@ -11,8 +11,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self
 
 from store.ledger.flat_price import FlatPrice, shown
-from store.ledger.money import decimal_text
 from store.ledger.usage import COST_UNIT, MAX_COST, Consumption, Units
+from store.money import decimal_text
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
@@ -33,6 +33,9 @@ INSTEAD_OF_TOKENS: Mapping[str, str] = {
     "input_document_pages": "input_document_kpages",
 }
 """Units that may be told beside tokens, and are paid by these then; and their rates."""
+
+IMAGE_RATES = ("input_image_mtok", "output_image_mtok")
+"""Rates of models whose images are paid by their tokens."""
 
 _UNLISTED = {"requests", *(unit for unit, rate in {**BESIDE_TOKENS, **INSTEAD_OF_TOKENS}.items() if not rate)}
 

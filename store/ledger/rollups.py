@@ -26,11 +26,11 @@ KEY = ("start", "project_id", "token_id", "model", "endpoint")
 AMOUNTS = (
     *("requests", "observed", "estimated", "unpriced", "minimum", "request_bytes", "response_bytes"),
     *COLUMNS,
-    *("cost", "told_cost", "cost_where_told"),
+    *("cost", "told_cost", "cost_where_told", "budget_beyond"),
 )
 """The columns that are summed up: those of `models.Sums` beside its key."""
 
-RARE = ("minimum", *BESIDE_TOKENS, "told_cost", "cost_where_told")
+RARE = ("minimum", *BESIDE_TOKENS, "told_cost", "cost_where_told", "budget_beyond")
 """The amounts that few rows have: columns whose default is 0. Statements leave them out where no row has any."""
 
 MAX_SUM = 2**62

@@ -1,7 +1,8 @@
 """Balances: what has been used of each limit, as rows of the store.
 
-A balance has the id `<owner>/requests/<period>` or `<owner>/parallel`, where the owner is a token or a project. Whoever
-changes balances has locked them before, all of them by one statement in the order of their ids.
+A balance has the id `<owner>/<kind>/<period>`, where the owner is a token or a project and the kind `requests`,
+`tokens` or `usd`; or `<owner>/parallel`. Whoever changes balances has locked them before, all of them by one statement
+in the order of their ids.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -10,44 +11,58 @@ from typing import Final, Self
 
 from store.database import Database, Row, Statement
 from store.errors import StoreLocked
+from store.limits.budget import USD, Budget
 from store.limits.window import PERIODS, Window
 
 PARALLEL: Final = "parallel"
 
-_FIELDS = "id || ' ' || maximum || ' ' || used || ' ' || newest || ' ' || counts"
+_FIELDS = "id || ' ' || maximum || ' ' || used || ' ' || reserved || ' ' || newest || ' ' || counts"
 _WRITE = (
-    "UPDATE balance SET used = now.used, newest = now.newest, counts = now.counts FROM now WHERE balance.id = now.id"
+    "UPDATE balance SET used = now.used, reserved = now.reserved, newest = now.newest, counts = now.counts"
+    " FROM now WHERE balance.id = now.id"
 )
-_TYPES = ("TEXT", "BIGINT", "BIGINT", "TEXT")
+_TYPES = ("TEXT", "BIGINT", "BIGINT", "BIGINT", "TEXT")
+
+type State = Window | Budget | None
+"""A window of requests or tokens, a budget; None for a limit of requests at once."""
 
 
 @dataclass(slots=True)
 class Balance:
-    """One limit, with what has been used of it. `window` is None for a limit of requests at once."""
+    """One limit, with what has been used of it. `used` is the number of slots of a limit of requests at once."""
 
     id: str
     maximum: int
     used: int
-    window: Window | None
+    state: State
     is_changed: bool = False
     """True if it is to be written."""
 
     @classmethod
     def begin(cls, owner_id: str, kind: str, maximum: int, now: int) -> Self:
-        """Begin a balance of a kind: `requests/minute`, `parallel`."""
-        window = None if kind == PARALLEL else Window.empty(PERIODS[kind.rpartition("/")[2]], maximum, now)
-        return cls(f"{owner_id}/{kind}", maximum, 0, window)
+        """Begin a balance of a kind: `requests/minute`, `usd/day`, `parallel`."""
+        counted, _, period = kind.partition("/")
+        state: State = None
+        if counted == USD:
+            state = Budget.begin(period, maximum, now)
+        elif counted != PARALLEL:
+            state = Window.empty(PERIODS[period], maximum, now)
+        return cls(f"{owner_id}/{kind}", maximum, 0, state)
 
     @classmethod
     def read(cls, text: str, now: int) -> Self:
         """Read one line of `column`, as it is at a time."""
-        balance_id, maximum, used, newest, counts = text.split(" ")
-        window = None
-        if counts:
-            length = PERIODS[balance_id.rpartition("/")[2]]
-            window = Window.read(length, int(maximum), int(newest), counts)
-            window.advance(now)
-        return cls(balance_id, int(maximum), int(used), window)
+        balance_id, *numbers, counts = text.split(" ")
+        maximum, used, reserved, newest = map(int, numbers)
+        _, counted, period = f"{balance_id}/".split("/")[:3]
+        state: State = None
+        if counted == USD:
+            state = Budget(period, maximum, newest, used, reserved)
+        elif counts:
+            state = Window.read(PERIODS[period], maximum, newest, counts, reserved)
+        if state is not None:
+            state.advance(now)
+        return cls(balance_id, maximum, used, state)
 
     @property
     def owner_id(self) -> str:
@@ -55,16 +70,29 @@ class Balance:
         return self.id.partition("/")[0]
 
     @property
-    def period(self) -> str:
-        """The name of the window's length; empty for requests at once."""
-        return "" if self.window is None else self.id.rpartition("/")[2]
+    def kind(self) -> str:
+        """Its kind: `requests/minute`, `usd/day`, `parallel`."""
+        return self.id.partition("/")[2]
 
     @property
-    def row(self) -> tuple[str, int, int, str]:
-        """The columns that change."""
-        if self.window is None:
-            return (self.id, self.used, 0, "")
-        return (self.id, self.used, self.window.newest, self.window.written)
+    def counted(self) -> str:
+        """The unit that it counts: `requests`, `tokens`, `usd` or `parallel`."""
+        return self.kind.partition("/")[0]
+
+    @property
+    def period(self) -> str:
+        """The name of the window's length, or of the budget's period; empty for requests at once."""
+        return "" if self.state is None else self.id.rpartition("/")[2]
+
+    @property
+    def row(self) -> tuple[str, int, int, int, str]:
+        """The columns that change: the id, `used`, `reserved`, `newest` and `counts`."""
+        match self.state:
+            case Budget(since=since, settled=settled, reserved=reserved):
+                return (self.id, settled, reserved, since, "")
+            case Window(newest=newest, reserved=reserved) as window:
+                return (self.id, 0, reserved, newest, window.written)
+        return (self.id, self.used, 0, 0, "")
 
 
 def column(database: Database, owners: str) -> str:
@@ -114,4 +142,4 @@ def write(database: Database, balances: Iterable[Balance]) -> None:
     """Write the balances that have changed; inside the transaction that has locked them."""
     rows = sorted(balance.row for balance in balances if balance.is_changed)
     for table in database.tables(_TYPES, rows):
-        database.run(f"WITH now (id, used, newest, counts) AS ({table.sql}) {_WRITE}", table.parameters)
+        database.run(f"WITH now (id, used, reserved, newest, counts) AS ({table.sql}) {_WRITE}", table.parameters)

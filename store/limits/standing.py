@@ -6,43 +6,55 @@ from typing import Literal
 
 from store.clock import to_rfc3339_exact
 from store.limits.balance import PARALLEL, Balance
-from store.limits.window import PERIODS
+from store.limits.budget import USD, USD_PERIODS, Budget
+from store.limits.window import PERIODS, Window
+from store.money import decimal_text, usd
 
-_ORDER = (*PERIODS, None)
+_ORDER = (
+    *((USD, period) for period in USD_PERIODS),
+    *(("requests", period) for period in PERIODS),
+    *(("tokens", period) for period in PERIODS),
+    (PARALLEL, None),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class LimitStanding:
     """One limit, with what has been used of it now. `resets_at` (microseconds) is when nothing is used any more.
 
-    `per` is the name of a window's length; None for requests at once, which have no `resets_at` either.
+    `per` is the name of a window's length, or of a budget's period; None for requests at once, which have no
+    `resets_at` either. The numbers of a budget are COST_UNITs.
     """
 
-    kind: Literal["requests", "parallel"]
+    kind: Literal["requests", "tokens", "parallel", "usd"]
     per: str | None
     limit: int
     used: int
     remaining: int
     resets_at: int | None
     reserved: int = 0
-    """Held for requests that are running; windows of requests hold nothing."""
+    """Held for requests that are running; only windows of tokens and budgets hold something."""
 
     @property
     def place(self) -> int:
         """Its place in the order in which limits are checked."""
-        return _ORDER.index(self.per)
+        return _ORDER.index((self.kind, self.per))
 
     def shown(self) -> dict[str, object]:
         """Return the contract's `LimitStanding`."""
         return {
             "kind": self.kind,
             "per": self.per,
-            "limit": self.limit,
-            "used": self.used,
-            "reserved": self.reserved,
-            "remaining": self.remaining,
+            "limit": self._number(self.limit),
+            "used": self._number(self.used),
+            "reserved": self._number(self.reserved),
+            "remaining": self._number(self.remaining),
             "resets_at": None if self.resets_at is None else to_rfc3339_exact(self.resets_at),
         }
+
+    def _number(self, number: int) -> int | str:
+        """Return a number as it is shown: money as a decimal text."""
+        return decimal_text(usd(number)) if self.kind == USD else number
 
 
 def standings(balances: Iterable[Balance]) -> Sequence[LimitStanding]:
@@ -51,10 +63,14 @@ def standings(balances: Iterable[Balance]) -> Sequence[LimitStanding]:
 
 
 def _standing(balance: Balance) -> LimitStanding:
-    window = balance.window
-    if window is None:
-        remaining = max(balance.maximum - balance.used, 0)
-        return LimitStanding(PARALLEL, None, balance.maximum, balance.used, remaining, None)
-    return LimitStanding(
-        "requests", balance.period, window.maximum, window.used, window.remaining, window.is_empty_at() or None
-    )
+    maximum, state = balance.maximum, balance.state
+    match state:
+        case Window():
+            kind: Literal["requests", "tokens"] = "requests" if balance.counted == "requests" else "tokens"
+            resets_at = state.is_empty_at() or None
+            return LimitStanding(kind, balance.period, maximum, state.used, state.remaining, resets_at, state.reserved)
+        case Budget():
+            used, resets_at = state.settled, state.resets_at()
+            return LimitStanding(USD, state.per, maximum, used, state.remaining, resets_at, state.reserved)
+    remaining = max(maximum - balance.used, 0)
+    return LimitStanding(PARALLEL, None, maximum, balance.used, remaining, None)

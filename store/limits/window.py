@@ -1,4 +1,6 @@
-"""Sliding windows: in no interval of a window's length, wherever it begins, are more requests admitted than its limit.
+"""Sliding windows: in no interval of a window's length, wherever it begins, is more admitted than its limit.
+
+A window counts requests or tokens. Tokens are reserved while their request runs, and count from when it is settled.
 
 A window is counted in PARTS parts. The current part and the PARTS parts before it count as a whole: any interval of the
 window's length lies within those. No I/O; times are microseconds.
@@ -6,7 +8,7 @@ window's length lies within those. No I/O; times are microseconds.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from store.clock import DAY, HOUR, MINUTE, SECOND
 
@@ -25,6 +27,7 @@ class Standing(NamedTuple):
     remaining: int
     resets_in: int
     """Microseconds until nothing counts any more, if nothing is added."""
+    unit: Literal["requests", "tokens"] = "requests"
 
 
 @dataclass(slots=True)
@@ -37,6 +40,8 @@ class Window:
     """The number of the newest part, counted from 1970."""
     counts: list[int]
     """The counts of the parts, the newest one last."""
+    reserved: int = 0
+    """The number that requests under way may yet use."""
 
     @classmethod
     def empty(cls, length: int, maximum: int, now: int) -> Self:
@@ -44,9 +49,9 @@ class Window:
         return cls(length, maximum, now * PARTS // length, [0] * _KEPT)
 
     @classmethod
-    def read(cls, length: int, maximum: int, newest: int, counts: str) -> Self:
+    def read(cls, length: int, maximum: int, newest: int, counts: str, reserved: int = 0) -> Self:
         """Read counts as `written` wrote them."""
-        return cls(length, maximum, newest, [int(count) for count in counts.split(",")])
+        return cls(length, maximum, newest, [int(count) for count in counts.split(",")], reserved)
 
     @property
     def written(self) -> str:
@@ -68,15 +73,19 @@ class Window:
     @property
     def remaining(self) -> int:
         """The number that is left now; not below 0, where the limit was lowered."""
-        return max(self.maximum - self.used, 0)
+        return max(self.maximum - self.used - self.reserved, 0)
 
     def standing(self, now: int) -> Standing:
         """Return the standing at a time."""
         return Standing(self.maximum, self.remaining, max(self.is_empty_at() - now, 0))
 
-    def add(self) -> None:
-        """Count one in the newest part."""
-        self.counts[-1] += 1
+    def add(self, number: int = 1) -> None:
+        """Count in the newest part."""
+        self.counts[-1] += number
+
+    def settle(self, number: int) -> None:
+        """Count what a request used now, or a change of that."""
+        self.counts[-1] = max(self.counts[-1] + number, 0)
 
     def take_back(self, at: int) -> None:
         """Count one less at a time at which one was counted, if that still counts."""
@@ -84,9 +93,12 @@ class Window:
         if 0 <= place <= PARTS and self.counts[place]:
             self.counts[place] -= 1
 
-    def has_room_at(self) -> int:
-        """Return the time from which on one more is let in, if no other one comes; 0 for now."""
-        missing = self.used + 1 - self.maximum
+    def has_room_at(self, number: int = 1) -> int:
+        """Return the time from which on so many more are let in, if no others come; 0 for now.
+
+        That is as if nothing was reserved. `number` is at most the maximum.
+        """
+        missing = self.used + number - self.maximum
         for place, count in enumerate(self.counts):
             if missing <= 0:
                 return self._leaves_at(place - 1) if place else 0

@@ -18,9 +18,9 @@ from store.database.locks import lock_project
 from store.database.models import CHECK, Price
 from store.database.transactions import transaction
 from store.errors import NotFound
-from store.ledger.money import decimal_text
 from store.ledger.own_prices import RATES
 from store.management import names
+from store.money import decimal_text
 from store.store import Store
 
 _SMALLEST = Decimal("0.000001")

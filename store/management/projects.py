@@ -12,7 +12,7 @@ from store.database.models import FormerProject, Price, Project
 from store.database.transactions import transaction
 from store.errors import InvalidRequest, NotFound, OutcomeUnknown
 from store.limits import rate_limits
-from store.limits.rate_limits import Limits, RateLimit
+from store.limits.rate_limits import BudgetLimit, Limits, RateLimit
 from store.limits.standing import LimitStanding
 from store.management import bulk, limits, names, policies
 from store.management.limits import LockedBalances
@@ -28,7 +28,7 @@ class ProjectRecord:
     """A project as the management API shows it, without its key. Times are microseconds.
 
     `api_key_updated_at` is when the key was last set; None for a key that is older than this column. `rate_limits`,
-    `max_parallel_requests` and `policies` are as they were written; `limits` shows what has been used of each limit.
+    `budgets`, `max_parallel_requests` and `policies` are as they were written; `limits` shows what has been used.
     """
 
     id: str
@@ -38,6 +38,7 @@ class ProjectRecord:
     updated_at: int
     api_key_updated_at: int | None
     rate_limits: Sequence[RateLimit] | None
+    budgets: Sequence[BudgetLimit] | None
     max_parallel_requests: int | None
     policies: Policies
     limits: Sequence[LimitStanding]
@@ -112,6 +113,7 @@ class Projects:
             columns["sealed_api_key"] = self._vault.seal_api_key(project_id, str(columns.pop("api_key")))
         if columns or check:
             self._write(project_id, columns, named, check)
+            limits.begin_counting(self._database, "project_id", project_id, named)
         return self.get(project_id)
 
     def delete(self, project_id: str) -> None:
@@ -144,7 +146,7 @@ class Projects:
                 changed["api_key_updated_at"] = now
             Project.update(**changed).where(Project.id == project_id).execute()
         if balances:
-            balances.set(project_id, limits.of_row(row) | named)
+            balances.set("project_id", project_id, limits.of_row(row) | named)
 
     def _delete_tokens(self, which: Statement) -> int:
         names.keep_of_tokens(self._database, which)
@@ -177,7 +179,8 @@ def _record(row: Project, shown: Sequence[LimitStanding]) -> ProjectRecord:
         created_at=row.created_at,
         updated_at=row.updated_at,
         api_key_updated_at=row.api_key_updated_at,
-        rate_limits=rate_limits.read(row.rate_limits),
+        rate_limits=rate_limits.read_windows(row.rate_limits),
+        budgets=rate_limits.read_budgets(row.budgets),
         max_parallel_requests=row.max_parallel_requests,
         policies=policies.of_row(row),
         limits=shown,

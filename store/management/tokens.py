@@ -20,7 +20,7 @@ from store.database.transactions import transaction
 from store.encryption.crypto import DecryptionError
 from store.errors import InvalidRequest, NotFound, ProjectInactive
 from store.limits import rate_limits
-from store.limits.rate_limits import RateLimit
+from store.limits.rate_limits import BudgetLimit, RateLimit
 from store.limits.standing import LimitStanding
 from store.management import bulk, limits, names, policies
 from store.management.limits import LockedBalances
@@ -47,8 +47,8 @@ def is_token_value(text: str) -> bool:
 class TokenRecord:
     """A token as the management API shows it, with its value, or UNREADABLE. Times are microseconds.
 
-    `rate_limits`, `max_parallel_requests` and `policies` are as they were written; `limits` shows what has been used
-    of each limit.
+    `rate_limits`, `budgets`, `max_parallel_requests` and `policies` are as they were written; `limits` shows what has
+    been used.
     """
 
     id: str
@@ -61,6 +61,7 @@ class TokenRecord:
     request_count: int
     max_requests: int
     rate_limits: Sequence[RateLimit] | None
+    budgets: Sequence[BudgetLimit] | None
     max_parallel_requests: int | None
     policies: Policies
     created_at: int
@@ -187,7 +188,9 @@ class Tokens:
         policies.columns(changes)
         if not changes and not check:
             return self.get(token_id)
-        return self.get(self._write(token_id, changes, check))
+        public_id = self._write(token_id, changes, check)
+        limits.begin_counting(self._database, "token_id", public_id, limits.named(changes))
+        return self.get(public_id)
 
     def revoke(self, token_id: str) -> None:
         """Revoke a token; a revoked one stays so. Raises NotFound."""
@@ -224,7 +227,7 @@ class Tokens:
         if changes:
             Token.update(**_columns(changes, self._database.now())).where(Token.id == public_id).execute()
         if balances:
-            balances.set(public_id, limits.of_row(row) | named)
+            balances.set("token_id", public_id, limits.of_row(row) | named)
         return public_id
 
     def _row(self, token_id: str) -> Token:
@@ -270,7 +273,8 @@ class Tokens:
             is_active=row.is_active,
             request_count=row.request_count,
             max_requests=row.max_requests,
-            rate_limits=rate_limits.read(row.rate_limits),
+            rate_limits=rate_limits.read_windows(row.rate_limits),
+            budgets=rate_limits.read_budgets(row.budgets),
             max_parallel_requests=row.max_parallel_requests,
             policies=policies.of_row(row),
             created_at=row.created_at,

@@ -111,6 +111,7 @@ class RequestRecord:
     cost: int | None
     cost_is_minimum: bool | None
     told_cost: int | None
+    budget_beyond: int | None
     price: str | None
     usage_source: str | None
     code: str | None
@@ -125,6 +126,11 @@ class RequestRecord:
         for name in _BOOLEANS:
             columns[name] = None if columns[name] is None else bool(columns[name])
         return cls(**columns)
+
+    @property
+    def budget(self) -> int | None:
+        """The amount that it counts against budgets; None for a request that is not settled, or refused."""
+        return None if self.usage_source is None else (self.cost or 0) + (self.budget_beyond or 0)
 
     @property
     def price_used(self) -> dict[str, object] | None:

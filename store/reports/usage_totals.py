@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import NamedTuple, Self
 
-from store.ledger.money import usd
+from store.money import usd
 
 
 class UsageSums(NamedTuple):

@@ -282,6 +282,11 @@ class Settings(BaseSettings):
         description="Bytes that a body may have which a token's policies need to see before the request is admitted. "
         "From 1 MiB on such a body is kept in an unnamed file in the temporary folder (`TMPDIR`) until it is sent.",
     )
+    reserve_output_tokens: Annotated[int, _whole(1, 10**9)] = Field(
+        default=4096,
+        description="Tokens of output that limits of tokens and budgets reserve for a request which sets no bound "
+        "itself.",
+    )
     plain_path: Annotated[Literal["on", "off"], _expecting("must be on or off, in small letters")] = Field(
         default="on",
         description="`off` has mitmproxy's own layers carry every request, at more than twice the CPU: for tests and "

@@ -50,9 +50,9 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the threads that have read a body, in order."""
     names: list[str] = []
 
-    def of_body(head: Head, pieces: Iterable[bytes], most: int) -> Reading:
+    def of_body(head: Head, pieces: Iterable[bytes], most: int, *, with_demand: bool) -> Reading:
         names.append(threading.current_thread().name.partition("_")[0])
-        return whole(head, pieces, most)
+        return whole(head, pieces, most, with_demand=with_demand)
 
     whole = requests.of_body
     monkeypatch.setattr(requests, "of_body", of_body)
@@ -80,7 +80,8 @@ def test_only_a_short_body_is_read_on_the_event_loop(
 def test_other_requests_go_on_while_a_body_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     goes_on = threading.Event()
 
-    def of_body(*_: object) -> Reading:
+    def of_body(*_: object, with_demand: bool) -> Reading:
+        assert not with_demand
         assert goes_on.wait(10)
         return FOUND
 
@@ -112,3 +113,11 @@ def test_a_body_that_decodes_to_too_much_is_refused_by_its_setting() -> None:
     request = asked(gzip.compress(padded(MIB + 1)), ("Content-Encoding", "gzip"))
     with pytest.raises(RequestTooLarge, match="MAX_SPOOL"):
         read(request, Exchange())
+
+
+def test_the_demand_of_a_body_is_read_where_it_is_wanted() -> None:
+    request = asked(SHORT)
+    assert asyncio.run(ModelReader(request, Exchange(), MIB).read()).demand is None
+    demand = asyncio.run(ModelReader(request, Exchange(), MIB).read(with_demand=True)).demand
+    assert demand is not None
+    assert demand.input_tokens > 0

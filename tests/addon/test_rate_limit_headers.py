@@ -82,16 +82,27 @@ def test_a_time_is_at_most_a_millisecond_later(microseconds: int) -> None:
 
 def test_the_upstreams_headers_of_requests_are_replaced_and_no_others() -> None:
     headers = fields(("x-ratelimit-limit-requests", "1"), ("X-RateLimit-Reset-Requests", "1s"), ("x-requests", "2"))
-    responses.add_request_headers(headers, Exchange(window=WINDOW))
+    responses.add_request_headers(headers, Exchange(windows=[WINDOW]))
     assert headers.get_all("x-ratelimit-limit-requests") == ["60"]
     assert headers.get_all("x-ratelimit-reset-requests") == ["59.5s"]
     assert headers["x-requests"] == "2"
 
 
+def test_a_window_of_tokens_has_headers_of_its_own() -> None:
+    headers = fields(("x-ratelimit-limit-requests", "1"), ("x-ratelimit-limit-tokens", "2"))
+    responses.add_request_headers(headers, Exchange(windows=[Standing(1000, 400, 2_000_000, "tokens")]))
+    assert told(dict(headers.items())) == {
+        "x-ratelimit-limit-requests": "1",
+        "x-ratelimit-limit-tokens": "1000",
+        "x-ratelimit-remaining-tokens": "400",
+        "x-ratelimit-reset-tokens": "2s",
+    }
+
+
 def test_a_windows_refusal_tells_that_window() -> None:
     refusal = RateLimited("Too many.", Standing(2, 0, 1_500_000))
     refusal.wait_for(1_200_100)
-    response = responses.error(refusal, Exchange(window=WINDOW), "POST")
+    response = responses.error(refusal, Exchange(windows=[WINDOW]), "POST")
     assert told(dict(response.headers.items())) == {
         "x-ratelimit-limit-requests": "2",
         "x-ratelimit-remaining-requests": "0",
@@ -102,7 +113,7 @@ def test_a_windows_refusal_tells_that_window() -> None:
 
 def test_other_errors_tell_the_window_only_of_an_admitted_request() -> None:
     assert told(dict(responses.error(NotFound(), Exchange(), "GET").headers.items())) == {}
-    assert told(dict(responses.error(ServiceUnavailable(), Exchange(window=WINDOW), "GET").headers.items())) == TOLD
+    assert told(dict(responses.error(ServiceUnavailable(), Exchange(windows=[WINDOW]), "GET").headers.items())) == TOLD
 
 
 def test_a_refusal_without_a_slot_is_to_be_tried_again_in_a_second() -> None:
@@ -123,7 +134,7 @@ def windowed(monkeypatch: pytest.MonkeyPatch) -> None:
     admit = Admission.admit
 
     async def admit_in_window(self: Admission, token_value: str, opening: Opening, reader: Reader) -> Admitted:
-        return dataclasses.replace(await admit(self, token_value, opening, reader), window=WINDOW)
+        return dataclasses.replace(await admit(self, token_value, opening, reader), windows=[WINDOW])
 
     monkeypatch.setattr(Admission, "admit", admit_in_window)
 

@@ -9,7 +9,7 @@ from addon.reading import events
 from addon.reading.head import Head
 from addon.reading_threads import AT_ONCE
 from addon.session_models import EventReader, SessionModels
-from store.request import Reading
+from store.request import Demand, Reading
 
 
 def session(target: str) -> SessionModels:
@@ -44,7 +44,11 @@ def responses() -> SessionModels:
 
 def test_a_realtime_response_has_the_model_of_the_opening(realtime: SessionModels) -> None:
     asked = read(realtime.of_ask(event("response.create"), is_text=True))
-    assert asked == read(realtime.present()) == Reading(("gpt-realtime",))
+    present = read(realtime.present())
+    assert asked._replace(demand=None) == present._replace(demand=None) == Reading(("gpt-realtime",))
+    assert present.demand == Demand(output_tokens=None, refers=True, speaks=True)
+    assert asked.demand is not None
+    assert asked.demand.refers
 
 
 def test_all_models_that_a_realtime_session_has_named_count(realtime: SessionModels) -> None:
@@ -72,7 +76,7 @@ def test_a_session_that_names_too_many_models_is_a_doubt(realtime: SessionModels
 
 def test_each_ask_of_a_responses_websocket_names_its_model(responses: SessionModels) -> None:
     ask = event("response.create", model="a")
-    assert read(responses.of_ask(ask, is_text=True)) == Reading(("a",))
+    assert read(responses.of_ask(ask, is_text=True))._replace(demand=None) == Reading(("a",))
     unnamed = read(responses.of_ask(event("response.create"), is_text=True))
     assert (unnamed.models, bool(unnamed.doubt)) == ((), True)
 
@@ -81,7 +85,9 @@ def test_what_continues_a_responses_websocket_has_the_model_of_the_last_ask(resp
     assert not read(responses.present()).generates
     for model in "ab":
         responses.keep_ask(responses.of_ask(event("response.create", model=model), is_text=True))
-    assert read(responses.present()) == Reading(("b",))
+    present = read(responses.present())
+    assert (present.models, present.generates) == (("b",), True)
+    assert present.demand is not None
 
 
 @pytest.mark.parametrize(("padding", "thread"), [(0, "MainThread"), (AT_ONCE, "reading")])

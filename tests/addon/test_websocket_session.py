@@ -6,19 +6,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from mitmproxy.websocket import WebSocketMessage
 from support.gateway.processes import DEADLINE
+from support.stores.limits import standing
 from support.stores.stores import foreign_lock, make_settings, make_token, opened, opening, rows, set_columns
 from support.upstreams.usages import REALTIME, RESPONSE, TRANSCRIPTION
 from wsproto.frame_protocol import CloseReason, Opcode
 
 from addon import websocket_session
+from addon.growth import STEP, Growth, growth_of
 from addon.metering.meter import Meter
 from addon.protocol import websocket_events
 from addon.protocol.usage_objects import units_of
 from addon.reading.head import Head
-from addon.session_models import SessionModels
+from addon.session_models import EventReader, SessionModels
 from addon.websocket_session import Account, Closing, Turn, WebSocketSession
 from store import clock
 from store.admission.admission import Admission
+from store.admission.decision import Extended
 from store.errors import RateLimited
 from store.ledger.usage import Source
 from store.limits.window import Standing
@@ -48,7 +51,7 @@ def head_of(path: str) -> Head:
 class Bench:
     """A session on a real store: its messages, replies and settlements."""
 
-    def __init__(self, store: Store, admission: Admission, token: TokenRecord, first: Opening) -> None:
+    def __init__(self, store: Store, admission: Admission, token: TokenRecord, first: Opening, opened: Opened) -> None:
         self.store = store
         self.admission = admission
         self.token = token
@@ -57,13 +60,22 @@ class Bench:
         self.ended: list[Turn] = []
         self.refused: list[GatewayError] = []
         self.request_id = first.request_id
+        self.opened: Opened | None = opened
         self.session = WebSocketSession(
-            Account(token.id, first, SessionModels(head_of(first.path))),
+            Account(token.id, first, SessionModels(head_of(first.path)), self._extend),
             self.meter,
             admission,
             lambda turn, _: self.ended.append(turn),
             lambda _, error: self.refused.append(error),
         )
+
+    async def _extend(self, asked: Opening, reader: EventReader) -> tuple[bool, Growth | None]:
+        before = self.opened
+        assert before is not None
+        extended = await self.admission.extend(before, asked, reader)
+        self.opened = extended.opened
+        more = extended.opened.reserved.minus(before.reserved)
+        return not extended.is_past, growth_of(self.admission, self, extended.bounds, more)
 
     async def client(self, kind: str, **fields: object) -> bool:
         """Handle an event of the client's; return True if it is forwarded."""
@@ -117,8 +129,8 @@ def run(store: Store, test: Callable[[Bench], Awaitable[None]], path: str = REAL
         try:
             token = make_token(store, **token_fields)
             first = opening(path)._replace(client="192.0.2.1")
-            await admission.admit(token.value, first, SessionModels(head_of(path)).present())
-            await test(Bench(store, admission, token, first))
+            admitted = await admission.admit(token.value, first, SessionModels(head_of(path)).present())
+            await test(Bench(store, admission, token, first, admitted.opened))
         finally:
             admission.close()
 
@@ -971,3 +983,50 @@ def test_a_session_whose_endpoint_or_address_is_not_allowed_any_more_is_closed(
         assert bench.session.closing.code == CloseReason.POLICY_VIOLATION
 
     run(store, talk)
+
+
+def test_each_response_that_outgrows_its_reservation_reserves_more(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        for name, held_before in (("a", 0), ("b", 4096 + STEP)):
+            assert await bench.ask(model="gpt-4o-mini", input="Tell all that you know.")
+            assert await bench.begin(name)
+            least = held_before + 4096
+            asked = standing(store, bench.token.id, "tokens/minute")[1]
+            assert least < asked < least + 100
+            for _ in range(2):
+                assert await bench.upstream("response.output_text.delta", response_id=name, delta="word " * 1000)
+            (growth,) = {turn.growth for turn in bench.session._under_way} - {None}  # noqa: SLF001
+            assert growth is not None
+            await growth._task  # type: ignore[misc]  # noqa: SLF001 - it is awaited instead of a pause
+            assert standing(store, bench.token.id, "tokens/minute")[1] == asked + STEP
+            assert await bench.finish(name)
+
+    run(store, test, RESPONSES_PATH, rate_limits=[{"tokens": 100_000, "per": "minute"}])
+
+
+def test_a_first_response_of_another_period_of_a_budget_is_a_further_one(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.ask()
+        assert bench.count == 2
+        assert await bench.begin("a")
+        assert await bench.finish("a")
+        assert bench.inputs == [INPUT]
+        assert bench.meter.read().units == {}
+
+    async def refuse(_: Admission, opened: Opened, *_args: object) -> Extended:
+        return Extended(opened, is_past=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Admission, "extend", refuse)
+        run(store, test)
+
+
+def test_an_error_about_an_ask_costs_nothing(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.ask(event_id="mine")
+        assert await bench.upstream("error", error={"code": "invalid_value", "event_id": "mine"})
+        (turn,) = bench.ended
+        assert turn.has_failed
+
+    run(store, test)

@@ -311,7 +311,7 @@ def test_unknown_and_bad_fields_are_reported_together(client: FlaskClient) -> No
     body = {"project_id": 1, "max_requests": "7", "tokens": 1}
     assert refused(client, json.dumps(body).encode(), "/manage/tokens") == (
         "The body has an unknown field: 'tokens'; known fields: "
-        "project_id, name, expires_in_days, expires_at, max_requests, rate_limits, max_parallel_requests, "
+        "project_id, name, expires_in_days, expires_at, max_requests, rate_limits, budgets, max_parallel_requests, "
         "allowed_models, allowed_endpoints, allowed_ips. "
         "The field 'project_id' must be a string, not an integer. "
         "The field 'max_requests' must be an integer, not a string."

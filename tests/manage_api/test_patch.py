@@ -113,7 +113,7 @@ def test_an_object_can_be_sent_back_with_a_change(client: FlaskClient, path: str
 def test_a_changed_read_only_field_is_refused_and_nothing_is_changed(client: FlaskClient, path: str) -> None:
     shown: dict[str, Any] = client.get(path).get_json()
     writable = {"name", "is_active", "max_requests", "expires_at", "rate_limits", "max_parallel_requests"}
-    writable |= {"allowed_models", "allowed_endpoints", "allowed_ips"}
+    writable |= {"allowed_models", "allowed_endpoints", "allowed_ips", "budgets"}
     others: list[object] = [None, 0, "x", {}, True]
     for field in shown.keys() - writable:
         for value in others:

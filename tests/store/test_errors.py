@@ -19,6 +19,8 @@ TABLE: list[Row] = [
     (errors.ProjectInactive, 403, "project_inactive", ""),
     (errors.IpNotAllowed, 403, "ip_not_allowed", ""),
     (errors.ModelNotAllowed, 403, "model_not_allowed", ""),
+    (errors.ModelNotPriced, 403, "model_not_priced", ""),
+    (errors.CostNotBounded, 403, "cost_not_bounded", ""),
     (errors.ModelNotFound, 404, "model_not_found", "invalid_request_error"),
     (errors.EndpointNotAllowed, 403, "endpoint_not_allowed", ""),
     (errors.DestinationRefused, 403, "destination_refused", ""),

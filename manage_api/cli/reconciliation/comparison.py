@@ -7,7 +7,7 @@ from decimal import Decimal
 from manage_api.cli.reconciliation.cells import EXACT
 from manage_api.cli.reconciliation.columns import COST
 from manage_api.cli.reconciliation.provider_export import GroupKey
-from store.ledger.money import usd
+from store.money import usd
 from store.reports.usage_query import Dimension
 from store.reports.usage_report import UsageGroup
 from store.reports.usage_totals import UsageSums

@@ -11,7 +11,7 @@ from manage_api.cli.reconciliation.comparison import Compared, Comparison
 from manage_api.cli.reconciliation.provider_export import GroupKey
 from manage_api.schemas import JSONObject
 from store.clock import to_date
-from store.ledger.money import decimal_text
+from store.money import decimal_text
 from store.reports.usage_query import Dimension
 
 _REQUESTS = "requests"

@@ -1,15 +1,43 @@
-"""The limits on requests: each kind has a file of its own, and a place in `limits_of`."""
+"""The limits of tokens and projects: each kind has a file of its own, and a place in `limits_of`."""
 
 from collections.abc import Sequence
 
-from store.admission.limits.limit import Limit, first_refusal
+from store.admission.limits.budgets import UsdInPeriod
+from store.admission.limits.limit import Asked, Limit, Reserving, first_refusal, reserved
 from store.admission.limits.parallel import MaxParallel
 from store.admission.limits.requests import MaxRequests
-from store.admission.limits.windows import RequestsInWindow, tightest
+from store.admission.limits.windows import RequestsInWindow, TokensInWindow, tightest
 from store.limits.balance import Balance
-from store.limits.window import PERIODS
+from store.limits.budget import USD_PERIODS, Budget
+from store.limits.window import PERIODS, Window
 
-__all__ = ["Limit", "MaxParallel", "MaxRequests", "first_refusal", "limits_of", "tightest"]
+__all__ = [
+    "Asked",
+    "Limit",
+    "MaxParallel",
+    "MaxRequests",
+    "RequestsInWindow",
+    "Reserving",
+    "TokensInWindow",
+    "UsdInPeriod",
+    "first_refusal",
+    "limits_of",
+    "reserved",
+    "tightest",
+]
+
+_PLACES = {
+    kind: place
+    for place, kind in enumerate(
+        [
+            *(f"usd/{period}" for period in USD_PERIODS),
+            *(f"requests/{period}" for period in PERIODS),
+            *(f"tokens/{period}" for period in PERIODS),
+            "parallel",
+        ]
+    )
+}
+"""The kinds of limits, in the order in which they are tested."""
 
 
 def limits_of(
@@ -22,11 +50,15 @@ def limits_of(
     if not own and not of_project:
         return [max_requests]
     balances = [("token", balance) for balance in own] + [("project", balance) for balance in of_project]
-    windows = [
-        RequestsInWindow(balance, balance.window, owner, now)
-        for period in PERIODS
-        for owner, balance in balances
-        if balance.window is not None and balance.period == period
-    ]
-    parallel = [MaxParallel(balance, owner) for owner, balance in balances if balance.window is None]
-    return [max_requests, *windows, *parallel]
+    balances.sort(key=lambda owned: _PLACES[owned[1].kind])
+    return [max_requests, *(_limit(balance, owner, now) for owner, balance in balances)]
+
+
+def _limit(balance: Balance, owner: str, now: int) -> Limit:
+    match balance.state:
+        case Budget() as budget:
+            return UsdInPeriod(balance, budget, owner, now)
+        case Window() as window:
+            kind = RequestsInWindow if balance.counted == "requests" else TokensInWindow
+            return kind(balance, window, owner, now)
+    return MaxParallel(balance, owner)

@@ -2,33 +2,78 @@
 
 import abc
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from store.errors import RateLimited, TokenRefused
-from store.request import Opening
+from store.limits.bound import Bounds
+from store.limits.holds import Hold
+from store.request import Amounts, Opening
+
+MOST_OUTPUT = 10**13
+"""Tokens of output that are reserved at most: more than any window has, and little enough for the store."""
+
+
+class Asked(NamedTuple):
+    """A request as limits see it: the most that it may use, and what is reserved of that."""
+
+    opening: Opening
+    at: int
+    """The time of its admission (microseconds)."""
+    reserved: Amounts = Amounts()
 
 
 class Limit(abc.ABC):
     """A limit, with its state while a batch is decided."""
 
     @abc.abstractmethod
-    def test(self, opening: Opening) -> TokenRefused | None:
+    def test(self, asked: Asked) -> TokenRefused | None:
         """Return why one more request is refused, or None."""
 
     @abc.abstractmethod
-    def hit(self, opening: Opening) -> None:
-        """Count a request that all limits have let pass."""
+    def hit(self, asked: Asked) -> Hold | None:
+        """Count a request that all limits have let pass. Returns what is held for it, if anything is."""
 
-    def wait(self) -> int:
-        """Return the microseconds until it lets one more request pass; 0 for now, and where that is not known."""
+    def wait(self, asked: Asked) -> int:  # noqa: ARG002 - only some depend on it
+        """Return the microseconds until it lets the request pass; 0 for now, and where that is not known."""
         return 0
 
 
-def first_refusal(limits: Sequence[Limit], opening: Opening) -> TokenRefused | None:
+class Reserving(Limit):
+    """A limit for which an amount is reserved while a request runs."""
+
+    @abc.abstractmethod
+    def output(self, bounds: Bounds, usual: int) -> int:
+        """Return the tokens of output that there is room for, at most `usual`, beside the base of a request."""
+
+    @abc.abstractmethod
+    def fill(self, asked: Asked) -> Hold | None:
+        """Reserve as much of a request as there is room for, so that no other one is let pass."""
+
+
+def first_refusal(limits: Sequence[Limit], asked: Asked) -> TokenRefused | None:
     """Return the refusal of the first limit that refuses a request, or None. One for a time names the longest wait."""
     for limit in limits:
-        refusal = limit.test(opening)
-        if isinstance(refusal, RateLimited):
-            refusal.wait_for(max(each.wait() for each in limits))
+        refusal = limit.test(asked)
+        if isinstance(refusal, RateLimited) and refusal.passes:
+            refusal.wait_for(max(each.wait(asked) for each in limits))
         if refusal is not None:
             return refusal
     return None
+
+
+def reserved(limits: Sequence[Limit], bounds: Bounds, usual_output: int) -> Amounts:
+    """Return what a request reserves: of all limits the same, so that its row can tell it.
+
+    Without a bound of its own that is `usual_output` tokens of output, or as many as the limits have room for, and at
+    least one: where nothing is left, a request whose input is free must not pass.
+    """
+    output = bounds.output
+    if output is not None:
+        output = min(output, MOST_OUTPUT)
+    else:
+        usual_output *= bounds.choices
+        output = min(
+            [usual_output, *(limit.output(bounds, usual_output) for limit in limits if isinstance(limit, Reserving))]
+        )
+        output = max(output, 1)
+    return Amounts(bounds.tokens.with_output(output), bounds.usd.with_output(output))

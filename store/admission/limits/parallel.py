@@ -3,10 +3,10 @@
 An admitted request takes a slot. It holds it until it is settled, or until only its usage is still counted.
 """
 
-from store.admission.limits.limit import Limit
+from store.admission.limits.limit import Asked, Limit
 from store.errors import TooManyParallel
 from store.limits.balance import Balance
-from store.request import Opening
+from store.limits.holds import Hold
 
 
 class MaxParallel(Limit):
@@ -19,18 +19,13 @@ class MaxParallel(Limit):
         self._owner = owner
 
     @property
-    def balance_id(self) -> str:
-        """The balance that a slot is of."""
-        return self._balance.id
-
-    @property
     def is_scarce(self) -> bool:
         """True if more than half of the slots are taken."""
         return 2 * self._balance.used > self._balance.maximum
 
-    def test(self, opening: Opening) -> TooManyParallel | None:
+    def test(self, asked: Asked) -> TooManyParallel | None:
         """Refuse a request for which no slot is free."""
-        if opening.session_id is not None or self._balance.used < self._balance.maximum:
+        if asked.opening.session_id is not None or self._balance.used < self._balance.maximum:
             return None
         requests = "request" if self._balance.maximum == 1 else "requests"
         return TooManyParallel(
@@ -38,8 +33,10 @@ class MaxParallel(Limit):
             "under way. There is room for one more when one of them ends."
         )
 
-    def hit(self, opening: Opening) -> None:
+    def hit(self, asked: Asked) -> Hold | None:
         """Take a slot."""
-        if opening.session_id is None:
-            self._balance.used += 1
-            self._balance.is_changed = True
+        if asked.opening.session_id is not None:
+            return None
+        self._balance.used += 1
+        self._balance.is_changed = True
+        return Hold(asked.opening.request_id, self._balance.id, 1)

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from store.admission.limits.limit import Limit
+from store.admission.limits.limit import Asked, Limit
 from store.database import Database
 from store.errors import QuotaExhausted
-from store.request import Opened, Opening
+from store.request import Opened
 
 _COUNT = (
     "UPDATE token SET request_count = request_count + admitted.number, last_used_at = ?"
@@ -24,11 +24,11 @@ class MaxRequests(Limit):
         self._count = count
         self._maximum = maximum
 
-    def test(self, opening: Opening) -> QuotaExhausted | None:  # noqa: ARG002 - every request counts
+    def test(self, asked: Asked) -> QuotaExhausted | None:  # noqa: ARG002 - every request counts
         """Refuse a token that has used all of its requests."""
         return QuotaExhausted() if self._maximum and self._count >= self._maximum else None
 
-    def hit(self, opening: Opening) -> None:  # noqa: ARG002 - every request counts
+    def hit(self, asked: Asked) -> None:  # noqa: ARG002 - every request counts
         """Count a request."""
         self._count += 1
 

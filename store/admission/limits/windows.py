@@ -1,27 +1,38 @@
-"""The limits `rate_limits`: requests in a sliding window, of a token or of its project."""
+"""The limits `rate_limits`: requests, or tokens, in a sliding window, of a token or of its project."""
 
 from collections.abc import Sequence
 
-from store.admission.limits.limit import Limit
-from store.clock import to_rfc3339_exact
+from store.admission.limits.limit import Asked, Limit, Reserving
+from store.clock import SECOND, to_rfc3339_exact
 from store.errors import RateLimited
 from store.limits.balance import Balance
+from store.limits.bound import Bounds
+from store.limits.holds import Hold
 from store.limits.window import Standing, Window
-from store.request import Opening
+
+LATER = SECOND
+"""Microseconds after which a request may be tried again where only running requests are in its way."""
 
 
-class RequestsInWindow(Limit):
+class InWindow(Limit):
     """A window, as it is at a time."""
 
-    __slots__ = ("_balance", "_now", "_owner", "window")
-
     def __init__(self, balance: Balance, window: Window, owner: str, now: int) -> None:
-        self._balance = balance
         self.window = window
+        self._balance = balance
         self._owner = owner
         self._now = now
 
-    def test(self, opening: Opening) -> RateLimited | None:  # noqa: ARG002 - every request counts
+    @property
+    def standing(self) -> Standing:
+        """The standing of the window now."""
+        return self.window.standing(self._now)
+
+
+class RequestsInWindow(InWindow):
+    """A window of requests."""
+
+    def test(self, asked: Asked) -> RateLimited | None:  # noqa: ARG002 - every request counts
         """Refuse a request for which the window has no room."""
         passes_at = self.window.has_room_at()
         if not passes_at:
@@ -31,24 +42,74 @@ class RequestsInWindow(Limit):
             f"The {self._owner} may make {self.window.maximum} {requests} a {self._balance.period}, and has made them. "
             f"There is room for one more from {to_rfc3339_exact(passes_at)} on."
         )
-        return RateLimited(message, self.window.standing(self._now))
+        return RateLimited(message, self.standing)
 
-    def hit(self, opening: Opening) -> None:  # noqa: ARG002 - every request counts
+    def hit(self, asked: Asked) -> None:  # noqa: ARG002 - every request counts
         """Count a request."""
         self.window.add()
         self._balance.is_changed = True
 
-    def wait(self) -> int:
+    def wait(self, asked: Asked) -> int:  # noqa: ARG002 - the same
         """Return the microseconds until there is room for one more request."""
         return max(self.window.has_room_at() - self._now, 0)
+
+
+class TokensInWindow(InWindow, Reserving):
+    """A window of tokens: those that were used, and those that running requests have reserved."""
 
     @property
     def standing(self) -> Standing:
         """The standing of the window now."""
-        return self.window.standing(self._now)
+        return super().standing._replace(unit="tokens")
+
+    def output(self, bounds: Bounds, usual: int) -> int:
+        """Return the tokens of output for which the window has room, at most `usual`."""
+        room = bounds.tokens.output_within(self.window.remaining)
+        return usual if room is None else min(room, usual)
+
+    def test(self, asked: Asked) -> RateLimited | None:
+        """Refuse a request whose reservation does not fit beside what was used and is reserved."""
+        needed, window = asked.reserved.tokens, self.window
+        if not needed or needed <= window.maximum - window.used - window.reserved:
+            return None
+        allowed = f"The {self._owner} may use {window.maximum} tokens a {self._balance.period}"
+        if needed > window.maximum:
+            message = f"{allowed}, and this request may use {needed}. Send less input, or a lower max_tokens."
+            return RateLimited(message, self.standing, passes=False)
+        message = (
+            f"{allowed}: {window.used} are used, {window.reserved} are reserved for running requests, and this one"
+        )
+        return RateLimited(f"{message} may use {needed}.", self.standing)
+
+    def hit(self, asked: Asked) -> Hold | None:
+        """Reserve the most that a request may use."""
+        return self._reserve(asked, asked.reserved.tokens)
+
+    def fill(self, asked: Asked) -> Hold | None:
+        """Reserve as much of it as is left."""
+        return self._reserve(asked, min(asked.reserved.tokens, self.window.remaining))
+
+    def _reserve(self, asked: Asked, amount: int) -> Hold | None:
+        if not amount:
+            return None
+        self.window.reserved += amount
+        self._balance.is_changed = True
+        return Hold(asked.opening.request_id, self._balance.id, amount)
+
+    def wait(self, asked: Asked) -> int:
+        """Return the microseconds until there is room for the request; LATER where only running ones are in the way."""
+        needed, window = asked.reserved.tokens, self.window
+        if not needed or needed > window.maximum:
+            return 0
+        wait = max(window.has_room_at(needed) - self._now, 0)
+        return wait or (LATER if window.used + window.reserved + needed > window.maximum else 0)
 
 
-def tightest(limits: Sequence[Limit]) -> Standing | None:
-    """Return the standing of the window with the fewest requests left; None without windows."""
-    windows = [limit for limit in limits if isinstance(limit, RequestsInWindow)]
-    return min(windows, key=lambda limit: limit.window.remaining).standing if windows else None
+def tightest(limits: Sequence[Limit]) -> Sequence[Standing]:
+    """Return the standings of the windows of requests, and of tokens, with the least left; nothing without windows."""
+    found = []
+    for kind in (RequestsInWindow, TokensInWindow):
+        windows = [limit for limit in limits if isinstance(limit, kind)]
+        if windows:
+            found.append(min(windows, key=lambda limit: limit.window.remaining).standing)
+    return tuple(found)

@@ -9,7 +9,7 @@ import zstandard
 from addon.reading.head import Head
 from addon.reading.requests import of_body, of_head
 from store.errors import RequestTooLarge
-from store.request import NOTHING, Reading
+from store.request import NOTHING, Demand, Reading
 
 JSON = (b"Content-Type", b"application/json")
 MOST = 64 * 1024 * 1024
@@ -206,7 +206,8 @@ def test_a_conversation_that_may_generate_has_to_name_its_model(path: str, body:
 
 @pytest.mark.parametrize("target", ["/v1/realtime?model=gpt-realtime", "/v1/realtime/?intent=x&model=gpt-realtime"])
 def test_the_opening_of_a_realtime_session_names_its_model_in_the_query(target: str) -> None:
-    assert of_head(head(target, method="GET", is_upgrade=True)) == Reading(("gpt-realtime",))
+    found = of_head(head(target, method="GET", is_upgrade=True))
+    assert found == Reading(("gpt-realtime",), demand=Demand())
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from addon.demand import Cut
 from addon.reading.doubt import Doubt
-from addon.reading.strict_form import model_in
+from addon.reading.strict_form import KEPT, read_form
 
 MIB = 1024 * 1024
 AUDIO = bytes(range(256)) + b"\r\n\r\n--\r\n-- Content-Disposition: form-data; name=model\r\n\r\n"
@@ -124,7 +125,7 @@ CLIENTS: dict[str, tuple[bytes, bytes]] = {
 
 
 def read(form: bytes, boundary: bytes = b"B", length: int = 10**6) -> str:
-    return model_in([form[start : start + length] for start in range(0, len(form), length)], boundary)
+    return read_form([form[start : start + length] for start in range(0, len(form), length)], boundary).model
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 100, 10**6])
@@ -262,8 +263,25 @@ def test_a_large_form_takes_little_memory() -> None:
     chunk = bytes(65536)
     tracemalloc.start()
     try:
-        assert model_in(pieces(), b"B") == "a"
+        assert read_form(pieces(), b"B").model == "a"
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < MIB
+
+
+def test_other_fields_are_kept_as_texts_and_files_as_their_beginnings() -> None:
+    form = (
+        b'--B\r\nContent-Disposition: form-data; name="file"; filename="a.mp3"\r\n\r\n' + b"ID3\xff" * 3000 + b"\r\n"
+        b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n'
+        b'--B\r\nContent-Disposition: form-data; name="x[]"\r\n\r\none\r\n'
+        b'--B\r\nContent-Disposition: form-data; name="x[]"\r\n\r\ntwo\r\n'
+        b'--B\r\nContent-Disposition: form-data; name="x[]"\r\n\r\n\r\n--B--\r\n'
+    )
+    for length in (1, 100, 10**6):
+        found = read_form([form[start : start + length] for start in range(0, len(form), length)], b"B")
+        assert found.model == "whisper-1"
+        assert found.fields["x[]"] == ["one", "two", ""]
+        file = found.fields["file"]
+        assert isinstance(file, Cut)
+        assert (file.size, file.start) == (12_000, "ID3\xff" * (KEPT // 4))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from addon.demand import Vocabulary
 from addon.reading import outline, strict_json
 from addon.reading.doubt import Doubt
 from addon.reading.outline import CUT, LONG, Outline
@@ -197,3 +198,28 @@ def test_the_steps_over_a_large_piece_are_small(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(outline.Outline, "_step", noted)
     parsed([b'{"x": "%b"}' % (b"a" * MIB)])
     assert max(longest) <= 65536
+
+
+def test_the_tokens_of_strings_that_are_cut_are_counted_in_their_places() -> None:
+    words, image = "a few words " * 100, "data:image/png;base64," + "iVBORw0K" * 40_000
+    body = {"short": "a", "list": [words, {"inner": image}], "escaped": 'caf\u00e9 "x"\n' * 100, "mark": "\u2702"}
+    text = json.dumps(body).encode()
+    for length in (1000, 65_536, 10**7):
+        found = parsed(pieces(text, length), counts=True)
+        assert isinstance(found, dict)
+        assert (found["short"], found["mark"]) == ("a", "\u2702")
+        cut, (inner,) = found["list"][0], found["list"][1].values()
+        assert words.startswith(cut.start)
+        assert image.startswith(inner.start)
+        assert (cut.size, inner.size) == (len(words), len(image))
+        assert (len(cut.start), len(inner.start)) == (LONG, LONG)
+        assert 300 <= cut.bound.tokens(Vocabulary.O200K) <= 700
+        assert found["escaped"].bound.tokens(Vocabulary.O200K) >= 600
+        assert parsed(pieces(text, length)) != found
+
+
+def test_no_body_can_hold_the_mark_of_a_string_that_is_cut() -> None:
+    body = json.dumps({"x": "y" * 300_000, "z": [f"\u2702{number}" for number in range(5)]}).encode()
+    found = parsed(pieces(body, 65_536), counts=True)
+    assert isinstance(found, dict)
+    assert found["z"] == [f"\u2702{number}" for number in range(5)]

@@ -17,6 +17,7 @@ from store.store import Store
 
 MINUTE = {"requests": 60, "per": "minute"}
 LONG = {"requests": 5000, "per": "day"}
+MONTH = {"usd": "2.50", "per": "month"}
 
 
 @pytest.fixture(params=["tokens", "projects"])
@@ -92,8 +93,12 @@ def test_what_was_used_is_shown(client: FlaskClient, store: Store, token: dict[s
 MOST = 10**12
 WINDOW = "The field 'rate_limits[0]'"
 REQUESTS = "The field 'rate_limits[0].requests'"
-LACKS_REQUESTS = f"{WINDOW} lacks the required field 'requests'."
-NO_TOKENS = "The field 'rate_limits[0].tokens' must be left out: only requests can be limited yet."
+TOKENS = "The field 'rate_limits[0].tokens'"
+ONE_OF_BOTH = f"{WINDOW} must have either 'requests' or 'tokens'."
+USD = (
+    "The field 'budgets[0].usd' must be a text such as \"100.00\", above 0 and at most 1000000, "
+    "with at most 12 decimals."
+)
 PARALLEL = "The field 'max_parallel_requests'"
 BAD: list[tuple[str, str]] = [
     ('{"rate_limits": 1}', "The field 'rate_limits' must be an array or null, not an integer."),
@@ -102,9 +107,9 @@ BAD: list[tuple[str, str]] = [
         "The field 'rate_limits' must be an array or null, not an object.",
     ),
     ('{"rate_limits": [null]}', f"{WINDOW} must be an object, not null."),
-    ('{"rate_limits": [{}]}', f"{WINDOW} lacks the required fields 'requests', 'per'."),
+    ('{"rate_limits": [{}]}', f"{WINDOW} lacks the required field 'per'."),
     ('{"rate_limits": [{"requests": 1}]}', f"{WINDOW} lacks the required field 'per'."),
-    ('{"rate_limits": [{"per": "day"}]}', LACKS_REQUESTS),
+    ('{"rate_limits": [{"per": "day"}]}', ONE_OF_BOTH),
     *(
         (f'{{"rate_limits": [{{"requests": {number}, "per": "day"}}]}}', f"{REQUESTS} must be {words}.")
         for number, words in {
@@ -135,19 +140,58 @@ BAD: list[tuple[str, str]] = [
     ),
     (
         '{"rate_limits": [{"requests": 1, "per": "day", "burst": 2}]}',
-        f"{WINDOW} has an unknown field: 'burst'; known fields: requests, per.",
+        f"{WINDOW} has an unknown field: 'burst'; known fields: requests, tokens, per.",
     ),
     (
         '{"rate_limits": [{"request": 1, "per": "day"}]}',
-        f"{WINDOW} has an unknown field: 'request' (did you mean 'requests'?). {LACKS_REQUESTS}",
+        f"{WINDOW} has an unknown field: 'request' (did you mean 'requests'?).",
     ),
     (
         '{"rate_limits": [{"requests": 1, "tokens": 100000, "per": "day"}]}',
-        NO_TOKENS,
+        ONE_OF_BOTH,
+    ),
+    *(
+        (f'{{"rate_limits": [{{"tokens": {number}, "per": "day"}}]}}', f"{TOKENS} must be {words}.")
+        for number, words in {
+            "0": "at least 1",
+            "1.5": "an integer, not a decimal number",
+            "null": "an integer, not null",
+            str(MOST + 1): f"at most {MOST}",
+        }.items()
+    ),
+    *(
+        (f'{{"budgets": [{{"usd": {usd}, "per": "month"}}]}}', message)
+        for usd, message in {
+            '"0"': USD,
+            '"0.000000000000"': USD,
+            '"1000000.000000000001"': USD,
+            '"1000001"': USD,
+            '"-1"': USD,
+            '"+1"': USD,
+            '"1e3"': USD,
+            '"1."': USD,
+            '".5"': USD,
+            '" 1"': USD,
+            '"1\\n"': USD,
+            '"\u0661"': USD,
+            '"1_000"': USD,
+            '"NaN"': USD,
+            '"Infinity"': USD,
+            '"0.0000000000001"': USD,
+            '""': "The field 'budgets[0].usd' must not be empty.",
+        }.items()
     ),
     (
-        '{"rate_limits": [{"tokens": 100000, "per": "minute"}]}',
-        f"{NO_TOKENS} {LACKS_REQUESTS}",
+        '{"budgets": [{"usd": "1", "per": "year"}]}',
+        "The field 'budgets[0].per' must be one of day, week, month, total.",
+    ),
+    (
+        json.dumps({"budgets": [{"usd": "1", "per": "day"}, {"usd": "2", "per": "day"}]}),
+        "The field 'budgets[1]' is for the same period as 'budgets[0]': leave one out.",
+    ),
+    (
+        json.dumps({"budgets": [{"usd": "1", "per": "day"}] * 5}),
+        "The field 'budgets' must have at most 4 values.",
     ),
     (
         json.dumps({"rate_limits": [LONG, MINUTE, {"requests": 2, "per": "day"}]}),
@@ -193,6 +237,25 @@ def test_bad_limits_are_refused_and_change_nothing(
     assert client.get(f"/manage/{folder}").json == before
 
 
+def test_budgets_are_kept_as_they_were_written_and_shown_as_decimals(client: FlaskClient, path: str) -> None:
+    budgets = [{"usd": "1000000", "per": "day"}, {"usd": "0.000000000001", "per": "total"}, MONTH]
+    changed = client.patch(path, json={"budgets": budgets, "rate_limits": [{"tokens": 9, "per": "hour"}]}).get_json()
+    assert changed["budgets"] == budgets
+    assert [
+        (each["kind"], each["per"], each["limit"], each["used"], each["reserved"]) for each in changed["limits"]
+    ] == [
+        ("usd", "total", "0.000000000001", "0", "0"),
+        ("usd", "month", "2.5", "0", "0"),
+        ("usd", "day", "1000000", "0", "0"),
+        ("tokens", "hour", 9, 0, 0),
+    ]
+    total, month, day, hour = changed["limits"]
+    assert (total["resets_at"], hour["resets_at"]) == (None, None)
+    assert month["resets_at"].endswith("-01T00:00:00.000000Z")
+    assert from_rfc3339(day["resets_at"]) % DAY == 0
+    assert client.patch(path, json={"budgets": []}).get_json()["budgets"] == []
+
+
 def test_the_highest_limits_are_accepted(client: FlaskClient, path: str) -> None:
     limits = {"rate_limits": [{"requests": MOST, "per": "second"}], "max_parallel_requests": MOST}
     assert [each["remaining"] for each in client.patch(path, json=limits).get_json()["limits"]] == [MOST, MOST]
@@ -227,12 +290,14 @@ def is_good(body: dict[str, Any]) -> bool:
     """Tell by other words than the code's whether limits are good."""
     windows, parallel = body.get("rate_limits"), body.get("max_parallel_requests")
     if windows is not None:
-        if not isinstance(windows, list) or any(window.keys() != {"requests", "per"} for window in windows):
+        kinds = [{"requests", "per"}, {"tokens", "per"}]
+        if not isinstance(windows, list) or any(window.keys() not in kinds for window in windows):
             return False
-        periods = [window["per"] for window in windows]
-        if not {*periods} <= {"second", "minute", "hour", "day"} or len({*periods}) < len(periods):
+        if not {window["per"] for window in windows} <= {"second", "minute", "hour", "day"}:
             return False
-        if not all(is_number(window["requests"]) for window in windows):
+        if len({("tokens" in window, window["per"]) for window in windows}) < len(windows):
+            return False
+        if not all(is_number(window.get("requests", window.get("tokens"))) for window in windows):
             return False
     return parallel is None or is_number(parallel)
 
@@ -250,7 +315,8 @@ def test_any_limits_are_stored_as_they_are_or_refused(
     if is_good(body):
         assert answer.status_code == 200
         assert {name: after[name] for name in body} == body
-        kinds = {f"requests/{each['per']}": each["requests"] for each in after["rate_limits"] or ()}
+        windows = [(each, each["per"]) for each in after["rate_limits"] or ()]
+        kinds = {f"{unit}/{per}": each[unit] for each, per in windows for unit in each if unit != "per"}
         parallel = after["max_parallel_requests"]
         balances = {row["id"].partition("/")[2]: row["maximum"] for row in rows(store, "balance")}
         assert balances == (kinds | {"parallel": parallel} if parallel else kinds)
@@ -259,11 +325,11 @@ def test_any_limits_are_stored_as_they_are_or_refused(
 
 
 def test_an_object_that_was_read_can_be_sent_back(client: FlaskClient, path: str) -> None:
-    client.patch(path, json={"rate_limits": [MINUTE, LONG], "max_parallel_requests": 2})
+    client.patch(path, json={"rate_limits": [MINUTE, LONG], "max_parallel_requests": 2, "budgets": [MONTH]})
     shown = client.get(path).get_json()
     assert client.patch(path, json=shown).status_code == 200
     changed = client.patch(path, json={**shown, "rate_limits": [LONG]})
-    assert [each["per"] for each in changed.get_json()["limits"]] == ["day", None]
+    assert [each["per"] for each in changed.get_json()["limits"]] == ["month", "day", None]
 
 
 def test_the_standing_of_a_limit_cannot_be_changed(client: FlaskClient, path: str) -> None:

@@ -27,9 +27,18 @@ def test_a_project_is_created_without_showing_its_key(client: FlaskClient, store
     assert project is not None
     assert list(project) == [
         *("id", "name", "is_active", "created_at", "updated_at", "api_key_updated_at"),
-        *("rate_limits", "max_parallel_requests", "allowed_models", "allowed_endpoints", "allowed_ips", "limits"),
+        *(
+            "rate_limits",
+            "budgets",
+            "max_parallel_requests",
+            "allowed_models",
+            "allowed_endpoints",
+            "allowed_ips",
+            "limits",
+        ),
     ]
     assert (project["rate_limits"], project["max_parallel_requests"], project["limits"]) == (None, None, [])
+    assert project["budgets"] is None
     assert (project["allowed_models"], project["allowed_endpoints"], project["allowed_ips"]) == (None, None, None)
     assert project["name"] == "Ünï 😀"
     assert project["is_active"] is True

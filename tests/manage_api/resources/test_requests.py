@@ -45,6 +45,7 @@ def test_a_request_is_shown_with_its_fields(client: FlaskClient, store: Store) -
         cost=43_500_000,
         cost_is_minimum=True,
         told_cost=44_100_000,
+        budget_beyond=56_500_000,
         price='{"input": "2.5"}',
         **COLUMNS,
     )
@@ -87,6 +88,7 @@ def test_a_request_is_shown_with_its_fields(client: FlaskClient, store: Store) -
             "video_seconds": None,
             "cost_usd": "0.0000435",
             "cost_is_minimum": True,
+            "budget_usd": "0.0001",
             "told_cost_usd": "0.0000441",
             "price": {"input": "2.5"},
             "usage_source": "observed",

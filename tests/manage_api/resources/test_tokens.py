@@ -35,6 +35,7 @@ def test_a_token_is_created_with_defaults(client: FlaskClient, project_id: str) 
         "request_count",
         "max_requests",
         "rate_limits",
+        "budgets",
         "max_parallel_requests",
         "allowed_models",
         "allowed_endpoints",
@@ -44,6 +45,7 @@ def test_a_token_is_created_with_defaults(client: FlaskClient, project_id: str) 
         "limits",
     ]
     assert (token["rate_limits"], token["max_parallel_requests"], token["limits"]) == (None, None, [])
+    assert token["budgets"] is None
     assert (token["allowed_models"], token["allowed_endpoints"], token["allowed_ips"]) == (None, None, None)
     assert uuid.UUID(token["token"]).version == 4
     assert token["token"] != token["id"]

@@ -4,8 +4,8 @@ import pytest
 from support.stores.stores import opening
 
 from store import clock
-from store.admission.decision import Admitted, Batch, Claim, TokenName, TokenRow, TokenState
-from store.admission.limits import Limit, MaxRequests, limits_of
+from store.admission.decision import Admitted, Batch, BoundsOf, Claim, TokenName, TokenRow, TokenState
+from store.admission.limits import Asked, Limit, MaxRequests, limits_of
 from store.admission.locked_tokens import state_of
 from store.encryption.crypto import DecryptionError
 from store.errors import (
@@ -20,6 +20,8 @@ from store.errors import (
     TooManyParallel,
 )
 from store.limits.balance import Balance
+from store.limits.bound import Bounds
+from store.limits.holds import Hold
 from store.limits.window import Standing
 from store.request import Holder, Opened, Opening, Refused
 
@@ -35,12 +37,12 @@ class Fake(Limit):
         self.refuses = refuses
         self.hits: list[str] = []
 
-    def test(self, opening: Opening) -> TokenRefused | None:
-        del opening
+    def test(self, asked: Asked) -> TokenRefused | None:
+        del asked
         return self.refuses() if self.refuses else None
 
-    def hit(self, opening: Opening) -> None:
-        self.hits.append(opening.request_id)
+    def hit(self, asked: Asked) -> None:
+        self.hits.append(asked.opening.request_id)
 
 
 class Keys:
@@ -57,8 +59,13 @@ class Keys:
         return f"key of {project_id}, {sealed.decode()}"
 
 
-def batch(row: TokenRow = ROW, *limits: Limit, keys: Keys | None = None) -> Batch:
-    return Batch({NAME: TokenState(row, limits)}, NOW, (keys or Keys()).open)
+def batch(row: TokenRow = ROW, *limits: Limit, keys: Keys | None = None, bounds: BoundsOf | None = None) -> Batch:
+    return Batch({NAME: TokenState(row, limits)}, NOW, (keys or Keys()).open, bounds or unasked, 4096)
+
+
+def unasked(row: TokenRow, opening: Opening, has_budget: bool) -> Bounds:
+    """Fail: nothing is bounded for a token whose limits reserve nothing."""
+    raise AssertionError(row, opening, has_budget)
 
 
 def claim(*, is_paid: bool = False, is_reserved: bool = False) -> Claim:
@@ -160,7 +167,8 @@ def test_an_admitted_request_holds_a_slot_of_its_token_and_its_project() -> None
     made = batch(ROW, *limits_of(MaxRequests(0, 0), [own], [of_project], NOW))
     first = made.decide(claim())
     assert isinstance(first, Admitted)
-    assert first.opened.slots == ("token/parallel", "project/parallel")
+    assert made.holds == [Hold(first.opened.request_id, f"{owner}/parallel", 1) for owner in ("token", "project")]
+    assert first.opened.has_holds
     assert isinstance(made.decide(claim()), TooManyParallel)
     assert (own.used, of_project.used) == (1, 1)
 
@@ -169,11 +177,12 @@ def test_a_further_response_over_a_websocket_holds_no_slot_and_counts_in_windows
     own, window = balance("parallel", 1), balance("requests/minute", 5)
     made = batch(ROW, *limits_of(MaxRequests(0, 0), [own, window], [], NOW))
     made.decide(claim())
-    asked = claim()
+    held, asked = [*made.holds], claim()
     further = made.decide(asked._replace(opening=asked.opening._replace(session_id="opening")))
     assert isinstance(further, Admitted)
-    assert further.opened.slots == ()
-    assert further.window == Standing(5, 3, 61 * clock.SECOND - NOW)
+    assert made.holds == held
+    assert not further.opened.has_holds
+    assert further.windows == (Standing(5, 3, 61 * clock.SECOND - NOW),)
 
 
 def test_a_row_is_read_with_its_limits_in_the_order_of_the_checks() -> None:

@@ -17,7 +17,7 @@ from store.database.postgresql import PostgresqlDatabase
 from store.errors import GatewayError, QuotaExhausted, RateLimited, TooManyParallel
 from store.ledger import instances
 from store.ledger.ledger import Ledger, Outcome, Settlement
-from store.limits import slots
+from store.limits import holds
 from store.management.tokens import TokenRecord
 from store.store import Store
 
@@ -139,9 +139,9 @@ def test_a_further_response_over_a_websocket_needs_no_slot(store: Store, token: 
         assert isinstance(got, Admitted)
         further = await ask(admission, token, got.opened.request_id)
         assert isinstance(further, Admitted)
-        assert further.opened.slots == ()
-        assert further.window is not None
-        assert further.window.remaining == 7
+        assert not further.opened.has_holds
+        assert [row["request_id"] for row in rows(store, "slot")] == [got.opened.request_id]
+        assert [window.remaining for window in further.windows] == [7]
 
     asyncio.run(run())
     admission.close()
@@ -170,9 +170,9 @@ def test_slots_of_requests_that_an_older_version_settled_are_reclaimed(store: St
     assert len(admitted(got)) == 2
     with store.database.write():
         first = admitted(got)[0].opened
-        Ledger(store.database).settle([Settlement(first._replace(slots=()))])
-    assert slots.reclaim(store.database) == 1
-    assert slots.reclaim(store.database) == 0
+        Ledger(store.database).settle([Settlement(first._replace(has_holds=False))])
+    assert holds.reclaim(store.database) == 1
+    assert holds.reclaim(store.database) == 0
     assert used(store, token.id) == {"parallel": 1}
     admission.close()
     assert used(store, token.id) == {"parallel": 0}

@@ -222,7 +222,8 @@ class FakeReader:
         self.is_ready = is_ready
         self.asked = 0
 
-    async def read(self) -> Reading:
+    async def read(self, *, with_demand: bool) -> Reading:
+        assert not with_demand  # no limit reserves anything
         self.asked += 1
         if isinstance(self.reading, Exception):
             raise self.reading

@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
+from support.stores.limits import limit
 from support.stores.stores import (
     UNKNOWN_TOKEN,
     changed,
@@ -19,9 +20,7 @@ from store import clock
 from store.admission.admission import Admission
 from store.admission.decision import TokenStanding
 from store.database import Statement
-from store.database.models import Balance as BalanceRow
 from store.errors import GatewayError, InvalidToken, ProjectInactive, StoreUnavailable, TokenExpired, TokenInactive
-from store.limits.balance import Balance
 from store.management.projects import Projects
 from store.management.tokens import TokenRecord, Tokens
 from store.runtime.settings import Settings
@@ -42,24 +41,15 @@ def ask(admission: Admission, *values: str) -> list[TokenStanding | BaseExceptio
     return asyncio.run(all_at_once())
 
 
-def limit(store: Store, owner_id: str, kind: str, maximum: int, used: int) -> None:
-    """Add a limit, some of which is used."""
-    balance = Balance.begin(owner_id, kind, maximum, clock.now())
-    if balance.window is None:
-        balance.used = used
-    else:
-        balance.window.counts[-1] = used
-    balance_id, taken, newest, counts = balance.row
-    with store.database.write():
-        BalanceRow.create(id=balance_id, owner_id=owner_id, maximum=maximum, used=taken, newest=newest, counts=counts)
-
-
 def test_a_token_is_told_its_counts_and_its_limits(store: Store, admission: Admission) -> None:
     token = make_token(store, name="Ann's laptop", max_requests=5)
     other = make_token(store, project_id=token.project_id)
-    limit(store, token.id, "parallel", 3, 1)
-    limit(store, token.id, "requests/day", 1000, 7)
-    limit(store, token.project_id, "requests/day", 10, 12)
+    with store.database.write():
+        limit(store, token.id, "parallel", 3, 1)
+        limit(store, token.id, "requests/day", 1000, 7)
+        limit(store, token.id, "usd/month", 10**12, 3 * 10**11, 2 * 10**11)
+        limit(store, token.project_id, "requests/day", 10, 12)
+        limit(store, token.project_id, "tokens/minute", 500, 100, 150)
     set_columns(store, "token", token.id, request_count=4)
     before = clock.now()
     first, second = ask(admission, token.value, other.value)
@@ -67,11 +57,15 @@ def test_a_token_is_told_its_counts_and_its_limits(store: Store, admission: Admi
     assert isinstance(second, TokenStanding)
     assert first[:4] == ("Ann's laptop", token.expires_at, 5, 4)
     assert [(found.kind, found.per, found.limit, found.used, found.remaining) for found in first.limits] == [
+        ("usd", "month", 10**12, 3 * 10**11, 5 * 10**11),
         ("requests", "day", 1000, 7, 993),
         ("parallel", None, 3, 1, 2),
     ]
-    assert [(found.per, found.limit, found.remaining) for found in first.project_limits] == [("day", 10, 0)]
-    (of_day, _) = first.limits
+    assert [(found.per, found.limit, found.reserved, found.remaining) for found in first.project_limits] == [
+        ("day", 10, 0, 0),
+        ("minute", 500, 150, 250),
+    ]
+    (_, of_day, _) = first.limits
     assert of_day.resets_at is not None
     assert before + clock.DAY <= of_day.resets_at <= clock.now() + clock.DAY + clock.DAY // 60
     assert (second.name, second.limits, second.project_limits) == (None, [], first.project_limits)

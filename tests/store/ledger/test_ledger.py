@@ -159,6 +159,7 @@ def test_each_settled_row_is_added_to_the_sums_of_its_admission_time(
             "cost": 570_000_000,
             "told_cost": 0,
             "cost_where_told": 0,
+            "budget_beyond": 0,
         }
         assert (row["project_id"], row["token_id"], row["model"]) == (PROJECT, TOKEN, "gpt-4o-mini-2024-07-18")
 

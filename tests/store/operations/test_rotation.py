@@ -3,9 +3,11 @@ import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal
 
 import peewee
 import pytest
+from support.stores.limits import standing
 from support.stores.stores import (
     API_KEY,
     changed,
@@ -23,11 +25,15 @@ from store.admission.admission import Admission
 from store.database.models import MODELS
 from store.encryption.crypto import AssociatedData, KeyRing, Vault, new_key
 from store.errors import StartupError, StoreLocked, StoreUnavailable
+from store.ledger.ledger import Outcome, Settlement
+from store.ledger.usage import Consumption, Metered, Source
+from store.management.prices import OwnPrices
 from store.management.projects import Projects
 from store.management.tokens import UNREADABLE, Tokens
 from store.operations import rotation
 from store.operations.opening import open_store
 from store.operations.rotation import BATCH, SEALED, Rotation, Unreadable
+from store.request import Demand, Reading
 from store.runtime.settings import Settings
 from store.store import Store
 
@@ -278,6 +284,27 @@ def test_a_batch_that_fails_is_not_written_and_not_counted(store: Store, engine:
     with store.database.write():
         store.database.run("DROP TRIGGER fault" + (" ON token" if engine == "postgresql" else ""))
     assert rotate(store).resealed == Counter({"token": BATCH, "secret": ALL_SECRETS})
+
+
+def test_what_limits_have_counted_is_kept(store: Store) -> None:
+    """And what they hold for a request that runs is let go after the rotation."""
+    token_id, value = fill(store, 1)[0]
+    Tokens(store).update(token_id, {"budgets": [{"usd": "1", "per": "total"}]})
+    OwnPrices(store).set({"input": Decimal(1)}, model="priced")
+    admission = Admission(store)
+    asked = opening()._replace(reading=Reading(("priced",), demand=Demand(7)))
+    opened = asyncio.run(admission.admit(value, asked)).opened
+    before = (rows(store, "balance"), rows(store, "slot"))
+    rotate(store)
+    assert (rows(store, "balance"), rows(store, "slot")) == before
+    used = Metered(Source.OBSERVED, (Consumption("priced", {"input_tokens": 3, "output_tokens": 0}),), "priced")
+    asyncio.run(settled(admission, Settlement(opened, Outcome(200, duration_ms=1), used)))
+    admission.close()
+    assert standing(store, token_id, "usd/total") == (3_000_000, 0)
+
+
+async def settled(admission: Admission, settlement: Settlement) -> None:
+    admission.settle(settlement)
 
 
 def test_concurrent_counts_are_not_undone(store: Store) -> None:

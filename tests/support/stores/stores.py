@@ -69,9 +69,9 @@ def _migrated() -> bytes:
 
 
 @contextlib.contextmanager
-def admission_of(store: Store) -> Iterator[Admission]:
+def admission_of(store: Store, **options: int) -> Iterator[Admission]:
     """Admit requests as a process does, until the block ends."""
-    admission = Admission(store)
+    admission = Admission(store, **options)
     try:
         yield admission
     finally:

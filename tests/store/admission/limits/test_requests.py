@@ -2,7 +2,7 @@ import pytest
 from support.stores.stores import make_token, opening
 
 from store import clock
-from store.admission.limits import requests
+from store.admission.limits import Asked, requests
 from store.admission.limits.requests import MaxRequests
 from store.errors import QuotaExhausted
 from store.management.tokens import TokenRecord, Tokens
@@ -14,15 +14,15 @@ from store.store import Store
     ("count", "limit", "is_refused"), [(0, 1, False), (1, 1, True), (2, 1, True), (2**40, 0, False)]
 )
 def test_token_is_refused_once_its_requests_are_used_up(count: int, limit: int, *, is_refused: bool) -> None:
-    assert isinstance(MaxRequests(count, limit).test(opening()), QuotaExhausted) is is_refused
+    assert isinstance(MaxRequests(count, limit).test(Asked(opening(), 7)), QuotaExhausted) is is_refused
 
 
 def test_a_hit_counts_towards_the_limit() -> None:
     limit = MaxRequests(0, 2)
     refused = []
     for _ in range(3):
-        refused.append(limit.test(opening()) is not None)
-        limit.hit(opening())
+        refused.append(limit.test(Asked(opening(), 7)) is not None)
+        limit.hit(Asked(opening(), 7))
     assert refused == [False, False, True]
 
 

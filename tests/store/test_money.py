@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.ledger.money import decimal_text, usd
 from store.ledger.usage import COST_UNIT
+from store.money import decimal_text, usd
 
 
 @pytest.mark.parametrize(

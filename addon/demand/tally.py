@@ -1,0 +1,83 @@
+"""Adds up the input of one request, as its parts are found in its body."""
+
+from collections.abc import Mapping, Sequence
+
+from addon.demand.cut import Cut
+from addon.demand.texts import TextBound
+from addon.demand.vocabularies import Vocabulary, vocabulary_of
+from store.ledger.usage import Units
+
+_PARTS_OF_LITERALS = 2
+_HOUR = "1h"
+
+
+class Tally:
+    """The most input of a request to one of several models: a router may choose."""
+
+    def __init__(self, models: Sequence[str]) -> None:
+        self.models = models
+        self.vocabulary: Vocabulary = max(map(vocabulary_of, models), key=lambda one: one.value)
+        self.refers = False
+        """True if some of the input is not in the body."""
+        self._texts = TextBound()
+        self._tokens = 0
+        self._audio_tokens = 0
+        self._cached_for = ""
+
+    @property
+    def tokens(self) -> int:
+        """All input tokens at most."""
+        return self._texts.tokens(self.vocabulary) + self._tokens + self._audio_tokens
+
+    @property
+    def units(self) -> Units:
+        """The parts of the input that have prices of their own."""
+        parts = {"input_audio_tokens": self._audio_tokens} if self._audio_tokens else {}
+        if not self._cached_for:
+            return parts
+        of_life = "cache_write_1h_tokens" if self._cached_for == _HOUR else "cache_write_5m_tokens"
+        return {**parts, "cache_write_tokens": self.tokens, of_life: self.tokens}
+
+    def add_text(self, text: str | Cut) -> None:
+        """Add a text."""
+        if isinstance(text, Cut):
+            self._texts.add(text.bound)
+        else:
+            self._texts.feed(text.encode(errors="replace"))
+        self._texts.feed(b"\n")
+
+    def add_bytes(self, text: bytes) -> None:
+        """Add a text in UTF-8."""
+        self._texts.feed(text)
+        self._texts.feed(b"\n")
+
+    def add_tokens(self, tokens: int) -> None:
+        """Add tokens whose number is known."""
+        self._tokens += tokens
+
+    def add_audio(self, tokens: int) -> None:
+        """Add tokens of audio."""
+        self._audio_tokens += tokens
+
+    def add_json(self, value: object) -> None:
+        """Add all texts and names in a value of JSON, and its signs."""
+        match value:
+            case str() | Cut():
+                self.add_text(value)
+            case list():
+                for item in value:
+                    self.add_json(item)
+            case dict():
+                for name, item in value.items():
+                    self.add_text(name)
+                    self.add_json(item)
+            case int() | float():
+                self.add_text(str(value))
+        self.add_tokens(_PARTS_OF_LITERALS)
+
+    def add_cache_control(self, part: Mapping[str, object]) -> None:
+        """Note that a part of the input is to be written to a cache, if it says so, as Anthropic's do."""
+        control = part.get("cache_control")
+        if isinstance(control, dict):
+            is_long = control.get("ttl") == _HOUR or self._cached_for == _HOUR
+            self._cached_for = _HOUR if is_long else "5m"

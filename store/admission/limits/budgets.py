@@ -1,0 +1,84 @@
+"""The limits `budgets`: US dollars in a calendar period, of a token or of its project."""
+
+from store.admission.limits.limit import Asked, Reserving
+from store.clock import SECOND, to_rfc3339
+from store.errors import QuotaExhausted, RateLimited, TokenRefused
+from store.limits.balance import Balance
+from store.limits.bound import Bounds
+from store.limits.budget import Budget
+from store.limits.holds import Hold
+from store.money import decimal_text, usd
+
+
+class UsdInPeriod(Reserving):
+    """A budget, as it is at a time: what is settled, and what running requests have reserved."""
+
+    __slots__ = ("_balance", "_budget", "_now", "_owner")
+
+    def __init__(self, balance: Balance, budget: Budget, owner: str, now: int) -> None:
+        self._balance = balance
+        self._budget = budget
+        self._owner = owner
+        self._now = now
+
+    @property
+    def begins_at(self) -> int:
+        """The beginning of its period."""
+        return self._budget.since
+
+    def output(self, bounds: Bounds, usual: int) -> int:
+        """Return the tokens of output for which the budget has room, at most `usual`."""
+        room = bounds.usd.output_within(self._budget.remaining)
+        return usual if room is None else min(room, usual)
+
+    def test(self, asked: Asked) -> TokenRefused | None:
+        """Refuse a request whose reservation does not fit beside what is settled and reserved."""
+        needed, budget = asked.reserved.usd, self._budget
+        if not needed or budget.has_room(needed) or not budget.is_of(asked.at):
+            return None
+        may = f"The {self._owner} may spend ${_text(budget.maximum)} {_per(budget.per)}"
+        spent = f"{may}: ${_text(budget.settled)} are spent"
+        if budget.could_have_room(needed):
+            return RateLimited(
+                f"{spent}, ${_text(budget.reserved)} are reserved for running requests, and this one may cost "
+                f"${_text(needed)}. Try again when one of them has ended, or with a lower max_tokens."
+            )
+        return self._exhausted(f"{spent}, and this request may cost ${_text(needed)}.")
+
+    def hit(self, asked: Asked) -> Hold | None:
+        """Reserve the most that a request may cost."""
+        return self._reserve(asked, asked.reserved.usd)
+
+    def fill(self, asked: Asked) -> Hold | None:
+        """Reserve as much of it as is left."""
+        return self._reserve(asked, min(asked.reserved.usd, self._budget.remaining))
+
+    def _reserve(self, asked: Asked, amount: int) -> Hold | None:
+        if not amount or not self._budget.is_of(asked.at):
+            return None
+        self._budget.reserved += amount
+        self._balance.is_changed = True
+        return Hold(asked.opening.request_id, self._balance.id, amount)
+
+    def wait(self, asked: Asked) -> int:
+        """Return a moment where only running requests are in the way."""
+        needed = asked.reserved.usd
+        is_busy = needed and not self._budget.has_room(needed) and self._budget.could_have_room(needed)
+        return SECOND if is_busy else 0
+
+    def _exhausted(self, message: str) -> QuotaExhausted:
+        resets_at = self._budget.resets_at()
+        if resets_at is None:
+            return QuotaExhausted(message)
+        refusal = QuotaExhausted(f"{message} The next {self._budget.per} begins at {to_rfc3339(resets_at)}.")
+        seconds = -(-max(resets_at - self._now, 0) // SECOND)
+        refusal.headers = {**refusal.headers, "Retry-After": str(seconds)}
+        return refusal
+
+
+def _text(units: int) -> str:
+    return decimal_text(usd(units))
+
+
+def _per(period: str) -> str:
+    return "in all" if period == "total" else f"a {period}"

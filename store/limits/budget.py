@@ -1,0 +1,91 @@
+"""Budgets: what has been spent and reserved in a calendar period. No I/O; times are microseconds, money is COST_UNITs.
+
+A request belongs to the period of its admission, whenever it ends: what it settles or gives back after the period has
+ended changes nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Self
+
+from store import clock
+from store.clock import DAY
+
+USD: Final = "usd"
+
+
+def _beginning_of_all(_moment: int) -> int:
+    return 0
+
+
+def _day_of(moment: int) -> int:
+    return moment // DAY * DAY
+
+
+USD_PERIODS: Mapping[str, Callable[[int], int]] = {
+    "total": _beginning_of_all,
+    "month": clock.month_of,
+    "week": clock.week_of,
+    "day": _day_of,
+}
+"""The beginning (UTC) of the period of a time, by the periods' names, in the order in which budgets are checked."""
+
+MOST_SETTLED = 2**62
+"""Upper bound of what is settled: more does not fit into the column."""
+
+_LONGEST: Mapping[str, int] = {"month": 31 * DAY, "week": 7 * DAY, "day": DAY}
+
+
+@dataclass(slots=True)
+class Budget:
+    """One budget, in the period that began at `since`."""
+
+    per: str
+    maximum: int
+    since: int
+    settled: int = 0
+    reserved: int = 0
+
+    @classmethod
+    def begin(cls, per: str, maximum: int, now: int) -> Self:
+        """Begin a budget in the middle of a period."""
+        return cls(per, maximum, USD_PERIODS[per](now))
+
+    def advance(self, now: int) -> None:
+        """Begin a new period if that of a time is later. A clock that steps back changes nothing."""
+        since = USD_PERIODS[self.per](now)
+        if since > self.since:
+            self.since, self.settled, self.reserved = since, 0, 0
+
+    @property
+    def remaining(self) -> int:
+        """The amount that can still be reserved; not below 0, where more was settled or the budget was lowered."""
+        return max(self.maximum - self.settled - self.reserved, 0)
+
+    def has_room(self, amount: int) -> bool:
+        """Tell whether an amount fits beside what is settled and reserved."""
+        return self.settled + self.reserved + amount <= self.maximum
+
+    def could_have_room(self, amount: int) -> bool:
+        """Tell whether an amount would fit if nothing was reserved."""
+        return self.settled + amount <= self.maximum
+
+    def is_of(self, at: int) -> bool:
+        """Tell whether a request of a time belongs to the present period."""
+        return USD_PERIODS[self.per](at) == self.since
+
+    def let_go(self, at: int, amount: int) -> None:
+        """Give back what a request of a time has reserved."""
+        if self.is_of(at):
+            self.reserved = max(self.reserved - amount, 0)
+
+    def settle(self, at: int, cost: int) -> None:
+        """Count the cost of a request of a time, or a change of that; after the clock stepped back it may be ahead."""
+        self.advance(at)
+        if self.is_of(at):
+            self.settled = min(max(self.settled + cost, 0), MOST_SETTLED)
+
+    def resets_at(self) -> int | None:
+        """Return the beginning of the next period; None for a budget that has one alone."""
+        longest = _LONGEST.get(self.per)
+        return None if longest is None else USD_PERIODS[self.per](self.since + longest)
