@@ -107,14 +107,6 @@ class Client:
             self.hang_up(port)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> str:
-    if request.param == "sqlite":
-        return ""
-    url: str = request.getfixturevalue("postgresql_server").make_database()
-    return url
-
-
 @contextlib.asynccontextmanager
 async def running(folder: Path, database_url: str, upstream: Upstream) -> AsyncIterator[Gateway]:
     async with upstream.serve():
