@@ -22,7 +22,9 @@ PAGE = "benchmarks.md"
 @click.option("--quick", is_flag=True, help="See whether it works: one short round.")
 @click.option("--rounds", type=click.IntRange(1), help="Medians are of so many.  [default: 5]")
 @click.option("--only", metavar="NAMES", help="Measure these alone, with commas between them.")
-@click.option("--duties", is_flag=True, help="Also measure launchers without a duty, and with limits, for their cost.")
+@click.option(
+    "--duties", is_flag=True, help="Also measure launchers without a duty, and with limits or budgets, for their cost."
+)
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False, exists=True),

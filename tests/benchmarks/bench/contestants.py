@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from benchmarks.bench.figures import LAYERS, REFERENCE
-from benchmarks.bench.site import IMPORTS, NO_CREDENTIALS, Credentials, Running, Site
+from benchmarks.bench.site import BUDGETS, IMPORTS, LIMITS, NO_CREDENTIALS, Credentials, Limited, Running, Site
 from support.gateway.processes import Process, clean_environment, free_port, python, running, tool
 
 from manage_api.cli.supervision.services import ALLOCATOR
@@ -110,11 +110,11 @@ def _start_launcher(
     *,
     on_postgresql: bool = False,
     without: str = "",
-    with_limits: bool = False,
+    limited: Limited = Limited(),  # noqa: B008 - it does not change
     **settings: str,
 ) -> Running:
     gateway, port = site.place(name, on_postgresql=on_postgresql), free_port()
-    credentials = Credentials.make(gateway, with_limits=with_limits)
+    credentials = Credentials.make(gateway, limited)
     module = ["benchmarks.bench.less", without] if without else ["addon"]
     env = {**gateway.env, **IMPORTS, **ALLOCATOR, "PROXY_LISTEN": f"127.0.0.1:{port}", **settings}
     process = Process(python("-O", "-m", *module), env=env, log=gateway.folder / "log")
@@ -157,7 +157,12 @@ DUTIES = (
     Contestant(
         "with-limits",
         "launcher-sqlite with three limits on the token, and two on its project",
-        partial(_start_launcher, with_limits=True),
+        partial(_start_launcher, limited=LIMITS),
+    ),
+    Contestant(
+        "with-budgets",
+        "launcher-sqlite with two budgets and a window of tokens on the token, and as many on its project",
+        partial(_start_launcher, limited=BUDGETS),
     ),
 )
 """They show the cost of a duty, by lacking it (`less.py`) or by having more of it."""

@@ -22,11 +22,27 @@ IMPORTS = {"PYTHONPATH": str(ROOT / "tests")}
 """The environment of processes that run parts of this package."""
 
 _HIGH_LIMIT = 10**9
-_LIMITS = Limits(
-    rate_limits=[{"requests": _HIGH_LIMIT, "per": "second"}, {"requests": _HIGH_LIMIT, "per": "minute"}],
-    max_parallel_requests=_HIGH_LIMIT,
+_BUDGETS = Limits(
+    budgets=[{"usd": "1000000", "per": "day"}, {"usd": "1000000", "per": "month"}],
+    rate_limits=[{"tokens": 10**12, "per": "minute"}],
 )
-_LIMITS_OF_PROJECT = Limits(rate_limits=[{"requests": _HIGH_LIMIT, "per": "day"}], max_parallel_requests=_HIGH_LIMIT)
+
+
+class Limited(NamedTuple):
+    """The limits of a token and of its project, all so high that none refuses."""
+
+    token: Limits = Limits()
+    project: Limits = Limits()
+
+
+LIMITS = Limited(
+    Limits(
+        rate_limits=[{"requests": _HIGH_LIMIT, "per": "second"}, {"requests": _HIGH_LIMIT, "per": "minute"}],
+        max_parallel_requests=_HIGH_LIMIT,
+    ),
+    Limits(rate_limits=[{"requests": _HIGH_LIMIT, "per": "day"}], max_parallel_requests=_HIGH_LIMIT),
+)
+BUDGETS = Limited(_BUDGETS, _BUDGETS)
 
 
 class Credentials(NamedTuple):
@@ -36,13 +52,14 @@ class Credentials(NamedTuple):
     small: str
 
     @classmethod
-    def make(cls, gateway: Gateway, *, with_limits: bool = False) -> Self:
-        """Make both in a store. `with_limits`: with three limits on the token and two on its project, all high."""
-        own, of_project = (_LIMITS, _LIMITS_OF_PROJECT) if with_limits else (Limits(), Limits())
+    def make(cls, gateway: Gateway, limited: Limited = Limited()) -> Self:  # noqa: B008 - it does not change
+        """Make both in a store, with further limits."""
         with gateway.store() as store:
-            project_id = Projects(store).create("Benchmark", API_KEY, **of_project).id
+            project_id = Projects(store).create("Benchmark", API_KEY, **limited.project).id
             tokens = Tokens(store)
-            return cls(*(tokens.create(project_id, max_requests=limit, **own).value for limit in (_HIGH_LIMIT, 1)))
+            return cls(
+                *(tokens.create(project_id, max_requests=limit, **limited.token).value for limit in (_HIGH_LIMIT, 1))
+            )
 
 
 NO_CREDENTIALS = Credentials(UNKNOWN_TOKEN, UNKNOWN_TOKEN)
