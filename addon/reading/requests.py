@@ -57,12 +57,13 @@ def of_head(head: Head) -> Reading | None:
 def of_body(head: Head, pieces: Iterable[bytes], most: int, *, with_demand: bool = False) -> Reading:
     """Return the models that a request asks for. The pieces are its body as it was sent, in pieces of any size.
 
+    Call `of_head` first: it checks the head, and this is for the requests of which it returns None.
     `with_demand`: also the most that it may use.
     Of a body of any size, only a few MiB are held at once. Raises RequestTooLarge for one that decodes to more than
     `most` bytes.
     """
     try:
-        return _of_head(head) or _of_body(head, pieces, most, with_demand=with_demand)
+        return _of_body(head, pieces, most, with_demand=with_demand)
     except Doubt as doubt:
         return Reading(doubt=str(doubt))
 

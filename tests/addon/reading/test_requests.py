@@ -1,13 +1,14 @@
 import gzip
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import brotli
 import pytest
 import zstandard
 
+from addon.reading import requests
 from addon.reading.head import Head
-from addon.reading.requests import of_body, of_head
+from addon.reading.requests import of_head
 from store.errors import RequestTooLarge
 from store.request import NOTHING, Demand, Reading
 
@@ -19,6 +20,11 @@ FORM = b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\
 
 def head(target: str, *fields: tuple[bytes, bytes], method: str = "POST", is_upgrade: bool = False) -> Head:
     return Head(method, target.encode("latin-1"), fields or (JSON,), is_upgrade)
+
+
+def of_body(head: Head, pieces: Iterable[bytes], most: int) -> Reading:
+    """Read a request as its reader does: its body where the head does not tell."""
+    return of_head(head) or requests.of_body(head, pieces, most)
 
 
 def read(target: str = "/v1/chat/completions", body: bytes = BODY, *fields: tuple[bytes, bytes]) -> Reading:
