@@ -11,10 +11,23 @@ from typing import Final, Self
 
 from store.database import Database, Row, Statement
 from store.errors import StoreLocked
-from store.limits.budget import USD, Budget
+from store.limits.budget import USD, USD_PERIODS, Budget
 from store.limits.window import PERIODS, Window
 
 PARALLEL: Final = "parallel"
+
+PLACES: Mapping[str, int] = {
+    kind: place
+    for place, kind in enumerate(
+        [
+            *(f"{USD}/{period}" for period in USD_PERIODS),
+            *(f"requests/{period}" for period in PERIODS),
+            *(f"tokens/{period}" for period in PERIODS),
+            PARALLEL,
+        ]
+    )
+}
+"""The kinds of limits, with their places in the order in which they are tested and shown."""
 
 _FIELDS = "id || ' ' || maximum || ' ' || used || ' ' || reserved || ' ' || newest || ' ' || counts"
 _WRITE = (

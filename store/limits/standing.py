@@ -5,17 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from store.clock import to_rfc3339_exact
-from store.limits.balance import PARALLEL, Balance
-from store.limits.budget import USD, USD_PERIODS, Budget
-from store.limits.window import PERIODS, Window
+from store.limits.balance import PARALLEL, PLACES, Balance
+from store.limits.budget import USD, Budget
+from store.limits.window import Window
 from store.money import decimal_text, usd
-
-_ORDER = (
-    *((USD, period) for period in USD_PERIODS),
-    *(("requests", period) for period in PERIODS),
-    *(("tokens", period) for period in PERIODS),
-    (PARALLEL, None),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +31,7 @@ class LimitStanding:
     @property
     def place(self) -> int:
         """Its place in the order in which limits are checked."""
-        return _ORDER.index((self.kind, self.per))
+        return PLACES[self.kind if self.per is None else f"{self.kind}/{self.per}"]
 
     def shown(self) -> dict[str, object]:
         """Return the contract's `LimitStanding`."""

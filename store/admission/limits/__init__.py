@@ -7,9 +7,9 @@ from store.admission.limits.limit import Asked, Limit, Reserving, first_refusal,
 from store.admission.limits.parallel import MaxParallel
 from store.admission.limits.requests import MaxRequests
 from store.admission.limits.windows import RequestsInWindow, TokensInWindow, tightest
-from store.limits.balance import Balance
-from store.limits.budget import USD_PERIODS, Budget
-from store.limits.window import PERIODS, Window
+from store.limits.balance import PLACES, Balance
+from store.limits.budget import Budget
+from store.limits.window import Window
 
 __all__ = [
     "Asked",
@@ -26,19 +26,6 @@ __all__ = [
     "tightest",
 ]
 
-_PLACES = {
-    kind: place
-    for place, kind in enumerate(
-        [
-            *(f"usd/{period}" for period in USD_PERIODS),
-            *(f"requests/{period}" for period in PERIODS),
-            *(f"tokens/{period}" for period in PERIODS),
-            "parallel",
-        ]
-    )
-}
-"""The kinds of limits, in the order in which they are tested."""
-
 
 def limits_of(
     max_requests: MaxRequests, own: Sequence[Balance], of_project: Sequence[Balance], now: int
@@ -50,7 +37,7 @@ def limits_of(
     if not own and not of_project:
         return [max_requests]
     balances = [("token", balance) for balance in own] + [("project", balance) for balance in of_project]
-    balances.sort(key=lambda owned: _PLACES[owned[1].kind])
+    balances.sort(key=lambda owned: PLACES[owned[1].kind])
     return [max_requests, *(_limit(balance, owner, now) for owner, balance in balances)]
 
 
