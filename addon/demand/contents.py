@@ -155,10 +155,6 @@ def _add_audio(tally: Tally, part: Fields) -> None:
         add_audio(tally, audio, "")
 
 
-def _add_call(tally: Tally, part: Fields) -> None:
-    _add_calls(tally, part)
-
-
 def _add_result(tally: Tally, part: Fields) -> None:
     tally.add_tokens(_CALL[tally.vocabulary])
     add_content(tally, part.get("content"))
@@ -185,7 +181,7 @@ _PARTS: Mapping[str, Callable[[Tally, Fields], None]] = {
     **dict.fromkeys(("image", "document"), _add_source),
     **dict.fromkeys(("file", "input_file"), _add_file),
     "input_audio": _add_audio,
-    "tool_use": _add_call,
+    "tool_use": _add_calls,
     "tool_result": _add_result,
     "computer_screenshot": _add_screenshot,
     "computer_call_output": _add_output_of_computer,

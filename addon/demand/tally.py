@@ -42,9 +42,9 @@ class Tally:
         """Add a text."""
         if isinstance(text, Cut):
             self._texts.add(text.bound)
+            self._texts.feed(b"\n")
         else:
-            self._texts.feed(text.encode(errors="replace"))
-        self._texts.feed(b"\n")
+            self.add_bytes(text.encode(errors="replace"))
 
     def add_bytes(self, text: bytes) -> None:
         """Add a text in UTF-8."""
