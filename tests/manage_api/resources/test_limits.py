@@ -20,24 +20,6 @@ LONG = {"requests": 5000, "per": "day"}
 MONTH = {"usd": "2.50", "per": "month"}
 
 
-@pytest.fixture(params=["tokens", "projects"])
-def folder(request: pytest.FixtureRequest) -> str:
-    folder: str = request.param
-    return folder
-
-
-@pytest.fixture
-def good(folder: str, project_id: str) -> dict[str, Any]:
-    """The body that creates an owner of limits."""
-    return {"project_id": project_id} if folder == "tokens" else {"name": "Two", "api_key": "sk-second"}
-
-
-@pytest.fixture
-def path(client: FlaskClient, folder: str, good: dict[str, Any]) -> str:
-    """The path of an owner of limits."""
-    return f"/manage/{folder}/{client.post(f'/manage/{folder}', json=good).get_json()['id']}"
-
-
 def standing(kind: str, per: str | None, limit: int, used: int = 0) -> dict[str, Any]:
     counts = {"limit": limit, "used": used, "reserved": 0, "remaining": limit - used}
     return {"kind": kind, "per": per, **counts, "resets_at": None}

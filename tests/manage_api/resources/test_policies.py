@@ -11,24 +11,6 @@ POLICIES: dict[str, Any] = {
 }
 
 
-@pytest.fixture(params=["tokens", "projects"])
-def folder(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture
-def good(folder: str, project_id: str) -> dict[str, Any]:
-    """The body that creates an owner of policies."""
-    return {"project_id": project_id} if folder == "tokens" else {"name": "Two", "api_key": "sk-second"}
-
-
-@pytest.fixture
-def path(client: FlaskClient, folder: str, good: dict[str, Any]) -> str:
-    """The path of an owner of policies."""
-    return f"/manage/{folder}/{client.post(f'/manage/{folder}', json=good).get_json()['id']}"
-
-
 def test_policies_are_set_and_shown_as_they_were_written(
     client: FlaskClient, folder: str, good: dict[str, Any]
 ) -> None:
