@@ -165,9 +165,9 @@ class TokenState(NamedTuple):
     limits: Sequence[Limit]
 
     @property
-    def reserves(self) -> bool:
-        """True if some limit reserves an amount for a request."""
-        return any(isinstance(limit, Reserving) for limit in self.limits)
+    def reserving(self) -> Sequence[Reserving]:
+        """The limits that reserve an amount for a request."""
+        return [limit for limit in self.limits if isinstance(limit, Reserving)]
 
     def moment(self, now: int) -> int:
         """Return the time of an admission: where the clock steps back, not before the period of a budget begins."""
@@ -178,7 +178,7 @@ class TokenState(NamedTuple):
         row, opening = self.row, asked.opening
         holds = [hold for limit in self.limits if (hold := limit.hit(asked)) is not None]
         opened = Opened(opening.request_id, asked.at, row.project_id, row.token_id, opening.endpoint)
-        if not holds and not self.reserves:  # one that reserves nothing may still cost something
+        if not holds and not self.reserving:  # one that reserves nothing may still cost something
             return opened, holds
         is_scarce = any(limit.is_scarce for limit in self.limits if isinstance(limit, MaxParallel))
         return opened._replace(has_holds=True, is_awaited=is_scarce, reserved=asked.reserved), holds
@@ -206,7 +206,7 @@ class Batch:
         self.admitted: list[tuple[Opening, Opened]] = []
         self.holds: list[Hold] = []
         self.growths: list[Hold] = []
-        """What is held in addition for requests that were admitted before."""
+        """The additional holds of requests that were admitted before."""
         self._tokens = tokens
         self._now = now
         self._open_api_key = open_api_key
@@ -230,7 +230,7 @@ class Batch:
             or self._within_limits(token, claim)
         )
         if isinstance(outcome, Unread):
-            return Unread(token.reserves)
+            return Unread(bool(token.reserving))
         if isinstance(outcome, TokenRefused):
             outcome.refused = Refused(claim.opening, token.row.holder, self._now)
         return outcome
@@ -241,7 +241,7 @@ class Batch:
         token = self._tokens.get(TokenName("id", opened.token_id))
         if token is None or opened.request_id not in self.open_ids:  # it was deleted, or the request has ended
             return Extended(opened)
-        limits = [limit for limit in token.limits if isinstance(limit, Reserving)]
+        limits = token.reserving
         asked = Asked(_of_row(opened), opened.started_at, growth.more)
         is_full = any(limit.test(asked) is not None for limit in limits)
         holds = [hold for limit in limits if (hold := limit.fill(asked) if is_full else limit.hit(asked)) is not None]
@@ -249,9 +249,9 @@ class Batch:
         return Extended(_with(opened, growth.more, holds), is_full=is_full)
 
     def _within_limits(self, token: TokenState, claim: Claim) -> Admitted | Extended | Unread | GatewayError | None:
-        if claim.is_paid and (claim.extends is None or not token.reserves):
+        if claim.is_paid and (claim.extends is None or not token.reserving):
             return None
-        if not token.reserves:
+        if not token.reserving:
             return self._admit(token, claim.opening, None)
         reading = claim.opening.reading
         if reading is None or (reading.demand is None and reading.generates and not reading.doubt):
@@ -269,7 +269,7 @@ class Batch:
 
     def _extend(self, token: TokenState, claim: Claim, opened: Opened, bounds: Bounds) -> Extended | TokenRefused:
         """Reserve for one more use of a row. One of a former period of a budget cannot be used any more."""
-        limits = [limit for limit in token.limits if isinstance(limit, Reserving)]
+        limits = token.reserving
         is_past = any(limit.begins_at > opened.started_at for limit in limits if isinstance(limit, UsdInPeriod))
         if is_past:
             return Extended(opened, is_past=True)
