@@ -151,7 +151,7 @@ _RESTS: Mapping[int, tuple[str, _Rate]] = {
     0xE3: ("further CJK", _Rate(250, 250)),
     0xEA: ("Yi, Vai, and others", _Rate(313, 323)),
 }
-"""What remains of each of these first bytes."""
+"""The remainder of each of these first bytes."""
 
 _SELDOM: Mapping[str, tuple[re.Pattern[bytes], _Rate]] = {
     "seldom, of two bytes": (

@@ -14,7 +14,7 @@ from addon.protocol.json_fields import Fields, fields, items, text
 
 _TOOL, _PIECE = 10, 2
 _PREAMBLE: Mapping[Vocabulary, int] = {Vocabulary.O200K: 16, Vocabulary.OTHER: 200, Vocabulary.CLAUDE: 740}
-"""What tells a model how to call: templates of open models; of Claude at most 530 until 4.6, and 35 % more since
+"""Tokens that tell a model how to call: templates of open models; of Claude at most 530 until 4.6, and 35 % more since
 (https://platform.claude.com/docs/en/agents-and-tools/tool-use/overview#pricing)."""
 _BUILT_IN = 1500
 """Tokens of a tool that the model knows, such as a computer or an editor, at most."""

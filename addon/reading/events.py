@@ -15,7 +15,7 @@ from addon.reading.strict_json import parsed
 from store.request import Reading
 
 _WORDS = (b"model", b"fallbac", b"deployment", b"engine", b"preset", b"agent", b"route")
-"""What a message holds that names a model, in lower case. Only OpenRouter's and others' field names are beside it."""
+"""The bytes of a message that names a model, in lower case. Only OpenRouter's and others' field names are beside it."""
 
 _ESCAPED = re.compile(rb"\\u00[4-7]")
 """An ASCII letter that is escaped."""

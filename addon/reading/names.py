@@ -1,4 +1,4 @@
-"""Which fields name models, however they are spelled, and what a model's name may be."""
+"""The fields that name models, however they are spelled, and the names that a model may have."""
 
 from addon.reading.doubt import Doubt
 
@@ -17,7 +17,7 @@ _TOP = frozenset({"engine", "engineid"})
 """Top-level names of OpenAI's oldest API. Elsewhere an engine is one that searches."""
 
 _LAST_OF_THREE_BYTES = "\uffff"
-"""What is beyond takes a pair of escapes in JSON, which readers of YAML take for two characters, and four bytes in
+"""A character beyond takes a pair of escapes in JSON, which readers of YAML take for two characters, and four bytes in
 UTF-8, at which some databases cut a text.
 """
 _LIST = ","

@@ -36,7 +36,7 @@ _NESTING = re.compile(rb"\s*(?:multipart|message)/", re.IGNORECASE)
 _TEXT = re.compile(rb"""text/plain(?:;[ ]?charset="?(?:utf-8|us-ascii|iso-8859-1)"?)?""", re.IGNORECASE)
 _NAME_AGAIN = re.compile(rb"name\s*\*?\s*=", re.IGNORECASE)
 _CHARSET = "charset"
-"""What the field `_charset_` is folded to; it changes how others are decoded (HTML, section 4.10.22)."""
+"""The folded name of the field `_charset_`, which changes how others are decoded (HTML, section 4.10.22)."""
 
 _UNUSUAL = "The form is written in an unusual way. Send it as an HTTP library writes it."
 _TWICE = "The form names a model in two fields. Send one field 'model'."

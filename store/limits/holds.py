@@ -1,4 +1,4 @@
-"""Holds: what limits hold for the requests that are under way, as rows of the store (the table `slot`).
+"""Holds: the slots and amounts that limits hold for requests under way, as rows of the store (the table `slot`).
 
 A limit of requests at once holds a slot for a request, a window of tokens or a budget the amount that is reserved for
 it. The sum of what a limit holds stands in its balance too.
@@ -26,7 +26,7 @@ class Hold(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """What a request counts against the limits of tokens and money, now that it is settled; or a change of that."""
+    """The amounts that a settled request counts against the limits of tokens and money; or a change of these."""
 
     opened: Opened
     amounts: Amounts

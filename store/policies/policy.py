@@ -9,7 +9,7 @@ from store.policies import lists
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What one owner allows; None is everything."""
+    """The lists of one owner; None allows everything."""
 
     models: frozenset[str] | None
     endpoints: tuple[str, ...] | None
