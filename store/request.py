@@ -94,6 +94,10 @@ class Amounts(NamedTuple):
     tokens: int = 0
     usd: int = 0
 
+    def plus(self, other: Self) -> Self:
+        """Return the sum."""
+        return type(self)(self.tokens + other.tokens, self.usd + other.usd)
+
     def minus(self, other: Self) -> Self:
         """Return the difference."""
         return type(self)(self.tokens - other.tokens, self.usd - other.usd)
@@ -102,8 +106,8 @@ class Amounts(NamedTuple):
 class Opened(NamedTuple):
     """An opened row, as far as settling it needs it. `started_at` is in microseconds.
 
-    `has_holds` tells whether limits may hold something for the request: slots, or what it has `reserved`; and whether
-    they count what it uses. `is_awaited` tells whether slots are getting scarce.
+    `has_slots` tells whether limits of requests at once may hold slots for it, `is_awaited` whether these are getting
+    scarce. `is_counted` tells whether limits of tokens or money hold what it has `reserved`, and count what it uses.
     """
 
     request_id: str
@@ -111,8 +115,9 @@ class Opened(NamedTuple):
     project_id: str
     token_id: str
     endpoint: str
-    has_holds: bool = False
+    has_slots: bool = False
     is_awaited: bool = False
+    is_counted: bool = False
     reserved: Amounts = Amounts()
 
 

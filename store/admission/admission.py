@@ -33,6 +33,7 @@ from store.admission.policies import Unread
 from store.admission.refusals import Refusals, Tally
 from store.admission.token_standing import Question
 from store.admission.writer import Writer
+from store.database import Statement
 from store.errors import (
     EndpointNotAllowed,
     GatewayError,
@@ -178,7 +179,7 @@ class Admission:
 
     def release(self, opened: Opened) -> None:
         """Have a request hold its slots no more, before it is settled; returns at once, and raises nothing."""
-        if opened.has_holds:
+        if opened.has_slots:
             self._inbox.enqueue(Release(opened), is_urgent=opened.is_awaited)
 
     def close(self) -> None:
@@ -317,34 +318,32 @@ class AdmissionWork:
 
     def _outcomes(self, items: Sequence[Claim | Growth]) -> Sequence[Result | GatewayError]:
         counted, released = self._pop_ended()
+        open_ids = self._open_ids(items)
         owners = holds.owners_of([*(each.opened for each in counted), *released])
         names = {item.name if isinstance(item, Claim) else TokenName("id", item.opened.token_id) for item in items}
         now, tokens, balances = lock_and_read(self._database, names, owners)
         holds.settle(self._database, counted, balances)
         holds.free_slots(self._database, released, balances)
         batch = Batch(tokens, now, self._vault.open_api_key, self._bounding.bounds_of(now), self._usual_output)
-        batch.open_ids = self._open_ids(items)
+        batch.open_ids = open_ids
         outcomes = [batch.decide(item) if isinstance(item, Claim) else batch.grow(item) for item in items]
         if batch.admitted:
             requests.count(self._database, [opened for _, opened in batch.admitted], now)
             self._ledger.open(self._instance_id, batch.admitted)
-            holds.take(self._database, batch.holds)
-        holds.raise_by(self._database, batch.growths)
+            holds.take(self._database, batch.slots)
+        self._ledger.reserve_more(batch.growths)
         balance.write(self._database, balances.values())
         return outcomes
 
     def _open_ids(self, items: Sequence[Claim | Growth]) -> AbstractSet[str]:
-        """Return the requests that are to reserve more, as far as they are not settled."""
+        """Lock and return the requests that are to reserve more, as far as they are not settled."""
         rows = [item.opened if isinstance(item, Growth) else item.extends for item in items]
         ids = sorted({row.request_id for row in rows if row is not None})
         if not ids:
             return frozenset()
         asked = self._database.among("id", ids)
-        found = self._database.execute(
-            f"SELECT id FROM request WHERE settled_at IS NULL AND {asked.sql}",  # noqa: S608 - no data
-            asked.parameters,
-        )
-        return {request_id for (request_id,) in found}
+        select = f"SELECT id FROM request WHERE settled_at IS NULL AND {asked.sql} ORDER BY id"  # noqa: S608 - no data
+        return {request_id for (request_id,) in self._database.lock_rows(Statement(select, asked.parameters))}
 
     def _pop_ended(self) -> tuple[Sequence[Counted], Sequence[Opened]]:
         ended = self._counted, self._released

@@ -2,14 +2,14 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
 
 from store.admission.decision import BoundsOf, TokenRow
 from store.errors import CostNotBounded, ModelNotPriced, TokenRefused
 from store.ledger import listed_prices
-from store.ledger.pricing import Pricing
-from store.ledger.usage import Conditions, Consumption
+from store.ledger.pricing import Pricing, charge_by
+from store.ledger.quote import IMAGE_RATES, REASONING_RATE, Quote
+from store.ledger.usage import Conditions, Consumption, Units
 from store.limits.bound import NOTHING_USED, Bound, Bounds
 from store.policies import endpoints
 from store.request import Demand, Opening, Reading
@@ -26,15 +26,6 @@ _NOT_READ = Demand(output_tokens=None, refers=True)
 _NO_MONEY = Bound(0, 0)
 _NOT_KNOWN = Bound(1, 0)
 """Is reserved where an operator lets pass what has no price: it does not pass a budget that is spent."""
-
-
-class _Tariff(NamedTuple):
-    """The prices of a request's project and upstream now."""
-
-    charge: Callable[[Consumption], int | None]
-    """Returns the cost of a usage; None where that is not known as a whole."""
-    pays_images: Callable[[str, Conditions], bool]
-    """Tells whether a model has rates for the tokens of images."""
 
 
 class Bounding:
@@ -55,22 +46,18 @@ class Bounding:
             demand = reading.demand or _NOT_READ
             tokens = Bound(_input_of(reading, demand, opening.upstream), 1)
             usd: Bound | TokenRefused = _NO_MONEY
-            if has_budget and not is_fresh:
-                self._pricing.refresh()
-                is_fresh = True
             if has_budget:
-                place = (row.project_id, opening.upstream, now)
-                tariff = _Tariff(
-                    functools.partial(self._charge, *place), functools.partial(self._pricing.pays_images, *place)
-                )
-                usd = _refusal(row, opening, reading, demand) or _usd(tariff, reading, demand, tokens.base)
+                if not is_fresh:
+                    self._pricing.refresh()
+                    is_fresh = True
+                quote_of = functools.partial(self._quote, row.project_id, opening.upstream, demand.conditions, now)
+                usd = _refusal(row, opening, reading, demand) or _usd(quote_of, reading, demand, tokens.base)
             return usd if isinstance(usd, TokenRefused) else Bounds(tokens, usd, demand.output_tokens, demand.choices)
 
         return bounds
 
-    def _charge(self, project_id: str, upstream: str, now: int, used: Consumption) -> int | None:
-        charge = self._pricing.charge(project_id, upstream, used, used.model, now)
-        return None if charge is None or charge.is_minimum else charge.cost
+    def _quote(self, project_id: str, upstream: str, conditions: Conditions, now: int, model: str) -> Quote | None:
+        return self._pricing.quote(project_id, upstream, (model, model), conditions, now)
 
 
 def _refusal(row: TokenRow, opening: Opening, reading: Reading, demand: Demand) -> TokenRefused | None:
@@ -87,11 +74,14 @@ def _refusal(row: TokenRow, opening: Opening, reading: Reading, demand: Demand) 
     return None
 
 
-def _usd(tariff: _Tariff, reading: Reading, demand: Demand, input_tokens: int) -> Bound | TokenRefused:
+def _usd(
+    quote_of: Callable[[str], Quote | None], reading: Reading, demand: Demand, input_tokens: int
+) -> Bound | TokenRefused:
     """Return the most that a request costs, by the dearest of the models that it names."""
     found = _NO_MONEY if reading.models else _NOT_KNOWN
     for model in reading.models:
-        bound = _usd_of(tariff, model, demand, input_tokens)
+        quote = quote_of(model)
+        bound = None if quote is None else _usd_of(quote, model, demand, input_tokens)
         if bound is None:
             return ModelNotPriced(
                 f"There is a budget, and the model '{model}' has no price that covers this request. An operator can "
@@ -101,34 +91,40 @@ def _usd(tariff: _Tariff, reading: Reading, demand: Demand, input_tokens: int) -
     return found
 
 
-def _usd_of(tariff: _Tariff, model: str, demand: Demand, input_tokens: int) -> Bound | None:
-    """Return the most that a request to a model costs; None where its price is not known as a whole."""
-    bases, each = [], []
-    pays_images = tariff.pays_images(model, demand.conditions)
-    for units, unit_of_output in _ways_to_pay(demand, input_tokens, pays_images=pays_images):
-        most = {**units, "output_tokens": _MANY, **({unit_of_output: _MANY} if unit_of_output else {})}
-        base = tariff.charge(Consumption(model, {**units, "output_tokens": 0}, demand.conditions))
-        much = tariff.charge(Consumption(model, most, demand.conditions))
-        if base is None or much is None:
+def _usd_of(quote: Quote, model: str, demand: Demand, input_tokens: int) -> Bound | None:
+    """Return the most that a request to a model costs; None where its price does not cover it as a whole."""
+    found = _NO_MONEY
+    for units, unit_of_output in _ways_to_pay(quote, demand, input_tokens):
+        much = {"output_tokens": _MANY, **({unit_of_output: _MANY} if unit_of_output else {})}
+        base = _cost(quote, model, {**units, "output_tokens": 0}, demand.conditions)
+        most = _cost(quote, model, {**units, **much}, demand.conditions)
+        if base is None or most is None:
             return None
-        bases.append(base)
-        each.append(-(-(much - base) // _MANY))
-    return Bound(max(bases), max(each))
+        found = Bound(max(found.base, base), max(found.each, -(-(most - base) // _MANY)))
+    return found
 
 
-def _ways_to_pay(demand: Demand, input_tokens: int, *, pays_images: bool) -> Iterator[tuple[Mapping[str, int], str]]:
+def _cost(quote: Quote, model: str, units: Units, conditions: Conditions) -> int | None:
+    charge = charge_by(quote, Consumption(model, units, conditions), model)
+    return None if charge is None or charge.is_minimum else charge.cost
+
+
+def _ways_to_pay(quote: Quote, demand: Demand, input_tokens: int) -> Iterator[tuple[Units, str]]:
     """Yield the units of the input, and the unit of the output beside its tokens, of each way to pay for them.
 
-    Input that is only referred to may be audio. All of it may be images where these have rates: what they have of it is
-    not told.
+    Input that is only referred to may be audio. All of it may be images where these have rates, and the output
+    reasoning: what they have of it is not told.
     """
     units = {**demand.units, "input_tokens": input_tokens}
-    inputs: list[Mapping[str, int]] = [units]
+    pays_images = quote.has_rate(*IMAGE_RATES)
+    inputs: list[Units] = [units]
     if demand.refers:
         inputs.append({**units, "input_audio_tokens": input_tokens})
     if pays_images:
         inputs.append({**units, "input_image_tokens": input_tokens - units.get("input_audio_tokens", 0)})
     outputs = ["", *(["output_audio_tokens"] * demand.speaks), *(["output_image_tokens"] * pays_images)]
+    if quote.has_rate(REASONING_RATE):
+        outputs.append("output_reasoning_tokens")
     yield from itertools.product(inputs, outputs)
 
 

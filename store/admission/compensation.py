@@ -14,7 +14,7 @@ from store.database import Database, Row, Statement, locks
 from store.errors import GatewayError
 from store.limits import balance, holds
 from store.limits.window import Window
-from store.request import Opened
+from store.request import Amounts, Opened
 
 _log = logging.getLogger(__name__)
 
@@ -80,11 +80,12 @@ def take_back(database: Database, opened: Sequence[Opened]) -> None:
     tokens = locks.tokens(database, [row.token_id for row in opened])
     now, _, locked = database.read_locked([balance.lock(owners), tokens], Statement("SELECT 1"))
     rows = database.execute(
-        f"DELETE FROM request WHERE settled_at IS NULL AND {requests.sql} RETURNING id",  # noqa: S608 - no data
+        f"DELETE FROM request WHERE settled_at IS NULL AND {requests.sql}"  # noqa: S608 - no data
+        " RETURNING id, reserved_tokens, reserved_usd",
         requests.parameters,
     )
-    counted = {request_id for (request_id,) in rows}
-    withdrawn = [row for row in opened if row.request_id in counted]
+    reserved = {request_id: Amounts(tokens or 0, usd or 0) for request_id, tokens, usd in rows}
+    withdrawn = [row._replace(reserved=reserved[row.request_id]) for row in opened if row.request_id in reserved]
     max_requests.take_back(database, withdrawn)
     _take_back_of_limits(database, withdrawn, now, locked)
 

@@ -5,6 +5,7 @@ do. The order of the checks: the token, its project, their policies, then their 
 reported.
 """
 
+import functools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -14,6 +15,7 @@ from typing import Literal, NamedTuple
 from store.admission import policies
 from store.admission.limits import (
     Asked,
+    InWindow,
     Limit,
     MaxParallel,
     Reserving,
@@ -33,7 +35,7 @@ from store.errors import (
     TokenRefused,
 )
 from store.limits.bound import NOTHING_USED, Bounds
-from store.limits.holds import Hold
+from store.limits.holds import Slot
 from store.limits.standing import LimitStanding
 from store.limits.window import Standing
 from store.policies.policy import policy
@@ -77,7 +79,7 @@ class Extended(NamedTuple):
     bounds: Bounds = NOTHING_USED
     is_full: bool = False
     is_past: bool = False
-    """True for a row of a former period of a budget: nothing more is reserved for it."""
+    """True for a row that is older than a limit, or than its period: nothing more is reserved for it."""
 
 
 class Probe:
@@ -155,33 +157,74 @@ class TokenRow(NamedTuple):
         return (OwnedPolicy("token", policy(*own)), OwnedPolicy("project", policy(*of_project)))
 
 
-class TokenState(NamedTuple):
+@dataclass
+class TokenState:
     """A token while a batch is decided: as it was read, and its limits with what the batch has counted.
 
-    Tokens of one project share its balances.
+    Tokens of one project share its balances. Most of a batch are requests of few tokens, so that what is the same for
+    all of them is found once.
     """
 
     row: TokenRow
     limits: Sequence[Limit]
 
-    @property
+    @functools.cached_property
+    def policies(self) -> Sequence[OwnedPolicy]:
+        """The policies of the token and of its project."""
+        return self.row.policies
+
+    @functools.cached_property
+    def holder(self) -> Holder:
+        """The token and its project, as operators know them."""
+        return self.row.holder
+
+    @functools.cached_property
     def reserving(self) -> Sequence[Reserving]:
         """The limits that reserve an amount for a request."""
         return [limit for limit in self.limits if isinstance(limit, Reserving)]
 
-    def moment(self, now: int) -> int:
-        """Return the time of an admission: where the clock steps back, not before the period of a budget begins."""
-        return max([now, *(limit.begins_at for limit in self.limits if isinstance(limit, UsdInPeriod))])
+    @functools.cached_property
+    def windows(self) -> Sequence[InWindow]:
+        """The windows of requests and of tokens."""
+        return [limit for limit in self.limits if isinstance(limit, InWindow)]
 
-    def hit(self, asked: Asked) -> tuple[Opened, Sequence[Hold]]:
-        """Count a request that all limits have let pass. Returns its row, and what is held for it."""
+    @functools.cached_property
+    def has_budget(self) -> bool:
+        """True if a budget limits it."""
+        return any(isinstance(limit, UsdInPeriod) for limit in self.limits)
+
+    @functools.cached_property
+    def begins_at(self) -> int:
+        """The earliest time of a request for which all of these hold something."""
+        return max((limit.begins_at for limit in self.reserving), default=0)
+
+    @functools.cached_property
+    def _parallel(self) -> Sequence[MaxParallel]:
+        return [limit for limit in self.limits if isinstance(limit, MaxParallel)]
+
+    def moment(self, now: int) -> int:
+        """Return the time of an admission, to which all limits come: after the clock stepped back it may be ahead."""
+        at = max(now, self.begins_at)
+        if at > now:
+            for limit in self.reserving:
+                limit.advance(at)
+        return at
+
+    def hit(self, asked: Asked) -> tuple[Opened, Sequence[Slot]]:
+        """Count a request that all limits have let pass. Returns its row, and the slots that are held for it."""
         row, opening = self.row, asked.opening
-        holds = [hold for limit in self.limits if (hold := limit.hit(asked)) is not None]
-        opened = Opened(opening.request_id, asked.at, row.project_id, row.token_id, opening.endpoint)
-        if not holds and not self.reserving:  # one that reserves nothing may still cost something
-            return opened, holds
-        is_scarce = any(limit.is_scarce for limit in self.limits if isinstance(limit, MaxParallel))
-        return opened._replace(has_holds=True, is_awaited=is_scarce, reserved=asked.reserved), holds
+        slots = [slot for limit in self.limits if (slot := limit.hit(asked)) is not None]
+        return Opened(
+            opening.request_id,
+            asked.at,
+            row.project_id,
+            row.token_id,
+            opening.endpoint,
+            has_slots=bool(slots),
+            is_awaited=bool(slots) and any(limit.is_scarce for limit in self._parallel),
+            is_counted=bool(self.reserving),  # one that reserves nothing may still cost something
+            reserved=asked.reserved,
+        ), slots
 
 
 type BoundsOf = Callable[[TokenRow, Opening, bool], Bounds | TokenRefused]
@@ -204,9 +247,9 @@ class Batch:
         usual_output: int,
     ) -> None:
         self.admitted: list[tuple[Opening, Opened]] = []
-        self.holds: list[Hold] = []
-        self.growths: list[Hold] = []
-        """The additional holds of requests that were admitted before."""
+        self.slots: list[Slot] = []
+        self.growths: list[tuple[str, Amounts]] = []
+        """The further amounts that requests reserve which were admitted before."""
         self._tokens = tokens
         self._now = now
         self._open_api_key = open_api_key
@@ -226,13 +269,13 @@ class Batch:
             return InvalidToken()
         outcome = (
             refusal_of(token.row, self._now)
-            or policies.refusal(token.row.policies, claim.opening)
+            or policies.refusal(token.policies, claim.opening)
             or self._within_limits(token, claim)
         )
         if isinstance(outcome, Unread):
             return Unread(bool(token.reserving))
         if isinstance(outcome, TokenRefused):
-            outcome.refused = Refused(claim.opening, token.row.holder, self._now)
+            outcome.refused = Refused(claim.opening, token.holder, self._now)
         return outcome
 
     def grow(self, growth: Growth) -> Extended:
@@ -241,12 +284,14 @@ class Batch:
         token = self._tokens.get(TokenName("id", opened.token_id))
         if token is None or opened.request_id not in self.open_ids:  # it was deleted, or the request has ended
             return Extended(opened)
-        limits = token.reserving
+        limits = [limit for limit in token.reserving if limit.is_for(opened.started_at)]
+        if not limits:
+            return Extended(opened)
         asked = Asked(_of_row(opened), opened.started_at, growth.more)
         is_full = any(limit.test(asked) is not None for limit in limits)
-        holds = [hold for limit in limits if (hold := limit.fill(asked) if is_full else limit.hit(asked)) is not None]
-        self.growths += holds
-        return Extended(_with(opened, growth.more, holds), is_full=is_full)
+        if is_full:
+            asked = asked._replace(reserved=functools.reduce(lambda left, limit: limit.most(left), limits, growth.more))
+        return Extended(self._reserve_more(opened, limits, asked), is_full=is_full)
 
     def _within_limits(self, token: TokenState, claim: Claim) -> Admitted | Extended | Unread | GatewayError | None:
         if claim.is_paid and (claim.extends is None or not token.reserving):
@@ -256,8 +301,7 @@ class Batch:
         reading = claim.opening.reading
         if reading is None or (reading.demand is None and reading.generates and not reading.doubt):
             return Unread()
-        has_budget = any(isinstance(limit, UsdInPeriod) for limit in token.limits)
-        bounds = self._bounds_of(token.row, claim.opening, has_budget)
+        bounds = self._bounds_of(token.row, claim.opening, token.has_budget)
         if isinstance(bounds, TokenRefused):
             return bounds
         extends = claim.extends
@@ -268,10 +312,9 @@ class Batch:
         )
 
     def _extend(self, token: TokenState, claim: Claim, opened: Opened, bounds: Bounds) -> Extended | TokenRefused:
-        """Reserve for one more use of a row. One of a former period of a budget cannot be used any more."""
+        """Reserve for one more use of a row. One that is older than a limit, or its period, cannot be used any more."""
         limits = token.reserving
-        is_past = any(limit.begins_at > opened.started_at for limit in limits if isinstance(limit, UsdInPeriod))
-        if is_past:
+        if token.begins_at > opened.started_at:
             return Extended(opened, is_past=True)
         if opened.request_id not in self.open_ids:
             return Extended(opened)
@@ -280,14 +323,20 @@ class Batch:
         refusal = first_refusal(limits, asked)
         if refusal is not None:
             return refusal
-        holds = [hold for limit in limits if (hold := limit.hit(asked)) is not None]
-        self.growths += holds
-        return Extended(_with(opened, more, holds), bounds)
+        return Extended(self._reserve_more(opened, limits, asked), bounds)
+
+    def _reserve_more(self, opened: Opened, limits: Sequence[Reserving], asked: Asked) -> Opened:
+        for limit in limits:
+            limit.hit(asked)
+        self.growths.append((opened.request_id, asked.reserved))
+        return opened._replace(reserved=opened.reserved.plus(asked.reserved))
 
     def _admit(self, token: TokenState, opening: Opening, bounds: Bounds | None) -> Admitted | GatewayError:
-        row = token.row
-        amounts = Amounts() if bounds is None else reserved(token.limits, bounds, self._usual_output)
-        asked = Asked(opening, self._now if bounds is None else token.moment(self._now), amounts)
+        row, at, amounts = token.row, self._now, Amounts()
+        if bounds is not None:
+            at = token.moment(self._now)
+            amounts = reserved(token.reserving, bounds, self._usual_output)
+        asked = Asked(opening, at, amounts)
         refusal = first_refusal(token.limits, asked)
         if refusal is not None:
             return refusal
@@ -297,11 +346,11 @@ class Batch:
             fault = f"The key of project {row.project_id} cannot be decrypted."
             _log.error("%s Replace it: PATCH the project's api_key.", fault)
             return GatewayError(fault)
-        opened, holds = token.hit(asked)
+        opened, slots = token.hit(asked)
         self.admitted.append((opening, opened))
-        self.holds += holds
-        shown = policies.shown_models(row.policies)
-        return Admitted(opened, row.holder, api_key, tightest(token.limits), shown, bounds)
+        self.slots += slots
+        shown = policies.shown_models(token.policies)
+        return Admitted(opened, token.holder, api_key, tightest(token.windows), shown, bounds)
 
     def _api_key(self, row: TokenRow) -> str:
         if row.project_id not in self._api_keys:
@@ -323,9 +372,3 @@ def refusal_of(row: TokenRow, now: int) -> TokenRefused | None:
 def _of_row(opened: Opened) -> Opening:
     """Return the opening of a row, as far as limits look at it."""
     return Opening(opened.request_id, "", "", opened.endpoint, None)
-
-
-def _with(opened: Opened, more: Amounts, holds: Sequence[Hold]) -> Opened:
-    """Return a row for which more is reserved."""
-    total = Amounts(opened.reserved.tokens + more.tokens, opened.reserved.usd + more.usd)
-    return opened._replace(has_holds=True, reserved=total) if holds else opened

@@ -156,6 +156,7 @@ class Database(abc.ABC):
     def tables(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Sequence[Statement]:
         """Write rows, whose columns have these SQL types, as one table, or as several that hold them in turn.
 
+        There is none without rows.
         Each makes a statement of its own: an engine may support any number of rows, or a few numbers only.
         """
 

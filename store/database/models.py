@@ -86,7 +86,8 @@ class Balance(Model):
 
     `maximum` is the limit. `used` is the number of slots that are taken, or what is settled of a budget in the period
     that began at `newest`; `counts` are those of a window's parts, up to the one with the number `newest`. `reserved`
-    is what a window of tokens or a budget holds for running requests. Money is in `usage.COST_UNIT`s.
+    is what a window of tokens or a budget holds for running requests: for those that were admitted from `begun_at` on,
+    when the limit was set. Money is in `usage.COST_UNIT`s.
     """
 
     id = CharField(max_length=BALANCE_ID_LENGTH, primary_key=True)
@@ -94,16 +95,16 @@ class Balance(Model):
     maximum = BigIntegerField()
     used = BigIntegerField()
     reserved = BigIntegerField(default=0)
+    begun_at = BigIntegerField(default=0)
     newest = BigIntegerField()
     counts = TextField()
 
 
 class Slot(Model):
-    """What a balance holds for a request until that is settled: a slot, or an amount that is reserved."""
+    """A slot that a request holds of a limit of requests at once, until it is settled."""
 
     request_id = IdField()
     balance_id = CharField(max_length=BALANCE_ID_LENGTH)
-    amount = BigIntegerField(default=1)
 
     class Meta:
         """The key."""
@@ -126,9 +127,10 @@ class Request(Model):
     """A row of the ledger: one admitted request. Until it is settled all columns from `settled_at` on are NULL.
 
     It refers to its token and project by id alone, as it outlives them. Costs are in `usage.COST_UNIT`s: `told_cost` is
-    the one that the upstream told; `cost` is a lower bound where `cost_is_minimum`. `budget_beyond` is what the request
-    counted against budgets beyond its cost, `tokens_beyond` what it counted in windows beyond its tokens. `is_limited`
-    marks rows that were open when a limit was set for them.
+    the one that the upstream told; `cost` is a lower bound where `cost_is_minimum`. `reserved_tokens` and
+    `reserved_usd` are what limits of tokens and money held for it while it ran; NULL where it had none. `budget_beyond`
+    is what the request counted against budgets beyond its cost, `tokens_beyond` what it counted in windows beyond its
+    tokens. `is_limited` marks rows that were open when a limit was set for them.
     """
 
     id = IdField(primary_key=True)
@@ -172,6 +174,8 @@ class Request(Model):
     budget_beyond = BigIntegerField(null=True)
     tokens_beyond = BigIntegerField(null=True)
     is_limited = BooleanField(null=True)
+    reserved_tokens = BigIntegerField(null=True)
+    reserved_usd = BigIntegerField(null=True)
 
 
 class Refusal(Model):

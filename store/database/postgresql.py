@@ -164,6 +164,8 @@ class PostgresqlDatabase(Database):
 
     def tables(self, types: Sequence[str], rows: Sequence[Sequence[object]]) -> Sequence[Statement]:
         """Write one table in JSON: the statement is the same for any number of rows, and encoded at once."""
+        if not rows:
+            return []
         names = [f"c{number}" for number in range(len(types))]
         columns = ", ".join(f"{name} {kind}" for name, kind in zip(names, types, strict=True))
         values = json.dumps([dict(zip(names, row, strict=True)) for row in rows])

@@ -77,4 +77,5 @@ class Housekeeping:
         holds.reclaim(self._database)
         if time.monotonic() >= self._next_cleaning:
             self._next_cleaning = time.monotonic() + CLEANING
+            holds.recount(self._database)
             retention.clean(self._database, self._ledger_days, self._stopped)

@@ -29,10 +29,9 @@ CHUNK = 200
 
 _log = logging.getLogger(__name__)
 
-_HELD = "(SELECT MAX(amount) FROM slot WHERE slot.request_id = request.id AND balance_id LIKE '%/{kind}%')"
 _LEFT = (
-    "SELECT id, started_at, project_id, token_id, endpoint,"  # noqa: S608 - no data
-    f" {_HELD.format(kind='')}, {_HELD.format(kind='tokens/')}, {_HELD.format(kind='usd/')} FROM request"
+    "SELECT id, started_at, project_id, token_id, endpoint,"
+    " EXISTS (SELECT 1 FROM slot WHERE slot.request_id = request.id), reserved_tokens, reserved_usd FROM request"
     " WHERE instance_id = ? AND settled_at IS NULL ORDER BY id LIMIT ?"
 )
 
@@ -83,9 +82,10 @@ def _settle_some(database: Database, ledger: Ledger, instance_id: str) -> int:
 
 
 def _opened(row: Row) -> Opened:
-    held, tokens, usd = row[5:]
+    has_slots, tokens, usd = row[5:]
     opened = Opened(*row[:5])
-    return opened._replace(has_holds=held is not None, reserved=Amounts(tokens or 0, usd or 0))
+    reserved = Amounts(tokens or 0, usd or 0)
+    return opened._replace(has_slots=bool(has_slots), is_counted=tokens is not None, reserved=reserved)
 
 
 class Watch:

@@ -81,6 +81,7 @@ _OPENED = {
     "instance_id": "TEXT",
     "started_at": "BIGINT",
     **dict.fromkeys(("project_id", "token_id", "method", "path", "endpoint", "session_id", "client"), "TEXT"),
+    **dict.fromkeys(("reserved_tokens", "reserved_usd"), "BIGINT"),
 }
 """The columns of an opened row, with their types."""
 
@@ -98,7 +99,11 @@ _ALL = (*_SETTLED,)
 _USUAL = tuple(name for name in _ALL if name not in RARE)
 _rare = operator.itemgetter(*[_ALL.index(name) for name in RARE])
 _NO_RARE = (None,) * len(RARE)
-_RETURNING = "RETURNING request.id, request.is_limited"
+_RETURNING = "RETURNING request.id, request.is_limited, request.reserved_tokens, request.reserved_usd"
+_RESERVE_MORE = (
+    "UPDATE request SET reserved_tokens = COALESCE(reserved_tokens, 0) + more.tokens,"
+    " reserved_usd = COALESCE(reserved_usd, 0) + more.usd FROM more WHERE request.id = more.id"
+)
 
 _KEEP_UPSTREAM_ID = "INSERT INTO upstream_id (upstream_request_id, request_id)"
 _KEPT_ALREADY = "ON CONFLICT (upstream_request_id, request_id) DO NOTHING"
@@ -126,6 +131,16 @@ class Ledger:
         values = [_opened_row(instance_id, opening, opened) for opening, opened in rows]
         for table in self._database.tables([*_OPENED.values()], values):
             self._database.run(f"{_OPEN} {table.sql}", table.parameters)
+
+    def reserve_more(self, growths: Sequence[tuple[str, Amounts]]) -> None:
+        """Raise what open rows have reserved; the rows are locked. One may be named several times."""
+        sums: dict[str, Amounts] = {}
+        for request_id, more in growths:
+            sums[request_id] = sums.get(request_id, Amounts()).plus(more)
+        rows = [(request_id, *more) for request_id, more in sorted(sums.items())]
+        for table in self._database.tables(["TEXT", "BIGINT", "BIGINT"], rows):
+            sql = f"WITH more (id, tokens, usd) AS ({table.sql}) {_RESERVE_MORE}"
+            self._database.run(sql, table.parameters)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Counted]:
         """Settle rows, each once; inside a writing transaction, which fails if one of them cannot be written.
@@ -180,17 +195,16 @@ class Ledger:
         rollups.add(self._database, [addend for change in changes for addend in change.addends])
         return [change.counted for change in changes if change.counted is not None]
 
-    def _write(self, condition: str, now: int, entries: Sequence[_Entry]) -> Mapping[str, bool]:
-        """Settle those rows that meet a condition. Returns by their ids whether limits were set meanwhile."""
+    def _write(self, condition: str, now: int, entries: Sequence[_Entry]) -> "Mapping[str, _Kept]":
+        """Settle those rows that meet a condition. Returns what they keep for limits, by their ids."""
         are_usual = condition == _UNSETTLED and all(_rare(entry.columns) == _NO_RARE for entry in entries)
         settling = _settling(_USUAL if are_usual else _ALL)  # the others are NULL since the row was opened
         values = [(entry.request_id, *settling.pick(entry.columns)) for entry in entries]
-        written: dict[str, bool] = {}
+        written: dict[str, _Kept] = {}
         for ended in self._database.tables(settling.types, values):
             sql = f"{settling.begin} ({ended.sql}) {settling.end} AND request.{condition} {_RETURNING}"
-            written.update(
-                (row_id, bool(limited)) for row_id, limited in self._database.execute(sql, [*ended.parameters, now])
-            )
+            rows = self._database.execute(sql, [*ended.parameters, now])
+            written.update((row_id, _Kept(*kept)) for row_id, *kept in rows)
         done = [entry for entry in entries if entry.request_id in written]
         self._keep_upstream_ids([entry.settlement for entry in done])
         late_usage.expect(self._database, [pending for entry in done if (pending := _pending(entry)) is not None])
@@ -276,9 +290,19 @@ class _Change(NamedTuple):
     counted: Counted | None
 
 
-def _counted(entry: _Entry, is_limited: bool) -> Counted | None:
+class _Kept(NamedTuple):
+    """What a row keeps for limits: whether one was set while it was open, and what it has reserved if one did that."""
+
+    is_limited: bool | None
+    reserved_tokens: int | None
+    reserved_usd: int | None
+
+
+def _counted(entry: _Entry, kept: _Kept) -> Counted | None:
     opened = entry.settlement.opened
-    return Counted(opened, entry.amounts) if opened.has_holds or is_limited else None
+    if not (opened.has_slots or kept.is_limited or kept.reserved_tokens is not None):
+        return None
+    return Counted(opened, entry.amounts, Amounts(kept.reserved_tokens or 0, kept.reserved_usd or 0))
 
 
 class _Settling(NamedTuple):
@@ -332,6 +356,7 @@ def _opened_row(instance_id: str, opening: Opening, opened: Opened) -> Sequence[
         storable(opening.endpoint),
         opening.session_id,
         _text(opening.client),
+        *(opened.reserved if opened.is_counted else (None, None)),
     )
 
 

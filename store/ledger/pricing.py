@@ -6,7 +6,7 @@ from store import clock
 from store.database import Database
 from store.ledger import listed_prices
 from store.ledger.own_prices import OwnPrices, quote_of
-from store.ledger.quote import IMAGE_RATES, Charge, Quote, rate_of
+from store.ledger.quote import Charge, Quote
 from store.ledger.usage import Conditions, Consumption
 
 _log = logging.getLogger(__name__)
@@ -33,27 +33,34 @@ class Pricing:
         self, project_id: str, upstream: str | None, used: Consumption, model_asked: str | None, at: int
     ) -> Charge | None:
         """Return the cost to a project of a usage of an upstream (its origin) at a time, or None if it is unknown."""
-        model = used.model or model_asked or ""
-        try:
-            quote = self._quote(project_id, upstream, used, model_asked, at)
-            return None if quote is None else quote.charge(used, model)
-        except (ValueError, ArithmeticError):  # units that contradict each other
-            return None
-        except Exception:
-            _log.exception("the cost of a usage cannot be computed")
-            return None
+        quote = self.quote(project_id, upstream or "", (used.model, model_asked), used.conditions, at)
+        return None if quote is None else charge_by(quote, used, used.model or model_asked or "")
 
-    def pays_images(self, project_id: str, upstream: str, at: int, model: str, conditions: Conditions) -> bool:
-        """Tell whether a model has rates for the tokens of images."""
-        quote = self._quote(project_id, upstream, Consumption(model, {}, conditions), model, at)
-        return quote is not None and any(rate_of(quote.price, name) is not None for name in IMAGE_RATES)
-
-    def _quote(
-        self, project_id: str, upstream: str | None, used: Consumption, model_asked: str | None, at: int
+    def quote(
+        self, project_id: str, upstream: str, models: tuple[str | None, str | None], conditions: Conditions, at: int
     ) -> Quote | None:
-        model = used.model or model_asked or ""
-        own = self._own.find(project_id, used.model, model_asked)
-        return own or listed_prices.quote(model, upstream or "", used.conditions, at // clock.SECOND)
+        """Return the price of a model of an upstream for a project at a time, or None if it has none.
+
+        `models` are its names in the response and in the request; None where one is not known.
+        """
+        answered, asked = models
+        try:
+            own = self._own.find(project_id, answered, asked)
+            return own or listed_prices.quote(answered or asked or "", upstream, conditions, at // clock.SECOND)
+        except Exception:
+            _log.exception("the price of a model cannot be found")
+            return None
+
+
+def charge_by(quote: Quote, used: Consumption, model: str) -> Charge | None:
+    """Return the cost of a usage of a model by a price; None where it is not known."""
+    try:
+        return quote.charge(used, model)
+    except (ValueError, ArithmeticError):  # units that contradict each other
+        return None
+    except Exception:
+        _log.exception("the cost of a usage cannot be computed")
+        return None
 
 
 def warm() -> None:

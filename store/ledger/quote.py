@@ -37,6 +37,9 @@ INSTEAD_OF_TOKENS: Mapping[str, str] = {
 IMAGE_RATES = ("input_image_mtok", "output_image_mtok")
 """Rates of models whose images are paid by their tokens."""
 
+REASONING_RATE = "output_reasoning_mtok"
+"""The rate of models whose reasoning is paid apart from the rest of the output."""
+
 _UNLISTED = {"requests", *(unit for unit, rate in {**BESIDE_TOKENS, **INSTEAD_OF_TOKENS}.items() if not rate)}
 
 
@@ -101,6 +104,10 @@ class Quote(NamedTuple):
         price = terms.price(moment)
         flat = FlatPrice.of(price) if terms.is_plain else None
         return cls(terms, moment, price, flat, "" if flat is None else _named(terms, flat.shown))
+
+    def has_rate(self, *names: str) -> bool:
+        """Tell whether the price has one of some rates, by their names in genai-prices."""
+        return any(rate_of(self.price, name) is not None for name in names)
 
     def charge(self, used: Consumption, model: str) -> Charge | None:
         """Return the cost of a usage of a model; None where the price does not cover it.

@@ -6,7 +6,7 @@ in the order of their ids.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from store.database import Database, Row, Statement
@@ -15,6 +15,7 @@ from store.limits.budget import USD, USD_PERIODS, Budget
 from store.limits.window import PERIODS, Window
 
 PARALLEL: Final = "parallel"
+TOKENS: Final = "tokens"
 
 PLACES: Mapping[str, int] = {
     kind: place
@@ -22,14 +23,14 @@ PLACES: Mapping[str, int] = {
         [
             *(f"{USD}/{period}" for period in USD_PERIODS),
             *(f"requests/{period}" for period in PERIODS),
-            *(f"tokens/{period}" for period in PERIODS),
+            *(f"{TOKENS}/{period}" for period in PERIODS),
             PARALLEL,
         ]
     )
 }
 """The kinds of limits, with their places in the order in which they are tested and shown."""
 
-_FIELDS = "id || ' ' || maximum || ' ' || used || ' ' || reserved || ' ' || newest || ' ' || counts"
+_FIELDS = "id || ' ' || maximum || ' ' || used || ' ' || reserved || ' ' || begun_at || ' ' || newest || ' ' || counts"
 _WRITE = (
     "UPDATE balance SET used = now.used, reserved = now.reserved, newest = now.newest, counts = now.counts"
     " FROM now WHERE balance.id = now.id"
@@ -48,11 +49,24 @@ class Balance:
     maximum: int
     used: int
     state: State
+    begun_at: int = 0
+    """The time when it was set: it holds nothing for requests that were admitted before."""
     is_changed: bool = False
     """True if it is to be written."""
+    owner_id: str = field(init=False)
+    """The token or project that it is a balance of."""
+    kind: str = field(init=False)
+    """Its kind: `requests/minute`, `usd/day`, `parallel`."""
+    counted: str = field(init=False)
+    """The unit that it counts: `requests`, `tokens`, `usd` or `parallel`."""
+
+    def __post_init__(self) -> None:
+        """Read the id."""
+        self.owner_id, _, self.kind = self.id.partition("/")
+        self.counted = self.kind.partition("/")[0]
 
     @classmethod
-    def begin(cls, owner_id: str, kind: str, maximum: int, now: int) -> Self:
+    def begin(cls, owner_id: str, kind: str, maximum: int, now: int, begun_at: int = 0) -> Self:
         """Begin a balance of a kind: `requests/minute`, `usd/day`, `parallel`."""
         counted, _, period = kind.partition("/")
         state: State = None
@@ -60,13 +74,13 @@ class Balance:
             state = Budget.begin(period, maximum, now)
         elif counted != PARALLEL:
             state = Window.empty(PERIODS[period], maximum, now)
-        return cls(f"{owner_id}/{kind}", maximum, 0, state)
+        return cls(f"{owner_id}/{kind}", maximum, 0, state, begun_at)
 
     @classmethod
     def read(cls, text: str, now: int) -> Self:
         """Read one line of `column`, as it is at a time."""
         balance_id, *numbers, counts = text.split(" ")
-        maximum, used, reserved, newest = map(int, numbers)
+        maximum, used, reserved, begun_at, newest = map(int, numbers)
         _, counted, period = f"{balance_id}/".split("/")[:3]
         state: State = None
         if counted == USD:
@@ -75,22 +89,18 @@ class Balance:
             state = Window.read(PERIODS[period], maximum, newest, counts, reserved)
         if state is not None:
             state.advance(now)
-        return cls(balance_id, maximum, used, state)
+        return cls(balance_id, maximum, used, state, begun_at)
 
     @property
-    def owner_id(self) -> str:
-        """The token or project that it is a balance of."""
-        return self.id.partition("/")[0]
+    def reserves(self) -> bool:
+        """True if it holds amounts that requests reserve: a window of tokens, or a budget."""
+        return self.counted in {USD, TOKENS}
 
-    @property
-    def kind(self) -> str:
-        """Its kind: `requests/minute`, `usd/day`, `parallel`."""
-        return self.id.partition("/")[2]
-
-    @property
-    def counted(self) -> str:
-        """The unit that it counts: `requests`, `tokens`, `usd` or `parallel`."""
-        return self.kind.partition("/")[0]
+    def hold(self, amount: int) -> None:
+        """Hold so much more for running requests, or less; not below 0."""
+        if self.state is not None:
+            self.state.reserved = max(self.state.reserved + amount, 0)
+            self.is_changed = True
 
     @property
     def period(self) -> str:
@@ -137,6 +147,12 @@ def read(database: Database, ids: Collection[str], now: int) -> Mapping[str, Bal
     rows = database.execute(f"SELECT {_FIELDS} FROM balance WHERE {found.sql}", found.parameters)  # noqa: S608 - no data
     balances = [Balance.read(text, now) for (text,) in rows]
     return {balance.id: balance for balance in balances}
+
+
+def holding(database: Database, now: int) -> Sequence[Balance]:
+    """Return the balances that hold amounts for running requests, as they are at a time."""
+    rows = database.execute(f"SELECT {_FIELDS} FROM balance WHERE reserved > 0")  # noqa: S608 - no data
+    return [Balance.read(text, now) for (text,) in rows]
 
 
 def of_owners(database: Database, owner_ids: Collection[str], now: int) -> Mapping[str, Sequence[Balance]]:

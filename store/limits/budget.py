@@ -5,7 +5,7 @@ ended changes nothing.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from store import clock
@@ -33,6 +33,8 @@ USD_PERIODS: Mapping[str, Callable[[int], int]] = {
 MOST_SETTLED = 2**62
 """Upper bound of what is settled: more does not fit into the column."""
 
+_NEVER = 2**63
+
 _LONGEST: Mapping[str, int] = {"month": 31 * DAY, "week": 7 * DAY, "day": DAY}
 
 
@@ -45,6 +47,13 @@ class Budget:
     since: int
     settled: int = 0
     reserved: int = 0
+    _until: int = field(init=False, repr=False, compare=False)
+    """The beginning of the next period."""
+
+    def __post_init__(self) -> None:
+        """Find the end of the period."""
+        longest = _LONGEST.get(self.per)
+        self._until = _NEVER if longest is None else USD_PERIODS[self.per](self.since + longest)
 
     @classmethod
     def begin(cls, per: str, maximum: int, now: int) -> Self:
@@ -53,9 +62,9 @@ class Budget:
 
     def advance(self, now: int) -> None:
         """Begin a new period if that of a time is later. A clock that steps back changes nothing."""
-        since = USD_PERIODS[self.per](now)
-        if since > self.since:
-            self.since, self.settled, self.reserved = since, 0, 0
+        if now >= self._until:
+            self.since, self.settled, self.reserved = USD_PERIODS[self.per](now), 0, 0
+            self.__post_init__()
 
     @property
     def remaining(self) -> int:
@@ -72,12 +81,7 @@ class Budget:
 
     def is_of(self, at: int) -> bool:
         """Tell whether a request of a time belongs to the present period."""
-        return USD_PERIODS[self.per](at) == self.since
-
-    def let_go(self, at: int, amount: int) -> None:
-        """Give back what a request of a time has reserved."""
-        if self.is_of(at):
-            self.reserved = max(self.reserved - amount, 0)
+        return self.since <= at < self._until
 
     def settle(self, at: int, cost: int) -> None:
         """Count the cost of a request of a time, or a change of that; after the clock stepped back it may be ahead."""
@@ -87,5 +91,4 @@ class Budget:
 
     def resets_at(self) -> int | None:
         """Return the beginning of the next period; None for a budget that has one alone."""
-        longest = _LONGEST.get(self.per)
-        return None if longest is None else USD_PERIODS[self.per](self.since + longest)
+        return None if self._until == _NEVER else self._until

@@ -1,7 +1,8 @@
-"""Holds: the slots and amounts that limits hold for requests under way, as rows of the store (the table `slot`).
+"""Holds: what limits hold for requests under way, and what these count once they are settled.
 
-A limit of requests at once holds a slot for a request, a window of tokens or a budget the amount that is reserved for
-it. The sum of what a limit holds stands in its balance too.
+A limit of requests at once holds a slot for a request, a row of the table `slot`. A window of tokens or a budget holds
+the amount that the request's row has reserved, if the limit was set before the request was admitted. The sum of what a
+limit holds stands in its balance.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,52 +15,40 @@ from store.limits.budget import Budget
 from store.limits.window import Window
 from store.request import Amounts, Opened
 
-_TYPES = ("TEXT", "TEXT", "BIGINT")
+_TYPES = ("TEXT", "TEXT")
+_LEFT = (
+    "SELECT DISTINCT slot.request_id FROM slot LEFT JOIN request ON request.id = slot.request_id"
+    " WHERE request.id IS NULL OR request.settled_at IS NOT NULL LIMIT 100"
+)
 
 
-class Hold(NamedTuple):
-    """An amount that a balance holds for a request."""
+class Slot(NamedTuple):
+    """A slot that a balance holds for a request."""
 
     request_id: str
     balance_id: str
-    amount: int
 
 
 class Counted(NamedTuple):
-    """The amounts that a settled request counts against the limits of tokens and money; or a change of these."""
+    """The amounts that a settled request counts against limits of tokens and money, and those that it gives back."""
 
     opened: Opened
     amounts: Amounts
+    held: Amounts = Amounts()
 
 
-def take(database: Database, held: Sequence[Hold]) -> None:
-    """Note what balances hold for requests; inside the transaction that counts them."""
-    for table in database.tables(_TYPES, held):
-        database.run(f"INSERT INTO slot (request_id, balance_id, amount) {table.sql}", table.parameters)
+def take(database: Database, slots: Sequence[Slot]) -> None:
+    """Note the slots that balances hold for requests; inside the transaction that counts them."""
+    for table in database.tables(_TYPES, slots):
+        database.run(f"INSERT INTO slot (request_id, balance_id) {table.sql}", table.parameters)
 
 
-def raise_by(database: Database, held: Sequence[Hold]) -> None:
-    """Raise what balances hold for requests, or begin to hold it; a request may be raised several times."""
-    sums: dict[tuple[str, str], int] = {}
-    for request_id, balance_id, amount in held:
-        sums[request_id, balance_id] = sums.get((request_id, balance_id), 0) + amount
-    for table in database.tables(_TYPES, [(*key, amount) for key, amount in sums.items()]):
-        database.run(
-            f"INSERT INTO slot (request_id, balance_id, amount) {table.sql} ON CONFLICT (request_id, balance_id)"
-            " DO UPDATE SET amount = slot.amount + excluded.amount",
-            table.parameters,
-        )
-
-
-def free_slots(database: Database, ended: Sequence[Opened], balances: Mapping[str, Balance]) -> None:
-    """Free the slots of requests that are over, though not settled; what they reserved stays.
+def free_slots(database: Database, ended: Iterable[Opened], balances: Mapping[str, Balance]) -> None:
+    """Free the slots of requests that are over; what they have reserved stays.
 
     The balances are locked before, and are still to be written: those of both owners of each request.
     """
-    slots = [f"{owner}/{balance.PARALLEL}" for row in ended for owner in (row.token_id, row.project_id)]
-    of_balances = [each for each in slots if each in balances]
-    if of_balances:
-        _let_go(_delete(database, [row.request_id for row in ended], of_balances), balances, _began(ended))
+    _free(database, [row.request_id for row in ended if row.has_slots], balances)
 
 
 def settle(database: Database, counted: Sequence[Counted], balances: Mapping[str, Balance]) -> None:
@@ -68,12 +57,11 @@ def settle(database: Database, counted: Sequence[Counted], balances: Mapping[str
     The balances are locked before, and are still to be written: those of both owners of each request. A limit that was
     set while a request ran holds nothing for it, and counts it; one that was removed is not among them.
     """
-    take_back(database, [each.opened for each in counted], balances)
-    owned: dict[str, list[Balance]] = {}
-    for one in balances.values() if counted else ():
-        owned.setdefault(one.owner_id, []).append(one)
-    for opened, amounts in counted:
+    free_slots(database, [each.opened for each in counted], balances)
+    owned = _by_owner(balances.values()) if counted else {}
+    for opened, amounts, held in counted:
         for one in (*owned.get(opened.token_id, ()), *owned.get(opened.project_id, ())):
+            one.hold(-_held(one, opened.started_at, held))
             _count(one, opened.started_at, amounts)
 
 
@@ -85,10 +73,7 @@ def settle_alone(database: Database, counted: Sequence[Counted], released: Seque
     owners = owners_of([*(each.opened for each in counted), *released])
     if not owners:
         return
-    locked = database.lock_rows(balance.lock(database.among("owner_id", owners)))
-    found = balance.of_owners(database, owners, database.now())
-    balances = {one.id: one for owned in found.values() for one in owned}
-    balance.require_locked(balances, locked)
+    balances = _locked(database, owners)
     settle(database, counted, balances)
     free_slots(database, released, balances)
     balance.write(database, balances.values())
@@ -101,70 +86,113 @@ def owners_of(requests: Iterable[Opened]) -> Sequence[str]:
 
 def take_back(database: Database, withdrawn: Sequence[Opened], balances: Mapping[str, Balance]) -> None:
     """Give back what balances hold for requests that were never admitted, with the same conditions as `settle`."""
-    freeing = [row.request_id for row in withdrawn if row.has_holds]
-    if freeing:
-        _let_go(_delete(database, freeing), balances, _began(withdrawn))
+    free_slots(database, withdrawn, balances)
+    owned = _by_owner(balances.values())
+    for row in withdrawn:
+        for one in (*owned.get(row.token_id, ()), *owned.get(row.project_id, ())):
+            one.hold(-_held(one, row.started_at, row.reserved))
 
 
 def reclaim(database: Database) -> int:
-    """Free what is held for requests that processes of an older version have settled. Returns the number of holds.
+    """Free the slots of requests that processes of an older version have settled. Returns the number of requests.
 
     Raises StoreUnavailable.
     """
     with database.read():
-        left = database.execute(
-            "SELECT slot.request_id, slot.balance_id, request.started_at FROM slot"
-            " LEFT JOIN request ON request.id = slot.request_id"
-            " WHERE request.id IS NULL OR request.settled_at IS NOT NULL LIMIT 100"
-        )
+        left = [request_id for (request_id,) in database.execute(_LEFT)]
     if left:
         with database.write():
-            ids = {balance_id for _, balance_id, _ in left}
-            began = {request_id: started_at or 0 for request_id, _, started_at in left}
+            of_requests = database.among("request_id", left)
+            select = f"SELECT DISTINCT balance_id FROM slot WHERE {of_requests.sql}"  # noqa: S608 - no data
+            ids = {balance_id for (balance_id,) in database.execute(select, of_requests.parameters)}
             locked = database.lock_rows(balance.lock(database.among("id", sorted(ids))))
             balances = balance.read(database, ids, database.now())
             balance.require_locked(balances, locked)
-            _let_go(_delete(database, began, ids), balances, began)
+            _free(database, left, balances)
             balance.write(database, balances.values())
     return len(left)
 
 
-def _began(requests: Iterable[Opened]) -> Mapping[str, int]:
-    return {row.request_id: row.started_at for row in requests}
+def recount(database: Database) -> int:
+    """Correct what balances hold for requests that processes of an older version have settled.
+
+    Returns the number of tokens and projects whose balances were wrong.
+
+    Raises StoreUnavailable.
+    """
+    with database.snapshot():
+        holding = balance.holding(database, database.now())
+        owners = {one.owner_id for one, _ in _miscounted(database, holding)} if holding else set()
+    for owner_id in sorted(owners):
+        with database.write():
+            balances = _locked(database, [owner_id])
+            for one, missing in _miscounted(database, balances.values()):
+                one.hold(missing)
+            balance.write(database, balances.values())
+    return len(owners)
 
 
-def _delete(database: Database, request_ids: Collection[str], balance_ids: Collection[str] | None = None) -> list[Hold]:
-    """Delete holds, those of some balances alone if these are named, and return them."""
-    held = database.among("request_id", sorted(request_ids))
-    condition, values = held.sql, [*held.parameters]
-    if balance_ids is not None:
-        of_balances = database.among("balance_id", sorted(balance_ids))
-        condition, values = f"{condition} AND {of_balances.sql}", [*values, *of_balances.parameters]
-    rows = database.execute(f"DELETE FROM slot WHERE {condition} RETURNING request_id, balance_id, amount", values)  # noqa: S608
-    return [Hold(*row) for row in rows]
+def _by_owner(balances: Iterable[Balance]) -> Mapping[str, Sequence[Balance]]:
+    """Return the balances that reserve amounts, by their owners."""
+    owned: dict[str, list[Balance]] = {}
+    for one in balances:
+        if one.reserves:
+            owned.setdefault(one.owner_id, []).append(one)
+    return owned
 
 
-def _let_go(held: Iterable[Hold], balances: Mapping[str, Balance], began: Mapping[str, int]) -> None:
-    """Lower the sums of balances by what they held, for requests that began at these times."""
-    for each in held:
-        one = balances.get(each.balance_id)
-        if one is None:
-            continue
-        one.is_changed = True
-        match one.state:
-            case Budget() as budget:
-                budget.let_go(began[each.request_id], each.amount)
-            case Window() as window:
-                window.reserved = max(window.reserved - each.amount, 0)
-            case None:
-                one.used = max(one.used - each.amount, 0)
+def _locked(database: Database, owners: Sequence[str]) -> Mapping[str, Balance]:
+    locked = database.lock_rows(balance.lock(database.among("owner_id", owners)))
+    found = balance.of_owners(database, owners, database.now())
+    balances = {one.id: one for owned in found.values() for one in owned}
+    balance.require_locked(balances, locked)
+    return balances
+
+
+def _free(database: Database, request_ids: Collection[str], balances: Mapping[str, Balance]) -> None:
+    """Free all slots of requests. That of a limit which was removed is only deleted."""
+    if not request_ids:
+        return
+    of_requests = database.among("request_id", sorted(request_ids))
+    delete = f"DELETE FROM slot WHERE {of_requests.sql} RETURNING balance_id"  # noqa: S608 - no data
+    for (balance_id,) in database.execute(delete, of_requests.parameters):
+        if one := balances.get(balance_id):
+            one.used, one.is_changed = max(one.used - 1, 0), True
+
+
+def _miscounted(database: Database, balances: Iterable[Balance]) -> Sequence[tuple[Balance, int]]:
+    """Return the balances that do not hold what the rows of running requests have reserved, and what is missing."""
+    rows = database.execute(
+        "SELECT token_id, project_id, started_at, reserved_tokens, reserved_usd FROM request"
+        " WHERE settled_at IS NULL AND reserved_tokens IS NOT NULL"
+    )
+    found = []
+    for one in balances:
+        held = sum(
+            _held(one, at, Amounts(tokens, usd))
+            for token_id, project_id, at, tokens, usd in rows
+            if one.owner_id in {token_id, project_id}
+        )
+        if one.state is not None and one.state.reserved != held:
+            found.append((one, held - one.state.reserved))
+    return found
+
+
+def _held(one: Balance, at: int, reserved: Amounts) -> int:
+    """Return what a balance holds for a request that was admitted at a time, and has reserved these amounts."""
+    match one.state:
+        case Budget() as budget if at >= one.begun_at:
+            return reserved.usd if budget.is_of(at) else 0
+        case Window() if at >= one.begun_at and one.counted == balance.TOKENS:
+            return reserved.tokens
+    return 0
 
 
 def _count(one: Balance, at: int, amounts: Amounts) -> None:
-    if isinstance(one.state, Budget):
-        one.state.settle(at, amounts.usd)
-    elif isinstance(one.state, Window) and one.counted == "tokens":
-        one.state.settle(amounts.tokens)
-    else:
-        return
+    """Count what a request that was admitted at a time has used."""
+    match one.state:
+        case Budget() as budget:
+            budget.settle(at, amounts.usd)
+        case Window() as window:
+            window.settle(amounts.tokens)
     one.is_changed = True

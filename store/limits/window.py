@@ -7,7 +7,7 @@ window's length lies within those. No I/O; times are microseconds.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Self
 
 from store.clock import DAY, HOUR, MINUTE, SECOND
@@ -42,6 +42,12 @@ class Window:
     """The counts of the parts, the newest one last."""
     reserved: int = 0
     """The number that requests under way may yet use."""
+    used: int = field(init=False)
+    """The number that counts now: the sum of the counts."""
+
+    def __post_init__(self) -> None:
+        """Add up the counts."""
+        self.used = sum(self.counts)
 
     @classmethod
     def empty(cls, length: int, maximum: int, now: int) -> Self:
@@ -63,12 +69,8 @@ class Window:
         passed = min(max(now * PARTS // self.length - self.newest, 0), _KEPT)
         if passed:
             self.counts = [*self.counts[passed:], *[0] * passed]
+            self.used = sum(self.counts)
             self.newest = now * PARTS // self.length
-
-    @property
-    def used(self) -> int:
-        """The number that counts now."""
-        return sum(self.counts)
 
     @property
     def remaining(self) -> int:
@@ -82,16 +84,18 @@ class Window:
     def add(self, number: int = 1) -> None:
         """Count in the newest part."""
         self.counts[-1] += number
+        self.used += number
 
     def settle(self, number: int) -> None:
         """Count what a request used now, or a change of that."""
-        self.counts[-1] = max(self.counts[-1] + number, 0)
+        self.add(max(number, -self.counts[-1]))
 
     def take_back(self, at: int) -> None:
         """Count one less at a time at which one was counted, if that still counts."""
         place = at * PARTS // self.length - self.newest + PARTS
         if 0 <= place <= PARTS and self.counts[place]:
             self.counts[place] -= 1
+            self.used -= 1
 
     def has_room_at(self, number: int = 1) -> int:
         """Return the time from which on so many more are let in, if no others come; 0 for now.

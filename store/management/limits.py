@@ -18,12 +18,13 @@ from store.limits.budget import MOST_SETTLED, Budget
 from store.limits.rate_limits import BudgetLimit, Limits, RateLimit
 from store.limits.standing import LimitStanding, standings
 
-_ADD = "INSERT INTO balance (id, owner_id, maximum, used, reserved, newest, counts)"
-_TYPES = ("TEXT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "TEXT")
+_ADD = "INSERT INTO balance (id, owner_id, maximum, begun_at, used, reserved, newest, counts)"
+_TYPES = ("TEXT", "TEXT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "BIGINT", "TEXT")
 _CHANGE = "UPDATE balance SET maximum = ? WHERE id = ?"
 
 _SPENT = "SELECT COALESCE(SUM(cost + budget_beyond), 0) FROM daily_usage WHERE start >= ? AND {owner} = ?"
 _LATEST = "SELECT COALESCE(MAX(start), 0) FROM daily_usage WHERE {owner} = ?"
+_LATEST_RUNNING = "SELECT COALESCE(MAX(started_at), 0) FROM request WHERE settled_at IS NULL AND {owner} = ?"
 _RUNNING = "SELECT id FROM request WHERE settled_at IS NULL AND {owner} = ? ORDER BY id"
 
 type Owner = Literal["token_id", "project_id"]
@@ -152,13 +153,20 @@ class LockedBalances:
             if present.get(each.id, each.maximum) != each.maximum:
                 self._database.run(_CHANGE, (each.maximum, each.id))
         added = [each for each in wanted if each.id not in present]
+        begun_at = self._after_running(owner, owner_id) if any(each.reserves for each in added) else 0
         for each in added:
+            each.begun_at = begun_at
             _begin_budget(self._database, owner, each)
         _add(self._database, added)
 
     def remove(self) -> None:
         """Delete the balances, and the slots that requests hold of them."""
         _remove(self._database, sorted(self._maxima()))
+
+    def _after_running(self, owner: Owner, owner_id: str) -> int:
+        """Return the present; after a clock that stepped back, a time behind the admissions of running requests."""
+        ((latest,),) = self._database.execute(_LATEST_RUNNING.format(owner=owner), (owner_id,))
+        return max(self._database.now(), int(latest) + 1)
 
     def _maxima(self) -> Mapping[str, int]:
         select = f"SELECT id, maximum FROM balance WHERE {self._owners.sql}"  # noqa: S608 - no data
@@ -183,7 +191,7 @@ def _add(database: Database, balances: Iterable[Balance]) -> None:
     rows = []
     for each in balances:
         balance_id, *changing = each.row
-        rows.append((balance_id, each.owner_id, each.maximum, *changing))
+        rows.append((balance_id, each.owner_id, each.maximum, each.begun_at, *changing))
     for table in database.tables(_TYPES, rows):
         database.run(f"{_ADD} {table.sql}", table.parameters)
 

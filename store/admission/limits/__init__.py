@@ -6,13 +6,14 @@ from store.admission.limits.budgets import UsdInPeriod
 from store.admission.limits.limit import Asked, Limit, Reserving, first_refusal, reserved
 from store.admission.limits.parallel import MaxParallel
 from store.admission.limits.requests import MaxRequests
-from store.admission.limits.windows import RequestsInWindow, TokensInWindow, tightest
+from store.admission.limits.windows import InWindow, RequestsInWindow, TokensInWindow, tightest
 from store.limits.balance import PLACES, Balance
 from store.limits.budget import Budget
 from store.limits.window import Window
 
 __all__ = [
     "Asked",
+    "InWindow",
     "Limit",
     "MaxParallel",
     "MaxRequests",

@@ -6,8 +6,8 @@ from store.errors import QuotaExhausted, RateLimited, TokenRefused
 from store.limits.balance import Balance
 from store.limits.bound import Bounds
 from store.limits.budget import Budget
-from store.limits.holds import Hold
 from store.money import decimal_text, usd
+from store.request import Amounts
 
 
 class UsdInPeriod(Reserving):
@@ -23,8 +23,8 @@ class UsdInPeriod(Reserving):
 
     @property
     def begins_at(self) -> int:
-        """The beginning of its period."""
-        return self._budget.since
+        """The beginning of its period, or the time when it was set, if that is later."""
+        return max(self._budget.since, self._balance.begun_at)
 
     def output(self, bounds: Bounds, usual: int) -> int:
         """Return the tokens of output for which the budget has room, at most `usual`."""
@@ -34,7 +34,7 @@ class UsdInPeriod(Reserving):
     def test(self, asked: Asked) -> TokenRefused | None:
         """Refuse a request whose reservation does not fit beside what is settled and reserved."""
         needed, budget = asked.reserved.usd, self._budget
-        if not needed or budget.has_room(needed) or not budget.is_of(asked.at):
+        if not needed or budget.has_room(needed) or not self.is_for(asked.at):
             return None
         may = f"The {self._owner} may spend ${_text(budget.maximum)} {_per(budget.per)}"
         spent = f"{may}: ${_text(budget.settled)} are spent"
@@ -45,20 +45,23 @@ class UsdInPeriod(Reserving):
             )
         return self._exhausted(f"{spent}, and this request may cost ${_text(needed)}.")
 
-    def hit(self, asked: Asked) -> Hold | None:
+    def hit(self, asked: Asked) -> None:
         """Reserve the most that a request may cost."""
-        return self._reserve(asked, asked.reserved.usd)
+        if self.is_for(asked.at):
+            self._balance.hold(asked.reserved.usd)
 
-    def fill(self, asked: Asked) -> Hold | None:
-        """Reserve as much of it as is left."""
-        return self._reserve(asked, min(asked.reserved.usd, self._budget.remaining))
+    def most(self, amounts: Amounts) -> Amounts:
+        """Return as much of amounts as is left."""
+        return amounts._replace(usd=min(amounts.usd, self._budget.remaining))
 
-    def _reserve(self, asked: Asked, amount: int) -> Hold | None:
-        if not amount or not self._budget.is_of(asked.at):
-            return None
-        self._budget.reserved += amount
+    def advance(self, at: int) -> None:
+        """Begin a new period, if that of a time is later."""
+        self._budget.advance(at)
         self._balance.is_changed = True
-        return Hold(asked.opening.request_id, self._balance.id, amount)
+
+    def is_for(self, at: int) -> bool:
+        """Tell whether it holds something for a request of a time: of its period, and since it was set."""
+        return at >= self._balance.begun_at and self._budget.is_of(at)
 
     def wait(self, asked: Asked) -> int:
         """Return a moment where only running requests are in the way."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from store.errors import RateLimited, TokenRefused
 from store.limits.bound import Bounds
-from store.limits.holds import Hold
+from store.limits.holds import Slot
 from store.request import Amounts, Opening
 
 MOST_OUTPUT = 10**13
@@ -30,8 +30,8 @@ class Limit(abc.ABC):
         """Return why one more request is refused, or None."""
 
     @abc.abstractmethod
-    def hit(self, asked: Asked) -> Hold | None:
-        """Count a request that all limits have let pass. Returns what is held for it, if anything is."""
+    def hit(self, asked: Asked) -> Slot | None:
+        """Count a request that all limits have let pass. Returns the slot that is held for it, if one is."""
 
     def wait(self, asked: Asked) -> int:  # noqa: ARG002 - only some depend on it
         """Return the microseconds until it lets the request pass; 0 for now, and where that is not known."""
@@ -46,8 +46,20 @@ class Reserving(Limit):
         """Return the tokens of output that there is room for, at most `usual`, beside the base of a request."""
 
     @abc.abstractmethod
-    def fill(self, asked: Asked) -> Hold | None:
-        """Reserve as much of a request as there is room for, so that no other one is let pass."""
+    def most(self, amounts: Amounts) -> Amounts:
+        """Return as much of amounts as there is room for. If that is reserved, no other request is let pass."""
+
+    @abc.abstractmethod
+    def is_for(self, at: int) -> bool:
+        """Tell whether it holds something for a request that was admitted at a time."""
+
+    def advance(self, at: int) -> None:
+        """Come to a time that is ahead of the clock."""
+
+    @property
+    @abc.abstractmethod
+    def begins_at(self) -> int:
+        """The earliest time of a request for which it holds something."""
 
 
 def first_refusal(limits: Sequence[Limit], asked: Asked) -> TokenRefused | None:
@@ -61,7 +73,7 @@ def first_refusal(limits: Sequence[Limit], asked: Asked) -> TokenRefused | None:
     return None
 
 
-def reserved(limits: Sequence[Limit], bounds: Bounds, usual_output: int) -> Amounts:
+def reserved(limits: Sequence[Reserving], bounds: Bounds, usual_output: int) -> Amounts:
     """Return what a request reserves: of all limits the same, so that its row can tell it.
 
     Without a bound of its own that is `usual_output` tokens of output, or as many as the limits have room for, and at
@@ -72,8 +84,5 @@ def reserved(limits: Sequence[Limit], bounds: Bounds, usual_output: int) -> Amou
         output = min(output, MOST_OUTPUT)
     else:
         usual_output *= bounds.choices
-        output = min(
-            [usual_output, *(limit.output(bounds, usual_output) for limit in limits if isinstance(limit, Reserving))]
-        )
-        output = max(output, 1)
+        output = max(min([usual_output, *[limit.output(bounds, usual_output) for limit in limits]]), 1)
     return Amounts(bounds.tokens.with_output(output), bounds.usd.with_output(output))

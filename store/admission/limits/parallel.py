@@ -6,7 +6,7 @@ An admitted request takes a slot. It holds it until it is settled, or until only
 from store.admission.limits.limit import Asked, Limit
 from store.errors import TooManyParallel
 from store.limits.balance import Balance
-from store.limits.holds import Hold
+from store.limits.holds import Slot
 
 
 class MaxParallel(Limit):
@@ -33,10 +33,10 @@ class MaxParallel(Limit):
             "under way. There is room for one more when one of them ends."
         )
 
-    def hit(self, asked: Asked) -> Hold | None:
+    def hit(self, asked: Asked) -> Slot | None:
         """Take a slot."""
         if asked.opening.session_id is not None:
             return None
         self._balance.used += 1
         self._balance.is_changed = True
-        return Hold(asked.opening.request_id, self._balance.id, 1)
+        return Slot(asked.opening.request_id, self._balance.id)

@@ -7,8 +7,8 @@ from store.clock import SECOND, to_rfc3339_exact
 from store.errors import RateLimited
 from store.limits.balance import Balance
 from store.limits.bound import Bounds
-from store.limits.holds import Hold
 from store.limits.window import Standing, Window
+from store.request import Amounts
 
 LATER = SECOND
 """Microseconds after which a request may be tried again where only running requests are in its way."""
@@ -70,7 +70,7 @@ class TokensInWindow(InWindow, Reserving):
     def test(self, asked: Asked) -> RateLimited | None:
         """Refuse a request whose reservation does not fit beside what was used and is reserved."""
         needed, window = asked.reserved.tokens, self.window
-        if not needed or needed <= window.maximum - window.used - window.reserved:
+        if not needed or needed <= window.maximum - window.used - window.reserved or not self.is_for(asked.at):
             return None
         allowed = f"The {self._owner} may use {window.maximum} tokens a {self._balance.period}"
         if needed > window.maximum:
@@ -81,20 +81,23 @@ class TokensInWindow(InWindow, Reserving):
         )
         return RateLimited(f"{message} may use {needed}.", self.standing)
 
-    def hit(self, asked: Asked) -> Hold | None:
+    def hit(self, asked: Asked) -> None:
         """Reserve the most that a request may use."""
-        return self._reserve(asked, asked.reserved.tokens)
+        if self.is_for(asked.at):
+            self._balance.hold(asked.reserved.tokens)
 
-    def fill(self, asked: Asked) -> Hold | None:
-        """Reserve as much of it as is left."""
-        return self._reserve(asked, min(asked.reserved.tokens, self.window.remaining))
+    def most(self, amounts: Amounts) -> Amounts:
+        """Return as much of amounts as is left."""
+        return amounts._replace(tokens=min(amounts.tokens, self.window.remaining))
 
-    def _reserve(self, asked: Asked, amount: int) -> Hold | None:
-        if not amount:
-            return None
-        self.window.reserved += amount
-        self._balance.is_changed = True
-        return Hold(asked.opening.request_id, self._balance.id, amount)
+    def is_for(self, at: int) -> bool:
+        """Tell whether it holds something for a request of a time: since it was set."""
+        return at >= self._balance.begun_at
+
+    @property
+    def begins_at(self) -> int:
+        """The time when it was set."""
+        return self._balance.begun_at
 
     def wait(self, asked: Asked) -> int:
         """Return the microseconds until there is room for the request; LATER where only running ones are in the way."""
@@ -105,11 +108,11 @@ class TokensInWindow(InWindow, Reserving):
         return wait or (LATER if window.used + window.reserved + needed > window.maximum else 0)
 
 
-def tightest(limits: Sequence[Limit]) -> Sequence[Standing]:
+def tightest(windows: Sequence[InWindow]) -> Sequence[Standing]:
     """Return the standings of the windows of requests, and of tokens, with the least left; nothing without windows."""
     found = []
     for kind in (RequestsInWindow, TokensInWindow):
-        windows = [limit for limit in limits if isinstance(limit, kind)]
-        if windows:
-            found.append(min(windows, key=lambda limit: limit.window.remaining).standing)
+        of_kind = [one for one in windows if type(one) is kind]
+        if of_kind:
+            found.append(min(of_kind, key=lambda one: one.window.remaining).standing)
     return tuple(found)

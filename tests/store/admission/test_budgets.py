@@ -34,6 +34,7 @@ from store.errors import (
 from store.ledger import instances
 from store.ledger.ledger import Ledger, Outcome, Settlement
 from store.ledger.usage import Consumption, Metered, Source, Told
+from store.limits import holds
 from store.limits.rate_limits import BudgetLimit
 from store.management.prices import OwnPrices
 from store.management.projects import Projects
@@ -206,7 +207,6 @@ def test_what_a_request_counts(
     for owner in (token.id, token.project_id):
         assert standing(store, owner, "usd/total") == (((cost or 0) + beyond) * MICRO, 0)
         assert standing(store, owner, "tokens/day") == (tokens, 0)
-    assert rows(store, "slot") == []
     assert differences(store) == []
 
 
@@ -215,7 +215,7 @@ def test_what_reserves_nothing_and_costs_something_is_counted(
 ) -> None:
     Tokens(store).update(token.id, {"budgets": total(5)})
     opened = admit(admission, token, opening()._replace(reading=NOTHING))
-    assert (opened.reserved, rows(store, "slot")) == (Amounts(), [])
+    assert opened.reserved == Amounts()
     settle(admission, opened, metered=used(4))
     assert standing(store, token.id, "usd/total") == (4 * MICRO, 0)
 
@@ -399,6 +399,39 @@ def test_a_further_use_of_an_open_row_is_reserved_or_refused(
     late = asyncio.run(admission.extend(extended.opened, asks(1)))
     assert late.opened == extended.opened  # the row is settled
     assert standing(store, token.id, "usd/total") == (4 * MICRO, 0)
+
+
+def test_a_limit_that_is_set_while_a_request_runs_holds_nothing_for_it(
+    store: Store, token: TokenRecord, admission: Admission
+) -> None:
+    tokens = Tokens(store)
+    tokens.update(token.id, {"budgets": total(10)})
+    opened = admit(admission, token, asks(2))
+    tokens.update(token.id, {"budgets": []})
+    other = admit(admission, token, asks(3))
+    tokens.update(token.id, {"budgets": total(10)})
+    assert standing(store, token.id, "usd/total") == (0, 0)
+    assert asyncio.run(admission.grow(opened, Amounts(1, MICRO))) == Extended(opened)
+    assert asyncio.run(admission.extend(opened, asks(1))) == Extended(opened, is_past=True)
+    admit(admission, token, asks(4))
+    for each in (opened, other):
+        settle(admission, each, metered=used(1))
+    assert standing(store, token.id, "usd/total") == (2 * MICRO, 4 * MICRO)
+    assert differences(store) == []
+
+
+def test_what_is_held_for_rows_that_an_older_version_settled_is_corrected(
+    store: Store, token: TokenRecord, admission: Admission
+) -> None:
+    Tokens(store).update(token.id, {"budgets": total(10), "rate_limits": [{"tokens": 50, "per": "day"}]})
+    left, running = (admit(admission, token, asks(number)) for number in (2, 3))
+    assert holds.recount(store.database) == 0
+    set_columns(store, "request", left.request_id, settled_at=left.started_at)
+    assert holds.recount(store.database) == 1
+    assert standing(store, token.id, "usd/total") == (0, 3 * MICRO)
+    assert standing(store, token.id, "tokens/day") == (0, 3)
+    settle(admission, running, metered=used(3))
+    assert holds.recount(store.database) == 0
 
 
 def test_a_row_of_a_former_period_is_used_no_more(

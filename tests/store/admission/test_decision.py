@@ -21,7 +21,7 @@ from store.errors import (
 )
 from store.limits.balance import Balance
 from store.limits.bound import Bounds
-from store.limits.holds import Hold
+from store.limits.holds import Slot
 from store.limits.window import Standing
 from store.request import Holder, Opened, Opening, Refused
 
@@ -167,8 +167,8 @@ def test_an_admitted_request_holds_a_slot_of_its_token_and_its_project() -> None
     made = batch(ROW, *limits_of(MaxRequests(0, 0), [own], [of_project], NOW))
     first = made.decide(claim())
     assert isinstance(first, Admitted)
-    assert made.holds == [Hold(first.opened.request_id, f"{owner}/parallel", 1) for owner in ("token", "project")]
-    assert first.opened.has_holds
+    assert made.slots == [Slot(first.opened.request_id, f"{owner}/parallel") for owner in ("token", "project")]
+    assert first.opened.has_slots
     assert isinstance(made.decide(claim()), TooManyParallel)
     assert (own.used, of_project.used) == (1, 1)
 
@@ -177,11 +177,11 @@ def test_a_further_response_over_a_websocket_holds_no_slot_and_counts_in_windows
     own, window = balance("parallel", 1), balance("requests/minute", 5)
     made = batch(ROW, *limits_of(MaxRequests(0, 0), [own, window], [], NOW))
     made.decide(claim())
-    held, asked = [*made.holds], claim()
+    held, asked = [*made.slots], claim()
     further = made.decide(asked._replace(opening=asked.opening._replace(session_id="opening")))
     assert isinstance(further, Admitted)
-    assert made.holds == held
-    assert not further.opened.has_holds
+    assert made.slots == held
+    assert not further.opened.has_slots
     assert further.windows == (Standing(5, 3, 61 * clock.SECOND - NOW),)
 
 

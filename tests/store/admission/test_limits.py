@@ -139,7 +139,7 @@ def test_a_further_response_over_a_websocket_needs_no_slot(store: Store, token: 
         assert isinstance(got, Admitted)
         further = await ask(admission, token, got.opened.request_id)
         assert isinstance(further, Admitted)
-        assert not further.opened.has_holds
+        assert not further.opened.has_slots
         assert [row["request_id"] for row in rows(store, "slot")] == [got.opened.request_id]
         assert [window.remaining for window in further.windows] == [7]
 
@@ -170,7 +170,7 @@ def test_slots_of_requests_that_an_older_version_settled_are_reclaimed(store: St
     assert len(admitted(got)) == 2
     with store.database.write():
         first = admitted(got)[0].opened
-        Ledger(store.database).settle([Settlement(first._replace(has_holds=False))])
+        Ledger(store.database).settle([Settlement(first._replace(has_slots=False))])
     assert holds.reclaim(store.database) == 1
     assert holds.reclaim(store.database) == 0
     assert used(store, token.id) == {"parallel": 1}

@@ -141,29 +141,16 @@ class Request:
         self.process.open.pop(self.id, None)
 
     def settle_by_others(self) -> None:
-        """Settle it as unknown with what is held for it, as its process does not say how it ended."""
-        held = [
-            (kind, amount)
-            for owner in self.token.owners
-            for (kind, one), amount in owner.held.items()
-            if one == self.id
-        ]
-        tokens = max((amount for (unit, _), amount in held if unit == "tokens"), default=0)
-        usd = max((amount for (unit, _), amount in held if unit == "usd"), default=0)
-        self._count(
-            Amounts(tokens, usd), has_holds=bool(held) or any(self.id in one.holders for one in self.token.owners)
-        )
-        self.process.open.pop(self.id, None)
+        """Settle it as unknown with what its row has reserved, as its process does not say how it ended."""
+        self.settle(self.token.reserved.get(self.id, Amounts()))
 
-    def _count(self, amounts: Amounts, *, has_holds: bool | None = None) -> None:
+    def _count(self, amounts: Amounts) -> None:
         now, at = self.clock.now, self.opened.started_at
         is_first, before = self.counted is None, self.counted or Amounts()
-        has_holds = self.opened.has_holds if has_holds is None else has_holds
         self.free_slots()
         for owner in self.token.owners:
-            if has_holds:
-                owner.let_go(self.id, at, now)
-            if has_holds or self.is_limited or not is_first:
+            owner.let_go(self.id, at, now)
+            if self.opened.is_counted or self.opened.has_slots or self.is_limited or not is_first:
                 owner.count(at, amounts.minus(before), now)
         self.counted = amounts
 
@@ -234,19 +221,12 @@ class Limits(RuleBasedStateMachine):
             if request.counted is not None or request.id not in self.admitted:
                 assert extended == Extended(opened)
                 continue
-            is_held, is_full = limits_model.grow(request.token, request.id, opened.started_at, each, self.clock.now)
-            assert (extended.is_full, extended.opened != opened) == (is_full, is_held)
-        held = [extended.opened for extended in found if extended.opened != opened]
-        if held:  # those who wait for several add them up
-            reserved = Amounts(
-                *[
-                    sum(column)
-                    for column in zip(
-                        opened.reserved, *[each.reserved.minus(opened.reserved) for each in held], strict=True
-                    )
-                ]
-            )
-            request.opened = held[-1]._replace(reserved=reserved)
+            now, at = self.clock.now, opened.started_at
+            reserved, is_full = limits_model.grow(request.token, request.id, at, each, now)
+            assert (extended.opened.reserved.minus(opened.reserved), extended.is_full) == (reserved, is_full)
+        # Those who wait for several add them up.
+        reserved = request.token.reserved.get(request.id, Amounts())
+        request.opened = opened._replace(reserved=reserved)
 
     @rule(request=consumes(requests), used=st.tuples(st.integers(0, 8), st.integers(0, 8)), is_priced=st.booleans())
     def settle_with_usage(self, request: Request, used: tuple[int, int], is_priced: bool) -> None:
@@ -353,18 +333,16 @@ class Limits(RuleBasedStateMachine):
         settled = len([request for request in self.admitted.values() if request.counted is not None])
         for table in ("hourly_usage", "daily_usage"):
             assert self._select(f"SELECT COALESCE(SUM(requests), 0) FROM {table} WHERE project_id = ?") == [(settled,)]  # noqa: S608
-        held = self._select(
-            "SELECT request_id, balance_id, amount FROM slot JOIN request ON request.id = request_id"
-            " WHERE project_id = ?"
+        slots = self._select(
+            "SELECT request_id, balance_id FROM slot JOIN request ON request.id = request_id WHERE project_id = ?"
         )
-        assert sorted(held) == sorted(
-            [(one, f"{owner.id}/parallel", 1) for owner in self.owners for one in owner.holders]
-            + [
-                (one, f"{owner.id}/{unit}/{per}", amount)
-                for owner in self.owners
-                for ((unit, per), one), amount in owner.held.items()
-            ]
+        assert sorted(slots) == sorted((one, f"{owner.id}/parallel") for owner in self.owners for one in owner.holders)
+        reserved = self._select(
+            "SELECT id, reserved_tokens, reserved_usd FROM request WHERE project_id = ? AND reserved_usd IS NOT NULL"
         )
+        assert {row_id: Amounts(*amounts) for row_id, *amounts in reserved} == {
+            row_id: amounts for token in self.tokens for row_id, amounts in token.reserved.items()
+        }
         self.budgets_are_sums_of_rows()
 
     def budgets_are_sums_of_rows(self) -> None:
@@ -404,8 +382,9 @@ class Limits(RuleBasedStateMachine):
         now = self.clock.now
         if isinstance(outcome, Admitted):
             assert verdict.code is None, verdict
-            assert (outcome.opened.has_holds, outcome.opened.started_at) == (verdict.has_holds, verdict.at or now)
-            assert outcome.opened.reserved == verdict.reserved
+            opened = outcome.opened
+            assert (opened.has_slots, opened.is_counted) == (verdict.has_slots, verdict.is_counted)
+            assert (opened.started_at, opened.reserved) == (verdict.at or now, verdict.reserved)
             assert [*outcome.windows] == [*verdict.windows]
             return
         assert outcome.code == verdict.code
@@ -425,10 +404,12 @@ class Limits(RuleBasedStateMachine):
 
     def _limit(self, owner: ModelOwner, changes: dict[str, Any]) -> None:
         now, windows, budgets = self.clock.now, changes.get("rate_limits"), changes.get("budgets")
+        running = [one for one in self.admitted.values() if owner in one.token.owners and one.counted is None]
+        latest = max((one.opened.started_at for one in running), default=0)
         if windows is not None:
-            owner.set_limits(("requests", "tokens"), windows, now)
+            owner.set_limits(("requests", "tokens"), windows, now, latest)
         if budgets is not None:
-            owner.set_limits(("usd",), budgets, now)
+            owner.set_limits(("usd",), budgets, now, latest)
         if "max_parallel_requests" in changes:
             owner.set_parallel(changes["max_parallel_requests"])
         if budgets or any(unit == "tokens" for unit, _ in windows or ()):

@@ -15,7 +15,8 @@ def limit(store: Store, owner_id: str, kind: str, maximum: int, used: int = 0, r
     made = Balance.begin(owner_id, kind, maximum, store.database.now())
     match made.state:
         case Window() as window:
-            window.counts[-1], window.reserved = used, reserved
+            window.add(used)
+            window.reserved = reserved
         case Budget() as budget:
             budget.settled, budget.reserved = used, reserved
         case None:
@@ -68,20 +69,30 @@ def differences(store: Store) -> list[tuple[str, str, int, int]]:
         now = store.database.now()
         owners = [owner for (owner,) in store.database.execute("SELECT DISTINCT owner_id FROM balance")]
         found = of_owners(store.database, owners, now)
-        held = store.database.execute(_HELD)
+        slots: dict[str, int] = dict(store.database.execute(_SLOTS))
+        running = store.database.execute(_RESERVED)
         told = []
         for one in (one for owned in found.values() for one in owned):
-            holds = [(amount, at) for balance_id, amount, at in held if balance_id == one.id]
-            if isinstance(one.state, Budget):
-                ((counted,),) = store.database.execute(_COUNTED, (one.owner_id, one.owner_id, one.state.since))
-                told.append((one.id, "settled", one.state.settled, int(counted)))
-                holds = [(amount, at) for amount, at in holds if at >= one.state.since]
-            reserved = one.used if one.state is None else one.state.reserved
-            told.append((one.id, "reserved", reserved, sum(amount for amount, _ in holds)))
+            reserved = [row for row in running if one.owner_id in row[:2] and row[2] >= one.begun_at]
+            match one.state:
+                case Budget() as budget:
+                    ((counted,),) = store.database.execute(_COUNTED, (one.owner_id, one.owner_id, budget.since))
+                    told.append((one.id, "settled", budget.settled, int(counted)))
+                    held = sum(usd for _, _, at, _, usd in reserved if at >= budget.since)
+                    told.append((one.id, "reserved", budget.reserved, held))
+                case Window() as window:
+                    held = sum(tokens for *_, tokens, _ in reserved) if one.counted == "tokens" else 0
+                    told.append((one.id, "reserved", window.reserved, held))
+                case None:
+                    told.append((one.id, "slots", one.used, slots.get(one.id, 0)))
     return [each for each in told if each[2] != each[3]]
 
 
-_HELD = "SELECT balance_id, amount, started_at FROM slot JOIN request ON request.id = request_id"
+_SLOTS = "SELECT balance_id, COUNT(*) FROM slot GROUP BY balance_id"
+_RESERVED = (
+    "SELECT token_id, project_id, started_at, reserved_tokens, reserved_usd FROM request"
+    " WHERE settled_at IS NULL AND reserved_tokens IS NOT NULL"
+)
 _COUNTED = (
     "SELECT COALESCE(SUM(COALESCE(cost, 0) + COALESCE(budget_beyond, 0)), 0) FROM request"
     " WHERE (token_id = ? OR project_id = ?) AND started_at >= ?"

@@ -152,16 +152,20 @@ class ModelOwner:
     """The requests that hold a slot."""
     held: dict[tuple[Kind, str], int] = field(default_factory=dict)
     """What is held for requests."""
+    begun: dict[Kind, int] = field(default_factory=dict)
+    """The times when limits were set: they hold nothing for requests that were admitted before."""
 
-    def set_limits(self, units: Sequence[str], maxima: dict[Kind, int], now: int) -> None:
-        """Set all limits of some units; one that stays keeps its count."""
+    def set_limits(self, units: Sequence[str], maxima: dict[Kind, int], now: int, latest: int) -> None:
+        """Set all limits of some units; one that stays keeps its count. `latest` is when a running one was admitted."""
         for kind in [kind for kind in self.limits if kind[0] in units and kind not in maxima]:
             del self.limits[kind]
             self.held = {key: amount for key, amount in self.held.items() if key[0] != kind}
         for (unit, per), maximum in maxima.items():
             if (unit, per) in self.limits:
                 self.limits[unit, per].maximum = maximum
-            elif unit == "usd":
+                continue
+            self.begun[unit, per] = max(now, latest + 1)
+            if unit == "usd":
                 self.limits[unit, per] = ModelBudget(per, maximum, period_of(per, now)[0])
             else:
                 self.limits[unit, per] = ModelWindow(per, unit, maximum, now * PARTS // PERIODS[per])
@@ -172,17 +176,18 @@ class ModelOwner:
         if maximum is None:
             self.holders.clear()
 
-    def hold(self, kind: Kind, request_id: str, at: int, amount: int, now: int) -> bool:
-        """Hold an amount for a request of a time; return whether anything is held."""
+    def is_for(self, kind: Kind, at: int, now: int) -> bool:
+        """Tell whether a limit holds something for a request of a time."""
         limit = self.limits[kind]
-        if isinstance(limit, ModelBudget) and period_of(limit.per, at)[0] != limit.begins_at(now):
-            return False
-        if not amount:
-            return False
+        is_past = isinstance(limit, ModelBudget) and period_of(limit.per, at)[0] != limit.begins_at(now)
+        return at >= self.begun[kind] and not is_past
+
+    def hold(self, kind: Kind, request_id: str, amount: int, now: int) -> None:
+        """Hold an amount for a request."""
+        limit = self.limits[kind]
         limit.come_to(now)
         limit.reserved += amount
         self.held[kind, request_id] = self.held.get((kind, request_id), 0) + amount
-        return True
 
     def let_go(self, request_id: str, at: int, now: int) -> None:
         """Hold nothing for a request any more."""
@@ -217,6 +222,8 @@ class ModelToken(ModelOwner):
     project: ModelOwner = field(kw_only=True)
     max_requests: int = 0
     request_count: int = 0
+    reserved: dict[str, Amounts] = field(default_factory=dict)
+    """What the rows of requests have reserved, of those for which a limit does that."""
 
     @property
     def owners(self) -> Sequence[ModelOwner]:
@@ -270,7 +277,8 @@ class Verdict(NamedTuple):
     """The time until all windows would let it pass, and those that are only held may; 0 if it never passes."""
     passes_at: int = 0
     """The first time at which all windows of requests would let it pass; 0 where these do not refuse it."""
-    has_holds: bool = False
+    has_slots: bool = False
+    is_counted: bool = False
     at: int = 0
     reserved: Amounts = Amounts()
     windows: Sequence[Told] = ()
@@ -281,6 +289,7 @@ def decide(token: ModelToken, request_id: str, now: int, asked: Asked) -> Verdic
     """Decide on one request, and count it if it is admitted."""
     if token.has_budget and not asked.is_priced:
         return Verdict("model_not_priced")
+    at = _moment(token, now)
     if token.max_requests and token.request_count >= token.max_requests:
         return Verdict("insufficient_quota")
     amounts = _reserved(token, asked, now)
@@ -298,36 +307,57 @@ def decide(token: ModelToken, request_id: str, now: int, asked: Asked) -> Verdic
     for owner in takers:
         if owner.parallel is not None and len(owner.holders) >= owner.parallel:
             return Verdict("too_many_parallel_requests", owner.kind, owner.parallel)
-    return _admit(token, request_id, now, amounts, takers)
+    return _admit(token, request_id, now, at, amounts, takers)
 
 
-def _admit(token: ModelToken, request_id: str, now: int, amounts: Amounts, takers: Sequence[ModelOwner]) -> Verdict:
+def _moment(token: ModelToken, now: int) -> int:
+    """Return the time of an admission, to which all budgets come where it is ahead of the clock."""
     budgets = [owner.limits[kind] for owner, kind in token.reserving if kind[0] == "usd"]
-    at = max([now, *(budget.begins_at(now) for budget in budgets if isinstance(budget, ModelBudget))])
+    begun = [owner.begun[kind] for owner, kind in token.reserving]
+    at = max([now, *begun, *(budget.begins_at(now) for budget in budgets if isinstance(budget, ModelBudget))])
+    for budget in budgets if at > now else ():
+        budget.come_to(at)
+    return at
+
+
+def _admit(
+    token: ModelToken, request_id: str, now: int, at: int, amounts: Amounts, takers: Sequence[ModelOwner]
+) -> Verdict:
     token.request_count += 1
     for _, window in token.requests_windows:
         window.add(1, now)
         window.admitted[request_id] = window.newest
     for owner, kind in token.reserving:
-        owner.hold(kind, request_id, at, _amount(kind, amounts), now)
+        owner.hold(kind, request_id, _amount(kind, amounts), now)
+    if token.reserving:
+        token.reserved[request_id] = amounts
     for owner in takers:
         owner.holders.add(request_id)
-    has_holds = bool(takers or token.reserving)
     return Verdict(
-        has_holds=has_holds, at=at, reserved=amounts if has_holds else Amounts(), windows=_tightest(token, now)
+        has_slots=bool(takers),
+        is_counted=bool(token.reserving),
+        at=at,
+        reserved=amounts,
+        windows=_tightest(token, now),
     )
 
 
-def grow(token: ModelToken, request_id: str, at: int, more: Amounts, now: int) -> tuple[bool, bool]:
-    """Reserve more for a request, or all that is left. Returns whether something is held, and whether all is full."""
-    found = []
-    is_full = any(_is_short(owner.limits[kind], at, _amount(kind, more), now) for owner, kind in token.reserving)
-    for owner, kind in token.reserving:
-        amount = _amount(kind, more)
-        if is_full:
-            amount = min(amount, owner.limits[kind].remaining(now))
-        found.append(owner.hold(kind, request_id, at, amount, now))
-    return any(found), is_full
+def grow(token: ModelToken, request_id: str, at: int, more: Amounts, now: int) -> tuple[Amounts, bool]:
+    """Reserve more for a request, or as much as all limits have left. Returns that, and whether it is less."""
+    holding = [(owner, kind) for owner, kind in token.reserving if owner.is_for(kind, at, now)]
+    if not holding:
+        return Amounts(), False
+    is_full = any(_is_short(owner.limits[kind], _amount(kind, more), now) for owner, kind in holding)
+    if is_full:
+        rooms = [(kind[0], owner.limits[kind].remaining(now)) for owner, kind in holding]
+        more = Amounts(
+            min([more.tokens, *(room for unit, room in rooms if unit == "tokens")]),
+            min([more.usd, *(room for unit, room in rooms if unit == "usd")]),
+        )
+    for owner, kind in holding:
+        owner.hold(kind, request_id, _amount(kind, more), now)
+    token.reserved[request_id] = token.reserved[request_id].plus(more)
+    return more, is_full
 
 
 def would_pass(token: ModelToken, now: int) -> bool:
@@ -338,6 +368,7 @@ def would_pass(token: ModelToken, now: int) -> bool:
 def withdraw(token: ModelToken, opened: Opened, now: int) -> None:
     """Take a request back, as if it had not been admitted; the time stays as far as it has come."""
     token.request_count -= 1
+    token.reserved.pop(opened.request_id, None)
     for owner in token.owners:
         owner.let_go(opened.request_id, opened.started_at, now)
         owner.holders.discard(opened.request_id)
@@ -385,9 +416,7 @@ def _wait(limit: ModelWindow | ModelBudget, amounts: Amounts, now: int) -> int:
     return wait or (SECOND if _refusal(limit, amounts, now) else 0)
 
 
-def _is_short(limit: ModelWindow | ModelBudget, at: int, amount: int, now: int) -> bool:
-    if isinstance(limit, ModelBudget) and period_of(limit.per, at)[0] != limit.begins_at(now):
-        return False
+def _is_short(limit: ModelWindow | ModelBudget, amount: int, now: int) -> bool:
     used = sum(limit.at(now)) if isinstance(limit, ModelBudget) else limit.used(now) + limit.reserved
     return bool(amount) and used + amount > limit.maximum
 
