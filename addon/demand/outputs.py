@@ -12,16 +12,19 @@ _LIMITS = (
 )  # fmt: skip
 _CARRIERS = ("generationConfig", "generation_config", "completion_args")
 """Objects in which Gemini's and Mistral's own forms have their limits."""
-_BUDGETS = (
-    "thinking_budget", "thinking_token_budget", "reasoning_budget", "max_thinking_tokens", "max_reasoning_tokens",
-)  # fmt: skip
-_BUDGETS_WITHIN: Mapping[str, str] = {
+_BUDGETS: Mapping[str, str] = {
+    "thinking_budget": "",
+    "thinking_token_budget": "",
+    "reasoning_budget": "",
+    "max_thinking_tokens": "",
+    "max_reasoning_tokens": "",
     "reasoning": "max_tokens",
     "thinking": "budget_tokens",
     "thinkingConfig": "thinkingBudget",
     "thinking_config": "thinking_budget",
 }
-"""Places of the tokens of reasoning: those of Qwen, vLLM, OpenRouter, Anthropic and Gemini among them."""
+"""Fields of the tokens of reasoning, and where they are objects the field in them: those of Qwen, vLLM, OpenRouter,
+Anthropic and Gemini among them."""
 _CHOICES = ("n", "best_of", "candidateCount", "num_generations")
 _MOST_CHOICES = 10_000
 
@@ -45,7 +48,7 @@ UNKNOWN = Limits(())
 
 def choices_of(body: Fields) -> int:
     """Return the number of answers that a request asks for."""
-    return min(max((whole(value) or 1 for _, value in _given(body, _CHOICES)), default=1), _MOST_CHOICES)
+    return min(max([whole(value) or 1 for _, value in _given(body, _CHOICES)], default=1), _MOST_CHOICES)
 
 
 def unread(body: Fields) -> str:
@@ -73,10 +76,10 @@ def limit_of(body: Fields, limits: Limits) -> int | None:
 
 def _budget_of(body: Fields, limits: Limits) -> int | None:
     """Return the tokens of reasoning beside the limit; None where they are not bounded, as with Gemini's -1."""
-    given = _given(body, _BUDGETS)
-    given += [(name, fields(value).get(_BUDGETS_WITHIN[name])) for name, value in _given(body, tuple(_BUDGETS_WITHIN))
-              if not (limits.includes_thinking and name == "thinking")]  # fmt: skip
-    return _largest([0, *(whole(value) for _, value in given if value is not None)])
+    given = [fields(value).get(within) if (within := _BUDGETS[name]) else value
+             for name, value in _given(body, _BUDGETS)
+             if not (limits.includes_thinking and name == "thinking")]  # fmt: skip
+    return _largest([0, *(whole(value) for value in given if value is not None)])
 
 
 def whole(value: object) -> int | None:
@@ -93,10 +96,11 @@ def whole(value: object) -> int | None:
 def _largest(numbers: Iterable[int | None]) -> int | None:
     """Return the largest; None where one could not be read."""
     found = list(numbers)
-    return None if None in found else max((one for one in found if one is not None), default=None)
+    known = [one for one in found if one is not None]
+    return max(known) if known and len(known) == len(found) else None
 
 
 def _given(body: Fields, names: Iterable[str]) -> list[tuple[str, object]]:
     """Return those of these fields that are given, each with its value: in the body itself, and in its carriers."""
-    places = [body, *(fields(body, name) for name in _CARRIERS if name in body)]
+    places = [body, *[fields(body, name) for name in _CARRIERS if name in body]]
     return [(name, one[name]) for one in places for name in names if one.get(name) is not None]

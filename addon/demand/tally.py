@@ -44,7 +44,7 @@ class Tally:
             self._texts.add(text.bound)
             self._texts.feed(b"\n")
         else:
-            self.add_bytes(text.encode("utf-8", "replace"))
+            self._texts.feed(text.encode("utf-8", "replace") + b"\n")
 
     def add_bytes(self, text: bytes) -> None:
         """Add a text in UTF-8."""

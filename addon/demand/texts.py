@@ -188,8 +188,8 @@ class TextBound:
     """
 
     def __init__(self, *, is_escaped: bool = False) -> None:
-        self.cost = _Rate(0, 0)
-        """The price of what is counted already."""
+        self.o200k = self.other = 0
+        """The prices of what is counted already, in hundredths of a token."""
         self.size = 0
         """Bytes of the text that are counted already; a token has at least one."""
         self._is_escaped = is_escaped
@@ -204,7 +204,8 @@ class TextBound:
     def add(self, other: "TextBound") -> None:
         """Add a text that was counted apart."""
         other.finish()
-        self.cost = _sum(self.cost, other.cost)
+        self.o200k += other.o200k
+        self.other += other.other
         self.size += other.size
 
     def finish(self) -> None:
@@ -215,7 +216,7 @@ class TextBound:
     def tokens(self, vocabulary: Vocabulary) -> int:
         """Return the most tokens that the text may have."""
         self.finish()
-        cost = self.cost.o200k if vocabulary is Vocabulary.O200K else self.cost.other
+        cost = self.o200k if vocabulary is Vocabulary.O200K else self.other
         most = min(-(-cost // 100), self.size)
         return most if vocabulary is Vocabulary.O200K else -(-most * vocabulary.value // 100)
 
@@ -233,7 +234,17 @@ class TextBound:
         if self._is_escaped and b"\\" in data:
             data = _unescaped(data)
         self.size += len(data)
-        self.cost = _sum(self.cost, _cost(b" " + data))
+        self._count(b" " + data)
+
+    def _count(self, data: bytes) -> None:
+        """Count a text that begins with a blank, so that each run has a byte before it."""
+        counts = _counts_of_ascii(data)
+        self.o200k += int(math.sumprod(counts, _O200K))
+        self.other += int(math.sumprod(counts, _OTHER))
+        if not data.isascii():
+            for count, rate in _scripts(data):
+                self.o200k += count * rate.o200k
+                self.other += count * rate.other
 
 
 def text_bound(text: str, vocabulary: Vocabulary = Vocabulary.O200K) -> int:
@@ -248,17 +259,6 @@ def _unescaped(data: bytes) -> bytes:
         return str(json.loads(b'"%b"' % data)).encode(errors="replace")
     except ValueError:  # no JSON, which others judge: as it is written it has more tokens
         return data
-
-
-def _sum(one: _Rate, other: _Rate) -> _Rate:
-    return _Rate(one.o200k + other.o200k, one.other + other.other)
-
-
-def _cost(data: bytes) -> _Rate:
-    """Return the price of a text. It begins with a blank, so that each run has a byte before it."""
-    counts = _counts_of_ascii(data)
-    cost = _Rate(int(math.sumprod(counts, _O200K)), int(math.sumprod(counts, _OTHER)))
-    return cost if data.isascii() else _sum(cost, _cost_of_scripts(data))
 
 
 def _counts_of_ascii(data: bytes) -> tuple[int, ...]:
@@ -301,11 +301,6 @@ def _repeated_signs(data: bytes, signs: int) -> int:
     alike = (value ^ value >> 8).to_bytes(len(only_signs)).count(0)
     ends_of_runs = data.translate(_IS_SIGN).count(b".a")
     return alike - (len(data) - signs - ends_of_runs)
-
-
-def _cost_of_scripts(data: bytes) -> _Rate:
-    found = list(_scripts(data))
-    return _Rate(sum(count * rate.o200k for count, rate in found), sum(count * rate.other for count, rate in found))
 
 
 def _scripts(data: bytes) -> Iterator[tuple[int, _Rate]]:
