@@ -238,7 +238,7 @@ class TextBound:
 
     def _count(self, data: bytes) -> None:
         """Count a text that begins with a blank, so that each run has a byte before it."""
-        counts = _counts_of_ascii(data)
+        counts = _counts_of_ascii(data).values()
         self.o200k += int(math.sumprod(counts, _O200K))
         self.other += int(math.sumprod(counts, _OTHER))
         if not data.isascii():
@@ -261,7 +261,7 @@ def _unescaped(data: bytes) -> bytes:
         return data
 
 
-def _counts_of_ascii(data: bytes) -> tuple[int, ...]:
+def _counts_of_ascii(data: bytes) -> dict[str, int]:
     """Return the numbers of each kind. What a text has none of is not searched for in its neighbourhoods."""
     cases, sounds, words = data.translate(_CASES), data.translate(_SOUNDS), data.translate(_WORDS)
     others = cases.translate(None, b"a")
@@ -269,29 +269,29 @@ def _counts_of_ascii(data: bytes) -> tuple[int, ...]:
     signs, tabs = others.count(b"."), others.count(b"t")
     repeated = _repeated_signs(data, signs) if b".." in cases else 0
     long = cases.count(b"a" * 8)
-    return (
-        words.count(b".a") + (digits and words.count(b"0a")),
-        lower,
-        long,
-        long and cases.count(b"a" * 16),
-        upper,
-        upper and cases.count(b"aA"),
-        sounds.count(b"ccc"),
-        upper and sounds.count(b"CCC"),
-        len(data) - len(data.translate(None, _RARE)),
-        digits,
-        digits and cases.count(b"000"),
-        digits and words.count(b".0"),
-        digits and words.count(b"a0"),
-        signs - repeated,
-        repeated,
-        signs and cases.count(b" ."),
-        others.count(b" "),
-        tabs,
-        tabs and cases.count(b" t") + cases.count(b"t "),
-        others.count(b"n"),
-        others.count(b"c"),
-    )
+    return {
+        "words": words.count(b".a") + (digits and words.count(b"0a")),
+        "lower": lower,
+        "lower by 8": long,
+        "lower by 16": long and cases.count(b"a" * 16),
+        "upper": upper,
+        "upper after lower": upper and cases.count(b"aA"),
+        "three consonants": sounds.count(b"ccc"),
+        "three capital consonants": upper and sounds.count(b"CCC"),
+        "rare letters": len(data) - len(data.translate(None, _RARE)),
+        "digits": digits,
+        "digits by 3": digits and cases.count(b"000"),
+        "runs of digits": digits and words.count(b".0"),
+        "digit after letter": digits and words.count(b"a0"),
+        "signs": signs - repeated,
+        "repeated signs": repeated,
+        "sign after blank": signs and cases.count(b" ."),
+        "blanks": others.count(b" "),
+        "tabs": tabs,
+        "blanks beside tabs": tabs and cases.count(b" t") + cases.count(b"t "),
+        "line ends": others.count(b"n"),
+        "controls": others.count(b"c"),
+    }
 
 
 def _repeated_signs(data: bytes, signs: int) -> int:
