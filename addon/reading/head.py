@@ -113,11 +113,12 @@ def _coding(values: list[bytes]) -> str | None:
 
 def check_headers(head: Head) -> None:
     """Raise Doubt where a header may choose other models than the body names."""
-    if any(_routes(name) for name, _ in head.fields):
-        raise Doubt(
-            "A header of the request chooses models, or where it goes: it names a model, a fallback or a deployment, "
-            "or is one of a router's. Leave it out, and name the model in the body."
-        )
+    for name, _ in head.fields:
+        if _routes(name):
+            raise Doubt(
+                "A header of the request chooses models, or where it goes: it names a model, a fallback or a "
+                "deployment, or is one of a router's. Leave it out, and name the model in the body."
+            )
 
 
 @remembered
