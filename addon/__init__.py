@@ -29,6 +29,7 @@ Beside that way:
     locations           keeps redirects at the gateway
     websocket_session   admits each response over a WebSocket as a request is
     websocket_handshake recognizes its opening; websocket_frames bounds the frames that mitmproxy keeps
+    remembered          keeps what pure functions of names and paths return
     __main__, proxy     the entries: the launcher, which run.sh starts, and `mitmdump -s`
 
     layers/     the HTTP layers and codecs          patches/   process-wide changes of mitmproxy

@@ -41,14 +41,13 @@ class ModelReader:
             raise BodyMissing
         try:
             read = functools.partial(requests.of_body, head, self._pieces(), self._most, with_demand=with_demand)
-            return await reading_threads.run(read, self._size)
+            return await reading_threads.run(read, self._size(head))
         except RequestTooLarge:
             raise too_large(self._most) from None
 
-    @property
-    def _size(self) -> int | None:
-        """The bytes of the body once it is decoded; None where that is not known, or is large."""
-        is_as_sent = self._exchange.spool is None and "content-encoding" not in self._request.headers
+    def _size(self, head: Head) -> int | None:
+        """Return the bytes of the body once it is decoded; None where that is not known, or is large."""
+        is_as_sent = self._exchange.spool is None and head.coding is None
         return len(self._request.raw_content or b"") if is_as_sent else None
 
     def _pieces(self) -> Iterable[bytes]:

@@ -65,8 +65,8 @@ def test_demand_knows_nothing_of_the_store_but_its_own_form_and_what_a_usage_is(
 KNOWN_PARTS = {
     "addon/protocol": {"protocol"},
     "addon/metering": {"demand", "metering", "protocol"},
-    "addon/reading": {"demand", "protocol", "reading"},
-    "addon/demand": {"demand", "protocol"},
+    "addon/reading": {"demand", "protocol", "reading", "remembered"},
+    "addon/demand": {"demand", "protocol", "remembered"},
     "addon/inspector/conversation": {"inspector", "protocol"},
     "addon/inspector": {"annotations", "inspector", "protocol", "replacing", "streaming"},
 }

@@ -1,12 +1,13 @@
 """Reads a request's body for the most that it may use, by its endpoint."""
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping
 
 from addon.demand.bounds import why_unbounded
 from addon.demand.contents import add_content, add_item, add_message
-from addon.demand.cut import Cut
+from addon.demand.cut import TEXTS, Cut
 from addon.demand.media import add_picture
 from addon.demand.outputs import OF_CHAT, OF_MESSAGES, OF_RESPONSES, UNKNOWN, Limits, choices_of, limit_of, whole
 from addon.demand.picture_scale import scale_of
@@ -16,6 +17,7 @@ from addon.demand.tools import add_schema, add_tools
 from addon.demand.vocabularies import Vocabulary, vocabulary_of
 from addon.protocol.endpoints import REALTIME, RESPONSES, shape_of
 from addon.protocol.json_fields import Fields, fields, items, text
+from addon.remembered import remembered
 from store.ledger.usage import MAX_COUNT, Conditions, Units
 from store.request import Demand
 
@@ -38,7 +40,6 @@ _BASE: Mapping[Vocabulary, int] = {Vocabulary.O200K: 3, Vocabulary.OTHER: 48, Vo
 _DEARER_TIERS = frozenset({"priority", "fast"})
 _WRITES_BY_ITSELF = re.compile(r"gpt-(5\.[6-9]|[6-9])")
 """OpenAI's models whose writes to the cache are paid, though no request asks for them."""
-_AUDIO_MODEL = re.compile(r"audio|realtime|-tts|omni")
 
 _PICTURE_TOKENS: Mapping[str, int] = {"low": 408, "medium": 1584, "high": 6240}
 """Tokens of an image that OpenAI's models make, at most of the usual sizes, by its quality
@@ -56,26 +57,36 @@ def of_body(endpoint: str, body: Fields) -> Demand:
 
     The endpoint is that of `endpoint_of`.
     """
-    if _IDLE.match(endpoint) or shape_of(endpoint).post_rereads:
+    if _is_idle(endpoint):
         return Demand()
     given = fields(body, "response") if endpoint == REALTIME else body
     tally = Tally(_models(given))
     found = _READERS.get(endpoint, _of_other)(tally, given)
-    return found._replace(conditions=_conditions(given), unbounded=why_unbounded(endpoint, given, tally.models))
+    conditions, why = _conditions(given), why_unbounded(endpoint, given, tally.models)
+    return found._replace(conditions=conditions, unbounded=why) if conditions or why else found
+
+
+@functools.lru_cache(256)
+def _is_idle(endpoint: str) -> bool:
+    return _IDLE.match(endpoint) is not None or shape_of(endpoint).post_rereads
 
 
 def _models(body: Fields) -> list[str]:
     """Return the models that a request names: one, and those that a router may choose as well."""
-    others = [*items(body, "models"), *items(body, "fallbacks")]
-    named = [text(body, "model"), *(one if isinstance(one, str) else text(fields(one), "model") for one in others)]
-    return [name for name in named if name] or [""]
+    others = (*items(body, "models"), *items(body, "fallbacks"))
+    return [name for name in (text(body, "model"), *map(_name_of, others)) if name] or [""]
+
+
+def _name_of(model: object) -> str:
+    return model if isinstance(model, str) else text(fields(model), "model")
 
 
 def _of_chat(tally: Tally, body: Fields, limits: Limits = OF_CHAT) -> Demand:
     for message in items(body, "messages"):
         add_message(tally, message)
     for name in ("system", "prompt", "input", "instructions", "documents"):  # some upstreams read these as well
-        add_content(tally, body.get(name))
+        if name in body:
+            add_content(tally, body[name])
     return _of_answer(tally, body, limits)
 
 
@@ -88,7 +99,7 @@ def _of_response(tally: Tally, body: Fields, limits: Limits = OF_RESPONSES) -> D
     for name in ("instructions", "input", "messages", "documents"):
         given = body.get(name)
         for item in given if isinstance(given, list) else [given]:
-            add_item(tally, {"content": item} if isinstance(item, str | Cut) else item)
+            add_item(tally, {"content": item} if isinstance(item, TEXTS) else item)
     if any(body.get(name) is not None for name in ("previous_response_id", "conversation", "prompt")):
         tally.refers = True
         tally.add_json(fields(body, "prompt").get("variables"))
@@ -111,18 +122,21 @@ def _of_answer(tally: Tally, body: Fields, limits: Limits) -> Demand:
     add_tools(tally, body)
     add_schema(tally, body)
     for name, value in body.items():
-        if name not in _READ and isinstance(value, str | Cut | list | dict):
+        if name not in _READ and isinstance(value, _WITH_TEXTS):
             add_content(tally, value)
     tally.add_tokens(max(map(_base, tally.models)))
     return _demand(tally, body, limits, _guess(tally, body))
 
 
+@remembered
 def _base(model: str) -> int:
     return next((tokens for part, tokens in _BASES if part in model.lower()), _BASE[vocabulary_of(model)])
 
 
 def _guess(tally: Tally, body: Fields) -> int:
     """Return the tokens of a predicted output: those that are not used are paid beside the output."""
+    if "prediction" not in body:
+        return 0
     prediction = Tally(tally.models)
     add_content(prediction, fields(body, "prediction").get("content"))
     return prediction.tokens
@@ -141,9 +155,14 @@ def _demand(tally: Tally, body: Fields, limits: Limits, guessed: int = 0, inputs
 
 
 def _units(tally: Tally) -> Units:
-    if any(_WRITES_BY_ITSELF.match(model.lower().rpartition("/")[2]) for model in tally.models):
+    if any(map(_writes_by_itself, tally.models)):
         return {**tally.units, "cache_write_tokens": tally.tokens}
     return tally.units
+
+
+@remembered
+def _writes_by_itself(model: str) -> bool:
+    return _WRITES_BY_ITSELF.match(model.lower().rpartition("/")[2]) is not None
 
 
 def _of_completion(tally: Tally, body: Fields) -> Demand:
@@ -272,6 +291,7 @@ _READ = _READ_APART | {
     "prompt_cache_key", "include", "modalities", "audio", "reasoning_effort", "service_tier", "speed", "stream_options",
 }  # fmt: skip
 """Fields that are read elsewhere, or that a model does not read. The texts of all others count."""
+_WITH_TEXTS = (*TEXTS, list, dict)
 
 
 _READERS: Mapping[str, Callable[[Tally, Fields], Demand]] = {

@@ -1,5 +1,6 @@
 """Tells whether the cost of a request is bounded at all: why it is not, in a sentence."""
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -7,6 +8,7 @@ from addon.demand.outputs import is_unread, unread
 from addon.demand.picture_scale import scale_of
 from addon.protocol.endpoints import REALTIME, RESPONSES
 from addon.protocol.json_fields import Fields, fields, text
+from addon.remembered import remembered
 
 _ENDPOINTS: Sequence[tuple[str, str]] = (
     (r"/v1/(messages/)?batches", "A batch costs what the requests in its file use."),
@@ -16,6 +18,8 @@ _ENDPOINTS: Sequence[tuple[str, str]] = (
     (r"/v1/videos", "A video costs what its seconds do, which the answer tells."),
     (r"/v1/conversations", "A conversation's tools and agents are stored upstream."),
 )
+
+_PICTURES = "/v1/images/"
 
 _FIELDS: Mapping[str, str] = {
     "background": "A response in the background ends after its request does. Send it without `background`.",
@@ -45,20 +49,35 @@ def why_unbounded(endpoint: str, body: Fields, models: Sequence[str]) -> str:
 
 
 def _reasons(endpoint: str, body: Fields, models: Sequence[str]) -> Iterator[str]:
-    yield from (why for pattern, why in _ENDPOINTS if re.match(pattern, endpoint))
-    is_picture = endpoint.startswith("/v1/images/")
-    names = _FIELDS.keys() - {"background"} if is_picture else _FIELDS  # a picture's own background
-    yield from (why for name, why in _FIELDS.items() if name in names and _is_on(name, body.get(name)))
-    if _has_stored_prompt(endpoint, body):
+    if why := _of_endpoint(endpoint):
+        yield why
+    if not _FIELDS.keys().isdisjoint(body):
+        is_picture = endpoint.startswith(_PICTURES)  # which has a background of its own
+        yield from (
+            why
+            for name, why in _FIELDS.items()
+            if _is_on(name, body.get(name)) and not (is_picture and name == "background")
+        )
+    if "prompt" in body and _has_stored_prompt(endpoint, body):
         yield _STORED_PROMPT
-    if _compacts(body.get("context_management")):
+    if "context_management" in body and _compacts(body["context_management"]):
         yield _COMPACTION
-    if any(_SEARCHING.search(model.lower()) for model in models):
+    if any(map(_searches, models)):
         yield "The model searches by itself, which is paid beside tokens. Ask another model."
     if name := unread(body) or _unread_of_picture(endpoint, body):
         yield f"The form of `{name}` is not known, and it may ask for any amount. Send it as its reference says."
     if not _are_bounded(body.get("tools")):
         yield _TOOLS
+
+
+@functools.lru_cache(256)
+def _of_endpoint(endpoint: str) -> str:
+    return next((why for pattern, why in _ENDPOINTS if re.match(pattern, endpoint)), "")
+
+
+@remembered
+def _searches(model: str) -> bool:
+    return _SEARCHING.search(model.lower()) is not None
 
 
 _TOOLS = "A tool that the provider runs is paid beside tokens, or adds input that nothing bounds. Send functions alone."
@@ -73,7 +92,7 @@ def _is_on(name: str, value: object) -> bool:
 
 
 def _unread_of_picture(endpoint: str, body: Fields) -> str:
-    if not endpoint.startswith("/v1/images/"):
+    if not endpoint.startswith(_PICTURES):
         return ""
     if scale_of(body.get("size")) is None:
         return "size"

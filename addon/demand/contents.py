@@ -7,7 +7,7 @@ https://platform.claude.com/docs/en/api/messages.
 import re
 from collections.abc import Callable, Mapping
 
-from addon.demand.cut import Cut
+from addon.demand.cut import TEXTS, Cut
 from addon.demand.media import add_audio, add_file, add_picture
 from addon.demand.tally import Tally
 from addon.demand.vocabularies import Vocabulary
@@ -53,7 +53,8 @@ def add_message(tally: Tally, message: object) -> None:
     if kind in _PARTS:
         add_content(tally, message)
         return
-    tally.refers |= not _WRITTEN.fullmatch(kind)
+    if kind:
+        tally.refers |= not _WRITTEN.fullmatch(kind)
     if kind in _CALLS:
         tally.add_tokens(_CALL[tally.vocabulary])
     tally.add_cache_control(message)
@@ -85,7 +86,7 @@ def _add_field(tally: Tally, name: str, value: object) -> None:
         _add_calls(tally, value)
     elif name == "audio":
         tally.refers = True
-    elif isinstance(value, str | Cut):
+    elif isinstance(value, TEXTS):
         tally.add_text(value)
         tally.add_tokens(_NAME)
     elif isinstance(value, list | dict):
@@ -98,7 +99,7 @@ def _add_calls(tally: Tally, calls: object) -> None:
         tally.add_tokens(_CALL[tally.vocabulary])
         for name in ("name", "arguments", "input"):
             value = called.get(name)
-            if isinstance(value, str | Cut):
+            if isinstance(value, TEXTS):
                 tally.add_text(value)
             elif value is not None:
                 tally.add_json(value)

@@ -17,3 +17,7 @@ class Cut:
     start: str
     size: int
     bound: TextBound
+
+
+TEXTS = (str, Cut)
+"""The types of a string in a body."""

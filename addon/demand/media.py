@@ -4,7 +4,7 @@ import binascii
 import re
 from typing import NamedTuple
 
-from addon.demand.cut import Cut
+from addon.demand.cut import TEXTS, Cut
 from addon.demand.picture_size import size_of
 from addon.demand.picture_tokens import picture_tokens
 from addon.demand.sound import audio_tokens, seconds_of
@@ -65,7 +65,7 @@ def add_file(tally: Tally, source: object, media_type: str = "") -> None:
 
 def _file(source: object, media_type: str = "") -> _File | None:
     """Return a file that stands in the body; None for a URL."""
-    if not isinstance(source, str | Cut):
+    if not isinstance(source, TEXTS):
         return None
     start = source.start if isinstance(source, Cut) else source[:1024]
     if url := _DATA_URL.match(start):

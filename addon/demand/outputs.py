@@ -1,7 +1,7 @@
 """Reads how much output a request allows itself."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from addon.protocol.json_fields import Fields, fields
@@ -12,12 +12,19 @@ _LIMITS = (
 )  # fmt: skip
 _CARRIERS = ("generationConfig", "generation_config", "completion_args")
 """Objects in which Gemini's and Mistral's own forms have their limits."""
-_BUDGETS = (
-    ("thinking_budget",), ("thinking_token_budget",), ("reasoning_budget",), ("max_thinking_tokens",),
-    ("max_reasoning_tokens",), ("reasoning", "max_tokens"), ("thinking", "budget_tokens"),
-    ("thinkingConfig", "thinkingBudget"), ("thinking_config", "thinking_budget"),
-)  # fmt: skip
-"""Places of the tokens of reasoning: those of Qwen, vLLM, OpenRouter, Anthropic and Gemini among them."""
+_BUDGETS: Mapping[str, str] = {
+    "thinking_budget": "",
+    "thinking_token_budget": "",
+    "reasoning_budget": "",
+    "max_thinking_tokens": "",
+    "max_reasoning_tokens": "",
+    "reasoning": "max_tokens",
+    "thinking": "budget_tokens",
+    "thinkingConfig": "thinkingBudget",
+    "thinking_config": "thinking_budget",
+}
+"""Fields of the tokens of reasoning, and where they are objects the field in them: those of Qwen, vLLM, OpenRouter,
+Anthropic and Gemini among them."""
 _CHOICES = ("n", "best_of", "candidateCount", "num_generations")
 _MOST_CHOICES = 10_000
 
@@ -41,13 +48,12 @@ UNKNOWN = Limits(())
 
 def choices_of(body: Fields) -> int:
     """Return the number of answers that a request asks for."""
-    found = [whole(one.get(name)) or 1 for one in _places(body) for name in _CHOICES]
-    return min(max(found, default=1), _MOST_CHOICES)
+    return min(max([whole(value) or 1 for _, value in _given(body, _CHOICES)], default=1), _MOST_CHOICES)
 
 
 def unread(body: Fields) -> str:
     """Return the name of a field that asks for several answers in a form that is not known; an empty text for none."""
-    return next((name for one in _places(body) for name in _CHOICES if is_unread(one.get(name))), "")
+    return next((name for name, value in _given(body, _CHOICES) if is_unread(value)), "")
 
 
 def is_unread(value: object) -> bool:
@@ -63,17 +69,16 @@ def limit_of(body: Fields, limits: Limits) -> int | None:
     """
     if all(body.get(name) is None for name in limits.own):
         return None
-    given = [one.get(name) for one in _places(body) for name in _LIMITS]
-    limit = _largest(whole(value) or None for value in given if value is not None)
+    limit = _largest(whole(value) or None for _, value in _given(body, _LIMITS))
     budget = _budget_of(body, limits)
     return None if limit is None or budget is None else limit + budget
 
 
 def _budget_of(body: Fields, limits: Limits) -> int | None:
     """Return the tokens of reasoning beside the limit; None where they are not bounded, as with Gemini's -1."""
-    places = [place for place in _BUDGETS if not (limits.includes_thinking and place[0] == "thinking")]
-    given = [(one if len(place) == 1 else fields(one, place[0])).get(place[-1])
-             for one in _places(body) for place in places]  # fmt: skip
+    given = [fields(value).get(within) if (within := _BUDGETS[name]) else value
+             for name, value in _given(body, _BUDGETS)
+             if not (limits.includes_thinking and name == "thinking")]  # fmt: skip
     return _largest([0, *(whole(value) for value in given if value is not None)])
 
 
@@ -91,8 +96,11 @@ def whole(value: object) -> int | None:
 def _largest(numbers: Iterable[int | None]) -> int | None:
     """Return the largest; None where one could not be read."""
     found = list(numbers)
-    return None if None in found else max((one for one in found if one is not None), default=None)
+    known = [one for one in found if one is not None]
+    return max(known) if known and len(known) == len(found) else None
 
 
-def _places(body: Fields) -> list[Fields]:
-    return [body, *(fields(body, name) for name in _CARRIERS)]
+def _given(body: Fields, names: Iterable[str]) -> list[tuple[str, object]]:
+    """Return those of these fields that are given, each with its value: in the body itself, and in its carriers."""
+    places = [body, *[fields(body, name) for name in _CARRIERS if name in body]]
+    return [(name, one[name]) for one in places for name in names if one.get(name) is not None]

@@ -44,12 +44,11 @@ class Tally:
             self._texts.add(text.bound)
             self._texts.feed(b"\n")
         else:
-            self.add_bytes(text.encode(errors="replace"))
+            self._texts.feed(text.encode("utf-8", "replace") + b"\n")
 
     def add_bytes(self, text: bytes) -> None:
         """Add a text in UTF-8."""
-        self._texts.feed(text)
-        self._texts.feed(b"\n")
+        self._texts.feed(text + b"\n")
 
     def add_tokens(self, tokens: int) -> None:
         """Add tokens whose number is known."""

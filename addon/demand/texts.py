@@ -6,13 +6,13 @@ group of letters that is rare, and each character of a script that the vocabular
 each kind has a rate. The rates are the cheapest that cover samples of text, found by linear programming over 115
 languages, source code in ten of them, data formats, random strings and the blocks of Unicode.
 
-Counts and nothing else are kept, so a text can be added in pieces, and each costs the same wherever it stands.
+Costs and nothing else are kept, so a text can be added in pieces, and each costs the same wherever it stands.
 """
 
 import json
+import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from addon.demand.vocabularies import Vocabulary
@@ -81,7 +81,9 @@ _RATES: Mapping[str, _Rate] = {
     "line ends": _Rate(79, 122),
     "controls": _Rate(248, 269),
 }
-"""The kinds of what is written in ASCII."""
+"""The kinds of what is written in ASCII, in the order of `_counts_of_ascii`."""
+_O200K = tuple(rate.o200k for rate in _RATES.values())
+_OTHER = tuple(rate.other for rate in _RATES.values())
 
 
 class _Script(NamedTuple):
@@ -153,8 +155,9 @@ _RESTS: Mapping[int, tuple[str, _Rate]] = {
 }
 """The remainder of each of these first bytes."""
 
-_SELDOM: Mapping[str, tuple[re.Pattern[bytes], _Rate]] = {
+_SELDOM: Mapping[str, tuple[bytes, re.Pattern[bytes], _Rate]] = {
     "seldom, of two bytes": (
+        b"\xc2\xcf\xd1\xd2\xd3\xd6",
         re.compile(
             rb"\xc2[\x80-\x9f]"  # controls
             rb"|\xcf[\x90-\xbf]"  # Greek signs, Coptic
@@ -165,10 +168,10 @@ _SELDOM: Mapping[str, tuple[re.Pattern[bytes], _Rate]] = {
         ),
         _Rate(165, 165),
     ),
-    "Georgian capitals": (re.compile(rb"\xe1(?:\x82[\xa0-\xbf]|\x83[\x80-\x8f])"), _Rate(258, 90)),
+    "Georgian capitals": (b"\xe1", re.compile(rb"\xe1(?:\x82[\xa0-\xbf]|\x83[\x80-\x8f])"), _Rate(258, 90)),
 }
-"""Characters that texts hardly have, in scripts that are cheap otherwise. They cost this beside the rate of their
-script, which makes it a token for each byte."""
+"""Characters that texts hardly have, in scripts that are cheap otherwise, and the first bytes of these scripts. They
+cost this beside the rate of their script, which makes it a token for each byte."""
 
 _RARE = b"jkqwxz"
 
@@ -185,8 +188,8 @@ class TextBound:
     """
 
     def __init__(self, *, is_escaped: bool = False) -> None:
-        self.counts: Counter[str] = Counter()
-        """The numbers of each kind, of what is counted already."""
+        self.o200k = self.other = 0
+        """The prices of what is counted already, in hundredths of a token."""
         self.size = 0
         """Bytes of the text that are counted already; a token has at least one."""
         self._is_escaped = is_escaped
@@ -201,7 +204,8 @@ class TextBound:
     def add(self, other: "TextBound") -> None:
         """Add a text that was counted apart."""
         other.finish()
-        self.counts.update(other.counts)
+        self.o200k += other.o200k
+        self.other += other.other
         self.size += other.size
 
     def finish(self) -> None:
@@ -212,8 +216,7 @@ class TextBound:
     def tokens(self, vocabulary: Vocabulary) -> int:
         """Return the most tokens that the text may have."""
         self.finish()
-        column = 0 if vocabulary is Vocabulary.O200K else 1
-        cost = sum(count * _ALL[kind][column] for kind, count in self.counts.items())
+        cost = self.o200k if vocabulary is Vocabulary.O200K else self.other
         most = min(-(-cost // 100), self.size)
         return most if vocabulary is Vocabulary.O200K else -(-most * vocabulary.value // 100)
 
@@ -231,13 +234,23 @@ class TextBound:
         if self._is_escaped and b"\\" in data:
             data = _unescaped(data)
         self.size += len(data)
-        self.counts.update(_counts(b" " + data))
+        self._count(b" " + data)
+
+    def _count(self, data: bytes) -> None:
+        """Count a text that begins with a blank, so that each run has a byte before it."""
+        counts = _counts_of_ascii(data).values()
+        self.o200k += int(math.sumprod(counts, _O200K))
+        self.other += int(math.sumprod(counts, _OTHER))
+        if not data.isascii():
+            for count, rate in _scripts(data):
+                self.o200k += count * rate.o200k
+                self.other += count * rate.other
 
 
 def text_bound(text: str, vocabulary: Vocabulary = Vocabulary.O200K) -> int:
     """Return the most tokens that a text may have."""
     bound = TextBound()
-    bound.feed(text.encode(errors="replace"))
+    bound.feed(text.encode("utf-8", "replace"))
     return bound.tokens(vocabulary)
 
 
@@ -248,41 +261,36 @@ def _unescaped(data: bytes) -> bytes:
         return data
 
 
-def _counts(data: bytes) -> dict[str, int]:
-    """Return the numbers of each kind. The data begins with a blank, so that each run has a byte before it."""
-    counts = _counts_of_ascii(data)
-    if not data.isascii():
-        counts.update(_counts_of_scripts(data))
-    return counts
-
-
 def _counts_of_ascii(data: bytes) -> dict[str, int]:
+    """Return the numbers of each kind. What a text has none of is not searched for in its neighbourhoods."""
     cases, sounds, words = data.translate(_CASES), data.translate(_SOUNDS), data.translate(_WORDS)
-    signs = cases.count(b".")
-    repeated = _repeated_signs(data, signs) if signs else 0
-    lower = cases.count(b"a")
+    others = cases.translate(None, b"a")
+    lower, upper, digits = len(cases) - len(others), others.count(b"A"), others.count(b"0")
+    signs, tabs = others.count(b"."), others.count(b"t")
+    repeated = _repeated_signs(data, signs) if b".." in cases else 0
+    long = cases.count(b"a" * 8)
     return {
-        "words": words.count(b".a") + words.count(b"0a"),
+        "words": words.count(b".a") + (digits and words.count(b"0a")),
         "lower": lower,
-        "lower by 8": cases.count(b"a" * 8),
-        "lower by 16": cases.count(b"a" * 16),
-        "upper": cases.count(b"A"),
-        "upper after lower": cases.count(b"aA"),
+        "lower by 8": long,
+        "lower by 16": long and cases.count(b"a" * 16),
+        "upper": upper,
+        "upper after lower": upper and cases.count(b"aA"),
         "three consonants": sounds.count(b"ccc"),
-        "three capital consonants": sounds.count(b"CCC"),
+        "three capital consonants": upper and sounds.count(b"CCC"),
         "rare letters": len(data) - len(data.translate(None, _RARE)),
-        "digits": cases.count(b"0"),
-        "digits by 3": cases.count(b"000"),
-        "runs of digits": words.count(b".0"),
-        "digit after letter": words.count(b"a0"),
+        "digits": digits,
+        "digits by 3": digits and cases.count(b"000"),
+        "runs of digits": digits and words.count(b".0"),
+        "digit after letter": digits and words.count(b"a0"),
         "signs": signs - repeated,
         "repeated signs": repeated,
-        "sign after blank": cases.count(b" ."),
-        "blanks": cases.count(b" "),
-        "tabs": cases.count(b"t"),
-        "blanks beside tabs": cases.count(b" t") + cases.count(b"t "),
-        "line ends": cases.count(b"n"),
-        "controls": cases.count(b"c"),
+        "sign after blank": signs and cases.count(b" ."),
+        "blanks": others.count(b" "),
+        "tabs": tabs,
+        "blanks beside tabs": tabs and cases.count(b" t") + cases.count(b"t "),
+        "line ends": others.count(b"n"),
+        "controls": others.count(b"c"),
     }
 
 
@@ -295,33 +303,34 @@ def _repeated_signs(data: bytes, signs: int) -> int:
     return alike - (len(data) - signs - ends_of_runs)
 
 
-def _counts_of_scripts(data: bytes) -> Counter[str]:
-    counts = Counter({kind: len(pattern.findall(data)) for kind, (pattern, _) in _SELDOM.items()})
+def _scripts(data: bytes) -> Iterator[tuple[int, _Rate]]:
+    """Yield the number of characters of each script, and its rate."""
     leads = data.translate(None, _NOT_FIRST)
+    for first, pattern, rate in _SELDOM.values():
+        if any(lead in leads for lead in first):
+            yield len(pattern.findall(data)), rate
     for lead, scripts in _OF_PAIRS.items():
         left = leads.count(lead)
         if not left:
             continue
         pairs = data.translate(_MERGED[lead])
-        for kind, script in scripts.items():
+        for script in scripts.values():
             count = pairs.count(bytes((lead, script.first)))
-            counts[kind] += count
+            yield count, script.rate
             left -= count
             if not left:
                 break
-        counts[_RESTS[lead][0]] += left
-    return counts + _counts_of_leads(leads)
+        yield left, _RESTS[lead][1]
+    yield from _scripts_of_leads(leads)
 
 
-def _counts_of_leads(leads: bytes) -> Counter[str]:
-    counts: Counter[str] = Counter()
+def _scripts_of_leads(leads: bytes) -> Iterator[tuple[int, _Rate]]:
     leads = leads.translate(_MERGED_LEADS, bytes(_OF_PAIRS))
     while leads:
         script = leads[:1]
         others = leads.translate(None, script)
-        counts[_KINDS.get(script[0], _UNKNOWN)] += len(leads) - len(others)
+        yield len(leads) - len(others), _BY_LEAD.get(script[0], _UNKNOWN)
         leads = others
-    return counts
 
 
 def _merging(scripts: Mapping[str, _Script]) -> bytes:
@@ -332,14 +341,8 @@ def _merging(scripts: Mapping[str, _Script]) -> bytes:
     return bytes(table)
 
 
-_UNKNOWN = "emoji and all beyond"
-"""The dearest kind, for bytes that are no UTF-8."""
+_UNKNOWN = _OF_LEADS["emoji and all beyond"].rate
+"""The dearest, for bytes that are no UTF-8."""
 _MERGED_LEADS = _merging(_OF_LEADS)
 _MERGED = {lead: _merging(scripts) for lead, scripts in _OF_PAIRS.items()}
-_KINDS = {script.first: kind for kind, script in _OF_LEADS.items()}
-_ALL: Mapping[str, _Rate] = {
-    **_RATES,
-    **{kind: script.rate for scripts in (_OF_LEADS, *_OF_PAIRS.values()) for kind, script in scripts.items()},
-    **dict(_RESTS.values()),
-    **{kind: rate for kind, (_, rate) in _SELDOM.items()},
-}
+_BY_LEAD = {script.first: script.rate for script in _OF_LEADS.values()}

@@ -7,7 +7,7 @@ with tiktoken"); all others read JSON.
 import json
 from collections.abc import Mapping
 
-from addon.demand.cut import Cut
+from addon.demand.cut import TEXTS, Cut
 from addon.demand.tally import Tally
 from addon.demand.vocabularies import Vocabulary
 from addon.protocol.json_fields import Fields, fields, items, text
@@ -19,6 +19,8 @@ _PREAMBLE: Mapping[Vocabulary, int] = {Vocabulary.O200K: 16, Vocabulary.OTHER: 2
 _BUILT_IN = 1500
 """Tokens of a tool that the model knows, such as a computer or an editor, at most."""
 _SCHEMA = 24
+_FORMATS = frozenset({"response_format", "text", "output_format", "output_config"})
+"""Fields that hold the schema of an answer."""
 _UNREAD = frozenset({"type", "cache_control"})
 _READ_APART = frozenset({"name", "description", "parameters", "strict"})
 _SYNTAX = frozenset(
@@ -40,6 +42,8 @@ def add_tools(tally: Tally, body: Fields) -> None:
 
 def add_schema(tally: Tally, body: Fields) -> None:
     """Add the schema of the answer, from chat completions, responses or messages."""
+    if _FORMATS.isdisjoint(body):
+        return
     formats = (body.get("response_format"), fields(body, "text").get("format"), body.get("output_format"),
                fields(body, "output_config").get("format"))  # fmt: skip
     for form in formats:
@@ -96,7 +100,7 @@ def _add_schema(tally: Tally, schema: object) -> None:
 def _add_piece(tally: Tally, piece: object) -> None:
     tally.add_tokens(_PIECE)
     if piece is not None:
-        tally.add_text(piece if isinstance(piece, str | Cut) else str(piece))
+        tally.add_text(piece if isinstance(piece, TEXTS) else str(piece))
 
 
 def _add_as_json(tally: Tally, value: Fields) -> None:

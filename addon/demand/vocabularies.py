@@ -3,6 +3,8 @@
 import re
 from enum import Enum
 
+from addon.remembered import remembered
+
 _OPENAI = re.compile(
     r"(ft:)?(gpt-4o|gpt-4\.1|gpt-4\.5|gpt-5|gpt-[6-9]|chatgpt|o[1-9]|gpt-oss|gpt-image|gpt-audio|gpt-realtime|"
     r"computer-use|codex|omni-moderation)"
@@ -22,6 +24,7 @@ class Vocabulary(Enum):
     (https://www.anthropic.com/news/claude-opus-4-7). Their tokenizer is not published."""
 
 
+@remembered
 def vocabulary_of(model: str) -> Vocabulary:
     """Return the vocabulary of a model by its name, with a router's prefix or without; OTHER for an unknown one."""
     name = model.lower().rpartition("/")[2]

@@ -1,7 +1,5 @@
 """Counts the output that the events of a response show, for a reservation that it may outgrow. No tokenizer runs."""
 
-from collections.abc import Iterator
-
 from addon.demand import TextBound, vocabulary_of
 from addon.protocol.endpoints import shape_of
 from addon.protocol.json_fields import Fields, fields, items, parse, text
@@ -10,15 +8,25 @@ _ANY = (b"delta",)
 """Stands in the events that continue an output, where the endpoint has no marks of its own."""
 _AUDIO = "audio.delta"
 """The end of the types of events that speak."""
-_NO_TEXT = {"type", "role", "id", "object", "data"}
+_NO_TEXT = frozenset({"type", "role", "id", "object", "data"})
 """Fields of a delta that hold nothing which the model has written; `data` is audio."""
 
 _AUDIO_PER_TOKEN = 500
 """Characters of Base64 for a token of audio, 50 ms, in G.711: the least of the formats that are streamed."""
 
 
+_MOST_HELD = 16 * 1024
+"""Bytes that held events may show."""
+_OF_NO_CHARACTER = 3
+"""Bytes of the character that replaces a byte that is no UTF-8."""
+
+
 class ShownOutput:
-    """The output that one response has shown so far, by its events."""
+    """The output that one response has shown so far, by its events.
+
+    Most responses show far less than is reserved for them. So events are held and not parsed for as long as all of
+    their bytes, were these nothing but output, would not be more than that.
+    """
 
     def __init__(self, endpoint: str) -> None:
         self._marks = shape_of(endpoint).stream_marks or _ANY
@@ -28,53 +36,67 @@ class ShownOutput:
         """Characters of audio."""
         self._counted = (0, 0)
         """The tokens of the text when they were counted last, and its bytes then."""
+        self._held: list[bytes] = []
+        self._held_size = 0
+        """The most bytes that the held events may show."""
 
     def add(self, event: bytes) -> None:
         """Add the data of the next event."""
         if not any(mark in event for mark in self._marks):
             return
-        found = parse(event)
-        if text(found, "type").endswith(_AUDIO):
-            self._audio += len(text(found, "delta"))
-            return
-        self._audio += sum(len(text(fields(delta, "audio"), "data")) for delta in _deltas(found))
-        for piece in _written(found):
-            self._size += len(piece)
-            self._bound.feed(piece)
+        self._held.append(event)
+        self._held_size += len(event) if event.isascii() else len(event) * _OF_NO_CHARACTER
+        if self._held_size > _MOST_HELD:
+            self._read_held()
 
     def is_more_than(self, tokens: int, model: str) -> bool:
         """Tell whether the output of a model may have more than so many tokens."""
-        tokens -= -(-self._audio // _AUDIO_PER_TOKEN)
-        found, size = self._counted
-        if found + self._size - size <= tokens:  # a token has at least one byte
+        if self._most + self._held_size <= tokens:
+            return False
+        self._read_held()
+        if self._most <= tokens:
             return False
         self._counted = self._bound.tokens(vocabulary_of(model)), self._size
-        return self._counted[0] > tokens
+        return self._most > tokens
+
+    @property
+    def _most(self) -> int:
+        """The tokens of what is read: a token of text that is not counted yet has at least one byte."""
+        found, size = self._counted
+        return found + self._size - size - (-self._audio // _AUDIO_PER_TOKEN)
+
+    def _read_held(self) -> None:
+        held, self._held, self._held_size = self._held, [], 0
+        texts: list[str] = []
+        for event in held:
+            self._read(parse(event), texts)
+        shown = "".join(texts).encode("utf-8", "replace")
+        self._size += len(shown)
+        self._bound.feed(shown)
+
+    def _read(self, event: Fields, texts: list[str]) -> None:
+        """Count the audio of an event, and add the texts that it continues to a list."""
+        if text(event, "type").endswith(_AUDIO):
+            self._audio += len(text(event, "delta"))
+            return
+        _add_texts(event.get("delta"), texts)
+        _add_texts(fields(event, "item").get("name"), texts)  # of a call that begins
+        choices = [fields(choice) for choice in items(event, "choices")]
+        for choice in choices:
+            _add_texts(choice.get("text"), texts)
+        for delta in [fields(choice, "delta") for choice in choices]:
+            self._audio += len(text(fields(delta, "audio"), "data"))
+            _add_texts(delta, texts)
 
 
-def _deltas(event: Fields) -> Iterator[Fields]:
-    """Yield what an event adds to the choices of a chat."""
-    return (fields(choice, "delta") for choice in map(fields, items(event, "choices")))
-
-
-def _written(event: Fields) -> Iterator[bytes]:
-    """Yield the texts that an event continues, whatever their names: of a delta, a completion, a call that begins."""
-    yield from _texts(event.get("delta"))
-    yield from _texts(fields(event, "item").get("name"))
-    for choice in map(fields, items(event, "choices")):
-        yield from _texts(choice.get("text"))
-    for delta in _deltas(event):
-        yield from _texts(delta)
-
-
-def _texts(value: object) -> Iterator[bytes]:
-    match value:
-        case str():
-            yield value.encode(errors="replace")
-        case list():
-            for item in value:
-                yield from _texts(item)
-        case dict():
-            for name, item in value.items():
-                if name not in _NO_TEXT:
-                    yield from _texts(item)
+def _add_texts(value: object, texts: list[str]) -> None:
+    """Add the texts in a value, whatever their names, to a list."""
+    if isinstance(value, str):
+        texts.append(value)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if name not in _NO_TEXT:
+                _add_texts(item, texts)
+    elif isinstance(value, list):
+        for item in value:
+            _add_texts(item, texts)

@@ -15,5 +15,5 @@ nothing here knows mitmproxy, a socket or the store.
     names            names of fields and of models
     doubt            the exception that carries a doubt
 
-The package imports `addon.protocol` of the addon alone.
+The package imports `protocol`, `demand` and `remembered` of the addon alone.
 """

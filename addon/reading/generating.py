@@ -7,10 +7,12 @@ Sources: the API references of OpenAI, Anthropic (message batches), Mistral (con
 import functools
 import re
 from enum import Enum, auto
+from typing import NamedTuple
 
 from addon.protocol.endpoints import OTHER, REALTIME, RESPONSES, endpoint_of
 from addon.reading.head import Head
-from addon.reading.model_paths import model_named_by
+from addon.reading.model_paths import model_named_by, plain_path
+from addon.remembered import remembered
 
 
 class How(Enum):
@@ -66,6 +68,8 @@ _TABLE = (
     ("/v1/models/*", How.UNKNOWN),
 )
 
+_OF_UPGRADES = {REALTIME: How.IN_QUERY, RESPONSES: How.NOTHING}
+
 _STORING = re.compile(r"batch|/(?:agents?|evals|evaluations|fine[_-]?tun\w*|predictions|trainings)(?:/|\Z)")
 """Parts of paths of other providers that name their model through something stored."""
 _IN_OTHER_PLACE = re.compile(r":|/(?:\w*models?|publishers|deployments?|engines?|inference|run)/")
@@ -77,11 +81,28 @@ _BATCH_OF_MODEL = re.compile(r":[a-z]*batch", re.IGNORECASE)
 """A verb after a model whose requests name models themselves."""
 
 
-def how(head: Head, path: str) -> How:
-    """Tell how a request generates. The path is plain (`model_paths.plain_path`)."""
-    endpoint = endpoint_of(path)
-    if head.is_upgrade:
-        return {REALTIME: How.IN_QUERY, RESPONSES: How.NOTHING}.get(endpoint, How.UNKNOWN)
+class Target(NamedTuple):
+    """What a path tells: its endpoint, how that generates, and the model that it names itself."""
+
+    endpoint: str
+    how: How
+    model: str | None
+
+
+@remembered
+def target_of(path: bytes) -> Target:
+    """Return what a path tells. Raises Doubt for one that upstreams may read differently."""
+    plain = plain_path(path)
+    endpoint = endpoint_of(plain)
+    return Target(endpoint, _how(endpoint, plain), model_named_by(plain))
+
+
+def how(head: Head, target: Target) -> How:
+    """Tell how a request to a target generates."""
+    return _OF_UPGRADES.get(target.endpoint, How.UNKNOWN) if head.is_upgrade else target.how
+
+
+def _how(endpoint: str, path: str) -> How:
     found = _in_table(endpoint)
     if _stores(endpoint, path) or (found is How.NAMED and _in_table(endpoint_of(path.lower())) is How.STORED):
         return How.STORED

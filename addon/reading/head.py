@@ -4,37 +4,42 @@ import functools
 import re
 from collections.abc import Iterator
 from enum import Enum, auto
-from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from addon.reading.doubt import Doubt
 from addon.reading.names import MODEL, checked_model, folded, names_models
+from addon.remembered import remembered
 
 
-class Head(NamedTuple):
-    """A request's head as it goes upstream.
+class Head:
+    """A request's head as it goes upstream. What is asked of it is found out once."""
 
-    `target` is the path and the query, as they were sent. `is_upgrade` tells whether it opens a WebSocket.
-    """
+    def __init__(
+        self, method: str, target: bytes, fields: tuple[tuple[bytes, bytes], ...], *, is_upgrade: bool = False
+    ) -> None:
+        """Take the path and the query as they were sent. `is_upgrade` tells whether the head opens a WebSocket."""
+        self.method = method
+        self.path, _, self.query = target.partition(b"?")
+        self.fields = fields
+        self.is_upgrade = is_upgrade
 
-    method: str
-    target: bytes
-    fields: tuple[tuple[bytes, bytes], ...]
-    is_upgrade: bool = False
+    @functools.cached_property
+    def media(self) -> tuple["Media", bytes]:
+        """The media type of the body, and the boundary of a form. Raises Doubt for types that are read unlike."""
+        return _media(self._values(b"content-type"))
 
-    @property
-    def path(self) -> bytes:
-        """The path as it was sent, without the query."""
-        return self.target.partition(b"?")[0]
+    @functools.cached_property
+    def coding(self) -> str | None:
+        """The content coding of the body; None for none. Raises Doubt for one that is read in several ways."""
+        return _coding(self._values(b"content-encoding"))
 
-    @property
-    def query(self) -> bytes:
-        """The query as it was sent; empty without one."""
-        return self.target.partition(b"?")[2]
+    @functools.cached_property
+    def models(self) -> tuple[str, ...]:
+        """The models that the query names. Raises Doubt where readers of queries may differ on them."""
+        return _models(self.query) if self.query else ()
 
-    def values(self, name: bytes) -> list[bytes]:
-        """Return the values of a header. Some servers take `_` in a name for `-`."""
-        return [value.strip() for field, value in self.fields if field.lower().replace(b"_", b"-") == name]
+    def _values(self, name: bytes) -> list[bytes]:
+        return [value.strip() for field, value in self.fields if _plain_name(field) == name]
 
 
 class Media(Enum):
@@ -78,9 +83,13 @@ _SEPARATORS = re.compile(rb"[&;]")
 _PLAIN_NAME = re.compile(rb"[a-z_]+")
 
 
-def media_of(head: Head) -> tuple[Media, bytes]:
-    """Return the media type of the body, and the boundary of a form. Raises Doubt for types that are read unlike."""
-    types = head.values(b"content-type")
+@remembered
+def _plain_name(field: bytes) -> bytes:
+    """Return the name of a header as the laxest server reads it: some take `_` for `-`."""
+    return field.lower().replace(b"_", b"-")
+
+
+def _media(types: list[bytes]) -> tuple[Media, bytes]:
     if not types:
         return Media.NONE, b""
     if len(types) == 1 and _JSON.fullmatch(types[0]):
@@ -93,9 +102,8 @@ def media_of(head: Head) -> tuple[Media, bytes]:
     )
 
 
-def coding_of(head: Head) -> str | None:
-    """Return the content coding of the body; None for none. Raises Doubt for one that is read in several ways."""
-    codings = [value.lower() for value in head.values(b"content-encoding")]
+def _coding(values: list[bytes]) -> str | None:
+    codings = [value.lower() for value in values]
     if not codings or codings == [_IDENTITY]:
         return None
     if len(codings) == 1 and codings[0] in _CODINGS:
@@ -105,44 +113,44 @@ def coding_of(head: Head) -> str | None:
 
 def check_headers(head: Head) -> None:
     """Raise Doubt where a header may choose other models than the body names."""
-    if any(_routes(name) for name, _ in head.fields):
-        raise Doubt(
-            "A header of the request chooses models, or where it goes: it names a model, a fallback or a deployment, "
-            "or is one of a router's. Leave it out, and name the model in the body."
-        )
+    for name, _ in head.fields:
+        if _routes(name):
+            raise Doubt(
+                "A header of the request chooses models, or where it goes: it names a model, a fallback or a "
+                "deployment, or is one of a router's. Leave it out, and name the model in the body."
+            )
 
 
-@functools.lru_cache(1024)
+@remembered
 def _routes(name: bytes) -> bool:
-    return _ROUTES.search(name.lower().replace(b"_", b"-")) is not None
+    return _ROUTES.search(_plain_name(name)) is not None
 
 
 def overrides_method(head: Head) -> bool:
     """Tell whether a header may replace the method."""
-    return any(_OVERRIDES.fullmatch(name.lower().replace(b"_", b"-")) for name, _ in head.fields)
+    return any(_OVERRIDES.fullmatch(_plain_name(name)) for name, _ in head.fields)
 
 
-def models_in_query(head: Head) -> tuple[str, ...]:
-    """Return the models that the query names. Raises Doubt where readers of queries may differ on them."""
-    found = [(name, value) for name, value in _parameters(head.query) if names_models(folded(_decoded(name)))]
+def _models(query: bytes) -> tuple[str, ...]:
+    found = [(name, value) for name, value in _parameters(query) if names_models(folded(_decoded(name)))]
     if not found:
         return ()
     folds = [folded(_decoded(name)) for name, _ in found]
     if len(set(folds)) < len(folds):
         raise Doubt("The query names a model twice. Send it once.")
-    if b";" in head.query or not all(_PLAIN_NAME.fullmatch(name) for name, _ in found):
+    if b";" in query or not all(_PLAIN_NAME.fullmatch(name) for name, _ in found):
         raise Doubt("The query names a model in an unusual way. Send it as 'model=NAME', between '&'.")
     return tuple(checked_model(_value(value)) for _, value in found)
 
 
 def model_in_query(head: Head) -> str | None:
-    """Return the value of the parameter `model`; None without one. Call `models_in_query` first: it checks them."""
+    """Return the value of the parameter `model`; None without one. Call `Head.models` first: it checks them."""
     return next((_value(value) for name, value in _parameters(head.query) if name == MODEL.encode()), None)
 
 
 def check_stored(head: Head) -> None:
     """Raise Doubt where the query refers to something stored upstream that chooses the model."""
-    if not _STORED.isdisjoint(folded(_decoded(name)) for name, _ in _parameters(head.query)):
+    if head.query and not _STORED.isdisjoint(folded(_decoded(name)) for name, _ in _parameters(head.query)):
         raise Doubt(
             "The query refers to something that is stored upstream and has a model of its own: a call, an agent, a "
             "preset or a prompt. Leave it out."

@@ -4,6 +4,7 @@ import re
 from urllib.parse import unquote_to_bytes
 
 from addon.reading.doubt import Doubt
+from addon.remembered import remembered
 
 _PRINTABLE = re.compile(rb"[!-~]*")
 _PLAIN = re.compile(rb"/v1(?:/[A-Za-z0-9_.:~@-]+)+/?")
@@ -18,6 +19,7 @@ _NAMING = re.compile(
 )
 
 
+@remembered
 def check_path(path: bytes) -> None:
     """Raise Doubt for a path that does not decode to printable ASCII at once: upstreams differ on others."""
     decoded = unquote_to_bytes(path)

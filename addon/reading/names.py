@@ -1,6 +1,7 @@
 """The fields that name models, however they are spelled, and the names that a model may have."""
 
 from addon.reading.doubt import Doubt
+from addon.remembered import remembered
 
 MAX_MODEL = 256
 """Bytes of a model's name."""
@@ -26,6 +27,7 @@ _PRESET = "@preset/"
 """OpenRouter adds what is stored under a name, which may hold other models."""
 
 
+@remembered
 def folded(name: str) -> str:
     """Return the name of a field as the laxest reader compares it.
 
@@ -36,9 +38,15 @@ def folded(name: str) -> str:
 
 def names_models(fold: str, *, is_top: bool = True) -> bool:
     """Tell whether a field of this folded name names models. `is_top`: of a body, a form or a query itself."""
-    return any(part in fold for part in _PARTS) or (is_top and fold in _TOP)
+    return _has_part(fold) or (is_top and fold in _TOP)
 
 
+@remembered
+def _has_part(fold: str) -> bool:
+    return any(part in fold for part in _PARTS)
+
+
+@remembered
 def checked_model(name: str) -> str:
     """Return a model's name that is the same to all readers. Raises Doubt for any other."""
     if not name or name != name.strip() or not name.isprintable():

@@ -109,11 +109,11 @@ class _Search:
         if len(set(naming)) < len(naming):
             raise Doubt("The body names a model twice in one object, in two spellings of a field. Send one.")
         for fold, value in folds:
-            if names_models(fold, is_top=not place):
+            if fold in naming:
                 self._named(value, fold)
             elif fold == "input":
                 self._input(value, place)
-            elif not _is_free(fold, holder):
+            elif isinstance(value, dict | list) and not _is_free(fold, holder):
                 self._any(value, fold)
 
     def _any(self, value: object, place: str) -> None:

@@ -3,27 +3,17 @@
 The head alone tells for most: for what generates nothing, and for what cannot be judged whatever its body says.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 from addon.demand import of_body as of_fields
 from addon.demand import why_unbounded
-from addon.protocol.endpoints import endpoint_of
-from addon.protocol.json_fields import Fields, fields
+from addon.protocol.json_fields import fields
 from addon.protocol.whole_coding import WholeDecoder
 from addon.reading.doubt import Doubt
-from addon.reading.generating import How, how, only_reads
-from addon.reading.head import (
-    Head,
-    Media,
-    check_headers,
-    check_stored,
-    coding_of,
-    media_of,
-    model_in_query,
-    models_in_query,
-    overrides_method,
-)
-from addon.reading.model_paths import check_path, model_named_by, plain_path
+from addon.reading.generating import How, how, only_reads, target_of
+from addon.reading.head import Head, Media, check_headers, check_stored, model_in_query, overrides_method
+from addon.reading.model_paths import check_path
 from addon.reading.names import MODEL, checked_model
 from addon.reading.places import models_of
 from addon.reading.strict_form import read_form
@@ -74,16 +64,14 @@ def _of_head(head: Head) -> Reading | None:
         if overrides_method(head):
             raise Doubt("A header replaces the method of the request. Send the method itself.")
         return NOTHING
-    path = plain_path(head.path)
-    match how(head, path):
-        case How.NOTHING if not models_in_query(head):
+    target = target_of(head.path)
+    match how(head, target):
+        case How.NOTHING if not head.models:
             return NOTHING
         case How.NOTHING:
             raise Doubt("The query names a model where nothing is generated with it. Leave it out.")
         case How.STORED:
-            why = (
-                why_unbounded(endpoint_of(path), {}, ()) or "Only something that is stored upstream tells what it uses."
-            )
+            why = why_unbounded(target.endpoint, {}, ()) or "Only something that is stored upstream tells what it uses."
             return Reading(doubt=_STORED, demand=Demand(unbounded=why))
         case How.UNKNOWN:
             raise Doubt("It is not known how this endpoint names its model. Use one that names it in the request.")
@@ -91,9 +79,7 @@ def _of_head(head: Head) -> Reading | None:
             return _of_opening(head)
     check_headers(head)
     check_stored(head)
-    models_in_query(head)
-    media_of(head)
-    coding_of(head)
+    _ = head.models, head.media, head.coding  # they raise what they doubt
     return None
 
 
@@ -101,62 +87,57 @@ def _of_opening(head: Head) -> Reading:
     """Return the model that the query names for a WebSocket."""
     check_headers(head)
     check_stored(head)
-    models = models_in_query(head)
+    models = head.models
     if model_in_query(head) is None:
         raise Doubt("The WebSocket does not name its model. Open it with 'model=NAME' in the query.")
     return Reading(models, demand=Demand())  # its responses have theirs
 
 
 def _of_body(head: Head, pieces: Iterable[bytes], most: int, *, with_demand: bool) -> Reading:
-    path = plain_path(head.path)
-    named = models_in_query(head)
-    place = how(head, path)
+    target = target_of(head.path)
+    named = head.models
+    place = how(head, target)
     if place is How.IN_PATH:
-        named = (checked_model(model_named_by(path) or ""), *named)
-    media, boundary = media_of(head)
+        named = (checked_model(target.model or ""), *named)
+    media, boundary = head.media
     if media is Media.FORM:
-        if coding_of(head):
+        if head.coding:
             raise Doubt("The form is compressed, and upstreams differ on which bytes they read. Send it as it is.")
         form = read_form(_bounded(pieces, most), boundary)
-        return _read(head, (form.model,), named, {**form.fields, MODEL: form.model} if with_demand else None)
-    body = _Peeked(_decoded(pieces, coding_of(head), most))
-    if place is How.CONVERSATION and body.is_empty:
+        demand = of_fields(target.endpoint, {**form.fields, MODEL: form.model}) if with_demand else None
+        return Reading(_each_once(form.model, *named), demand=demand)
+    body, is_empty = _looked_into(_decoded(pieces, head.coding, most))
+    if place is How.CONVERSATION and is_empty:
         return NOTHING
-    if media is Media.NONE and not (place is How.IN_PATH and body.is_empty):
+    if media is Media.NONE and not (place is How.IN_PATH and is_empty):
         raise Doubt("The body has no Content-Type. Send 'Content-Type: application/json'.")
-    if place is How.IN_PATH and body.is_empty:
+    if place is How.IN_PATH and is_empty:
         return Reading(named)
     value = parsed(body, counts=with_demand)
     if place is How.CONVERSATION and isinstance(value, dict) and value.keys() <= _ONLY_STORED:
         return NOTHING
     models = models_of(value, has_to_name=place is not How.IN_PATH)
-    return _read(head, models, named, fields(value) if with_demand else None)
+    return Reading(
+        _each_once(*models, *named), demand=of_fields(target.endpoint, fields(value)) if with_demand else None
+    )
 
 
-def _read(head: Head, first: tuple[str, ...], others: tuple[str, ...], body: Fields | None) -> Reading:
-    """Return the reading of a request that names models, with what its body demands, if that is wanted."""
-    demand = None if body is None else of_fields(endpoint_of(plain_path(head.path)), body)
-    return Reading(tuple(dict.fromkeys((*first, *others))), demand=demand)
+def _each_once(*models: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(models))
 
 
-class _Peeked:
-    """Pieces of which it is known whether there is any."""
-
-    def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._rest = iter(pieces)
-        self._first = next((piece for piece in self._rest if piece), b"")
-        self.is_empty = not self._first
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield self._first
-        yield from self._rest
+def _looked_into(pieces: Iterator[bytes]) -> tuple[Iterator[bytes], bool]:
+    """Return the pieces, and whether there is nothing in them."""
+    first = next(filter(None, pieces), b"")
+    return itertools.chain((first,), pieces), not first
 
 
 def _decoded(pieces: Iterable[bytes], coding: str | None, most: int) -> Iterator[bytes]:
-    """Yield the decoded body. Raises Doubt where it is not exactly one body of this coding."""
-    if coding is None:
-        yield from _bounded(pieces, most)
-        return
+    """Return the decoded body. It raises Doubt where it is not exactly one body of this coding."""
+    return _bounded(pieces, most) if coding is None else _uncompressed(pieces, coding, most)
+
+
+def _uncompressed(pieces: Iterable[bytes], coding: str, most: int) -> Iterator[bytes]:
     decoder = WholeDecoder(coding)
     try:
         yield from _bounded((step for piece in _not_like_json(pieces) for step in decoder.feed(piece)), most)
@@ -166,8 +147,7 @@ def _decoded(pieces: Iterable[bytes], coding: str | None, most: int) -> Iterator
 
 
 def _not_like_json(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    body = _Peeked(pieces)
-    for number, piece in enumerate(body):
+    for number, piece in enumerate(filter(None, pieces)):
         if not number and piece[:1] in {bytes([byte]) for byte in _LIKE_JSON}:
             raise Doubt("The compressed body looks like JSON to an upstream that does not decode it. Send it as it is.")
         yield piece

@@ -66,6 +66,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         (asked(padded(AT_ONCE)), Exchange(), "MainThread"),
         (asked(padded(AT_ONCE + 1)), Exchange(), "reading"),
         (asked(gzip.compress(SHORT), ("Content-Encoding", "gzip")), Exchange(), "reading"),
+        (asked(gzip.compress(SHORT), ("Content_Encoding", "gzip")), Exchange(), "reading"),
         (asked(None), spooled(SHORT), "reading"),
     ],
 )

@@ -2,8 +2,11 @@ import json
 
 import pytest
 
+from addon.metering import shown_output
 from addon.metering.meter import Meter
 from addon.metering.shown_output import ShownOutput
+from addon.protocol import json_fields
+from addon.protocol.json_fields import Fields
 
 CHAT, RESPONSES, MESSAGES = "/v1/chat/completions", "/v1/responses", "/v1/messages"
 WORDS = "All that a response says counts, word by word. "
@@ -57,6 +60,59 @@ def test_reasoning_and_calls_that_are_shown_count(arguments: str) -> None:
         value = [{"index": 0, "function": {"name": "look", "arguments": WORDS * 10}}]
     shown.add(json.dumps({"choices": [{"index": 0, "delta": {arguments: value}}]}).encode())
     assert shown.is_more_than(90, "gpt-4o")
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The events that were parsed, in order."""
+    events: list[bytes] = []
+
+    def parse(event: bytes) -> Fields:
+        events.append(event)
+        return json_fields.parse(event)
+
+    monkeypatch.setattr(shown_output, "parse", parse)
+    return events
+
+
+def test_events_are_not_parsed_while_all_their_bytes_are_not_more(parsed: list[bytes]) -> None:
+    shown, event = ShownOutput(CHAT), json.dumps(chunk(WORDS)).encode()
+    for _ in range(10):
+        shown.add(event)
+        assert not shown.is_more_than(10 * len(event), "gpt-4o")
+    assert parsed == []
+    assert not shown.is_more_than(10 * len(event) - 1, "gpt-4o")
+    assert parsed == [event] * 10
+    assert shown.is_more_than(100, "gpt-4o")
+    assert parsed == [event] * 10
+
+
+def test_few_events_are_held_whatever_is_reserved(parsed: list[bytes]) -> None:
+    shown, event = ShownOutput(CHAT), json.dumps(chunk(WORDS)).encode()
+    for number in range(1000):
+        shown.add(event)
+        assert not shown.is_more_than(10**9, "gpt-4o")
+        assert (number + 1 - len(parsed)) * len(event) <= 16 * 1024
+
+
+@pytest.mark.parametrize("text", [b"\xff" * 100, b"\\u00e9" * 100, "é漢🎉".encode() * 100, b'\\"\\n' * 100])
+def test_held_events_show_no_more_than_they_count_for(text: bytes) -> None:
+    event = json.dumps(chunk("TEXT")).encode().replace(b"TEXT", text)
+    held, read = ShownOutput(CHAT), ShownOutput(CHAT)
+    held.add(event)
+    read.add(event)
+    assert read.is_more_than(0, "gpt-4o")
+    for tokens in range(0, 1000, 10):
+        assert held.is_more_than(tokens, "gpt-4o") or not read.is_more_than(tokens, "gpt-4o")
+
+
+def test_audio_counts_by_its_length(parsed: list[bytes]) -> None:
+    shown = ShownOutput("/v1/realtime")
+    event = json.dumps({"type": "response.output_audio.delta", "delta": "A" * 5000}).encode()
+    shown.add(event)
+    assert not shown.is_more_than(10, "gpt-realtime")
+    assert shown.is_more_than(9, "gpt-realtime")
+    assert parsed == [event]
 
 
 @pytest.mark.parametrize("counts", [False, True])

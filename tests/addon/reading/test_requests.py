@@ -19,7 +19,7 @@ FORM = b'--B\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\
 
 
 def head(target: str, *fields: tuple[bytes, bytes], method: str = "POST", is_upgrade: bool = False) -> Head:
-    return Head(method, target.encode("latin-1"), fields or (JSON,), is_upgrade)
+    return Head(method, target.encode("latin-1"), fields or (JSON,), is_upgrade=is_upgrade)
 
 
 def of_body(head: Head, pieces: Iterable[bytes], most: int) -> Reading:
