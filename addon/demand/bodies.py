@@ -270,8 +270,9 @@ def _of_transcription(tally: Tally, body: Form) -> Demand:
 
 def _of_other(tally: Tally, body: Fields) -> Demand:
     """Read a body of unknown form: all its texts, and perhaps more than these."""
-    for name in _READ_APART & body.keys():
-        add_content(tally, body[name])
+    for name, value in body.items():
+        if name in _READ_APART:
+            add_content(tally, value)
     tally.refers = True
     return _of_answer(tally, body, UNKNOWN)
 
