@@ -57,7 +57,10 @@ class Project(Model):
 
 
 class Token(Model):
-    """A proxy token. `lookup` is the HMAC of its value, `sealed_value` its ciphertext."""
+    """A proxy token. `lookup` is the HMAC of its value, `sealed_value` its ciphertext.
+
+    `previous_lookup` is that of the value before, which works until `previous_expires_at`.
+    """
 
     id = IdField(primary_key=True)
     project = ForeignKeyField(Project, on_delete="CASCADE")
@@ -66,6 +69,8 @@ class Token(Model):
     name = TextField(null=True, column_name="token_name")
     lookup = CharField(max_length=HMAC_LENGTH, unique=True)
     sealed_value = BlobField()
+    previous_lookup = CharField(max_length=HMAC_LENGTH, null=True, unique=True)
+    previous_expires_at = BigIntegerField(null=True)
     is_active = BooleanField()
     request_count = BigIntegerField()
     opening_count = BigIntegerField(default=0)  # those of the requests that are older than the ledger
