@@ -9,11 +9,11 @@ How a request ended goes the same way, through the same writer: it is written al
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
-from store.admission import refusals, token_standing
+from store.admission import refusals, running, token_standing
 from store.admission.bounding import Bounding
 from store.admission.compensation import take_back
 from store.admission.decision import (
@@ -31,6 +31,7 @@ from store.admission.limits import requests
 from store.admission.locked_tokens import lock_and_read
 from store.admission.policies import Unread
 from store.admission.refusals import Refusals, Tally
+from store.admission.running import Running, Watch
 from store.admission.token_standing import Question
 from store.admission.writer import Writer
 from store.database import Statement
@@ -53,9 +54,9 @@ from store.management.tokens import is_token_value
 from store.request import Amounts, Opened, Opening, Reading
 from store.store import Store
 
-type Item = Claim | Growth | Probe | Question
+type Item = Claim | Growth | Probe | Question | Watch
 
-type Result = Admitted | Extended | Unread | TokenStanding | None
+type Result = Admitted | Extended | Unread | TokenStanding | Mapping[Running, GatewayError] | None
 
 type Entry = Settlement | Tally | Release
 
@@ -169,6 +170,14 @@ class Admission:
         if not isinstance(standing, TokenStanding):
             raise GatewayError
         return standing
+
+    async def ended(self, requests: AbstractSet[Running]) -> Mapping[Running, GatewayError]:
+        """Return why running requests are to end, of those whose token is not valid any more. Raises StoreUnavailable.
+
+        One query answers for any number of them. Nothing is counted.
+        """
+        found = await self._inbox.submit(Watch(requests))
+        return found if isinstance(found, Mapping) else {}
 
     def settle(self, settlement: Settlement) -> None:
         """Have the end of an admitted request written; returns at once, and raises nothing.
@@ -289,19 +298,9 @@ class AdmissionWork:
         outcomes = self._outcomes(asking) if asking else []
         if len(asking) == len(items):
             return outcomes
-        questions = [item for item in items if isinstance(item, Question)]
-        standings = token_standing.answer(self._database, questions) if questions else []
-        if len(asking) + len(questions) < len(items):
-            self._database.touch()
-        of_asking, of_questions = iter(outcomes), iter(standings)
-        return [
-            next(of_asking)
-            if isinstance(item, Claim | Growth)
-            else next(of_questions)
-            if isinstance(item, Question)
-            else None
-            for item in items
-        ]
+        of_asking = iter(outcomes)
+        answers = self._answers([item for item in items if not isinstance(item, Claim | Growth)])
+        return [next(of_asking) if isinstance(item, Claim | Growth) else answers[item] for item in items]
 
     def finish(self) -> None:
         """Have the limits count the requests that have ended."""
@@ -334,6 +333,19 @@ class AdmissionWork:
         self._ledger.reserve_more(batch.growths)
         balance.write(self._database, balances.values())
         return outcomes
+
+    def _answers(self, questions: "Sequence[Question | Watch | Probe]") -> "Mapping[Item, Result | GatewayError]":
+        asked = [each for each in questions if isinstance(each, Question)]
+        watches = [each for each in questions if isinstance(each, Watch)]
+        standings = token_standing.answer(self._database, asked) if asked else []
+        ended = running.ended(self._database, watches)
+        if len(asked) + len(watches) < len(questions):
+            self._database.touch()
+        return {
+            **dict.fromkeys(questions, None),
+            **dict(zip(asked, standings, strict=True)),
+            **dict.fromkeys(watches, ended),
+        }
 
     def _open_ids(self, items: Sequence[Claim | Growth]) -> AbstractSet[str]:
         """Lock and return the requests that are to reserve more, as far as they are not settled."""

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 from store.admission import policies
 from store.admission.limits import (
@@ -105,6 +105,8 @@ class Admitted:
     """The models that the list of models may show it; None for all."""
     bounds: Bounds | None = None
     """The most that it may use, where a limit has reserved that."""
+    lookup: str = field(default="", repr=False)
+    """The HMAC of the value that it came with; empty for a replay."""
 
 
 class TokenStanding(NamedTuple):
@@ -297,7 +299,7 @@ class Batch:
         if claim.is_paid and (claim.extends is None or not token.reserving):
             return None
         if not token.reserving:
-            return self._admit(token, claim.opening, None)
+            return self._admit(token, claim, None)
         reading = claim.opening.reading
         if reading is None or (reading.demand is None and reading.generates and not reading.doubt):
             return Unread()
@@ -305,11 +307,7 @@ class Batch:
         if isinstance(bounds, TokenRefused):
             return bounds
         extends = claim.extends
-        return (
-            self._admit(token, claim.opening, bounds)
-            if extends is None
-            else self._extend(token, claim, extends, bounds)
-        )
+        return self._admit(token, claim, bounds) if extends is None else self._extend(token, claim, extends, bounds)
 
     def _extend(self, token: TokenState, claim: Claim, opened: Opened, bounds: Bounds) -> Extended | TokenRefused:
         """Reserve for one more use of a row. One that is older than a limit, or its period, cannot be used any more."""
@@ -331,8 +329,8 @@ class Batch:
         self.growths.append((opened.request_id, asked.reserved))
         return opened._replace(reserved=opened.reserved.plus(asked.reserved))
 
-    def _admit(self, token: TokenState, opening: Opening, bounds: Bounds | None) -> Admitted | GatewayError:
-        row, at, amounts = token.row, self._now, Amounts()
+    def _admit(self, token: TokenState, claim: Claim, bounds: Bounds | None) -> Admitted | GatewayError:
+        row, opening, at, amounts = token.row, claim.opening, self._now, Amounts()
         if bounds is not None:
             at = token.moment(self._now)
             amounts = reserved(token.reserving, bounds, self._usual_output)
@@ -350,7 +348,8 @@ class Batch:
         self.admitted.append((opening, opened))
         self.slots += slots
         shown = policies.shown_models(token.policies)
-        return Admitted(opened, token.holder, api_key, tightest(token.windows), shown, bounds)
+        lookup = claim.name.value if claim.name.column == "lookup" else ""
+        return Admitted(opened, token.holder, api_key, tightest(token.windows), shown, bounds, lookup)
 
     def _api_key(self, row: TokenRow) -> str:
         if row.project_id not in self._api_keys:
@@ -358,7 +357,23 @@ class Batch:
         return self._api_keys[row.project_id]
 
 
-def refusal_of(row: TokenRow, now: int) -> TokenRefused | None:
+class Validity(Protocol):
+    """A token as far as it may make requests at all."""
+
+    @property
+    def token_is_active(self) -> bool:
+        """False once it is revoked."""
+
+    @property
+    def token_expires_at(self) -> int:
+        """The time at which it expires."""
+
+    @property
+    def project_is_active(self) -> bool:
+        """False while its project is switched off."""
+
+
+def refusal_of(row: Validity, now: int) -> TokenRefused | None:
     """Return why a token may make no request at all, or None."""
     if not row.token_is_active:
         return TokenInactive()

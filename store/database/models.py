@@ -135,7 +135,8 @@ class Request(Model):
     the one that the upstream told; `cost` is a lower bound where `cost_is_minimum`. `reserved_tokens` and
     `reserved_usd` are what limits of tokens and money held for it while it ran; NULL where it had none. `budget_beyond`
     is what the request counted against budgets beyond its cost, `tokens_beyond` what it counted in windows beyond its
-    tokens. `is_limited` marks rows that were open when a limit was set for them.
+    tokens. `is_limited` marks rows that were open when a limit was set for them. `code` says why the gateway ended a
+    request itself.
     """
 
     id = IdField(primary_key=True)
@@ -181,6 +182,7 @@ class Request(Model):
     is_limited = BooleanField(null=True)
     reserved_tokens = BigIntegerField(null=True)
     reserved_usd = BigIntegerField(null=True)
+    code = TextField(null=True)
 
 
 class Refusal(Model):

@@ -46,6 +46,8 @@ class Outcome(NamedTuple):
     upstream_request_id: str | None = None
     upstream: str | None = None
     """The origin that answered, which determines whose prices hold."""
+    code: str | None = None
+    """The code of the error with which the gateway ended it; None for one that came to its own end."""
     may_cost: bool = True
     """False where nothing was used without being told: it never went upstream, or the upstream answered an error."""
 
@@ -90,15 +92,17 @@ _SETTLED = {
     "status": "INTEGER",
     "streamed": "BOOLEAN",
     **dict.fromkeys(("duration_ms", "first_byte_ms", "request_bytes", "response_bytes"), "BIGINT"),
+    "code": "TEXT",
     **BOOKED,
 }
 """The columns that a settlement writes, with their types."""
 
 _OPEN = f"INSERT INTO request ({', '.join(_OPENED)})"
 _ALL = (*_SETTLED,)
-_USUAL = tuple(name for name in _ALL if name not in RARE)
-_rare = operator.itemgetter(*[_ALL.index(name) for name in RARE])
-_NO_RARE = (None,) * len(RARE)
+_SELDOM = ("code", *RARE)
+_USUAL = tuple(name for name in _ALL if name not in _SELDOM)
+_seldom = operator.itemgetter(*[_ALL.index(name) for name in _SELDOM])
+_NONE_OF_THESE = (None,) * len(_SELDOM)
 _RETURNING = "RETURNING request.id, request.is_limited, request.reserved_tokens, request.reserved_usd"
 _RESERVE_MORE = (
     "UPDATE request SET reserved_tokens = COALESCE(reserved_tokens, 0) + more.tokens,"
@@ -197,7 +201,7 @@ class Ledger:
 
     def _write(self, condition: str, now: int, entries: Sequence[_Entry]) -> "Mapping[str, _Kept]":
         """Settle those rows that meet a condition. Returns what they keep for limits, by their ids."""
-        are_usual = condition == _UNSETTLED and all(_rare(entry.columns) == _NO_RARE for entry in entries)
+        are_usual = condition == _UNSETTLED and all(_seldom(entry.columns) == _NONE_OF_THESE for entry in entries)
         settling = _settling(_USUAL if are_usual else _ALL)  # the others are NULL since the row was opened
         values = [(entry.request_id, *settling.pick(entry.columns)) for entry in entries]
         written: dict[str, _Kept] = {}
@@ -262,6 +266,7 @@ class Ledger:
             outcome.first_byte_ms,
             outcome.request_bytes,
             outcome.response_bytes,
+            outcome.code,
             *booking.columns,
         )
         sums = booking.amounts(outcome.request_bytes, outcome.response_bytes)

@@ -55,7 +55,7 @@ class RequestFilter:
     """Selects the requests of a list: microseconds from `start` until just before `end`; None selects all.
 
     `model` is the one that answered, or that was asked. `source` is a `usage.Source`, or OPEN. Both select admitted
-    requests only, `code` (of a refusal) refused ones.
+    requests only. `code` selects refused requests, and admitted ones that the gateway ended.
     """
 
     start: int | None = None
@@ -73,8 +73,8 @@ class RequestFilter:
 class RequestRecord:
     """An admitted request, or refused ones of a minute. Costs are in `usage.COST_UNIT`s; unknown values are None.
 
-    `code` and `repeats` are None for an admitted one. Of refused ones `repeats` is the number, and the other fields are
-    the first one's, as far as it has them.
+    `code` says why the gateway refused it, or ended it itself; None otherwise. `repeats` is None for an admitted one. Of
+    refused ones it is their number, and the other fields are the first one's, as far as it has them.
     """
 
     id: str
@@ -180,11 +180,10 @@ class RequestList:
             return self._named([RequestRecord.of(rows[0])])[0]
 
     def _admitted(self, about: RequestFilter, limit: int, after: Cursor | None) -> list[Row]:
-        if about.code is not None:
-            return []
         more = {
             "(model = ? OR model_asked = ?)": None if about.model is None else (about.model, about.model),
             "usage_source = ?": given(None if about.source == OPEN else about.source),
+            "code = ?": given(about.code),
         }
         return self._rows(_OPEN_ROWS if about.source == OPEN else _ROWS, about, more, limit, after)
 
@@ -233,9 +232,10 @@ def _selected(missing: AbstractSet[str]) -> str:
     return ", ".join(f"NULL AS {name}" if name in missing else name for name in _COLUMNS)
 
 
-_OF_REFUSALS = {"code", "repeats"}
+_OF_REFUSALS = {"repeats"}
 _OF_BOTH = {
-    *("id", "session_id", "client", "started_at", "project_id", "token_id", "method", "path", "endpoint", "status")
+    *("id", "session_id", "client", "started_at", "project_id", "token_id", "method", "path", "endpoint", "status"),
+    "code",
 }
 
 _ROWS = f"SELECT {_selected(_OF_REFUSALS)} FROM request"  # noqa: S608 - no data
