@@ -15,7 +15,7 @@ from addon.metering.estimates import counting
 from addon.protocol.endpoints import endpoint_of
 from store.request import Demand
 
-_COUNT = 1000
+_COUNT = 2000
 
 
 @functools.cache

@@ -18,9 +18,9 @@ from typing import Any
 from addon.metering.estimates import counting
 from support.demand.paragraphs import PARAGRAPHS
 
-ROOT = Path(__file__).parents[3]
-_CODE = [file.read_text() for file in sorted((ROOT / "addon").rglob("*.py"))]
-_PAGES = [file.read_text() for file in sorted((ROOT / "docs").rglob("*.md"))]
+_SAMPLES = json.loads(Path(__file__).with_name("samples.json").read_text())
+"""Code and pages of this project, as they were once: the figures must not change with it."""
+_CODE, _PAGES = _SAMPLES["code"], _SAMPLES["pages"]
 _SHORT = ("Hi", "Thanks!", "What is 2+2?", "Continue.", "Summarize this:", "好的", "Да", "¿Y ahora?", "👍🏽 nice 🎉")
 _CLAUDE_FACTOR = 1.35
 
