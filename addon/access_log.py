@@ -54,7 +54,7 @@ def _fields(flow: http.HTTPFlow, exchange: Exchange) -> dict[str, object]:
         "client": exchange.client,
         "method": flow.request.method,
         "path": _path(flow.request),
-        "status": refusal.status if refusal else response.status_code if response else None,
+        "status": refusal.status if refusal and not exchange.streamed else response.status_code if response else None,
         "code": refusal.code if refusal else None,
         "error": strip_quoted_bytes(flow.error.msg) if flow.error else None,
         **_holder(exchange),

@@ -49,7 +49,8 @@ class Admitting:
             raise ServiceUnavailable
         exchange.admit(admitted, upstream, flow.request)
         growth = growth_of(self._admission, exchange, admitted.bounds, admitted.opened.reserved)
-        exchange.on_response = None if growth is None else growth.watch
+        if growth is not None:
+            exchange.on_response, growth.cut = growth.watch, exchange.cut
         annotations.write(flow, exchange.request_id, admitted.holder)
 
     def open_session(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
@@ -61,6 +62,7 @@ class Admitting:
             _opening(flow.request, exchange),
             SessionModels(head_of(flow.request)),
             functools.partial(self._extend, exchange),
+            lambda: exchange.stop(None),
         )
         session = WebSocketSession(
             account,

@@ -163,6 +163,7 @@ def _outcome(exchange: Exchange, meter: Meter | None) -> Outcome:
         response_bytes=meter.response_bytes if meter and (exchange.streamed or exchange.ended) else None,
         upstream_request_id=exchange.upstream_request_id,
         upstream=exchange.upstream.origin if exchange.upstream else None,
+        code=exchange.refusal.code if exchange.refusal and not exchange.abandoned else None,
         may_cost=exchange.sent_at is not None and exchange.status in _MAY_HAVE_USED,
     )
 
@@ -177,6 +178,7 @@ def _outcome_of_turn(exchange: Exchange, turn: Turn) -> Outcome:
         response_bytes=turn.meter.response_bytes,
         upstream_request_id=exchange.plain_id(turn.response_id),
         upstream=exchange.upstream.origin if exchange.upstream else None,
+        code=turn.cut.code if turn.cut else None,
         may_cost=not turn.has_failed and turn.status is None,
     )
 

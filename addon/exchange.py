@@ -13,9 +13,12 @@ from mitmproxy import http
 from addon import streaming, validation
 from addon.cross_origin import CrossOrigin, Fields
 from addon.metering.meter import Meter
+from addon.protocol.last_event import last_event
 from addon.spool import Spool
+from addon.streaming import EventTap, Tap
 from addon.websocket_session import WebSocketSession
 from store.admission.decision import Admitted
+from store.admission.running import Running
 from store.database.models import UPSTREAM_ID_LENGTH
 from store.errors import GatewayError, ServiceUnavailable, TokenRefused
 from store.ids import new_request_id
@@ -23,7 +26,18 @@ from store.limits.window import Standing
 from store.request import Holder, Opened
 from store.runtime.settings import Upstream
 
+PATIENCE = 0.3
+"""Seconds that a response which is cut gets to come to the end of its present event."""
+
 _ID = re.compile(rf"[!-~]{{1,{UPSTREAM_ID_LENGTH}}}")
+
+
+type Stop = Callable[[bytes | None], None]
+"""Ends a request and its response at once: with a last event, or else by an error, or by breaking off."""
+
+
+def _nothing_to_stop(_last: bytes | None) -> None:
+    """Do nothing."""
 
 
 class Destination(NamedTuple):
@@ -81,8 +95,14 @@ class Exchange:
     """The permission to send it: from its admission until it is refused or finished."""
     meter: Meter | None = None
     """Reads the usage from a copy of the bodies, once it is admitted."""
+    lookup: str = field(default="", repr=False)
+    """The HMAC of the token's value that it came with; empty for a replay."""
     on_response: Callable[[], None] | None = None
     """Called after each piece of the response, where its reservation may have to grow."""
+    tap: Tap | None = None
+    """The response on its way to the client, once it has begun and is passed on as it comes."""
+    stop: Stop = field(default=_nothing_to_stop, repr=False)
+    """Ends it now; set by what transports it."""
     session: WebSocketSession | None = None
     """Admits the responses over a WebSocket, while it is open."""
     sent_at: float | None = None
@@ -117,6 +137,22 @@ class Exchange:
             self.refuse(ServiceUnavailable())
             self.abandoned = True
 
+    def cut(self, error: GatewayError) -> None:
+        """End it now, whatever it is doing: its token is not valid any more, or its budget is used up.
+
+        A response that has begun ends between two events, with an error as the last one; or it breaks off.
+        """
+        if self.finished or self.ended or self.refusal is not None:
+            return
+        if self.session is not None:
+            self.session.cut(error)
+        self.refuse(error)
+        if isinstance(self.tap, EventTap) and self.opened is not None:
+            last = last_event(self.opened.endpoint, error, self.request_id)
+            self.tap.end(lambda is_between: self.stop(last if is_between else None), PATIENCE)
+        else:
+            self.stop(None)
+
     def pop_token(self) -> str:
         """Return the token and forget it; empty if there is none."""
         token, self.token = self.token or "", None
@@ -138,6 +174,7 @@ class Exchange:
     def admit(self, admitted: Admitted, upstream: Upstream, request: http.Request) -> None:
         """Keep an admission, and begin to meter. There is no grant if the request was refused in the meantime."""
         self.opened, self.holder, self.upstream = admitted.opened, admitted.holder, upstream
+        self.lookup = admitted.lookup
         self.windows, self.shown_models = admitted.windows, admitted.shown_models
         self.admitted_for = request.method, validation.path_of(request)
         if self.refusal is None:
@@ -207,7 +244,8 @@ class Exchange:
         if session is not None:
             session.end()
         self.close_spool()
-        self.token = self.grant = self.on_response = None
+        self.token = self.grant = self.on_response = self.tap = None
+        self.stop = _nothing_to_stop
         self.finished = True
         flow, self.flow = self.flow, None
         return flow
@@ -287,6 +325,14 @@ class Exchanges:
     def of(self, client_id: str) -> dict[str, Exchange]:
         """Return the exchanges under way on a client's connection, by their flows."""
         return {flow_id: exchange for flow_id, exchange in self._by_flow.items() if exchange.client_id == client_id}
+
+    def running(self) -> dict[Running, list[Exchange]]:
+        """Return the admitted exchanges under way by their tokens, and the values that they came with."""
+        found: dict[Running, list[Exchange]] = {}
+        for exchange in self._by_flow.values():
+            if exchange.opened is not None and exchange.refusal is None:
+                found.setdefault(Running(exchange.opened.token_id, exchange.lookup), []).append(exchange)
+        return found
 
     def all(self) -> list[str]:
         """Return the flows whose exchanges are under way."""

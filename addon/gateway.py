@@ -26,6 +26,7 @@ from addon import (
 )
 from addon.admitting import Admitting
 from addon.cross_origin import CrossOrigin, is_preflight
+from addon.cuts import Cuts
 from addon.ending import Ending, Settling
 from addon.exchange import Exchange, Exchanges
 from addon.layers import install
@@ -33,7 +34,7 @@ from addon.plain.path import PlainPath
 from addon.reverse_mode import ReverseMode
 from addon.serving import listening
 from addon.spool import BodyMissing, Spool
-from addon.streaming import Tap
+from addon.streaming import EventTap, Tap
 from store.admission.admission import Admission
 from store.errors import GatewayError, InvalidRequest, ServiceUnavailable
 from store.network.client_address import client_address
@@ -78,7 +79,7 @@ class Gateway:
         self.plain_path = PlainPath(self.exchanges, settings, is_wanted=settings.plain_path == "on")
         self.reverse_mode = ReverseMode(settings, self.exchanges, self.plain_path, self._settling)
         self._admitting = Admitting(admission, self.reverse_mode, ending, settings.max_spool)
-        self.addons = [self.reverse_mode, self.plain_path]
+        self.addons = [self.reverse_mode, self.plain_path, Cuts(admission, self.exchanges)]
         """The addons within this one. mitmproxy calls their hooks after its own."""
 
     def next_layer(self, asked: layer.NextLayer) -> None:
@@ -153,7 +154,10 @@ class Gateway:
         if exchange.streamed and streaming.is_event_stream(response):
             response.headers.setdefault(responses.BUFFERING, "no")
         responses.add_request_headers(response.headers, exchange, exchange.remote_ms)
-        response.stream = Tap(exchange.watch_response) if exchange.streamed else False
+        if exchange.streamed:
+            make = EventTap if streaming.can_end_between_events(response) else Tap
+            exchange.tap = make(exchange.watch_response)
+        response.stream = exchange.tap or False
 
     def response(self, flow: http.HTTPFlow) -> None:
         """Finish the exchange: the response is complete. A WebSocket begins here instead."""

@@ -1,7 +1,9 @@
 """Bodies that are passed on as they come, instead of being read whole first, and the copy that is taken of them."""
 
+import asyncio
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 
 from mitmproxy import http
 
@@ -39,6 +41,12 @@ def is_event_stream(response: http.Response) -> bool:
     return content_type.lower().startswith("text/event-stream")
 
 
+def can_end_between_events(response: http.Response) -> bool:
+    """Tell whether a response can be ended after any of its events: its end is no length, and it is not compressed."""
+    headers = response.headers
+    return is_event_stream(response) and "content-length" not in headers and "content-encoding" not in headers
+
+
 class Tap:
     """A stream callable for mitmproxy: returns each piece of a body as it came, and shows it to its watchers.
 
@@ -59,3 +67,65 @@ class Tap:
                 _log.exception("a watcher of a streamed body failed and is removed")
                 self.watchers.remove(watcher)
         return data
+
+
+# A line ends with CR, LF or CRLF, an event with an empty line
+# (https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation).
+_LINE_END = rb"(?:\r\n|\n|\r(?!\n))"
+_EVENT_END = re.compile(_LINE_END + rb"(?:\r\n|\n|\r)")
+_ENDS = re.compile(_EVENT_END.pattern + rb"\Z")
+_LONGEST_END = len(b"\r\n\r\n")
+
+
+class EventTap(Tap):
+    """A tap of an event stream that can be ended between two events."""
+
+    __slots__ = ("_is_over", "_tail", "_then")
+
+    def __init__(self, *watchers: Callable[[bytes], None]) -> None:
+        super().__init__(*watchers)
+        self._tail = b"\n\n"  # before the first event
+        self._then: Callable[[bool], None] | None = None
+        self._is_over = False
+
+    def __call__(self, data: bytes) -> bytes | Sequence[bytes]:  # type: ignore[override]  # mitmproxy takes both
+        """Pass on a piece, up to the end of the event after which the stream is to end."""
+        if self._is_over:
+            return ()
+        passed = super().__call__(data)
+        if self._then is None:
+            self._tail = (self._tail + passed)[-_LONGEST_END:]
+            return passed
+        end = _first_end(self._tail, passed)
+        if end is None:
+            self._tail = (self._tail + passed)[-_LONGEST_END:]
+            return passed
+        self._finish(is_between=True)
+        return passed[:end]
+
+    def end(self, then: Callable[[bool], None], patience: float) -> None:
+        """Pass on nothing after the event that is under way, and call `then`: True if its end came in time.
+
+        `patience` are the seconds for that.
+        """
+        self._then = then
+        if _ENDS.search(self._tail):
+            self._finish(is_between=True)
+        else:
+            asyncio.get_running_loop().call_later(patience, self._finish)
+
+    def _finish(self, *, is_between: bool = False) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            self._is_over = True
+            asyncio.get_running_loop().call_soon(then, is_between)
+
+
+def _first_end(before: bytes, piece: bytes) -> int | None:
+    """Return the place in a piece where an event ends first; `before` are the bytes before it. None without one."""
+    data, place = before + piece, 0
+    while found := _EVENT_END.search(data, place):
+        if found.end() > len(before):
+            return found.end() - len(before)
+        place = found.start() + 1
+    return None

@@ -9,6 +9,7 @@ begun is cancelled there, and its events are dropped; where it cannot be cancell
 closed once its token or its project is no longer valid.
 """
 
+import functools
 import logging
 import time
 from collections import deque
@@ -107,6 +108,8 @@ class Turn:
     response_id: str = ""
     status: int | None = None
     """The HTTP status of the error that ended it, if one did."""
+    cut: GatewayError | None = None
+    """The error with which the gateway has ended it."""
 
 
 class Account(NamedTuple):
@@ -120,6 +123,8 @@ class Account(NamedTuple):
     opening: Opening
     models: SessionModels
     extend: Callable[[Opening, EventReader], Awaitable[tuple[bool, Growth | None]]]
+    wake: Callable[[], None]
+    """Has the session's own messages sent, though none of either side comes."""
 
     def next_opening(self) -> Opening:
         """Return the opening of one more response's row."""
@@ -172,6 +177,16 @@ class WebSocketSession:
             _log.exception("a WebSocket is closed after a fault")
             message.drop()
             self._close(CloseReason.INTERNAL_ERROR, GatewayError().message)
+
+    def cut(self, error: GatewayError) -> None:
+        """Have the WebSocket closed with an error, and settle its responses: it may go on no longer. Raises nothing."""
+        if self._has_ended:
+            return
+        for turn in (*self._asked, *self._under_way):
+            turn.cut = error
+        self.end()
+        self._replies.append(Reply(responses.error_event(error, new_request_id(), "", ""), to_client=True))
+        self._close(CloseReason.POLICY_VIOLATION, error.message)
 
     def pop_replies(self) -> list[Reply]:
         """Remove and return the gateway's own messages that are to be sent now, in order."""
@@ -241,14 +256,32 @@ class WebSocketSession:
                 raise ServiceUnavailable
             self._has_paid = True
             if is_extended:
-                return Turn(self._meter, growth=growth)
+                return self._growing(Turn(self._meter), growth)
         admitted = await self._admission.admit_again(self._account.token_id, self._account.next_opening(), reader)
         if self._has_ended:  # while the store decided: nothing else would settle it
             self._admission.settle(Settlement(admitted.opened, NEVER_SENT))
             raise ServiceUnavailable
         turn = Turn(self._meter.for_next_response(), admitted.opened)
-        turn.growth = growth_of(self._admission, turn, admitted.bounds, admitted.opened.reserved)
+        return self._growing(turn, growth_of(self._admission, turn, admitted.bounds, admitted.opened.reserved))
+
+    def _growing(self, turn: Turn, growth: Growth | None) -> Turn:
+        """Return a turn whose reservation grows; it is cut once nothing is left for it."""
+        if growth is not None:
+            turn.growth, growth.cut = growth, functools.partial(self._cut_turn, turn)
         return turn
+
+    def _cut_turn(self, turn: Turn, error: GatewayError) -> None:
+        """End one response under way with an error."""
+        if turn not in self._under_way:
+            return
+        self._under_way.remove(turn)
+        turn.cut = error
+        self._replies.append(
+            Reply(responses.error_event(error, new_request_id(), turn.event_id, turn.lane), to_client=True)
+        )
+        self._drop_response(turn.response_id, error)
+        self._end(turn)
+        self._account.wake()
 
     async def _check_again(self, reader: EventReader) -> None:
         await self._admission.check_again(self._account.token_id, self._account.next_opening(), reader)
@@ -461,14 +494,18 @@ class WebSocketSession:
     def _refuse_begun(self, error: GatewayError, event: Event, event_id: str) -> None:
         """Refuse a response that the upstream has begun: cancel it there, or close the WebSocket."""
         self._refuse(error, event_id, event.lane)
-        if not self._can_cancel or not event.response_id:
+        self._drop_response(event.response_id, error)
+
+    def _drop_response(self, response_id: str, error: GatewayError) -> None:
+        """Cancel a response upstream and drop its events, or close the WebSocket."""
+        if not self._can_cancel or not response_id:
             is_ours = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
             self._close(CloseReason.TRY_AGAIN_LATER if is_ours else CloseReason.POLICY_VIOLATION, error.message)
         if self.closing is None:
-            cancel_id, cancel = responses.cancel_event(event.response_id)
+            cancel_id, cancel = responses.cancel_event(response_id)
             self._cancels.append(cancel_id)
             self._replies.append(Reply(cancel, to_client=False))
-            self._dropped[event.response_id] = set()
+            self._dropped[response_id] = set()
             if len(self._dropped) > MAX_DROPPED:
                 del self._dropped[next(iter(self._dropped))]
 

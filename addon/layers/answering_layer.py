@@ -25,6 +25,7 @@ from mitmproxy.proxy.layers.http import HttpStream
 from addon.layers.client_side import ClientSide
 from addon.layers.request_side import RequestSide
 from addon.layers.response_side import ResponseSide
+from addon.layers.stream_state import CutRequested
 from addon.layers.timeouts import Commands
 
 _log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class AnsweringLayer(RequestSide, ResponseSide, ClientSide):
             if isinstance(event, events.Start):
                 self._put_codec()
                 yield from self._wait_for(self._unused, self.context.client)
-            for command in super()._handle_event(event):
+            handled = self._cut(event) if isinstance(event, CutRequested) else super()._handle_event(event)
+            for command in handled:
                 yield command
                 if isinstance(command, commands.CloseTcpConnection) and command.connection is self.context.client:
                     yield from self._linger()

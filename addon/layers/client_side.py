@@ -12,6 +12,7 @@ from addon.exchange import Exchanges
 from addon.failures import Limits
 from addon.layers.client_http1 import ClientCodec
 from addon.layers.client_http2 import ClientHttp2
+from addon.layers.stream_state import Deliver
 from addon.layers.timeouts import Commands
 from addon.layers.upstream_side import UpstreamSide
 from store.errors import RequestTimeout
@@ -20,8 +21,8 @@ from store.errors import RequestTimeout
 class ClientSide(UpstreamSide):
     """The part of AnsweringLayer that keeps the client's connection."""
 
-    def __init__(self, context: Context, exchanges: Exchanges, limits: Limits) -> None:
-        super().__init__(context, exchanges, limits)
+    def __init__(self, context: Context, exchanges: Exchanges, limits: Limits, deliver: Deliver) -> None:
+        super().__init__(context, exchanges, limits, deliver)
         self._lingers = False
         """True once nothing more is written to the client."""
         self._in_headers = self._limit(failures.HEADERS_TIMEOUT, self._refuse_headers)

@@ -19,6 +19,7 @@ from addon import rejection
 from addon.exchange import Exchanges
 from addon.failures import Limits
 from addon.layers.answering_layer import AnsweringLayer
+from addon.layers.stream_state import Deliver
 from addon.layers.timeouts import Commands
 from addon.rejection import Rejection, is_rejection
 
@@ -26,8 +27,8 @@ from addon.rejection import Rejection, is_rejection
 class RejectingLayer(AnsweringLayer):
     """Refuses each request that the upstream answers with a 401."""
 
-    def __init__(self, context: Context, exchanges: Exchanges, limits: Limits) -> None:
-        super().__init__(context, exchanges, limits)
+    def __init__(self, context: Context, exchanges: Exchanges, limits: Limits, deliver: Deliver) -> None:
+        super().__init__(context, exchanges, limits, deliver)
         self._in_rejection = self._limit(rejection.BODY_TIMEOUT, self._reject_late)
 
     def _event_to_stream(self, stream: HttpStream, event: events.Event) -> Commands:

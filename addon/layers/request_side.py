@@ -1,5 +1,7 @@
 """Events on their way to the hooks: refuses requests, and gives up those that do not go on."""
 
+import functools
+
 from mitmproxy.proxy import events, layer
 from mitmproxy.proxy.commands import CloseConnection
 from mitmproxy.proxy.context import Context
@@ -26,7 +28,7 @@ from addon.exchange import Exchanges
 from addon.failures import Failure, Limits
 from addon.layers.client_http1 import ClientCodec
 from addon.layers.spool_side import SpoolSide
-from addon.layers.stream_state import FAILURES, StreamState
+from addon.layers.stream_state import FAILURES, CutRequested, Deliver, StreamState
 from addon.layers.timeouts import Commands
 from addon.validation import MALFORMED
 from store.errors import GatewayError, InvalidRequest, RequestTooLarge, UpstreamTimeout
@@ -37,8 +39,8 @@ _MAY_FAIL = (GetHttpConnectionCompleted, ResponseProtocolError)
 class RequestSide(SpoolSide):
     """The part of AnsweringLayer between the codecs and mitmproxy's streams, which call the hooks."""
 
-    def __init__(self, context: Context, exchanges: Exchanges, limits: Limits) -> None:
-        super().__init__(context, exchanges, limits)
+    def __init__(self, context: Context, exchanges: Exchanges, limits: Limits, deliver: Deliver) -> None:
+        super().__init__(context, exchanges, limits, deliver)
         self._unanswered = self._limit(limits.first_byte_timeout, self._give_up_unanswered)
         self._in_progress = self._limit(limits.idle_timeout, self._give_up_idle)
 
@@ -65,8 +67,25 @@ class RequestSide(SpoolSide):
         """Open the exchange of a request, before its first hook."""
         for command in super().event_to_child(stream, event):
             if isinstance(command, HttpRequestHeadersHook):
-                self._states[stream.stream_id] = StreamState(self._exchanges.open(command.flow))
+                exchange = self._exchanges.open(command.flow)
+                exchange.stop = functools.partial(self._request_cut, stream.stream_id)
+                self._states[stream.stream_id] = StreamState(exchange)
             yield command
+
+    def _request_cut(self, stream_id: int, last_event: bytes | None) -> None:
+        """Have a stream cut by the next event of this layer."""
+        self._deliver(CutRequested(stream_id, last_event or b""))
+
+    def _cut(self, event: CutRequested) -> Commands:
+        """End a stream whose request is refused by now; a WebSocket has its own way to end."""
+        stream, state = self.streams.get(event.stream_id), self._states.get(event.stream_id)
+        if stream is None or state is None:
+            return
+        if stream.flow.websocket is not None:
+            yield from super().event_to_child(stream, event)
+        elif state.exchange.refusal is not None:
+            state.last_event = event.last_event
+            yield from self._refuse(stream, state.exchange.refusal)
 
     def _completed(self, stream: HttpStream, event: events.CommandCompleted) -> events.CommandCompleted:
         """Note that the first hook is done; give no connection to a request that was refused in the meantime."""

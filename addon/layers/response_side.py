@@ -77,10 +77,16 @@ class ResponseSide(UpstreamSide):
             yield from self._answer(codec, stream, error, close=_breaks_framing(codec, failure))
             return
         yield from self._hang_up_on_upstream(stream)
+        state = self._states.get(event.stream_id)
+        last_event = state.last_event if state is not None else b""
         self._forget(event.stream_id)
         if stream.flow.websocket is None:
             self.streams.pop(event.stream_id, None)
-        yield from super().event_to_child(codec, event)
+        if last_event:
+            yield from super().event_to_child(codec, ResponseData(event.stream_id, last_event))
+            yield from super().event_to_child(codec, ResponseEndOfMessage(event.stream_id))
+        else:
+            yield from super().event_to_child(codec, event)
 
     def _answer(self, codec: layer.Layer, stream: HttpStream, error: GatewayError, *, close: bool) -> Commands:
         stream_id, exchange = stream.stream_id, self._states[stream.stream_id].exchange

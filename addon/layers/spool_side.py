@@ -7,7 +7,7 @@ from mitmproxy.proxy.layers.http import Http2Client, HttpStream
 from addon.exchange import Exchanges
 from addon.failures import Limits
 from addon.layers.spooling import SpoolingStream
-from addon.layers.stream_state import StreamsLayer
+from addon.layers.stream_state import Deliver, StreamsLayer
 from addon.layers.timeouts import Commands
 
 
@@ -18,8 +18,8 @@ class SpoolSide(StreamsLayer):
     the upstream's window does not take yet; so the wakeup is held back until it keeps nothing.
     """
 
-    def __init__(self, context: Context, exchanges: Exchanges, limits: Limits) -> None:
-        super().__init__(context, exchanges, limits)
+    def __init__(self, context: Context, exchanges: Exchanges, limits: Limits, deliver: Deliver) -> None:
+        super().__init__(context, exchanges, limits, deliver)
         self._held_back: dict[int, events.Wakeup] = {}
 
     def make_stream(self, stream_id: int) -> Commands:

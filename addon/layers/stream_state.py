@@ -4,9 +4,11 @@ A stream is one request of a client connection, and its response.
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mitmproxy.connection import Connection, ConnectionState
+from mitmproxy.proxy import events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layers.http import ErrorCode
 
@@ -17,6 +19,18 @@ from addon.layers.backpressure import Backlog
 from addon.layers.spooling import SpoolingStream
 from addon.layers.timeouts import Deadlines, TimedLayer
 from addon.rejection import Rejection
+
+type Deliver = Callable[[events.Event], None]
+"""Hands an event to the layers of a connection, from outside of them."""
+
+
+@dataclass
+class CutRequested(events.Event):
+    """The gateway cuts a request: with the last event of its response, or without one."""
+
+    stream_id: int
+    last_event: bytes
+
 
 FAILURES = {
     ErrorCode.GENERIC_CLIENT_ERROR: Failure.MALFORMED,
@@ -47,6 +61,8 @@ class StreamState:
     """The upstream's connection, while it is not read as the client does not take the response."""
     rejection: Rejection | None = None
     """The upstream's 401, while its body is read."""
+    last_event: bytes = b""
+    """The event that ends its response, where it is cut between two events."""
 
     def release_upstream(self) -> None:
         """Read on from an upstream that was stalled."""
@@ -65,8 +81,9 @@ class StreamsLayer(TimedLayer):
     _unread: Deadlines[int | None]
     """Answered streams whose client still sends its request; None for a connection that is half closed."""
 
-    def __init__(self, context: Context, exchanges: Exchanges, limits: Limits) -> None:
+    def __init__(self, context: Context, exchanges: Exchanges, limits: Limits, deliver: Deliver) -> None:
         super().__init__(context)
+        self._deliver = deliver
         self._exchanges = exchanges
         self._limits = limits
         self._states: dict[int, StreamState] = {}

@@ -16,15 +16,15 @@ from addon.exchange import Exchanges
 from addon.failures import Limits
 from addon.layers import backpressure, upstream_sockets
 from addon.layers.client_http2 import ClientHttp2
-from addon.layers.stream_state import StreamsLayer
+from addon.layers.stream_state import Deliver, StreamsLayer
 from addon.layers.timeouts import Commands
 
 
 class UpstreamSide(StreamsLayer):
     """The part of AnsweringLayer that keeps the connections to the upstream."""
 
-    def __init__(self, context: Context, exchanges: Exchanges, limits: Limits) -> None:
-        super().__init__(context, exchanges, limits)
+    def __init__(self, context: Context, exchanges: Exchanges, limits: Limits, deliver: Deliver) -> None:
+        super().__init__(context, exchanges, limits, deliver)
         self._connecting = self._limit(limits.connect_timeout, self._give_up_connecting)
         self._has_stalled = False
 

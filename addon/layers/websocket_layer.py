@@ -23,6 +23,7 @@ from wsproto.frame_protocol import CloseReason, Opcode
 
 from addon.exchange import Exchanges
 from addon.layers import backpressure
+from addon.layers.stream_state import CutRequested
 from addon.replacing import replace
 from addon.websocket_session import Closing, Reply
 
@@ -60,7 +61,12 @@ class GatewayWebsocketLayer(WebsocketLayer):
                 backpressure.hold(event.connection)
 
     def relay_messages(self, event: events.Event) -> layer.CommandGenerator[None]:
-        """Relay the messages of one side to the other."""
+        """Relay the messages of one side to the other; or send those that its session has by itself, when it is cut."""
+        if isinstance(event, CutRequested):
+            closing = yield from self._send_replies()
+            if closing is not None:
+                yield from self._close(closing)
+            return
         for command in super().relay_messages(event):
             yield command
             if isinstance(command, WebsocketMessageHook):
@@ -68,6 +74,11 @@ class GatewayWebsocketLayer(WebsocketLayer):
                 if closing is not None:
                     yield from self._close(closing)
                     return
+
+    def done(self, event: events.Event) -> layer.CommandGenerator[None]:
+        """Do nothing more; a cut may come too late."""
+        if not isinstance(event, CutRequested):
+            yield from super().done(event)
 
     def _send_replies(self) -> layer.CommandGenerator[Closing | None]:
         """Send the gateway's own messages; return the close frame if the WebSocket is to be closed."""

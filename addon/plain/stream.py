@@ -90,11 +90,16 @@ class Stream:
         self._flow = http.HTTPFlow(side.client, server, live=True)
         self._flow.request = accepted.request
         self._exchange: Exchange = shared.exchanges.open(self._flow)
+        self._exchange.stop = self._cut
         self._upstream: UpstreamConnection | None = None
         self._waits: asyncio.Future[Any] | None = None
         self._is_answered = False
         self._has_ended = False
         self._is_chunked = False
+        self._cut_by: _Stopped | None = None
+        """The reason to go no further, once the gateway has cut it."""
+        self._last_event = b""
+        """The event that ends a response that has begun, when it is cut."""
 
     async def run(self) -> None:
         """Serve the request. Raises nothing."""
@@ -120,6 +125,13 @@ class Stream:
         if self._exchange.sent_at is None:
             self._exchange.abandon()
         self._stop_waiting(_Stopped(_GONE))
+
+    def _cut(self, last_event: bytes | None) -> None:
+        """Go no further; end a response that has begun with a last event, or break it off."""
+        cause = self._exchange.refusal
+        if cause is not None and not self._has_ended:
+            self._cut_by, self._last_event = _Stopped(cause.message, cause=cause), last_event or b""
+            self._stop_waiting(self._cut_by)
 
     def pause(self) -> None:
         """Read no more of the response, for a while: the client does not take it."""
@@ -310,6 +322,9 @@ class Stream:
                 flow.error = mitmproxy_flow.Error(str(stopped))
             self._has_ended = True
             await self._shared.call_hook("error", flow)
+        if self._last_event and self._is_answered and not self._side.is_gone:
+            self._side.write(self._framed(self._last_event) + (b"0\r\n\r\n" if self._is_chunked else b""))
+            return
         error = failures.error_for(exchange, stopped.failure)
         if error is None or self._is_answered or self._side.is_gone:
             raise _Cut
@@ -355,6 +370,8 @@ class Stream:
 
     async def _wait[T](self, future: "asyncio.Future[T]") -> T:
         """Wait for something to come. Raises _Stopped if it does not come, or the client hangs up first."""
+        if self._cut_by is not None:
+            raise self._cut_by
         self._waits = future
         try:
             return await future

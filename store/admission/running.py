@@ -45,7 +45,7 @@ class _Token(NamedTuple):
         """Return why the requests that came with a value are to end, or None."""
         is_previous = lookup == self.previous_lookup and now < (self.previous_expires_at or 0)
         if lookup not in {"", self.lookup} and not is_previous:
-            return InvalidToken()
+            return _gone()
         return refusal_of(self, now)
 
 
@@ -60,7 +60,11 @@ def ended(database: Database, watches: Sequence[Watch]) -> Mapping[Running, Gate
     found = {}
     for each in running:
         token = tokens.get(each.token_id)
-        error = InvalidToken() if token is None else token.ends(each.lookup, now)
+        error = _gone() if token is None else token.ends(each.lookup, now)
         if error is not None:
             found[each] = error
     return found
+
+
+def _gone() -> InvalidToken:
+    return InvalidToken("The token was deleted, or its value was replaced by a new one.")

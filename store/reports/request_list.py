@@ -73,8 +73,8 @@ class RequestFilter:
 class RequestRecord:
     """An admitted request, or refused ones of a minute. Costs are in `usage.COST_UNIT`s; unknown values are None.
 
-    `code` says why the gateway refused it, or ended it itself; None otherwise. `repeats` is None for an admitted one. Of
-    refused ones it is their number, and the other fields are the first one's, as far as it has them.
+    `code` says why the gateway refused it, or ended it itself; None otherwise. `repeats` is None for an admitted one.
+    Of refused ones it is their number, and the other fields are the first one's, as far as it has them.
     """
 
     id: str

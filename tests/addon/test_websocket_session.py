@@ -62,7 +62,7 @@ class Bench:
         self.request_id = first.request_id
         self.opened: Opened | None = opened
         self.session = WebSocketSession(
-            Account(token.id, first, SessionModels(head_of(first.path)), self._extend),
+            Account(token.id, first, SessionModels(head_of(first.path)), self._extend, lambda: None),
             self.meter,
             admission,
             lambda turn, _: self.ended.append(turn),
