@@ -142,7 +142,8 @@ class Exchange:
 
         A response that has begun ends between two events, with an error as the last one; or it breaks off.
         """
-        if self.finished or self.ended or self.refusal is not None:
+        has_ended = self.ended and self.session is None  # the response that opens a WebSocket is whole
+        if has_ended or self.finished or self.refusal is not None:
             return
         if self.session is not None:
             self.session.cut(error)

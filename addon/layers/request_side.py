@@ -79,11 +79,9 @@ class RequestSide(SpoolSide):
     def _cut(self, event: CutRequested) -> Commands:
         """End a stream whose request is refused by now; a WebSocket has its own way to end."""
         stream, state = self.streams.get(event.stream_id), self._states.get(event.stream_id)
-        if stream is None or state is None:
-            return
-        if stream.flow.websocket is not None:
+        if stream is not None and stream.flow.websocket is not None:
             yield from super().event_to_child(stream, event)
-        elif state.exchange.refusal is not None:
+        elif stream is not None and state is not None and state.exchange.refusal is not None:
             state.last_event = event.last_event
             yield from self._refuse(stream, state.exchange.refusal)
 
