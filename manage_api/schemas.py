@@ -49,6 +49,7 @@ def token(record: TokenRecord) -> JSONObject:
         "id": record.id,
         "name": record.name,
         "token": record.value,
+        "previous_expires_at": _time(record.previous_expires_at),
         "project_id": record.project_id,
         "project_name": record.project_name,
         "expires_at": to_rfc3339(record.expires_at),

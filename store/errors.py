@@ -2,6 +2,8 @@
 
     GatewayError                    500 internal_error
       InvalidRequest                400 invalid_request
+        InactiveNotRotated          400 token_inactive
+        ExpiredNotRotated           400 token_expired
       Unauthorized                  401 unauthorized           (the management port)
       InvalidToken                  401 invalid_token
       TokenRefused                                           (a known token may not make this request)
@@ -104,6 +106,20 @@ class InvalidRequest(GatewayError):
     status = 400
     code = "invalid_request"
     text = "The request is invalid."
+
+
+class InactiveNotRotated(InvalidRequest):
+    """A revoked token gets no new value. Here the request is wrong, and not the caller's own token."""
+
+    code = "token_inactive"
+    text = "The token has been revoked: restore it (PATCH is_active) before you rotate it, or create another one."
+
+
+class ExpiredNotRotated(InvalidRequest):
+    """An expired token gets no new value."""
+
+    code = "token_expired"
+    text = "The token has expired: set a later expiry (PATCH expires_at) before you rotate it, or create another one."
 
 
 class Unauthorized(GatewayError):

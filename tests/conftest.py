@@ -23,7 +23,7 @@ SHARING = frozenset(
     f"tests/functional/test_{name}.py"
     for name in (
         *("answers", "damaged_rows", "exactness", "faithful", "large_bodies", "limits", "obeyed_at_once", "only_v1"),
-        *("budgets", "policies", "promises", "reserved_endpoints", "sdk", "streaming", "tokens"),
+        *("budgets", "policies", "promises", "reserved_endpoints", "rotated_tokens", "sdk", "streaming", "tokens"),
     )
 )
 """The files whose tests share the gateways of functional/conftest.py. One that is missing here only costs time."""

@@ -1,4 +1,4 @@
-"""`/manage/tokens`: tokens. A `tokenId` is a token's public id or its value."""
+"""`/manage/tokens`: tokens. A `tokenId` is a token's public id, its value, or its previous value while that works."""
 
 import uuid
 
@@ -66,6 +66,12 @@ def blueprint(store: Store) -> flask.Blueprint:
             tokens.revoke(token.id)
         return responses.no_content()
 
+    @routes.post("/<uuid:token_id>/rotate")
+    def rotate_token(token_id: uuid.UUID) -> JSONObject:
+        token = tokens.get(str(token_id))
+        with access_log.changing(token_id=token.id):
+            return schemas.token(tokens.rotate(token.id, _grace_seconds()))
+
     def usage(record: TokenRecord) -> JSONObject:
         return {"usage": schemas.usage_sums(reports.totals(UsageFilter(token_id=record.id)))}
 
@@ -77,6 +83,13 @@ def _changes() -> TokenChanges:
     if "expires_at" in changes:
         changes["expires_at"] = _moment(flask.request.get_json()["expires_at"])
     return changes
+
+
+def _grace_seconds() -> int:
+    """Return the grace of a rotation; its body may be left out."""
+    body = flask.request.get_json() if flask.request.get_data() else {}
+    seconds: int = body.get("grace_seconds", 0)
+    return seconds
 
 
 def _moment(text: str | None) -> int:

@@ -38,6 +38,7 @@ from store.limits.bound import NOTHING_USED, Bounds
 from store.limits.holds import Slot
 from store.limits.standing import LimitStanding
 from store.limits.window import Standing
+from store.management.previous_values import working_until
 from store.policies.policy import policy
 from store.request import Amounts, Holder, Opened, Opening, Refused
 
@@ -47,7 +48,7 @@ _NO_POLICY = (None, None, None)
 
 
 class TokenName(NamedTuple):
-    """The name by which a request gives its token: the HMAC of its value, or (a replay) its public id."""
+    """The name by which a request gives its token: the HMAC of a value, or (a replay) its public id."""
 
     column: Literal["lookup", "id"]
     value: str
@@ -143,11 +144,20 @@ class TokenRow(NamedTuple):
     project_allowed_models: str | None = None
     project_allowed_endpoints: str | None = None
     project_allowed_ips: str | None = None
+    token_previous_lookup: str | None = None
+    token_previous_expires_at: int | None = None
 
     @property
     def holder(self) -> Holder:
         """The token and its project, as operators know them."""
         return Holder(self.token_id, self.token_token_name, self.project_id, self.project_name)
+
+    def lookups(self, now: int) -> Sequence[str]:
+        """Return the HMACs of the values that name the token at a time: also of the previous one, while that works."""
+        previous, until = self.token_previous_lookup, self.token_previous_expires_at
+        if previous is None or working_until(until, self.token_expires_at, now) is None:
+            return (self.token_lookup,)
+        return (self.token_lookup, previous)
 
     @property
     def policies(self) -> Sequence[OwnedPolicy]:

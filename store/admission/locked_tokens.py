@@ -59,14 +59,26 @@ def state_of(values: Row, balances: Mapping[str, Sequence[Balance]], now: int) -
     return TokenState(row, limits_of(max_requests, own, of_project, now))
 
 
+def of_values(database: Database, lookups: Sequence[str]) -> Statement:
+    """Return the condition that selects the tokens that have, or had before, the values with these HMACs.
+
+    An index serves each half of it. `TokenRow.lookups` tells which of the values work.
+    """
+    return _any_of(database.among("token.lookup", lookups), database.among("token.previous_lookup", lookups))
+
+
+def _any_of(first: Statement, second: Statement) -> Statement:
+    return Statement(f"{first.sql} OR {second.sql}", [*first.parameters, *second.parameters])
+
+
 def _named(database: Database, names: AbstractSet[TokenName]) -> Statement:
     """Return the condition that selects the tokens that are named."""
-    conditions = [
-        database.among(f"token.{column}", [name.value for name in names if name.column == column])
-        for column in sorted({name.column for name in names})
-    ]
-    values = [value for condition in conditions for value in condition.parameters]
-    return Statement(" OR ".join(condition.sql for condition in conditions), values)
+    ids = [name.value for name in names if name.column == "id"]
+    lookups = [name.value for name in names if name.column == "lookup"]
+    if not ids:
+        return of_values(database, lookups)
+    by_id = database.among("token.id", ids)
+    return _any_of(by_id, of_values(database, lookups)) if lookups else by_id
 
 
 def _locks(database: Database, named: Statement, others: Sequence[str]) -> Sequence[Statement]:
@@ -80,5 +92,5 @@ def _by_name(rows: Sequence[Row], balances: Collection[Balance], now: int) -> Ma
     for one in balances:
         owned[one.owner_id].append(one)
     states = [state_of(row, owned, now) for row in rows]
-    by_value = {TokenName("lookup", state.row.token_lookup): state for state in states}
+    by_value = {TokenName("lookup", lookup): state for state in states for lookup in state.row.lookups(now)}
     return {**by_value, **{TokenName("id", state.row.token_id): state for state in states}}

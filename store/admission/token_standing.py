@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from store.admission.decision import TokenRow, TokenStanding, refusal_of
-from store.admission.locked_tokens import FIELDS, FROM
+from store.admission.locked_tokens import FIELDS, FROM, of_values
 from store.database import Database, Statement
 from store.errors import GatewayError, InvalidToken
 from store.limits import balance
@@ -18,19 +18,19 @@ _SELECT = f"SELECT {FIELDS} {FROM} WHERE "
 
 
 class Question(NamedTuple):
-    """Asks for the standing of a token, by the HMAC of its value."""
+    """Asks for the standing of a token, by the HMAC of a value."""
 
     lookup: str
 
 
 def answer(database: Database, questions: Sequence[Question]) -> Sequence[TokenStanding | GatewayError]:
     """Return for each question the standing, or the error with which any request of the token would be refused."""
-    named = database.among("token.lookup", sorted({question.lookup for question in questions}))
+    named = of_values(database, sorted({question.lookup for question in questions}))
     now, rows, _ = database.read_locked([], Statement(_SELECT + named.sql, named.parameters))
     tokens = [TokenRow._make(row) for row in rows]
     owners = {owner for row in tokens for owner in (row.token_id, row.project_id)}
     balances = balance.of_owners(database, owners, now)
-    told = {row.token_lookup: refusal_of(row, now) or _standing(row, balances) for row in tokens}
+    told = {lookup: refusal_of(row, now) or _standing(row, balances) for row in tokens for lookup in row.lookups(now)}
     return [told.get(question.lookup) or InvalidToken() for question in questions]
 
 

@@ -10,7 +10,6 @@ import functools
 import itertools
 import math
 import os
-import re
 import select
 import socket
 import threading
@@ -294,10 +293,15 @@ def _encoded(value: object) -> bytes | None:
     if value is None:
         return None
     if isinstance(value, list):
-        return b"{%s}" % b",".join(b'"%s"' % re.sub(rb'(["\\])', rb"\\\1", _encoded(part) or b"") for part in value)
+        return f"{{{','.join(map(_quoted, value))}}}".encode()
     if isinstance(value, bytes):
         return b"\\x" + value.hex().encode()
     return str(value).encode()
+
+
+def _quoted(text: str) -> str:
+    """Write a text as an element of an array; most have nothing to escape, which `replace` finds out the fastest."""
+    return '"' + text.replace("\\", r"\\").replace('"', r"\"") + '"'
 
 
 @functools.lru_cache(maxsize=1024)

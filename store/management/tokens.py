@@ -1,7 +1,8 @@
 """Tokens, which applications hold instead of a key.
 
 A token's value is a lower-case UUIDv4. The management API accepts it, or the token's public id (another UUID), as
-`tokenId`; logs and everything else name a token by its public id only.
+`tokenId`; after a rotation also the value before, while that works. Logs and everything else name a token by its public
+id only.
 """
 
 import logging
@@ -18,11 +19,11 @@ from store.database.locks import lock_project
 from store.database.models import Project, Token
 from store.database.transactions import transaction
 from store.encryption.crypto import DecryptionError
-from store.errors import InvalidRequest, NotFound, ProjectInactive
+from store.errors import ExpiredNotRotated, InactiveNotRotated, InvalidRequest, NotFound, ProjectInactive
 from store.limits import rate_limits
 from store.limits.rate_limits import BudgetLimit, RateLimit
 from store.limits.standing import LimitStanding
-from store.management import bulk, limits, names, policies
+from store.management import bulk, limits, names, policies, previous_values
 from store.management.limits import LockedBalances
 from store.policies.lists import Policies, Rules
 from store.runtime.redaction import contains_secret
@@ -47,13 +48,14 @@ def is_token_value(text: str) -> bool:
 class TokenRecord:
     """A token as the management API shows it, with its value, or UNREADABLE. Times are microseconds.
 
-    `rate_limits`, `budgets`, `max_parallel_requests` and `policies` are as they were written; `limits` shows what has
-    been used.
+    `previous_expires_at` is when the value before ends; None where none works any more. `rate_limits`, `budgets`,
+    `max_parallel_requests` and `policies` are as they were written; `limits` shows what has been used.
     """
 
     id: str
     name: str | None
     value: str
+    previous_expires_at: int | None
     project_id: str
     project_name: str | None
     expires_at: int
@@ -164,12 +166,12 @@ class Tokens:
             return self._records(query)
 
     def get(self, token_id: str) -> TokenRecord:
-        """Return one token, by its id or its value. Raises NotFound."""
+        """Return one token, by its id, its value or its previous value. Raises NotFound."""
         with self._moment():
             return self._records([self._row(token_id)])[0]
 
     def public_id(self, token_id: str) -> str:
-        """Return the public id of a token by its id or its value; any other text is returned as it is."""
+        """Return the public id of a token by what `get` finds it by; any other text is returned as it is."""
         with self._database.read():
             row = self._found(token_id)
         return token_id if row is None else row.id
@@ -191,6 +193,26 @@ class Tokens:
         public_id = self._write(token_id, changes, check)
         limits.begin_counting(self._database, "token_id", public_id, limits.named(changes))
         return self.get(public_id)
+
+    @transaction
+    def rotate(self, token_id: str, grace_seconds: int = 0) -> TokenRecord:
+        """Give a token a new value and return it. The present one works for `grace_seconds` more, the one before ends.
+
+        Raises NotFound, InactiveNotRotated, ExpiredNotRotated.
+        """
+        public_id: str = self._row(token_id).id
+        locked = locks.tokens(self._database, [public_id])
+        now = self._database.read_locked([locked], Statement("SELECT 1")).now  # it may have waited for the lock
+        row = self._row(public_id)
+        _require_valid(row, now)
+        value, ends_at = str(uuid.uuid4()), previous_values.end(now, grace_seconds, row.expires_at)
+        Token.update(
+            lookup=self._vault.lookup(value),
+            sealed_value=self._vault.seal_token(public_id, value),
+            previous_lookup=None if ends_at is None else row.lookup,
+            previous_expires_at=ends_at,
+        ).where(Token.id == public_id).execute()
+        return self._records([self._row(public_id)])[0]
 
     def revoke(self, token_id: str) -> None:
         """Revoke a token; a revoked one stays so. Raises NotFound."""
@@ -222,8 +244,7 @@ class Tokens:
         self._database.lock_rows(locks.tokens(self._database, [public_id]))
         row = self._row(public_id)
         if check:
-            shown = limits.show(self._database, [row])
-            check(self._record(row, self._project_names([row]).get(row.project_id), shown))
+            check(*self._records([row]))
         if changes:
             Token.update(**_columns(changes, self._database.now())).where(Token.id == public_id).execute()
         if balances:
@@ -237,13 +258,18 @@ class Tokens:
         return row
 
     def _found(self, token_id: str) -> Token | None:
-        return Token.get_or_none((Token.id == token_id) | (Token.lookup == self._vault.lookup(token_id)))
+        lookup = self._vault.lookup(token_id)
+        row = Token.get_or_none((Token.id == token_id) | (Token.lookup == lookup) | (Token.previous_lookup == lookup))
+        if row is None or row.previous_lookup != lookup or previous_values.ends(self._database, [row]):
+            return row
+        return None
 
     def _records(self, rows: Iterable[Token]) -> Sequence[TokenRecord]:
         """Read rows. One that is damaged, or whose key is missing, is shown without its value; it hides no other."""
         found = [*rows]
         project_names, shown = self._project_names(found), limits.show(self._database, found)
-        records = [self._record(row, project_names.get(row.project_id), shown) for row in found]
+        ends = previous_values.ends(self._database, found)
+        records = [self._record(row, project_names.get(row.project_id), shown, ends.get(row.id)) for row in found]
         unreadable = [record.id for record in records if record.value == UNREADABLE]
         if unreadable:
             _LOG.error("tokens cannot be decrypted", extra={"tokens": len(unreadable), "first_id": unreadable[0]})
@@ -257,7 +283,11 @@ class Tokens:
         return self._database.snapshot(limit=self._database.timeout)
 
     def _record(
-        self, row: Token, project_name: str | None, shown: Mapping[str, Sequence[LimitStanding]]
+        self,
+        row: Token,
+        project_name: str | None,
+        shown: Mapping[str, Sequence[LimitStanding]],
+        previous_expires_at: int | None = None,
     ) -> TokenRecord:
         try:
             value = self._vault.open_token(row.id, bytes(row.sealed_value))
@@ -267,6 +297,7 @@ class Tokens:
             id=row.id,
             name=row.name,
             value=value,
+            previous_expires_at=previous_expires_at,
             project_id=row.project_id,
             project_name=project_name,
             expires_at=row.expires_at,
@@ -290,6 +321,14 @@ def _refuse_secret(name: str | None) -> None:
             "The field 'name' has something in it with the form of a token or a key: a UUID, or sk- with more behind. "
             "A name is shown in reports, logs and mitmweb: choose one without."
         )
+
+
+def _require_valid(row: Token, now: int) -> None:
+    """Raise InactiveNotRotated or ExpiredNotRotated for a token that makes no requests."""
+    if not row.is_active:
+        raise InactiveNotRotated
+    if row.expires_at <= now:
+        raise ExpiredNotRotated
 
 
 def _columns(changes: TokenChanges, now: int) -> dict[str, object]:

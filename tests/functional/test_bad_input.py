@@ -103,17 +103,19 @@ def json_request(line: str, body: bytes | str) -> bytes:
     return request(line, "Content-Type: application/json", body=body)
 
 
-PROJECTS, PROJECT, TOKENS, TOKEN = WRITES = (
+PROJECTS, PROJECT, TOKENS, TOKEN, ROTATE = WRITES = (
     "POST /manage/projects",
     f"PATCH /manage/projects/{PROJECT_ID}",
     "POST /manage/tokens",
     f"PATCH /manage/tokens/{TOKEN_ID}",
+    f"POST /manage/tokens/{TOKEN_ID}/rotate",
 )
 GOOD = {
     PROJECTS: f'{{"name": "n", "api_key": "{SECRET}"}}',
     PROJECT: f'{{"name": "n", "api_key": "{SECRET}", "is_active": true}}',
     TOKENS: f'{{"project_id": "{PROJECT_ID}", "max_requests": 9}}',
     TOKEN: f'{{"is_active": true, "project_id": "{PROJECT_ID}", "max_requests": 9}}',
+    ROTATE: '{"grace_seconds": 9}',
 }
 """A body that each of these operations accepts."""
 
@@ -195,6 +197,7 @@ BAD_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "is_active": ((PROJECT, TOKEN), NO_FLAG),
     "max_requests": ((TOKENS, TOKEN), NO_COUNT),
     "expires_in_days": ((TOKENS, TOKEN), (*NO_COUNT, "2880001", "2900000")),
+    "grace_seconds": ((ROTATE,), (*NO_COUNT, "2592001", "9223372036854775807")),
     "expires_at": ((TOKENS, TOKEN), (*map(json.dumps, NO_TIME), "true", "0", "2208988800", "1e400", "[]", "{}")),
     "project_id": ((TOKENS,), (*map(json.dumps, NO_UUID), *NO_TEXT)),
 }
@@ -226,13 +229,16 @@ def test_bad_token_names_are_rejected(target: Target) -> None:
             target.check_refused(json_request(line, f'{GOOD[line][:-1]}, "name": {value}}}'), 400, "invalid_request")
 
 
+NULL_AT_FIRST = ("last_used_at", "previous_expires_at")
+
+
 def test_changed_read_only_fields_are_rejected(target: Target) -> None:
     for line, fields in (
         (PROJECT, ("id", "created_at", "updated_at", "api_key_updated_at", "usage")),
-        (TOKEN, ("id", "token", "project_id", "request_count", "created_at", "last_used_at", "usage")),
+        (TOKEN, ("id", "token", "project_id", "request_count", "created_at", "usage", *NULL_AT_FIRST)),
     ):
         for field in fields:
-            for value in ("null" if field != "last_used_at" else "1", "1", "true", f'"{SECRET}"', f'"{UNKNOWN}"', "{}"):
+            for value in (*(["null"] * (field not in NULL_AT_FIRST)), "1", "true", f'"{SECRET}"', f'"{UNKNOWN}"', "{}"):
                 body = f'{GOOD[line][:-1]}, "{field}": {value}}}'
                 target.check_refused(json_request(line, body), 400, "invalid_request")
 
@@ -319,7 +325,7 @@ def test_bodies_of_another_content_type_are_415(target: Target, name: str) -> No
         target.check_refused(request(line, *HEADERS[name], body=GOOD[line]), 415, "unsupported_media_type")
 
 
-@pytest.mark.parametrize("line", WRITES)
+@pytest.mark.parametrize("line", [line for line in WRITES if line != ROTATE])
 def test_a_missing_body_is_rejected(target: Target, line: str) -> None:
     for headers in ([], ["Content-Length: 0"], ["Expect: 100-continue"], ["Expect: 100-continue", "Content-Length: 0"]):
         target.check_refused(request(line, "Content-Type: application/json", *headers), 400, "invalid_request")
@@ -350,7 +356,7 @@ def test_bodies_that_are_too_large_are_413(target: Target, name: str) -> None:
 def test_good_input_is_accepted(target: Target) -> None:
     """Each way to send a body works with this good one: the other tests reject for the fault that they name."""
     for line in WRITES:
-        assert target.ask(json_request(line, GOOD[line]))[0] == (200 if "PATCH" in line else 201)
+        assert target.ask(json_request(line, GOOD[line]))[0] == (201 if line in {PROJECTS, TOKENS} else 200)
     chunked = request(TOKEN, "Content-Type: application/json; charset=UTF-8", CHUNKED, "Content-Encoding: identity")
     assert target.ask(chunked + in_chunks(GOOD[TOKEN]))[0] == 200
     for query in ("", f"?{ID}", f"?activeOnly=true&{ID}"):
@@ -439,6 +445,9 @@ def test_unknown_ids_are_404(target: Target, folder: str) -> None:
     if folder == "projects":
         for name in (UNKNOWN, "x", TOKEN_ID, VALUE):
             target.check_refused(request(f"POST /manage/projects/{name}/tokens/revoke"), 404, "not_found")
+    else:
+        for name in (UNKNOWN, "x", PROJECT_ID):
+            target.check_refused(request(f"POST /manage/tokens/{name}/rotate"), 404, "not_found")
 
 
 def test_a_token_for_an_unknown_project_is_404(target: Target) -> None:
@@ -471,6 +480,7 @@ def test_unknown_methods_are_405(target: Target, path: str) -> None:
     for method in ("PUT", "OPTIONS", "TRACE", "CONNECT", "BREW", "X" * 5000):
         target.check_refused(request(f"{method} {line}", body=GOOD[PROJECTS]), 405, "method_not_allowed")
     target.check_refused(request(f"GET /manage/projects/{PROJECT_ID}/tokens/revoke"), 405, "method_not_allowed")
+    target.check_refused(request(f"GET /manage/tokens/{TOKEN_ID}/rotate"), 405, "method_not_allowed")
 
 
 AUTHORIZATIONS = (

@@ -55,7 +55,13 @@ def test_lines_name_the_object_that_was_made_or_changed(tmp_path: Path, log_form
             operator.ask(200, "PATCH", path, {"name": "Ben"}, token_id=token["id"])
             operator.ask(204, "DELETE", path, token_id=token["id"])
             operator.ask(200, "GET", path)
+            operator.ask(400, "POST", f"{path}/rotate")
         operator.ask(400, "PATCH", f"/manage/tokens/{value}", {"name": value})
+        operator.ask(200, "PATCH", f"/manage/tokens/{value}", {"is_active": True}, token_id=token["id"])
+        for grace_seconds in (60, 0):
+            path = f"/manage/tokens/{value}/rotate"
+            operator.ask(200, "POST", path, {"grace_seconds": grace_seconds}, token_id=token["id"])
+        operator.ask(404, "GET", f"/manage/tokens/{value}")
         for folder, other in (("tokens", NO_TOKEN), ("projects", value), ("prices", value)):
             operator.ask(404, "DELETE", f"/manage/{folder}/{other}")
         operator.ask(204, "DELETE", f"/manage/prices/{price}", price_id=price)

@@ -113,6 +113,9 @@ def test_changed_objects_are_logged_by_id(
     path, named = f"/manage/tokens/{write(token[name])}", {"token_id": token["id"]}
     assert lines.of("PATCH", path, {"max_requests": 5}) == named
     assert lines.of("DELETE", path, status=204) == named
+    assert lines.of("POST", f"{path}/rotate", status=400) == {}
+    assert lines.of("PATCH", path, {"is_active": True}) == named
+    assert lines.of("POST", f"{path}/rotate") == named
     path, named = f"/manage/projects/{write(token['project_id'])}", {"project_id": token["project_id"]}
     assert lines.of("PATCH", path, {"name": "Two"}) == named
     assert lines.of("POST", f"{path}/tokens/revoke") == named

@@ -27,6 +27,7 @@ KEPT_OPERATIONS = """
     get /manage/tokens/{tokenId} getToken 200 401 404 500
     patch /manage/tokens/{tokenId} updateToken 200 400 401 404 500
     delete /manage/tokens/{tokenId} revokeToken 204 401 404 500
+    post /manage/tokens/{tokenId}/rotate rotateToken 200 400 401 404 500
     get /v1/{path} proxyOpenAIGet 200 400 401 403 404 429 500 503
     post /v1/{path} proxyOpenAIPost 200 400 401 403 404 429 500 503
 """
@@ -40,6 +41,7 @@ KEPT_FIELDS = """
     Token token! project_id! expires_at! is_active! request_count! max_requests! created_at! last_used_at limits
     TokenRequest project_id! expires_in_days max_requests rate_limits max_parallel_requests
     TokenUpdateRequest is_active max_requests rate_limits max_parallel_requests limits
+    TokenRotateRequest grace_seconds
     Error code! message!
     ErrorResponse error! code! description
 """

@@ -6,6 +6,7 @@ from support.stores.ledger import open_request, settle_request
 from support.stores.stores import set_columns
 
 from manage_api.patch import require_present
+from store.clock import NEVER
 from store.errors import InvalidRequest
 from store.ledger.usage import Source
 from store.store import Store
@@ -79,6 +80,7 @@ def used(client: FlaskClient, store: Store, token: dict[str, str]) -> dict[str, 
     for owner in (token["id"], token["project_id"]):
         set_columns(store, "balance", f"{owner}/parallel", used=1)
     set_columns(store, "token", token["id"], request_count=2, last_used_at=1_700_000_000_999_999)
+    set_columns(store, "token", token["id"], previous_lookup="of a value before", previous_expires_at=NEVER)
     client.patch(f"/manage/projects/{token['project_id']}", json={"name": "Two"})
     set_columns(store, "project", token["project_id"], created_at=1_700_000_000_999_999)
     return token

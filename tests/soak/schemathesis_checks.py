@@ -13,19 +13,27 @@ class TokensStayAsLongAsTheirProjects:
 
     def __init__(self) -> None:
         self._project_of: dict[str, str] = {}
+        self._value_of: dict[str, str] = {}
         self._deleted_projects: set[str] = set()
 
     def after_response(self, _ctx: Any, response: Any, case: Any) -> None:
         operation, parameters = (case.method, case.path), case.path_parameters or {}
         if operation == ("POST", "/manage/tokens") and response.status_code == 201:
+            self._note(response.json())
+        elif operation == ("POST", "/manage/tokens/{tokenId}/rotate") and response.status_code == 200:
             token = response.json()
-            self._project_of |= {token[name]: token["project_id"] for name in ("id", "token")}
+            self._project_of.pop(self._value_of.get(token["id"], ""), None)  # it may work for a grace, or no more
+            self._note(token)
         elif operation == ("DELETE", "/manage/projects/{projectId}") and response.status_code == 204:
             self._deleted_projects.add(str(parameters["projectId"]).lower())
         elif case.path == "/manage/tokens/{tokenId}" and response.status_code in {200, 204, 404}:
             project_id = self._project_of.get(str(parameters["tokenId"]).lower())
             if project_id is not None:
                 assert (response.status_code == 404) == (project_id in self._deleted_projects)
+
+    def _note(self, token: Any) -> None:
+        self._project_of |= {token[name]: token["project_id"] for name in ("id", "token")}
+        self._value_of[token["id"]] = token["token"]
 
 
 schemathesis.check(TokensStayAsLongAsTheirProjects)

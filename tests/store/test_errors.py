@@ -12,6 +12,8 @@ type Row = tuple[type[GatewayError], int, str, str]
 TABLE: list[Row] = [
     (errors.GatewayError, 500, "internal_error", "server_error"),
     (errors.InvalidRequest, 400, "invalid_request", "invalid_request_error"),
+    (errors.InactiveNotRotated, 400, "token_inactive", "invalid_request_error"),
+    (errors.ExpiredNotRotated, 400, "token_expired", "invalid_request_error"),
     (errors.Unauthorized, 401, "unauthorized", "authentication_error"),
     (errors.InvalidToken, 401, "invalid_token", "authentication_error"),
     (errors.TokenInactive, 401, "token_inactive", "authentication_error"),

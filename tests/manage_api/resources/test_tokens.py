@@ -28,6 +28,7 @@ def test_a_token_is_created_with_defaults(client: FlaskClient, project_id: str) 
         "id",
         "name",
         "token",
+        "previous_expires_at",
         "project_id",
         "project_name",
         "expires_at",

@@ -84,6 +84,16 @@ def test_unknown_token_is_invalid() -> None:
     assert type(batch().decide(claim()._replace(name=TokenName("lookup", "token")))) is InvalidToken
 
 
+@pytest.mark.parametrize(
+    ("previous_expires_at", "lookups"),
+    [(None, ["lookup"]), (NOW, ["lookup"]), (NOW + 1, ["lookup", "before"]), (NOW + 9, ["lookup", "before"])],
+)
+def test_a_previous_value_names_its_token_until_it_ends(previous_expires_at: int | None, lookups: list[str]) -> None:
+    row = ROW._replace(token_previous_lookup="before", token_previous_expires_at=previous_expires_at)
+    assert [*row.lookups(NOW)] == lookups
+    assert [*row.lookups(row.token_expires_at)] == ["lookup"]
+
+
 REASONS: list[tuple[dict[str, object], type[TokenRefused]]] = [
     ({"token_is_active": False}, TokenInactive),
     ({"token_expires_at": NOW}, TokenExpired),

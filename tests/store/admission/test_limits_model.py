@@ -1,5 +1,5 @@
-"""Looks for an order of admissions, settlements, changes of limits, deaths of processes and times in which the store
-and a small model of the limits disagree.
+"""Looks for an order of admissions, settlements, changes of limits, rotations of tokens, deaths of processes and times
+in which the store and a small model of the limits disagree.
 
 What a budget has settled is compared with the rows of the ledger, too, and what is reserved with what is held.
 """
@@ -168,6 +168,8 @@ class Limits(RuleBasedStateMachine):
         project = Projects(store).create("Tests", API_KEY)
         made = [Tokens(store).create(project.id, 0) for _ in range(TOKENS)]
         self.values = [token.value for token in made]
+        self.previous = [("", 0)] * TOKENS
+        """The values before, and when they end."""
         self.project = ModelOwner(project.id, "project")
         self.tokens = [ModelToken(token.id, "token", project=self.project) for token in made]
         self.processes = [Process(Admission(store, USUAL_OUTPUT)) for _ in range(PROCESSES)]
@@ -285,6 +287,13 @@ class Limits(RuleBasedStateMachine):
         if max_requests is not None:
             token.max_requests = max_requests
 
+    @rule(number=tokens, grace_seconds=st.sampled_from([0, 1, 60, 86_400]))
+    def rotate(self, number: int, grace_seconds: int) -> None:
+        """Nothing else changes, whichever of the values is sent."""
+        ends_at = -(-self.clock.now // SECOND) * SECOND + grace_seconds * SECOND
+        self.previous[number] = (self.values[number], ends_at if grace_seconds else 0)
+        self.values[number] = Tokens(self.store).rotate(self.tokens[number].id, grace_seconds).value
+
     @rule(place=places)
     def kill(self, place: int) -> None:
         """Others settle what a process left open; what it has not written is written if it wakes, or when it ends."""
@@ -361,7 +370,7 @@ class Limits(RuleBasedStateMachine):
 
     def _admit(self, process: Process, claimed: Sequence[tuple[int, Asked]]) -> list[Request]:
         openings = [_opening(asks) for _, asks in claimed]
-        values = [self.values[number] for number, _ in claimed]
+        values = [self._value(number, place) for place, (number, _) in enumerate(claimed, len(self.admitted))]
 
         async def run() -> list[Admitted | GatewayError]:
             claims = zip(values, openings, strict=True)
@@ -377,6 +386,11 @@ class Limits(RuleBasedStateMachine):
             if isinstance(outcome, Admitted):
                 admitted.append(self._note(Request(outcome.opened, token, process, self.clock)))
         return admitted
+
+    def _value(self, number: int, place: int) -> str:
+        """Return a value of a token: the one before at every other place, while it works."""
+        previous, ends_at = self.previous[number]
+        return previous if place % 2 and self.clock.now < ends_at else self.values[number]
 
     def _compare(self, outcome: Admitted | GatewayError, verdict: Verdict, token: ModelToken) -> None:
         now = self.clock.now

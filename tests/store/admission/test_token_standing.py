@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from support.stores.limits import limit
+from support.stores.store_clock import StoreClock
 from support.stores.stores import (
     UNKNOWN_TOKEN,
     changed,
@@ -69,6 +70,21 @@ def test_a_token_is_told_its_counts_and_its_limits(store: Store, admission: Admi
     assert of_day.resets_at is not None
     assert before + clock.DAY <= of_day.resets_at <= clock.now() + clock.DAY + clock.DAY // 60
     assert (second.name, second.limits, second.project_limits) == (None, [], first.project_limits)
+
+
+def test_a_rotated_token_is_told_the_same_by_both_values_while_the_previous_one_works(
+    store: Store, admission: Admission, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_clock = StoreClock(monkeypatch)
+    token = make_token(store, name="Ann's laptop")
+    rotated = Tokens(store).rotate(token.id, 5)
+    assert rotated.previous_expires_at is not None
+    store_clock.set(rotated.previous_expires_at - 1)
+    first, second = ask(admission, token.value, rotated.value)
+    assert isinstance(first, TokenStanding)
+    assert first == second
+    store_clock.set(rotated.previous_expires_at)
+    assert [type(answer) for answer in ask(admission, token.value, rotated.value)] == [InvalidToken, TokenStanding]
 
 
 def revoke(store: Store, token: TokenRecord) -> None:

@@ -393,6 +393,18 @@ def test_the_connection_works_after_a_text_that_the_server_rejects(database: Pos
     assert names(database) == ["\U0010ffff \x01 \x7f"]
 
 
+@pipelined_or_not
+def test_any_texts_can_be_asked_for_together(database: PostgresqlDatabase, pipelined: bool) -> None:
+    texts = ["", "NULL", "a,b", "{}", '"', "\\", '\\"', "a b", "\u00e9 \U0010ffff \x01"]
+    for text in texts:
+        write(database, text)
+    write(database, "another")
+    among = database.among("name", texts)
+    with database.write(pipelined=pipelined):
+        found = database.execute(f"SELECT name FROM item WHERE {among.sql}", among.parameters)  # noqa: S608 - no data
+    assert sorted(found) == sorted((text,) for text in texts)
+
+
 # Connections.
 
 

@@ -4,6 +4,7 @@ import sqlite3
 
 import psycopg
 import pytest
+from support.stores.store_clock import StoreClock
 from support.stores.stores import (
     API_KEY,
     UNKNOWN_TOKEN,
@@ -18,9 +19,16 @@ from support.stores.stores import (
 
 from store import clock
 from store.admission.admission import Admission
-from store.errors import InvalidRequest, NotFound, ProjectInactive, TokenExpired
+from store.errors import (
+    ExpiredNotRotated,
+    InactiveNotRotated,
+    InvalidRequest,
+    NotFound,
+    ProjectInactive,
+    TokenExpired,
+)
 from store.management.projects import Projects
-from store.management.tokens import TokenChanges, TokenRecord, Tokens, is_token_value
+from store.management.tokens import UNREADABLE, TokenChanges, TokenRecord, Tokens, is_token_value
 from store.runtime.redaction import mask_secrets
 from store.runtime.settings import Settings
 from store.store import Store
@@ -277,6 +285,106 @@ def test_an_update_does_not_undo_concurrent_counts(store: Store, tokens: Tokens)
     assert (after.request_count, after.max_requests) == (requests, 1019)
 
 
+def test_a_rotated_token_has_a_new_value_and_is_otherwise_the_same(store: Store, tokens: Tokens) -> None:
+    token = make_token(store, name="Ann", max_requests=5, rate_limits=[{"requests": 9, "per": "day"}])
+    set_columns(store, "token", token.id, request_count=3, last_used_at=1)
+    before = tokens.get(token.id)
+    rotated = tokens.rotate(token.id)
+    assert is_token_value(rotated.value)
+    assert rotated.value not in {token.value, token.id}
+    assert rotated == dataclasses.replace(before, value=rotated.value, limits=rotated.limits)
+    assert [each.used for each in rotated.limits] == [each.used for each in before.limits]
+    assert tokens.get(rotated.value).id == token.id
+    with pytest.raises(NotFound):
+        tokens.get(token.value)
+    assert tokens.public_id(token.value) == token.value
+
+
+def test_the_previous_value_finds_its_token_while_it_works(
+    store: Store, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_clock = StoreClock(monkeypatch)
+    store_clock.set(FUTURE + 1)
+    token = make_token(store, expires_in_days=0)
+    rotated = tokens.rotate(token.value, 10)
+    assert rotated.previous_expires_at == FUTURE + 11 * SECONDS
+    store_clock.set(rotated.previous_expires_at - 1)
+    assert tokens.get(token.value) == tokens.get(rotated.value) == rotated
+    assert tokens.update(token.value, {"max_requests": 7}).max_requests == 7
+    assert tokens.public_id(token.value) == token.id
+    store_clock.set(rotated.previous_expires_at)
+    assert [record.previous_expires_at for record in tokens.list()] == [None]
+    assert tokens.public_id(token.value) == token.value
+    for use in (tokens.get, tokens.revoke, tokens.rotate):
+        with pytest.raises(NotFound):
+            use(token.value)
+    assert tokens.get(token.id).is_active
+
+
+def test_the_previous_value_never_outlives_its_token(
+    store: Store, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_clock = StoreClock(monkeypatch)
+    store_clock.set(FUTURE)
+    token = make_token(store, expires_at=FUTURE + 60 * SECONDS)
+    assert tokens.rotate(token.id, 61).previous_expires_at == FUTURE + 60 * SECONDS
+    second = tokens.rotate(token.id, 59)
+    assert second.previous_expires_at == FUTURE + 59 * SECONDS
+    earlier = tokens.update(token.id, {"expires_at": FUTURE + 10 * SECONDS})
+    assert earlier.previous_expires_at == FUTURE + 10 * SECONDS
+    store_clock.set(FUTURE + 10 * SECONDS)
+    assert tokens.get(token.id).previous_expires_at is None
+    later = tokens.update(token.id, {"expires_at": clock.NEVER})
+    assert later.previous_expires_at == FUTURE + 59 * SECONDS
+
+
+def test_a_token_that_makes_no_requests_is_not_rotated(
+    store: Store, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_clock = StoreClock(monkeypatch)
+    token = make_token(store)
+    tokens.revoke(token.id)
+    with pytest.raises(InactiveNotRotated):
+        tokens.rotate(token.id, 5)
+    tokens.update(token.id, {"is_active": True})
+    store_clock.set(token.expires_at)
+    with pytest.raises(ExpiredNotRotated):
+        tokens.rotate(token.id, 5)
+    with pytest.raises(NotFound):
+        tokens.rotate(UNKNOWN_TOKEN)
+    assert tokens.get(token.id) == token
+    store_clock.set(token.expires_at - 1)
+    assert tokens.rotate(token.id, 5).previous_expires_at == token.expires_at
+
+
+def test_a_token_of_an_inactive_project_is_rotated(store: Store, tokens: Tokens) -> None:
+    token = make_token(store)
+    Projects(store).update(token.project_id, {"is_active": False})
+    assert tokens.rotate(token.id).value != token.value
+
+
+def test_a_token_is_rotated_in_a_transaction_that_has_locked_it(
+    store: Store, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, seal = make_token(store), store.vault.seal_token
+
+    def seal_under_the_lock(token_id: str, value: str) -> bytes:
+        with pytest.raises((sqlite3.OperationalError, psycopg.errors.LockNotAvailable)):
+            change_elsewhere(store, "token", token.id)
+        return seal(token_id, value)
+
+    monkeypatch.setattr(store.vault, "seal_token", seal_under_the_lock)
+    assert tokens.rotate(token.id).value != token.value
+
+
+def test_a_value_that_cannot_be_decrypted_is_replaced(store: Store, tokens: Tokens) -> None:
+    token = make_token(store)
+    set_columns(store, "token", token.id, sealed_value=b"damaged")
+    assert tokens.get(token.id).value == UNREADABLE
+    rotated = tokens.rotate(token.id)
+    assert tokens.get(rotated.value) == rotated
+
+
 def test_revoking_twice_raises_nothing(store: Store, tokens: Tokens) -> None:
     token = make_token(store)
     tokens.revoke(token.id)
@@ -309,14 +417,16 @@ def test_a_record_does_not_show_the_value(store: Store) -> None:
 def test_no_file_of_the_data_folder_holds_a_value_or_a_key(settings: Settings) -> None:
     with opened(settings) as store:
         token = make_token(store)
+        rotated = Tokens(store).rotate(token.id, 60)
         Tokens(store).update(token.id, {"max_requests": 1})
         written = {path.name: path.read_bytes() for path in settings.data_dir.rglob("*") if path.is_file()}
         assert "llm-proxy.db-wal" in written
         assert token.id.encode() in b"".join(written.values())  # so it was looked at in the right place
     written |= {f"{path.name} closed": path.read_bytes() for path in settings.data_dir.rglob("*") if path.is_file()}
     for name, content in written.items():
-        assert token.value.encode() not in content, name
-        assert token.value.replace("-", "").encode() not in content, name
+        for value in (token.value, rotated.value):
+            assert value.encode() not in content, name
+            assert value.replace("-", "").encode() not in content, name
         assert API_KEY.encode() not in content, name
 
 

@@ -99,6 +99,14 @@ def test_all_rows_are_copied_and_the_copy_works(
         assert Tokens(store).get(TOKEN).value == TOKEN
 
 
+def test_a_previous_value_works_in_a_copy_too(source: Store, target: Database, target_url: str, tmp_path: Path) -> None:
+    token = make_token(source)
+    rotated = Tokens(source).rotate(token.id, 3600)
+    copied(source, target)
+    with opened(make_settings(tmp_path / "new", encryption_key=KEY, database_url=target_url)) as store:
+        assert Tokens(store).get(token.value) == Tokens(store).get(rotated.value) == rotated
+
+
 def test_a_copy_is_replaced_by_the_next(source: Store, target: Database) -> None:
     copied(source, target)
     token = make_token(source)

@@ -39,6 +39,7 @@ def test_words_contain_no_secret(text: str) -> None:
     [
         (f"/manage/tokens/{TOKEN}", "/manage/tokens/<token>"),
         (f"/manage/tokens/{TOKEN.upper()}/x?y", "/manage/tokens/<token>/x?y"),
+        (f"/manage/tokens/{TOKEN}/rotate", "/manage/tokens/<token>/rotate"),
         ("/manage/tokens/what-ever", "/manage/tokens/<token>"),
         (f"/manage/token/{TOKEN}", "/manage/token/<token>"),
         (f"/manage/token/{HEX}", "/manage/token/<token>"),
