@@ -10,6 +10,7 @@ from typing import NamedTuple
 from store.admission.decision import refusal_of
 from store.database import Database, Statement
 from store.errors import GatewayError, InvalidToken
+from store.management import previous_values
 
 _SELECT = (
     "SELECT token.id, lookup, previous_lookup, previous_expires_at, token.is_active, expires_at, project.is_active"
@@ -43,8 +44,8 @@ class _Token(NamedTuple):
 
     def ends(self, lookup: str, now: int) -> GatewayError | None:
         """Return why the requests that came with a value are to end, or None."""
-        is_previous = lookup == self.previous_lookup and now < (self.previous_expires_at or 0)
-        if lookup not in {"", self.lookup} and not is_previous:
+        works = previous_values.working_until(self.previous_expires_at, self.token_expires_at, now) is not None
+        if lookup not in {"", self.lookup} and not (works and lookup == self.previous_lookup):
             return _gone()
         return refusal_of(self, now)
 
