@@ -18,7 +18,7 @@ from typing import Any
 
 import httpx
 import pytest
-from support.gateway.gateway import MANAGEMENT_TOKEN, Gateway
+from support.gateway.gateway import MANAGEMENT_TOKEN, PATHS, Gateway
 from support.stores.limits import differences
 from support.stores.stores import rows
 
@@ -31,8 +31,8 @@ TOKENS = 50
 STREAMS, SOCKETS = 8, 2
 """Of each token, half of them on either node."""
 PROJECTS = 25
-ENDING = 25
-"""Tokens that are to end; some projects with two of them end at once."""
+ENDING = 20
+"""Tokens that are to end; along with a project also others."""
 SEED = int(os.environ.get("CUTS_SEED", "26"))
 LATEST = 1.0
 """Seconds within which 99 of 100 are cut."""
@@ -190,11 +190,11 @@ OF_PROJECT: Sequence[tuple[End, str]] = ((switch_off, "project_inactive"), (dele
 
 
 async def end_tokens(gateway: Gateway, tokens: Sequence[Ending], chance: random.Random) -> None:
-    """End some tokens, one after another; some along with their project."""
+    """End the first ENDING tokens, one after another; some along with their project, and all tokens of that."""
     async with httpx.AsyncClient(
         base_url=gateway.manage_url, headers={"Authorization": f"Bearer {MANAGEMENT_TOKEN}"}, timeout=30
     ) as api:
-        for token in tokens:
+        for token in tokens[:ENDING]:
             if token.ended_at:
                 continue
             end, code = chance.choice([*OF_TOKEN, *OF_PROJECT])
@@ -222,7 +222,7 @@ async def look(gateway: Gateway, upstream: Upstream, tokens: Sequence[Ending], c
     running = {client.name: asyncio.create_task(client.run()) for client in clients}
     while len(upstream.open) < len(clients):
         await asyncio.sleep(0.05)
-    await end_tokens(gateway, tokens[:ENDING], chance)
+    await end_tokens(gateway, tokens, chance)
     cut = [client for client in clients if client.token.ended_at]
     kept = [client for client in clients if not client.token.ended_at]
     await asyncio.wait([running[client.name] for client in cut], timeout=30)
@@ -244,7 +244,8 @@ async def look(gateway: Gateway, upstream: Upstream, tokens: Sequence[Ending], c
     return kept
 
 
-def test_what_runs_for_tokens_that_end_is_cut_in_time(tmp_path: Path, database_url: str) -> None:
+@pytest.mark.parametrize("plain_path", PATHS)
+def test_what_runs_for_tokens_that_end_is_cut_in_time(tmp_path: Path, database_url: str, plain_path: str) -> None:
     chance, upstream = random.Random(SEED), Upstream()  # noqa: S311 - no secret
 
     async def main() -> None:
@@ -266,7 +267,8 @@ def test_what_runs_for_tokens_that_end_is_cut_in_time(tmp_path: Path, database_u
                 check(gateway, tokens)
 
     def start() -> contextlib.AbstractContextManager[Gateway]:
-        return Gateway.start(tmp_path, upstream.url, proxies=2, database_url=database_url, LOG_LEVEL="info")
+        settings = {"database_url": database_url, "LOG_LEVEL": "info", "PLAIN_PATH": plain_path}
+        return Gateway.start(tmp_path, upstream.url, proxies=2, **settings)  # type: ignore[arg-type]
 
     asyncio.run(main())
 
