@@ -269,34 +269,32 @@ def test_a_request_that_runs_when_a_budget_is_set_counts_in_it(relay: Relay) -> 
     assert settled(relay.gateway, token) == {"usd": "0.00075", "tokens": 2000}
 
 
-def test_a_stream_that_outgrows_its_reservation_takes_what_is_left_and_no_other_request_passes(
-    relay: Relay,
-) -> None:
-    goes_on, may_end = threading.Event(), threading.Event()
+def test_a_stream_that_outgrows_its_reservation_takes_what_is_left_and_is_cut(relay: Relay) -> None:
+    chunk = {"object": "chat.completion.chunk", "model": MINI, "choices": [{"index": 0, "delta": {"content": ""}}]}
+    chunk["choices"][0]["delta"]["content"] = "Some words of the answer. " * 20  # type: ignore[index]
+    is_full, sent = threading.Event(), []
 
     def stream(conversation: Conversation) -> None:
         conversation.read_message()
         conversation.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
-        chunk = {"object": "chat.completion.chunk", "model": MINI, "choices": [{"index": 0, "delta": {"content": ""}}]}
-        chunk["choices"][0]["delta"]["content"] = "Some words of the answer. " * 20  # type: ignore[index]
-        for _ in range(60):
+        while True:
             conversation.send(b"data: %b\n\n" % json.dumps(chunk).encode())
-        goes_on.set()
-        assert may_end.wait(30)
-        usage = used(10, 7200)["usage"]
-        conversation.send(b"data: %b\n\n" % json.dumps({**chunk, "choices": [], "usage": usage}).encode())
-        conversation.send(b"data: [DONE]\n\n")
+            sent.append(120)
+            if limits(relay.gateway, token)["tokens"] == (0, 6000) and not is_full.is_set():
+                refused.append(answered(chat(relay.gateway, token, max_tokens=1)))
+                is_full.set()
 
+    refused: list[object] = []
     relay.expect(stream)
     token = relay.gateway.make_token(rate_limits=[{"tokens": 6000, "per": "day"}])
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(chat, relay.gateway, token, stream=True)
-        assert goes_on.wait(30)
-        wait_until(lambda: limits(relay.gateway, token)["tokens"] == (0, 6000))
-        assert answered(chat(relay.gateway, token, max_tokens=1)) == (429, "rate_limit_exceeded")
-        may_end.set()
-        assert running.result().status_code == 200
-    assert settled(relay.gateway, token) == {"tokens": 7210}
+    response = chat(relay.gateway, token, stream=True)
+    assert is_full.is_set()
+    assert refused == [(429, "rate_limit_exceeded")]
+    error = json.loads(response.text.split("\n\n")[-2].removeprefix("data: "))["error"]
+    assert (response.status_code, error["code"]) == (200, "insufficient_quota")
+    counted = settled(relay.gateway, token)["tokens"]
+    assert 0.5 * 6000 < counted <= 6000 + 120  # what is shown counts by an upper bound, and there is one event more
+    assert [row["code"] for row in rows(relay.gateway, token)] == ["insufficient_quota"]
 
 
 def test_each_response_over_a_websocket_reserves(gateway: Gateway) -> None:

@@ -23,6 +23,8 @@ IN_TIME = STORE_TIMEOUT + 2
 """Seconds within which each answer must be there, on a busy machine too."""
 
 DOWN = 2 * STORE_TIMEOUT
+CUT = 1.0
+"""Seconds within which a process cuts what runs for a token that has ended."""
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n"
 END_OF_STREAM = b"1\r\nb\r\n0\r\n\r\n"
 
@@ -196,3 +198,26 @@ def test_connections_to_postgresql_are_few_and_named(setting: Setting, token: di
     assert len(of_the_proxy) <= 2
     assert len(of_the_management) <= 8 + 2
     assert len(names) == len(of_the_proxy) + len(of_the_management)
+
+
+@pytest.mark.parametrize("fault", [cut, hang])
+def test_a_stream_goes_on_until_the_store_is_reached_again_and_is_cut_then(
+    setting: Setting, token: dict[str, Any], fault: Callable[[Setting], Callable[[], None]]
+) -> None:
+    """A process that does not reach the store cannot know that the token is revoked."""
+    headers = bearer(token)
+    with httpx.stream("GET", f"{setting.gateway.url}/v1/stream", headers=headers, timeout=DEADLINE) as streamed:
+        parts = streamed.iter_raw()
+        assert next(parts) == b"a"
+        repair = fault(setting)
+        with psycopg.connect(setting.server.url(), autocommit=True) as connection:
+            connection.execute("UPDATE token SET is_active = FALSE WHERE id = %s", [token["id"]])
+        time.sleep(DOWN)  # that it is not cut has no event to wait for
+        repair()
+        repaired = time.monotonic()
+        with pytest.raises(httpx.RemoteProtocolError):  # it stands within an event, and no end of that comes
+            next(parts)
+        ended = time.monotonic() - repaired
+    assert 0 < ended < CUT + IN_TIME
+    wait_until(lambda: rows_of(setting, token) == [(200, True)])
+    print(f"a stream was cut {ended:.2f} s after the store was reached again")
