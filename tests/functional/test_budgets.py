@@ -294,7 +294,7 @@ def test_a_stream_that_outgrows_its_reservation_takes_what_is_left_and_is_cut(re
     assert (response.status_code, error["code"]) == (200, "insufficient_quota")
     counted = settled(relay.gateway, token)["tokens"]
     assert 0.5 * 6000 < counted <= 6000 + 120  # what is shown counts by an upper bound, and there is one event more
-    assert [row["code"] for row in rows(relay.gateway, token)] == ["insufficient_quota"]
+    assert [row["code"] for row in rows(relay.gateway, token)] == ["rate_limit_exceeded", "insufficient_quota"]
 
 
 def test_each_response_over_a_websocket_reserves(gateway: Gateway) -> None:
