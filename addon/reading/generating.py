@@ -82,7 +82,7 @@ _BATCH_OF_MODEL = re.compile(r":[a-z]*batch", re.IGNORECASE)
 
 
 class Target(NamedTuple):
-    """What a path tells: its endpoint, how that generates, and the model that it names itself."""
+    """The facts that a path tells: its endpoint, how that generates, and the model that it names itself."""
 
     endpoint: str
     how: How

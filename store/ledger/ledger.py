@@ -296,7 +296,7 @@ class _Change(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    """What a row keeps for limits: whether one was set while it was open, and what it has reserved if one did that."""
+    """The part of a row for limits: whether one was set while it was open, and the amounts that are reserved."""
 
     is_limited: bool | None
     reserved_tokens: int | None

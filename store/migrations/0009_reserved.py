@@ -1,4 +1,4 @@
-"""What limits of tokens and money reserve for a request stands in its row, no longer in a row for each limit."""
+"""The amounts that limits reserve for a request stand in its row, no longer in a row for each limit."""
 
 import peewee
 from playhouse.migrate import SchemaMigrator

@@ -20,6 +20,7 @@ import pytest
 from support.gateway.gateway import Gateway
 from support.gateway.processes import wait_until
 from support.stores.limits import balances, differences, standing
+from support.upstreams.async_upstream import AsyncUpstream
 
 pytestmark = [
     pytest.mark.soak("store/admission", "store/limits", "store/ledger", "addon/demand", "addon/metering"),
@@ -44,22 +45,10 @@ HEAD = "HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {length}\
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
-class Upstream:
+class Upstream(AsyncUpstream):
     """Answers as the prompt says: with a usage, without one, in a stream, slowly, with an error, or by hanging up."""
 
-    def __init__(self) -> None:
-        self.url = ""
-
-    @contextlib.asynccontextmanager
-    async def serve(self) -> AsyncIterator[None]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=512)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
-            yield
-        finally:
-            server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()

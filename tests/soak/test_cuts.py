@@ -11,7 +11,7 @@ import random
 import statistics
 import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import pytest
 from support.gateway.gateway import MANAGEMENT_TOKEN, PATHS, Gateway
 from support.stores.limits import differences
 from support.stores.stores import rows
+from support.upstreams.async_upstream import AsyncUpstream
 
 pytestmark = [
     pytest.mark.soak("addon/cuts.py", "addon/streaming.py", "addon/plain", "addon/layers", "store/admission"),
@@ -43,25 +44,16 @@ EVENT = b'data: {"object": "chat.completion.chunk", "choices": [{"index": 0, "de
 FRAME = json.dumps({"type": "session.updated", "session": {}}).encode()
 
 
-class Upstream:
+class Upstream(AsyncUpstream):
     """Streams events, or messages over WebSockets, until the gateway hangs up; it notes when that was."""
 
     def __init__(self) -> None:
-        self.url = ""
+        super().__init__()
         self.open: set[str] = set()
         self.closed: dict[str, float] = {}
         """The times at which those that are named by a header were closed."""
 
-    @contextlib.asynccontextmanager
-    async def serve(self) -> AsyncIterator[None]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=1024)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
-            yield
-        finally:
-            server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         name = ""
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()

@@ -19,6 +19,7 @@ import pytest
 from support.gateway.gateway import Gateway
 from support.gateway.processes import wait_until
 from support.stores.limits import used
+from support.upstreams.async_upstream import AsyncUpstream
 
 from store.database.models import Request
 from store.limits.window import PERIODS
@@ -34,25 +35,16 @@ BACK_AFTER = 45
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
-class Upstream:
+class Upstream(AsyncUpstream):
     """Answers at once or after a moment, and counts the requests that it has at once."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.now = 0
         self.most = 0
         self.requests = 0
-        self.url = ""
 
-    @contextlib.asynccontextmanager
-    async def serve(self) -> AsyncIterator[None]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=512)
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        try:
-            yield
-        finally:
-            server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")

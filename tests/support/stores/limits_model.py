@@ -151,7 +151,7 @@ class ModelOwner:
     holders: set[str] = field(default_factory=set)
     """The requests that hold a slot."""
     held: dict[tuple[Kind, str], int] = field(default_factory=dict)
-    """What is held for requests."""
+    """The amounts that are held for requests."""
     begun: dict[Kind, int] = field(default_factory=dict)
     """The times when limits were set: they hold nothing for requests that were admitted before."""
 
@@ -223,7 +223,7 @@ class ModelToken(ModelOwner):
     max_requests: int = 0
     request_count: int = 0
     reserved: dict[str, Amounts] = field(default_factory=dict)
-    """What the rows of requests have reserved, of those for which a limit does that."""
+    """The amounts that the rows of requests have reserved, of those for which a limit does that."""
 
     @property
     def owners(self) -> Sequence[ModelOwner]:
