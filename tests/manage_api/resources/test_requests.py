@@ -226,7 +226,7 @@ def test_a_token_is_named_by_its_value_too(client: FlaskClient, store: Store, to
         ("limit=x", "'limit' must be an integer from 1 to 1000."),
         ("limit=" + "9" * 5000, "'limit' must be an integer from 1 to 1000."),
         ("limit=x&status=99", "must be at least 100. The query parameter 'limit' must be an integer"),
-        ("code=rate_limit", "must be one of token_inactive, token_expired, project_inactive, ip_not_allowed"),
+        ("code=rate_limit", "must be one of invalid_token, token_inactive, token_expired, project_inactive"),
         ("usageSource=running", "must be one of observed, estimated, unknown, open."),
         ("cursor=x", "next_cursor of the page before"),
         ("cursor=" + "A" * 31 + "%0A", "next_cursor of the page before"),

@@ -19,6 +19,7 @@ class Talk:
         self._socket: ClientConnection | None = None
         self._token = ""
         self._responses = 0
+        self._close_code: int | None = None
         self.further = 0
         """Responses that were answered, beside the first of each WebSocket."""
 
@@ -46,20 +47,24 @@ class Talk:
         return OK
 
     def close_code(self) -> int | None:
-        """Wait until the other side closes, and return why."""
+        """Wait until the other side closes, if it has not yet, and return why."""
         try:
             while self._socket is not None:
                 self._socket.recv(DEADLINE)
         except ConnectionClosed as closed:
-            return closed.rcvd.code if closed.rcvd else None
-        return None
+            self._note(closed)
+        return self._close_code
+
+    def _note(self, closed: ConnectionClosed) -> None:
+        self._close_code = closed.rcvd.code if closed.rcvd else None
 
     def _ask(self, token: str) -> dict[str, Any]:
         if self._token != token:
             self.hang_up()
         try:
             return self._ask_once(token)
-        except ConnectionClosed:  # after the last response, which was refused
+        except ConnectionClosed as closed:  # after the last response, which was refused, or as the token has ended
+            self._note(closed)
             self.hang_up()
             return self._ask_once(token)
 
