@@ -8,7 +8,7 @@ from store.admission.decision import BoundsOf, TokenRow
 from store.errors import CostNotBounded, ModelNotPriced, TokenRefused
 from store.ledger import listed_prices
 from store.ledger.pricing import Pricing, charge_by
-from store.ledger.quote import IMAGE_RATES, REASONING_RATE, Quote
+from store.ledger.quote import Quote
 from store.ledger.usage import Conditions, Consumption, Units
 from store.limits.bound import NOTHING_USED, Bound, Bounds
 from store.policies import endpoints
@@ -112,19 +112,16 @@ def _cost(quote: Quote, model: str, units: Units, conditions: Conditions) -> int
 def _ways_to_pay(quote: Quote, demand: Demand, input_tokens: int) -> Iterator[tuple[Units, str]]:
     """Yield the units of the input, and the unit of the output beside its tokens, of each way to pay for them.
 
-    Input that is only referred to may be audio. All of it may be images where these have rates, and the output
-    reasoning: what they have of it is not told.
+    Input that is only referred to may be audio. All of it may be images where these have rates: what they have of it is
+    not told.
     """
     units = {**demand.units, "input_tokens": input_tokens}
-    pays_images = quote.has_rate(*IMAGE_RATES)
     inputs: list[Units] = [units]
     if demand.refers:
         inputs.append({**units, "input_audio_tokens": input_tokens})
-    if pays_images:
+    if quote.pays_images:
         inputs.append({**units, "input_image_tokens": input_tokens - units.get("input_audio_tokens", 0)})
-    outputs = ["", *(["output_audio_tokens"] * demand.speaks), *(["output_image_tokens"] * pays_images)]
-    if quote.has_rate(REASONING_RATE):
-        outputs.append("output_reasoning_tokens")
+    outputs = ["", *(["output_audio_tokens"] * demand.speaks), *(["output_image_tokens"] * quote.pays_images)]
     yield from itertools.product(inputs, outputs)
 
 

@@ -37,9 +37,6 @@ INSTEAD_OF_TOKENS: Mapping[str, str] = {
 IMAGE_RATES = ("input_image_mtok", "output_image_mtok")
 """Rates of models whose images are paid by their tokens."""
 
-REASONING_RATE = "output_reasoning_mtok"
-"""The rate of models whose reasoning is paid apart from the rest of the output."""
-
 _UNLISTED = {"requests", *(unit for unit, rate in {**BESIDE_TOKENS, **INSTEAD_OF_TOKENS}.items() if not rate)}
 
 
@@ -90,24 +87,26 @@ class Terms(Protocol):
 
 
 class Quote(NamedTuple):
-    """A price at a moment, prepared for any number of charges. `named` is how they name it, if it is flat."""
+    """A price at a moment, prepared for any number of charges. `named` is how they name it, if it is flat.
+
+    `pays_images` tells whether the tokens of images have rates of their own.
+    """
 
     terms: Terms
     moment: datetime
     price: "ModelPrice"
     flat: FlatPrice | None
     named: str
+    pays_images: bool
 
     @classmethod
     def of(cls, terms: Terms, moment: datetime) -> Self:
         """Prepare a price for a moment."""
         price = terms.price(moment)
         flat = FlatPrice.of(price) if terms.is_plain else None
-        return cls(terms, moment, price, flat, "" if flat is None else _named(terms, flat.shown))
-
-    def has_rate(self, *names: str) -> bool:
-        """Tell whether the price has one of some rates, by their names in genai-prices."""
-        return any(rate_of(self.price, name) is not None for name in names)
+        named = "" if flat is None else _named(terms, flat.shown)
+        pays_images = any(rate_of(price, name) is not None for name in IMAGE_RATES)
+        return cls(terms, moment, price, flat, named, pays_images)
 
     def charge(self, used: Consumption, model: str) -> Charge | None:
         """Return the cost of a usage of a model; None where the price does not cover it.
