@@ -200,7 +200,7 @@ def test_connections_to_postgresql_are_few_and_named(setting: Setting, token: di
     assert len(names) == len(of_the_proxy) + len(of_the_management)
 
 
-@pytest.mark.parametrize("fault", [cut, hang])
+@pytest.mark.parametrize("fault", [cut, pytest.param(hang, marks=pytest.mark.soak("addon/cuts.py"))])
 def test_a_stream_goes_on_until_the_store_is_reached_again_and_is_cut_then(
     setting: Setting, token: dict[str, Any], fault: Callable[[Setting], Callable[[], None]]
 ) -> None:
