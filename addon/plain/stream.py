@@ -247,7 +247,7 @@ class Stream:
         upstream.read_body(feed, end)
         if self._side.is_stalled:
             upstream.pause()
-        await self._wait(end)
+        await self._end_of_body(end)
         feed(b"")
 
     async def _whole_body(self, upstream: UpstreamConnection, end: "asyncio.Future[None]") -> bytes:
@@ -264,8 +264,14 @@ class Stream:
                 end.set_exception(_Stopped(cause.message, cause=cause))
 
         upstream.read_body(feed, end)
-        await self._wait(end)
+        await self._end_of_body(end)
         return b"".join(pieces)
+
+    async def _end_of_body(self, end: "asyncio.Future[None]") -> None:
+        """Wait for the end of a response's body. Raises _Stopped, also where it has been cut just before that."""
+        await self._wait(end)
+        if self._cut_by is not None:
+            raise self._cut_by
 
     async def _complete(self) -> None:
         """End the flow, and the response to the client."""
@@ -372,6 +378,7 @@ class Stream:
     async def _wait[T](self, future: "asyncio.Future[T]") -> T:
         """Wait for something to come. Raises _Stopped if it does not come, or the client hangs up first."""
         if self._cut_by is not None:
+            future.cancel()  # it may get an exception yet, which nothing would look at
             raise self._cut_by
         self._waits = future
         try:
