@@ -156,10 +156,8 @@ class RequestSide(SpoolSide):
         state = self._states.get(stream.stream_id)
         if state is None:
             return False
-        if stream.flow.websocket is not None:
-            return False  # its session refuses messages; its client's close frame must pass
-        if state.exchange.refusal is not None:
-            return True
+        if state.exchange.refusal is not None or stream.flow.websocket is not None:
+            return state.exchange.refusal is not None
         if stream.flow.response is not None and state.exchange.sent_at is None:
             return True  # the gateway has its response, and needs no body for it
         state.body_size += size
