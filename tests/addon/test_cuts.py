@@ -1,10 +1,13 @@
 """Cuts on each path: the poll, and what is cut at moments that no client of a real gateway can choose."""
 
 import asyncio
+import itertools
 import json
+import logging
 import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -12,6 +15,7 @@ from typing import Any, NamedTuple, Self
 import pytest
 from mitmproxy import http
 from mitmproxy.addons.clientplayback import ClientPlayback
+from mitmproxy.test import tflow
 from support.gateway.inprocess import (
     CHUNKED,
     HoldConnections,
@@ -24,14 +28,20 @@ from support.gateway.inprocess import (
     until,
 )
 from support.gateway.processes import DEADLINE
-from support.stores.stores import make_token, rows
+from support.gateway.requests import make_request
+from support.stores.stores import admission_of, foreign_lock, make_settings, make_token, opened, opening, rows
 from support.upstreams.upstreams import Conversation, RawUpstream
 
-from addon import exchange
+from addon import cuts, exchange
+from addon.cuts import Cuts
 from addon.exchange import Exchange, Exchanges
 from addon.patches import dispatch
+from store.admission.admission import Admission
+from store.admission.running import Running
 from store.errors import GatewayError, TokenInactive
-from store.management.tokens import Tokens
+from store.management.tokens import TokenRecord, Tokens
+from store.runtime.settings import Upstream as Origin
+from store.store import Store
 
 pytestmark = pytest.mark.usefixtures("_rows_at_once")
 
@@ -546,5 +556,168 @@ def test_a_replay_is_cut(tmp_path: Path) -> None:
             assert flow.error.msg == "The token has been revoked."
             await until(lambda: all(row["settled_at"] for row in rows(it.proxy.store, "request")))
             assert sorted(row["code"] or "" for row in rows(it.proxy.store, "request")) == ["", "token_inactive"]
+
+    run(main())
+
+
+# The poll.
+
+
+class Poll:
+    """The poll of a process with a real store: what it asks, and the exchanges that it has cut."""
+
+    def __init__(self, store: Store, admission: Admission, patch: pytest.MonkeyPatch) -> None:
+        self.store = store
+        self.admission = admission
+        self.exchanges = Exchanges(lambda *_: None)
+        self.asked: list[tuple[float, AbstractSet[Running]]] = []
+        self.cuts = Cuts(admission, self.exchanges)
+        ended = admission.ended
+
+        async def noted(requests: AbstractSet[Running]) -> Mapping[Running, GatewayError]:
+            self.asked.append((asyncio.get_running_loop().time(), requests))
+            return await ended(requests)
+
+        patch.setattr(admission, "ended", noted)
+
+    async def begin(self, token: TokenRecord, *, is_upload: bool = False) -> Exchange:
+        """Begin a request of a token: it is admitted, or, as an upload that is read first, not yet."""
+        flow = tflow.tflow(req=make_request())
+        found = self.exchanges.open(flow)
+        if not is_upload:
+            admitted = await self.admission.admit(token.value, opening())
+            found.admit(admitted, UPSTREAM, flow.request)
+        return found
+
+    async def rounds(self, number: int) -> None:
+        """Wait until it has asked so many times more."""
+        until_then = len(self.asked) + number
+        await until(lambda: len(self.asked) >= until_then)
+
+
+UPSTREAM = Origin("https", "host", 443, "")
+INTERVAL = 0.02
+
+
+@pytest.fixture
+def poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Poll]:
+    monkeypatch.setattr(cuts, "INTERVAL", INTERVAL)
+    with opened(make_settings(tmp_path, store_timeout=0.1)) as store, admission_of(store) as admission:
+        yield Poll(store, admission, monkeypatch)
+
+
+def test_nothing_is_asked_without_running_requests(poll: Poll) -> None:
+    async def main() -> None:
+        poll.cuts.running()
+        token = make_token(poll.store)
+        await poll.begin(token, is_upload=True)
+        refused = await poll.begin(token)
+        refused.refuse(TokenInactive())
+        await asyncio.sleep(5 * INTERVAL)
+        assert poll.asked == []
+        found = await poll.begin(token)
+        await poll.rounds(1)
+        assert found.flow is not None
+        poll.exchanges.finish(found.flow.id)
+        asked = len(poll.asked)
+        await asyncio.sleep(5 * INTERVAL)
+        assert len(poll.asked) == asked
+        poll.cuts.done()
+
+    run(main())
+
+
+def test_one_query_asks_for_all_requests_and_no_sooner_than_after_the_interval(poll: Poll) -> None:
+    async def main() -> None:
+        tokens = [make_token(poll.store) for _ in range(3)]
+        for _ in range(20):
+            await asyncio.gather(*map(poll.begin, tokens))
+        poll.cuts.running()
+        await poll.rounds(5)
+        poll.cuts.done()
+        expected = {Running(token.id, poll.store.vault.lookup(token.value)) for token in tokens}
+        assert all(requests == expected for _, requests in poll.asked)
+        times = [time for time, _ in poll.asked]
+        assert all(later - earlier > 0.9 * INTERVAL for earlier, later in itertools.pairwise(times))
+
+    run(main())
+
+
+def test_the_requests_of_a_token_that_has_ended_are_cut_and_no_others(
+    poll: Poll, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def main() -> None:
+        token, other = make_token(poll.store), make_token(poll.store)
+        own = [await poll.begin(token) for _ in range(3)]
+        kept = await poll.begin(other)
+        poll.cuts.running()
+        await poll.rounds(2)
+        assert not any(each.refusal for each in (*own, kept))
+        Tokens(poll.store).revoke(token.id)
+        await until(lambda: all(each.refusal for each in own))
+        await poll.rounds(2)
+        assert {type(each.refusal) for each in own} == {TokenInactive}
+        assert kept.refusal is None
+        assert {each.token_id for each in poll.asked[-1][1]} == {other.id}  # those that are cut are not asked for
+        poll.cuts.done()
+        (line,) = [vars(record) for record in caplog.records if record.getMessage() == "requests are cut"]
+        assert (line["token_id"], line["code"], line["requests"]) == (token.id, "token_inactive", 3)
+
+    run(main())
+
+
+def test_requests_go_on_while_the_store_does_not_answer_and_end_when_it_does(poll: Poll) -> None:
+    async def main() -> None:
+        token = make_token(poll.store)
+        found = await poll.begin(token)
+        poll.cuts.running()
+        with foreign_lock(poll.store) as other:
+            other.execute("UPDATE token SET is_active = FALSE")
+            await poll.rounds(4)
+            assert found.refusal is None
+            other.execute("COMMIT")
+        async with asyncio.timeout(1):
+            await until(lambda: found.refusal)
+        poll.cuts.done()
+
+    run(main())
+
+
+def test_a_fault_is_logged_and_the_poll_goes_on(
+    poll: Poll, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        token = make_token(poll.store)
+        first, second = [await poll.begin(token) for _ in range(2)]
+        faults, running_now = [ValueError("a fault")], poll.exchanges.running
+
+        def fail_once() -> dict[Running, list[Exchange]]:
+            if faults:
+                raise faults.pop()
+            return running_now()
+
+        monkeypatch.setattr(poll.exchanges, "running", fail_once)
+        Tokens(poll.store).revoke(token.id)
+        poll.cuts.running()
+        await until(lambda: first.refusal and second.refusal)
+        poll.cuts.done()
+        assert [record.message for record in caplog.records if record.exc_info] == ["running requests are not checked"]
+
+    run(main())
+
+
+def test_the_poll_ends_with_the_process(poll: Poll) -> None:
+    async def main() -> None:
+        await poll.begin(make_token(poll.store))
+        poll.cuts.done()  # before its beginning
+        poll.cuts.running()
+        await poll.rounds(1)
+        poll.cuts.done()
+        await asyncio.sleep(0)
+        asked = len(poll.asked)
+        await asyncio.sleep(5 * INTERVAL)
+        assert len(poll.asked) == asked
 
     run(main())
