@@ -105,7 +105,7 @@ class EventTap(Tap):
             return self._instead_of(data)
         end = _first_end(self._tail, passed) if self._stop is not None else None
         if end is None:
-            self._tail = (self._tail + passed)[-_LONGEST_END:]
+            self._tail = (self._tail + passed[-_LONGEST_END:])[-_LONGEST_END:]
             return passed
         self._finish(is_between=True)
         return passed[:end]
