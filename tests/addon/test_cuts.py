@@ -5,7 +5,9 @@ import itertools
 import json
 import logging
 import queue
+import random
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
@@ -482,6 +484,67 @@ def test_an_intercepted_request_that_is_cut_goes_no_further_when_it_is_resumed(t
                 assert last_of(Stream.of(answer).body) == "token_inactive"
 
     run(main())
+
+
+def answer_in_pieces(conversation: Conversation) -> None:
+    """Answer each request with the same stream, in pieces of any size, and the end in the last one of them."""
+    while True:
+        conversation.read_head()
+        wire = HEAD + b"".join(map(chunk, EVENTS)) + END
+        places = sorted(random.sample(range(len(wire)), 8))
+        for start, end in itertools.pairwise([0, *places, len(wire)]):
+            conversation.send(wire[start:end])
+            time.sleep(random.choice((0, 0, 0.001, 0.003)))  # noqa: S311 - no secret
+
+
+EVENTS = [b'data: {"id": %d}\n\n' % number for number in range(30)]
+
+
+@both_paths
+def test_no_moment_of_a_cut_leaves_a_stream_that_looks_whole_and_is_not(tmp_path: Path) -> None:
+    async def main() -> None:
+        with RawUpstream(answer_in_pieces) as upstream:
+            async with running(tmp_path, upstream.url) as proxy:
+
+                async def ask() -> str:
+                    """Return how a request ended that is cut at some moment."""
+                    cutting = asyncio.create_task(cut_some(proxy))
+                    answer = await proxy.ask(proxy.request("GET /v1/x"))
+                    cutting.cancel()
+                    return kind_of(answer)
+
+                kinds = {kind for _ in range(15) for kind in await asyncio.gather(*(ask() for _ in range(8)))}
+                assert kinds >= {"cut"}
+                await until(lambda: not len(proxy.exchanges))
+
+    run(main())
+
+
+async def cut_some(proxy: Proxy) -> None:
+    """Cut all that runs, after a while."""
+    await asyncio.sleep(random.uniform(0, 0.04))  # noqa: S311 - no secret
+    for flow_id in proxy.exchanges.all():
+        found = proxy.exchanges.get(flow_id)
+        if found is not None and found.opened is not None:
+            found.cut(TokenInactive())
+
+
+def kind_of(answer: bytes) -> str:
+    """Return in which of the possible ways a request has ended; fail for any other one."""
+    if answer.startswith(b"HTTP/1.1 401"):
+        assert_json_error(answer, 401, "token_inactive")
+        return "refused"
+    stream, whole = Stream.of(answer), b"".join(EVENTS)
+    if not stream.is_whole:
+        assert whole.startswith(stream.body)
+        return "broken off"
+    if stream.body == whole:
+        return "whole"
+    assert last_of(stream.body) == "token_inactive"
+    passed = stream.body[: stream.body.rindex(b"data: ")]
+    assert whole.startswith(passed)
+    assert len(passed) in {0, *itertools.accumulate(map(len, EVENTS))}
+    return "cut"
 
 
 # Uploads, which are for the layers on either path.
