@@ -49,6 +49,7 @@ pytestmark = pytest.mark.usefixtures("_rows_at_once")
 
 both_paths = pytest.mark.paths("on", "off")
 
+JSON = "Content-Type: application/json\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 DOCUMENT = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 20\r\n\r\n{"id": 1'
 END = b"0\r\n\r\n"
@@ -593,6 +594,39 @@ def test_a_client_that_goes_on_with_its_upload_after_the_cut_is_hung_up_on(
             await it.begin(ONE)
             found.cut(TokenInactive())
             assert (await it.rest()).endswith(END)
+
+    run(main())
+
+
+def test_an_upload_that_was_read_first_is_answered_while_it_goes_upstream(tmp_path: Path) -> None:
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "x" * 8_000_000}]}).encode()
+    asked, go_on, closed = threading.Event(), threading.Event(), threading.Event()
+
+    def read_late(conversation: Conversation) -> None:
+        conversation.read_head()
+        asked.set()
+        go_on.wait(DEADLINE)
+        conversation.wait_until_closed()
+        closed.set()
+
+    async def main() -> None:
+        with RawUpstream(read_late) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, proxy.connection() as (reader, writer):
+                proxy.token = make_token(proxy.store, allowed_models=["m"])
+                writer.write(
+                    proxy.request("POST /v1/chat/completions", headers=JSON + CHUNKED).encode() + chunk(body) + END
+                )
+                await until(asked.is_set)
+                (flow_id,) = proxy.exchanges.all()
+                found = proxy.exchanges.get(flow_id)
+                assert found is not None
+                assert found.spool is not None
+                found.cut(TokenInactive())
+                assert_json_error(await asyncio.wait_for(reader.read(), DEADLINE), 401, "token_inactive")
+                go_on.set()
+                await until(closed.is_set)
+                assert found.spool is None
+                assert len(proxy.exchanges) == 0
 
     run(main())
 
