@@ -699,7 +699,7 @@ INTERVAL = 0.02
 @pytest.fixture
 def poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Poll]:
     monkeypatch.setattr(cuts, "INTERVAL", INTERVAL)
-    with opened(make_settings(tmp_path, store_timeout=0.1)) as store, admission_of(store) as admission:
+    with opened(make_settings(tmp_path, store_timeout=1)) as store, admission_of(store) as admission:
         yield Poll(store, admission, monkeypatch)
 
 
@@ -772,7 +772,7 @@ def test_requests_go_on_while_the_store_does_not_answer_and_end_when_it_does(pol
         poll.cuts.running()
         with foreign_lock(poll.store) as other:
             other.execute("UPDATE token SET is_active = FALSE")
-            await poll.rounds(4)
+            await poll.rounds(2)
             assert found.refusal is None
             other.execute("COMMIT")
         async with asyncio.timeout(1):
