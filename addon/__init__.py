@@ -29,6 +29,8 @@ Beside that way:
     locations           keeps redirects at the gateway
     websocket_session   admits each response over a WebSocket as a request is
     websocket_handshake recognizes its opening; websocket_frames bounds the frames that mitmproxy keeps
+    cuts                ends what runs for tokens that have ended; a stream gets a last event (`protocol/last_event.py`)
+    growth              reserves more for a stream that shows more output than was reserved, or has it cut
     remembered          keeps what pure functions of names and paths return
     __main__, proxy     the entries: the launcher, which run.sh starts, and `mitmdump -s`
 

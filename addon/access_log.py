@@ -26,7 +26,8 @@ def write(flow: http.HTTPFlow, exchange: Exchange) -> None:
 def write_turn(flow: http.HTTPFlow, exchange: Exchange, turn: Turn, opened: Opened) -> None:
     """Log a response over a WebSocket that has a row of its own, and has ended."""
     duration = round((time.monotonic() - turn.admitted) * 1000)
-    _write_response(flow, exchange, opened.request_id, status=turn.status, duration_ms=duration)
+    code = turn.cut.code if turn.cut else None
+    _write_response(flow, exchange, opened.request_id, status=turn.status, code=code, duration_ms=duration)
 
 
 def write_refused_turn(flow: http.HTTPFlow, exchange: Exchange, request_id: str, refusal: GatewayError) -> None:

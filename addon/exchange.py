@@ -15,7 +15,7 @@ from addon.cross_origin import CrossOrigin, Fields
 from addon.metering.meter import Meter
 from addon.protocol.last_event import last_event
 from addon.spool import Spool
-from addon.streaming import EventTap, Tap
+from addon.streaming import EventTap, Stop, Tap
 from addon.websocket_session import WebSocketSession
 from store.admission.decision import Admitted
 from store.admission.running import Running
@@ -30,10 +30,6 @@ PATIENCE = 0.3
 """Seconds that a response which is cut gets to come to the end of its present event."""
 
 _ID = re.compile(rf"[!-~]{{1,{UPSTREAM_ID_LENGTH}}}")
-
-
-type Stop = Callable[[bytes | None], None]
-"""Ends a request and its response at once: with a last event, or else by an error, or by breaking off."""
 
 
 def _nothing_to_stop(_last: bytes | None) -> None:
@@ -150,9 +146,13 @@ class Exchange:
         self.refuse(error)
         if isinstance(self.tap, EventTap) and self.opened is not None:
             last = last_event(self.opened.endpoint, error, self.request_id)
-            self.tap.end(lambda is_between: self.stop(last if is_between else None), PATIENCE)
+            self.tap.end(last, self._stop_late, PATIENCE)
         else:
             self.stop(None)
+
+    def _stop_late(self, last: bytes | None) -> None:
+        """End it, unless it has been finished in the meantime."""
+        self.stop(last)
 
     def pop_token(self) -> str:
         """Return the token and forget it; empty if there is none."""

@@ -145,6 +145,8 @@ class Gateway:
         exchange, response = self.exchanges.get(flow.id), flow.response
         if exchange is None or response is None or exchange.sent_at is None:
             return  # the gateway's own response
+        if exchange.refusal is not None:  # it was cut just before this
+            raise exchange.refusal
         if not forwarding.is_final_response(response, flow.request):
             raise ServiceUnavailable
         exchange.begin_response(response)
@@ -164,7 +166,10 @@ class Gateway:
         exchange = self.exchanges.get(flow.id)
         if exchange and exchange.answered_at is not None and flow.response:
             exchange.end_response(flow.response)
-            self._show_models(flow, flow.response, exchange)
+            if exchange.refusal is not None and not exchange.streamed:  # it was cut just before this
+                flow.response = responses.error(exchange.refusal, exchange, flow.request.method)
+            else:
+                self._show_models(flow, flow.response, exchange)
         if flow.websocket is None:
             self.exchanges.finish(flow.id)
 

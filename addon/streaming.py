@@ -10,6 +10,12 @@ from mitmproxy import http
 LARGE = 1024 * 1024
 """Bytes from which a body is streamed."""
 
+type Stop = Callable[[bytes | None], None]
+"""Ends a request and its response at once, after some last bytes of the response, or none.
+
+With None a response that has begun breaks off, and an error is the response where none has.
+"""
+
 _log = logging.getLogger(__name__)
 
 
@@ -80,45 +86,59 @@ _LONGEST_END = len(b"\r\n\r\n")
 class EventTap(Tap):
     """A tap of an event stream that can be ended between two events."""
 
-    __slots__ = ("_is_over", "_tail", "_then")
+    __slots__ = ("_is_over", "_last", "_stop", "_tail")
 
     def __init__(self, *watchers: Callable[[bytes], None]) -> None:
         super().__init__(*watchers)
         self._tail = b"\n\n"  # before the first event
-        self._then: Callable[[bool], None] | None = None
+        self._stop: Stop | None = None
+        self._last: bytes | None = None
+        """The event that is still to be sent in the place of the rest; None for a stream that breaks off."""
         self._is_over = False
 
     def __call__(self, data: bytes) -> bytes | Sequence[bytes]:  # type: ignore[override]  # mitmproxy takes both
         """Pass on a piece, up to the end of the event after which the stream is to end."""
         if self._is_over:
-            return ()
+            return self._instead_of(data)
         passed = super().__call__(data)
-        if self._then is None:
-            self._tail = (self._tail + passed)[-_LONGEST_END:]
-            return passed
-        end = _first_end(self._tail, passed)
+        if self._is_over:  # a watcher has ended it between two events: before this piece
+            return self._instead_of(data)
+        end = _first_end(self._tail, passed) if self._stop is not None else None
         if end is None:
-            self._tail = (self._tail + passed)[-_LONGEST_END:]
+            self._tail = (self._tail + passed[-_LONGEST_END:])[-_LONGEST_END:]
             return passed
         self._finish(is_between=True)
         return passed[:end]
 
-    def end(self, then: Callable[[bool], None], patience: float) -> None:
-        """Pass on nothing after the event that is under way, and call `then`: True if its end came in time.
+    def end(self, last: bytes, stop: Stop, patience: float) -> None:
+        """Pass on nothing after the event that is under way, and call `stop`, soon after this returns.
 
-        `patience` are the seconds for that.
+        It gets `last`, which is to follow; or None if the event does not end in time, which are `patience` seconds.
         """
-        self._then = then
+        self._last, self._stop = last, stop
         if _ENDS.search(self._tail):
             self._finish(is_between=True)
         else:
             asyncio.get_running_loop().call_later(patience, self._finish)
 
     def _finish(self, *, is_between: bool = False) -> None:
-        then, self._then = self._then, None
-        if then is not None:
-            self._is_over = True
-            asyncio.get_running_loop().call_soon(then, is_between)
+        stop, self._stop = self._stop, None
+        if stop is None:
+            return
+        self._is_over = True
+        if not is_between:
+            self._last = None
+        asyncio.get_running_loop().call_soon(lambda: stop(self._pop_last()))
+
+    def _instead_of(self, data: bytes) -> bytes | Sequence[bytes]:
+        """Return nothing for a piece; for the body's end the last event, as that may come before the call of `stop`."""
+        return () if data else self._pop_last() or b""
+
+    def _pop_last(self) -> bytes | None:
+        last = self._last
+        if last:
+            self._last = b""
+        return last
 
 
 def _first_end(before: bytes, piece: bytes) -> int | None:

@@ -165,9 +165,13 @@ class WebSocketSession:
         self._cancels: deque[str] = deque(maxlen=MAX_DROPPED)
         """The ids of the gateway's own events."""
         self._has_ended = False
+        self._is_cut = False
 
     async def handle(self, message: WebSocketMessage) -> None:
         """Handle the next message of either side. One that must not be forwarded is dropped. Raises nothing."""
+        if self._has_ended:
+            message.drop()
+            return
         try:
             if message.from_client:
                 await self._handle_client(message)
@@ -184,6 +188,7 @@ class WebSocketSession:
             return
         for turn in (*self._asked, *self._under_way):
             turn.cut = error
+        self._is_cut = True
         self.end()
         self._replies.append(Reply(responses.error_event(error, new_request_id(), "", ""), to_client=True))
         self._close(CloseReason.POLICY_VIOLATION, error.message)
@@ -369,9 +374,10 @@ class WebSocketSession:
 
     def _finish(self, message: WebSocketMessage, event: Event) -> None:
         turn = self._turn_of(event)
+        if turn is not None:
+            self._under_way.remove(turn)  # before its end is read: it cannot be cut any more
         self._feed(message, turn)
         if turn is not None:
-            self._under_way.remove(turn)
             self._end(turn)
 
     def _handle_error(self, message: WebSocketMessage, event: Event) -> None:
@@ -484,6 +490,8 @@ class WebSocketSession:
 
     def _refuse(self, error: GatewayError, event_id: str, lane: str) -> None:
         """Answer in place of the upstream; close the WebSocket if its token or its project is no longer valid."""
+        if self._is_cut:
+            return  # its client gets the error that it was cut with
         refused = error.refused if isinstance(error, TokenRefused) else None
         request_id = refused.opening.request_id if refused else new_request_id()
         self._on_refused(request_id, error)

@@ -394,6 +394,14 @@ class UpstreamTimeout(GatewayError):
 REFUSAL_CODES = tuple(kind.code for kind in TokenRefused.__subclasses__())
 """The codes of the refusals of known tokens."""
 
+_ENDS = (
+    *(UpstreamKeyRejected, UpstreamTimeout, ServiceUnavailable, StoreUnavailable, RequestTimeout, RequestTooLarge),
+    *(InvalidRequest, NotFound, DestinationRefused, GatewayError),
+)
+
+REQUEST_CODES = (InvalidToken.code, *REFUSAL_CODES, *(kind.code for kind in _ENDS))
+"""The codes that a listed request may have: of its refusal, or of the error with which the gateway ended it."""
+
 
 class StartupError(Exception):
     """A process cannot start; the message tells the operator what to do."""

@@ -9,6 +9,8 @@ A layer turns events (data came, a hook ended) into commands (send this, open th
 - A body that turns out to be too large, or malformed, is refused while it comes.
 - Lingering close: after an early response the rest of the request is drained for a while, so that the client can read
   the response.
+- A request that is cut from outside (CutRequested) is refused; a response that has begun ends with a last event, or
+  breaks off.
 - Data that comes faster than it is taken is not read (backpressure).
 
 Its parts: request_side (events to the hooks), spool_side (bodies that are read before their requests are admitted),

@@ -74,16 +74,27 @@ class RequestSide(SpoolSide):
 
     def _request_cut(self, stream_id: int, last_event: bytes | None) -> None:
         """Have a stream cut by the next event of this layer."""
-        self._deliver(CutRequested(stream_id, last_event or b""))
+        self._deliver(CutRequested(stream_id, last_event))
 
     def _cut(self, event: CutRequested) -> Commands:
         """End a stream whose request is refused by now; a WebSocket has its own way to end."""
         stream, state = self.streams.get(event.stream_id), self._states.get(event.stream_id)
-        if stream is not None and stream.flow.websocket is not None:
-            yield from super().event_to_child(stream, event)
-        elif stream is not None and state is not None and state.exchange.refusal is not None:
+        if stream is None:
+            return
+        if stream.flow.websocket is not None or (state is not None and state.exchange.session is not None):
+            yield from super().event_to_child(stream, event)  # it waits there until the WebSocket is open
+        elif state is not None and state.exchange.refusal is not None:
             state.last_event = event.last_event
             yield from self._refuse(stream, state.exchange.refusal)
+            yield from self._wait_no_longer(stream, state.exchange.refusal.message)
+
+    def _wait_no_longer(self, stream: HttpStream, reason: str) -> Commands:
+        """Give a stream no connection, if it waits for one; the attempt goes on, for others."""
+        for waiting in [*self.waiting_for_establishment.values()]:
+            for asked in [one for one in waiting if self.command_sources.get(one) is stream]:
+                waiting.remove(asked)
+                del self.command_sources[asked]
+                yield from self.event_to_child(stream, GetHttpConnectionCompleted(asked, (None, reason)))
 
     def _completed(self, stream: HttpStream, event: events.CommandCompleted) -> events.CommandCompleted:
         """Note that the first hook is done; give no connection to a request that was refused in the meantime."""

@@ -78,15 +78,21 @@ class ResponseSide(UpstreamSide):
             return
         yield from self._hang_up_on_upstream(stream)
         state = self._states.get(event.stream_id)
-        last_event = state.last_event if state is not None else b""
+        last_event = state.last_event if state is not None else None
         self._forget(event.stream_id)
         if stream.flow.websocket is None:
             self.streams.pop(event.stream_id, None)
-        if last_event:
-            yield from super().event_to_child(codec, ResponseData(event.stream_id, last_event))
-            yield from super().event_to_child(codec, ResponseEndOfMessage(event.stream_id))
-        else:
+        if last_event is None:
             yield from super().event_to_child(codec, event)
+        else:
+            yield from self._end_early(codec, event.stream_id, last_event)
+
+    def _end_early(self, codec: layer.Layer, stream_id: int, last_event: bytes) -> Commands:
+        """End a response that has begun with a last event; its client may still be sending the request."""
+        if last_event:
+            yield from super().event_to_child(codec, ResponseData(stream_id, last_event))
+        yield from super().event_to_child(codec, ResponseEndOfMessage(stream_id))
+        yield from self._wait_for(self._unread, stream_id)
 
     def _answer(self, codec: layer.Layer, stream: HttpStream, error: GatewayError, *, close: bool) -> Commands:
         stream_id, exchange = stream.stream_id, self._states[stream.stream_id].exchange

@@ -29,7 +29,7 @@ class CutRequested(events.Event):
     """The gateway cuts a request: with the last event of its response, or without one."""
 
     stream_id: int
-    last_event: bytes
+    last_event: bytes | None
 
 
 FAILURES = {
@@ -61,8 +61,8 @@ class StreamState:
     """The upstream's connection, while it is not read as the client does not take the response."""
     rejection: Rejection | None = None
     """The upstream's 401, while its body is read."""
-    last_event: bytes = b""
-    """The event that ends its response, where it is cut between two events."""
+    last_event: bytes | None = None
+    """The event that ends its response, where it is cut between two events; empty if it has been sent."""
 
     def release_upstream(self) -> None:
         """Read on from an upstream that was stalled."""

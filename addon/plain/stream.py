@@ -98,8 +98,8 @@ class Stream:
         self._is_chunked = False
         self._cut_by: _Stopped | None = None
         """The reason to go no further, once the gateway has cut it."""
-        self._last_event = b""
-        """The event that ends a response that has begun, when it is cut."""
+        self._last_event: bytes | None = None
+        """The event that ends a response that has begun, when it is cut; None where it is to break off."""
 
     async def run(self) -> None:
         """Serve the request. Raises nothing."""
@@ -130,7 +130,7 @@ class Stream:
         """Go no further; end a response that has begun with a last event, or break it off."""
         cause = self._exchange.refusal
         if cause is not None and not self._has_ended:
-            self._cut_by, self._last_event = _Stopped(cause.message, cause=cause), last_event or b""
+            self._cut_by, self._last_event = _Stopped(cause.message, cause=cause), last_event
             self._stop_waiting(self._cut_by)
 
     def pause(self) -> None:
@@ -247,7 +247,7 @@ class Stream:
         upstream.read_body(feed, end)
         if self._side.is_stalled:
             upstream.pause()
-        await self._wait(end)
+        await self._end_of_body(end)
         feed(b"")
 
     async def _whole_body(self, upstream: UpstreamConnection, end: "asyncio.Future[None]") -> bytes:
@@ -264,8 +264,14 @@ class Stream:
                 end.set_exception(_Stopped(cause.message, cause=cause))
 
         upstream.read_body(feed, end)
-        await self._wait(end)
+        await self._end_of_body(end)
         return b"".join(pieces)
+
+    async def _end_of_body(self, end: "asyncio.Future[None]") -> None:
+        """Wait for the end of a response's body. Raises _Stopped, also where it has been cut just before that."""
+        await self._wait(end)
+        if self._cut_by is not None:
+            raise self._cut_by
 
     async def _complete(self) -> None:
         """End the flow, and the response to the client."""
@@ -322,8 +328,9 @@ class Stream:
                 flow.error = mitmproxy_flow.Error(str(stopped))
             self._has_ended = True
             await self._shared.call_hook("error", flow)
-        if self._last_event and self._is_answered and not self._side.is_gone:
-            self._side.write(self._framed(self._last_event) + (b"0\r\n\r\n" if self._is_chunked else b""))
+        if self._last_event is not None and self._is_answered and not self._side.is_gone:
+            last = self._framed(self._last_event) if self._last_event else b""
+            self._side.write(last + (b"0\r\n\r\n" if self._is_chunked else b""))
             return
         error = failures.error_for(exchange, stopped.failure)
         if error is None or self._is_answered or self._side.is_gone:
@@ -371,6 +378,7 @@ class Stream:
     async def _wait[T](self, future: "asyncio.Future[T]") -> T:
         """Wait for something to come. Raises _Stopped if it does not come, or the client hangs up first."""
         if self._cut_by is not None:
+            future.cancel()  # it may get an exception yet, which nothing would look at
             raise self._cut_by
         self._waits = future
         try:

@@ -11,6 +11,7 @@
     form_fields         reads the model that a multipart form names
     usage_objects       the usage objects of the API, in the units of the ledger; the only reader of them
     usages_by_model     divides a usage by the models that it is paid for
+    last_event          the event that ends a stream with an error, for each API
     websocket_events    the events that begin, end or refuse a response over a WebSocket
 
 Other packages of the addon import this one; it imports none of them.

@@ -177,7 +177,9 @@ class Admission:
         One query answers for any number of them. Nothing is counted.
         """
         found = await self._inbox.submit(Watch(requests))
-        return found if isinstance(found, Mapping) else {}
+        if not isinstance(found, Mapping):
+            raise GatewayError
+        return {each: error for each, error in found.items() if each in requests}  # the batch may have another watch
 
     def settle(self, settlement: Settlement) -> None:
         """Have the end of an admitted request written; returns at once, and raises nothing.

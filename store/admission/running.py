@@ -3,6 +3,7 @@
 Nothing is locked: what is read is committed. The store's clock decides, as for admissions.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
@@ -11,6 +12,9 @@ from store.admission.decision import refusal_of
 from store.database import Database, Statement
 from store.errors import GatewayError, InvalidToken
 from store.management import previous_values
+
+MOST_TOKENS = 10_000
+"""Tokens that one statement asks for: SQLite takes 32,766 values."""
 
 _SELECT = (
     "SELECT token.id, lookup, previous_lookup, previous_expires_at, token.is_active, expires_at, project.is_active"
@@ -55,9 +59,7 @@ def ended(database: Database, watches: Sequence[Watch]) -> Mapping[Running, Gate
     running = {each for watch in watches for each in watch.running}
     if not running:
         return {}
-    named = database.among("token.id", sorted({each.token_id for each in running}))
-    now, rows, _ = database.read_locked([], Statement(_SELECT + named.sql, named.parameters))
-    tokens = {token.id: token for token in map(_Token._make, rows)}
+    now, tokens = _read(database, sorted({each.token_id for each in running}))
     found = {}
     for each in running:
         token = tokens.get(each.token_id)
@@ -65,6 +67,17 @@ def ended(database: Database, watches: Sequence[Watch]) -> Mapping[Running, Gate
         if error is not None:
             found[each] = error
     return found
+
+
+def _read(database: Database, ids: Sequence[str]) -> tuple[int, Mapping[str, _Token]]:
+    """Return the store's time, and those tokens that there are."""
+    now, tokens = 0, dict[str, _Token]()
+    for some in itertools.batched(ids, MOST_TOKENS):
+        named = database.among("token.id", some)
+        read = database.read_locked([], Statement(_SELECT + named.sql, named.parameters))
+        now = max(now, read.now)  # without rows it means nothing, and may be 0
+        tokens |= {token.id: token for token in map(_Token._make, read.rows)}
+    return now, tokens
 
 
 def _gone() -> InvalidToken:

@@ -23,7 +23,7 @@ from addon.metering.meter import Meter
 from addon.websocket_session import Turn
 from store.admission.admission import Admission
 from store.database.models import Request
-from store.errors import ServiceUnavailable
+from store.errors import ServiceUnavailable, TokenInactive
 from store.ledger.usage import Consumption, Metered, Source
 from store.request import Holder, Opened
 from store.runtime.settings import Upstream
@@ -204,6 +204,52 @@ def test_the_status_is_the_one_that_the_client_got(store: Store, admission: Admi
     asyncio.run(main())
     row = only_row(store, admission)
     assert (row.status, row.response_bytes, row.streamed) == (503, None, False)
+
+
+def test_a_row_has_the_code_of_the_error_that_ended_its_request(
+    store: Store, admission: Admission, settling: Settling
+) -> None:
+    async def main() -> None:
+        exchange = await admitted(store, admission)
+        exchange.note_sent()
+        exchange.begin_response(make_response(EVENTS))
+        exchange.watch_response(EVENT)
+        exchange.cut(TokenInactive())
+        settling.settle(exchange)
+        await settling.drain()
+
+    asyncio.run(main())
+    row = only_row(store, admission)
+    assert (row.status, row.streamed, row.code) == (200, True, "token_inactive")
+    assert row.response_bytes == len(EVENT)
+
+
+def test_a_row_has_no_code_where_the_client_has_gone(store: Store, admission: Admission, settling: Settling) -> None:
+    async def main() -> None:
+        exchange = await admitted(store, admission)
+        exchange.abandon()
+        exchange.cut(TokenInactive())
+        settling.settle(exchange)
+
+    asyncio.run(main())
+    assert only_row(store, admission).code is None
+
+
+def test_a_response_over_a_websocket_has_the_code_that_it_was_cut_with(
+    store: Store, admission: Admission, settling: Settling
+) -> None:
+    async def main() -> None:
+        exchange = await admitted(store, admission)
+        exchange.status = 101
+        assert exchange.opened is not None
+        meter = Meter("GET", "/v1/realtime", "gpt-4o")
+        meter.begin_socket()
+        settling.settle_turn(exchange, Turn(meter, exchange.opened, cut=TokenInactive()), exchange.opened)
+        await settling.drain()
+
+    asyncio.run(main())
+    row = only_row(store, admission)
+    assert (row.status, row.code) == (101, "token_inactive")
 
 
 @pytest.mark.parametrize(("status", "settled"), [(None, 101), (404, 404)])

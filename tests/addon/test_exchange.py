@@ -1,4 +1,6 @@
 import asyncio
+import dataclasses
+from unittest.mock import Mock
 
 import pytest
 from mitmproxy import http
@@ -6,9 +8,14 @@ from mitmproxy.test import tflow
 from support.gateway.requests import make_request, make_response
 from support.stores.stores import API_KEY
 
+from addon import exchange as exchange_module
 from addon.exchange import Exchange, Exchanges
+from addon.protocol.last_event import last_event
 from addon.spool import Spool
+from addon.streaming import EventTap, Tap
+from addon.websocket_session import WebSocketSession
 from store.admission.decision import Admitted
+from store.admission.running import Running
 from store.errors import InvalidToken, ServiceUnavailable, TokenInactive
 from store.request import Holder, Opened, Opening, Refused
 from store.runtime.settings import Upstream
@@ -211,3 +218,150 @@ def test_room_for_a_body_is_used_up_only_where_there_is_a_bound() -> None:
     bounded, unbounded = Exchange(room=10), Exchange()
     assert [bounded.has_room(size) for size in (4, 6, 0, 1, 0)] == [True, True, True, False, False]
     assert unbounded.has_room(2**60)
+
+
+# Cuts.
+
+
+class Cuttable:
+    """An admitted exchange, and what its transport was told."""
+
+    def __init__(self) -> None:
+        self.bench = Bench()
+        self.exchange = self.bench.open("flow")
+        self.exchange.admit(ADMITTED, UPSTREAM, make_request())
+        self.stops: list[bytes | None] = []
+        self.exchange.stop = self.stops.append
+
+    def stream(self, *headers: tuple[str | bytes, str | bytes]) -> None:
+        """Begin a response that is passed on as it comes."""
+        self.exchange.note_sent()
+        self.exchange.begin_response(make_response(("Content-Type", "text/event-stream"), *headers))
+        self.exchange.tap = EventTap(self.exchange.watch_response)
+
+
+def test_an_exchange_is_cut_once() -> None:
+    it, first = Cuttable(), TokenInactive()
+    it.exchange.cut(first)
+    it.exchange.cut(InvalidToken())
+    assert (it.exchange.refusal, it.exchange.grant, it.stops) == (first, None, [None])
+
+
+@pytest.mark.parametrize("end", ["finished", "refused", "abandoned", "whole"])
+def test_an_exchange_that_has_ended_is_not_cut(end: str) -> None:
+    it = Cuttable()
+    if end == "finished":
+        it.bench.exchanges.finish("flow")
+    elif end == "refused":
+        it.exchange.refuse(ServiceUnavailable())
+    elif end == "abandoned":
+        it.exchange.abandon()
+    else:
+        it.exchange.end_response(make_response())
+    before = it.exchange.refusal
+    it.exchange.cut(TokenInactive())
+    assert (it.exchange.refusal, it.stops) == (before, [])
+
+
+def test_a_stream_is_cut_with_the_last_event_of_its_endpoint() -> None:
+    async def main() -> None:
+        it = Cuttable()
+        it.stream()
+        assert it.exchange.tap is not None
+        it.exchange.tap(b"data: a\n\n")
+        it.exchange.cut(TokenInactive())
+        assert it.stops == []  # what calls it may be the tap itself
+        await asyncio.sleep(0)
+        assert it.stops == [last_event("/v1/models", TokenInactive(), it.exchange.request_id)]
+        assert not it.exchange.tap(b"data: b\n\n")
+
+    asyncio.run(main())
+
+
+def test_a_stream_within_an_event_gets_some_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange_module, "PATIENCE", 0.01)
+
+    async def main() -> None:
+        it = Cuttable()
+        it.stream()
+        assert it.exchange.tap is not None
+        it.exchange.tap(b"data: a")
+        it.exchange.cut(TokenInactive())
+        await asyncio.sleep(0)
+        assert it.stops == []
+        await asyncio.sleep(0.05)
+        assert it.stops == [None]
+
+    asyncio.run(main())
+
+
+def test_an_exchange_that_is_finished_within_that_time_is_not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange_module, "PATIENCE", 0.01)
+
+    async def main() -> None:
+        it = Cuttable()
+        it.stream()
+        assert it.exchange.tap is not None
+        it.exchange.tap(b"data: a")
+        it.exchange.cut(TokenInactive())
+        it.bench.exchanges.finish("flow")
+        await asyncio.sleep(0.05)
+        assert it.stops == []
+
+    asyncio.run(main())
+
+
+def test_a_response_that_cannot_end_between_events_is_stopped_at_once() -> None:
+    it = Cuttable()
+    it.exchange.tap = Tap(it.exchange.watch_response)
+    it.exchange.cut(TokenInactive())
+    assert it.stops == [None]
+
+
+def test_a_websocket_is_cut_by_its_session_though_the_response_that_opened_it_is_whole() -> None:
+    it, session = Cuttable(), Mock(WebSocketSession)
+    it.exchange.begin_session(session)
+    it.exchange.end_response(make_response())
+    error = TokenInactive()
+    it.exchange.cut(error)
+    session.cut.assert_called_once_with(error)
+    assert (it.exchange.refusal, it.stops) == (error, [None])
+
+
+def test_nothing_that_is_kept_of_a_finished_exchange_leads_to_its_transport() -> None:
+    it = Cuttable()
+    it.stream()
+    it.bench.exchanges.finish("flow")
+    it.exchange.stop(None)
+    assert (it.stops, it.exchange.tap, it.exchange.on_response) == ([], None, None)
+
+
+def test_running_exchanges_are_known_by_their_tokens_and_values() -> None:
+    bench = Bench()
+    for flow_id, token_id, lookup in (
+        *(("one", "a", "x"), ("two", "a", "x"), ("three", "a", "former"), ("four", "b", "y"), ("replay", "a", "")),
+        *(("refused", "a", "x"), ("ended", "a", "x")),
+    ):
+        opened = ADMITTED.opened._replace(token_id=token_id)
+        bench.open(flow_id).admit(dataclasses.replace(ADMITTED, opened=opened, lookup=lookup), UPSTREAM, make_request())
+    bench.open("not admitted")
+    refused = bench.exchanges.get("refused")
+    assert refused is not None
+    refused.refuse(ServiceUnavailable())
+    bench.exchanges.finish("ended")
+    one, two, three, four, replay = (
+        bench.exchanges.get(flow_id) for flow_id in ("one", "two", "three", "four", "replay")
+    )
+    assert bench.exchanges.running() == {
+        Running("a", "x"): [one, two],
+        Running("a", "former"): [three],
+        Running("b", "y"): [four],
+        Running("a", ""): [replay],
+    }
+
+
+def test_the_lookup_is_not_in_the_repr() -> None:
+    exchange = Exchange()
+    exchange.admit(dataclasses.replace(ADMITTED, lookup="the HMAC"), UPSTREAM, make_request())
+    assert exchange.lookup == "the HMAC"
+    assert "the HMAC" not in repr(exchange)

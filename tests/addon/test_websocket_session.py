@@ -22,7 +22,7 @@ from addon.websocket_session import Account, Closing, Turn, WebSocketSession
 from store import clock
 from store.admission.admission import Admission
 from store.admission.decision import Extended
-from store.errors import RateLimited
+from store.errors import ProjectInactive, RateLimited, TokenInactive
 from store.ledger.usage import Source
 from store.limits.window import Standing
 from store.management.projects import Projects
@@ -59,15 +59,19 @@ class Bench:
         self.meter.begin_socket()
         self.ended: list[Turn] = []
         self.refused: list[GatewayError] = []
+        self.woken = 0
         self.request_id = first.request_id
         self.opened: Opened | None = opened
         self.session = WebSocketSession(
-            Account(token.id, first, SessionModels(head_of(first.path)), self._extend, lambda: None),
+            Account(token.id, first, SessionModels(head_of(first.path)), self._extend, self._wake),
             self.meter,
             admission,
             lambda turn, _: self.ended.append(turn),
             lambda _, error: self.refused.append(error),
         )
+
+    def _wake(self) -> None:
+        self.woken += 1
 
     async def _extend(self, asked: Opening, reader: EventReader) -> tuple[bool, Growth | None]:
         before = self.opened
@@ -1030,3 +1034,160 @@ def test_an_error_about_an_ask_costs_nothing(store: Store) -> None:
         assert turn.has_failed
 
     run(store, test)
+
+
+# Cuts.
+
+
+@pytest.mark.parametrize("path", [REALTIME_PATH, RESPONSES_PATH])
+def test_a_session_that_is_cut_settles_its_responses_and_is_closed_with_an_error(store: Store, path: str) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.ask()
+        assert await bench.begin("b")
+        assert await bench.ask()
+        bench.session.cut(TokenInactive())
+        assert sorted(turn.response_id for turn in bench.ended) == ["", "b"]
+        assert [turn.cut.code for turn in bench.ended if turn.cut] == ["token_inactive"] * 2
+        ((event, side),) = bench.replies()
+        assert (side, event["type"], event["status"]) == ("client", "error", 401)
+        assert (event["error"]["code"], event["error"]["event_id"]) == ("token_inactive", None)
+        assert bench.session.closing == Closing(CloseReason.POLICY_VIOLATION, "The token has been revoked.")
+        assert (bench.refused, bench.woken) == ([], 0)  # its exchange has its own way to wake it
+
+    run(store, test, path)
+
+
+def test_a_session_is_cut_once_and_not_after_its_end(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.ask()
+        bench.session.end()
+        bench.session.cut(TokenInactive())
+        assert (bench.replies(), bench.session.closing) == ([], None)
+
+    async def twice(bench: Bench) -> None:
+        assert await bench.respond("a")
+        assert await bench.ask()
+        for error in (TokenInactive(), ProjectInactive()):
+            bench.session.cut(error)
+        bench.session.end()
+        assert [turn.cut.code for turn in bench.ended if turn.cut] == ["token_inactive"]
+        assert bench.errors() == [("token_inactive", None)]
+
+    run(store, test)
+    run(store, twice)
+
+
+def test_no_message_passes_after_the_cut(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.ask()
+        assert await bench.begin("a")
+        bench.session.cut(TokenInactive())
+        assert not await bench.client("input_audio_buffer.append", audio="AAAA")
+        assert not await bench.ask()
+        assert not await bench.upstream("response.output_audio.delta", response_id="a", delta="AAAA")
+        assert not await bench.finish("a")
+        assert bench.errors() == [("token_inactive", None)]
+        assert (bench.count, bench.refused) == (1, [])
+
+    run(store, test)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_response_that_is_admitted_while_its_session_is_cut_is_settled_and_not_forwarded(
+    store: Store, is_first: bool
+) -> None:
+    async def test(bench: Bench) -> None:
+        assert is_first or await bench.respond("a")
+        asking = asyncio.create_task(bench.ask())
+        await asyncio.sleep(0)
+        bench.session.cut(TokenInactive())
+        assert not await asking
+        assert bench.errors() == [("token_inactive", None)]  # and no other one
+        assert bench.refused == []
+        assert bench.count == (1 if is_first else 2)
+        async with asyncio.timeout(DEADLINE):
+            while not all(row["settled_at"] for row in rows(store, "request") if row["session_id"]):
+                await asyncio.sleep(0.01)
+
+    run(store, test)
+
+
+def outgrown(tokens: int) -> Any:
+    """Return limits of a token that has a little more than is reserved for a response without a bound of its own."""
+    return {"rate_limits": [{"tokens": tokens, "per": "minute"}]}
+
+
+async def outgrow(bench: Bench, name: str, kind: str) -> None:
+    """Have a response show more than is left, in two steps: what is left is reserved first."""
+    assert await bench.upstream(kind, response_id=name, delta="word " * 4000)
+    (growth,) = {turn.growth for turn in bench.session._under_way} - {None}  # noqa: SLF001
+    assert growth is not None
+    await growth._task  # type: ignore[misc]  # noqa: SLF001 - it is awaited instead of a pause
+
+
+def test_a_realtime_response_that_outgrows_what_is_left_is_cancelled_and_the_session_goes_on(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.ask(event_id="mine")
+        assert await bench.begin("a")
+        await outgrow(bench, "a", "response.output_text.delta")
+        (error, to_client), (cancel, to_upstream) = bench.replies()
+        assert (to_client, error["error"]["code"], error["error"]["event_id"]) == (
+            "client",
+            "insufficient_quota",
+            "mine",
+        )
+        assert (to_upstream, cancel["type"], cancel["response_id"]) == ("upstream", "response.cancel", "a")
+        assert bench.woken == 1
+        assert not await bench.upstream("response.output_text.delta", response_id="a", delta="more")
+        assert not await bench.finish("a")
+        assert await bench.client("input_audio_buffer.append", audio="AAAA")
+        assert (bench.session.closing, bench.refused) == (None, [])
+
+    run(store, test, **outgrown(73_000))
+
+
+def test_a_response_over_a_responses_websocket_that_outgrows_what_is_left_closes_it(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.ask(model="gpt-4o-mini", input="Tell all that you know.", event_id="mine")
+        assert await bench.begin("a")
+        await outgrow(bench, "a", "response.output_text.delta")
+        assert bench.errors() == [("insufficient_quota", "mine")]
+        assert bench.session.closing is not None
+        assert bench.session.closing.code == CloseReason.POLICY_VIOLATION
+        assert bench.woken == 1
+
+    run(store, test, RESPONSES_PATH, **outgrown(5000))
+
+
+def test_a_further_response_that_is_cut_is_settled_with_its_code(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        for name in ("a", "b"):
+            assert await bench.ask(model="gpt-4o-mini", input="Tell all that you know.", max_output_tokens=16)
+            assert await bench.begin(name)
+            assert await bench.finish(name, usage=RESPONSE)
+        assert await bench.ask(model="gpt-4o-mini", input="Tell all that you know.")
+        assert await bench.begin("c")
+        await outgrow(bench, "c", "response.output_text.delta")
+        assert [turn.cut.code if turn.cut else None for turn in bench.ended] == [None, "insufficient_quota"]
+
+    run(store, test, RESPONSES_PATH, **outgrown(5000))
+
+
+def test_the_end_of_a_response_that_has_outgrown_what_is_left_ends_it_well(store: Store) -> None:
+    async def test(bench: Bench) -> None:
+        assert await bench.ask(model="gpt-4o-mini", input="Tell all that you know.")
+        assert await bench.begin("a")
+        (turn,) = bench.session._under_way  # noqa: SLF001
+        growth = turn.growth
+        assert growth is not None
+
+        def cut_now() -> None:
+            growth.cut(TokenInactive())
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(growth, "watch", cut_now)
+            assert await bench.finish("a", usage=RESPONSE)
+        assert (bench.replies(), bench.session.closing, bench.woken) == ([], None, 0)
+
+    run(store, test, RESPONSES_PATH, **outgrown(5000))

@@ -1,4 +1,5 @@
 import asyncio
+import json
 import threading
 from pathlib import Path
 
@@ -6,12 +7,14 @@ import h2.errors
 import pytest
 from hyperframe.frame import GoAwayFrame, RstStreamFrame
 from support.clients.http2 import Http2Client
-from support.gateway.inprocess import Proxy, run, running
+from support.gateway.inprocess import Proxy, run, running, until
 from support.gateway.processes import DEADLINE
 from support.upstreams.strict_upstream import StrictUpstream
 from support.upstreams.upstreams import OK, Conversation, RawUpstream, answer_all
 
+from addon import exchange
 from addon.layers import client_http2
+from store.errors import TokenInactive
 from store.management.tokens import Tokens
 
 LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + 200_000 * b"x"
@@ -164,3 +167,80 @@ def test_a_request_that_crosses_with_goaway_is_reset_as_refused_stream(tmp_path:
                 assert Tokens(proxy.store).get(proxy.token.id).request_count == 1
 
     run(main())
+
+
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+EVENT = b'data: {"id": 1}\n\n'
+
+
+@pytest.mark.parametrize("is_between", [True, False])
+def test_a_stream_that_is_cut_ends_alone_with_an_error_or_is_reset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_between: bool
+) -> None:
+    monkeypatch.setattr(exchange, "PATIENCE", 0.05)
+    sent = EVENT if is_between else EVENT + EVENT[:5]
+
+    def answer(conversation: Conversation) -> None:
+        conversation.read_head()
+        conversation.send(STREAM + b"%x\r\n%b\r\n" % (len(sent), sent))
+        conversation.wait_until_closed()
+
+    async def main() -> None:
+        with RawUpstream(answer) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                cut, kept = (client.get("/v1/x", proxy.token.value) for _ in range(2))
+                for stream in (cut, kept):
+                    await client.until_body(stream, sent)
+                first, other = (proxy.exchanges.get(flow_id) for flow_id in proxy.exchanges.all())
+                assert first is not None
+                first.cut(TokenInactive())
+                assert await client.ends_well(cut) is is_between
+                last = client.body(cut).removeprefix(sent)
+                if is_between:
+                    assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "token_inactive"
+                else:
+                    assert last == b""
+                assert client.body(kept) == sent
+                assert [proxy.exchanges.get(flow_id) for flow_id in proxy.exchanges.all()] == [other]
+                assert await client.status(client.get("/health", proxy.token.value)) == 200
+                client.reset(kept)
+                while len(proxy.exchanges):
+                    await asyncio.sleep(0.001)
+
+    run(main())
+
+
+def test_a_client_whose_window_is_full_gets_the_last_event_once_it_reads(tmp_path: Path) -> None:
+    first, second = EVENT * 3000, EVENT * 2000  # together they are more than the window; the gateway reads no more then
+    go_on = threading.Event()
+
+    def answer(conversation: Conversation) -> None:
+        conversation.read_head()
+        conversation.send(STREAM + b"%x\r\n%b\r\n" % (len(first), first))
+        go_on.wait(DEADLINE)
+        conversation.send(b"%x\r\n%b\r\n" % (len(second), second))
+        conversation.wait_until_closed()
+
+    async def main() -> None:
+        with RawUpstream(answer) as upstream:
+            async with running(tmp_path, upstream.url) as proxy, Http2Client.connect(proxy.port) as client:
+                stream = client.get("/v1/x", proxy.token.value)
+                await until(lambda: bytes_of(proxy) == len(first))
+                go_on.set()
+                await until(lambda: bytes_of(proxy) == len(first + second))
+                (flow_id,) = proxy.exchanges.all()
+                found = proxy.exchanges.get(flow_id)
+                assert found is not None
+                found.cut(TokenInactive())
+                await until(lambda: not len(proxy.exchanges))
+                assert await client.ends_well(stream)
+                last = client.body(stream).removeprefix(first + second)
+                assert json.loads(last.removeprefix(b"data: "))["error"]["code"] == "token_inactive"
+
+    run(main())
+
+
+def bytes_of(proxy: Proxy) -> int:
+    """Return the bytes that have come of the only response."""
+    found = [proxy.exchanges.get(flow_id) for flow_id in proxy.exchanges.all()]
+    return found[0].meter.response_bytes if found and found[0] and found[0].meter else 0

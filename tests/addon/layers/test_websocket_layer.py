@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from mitmproxy import http
 from support.gateway.inprocess import Proxy, run, running
 from support.gateway.processes import DEADLINE
 from support.stores.stores import foreign_lock, make_token
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 
+from addon.exchange import Exchange, Exchanges
 from addon.layers import backpressure, websocket_layer
+from addon.patches import dispatch
+from store.errors import TokenInactive
 from store.management.tokens import Tokens
 
 
@@ -337,5 +341,105 @@ def test_a_response_that_the_upstream_begins_beyond_the_limit_is_cancelled(tmp_p
             await talk.upstream.send("the last word")
             assert await talk.client.recv() == "the last word"
             await talk.client.close()
+
+    run(main())
+
+
+def exchange_of(talk: Conversation) -> Exchange:
+    (flow_id,) = talk.proxy.exchanges.all()
+    found = talk.proxy.exchanges.get(flow_id)
+    assert found is not None
+    return found
+
+
+def test_a_websocket_that_is_cut_is_closed_at_once_without_any_message(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with conversation(tmp_path) as talk:
+            exchange_of(talk).cut(TokenInactive())
+            async with asyncio.timeout(websocket_layer.CLOSING_TIMEOUT / 2):  # the client's close frame is read
+                (error,), code = await ending(talk.client)
+                await talk.client.wait_closed()
+                connections = talk.proxy.master.addons.get("proxyserver").connections
+                while connections:
+                    await asyncio.sleep(0.001)
+            assert json.loads(error)["error"]["code"] == "token_inactive"
+            assert (code, talk.client.close_reason) == (CloseCode.POLICY_VIOLATION, "The token has been revoked.")
+            assert await ending(talk.upstream) == ([], CloseCode.NORMAL_CLOSURE)
+            assert talk.proxy.flows[0].websocket is not None
+            assert talk.proxy.flows[0].websocket.close_code == CloseCode.POLICY_VIOLATION
+
+    run(main())
+
+
+def test_a_websocket_that_is_cut_while_a_response_is_admitted_gets_one_error(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with conversation(tmp_path) as talk:
+            with foreign_lock(talk.proxy.store) as other:
+                await talk.ask()
+                while (shown := talk.proxy.flows[0].websocket) is None or not shown.messages:
+                    await asyncio.sleep(0)
+                exchange_of(talk).cut(TokenInactive())
+                await asyncio.sleep(0.05)
+                other.execute("COMMIT")
+            (error,), code = await ending(talk.client)
+            assert (json.loads(error)["error"]["code"], code) == ("token_inactive", CloseCode.POLICY_VIOLATION)
+            assert await ending(talk.upstream) == ([], CloseCode.NORMAL_CLOSURE)
+
+    run(main())
+
+
+@pytest.mark.parametrize("side", ["client", "upstream"])
+def test_a_cut_at_the_end_of_a_websocket_comes_too_late(tmp_path: Path, side: str) -> None:
+    async def main() -> None:
+        async with conversation(tmp_path) as talk:
+            found = exchange_of(talk)
+            stop = found.stop
+            await (talk.client if side == "client" else talk.upstream).close()
+            while len(talk.proxy.exchanges):
+                await asyncio.sleep(0.001)
+            found.cut(TokenInactive())
+            stop(None)  # as if it had been on its way
+            await ending(talk.client)
+
+    run(main())
+
+
+class CutAt:
+    """An addon that cuts each request at a hook."""
+
+    def __init__(self, hook: str) -> None:
+        self.exchanges: Exchanges | None = None
+        setattr(self, hook, self._cut)
+
+    def _cut(self, flow: http.HTTPFlow) -> None:
+        found = self.exchanges.get(flow.id) if self.exchanges else None
+        if found is not None:
+            found.cut(TokenInactive())
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["before the gateway", "after it"])
+@pytest.mark.parametrize("hook", ["request", "responseheaders", "response", "websocket_start"])
+def test_a_websocket_that_is_cut_while_it_opens_is_refused_or_closed(tmp_path: Path, hook: str, is_first: bool) -> None:
+    async def hold(upstream: ServerConnection) -> None:
+        await upstream.wait_closed()
+
+    async def main() -> None:
+        addon = CutAt(hook)
+        async with serve(hold, "127.0.0.1", 0) as server:
+            port = next(iter(server.sockets)).getsockname()[1]
+            async with running(tmp_path, f"http://127.0.0.1:{port}", addons=[] if is_first else [addon]) as proxy:
+                if is_first:
+                    dispatch.add_first(proxy.master, addon)
+                addon.exchanges = proxy.exchanges
+                headers, url = {"Authorization": f"Bearer {proxy.token.value}"}, f"ws://127.0.0.1:{proxy.port}"
+                try:
+                    async with connect(f"{url}/v1/realtime", additional_headers=headers) as client:
+                        (error,), code = await ending(client)
+                        found = json.loads(error)["error"]["code"], int(code or 0)
+                except InvalidStatus as refused:
+                    found = json.loads(refused.response.body or b"")["code"], refused.response.status_code
+                assert found in {("token_inactive", 401), ("token_inactive", CloseCode.POLICY_VIOLATION)}
+                while len(proxy.exchanges):
+                    await asyncio.sleep(0.001)
 
     run(main())

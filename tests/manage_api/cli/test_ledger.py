@@ -181,8 +181,7 @@ def test_refused_requests_are_listed_beside_the_others(store: Store) -> None:
     refused = refuse_request(store, project_id=token.project_id, token_id=token.id, started_at=NOON + DAY, repeats=12)
     titles, first, second = run("requests").stdout.splitlines()
     assert " ".join(titles.split()) == (
-        "started status refused as times ms endpoint model input output cost (USD) usage project token token name"
-        " request"
+        "started status code times ms endpoint model input output cost (USD) usage project token token name request"
     )
     assert first.split() == [
         *("2024-10-05T12:00:00Z", "429", "rate_limit_exceeded", "12", "-", "/v1/chat/completions", "-", "-", "-", "-"),
@@ -193,6 +192,14 @@ def test_refused_requests_are_listed_beside_the_others(store: Store) -> None:
     usage = run("usage", "--by", "token", "--token", token.id).stdout.splitlines()
     assert usage[0].split()[-5:] == ["refused", "input", "output", "cost", "(USD)"]
     assert usage[1].split()[-5:] == ["0", "12", "0", "0", "-"]
+
+
+def test_a_request_that_the_gateway_ended_is_listed_with_its_code_and_its_usage(store: Store) -> None:
+    settle_request(store, **KNOWN, code="token_inactive")
+    refuse_request(store)
+    _, line = run("requests", "--code", "token_inactive").stdout.splitlines()
+    assert line.split()[1:3] == ["200", "token_inactive"]
+    assert KNOWN["usage_source"] in line.split()
 
 
 @pytest.mark.parametrize("upstream_id", ["req_1", "a/b c"])

@@ -12,7 +12,6 @@ from support.stores.stores import opening, rows
 
 from store.admission.admission import Admission
 from store.clock import DAY, from_rfc3339
-from store.errors import REFUSAL_CODES
 from store.store import Store
 
 MINUTE = {"requests": 60, "per": "minute"}
@@ -329,8 +328,3 @@ def test_limits_are_not_set_by_what_is_read_only(client: FlaskClient, folder: st
     answer = client.post(f"/manage/{folder}", json={**good, "limits": []})
     assert answer.status_code == 400
     assert "'limits'" in answer.get_json()["message"]
-
-
-@pytest.mark.parametrize("code", REFUSAL_CODES)
-def test_requests_are_found_by_each_code_of_a_refusal(client: FlaskClient, code: str) -> None:
-    assert client.get(f"/manage/requests?code={code}").json == {"data": [], "next_cursor": None}

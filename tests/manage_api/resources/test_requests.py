@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from support.openapi import DOCUMENT
 from support.stores.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, refuse_request, settle_request
 
+from store.errors import REQUEST_CODES
 from store.ledger.usage import Source
 from store.store import Store
 
@@ -123,6 +125,31 @@ def test_a_refused_request_is_shown_with_its_error(client: FlaskClient, store: S
         "repeats": 12,
     }
     assert client.get(f"/manage/requests/{row['id']}").json == shown
+
+
+def test_a_request_that_the_gateway_ended_is_shown_with_its_code(client: FlaskClient, store: Store) -> None:
+    cut = settle_request(store, **COLUMNS, code="token_inactive", started_at=NOON)
+    refused = refuse_request(store, code="token_inactive", status=401, started_at=NOON + 1)
+    settle_request(store, started_at=NOON + 2)
+    shown = page(client, "?code=token_inactive")["data"]
+    assert [(row["id"], row["status"], row["code"], row["repeats"]) for row in shown] == [
+        (refused["id"], 401, "token_inactive", 1),
+        (cut["id"], 200, "token_inactive", None),
+    ]
+    assert (shown[1]["usage_source"], shown[1]["input_tokens"]) == ("observed", 10)
+    assert client.get(f"/manage/requests/{cut['id']}").get_json()["code"] == "token_inactive"
+
+
+@pytest.mark.parametrize("code", REQUEST_CODES)
+def test_requests_are_found_by_each_code(client: FlaskClient, store: Store, code: str) -> None:
+    row = settle_request(store, code=code)
+    settle_request(store)
+    assert [found["id"] for found in page(client, f"?code={code}")["data"]] == [row["id"]]
+
+
+def test_the_contract_names_each_code() -> None:
+    parameter = DOCUMENT["components"]["parameters"]["CodeFilter"]
+    assert parameter["schema"]["enum"] == [*REQUEST_CODES]
 
 
 def test_a_deleted_project_is_shown_with_its_name(client: FlaskClient, store: Store, token: dict[str, str]) -> None:

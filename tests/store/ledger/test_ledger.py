@@ -109,6 +109,25 @@ def test_settled_row_has_its_outcome_and_its_price(store: Store, ledger: Ledger)
     assert json.loads(row["price"])["gpt-4o-mini"]["cache_read_mtok"] == "0.075"
 
 
+def test_row_says_why_the_gateway_ended_its_request(store: Store, ledger: Ledger) -> None:
+    cut, whole, other = (open_row(store, ledger) for _ in range(3))
+    ended = OUTCOME._replace(code="token_inactive")
+    settle(store, ledger, Settlement(cut, ended, METERED), Settlement(whole, OUTCOME, METERED))
+    settle(store, ledger, Settlement(other, OUTCOME, METERED))
+    found = {row["id"]: row for row in rows(store, "request")}
+    assert [found[row.request_id]["code"] for row in (cut, whole, other)] == ["token_inactive", None, None]
+    of_its_own = {"id", "code", "started_at", "settled_at"}
+    assert len({str({**row, **dict.fromkeys(of_its_own)}) for row in found.values()}) == 1  # all else is alike
+
+
+def test_process_believed_dead_corrects_why_a_request_was_ended(store: Store, ledger: Ledger) -> None:
+    opened = open_row(store, ledger)
+    settle(store, ledger, Settlement(opened))
+    assert rows(store, "request")[0]["code"] is None
+    settle(store, ledger, Settlement(opened, OUTCOME._replace(code="token_inactive"), METERED))
+    assert rows(store, "request")[0]["code"] == "token_inactive"
+
+
 @pytest.mark.parametrize(
     ("status", "metered", "cost"),
     [

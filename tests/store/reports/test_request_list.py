@@ -3,7 +3,7 @@ import uuid
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.stores.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, settle_request
+from support.stores.ledger import NOON, PROJECT_ID, TOKEN_ID, open_request, refuse_request, settle_request
 from support.stores.stores import make_token
 
 from store.errors import InvalidRequest
@@ -119,6 +119,46 @@ def test_requests_are_filtered(store: Store, requests: RequestList) -> None:
             assert ids(requests, about) == {rows[name]["id"]}, about
     for nothing in (RequestFilter(source=OPEN, token_id=TOKEN_ID), RequestFilter(start=NOON + 1, end=NOON)):
         assert ids(requests, nothing) == set()
+
+
+def test_requests_that_the_gateway_ended_are_listed_by_its_code_with_those_that_it_refused(
+    store: Store, requests: RequestList
+) -> None:
+    cut = settle_request(store, code="token_inactive", started_at=NOON)
+    refused = refuse_request(store, code="token_inactive", status=401, started_at=NOON + 1)
+    other = settle_request(store, code="insufficient_quota", started_at=NOON + 2)
+    whole, running = settle_request(store, started_at=NOON + 3), open_request(store, started_at=NOON + 4)
+    page = requests.page(RequestFilter())
+    assert [(record.id, record.code, record.repeats) for record in page.requests] == [
+        (running["id"], None, None),
+        (whole["id"], None, None),
+        (other["id"], "insufficient_quota", None),
+        (refused["id"], "token_inactive", 1),
+        (cut["id"], "token_inactive", None),
+    ]
+    assert [record.id for record in requests.page(RequestFilter(code="token_inactive")).requests] == [
+        refused["id"],
+        cut["id"],
+    ]
+    assert ids(requests, RequestFilter(code="token_inactive", status=200)) == {cut["id"]}
+    assert ids(requests, RequestFilter(code="token_inactive", source=Source.UNKNOWN)) == {cut["id"]}
+    assert ids(requests, RequestFilter(code="token_inactive", token_id=OTHER)) == set()
+    assert ids(requests, RequestFilter(code="token_inactive", source=OPEN)) == set()
+    assert ids(requests, RequestFilter(code="project_inactive")) == set()
+    assert requests.get(cut["id"]).code == "token_inactive"
+
+
+def test_pages_of_a_code_join(store: Store, requests: RequestList) -> None:
+    made = [
+        (settle_request if number % 2 else refuse_request)(store, code="token_inactive", started_at=NOON + number)
+        for number in range(7)
+    ]
+    found, cursor = list[str](), None
+    while not found or cursor is not None:
+        page = requests.page(RequestFilter(code="token_inactive"), limit=2, after=cursor)
+        found += [record.id for record in page.requests]
+        cursor = page.next_cursor
+    assert found == [row["id"] for row in reversed(made)]
 
 
 @given(st.integers(-(2**63), 2**63 - 1), st.uuids())

@@ -124,6 +124,16 @@ class Http2Client:
         await self._read_until(stream_id)
         return self._headers.get(stream_id)
 
+    async def ends_well(self, stream_id: int) -> bool:
+        """Wait for the end of a stream; return False where it was reset."""
+        await self._read_until(stream_id)
+        return stream_id in self._ended
+
+    async def until_body(self, stream_id: int, body: bytes) -> None:
+        """Wait until a response has this body so far."""
+        while self.body(stream_id) != body:
+            await self._read()
+
     def body(self, stream_id: int) -> bytes:
         """Return the part of a response's body that has come."""
         return self._bodies.get(stream_id, b"")
