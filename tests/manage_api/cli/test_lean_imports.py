@@ -5,9 +5,9 @@ import sys
 import pytest
 from support.gateway.processes import clean_environment
 
-from manage_api.cli.commands import STORE_COMMANDS
+from manage_api.cli.commands import MODULES
 
-HTTP = {"flask", "werkzeug", "waitress", "openapi_core", "openapi_spec_validator", "jsonschema"}
+HTTP = {"mitmproxy", "flask", "werkzeug", "waitress", "openapi_core", "openapi_spec_validator", "jsonschema"}
 STORE = {"peewee", "psycopg", "sqlite3"}
 DEMO = {"tornado"}
 
@@ -25,7 +25,9 @@ def loaded(code: str) -> set[str]:
 
 def test_the_supervisor_loads_neither_the_management_api_nor_the_database() -> None:
     """It runs for as long as the gateway, and keeps all modules that it has loaded."""
-    modules = loaded("import manage_api.cli.commands; from store.runtime.settings import Settings; Settings.load()")
+    modules = loaded(
+        "from manage_api.cli import commands, starting; from store.runtime.settings import Settings; Settings.load()"
+    )
     assert {"asyncio", "click", "pydantic_settings", "manage_api.cli.supervision.supervisor"} <= modules
     assert not (HTTP | STORE | DEMO) & modules
 
@@ -34,13 +36,18 @@ def test_the_demo_loads_no_upstream_and_no_database() -> None:
     assert not (HTTP | STORE | DEMO) & loaded("import manage_api.demo.command")
 
 
-@pytest.mark.parametrize("module", sorted({*STORE_COMMANDS.values()}))
-def test_a_command_on_the_store_loads_nothing_of_the_management_api(module: str) -> None:
+@pytest.mark.parametrize("module", sorted({*MODULES.values()}))
+def test_a_command_loads_nothing_of_the_management_api(module: str) -> None:
     modules = loaded(f"import {module}")
-    assert "peewee" in modules
+    assert ("peewee" in modules) == (module != "manage_api.cli.starting")
     assert not (HTTP | DEMO) & modules
 
 
-def test_every_command_on_the_store_is_found() -> None:
-    for name, module in STORE_COMMANDS.items():
+def test_a_command_that_writes_loads_a_validator_and_no_server() -> None:
+    modules = loaded("from manage_api import bodies; bodies.check('TokenUpdateRequest', {})")
+    assert HTTP & modules == {"jsonschema"}
+
+
+def test_every_command_is_found() -> None:
+    for name, module in MODULES.items():
         assert getattr(importlib.import_module(module), f"{name}_command").name == name
