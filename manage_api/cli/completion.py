@@ -11,7 +11,7 @@ import click
 from store.runtime.settings import Settings
 
 _SPECIAL = re.compile(r"([^\w@%+=:,./-])")
-"""The characters of a name that bash takes for its own."""
+"""The characters of a name that bash takes for its own. Click's script for bash reads backslashes as escapes."""
 
 
 def projects(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -41,4 +41,4 @@ def _complete(names_of: Callable[..., Sequence[str]], incomplete: str) -> list[s
     finally:
         logging.disable(logging.NOTSET)
     in_bash = os.environ.get("_LLM_PROXY_COMPLETE", "").startswith("bash")
-    return [_SPECIAL.sub(r"\\\1", name) if in_bash else name for name in found if name.isprintable()]
+    return [_SPECIAL.sub(r"\\\\\1", name) if in_bash else name for name in found if name.isprintable()]

@@ -41,7 +41,7 @@ def test_names_of_projects_and_tokens_are_offered(store: Store) -> None:
         make_token(store, project_id=project.id, name=name)
     Projects(store).create("Se\nparate", API_KEY)
     assert complete("llm-proxy token show N") == ["Nightly index"]
-    assert complete("llm-proxy token show N", "bash") == [r"Nightly\ index"]
+    assert complete("llm-proxy token show N", "bash") == [r"Nightly\\ index"]
     assert complete("llm-proxy project delete Se") == ["Search"]
     assert complete("llm-proxy token list --project ") == ["Search"]
     assert complete("llm-proxy usage --token O") == ["Other"]
