@@ -394,6 +394,21 @@ class UpstreamTimeout(GatewayError):
 REFUSAL_CODES = tuple(kind.code for kind in TokenRefused.__subclasses__())
 """The codes of the refusals of known tokens."""
 
+LEDGER_CODES = (
+    InvalidToken.code,
+    *REFUSAL_CODES,
+    UpstreamKeyRejected.code,
+    UpstreamTimeout.code,
+    ServiceUnavailable.code,
+    StoreUnavailable.code,
+    RequestTimeout.code,
+    RequestTooLarge.code,
+    InvalidRequest.code,
+    DestinationRefused.code,
+    GatewayError.code,
+)
+"""The codes that requests of the ledger may have: of those that were refused, and of those that the gateway ended."""
+
 
 class StartupError(Exception):
     """A process cannot start; the message tells the operator what to do."""

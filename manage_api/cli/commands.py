@@ -57,8 +57,8 @@ Exit status:
 ./run.sh passes these on, and has five of its own: setup, test, soak, newest, bench.
 """
 
-
 _WORDS = f"{__name__}.words"
+"""The place in click's context where the words of the command line are kept."""
 
 
 @contextlib.contextmanager
@@ -67,8 +67,8 @@ def _masked(ctx: click.Context) -> Iterator[None]:
     try:
         yield
     except click.ClickException as error:
-        for word in ctx.meta[_WORDS]:
-            error.message = error.message.replace(word, mask_secrets(word)) if word else error.message  # type: ignore[misc]
+        for word in filter(None, ctx.meta[_WORDS]):
+            error.message = error.message.replace(word, mask_secrets(word))  # type: ignore[misc]
         raise
 
 
@@ -77,7 +77,7 @@ class _Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the words of the command line up to the command's name."""
-        ctx.meta[_WORDS] = [*args]
+        ctx.meta[_WORDS] = [word for argument in args for word in (argument, argument.partition("=")[2])]
         with _masked(ctx):
             return super().parse_args(ctx, args)
 

@@ -157,11 +157,12 @@ def with_fields(
             body: dict[str, object] = {}
             for field in added:
                 value, is_removed = given.pop(field.name), given.pop(_removal(field), False)
-                if is_removed and value:
+                is_given = value is not None and value != []
+                if is_removed and is_given:
                     raise click.UsageError(f"--{field.option} and --no-{field.option} exclude each other.")
                 if is_removed:
                     body[field.name] = field.removed
-                elif value or value == 0:
+                elif is_given:
                     body[field.name] = value
             command(body=body, **given)
 

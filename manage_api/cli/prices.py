@@ -23,7 +23,7 @@ def _rates(command: Callable[..., None]) -> Callable[..., None]:
     made = []
     for rate in RATES:
         unit = rate.removeprefix("per_").replace("_", " ") if rate.startswith("per_") else "million tokens"
-        made.append(click.option(_option_of(rate), rate, metavar="USD", help=f"US dollars for a {unit}."))
+        made.append(click.option(_option_of(rate), rate, metavar="USD", help=f"US dollars for one {unit}."))
     return options.with_options(command, made)
 
 
@@ -55,7 +55,7 @@ def list_command(*, as_json: bool) -> None:
             return table.as_json([schemas.price(record) for record in records])
         used = {rate: rate.replace("_", " ") for rate in RATES if any(rate in record.rates for record in records)}
         columns = {**_COLUMNS, **used, "id": "id"}
-        return table.write(columns, map(_row, records), width=table.terminal_width(), whole={"id"})
+        return table.write(columns, map(_row, records), width=table.terminal_width(), dispensable=("id",))
 
     reading.on_store(act)
 

@@ -11,7 +11,7 @@ from manage_api.cli import ids, options, reading, table
 from manage_api.cli.context import load_settings
 from manage_api.schemas import JSONObject
 from store.clock import to_rfc3339
-from store.errors import REFUSAL_CODES
+from store.errors import LEDGER_CODES
 from store.ledger.usage import Source
 from store.money import usd
 from store.reports.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter, RequestList, RequestRecord
@@ -47,7 +47,7 @@ _DISPENSABLE = (
 @click.command(name="requests")
 @options.filters
 @click.option("--status", type=click.IntRange(100, 599), help="Answered with this status.")
-@click.option("--code", type=click.Choice(REFUSAL_CODES), help="Refused by the gateway for this.")
+@click.option("--code", type=click.Choice(LEDGER_CODES), help="Refused, or ended, by the gateway for this.")
 @click.option(
     "--usage", "source", type=click.Choice([*(source.value for source in Source), OPEN]), help="How the usage is known."
 )

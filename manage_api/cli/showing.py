@@ -115,4 +115,4 @@ def _grouped(value: object) -> str:
 
 
 def _usage(sums: UsageSums | None) -> str:
-    return "" if sums is None else "\nUsage, as long as the ledger is kept:\n" + table.fields(shown_sums(sums))
+    return "" if sums is None else "\nUsage since the ledger began:\n" + table.fields(shown_sums(sums))

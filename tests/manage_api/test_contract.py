@@ -13,6 +13,7 @@ from support.openapi import DOCUMENT
 from support.stores.ledger import without_usage
 
 from manage_api.contract import MAX_BODY
+from store.errors import LEDGER_CODES
 
 KEPT_OPERATIONS = """
     get /health healthCheck 200
@@ -73,6 +74,10 @@ def test_each_schema_is_kept(line: str) -> None:
     schema = DOCUMENT["components"]["schemas"][name]
     assert {field.rstrip("!") for field in fields} <= set(schema["properties"])
     assert {field.rstrip("!") for field in fields if field.endswith("!")} == set(schema.get("required", ()))
+
+
+def test_requests_are_filtered_by_the_codes_that_they_may_have() -> None:
+    assert DOCUMENT["components"]["parameters"]["CodeFilter"]["schema"]["enum"] == [*LEDGER_CODES]
 
 
 def test_other_names_are_kept() -> None:

@@ -68,6 +68,7 @@ def test_no_output_holds_a_key_and_only_three_a_token(token: TokenRecord) -> Non
         *(["project", "update", "Search", "--key", KEY], ["token", "update", "Ann", "--name", KEY], [KEY]),
         *(["token", "update", "Ann", f"--{KEY}"], ["usage", "--format", token.value], ["usage", "--since", KEY]),
         *(["token", "update", "Ann", "--limit", KEY], ["token", "update", "Ann", "--ip", KEY], [f"--{KEY}"]),
+        *(["request", "list", f"--usage={token.value}"], ["token", "update", "Ann", f"--restore={KEY}"]),
         *(["price", "set", "--model", "m", "--input", KEY], ["request", token.value], ["price", "delete", token.value]),
     ):
         assert run(net, "errors", wrong) != 0, wrong

@@ -166,7 +166,7 @@ def test_usage_is_shown_with_a_token(store: Store) -> None:
     made = make_token(store, name="Ann")
     settle_request(store, project_id=made.project_id, token_id=made.id)
     assert shown("show", "Ann")["usage"]["requests"] == 1
-    assert "\nUsage, as long as the ledger is kept:\nrequests    1\nunknown     1\n" in run("show", "Ann").stdout
+    assert "\nUsage since the ledger began:\nrequests    1\nunknown     1\n" in run("show", "Ann").stdout
 
 
 @pytest.mark.usefixtures("store")
@@ -189,6 +189,7 @@ def test_usage_is_shown_with_a_token(store: Store) -> None:
         (["update", "Ann", "--model", "gpt-4o*"], 1, "--model (value 1) holds a '*': names of models are compared"),
         (["update", "Ann", "--endpoint", "/v1/files"], 1, "--endpoint (value 1) must be a method"),
         (["update", "Ann", "--ip", "10.0.0.1/8"], 1, "--ip (value 1) must be an address"),
+        (["update", "Ann", "--name", ""], 1, "The name must not be empty."),
         (["update", "Ann", "--name", "a\nb"], 1, "The name must have a visible character"),
         (["update", "Ann", "--max-requests", "9" * 20], 1, "--max-requests must be at most 9223372036854775807."),
         (["create", "--project", "Search", "--expires", "2020-01-01"], 1, "--expires must be in the future"),
