@@ -5,6 +5,7 @@ into the store's types; the resources and the command line call them alike, so t
 """
 
 import copy
+import functools
 import uuid
 from collections.abc import Mapping
 from decimal import Decimal
@@ -29,14 +30,14 @@ def check(schema: str, body: Body) -> None:
 
     It takes some 0.2 s the first time, for the libraries and the file.
     """
-    import yaml  # noqa: PLC0415 - commands that only read need neither
-    from openapi_schema_validator import OAS30WriteValidator, oas30_format_checker  # noqa: PLC0415
+    from openapi_schema_validator import (  # noqa: PLC0415 - commands that only read do without
+        OAS30WriteValidator,
+        oas30_format_checker,
+    )
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    document = yaml.load(OPENAPI.read_text(encoding="utf-8"), loader)  # noqa: S506 - either is safe
     checker = copy.copy(oas30_format_checker)
     checker.checkers = {**checker.checkers, **{name: (accepts, ()) for name, accepts in formats.CHECKS.items()}}
-    root = {"$ref": f"#/components/schemas/{schema}", "components": document["components"]}
+    root = {"$ref": f"#/components/schemas/{schema}", "components": _document()["components"]}
     found = OAS30WriteValidator(root, format_checker=checker).iter_errors(body)
     wrong = [*dict.fromkeys(faults.sentences(found, faults.field))]
     if wrong:
@@ -87,6 +88,15 @@ def set_price(prices: OwnPrices, body: Body) -> PriceRecord:
 def canonical(text: str) -> str:
     """Return a UUID in the store's form: lower case, with hyphens."""
     return str(uuid.UUID(text))
+
+
+@functools.cache
+def _document() -> Mapping[str, Any]:
+    import yaml  # noqa: PLC0415 - as above
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    document: Mapping[str, Any] = yaml.load(OPENAPI.read_text(encoding="utf-8"), loader)  # noqa: S506 - either is safe
+    return document
 
 
 def _moment(text: str | None) -> int:
