@@ -38,7 +38,7 @@ def run(text: str, *arguments: str, options: tuple[str, ...] = OPTIONS) -> Resul
 
 
 def body_of(text: str, *arguments: str) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(run(text, "--format", "json", *arguments).stdout)
+    body: dict[str, Any] = json.loads(run(text, "--json", *arguments).stdout)
     return body
 
 
