@@ -15,9 +15,13 @@ The first time, .venv is set up; that needs a network, and takes about a minute.
   proxy     Start the proxy alone, as one of several machines does.
   web       Start both with mitmweb, to watch the traffic; the proxy is one process then.
   demo      Start both before a demo upstream; nothing is kept.
+  project   List, show, create, change and delete projects; each owns an upstream key.
+  token     List, show, create, change, revoke and rotate tokens, which applications hold.
+  price     List, set and delete own prices, which replace the built-in ones.
+
   usage     Show what was used and what it cost.
+  request   List requests, or show a single one.
   requests  List the newest requests, admitted and refused.
-  request   Look a single request up.
   reconcile Compare a provider's usage export with the ledger.
   backup    Copy the store into a new FILE, while it is in use.
   migrate   Bring the store's schema up to date, as each start does.

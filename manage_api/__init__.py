@@ -11,7 +11,8 @@ A request passes these modules in this order (`create_app` in `app` assembles th
     access_log    writes one line
     request_ids   puts the ids onto the response
 
-`schemas` makes the JSON objects of the responses, `export` CSV and JSON lines; the command line uses both too. `server`
+`schemas` makes the JSON objects of the responses, `export` CSV and JSON lines, and `bodies` reads what is to be created
+or changed; the command line uses all three too. `formats` checks ids and times for `contract` and `bodies`. `server`
 serves it on a port, `__main__` as a process: `python -m manage_api`. `cli/` is the command `llm-proxy`, `demo/` an
 upstream to try it with.
 """

@@ -6,7 +6,6 @@
 import functools
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import flask
@@ -17,20 +16,13 @@ from openapi_core.templating.media_types.exceptions import MediaTypeNotFound
 from openapi_core.validation.request.exceptions import MissingRequiredRequestBody, ParameterValidationError
 from openapi_core.validation.schemas.exceptions import InvalidSchemaValue
 
-from manage_api import faults, unknown_names
+from manage_api import faults, formats, unknown_names
 from manage_api.auth import is_management
-from store.clock import from_rfc3339
+from manage_api.bodies import OPENAPI
 from store.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
-from store.reports.time_zones import time_zone
-
-OPENAPI = Path(__file__).with_name("openapi.yaml")
 
 MAX_BODY = 1024 * 1024
 """Bytes of a request's body at most."""
-
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
-
-_LENGTH_OF_DATE = len("2026-11-25")
 
 _NO_FIELDS = re.compile(rb"\s*(\{\s*\})?\s*")
 """An empty body, or an empty object, which some clients send where no body is expected."""
@@ -78,12 +70,7 @@ def _contract() -> OpenAPI:
     config = Config(
         spec_validator_cls=None,
         extra_media_type_deserializers={"application/json": _parsed_by_flask},
-        extra_format_validators={
-            "uuid": _is_uuid,
-            "date": _is_date,
-            "date-time": _is_time,
-            "time-zone": _is_time_zone,
-        },
+        extra_format_validators={**formats.CHECKS},
     )
     return OpenAPI.from_file_path(str(OPENAPI), config=config)
 
@@ -127,37 +114,6 @@ def _parsed_by_flask(_body: bytes, **_parameters: str) -> object:
     if (charset.lower(), encoding.lower()) != ("utf-8", "identity"):
         raise UnsupportedMediaType
     return flask.request.get_json()
-
-
-def _is_uuid(value: object) -> bool:
-    """Tell whether a text is a UUID in the form of RFC 9562. `uuid.UUID` accepts the digits of any script too."""
-    return not isinstance(value, str) or _UUID.fullmatch(value) is not None
-
-
-def _is_date(value: object) -> bool:
-    """Tell whether a text is a date, such as `2026-11-25`."""
-    return not isinstance(value, str) or (len(value) == _LENGTH_OF_DATE and _can_be_read(value))
-
-
-def _is_time(value: object) -> bool:
-    """Tell whether a text is a time of RFC 3339, with its offset from UTC."""
-    return not isinstance(value, str) or (len(value) > _LENGTH_OF_DATE and _can_be_read(value))
-
-
-def _is_time_zone(value: object) -> bool:
-    """Tell whether a text is the name of a time zone."""
-    try:
-        return not isinstance(value, str) or bool(time_zone(value))
-    except ValueError:
-        return False
-
-
-def _can_be_read(text: str) -> bool:
-    try:
-        from_rfc3339(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _unexpected(request: _Request, operation: _Operation) -> Iterator[str]:

@@ -5,10 +5,10 @@ A read-only field is accepted with its current value, so that an object that was
 
 import json
 from collections.abc import Callable, Mapping
-from typing import cast
 
 import flask
 
+from manage_api import bodies
 from manage_api.contract import read_only_fields
 from manage_api.schemas import JSONObject
 from store.clock import from_rfc3339
@@ -17,8 +17,7 @@ from store.errors import InvalidRequest
 
 def changes[Changes: Mapping[str, object]](fields: type[Changes]) -> Changes:
     """Return the fields of a TypedDict that the request's body names."""
-    body = flask.request.get_json()
-    return cast("Changes", {name: body[name] for name in fields.__annotations__ if name in body})
+    return bodies.named(fields, flask.request.get_json())
 
 
 def check[Record](show: Callable[[Record], JSONObject]) -> Callable[[Record], None] | None:

@@ -1,11 +1,11 @@
 """Reads query parameters into the store's types. They have passed the check against openapi.yaml before."""
 
-import uuid
 from datetime import UTC, tzinfo
 from zoneinfo import ZoneInfo
 
 import flask
 
+from manage_api.bodies import canonical
 from store import clock
 from store.errors import InvalidRequest
 from store.reports.time_zones import time_zone
@@ -49,8 +49,3 @@ def number(name: str) -> int | None:
     if text is not None and not (text.isascii() and text.isdecimal()):
         raise InvalidRequest(f"The query parameter '{name}' must be written in the digits 0 to 9 alone.")
     return None if text is None else int(text)
-
-
-def canonical(text: str) -> str:
-    """Return a UUID in the store's form: lower case, with hyphens."""
-    return str(uuid.UUID(text))

@@ -1,111 +1,117 @@
 """`llm-proxy`: the one command for everything that an operator does by hand. `./run.sh` passes its arguments on.
 
-The commands that start processes are here. Those that read or change the store are imported when one of them is run:
-the supervisor of `start` lives as long as the gateway, and would keep their modules in its memory.
+A command is imported when it is run, so that each loads no more than it needs, and starts fast.
 """
 
-import asyncio
+import contextlib
 import importlib
-import os
-import sys
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
 
-from manage_api.cli.context import CALLER, load_settings
-from manage_api.cli.supervision import services, supervisor
-from manage_api.cli.supervision.child import say
-from manage_api.cli.supervision.worker_slot import Service
-from store.runtime.lifecycle import CANNOT_START, begin, or_exit
-from store.runtime.settings import Settings
+from manage_api.cli.context import CALLER
+from store.runtime.lifecycle import begin
+from store.runtime.redaction import mask_secrets
 from store.version import __version__
 
-type Opens = Callable[[Settings], Service]
-
-STORE_COMMANDS: Mapping[str, str] = {
-    "backup": "manage_api.cli.backup",
-    "copy": "manage_api.cli.copying",
-    "migrate": "manage_api.cli.migration",
-    "reconcile": "manage_api.cli.reconciliation.command",
-    "request": "manage_api.cli.requests",
-    "requests": "manage_api.cli.requests",
-    "rotate": "manage_api.cli.rotation",
-    "usage": "manage_api.cli.usage",
+SECTIONS: Mapping[str, Mapping[str, str]] = {
+    "Projects, tokens and prices": {
+        "project": "manage_api.cli.projects",
+        "token": "manage_api.cli.tokens",
+        "price": "manage_api.cli.prices",
+    },
+    "Requests and costs": {
+        "request": "manage_api.cli.requests",
+        "requests": "manage_api.cli.requests",
+        "usage": "manage_api.cli.usage",
+        "reconcile": "manage_api.cli.reconciliation.command",
+    },
+    "The store": {
+        "backup": "manage_api.cli.backup",
+        "copy": "manage_api.cli.copying",
+        "migrate": "manage_api.cli.migration",
+        "rotate": "manage_api.cli.rotation",
+    },
+    "The gateway": {
+        "start": "manage_api.cli.starting",
+        "proxy": "manage_api.cli.starting",
+        "web": "manage_api.cli.starting",
+        "demo": "manage_api.cli.starting",
+    },
 }
-"""The modules of the commands that use the store; the function of each is named `NAME_command`."""
+"""The sections of the help, and the modules of their commands; the function of each is named `NAME_command`."""
+
+MODULES: Mapping[str, str] = {name: module for section in SECTIONS.values() for name, module in section.items()}
+
+_EPILOG = """
+\b
+Exit status:
+  0  it is done
+  1  it is not done: a rule refuses it, there is no store, or it does not answer
+     (reconcile: the export and the ledger differ)
+  2  the command line is wrong, or a setting, or nothing has the name or id
+  3  migrate --dry-run: there is something to do
+  4  several have the name: give the id
+
+./run.sh passes these on, and has five of its own: setup, test, soak, newest, bench.
+"""
+
+_WORDS = f"{__name__}.words"
+"""The place in click's context where the words of the command line are kept."""
+
+
+@contextlib.contextmanager
+def _masked(ctx: click.Context) -> Iterator[None]:
+    """Mask keys and tokens of the command line in errors about it: click quotes words that it does not expect."""
+    try:
+        yield
+    except click.ClickException as error:
+        for word in filter(None, ctx.meta[_WORDS]):
+            error.message = error.message.replace(word, mask_secrets(word))  # type: ignore[misc]
+        raise
 
 
 class _Commands(click.Group):
     """The commands of `llm-proxy`."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of all commands, ordered by name."""
-        return sorted([*super().list_commands(ctx), *STORE_COMMANDS])
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the words of the command line up to the command's name."""
+        ctx.meta[_WORDS] = [word for argument in args for word in (argument, argument.partition("=")[2])]
+        with _masked(ctx):
+            return super().parse_args(ctx, args)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command; import its module where that has not been done."""
-        if cmd_name not in STORE_COMMANDS:
-            return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(importlib.import_module(STORE_COMMANDS[cmd_name]), f"{cmd_name}_command")
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        with _masked(ctx):
+            return super().invoke(ctx)
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the names of all commands, ordered by name."""
+        return sorted(MODULES)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; its module is imported by that."""
+        if cmd_name not in MODULES:
+            return None
+        command: click.Command = getattr(importlib.import_module(MODULES[cmd_name]), f"{cmd_name}_command")
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands section by section."""
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                found = ((name, self.get_command(ctx, name)) for name in section)
+                formatter.write_dl([(name, command.get_short_help_str(90)) for name, command in found if command])
 
 
 @click.group(
     cls=_Commands,
     help="Hand out tokens instead of API keys. Settings come from the environment, then from .env.",
-    epilog="./run.sh passes these on, and has four of its own: setup, test, soak, bench.",
+    epilog=_EPILOG,
 )
 @click.version_option(__version__)
 @click.option(f"--{CALLER}", type=click.Path(path_type=Path), default="", hidden=True)
 def main(**_: Path) -> None:
     """Run a command. Relative paths on its command line count from the folder of the caller, if that is given."""
     begin()
-
-
-@main.command()
-def start() -> None:
-    """Start the proxy and the management API."""
-    settings = load_settings()
-    _serve(settings, services.proxy, services.management, says=services.banner)
-
-
-@main.command()
-def proxy() -> None:
-    """Start the proxy alone, as one of several machines does."""
-    settings = load_settings()
-    _serve(settings, services.proxy, says=services.proxy_banner)
-
-
-@main.command()
-def web() -> None:
-    """Start both with mitmweb, to watch the traffic; the proxy is one process then."""
-    settings = load_settings()
-    _serve(settings, services.proxy_with_mitmweb, services.management, says=services.banner)
-
-
-@main.command()
-def demo() -> None:
-    """Start both before a demo upstream; nothing is kept."""
-    from manage_api.demo import command  # noqa: PLC0415 - it encrypts; other starts need not load that
-
-    settings = load_settings()
-    opened = _opened(settings, services.proxy, services.management)
-    sys.exit(asyncio.run(command.run(settings, opened)))
-
-
-def _serve(settings: Settings, *opens: Opens, says: Callable[..., str]) -> None:
-    opened = _opened(settings, *opens)
-    running = supervisor.run(
-        opened,
-        env={**services.ALLOCATOR, **os.environ},
-        on_ready=lambda pages: click.echo(says(settings, *pages)),
-        preparation=services.PREPARATION,
-    )
-    sys.exit(asyncio.run(running))
-
-
-def _opened(settings: Settings, *opens: Opens) -> list[Service]:
-    say("Starting LLM Proxy ...")  # migrations and workers take seconds
-    return [or_exit(partial(one, settings), CANNOT_START) for one in opens]

@@ -1,7 +1,10 @@
-"""Options and arguments of the commands: times, ids, groups; files and databases, relative to the caller's folder."""
+"""Options and arguments of the commands: times, names, groups; files and databases, relative to the caller's folder.
+
+A time is written as in RFC 3339, as a date, or as a duration (`7d`) before or after the present.
+"""
 
 import functools
-import uuid
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC
 from pathlib import Path
@@ -9,26 +12,60 @@ from typing import Any
 
 import click
 
+from manage_api.cli import completion
 from manage_api.cli.context import at_caller
-from store.clock import DAY, from_rfc3339
+from store import clock
+from store.clock import DAY, HOUR, MINUTE, from_rfc3339
 from store.reports.time_zones import time_zone
 from store.reports.usage_query import Dimension
 from store.runtime import database_url
 
 type Command = Callable[..., None]
-type Callback[T] = Callable[[click.Context, click.Parameter, str | None], T | None]
+type Callback = Callable[[click.Context, click.Parameter, Any], Any]
+
+TIME = "a time such as 2026-11-25T14:00:00Z, a date such as 2026-11-25, or a duration such as 7d, 12h or 30m"
+
+_DURATION = re.compile(r"([1-9][0-9]{0,5})([dhm])")
+_UNITS = {"d": DAY, "h": HOUR, "m": MINUTE}
+
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,20}")
 
 
-def _read[T](read: Callable[[str], T], expected: str) -> Callback[T]:
-    """Make a callback that reads an option by `read`. Its error names what is `expected`, without quoting the text."""
+def reading(read: Callable[[str], object], expected: str) -> Callback:
+    """Make a callback that reads an option by `read`, each value of it where it has several, and None for none.
 
-    def convert(_context: click.Context, _parameter: click.Parameter, text: str | None) -> T | None:
+    Its error names what is `expected`, without quoting the text.
+    """
+
+    def convert(_context: click.Context, _parameter: click.Parameter, given: str | tuple[str, ...] | None) -> object:
         try:
-            return None if text is None else read(text)
+            if isinstance(given, tuple):
+                return [read(text) for text in given]
+            return None if given is None else read(given)
         except ValueError:
             raise click.BadParameter(f"expected {expected}.") from None
 
     return convert
+
+
+def duration(text: str) -> int:
+    """Read a duration such as 7d, 12h or 30m, in microseconds. Raises ValueError."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError("no duration")
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def ahead(text: str) -> int:
+    """Read a time; a duration counts from now on. Raises ValueError."""
+    return clock.now() + duration(text) if _DURATION.fullmatch(text) else from_rfc3339(text)
+
+
+def whole_number(text: str) -> int:
+    """Read a number in the digits 0 to 9 alone. Raises ValueError."""
+    if _WHOLE_NUMBER.fullmatch(text) is None:
+        raise ValueError("no whole number")
+    return int(text)
 
 
 def _dimensions(text: str) -> Sequence[Dimension]:
@@ -44,17 +81,19 @@ def _midnight(text: str) -> int:
 
 _NAMES = f"any of {', '.join(Dimension)}, separated by commas"
 
-_groups = _read(_dimensions, _NAMES)
-_day = _read(_midnight, "a day such as 2026-11-25; days are UTC")
-_zone = _read(time_zone, "the IANA name of a time zone, such as Europe/Berlin")
-_id = _read(lambda text: str(uuid.UUID(text)), "an id (a UUID)")
+_groups = reading(_dimensions, _NAMES)
+_day = reading(_midnight, "a day such as 2026-11-25; days are UTC")
+_zone = reading(time_zone, "the IANA name of a time zone, such as Europe/Berlin")
 
 
-def _time(context: click.Context, parameter: click.Parameter, text: str | None) -> int | None:
-    """Read a time. A date alone is its midnight in the time zone of the command line."""
+def _time(context: click.Context, parameter: click.Parameter, text: str | None) -> object:
+    """Read a time; a duration ends now. A date alone is its midnight in the time zone of the command line."""
     zone = context.params.get("zone") or UTC
-    expected = "a time such as 2026-11-25T14:00:00Z, or a date such as 2026-11-25"
-    return _read(lambda text: from_rfc3339(text, zone), expected)(context, parameter, text)
+
+    def read(text: str) -> int:
+        return clock.now() - duration(text) if _DURATION.fullmatch(text) else from_rfc3339(text, zone)
+
+    return reading(read, TIME)(context, parameter, text)
 
 
 def _file(context: click.Context, _parameter: click.Parameter, path: Path) -> Path:
@@ -72,14 +111,33 @@ def _target_url(context: click.Context, _parameter: click.Parameter, url: str) -
     return database_url.sqlite_url(at_caller(context, database_url.sqlite_path(url)))
 
 
-_PROJECT = click.option("--project", "project_id", metavar="ID", help="Of the project with this id.")
+_PROJECT = click.option(
+    "--project",
+    "project_id",
+    metavar="PROJECT",
+    shell_complete=completion.projects,
+    help="Of the project with this name or id.",
+)
 _ENDPOINT = click.option("--endpoint", help="Of an endpoint, such as /v1/chat/completions.")
 
 _FILTERS = (
-    click.option("--from", "start", metavar="TIME", callback=_time, help="Begun then or later: RFC 3339, or a date."),
-    click.option("--to", "end", metavar="TIME", callback=_time, help="Begun before that."),
+    click.option(
+        "--since",
+        "--from",
+        "start",
+        metavar="TIME",
+        callback=_time,
+        help="Begun then or later: a duration until now (7d, 12h, 30m), a date, or a time of RFC 3339.",
+    ),
+    click.option("--until", "--to", "end", metavar="TIME", callback=_time, help="Begun before that."),
     _PROJECT,
-    click.option("--token", "token_id", metavar="ID", callback=_id, help="Of the token with this id, or this value."),
+    click.option(
+        "--token",
+        "token_id",
+        metavar="TOKEN",
+        shell_complete=completion.tokens,
+        help="Of the token with this name, id or value.",
+    ),
     click.option("--model", help="Of this model."),
     _ENDPOINT,
 )
@@ -110,10 +168,48 @@ def _filtered(command: Command, added: Sequence[Callable[[Command], Command]]) -
     @functools.wraps(command)
     def checked(*, start: int | None, end: int | None, **others: Any) -> None:
         if start is not None and end is not None and start >= end:
-            raise click.UsageError("Nothing is between the times: --from must be before --to.")
+            raise click.UsageError("Nothing is between the times: --since or --from must be before --to or --until.")
         command(start=start, end=end, **others)
 
     return with_options(checked, added)
+
+
+def project(command: Command) -> Command:
+    """Add the argument for a project that is there."""
+    return click.argument("project", metavar="PROJECT", shell_complete=completion.projects)(command)
+
+
+def token(command: Command) -> Command:
+    """Add the argument for a token that is there."""
+    return click.argument("token", metavar="TOKEN", shell_complete=completion.tokens)(command)
+
+
+def yes(command: Command) -> Command:
+    """Add the option that answers the question of a command which destroys."""
+    return click.option("--yes", is_flag=True, help="Do not ask. Needed where no terminal is there to answer.")(command)
+
+
+def as_json(command: Command) -> Command:
+    """Add the option for JSON in place of tables."""
+    return click.option("--json", "as_json", is_flag=True, help="Write JSON, with the fields of the API.")(command)
+
+
+def form(*forms: str) -> Callable[[Command], Command]:
+    """Return a function that adds the options for the form of an output: `--format`, and `--json` for short."""
+
+    def add(command: Command) -> Command:
+        added = (
+            click.option("--format", "form", type=click.Choice(forms), default=forms[0], show_default=True),
+            click.option("--json", "as_json", is_flag=True, help="The same as --format json."),
+        )
+
+        @functools.wraps(command)
+        def chosen(*, form: str, as_json: bool, **others: Any) -> None:
+            command(form="json" if as_json else form, **others)
+
+        return with_options(chosen, added)
+
+    return add
 
 
 def file(command: Command) -> Command:
@@ -144,7 +240,7 @@ def timezone(command: Command) -> Command:
         metavar="NAME",
         callback=_zone,
         is_eager=True,  # read before the times, whose dates it is for
-        help="Months, weeks and days of this time zone, such as Europe/Berlin; also dates of --from and --to. "
+        help="Months, weeks and days of this time zone, such as Europe/Berlin; also dates of --since and --until. "
         "Default: UTC.",
     )
     return option(command)

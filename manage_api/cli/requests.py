@@ -1,4 +1,4 @@
-"""`llm-proxy requests` and `llm-proxy request show`: `/manage/requests`, read from the store directly."""
+"""`llm-proxy request`, and `requests` for its list: `/manage/requests`, read from the store directly."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from store.money import usd
 from store.reports.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter, RequestList, RequestRecord
 from store.store import Store
 
-FORMATS = ("table", "jsonl")
+FORMATS = ("table", "jsonl", "json")
 FORMATS_OF_ONE = ("table", "json")
 
 _COLUMNS = {
@@ -38,6 +38,10 @@ _COLUMNS = {
     "id": "request",
 }
 _OPTIONAL = ("code", "repeats", "token_name")
+_DISPENSABLE = (
+    *("token_id", "usage", "project", "duration_ms", "repeats", "input_tokens", "output_tokens", "endpoint"),
+    *("token_name", "cost"),
+)
 
 
 @click.command(name="requests")
@@ -48,21 +52,38 @@ _OPTIONAL = ("code", "repeats", "token_name")
     "--usage", "source", type=click.Choice([*(source.value for source in Source), OPEN]), help="How the usage is known."
 )
 @click.option("--limit", type=click.IntRange(1, MAX_LIMIT), default=DEFAULT_LIMIT, show_default=True)
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@options.form(*FORMATS)
 def requests_command(limit: int, form: str, **about: Any) -> None:
     """List the newest requests, admitted and refused."""
     settings = load_settings()
     sys.exit(reading.run(settings, lambda store: read(store, RequestFilter(**about), limit, form)))
 
 
-@click.group(name="request")
+class _Requests(click.Group):
+    """The commands of `request`. Any other word is the id of a request to show."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command for the arguments, and the arguments that are left for it."""
+        is_command = args[0] in self.commands or args[0].startswith("-")
+        return super().resolve_command(ctx, args if is_command else ["show", *args])
+
+
+@click.group(name="request", cls=_Requests)
 def request_command() -> None:
-    """Look a single request up."""
+    """List requests, or show a single one.
+
+    `request ID` is short for `request show ID`.
+    """
+
+
+request_command.add_command(requests_command, "list")
 
 
 @request_command.command(name="show")
 @click.argument("request_id", metavar="ID")
-@click.option("--format", "form", type=click.Choice(FORMATS_OF_ONE), default="table", show_default=True)
+@options.form(*FORMATS_OF_ONE)
 def show_command(request_id: str, form: str) -> None:
     """Show the request with this ID: ours, or the upstream's, which SDKs show."""
     settings = load_settings()
@@ -74,9 +95,12 @@ def read(store: Store, about: RequestFilter, limit: int, form: str) -> str:
     records = RequestList(store).page(ids.known(store, about), limit=limit).requests
     if form == "jsonl":
         return export.requests_as_json_lines(records)
+    if form == "json":
+        return table.as_json([schemas.ledger_row(record) for record in records])
     rows = [_row(record) for record in records]
     empty = [name for name in _OPTIONAL if all(row[name] is None for row in rows)]
-    return table.write({name: title for name, title in _COLUMNS.items() if name not in empty}, rows)
+    columns = {name: title for name, title in _COLUMNS.items() if name not in empty}
+    return table.write(columns, rows, width=table.terminal_width(), dispensable=_DISPENSABLE, whole={"id"})
 
 
 def show(store: Store, request_id: str, form: str) -> str:
@@ -86,7 +110,7 @@ def show(store: Store, request_id: str, form: str) -> str:
     """
     fields = schemas.ledger_row(RequestList(store).get(request_id))
     if form == "json":
-        return json.dumps(fields, ensure_ascii=False, indent=2) + "\n"
+        return table.as_json(fields)
     rows = [{"field": name, "value": _plain(value)} for name, value in fields.items()]
     return table.write({"field": "field", "value": "value"}, rows)
 

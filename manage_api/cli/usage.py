@@ -1,6 +1,5 @@
 """`llm-proxy usage`: the report of `/manage/usage`, read from the store directly."""
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -52,11 +51,14 @@ _SUMS = {
 }
 
 
+_DISPENSABLE = [name for name in reversed(_SUMS) if name not in _ALWAYS]
+
+
 @click.command(name="usage")
 @options.by
 @options.filters
 @options.timezone
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", show_default=True)
+@options.form(*FORMATS)
 def usage_command(by: Sequence[Dimension], zone: ZoneInfo | None, form: str, **about: Any) -> None:
     """Show what was used and what it cost."""
     settings = load_settings()
@@ -71,7 +73,7 @@ def read(
     if form in export.CSV_ENCODINGS:
         return export.usage_as_csv(report, by, form)
     if form == "json":
-        return json.dumps(schemas.usage_report(report, by), ensure_ascii=False, indent=2) + "\n"
+        return table.as_json(schemas.usage_report(report, by))
     return _as_table(report, by)
 
 
@@ -81,11 +83,21 @@ def _as_table(report: UsageReport, by: Sequence[Dimension]) -> str:
     left_out = {"project_name"} if any(group.token_name for group in report.groups) else {"project_name", "token_name"}
     keys = [_COLUMNS.get(field, field) for field in schemas.group_fields(by) if field not in left_out]
     titles = {key: key.replace("_", " ") for key in keys}
-    sums = {name: title for name, title in _SUMS.items() if name in _ALWAYS or totals[name]}
+    sums = _titles(totals)
     projects = _projects(report.groups)
     rows = [_row(group, by, projects) for group in report.groups] if by else []
     total = {**dict.fromkeys(keys, ""), **dict.fromkeys(keys[:1], "total"), **totals}
-    return table.write({**titles, **sums}, [*rows, total])
+    return table.write({**titles, **sums}, [*rows, total], width=table.terminal_width(), dispensable=_DISPENSABLE)
+
+
+def shown_sums(sums: UsageSums) -> JSONObject:
+    """Return sums by their titles, without those that are 0."""
+    values = _sums(sums)
+    return {title: values[name] for name, title in _titles(values).items()}
+
+
+def _titles(sums: JSONObject) -> Mapping[str, str]:
+    return {name: title for name, title in _SUMS.items() if name in _ALWAYS or sums[name]}
 
 
 def _projects(groups: Sequence[UsageGroup]) -> Mapping[str | None, str | None]:

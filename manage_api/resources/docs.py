@@ -6,7 +6,7 @@ from pathlib import Path
 import flask
 from werkzeug.wrappers import Response as BaseResponse
 
-from manage_api.contract import OPENAPI
+from manage_api.bodies import OPENAPI
 
 _PAGE = Path(__file__).with_name("docs.html")
 _SWAGGER_UI = Path(str(resources.files("flask_swagger_ui") / "dist"))

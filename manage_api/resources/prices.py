@@ -1,12 +1,10 @@
 """`/manage/prices`: the operator's own prices."""
 
 import uuid
-from decimal import Decimal
 
 import flask
 
-from manage_api import access_log, responses, schemas
-from manage_api.query import canonical
+from manage_api import access_log, bodies, responses, schemas
 from manage_api.schemas import JSONObject
 from store.management.prices import OwnPrices
 from store.store import Store
@@ -23,14 +21,7 @@ def blueprint(store: Store) -> flask.Blueprint:
 
     @routes.put("")
     def set_price() -> JSONObject:
-        body = flask.request.get_json()
-        project_id = body.get("project_id")
-        record = prices.set(
-            # `str` gives the shortest decimal that reads as this float, which is the number that was sent.
-            {name: Decimal(str(rate)) for name, rate in body["rates"].items()},
-            project_id=None if project_id is None else canonical(project_id),
-            model=body.get("model"),
-        )
+        record = bodies.set_price(prices, flask.request.get_json())
         access_log.changed(price_id=record.id)
         return schemas.price(record)
 

@@ -4,11 +4,10 @@ import uuid
 
 import flask
 
-from manage_api import access_log, patch, responses, schemas
+from manage_api import access_log, bodies, patch, responses, schemas
 from manage_api.schemas import JSONObject
 from store.management.projects import ProjectChanges, ProjectRecord, Projects
 from store.management.tokens import Tokens
-from store.policies.lists import Rules
 from store.reports.usage_query import UsageFilter
 from store.reports.usage_report import UsageReports
 from store.store import Store
@@ -27,8 +26,7 @@ def blueprint(store: Store) -> flask.Blueprint:
 
     @routes.post("")
     def create_project() -> tuple[JSONObject, int]:
-        body = flask.request.get_json()
-        record = projects.create(body["name"], body["api_key"], **patch.changes(Rules))
+        record = bodies.create_project(projects, flask.request.get_json())
         access_log.changed(project_id=record.id)
         return schemas.project(record), 201
 

@@ -4,13 +4,11 @@ import uuid
 
 import flask
 
-from manage_api import access_log, patch, responses, schemas
-from manage_api.query import canonical, identifier, moment, parameter
+from manage_api import access_log, bodies, patch, responses, schemas
+from manage_api.query import identifier, moment, parameter
 from manage_api.schemas import JSONObject
-from store import clock
 from store.errors import InvalidRequest
-from store.management.tokens import DEFAULT_EXPIRES_IN_DAYS, TokenChanges, TokenRecord, Tokens
-from store.policies.lists import Rules
+from store.management.tokens import TokenRecord, Tokens
 from store.reports.usage_query import UsageFilter
 from store.reports.usage_report import UsageReports
 from store.store import Store
@@ -30,15 +28,7 @@ def blueprint(store: Store) -> flask.Blueprint:
 
     @routes.post("")
     def create_token() -> tuple[JSONObject, int]:
-        body = flask.request.get_json()
-        record = tokens.create(
-            canonical(body["project_id"]),
-            body.get("expires_in_days", DEFAULT_EXPIRES_IN_DAYS),
-            body.get("max_requests", 0),
-            expires_at=_moment(body["expires_at"]) if "expires_at" in body else None,
-            name=body.get("name"),
-            **patch.changes(Rules),
-        )
+        record = bodies.create_token(tokens, flask.request.get_json())
         access_log.changed(token_id=record.id)
         return schemas.token(record), 201
 
@@ -57,7 +47,8 @@ def blueprint(store: Store) -> flask.Blueprint:
             return {**schemas.token(record), **sums}
 
         with access_log.changing(token_id=token.id):
-            return schemas.token(tokens.update(token.id, _changes(), patch.check(shown)))
+            changes = bodies.token_changes(flask.request.get_json())
+            return schemas.token(tokens.update(token.id, changes, patch.check(shown)))
 
     @routes.delete("/<uuid:token_id>")
     def revoke_token(token_id: uuid.UUID) -> flask.Response:
@@ -78,23 +69,11 @@ def blueprint(store: Store) -> flask.Blueprint:
     return routes
 
 
-def _changes() -> TokenChanges:
-    changes = patch.changes(TokenChanges)
-    if "expires_at" in changes:
-        changes["expires_at"] = _moment(flask.request.get_json()["expires_at"])
-    return changes
-
-
 def _grace_seconds() -> int:
     """Return the grace of a rotation; its body may be left out."""
     body = flask.request.get_json() if flask.request.get_data() else {}
     seconds: int = body.get("grace_seconds", 0)
     return seconds
-
-
-def _moment(text: str | None) -> int:
-    """Return the expiry of a token in microseconds; null never expires."""
-    return clock.NEVER if text is None else clock.from_rfc3339(text)
 
 
 def _flag(text: str) -> bool:

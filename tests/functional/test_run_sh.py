@@ -1,5 +1,6 @@
 """`./run.sh`, used as in the README."""
 
+import json
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ import pytest
 from support.gateway.installation import Installation, children, started
 from support.gateway.processes import DEADLINE, ROOT, Process, clean_environment, tool, wait_until
 from support.network.forward_proxy import ForwardProxy
-from support.stores.stores import make_settings, opened, tree
+from support.stores.stores import API_KEY, make_settings, opened, tree
 from support.upstreams.upstreams import DemoUpstream
 
 pytestmark = pytest.mark.timeout(300)  # the first start may have to install
@@ -142,12 +143,9 @@ def test_the_same_port_twice_is_rejected(installation: Installation) -> None:
     assert "must differ" in process.output()
 
 
-def test_run_sh_works_from_any_folder_and_through_a_link(tmp_path: Path) -> None:
-    home, caller, link = tmp_path / "its home", tmp_path / "my folder", tmp_path / "a link"
+def make_home(home: Path) -> None:
+    """Make a folder in which everything is installed, as far as run.sh can tell."""
     (home / ".venv" / "bin").mkdir(parents=True)
-    caller.mkdir()
-    link.symlink_to(home / "run.sh")
-    # A folder in which everything is installed, as far as run.sh can tell.
     for name in ("run.sh", "pyproject.toml"):
         shutil.copy(ROOT / name, home)
     (home / ".venv" / "bin" / "python").symlink_to(sys.executable)
@@ -155,6 +153,13 @@ def test_run_sh_works_from_any_folder_and_through_a_link(tmp_path: Path) -> None
     mark = f"{home}\n{version}\n{(home / 'pyproject.toml').read_text()}"
     (home / ".venv" / "installed-for-run").write_text(mark)
     (home / ".venv" / "bin" / "llm-proxy").symlink_to(tool("llm-proxy"))
+
+
+def test_run_sh_works_from_any_folder_and_through_a_link(tmp_path: Path) -> None:
+    home, caller, link = tmp_path / "its home", tmp_path / "my folder", tmp_path / "a link"
+    make_home(home)
+    caller.mkdir()
+    link.symlink_to(home / "run.sh")
     (home / ".env").write_text("DATA_DIR=its data\n")
 
     def run(*arguments: str) -> tuple[int, str]:
@@ -170,6 +175,36 @@ def test_run_sh_works_from_any_folder_and_through_a_link(tmp_path: Path) -> None
     status, output = run("backup", "my.db")
     assert (status, f"Backed up into {caller}/my.db: " in output) == (0, True)
     assert [path.name for path in caller.iterdir()] == ["my.db"]
+
+
+def test_tokens_are_managed_by_name_through_run_sh(tmp_path: Path) -> None:
+    make_home(tmp_path)
+    with opened(make_settings(tmp_path)):
+        pass
+
+    def run(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+        command, env = [str(tmp_path / "run.sh"), *arguments], clean_environment()
+        return subprocess.run(command, input=given, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    made = run("project", "create", "Search", "--json", given=f"{API_KEY}\n")
+    assert (made.returncode, made.stderr, json.loads(made.stdout)["name"]) == (0, "", "Search")
+    assert API_KEY not in made.stdout
+    assert run("token", "create", "Nightly index", "--project", "Search", "--limit", "60/minute").returncode == 0
+    assert completed_in_bash(tmp_path, "./run.sh", "token", "show", "N") == r"Nightly\ index"
+
+
+def completed_in_bash(home: Path, *words: str) -> str:
+    """Return the words that bash offers for the last word of a command, by the script that the page says."""
+    script = (
+        'eval "$(_LLM_PROXY_COMPLETE=bash_source llm-proxy)"; complete -o nosort -F _llm_proxy_completion ./run.sh\n'
+        'COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _llm_proxy_completion "$1"; echo "${COMPREPLY[*]}"'
+    )
+    env = clean_environment()
+    env["PATH"] = f"{home / '.venv' / 'bin'}:{env['PATH']}"
+    command = ["bash", "-c", script, "bash", *words]
+    done = subprocess.run(command, env=env, cwd=home, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout.rstrip()
 
 
 def test_the_snippets_of_the_demo_work_as_printed(demo: Site) -> None:

@@ -15,7 +15,7 @@ from support.gateway.processes import clean_environment, tool
 from support.stores.ledger import NOON, open_request, settle_request
 from support.stores.stores import make_settings, opened, set_columns
 
-from manage_api.contract import OPENAPI
+from manage_api.bodies import OPENAPI
 from store.clock import DAY
 from store.ledger.usage import Source
 from store.store import Store

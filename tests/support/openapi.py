@@ -4,6 +4,6 @@ from typing import Any
 
 import yaml
 
-from manage_api.contract import OPENAPI
+from manage_api.bodies import OPENAPI
 
 DOCUMENT: Any = yaml.load(OPENAPI.read_text(), yaml.CSafeLoader)

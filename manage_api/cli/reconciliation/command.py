@@ -66,7 +66,7 @@ def _number_columns(command: options.Command) -> options.Command:
     help="Costs of a group that are this close agree.",
 )
 @click.option("--all", "with_equal", is_flag=True, help="Show what agrees too.")
-@click.option("--format", "form", type=click.Choice([*_WRITERS]), default="table", show_default=True)
+@options.form(*_WRITERS)
 def reconcile_command(file: Path, *, tolerance: Decimal, with_equal: bool, form: str, **given: Any) -> None:
     """Compare a provider's usage export with the ledger.
 

@@ -1,8 +1,11 @@
 import logging
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from store.runtime.lifecycle import STOP_SIGNALS
 from store.runtime.settings import Settings
 
 
@@ -16,3 +19,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for attribute in ("handlers", "level"):
         monkeypatch.setattr(logging.root, attribute, getattr(logging.root, attribute))
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def _stop_signals_are_as_before() -> Iterator[None]:
+    """Commands that end well at a signal leave handlers of their own."""
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

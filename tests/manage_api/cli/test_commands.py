@@ -1,8 +1,6 @@
 """The settings and folders of all commands."""
 
 import json
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +12,6 @@ from support.stores.stores import make_settings, make_token, opened, tree
 from manage_api.cli.commands import main
 from store.database import open_database
 from store.encryption.keyfiles import MANAGEMENT_TOKEN_FILE
-from store.runtime.lifecycle import STOP_SIGNALS
 
 READING = {
     "usage": (["usage"], 1),
@@ -24,19 +21,12 @@ READING = {
     "backup": (["backup", "copy.db"], 1),
     "copy": (["copy", "--to", "sqlite:///copy.db"], 1),
     "migrate --dry-run": (["migrate", "--dry-run"], 3),
+    "token list": (["token", "list"], 1),
+    "project delete": (["project", "delete", "Search", "--yes"], 1),
 }
 """The commands that need a store, each with its status without one."""
 
 on_each = pytest.mark.parametrize("name", READING)
-
-
-@pytest.fixture(autouse=True)
-def _stop_signals_are_as_before() -> Iterator[None]:
-    """Commands that end well at a signal leave handlers of their own."""
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def run(*arguments: str, **env: str) -> Result:
@@ -70,7 +60,7 @@ def test_an_empty_database_of_postgresql_stays_empty(folder: Path, name: str, po
     assert tree(folder) == {}
 
 
-@pytest.mark.parametrize("name", ["usage", "requests", "reconcile", "rotate", "copy"])
+@pytest.mark.parametrize("name", ["usage", "requests", "reconcile", "rotate", "copy", "token list"])
 def test_a_store_of_an_older_version_is_not_changed(folder: Path, name: str) -> None:
     make_store(make_settings(folder, encryption_key=KEY), SCHEMAS[0])
     before = tree(folder)

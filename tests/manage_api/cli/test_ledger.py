@@ -12,6 +12,7 @@ from support.stores.stores import API_KEY, foreign_connection, make_settings, ma
 
 from manage_api.cli import reading
 from manage_api.cli.commands import main
+from store import clock
 from store.clock import DAY, HOUR
 from store.ledger.usage import Source
 from store.management.projects import Projects
@@ -237,7 +238,8 @@ def test_requests_are_filtered(store: Store) -> None:
         (["usage", "--by", "colour"], "any of month, week, day, hour, project"),
         (["usage", "--by", ""], "any of month, week, day, hour, project"),
         (["usage", "--from", "yesterday"], "a date such as"),
-        (["usage", "--token", "secret-by-mistake"], "an id (a UUID)"),
+        (["usage", "--since", "7 days"], "a duration such as 7d, 12h or 30m"),
+        (["usage", "--token", "secret-by-mistake"], "no token has this name, id or value."),
         (["usage", "--format", "jsonl"], "'table', 'csv', 'csv-excel', 'json'"),
         (["usage", "--timezone", "secret-by-mistake"], "the IANA name of a time zone, such as Europe/Berlin"),
         (["usage", "--timezone", "/etc/passwd"], "the IANA name of a time zone"),
@@ -271,7 +273,7 @@ def test_an_empty_time_range_is_an_error(store: Store, command: str, start: str,
 
 
 @pytest.mark.parametrize("command", ["usage", "requests"])
-@pytest.mark.parametrize("given", [UNKNOWN, "Support", "\udcff"])
+@pytest.mark.parametrize("given", [UNKNOWN, "support", "\udcff"])
 def test_the_error_for_an_unknown_project_lists_the_projects(store: Store, command: str, given: str) -> None:
     first, second, gone = (Projects(store).create(name, API_KEY) for name in ("Support", "Search\x1b[2J", "Gone"))
     token = Tokens(store).create(gone.id)
@@ -280,15 +282,17 @@ def test_the_error_for_an_unknown_project_lists_the_projects(store: Store, comma
     result = run(command, "--project", given)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.endswith(
-        "Error: Invalid value for '--project': no project has this id. The projects:\n\n"
+        "Error: Invalid value for '--project': no project has this name or id. The projects:\n\n"
         "id                                    name\n"
         f"{gone.id}  Gone\n{second.id}  Search\ufffd[2J\n{first.id}  Support\n"
     )
-    for known in (first.id, gone.id.upper()):
+    for known in (first.id, gone.id.upper(), "Support", "Gone"):
         assert run(command, "--project", known).exit_code == 0
 
 
-@pytest.mark.parametrize(("number", "end"), [(0, "has this id. There is none yet."), (23, "Project 19\nand 3 more")])
+@pytest.mark.parametrize(
+    ("number", "end"), [(0, "has this name or id. There is none yet."), (23, "Project 19\nand 3 more")]
+)
 def test_no_project_or_many_projects_are_listed(store: Store, number: int, end: str) -> None:
     for each in range(number):
         Projects(store).create(f"Project {each:02}", API_KEY)
@@ -306,7 +310,34 @@ def test_an_unknown_token_is_an_error_and_a_deleted_one_is_found(store: Store, c
     for unknown in (UNKNOWN, token.value):
         result = run(command, "--token", unknown)
         assert (result.exit_code, result.stdout) == (2, "")
-        assert result.stderr.endswith("Invalid value for '--token': no token has this id, or this value.\n")
+        assert result.stderr.endswith("Invalid value for '--token': no token has this name, id or value.\n")
+
+
+@pytest.mark.parametrize("command", [["usage"], ["requests"], ["request", "list"]])
+def test_names_are_taken_where_ids_are_and_durations_where_times_are(store: Store, command: list[str]) -> None:
+    token = make_token(store, name="Ann's laptop")
+    mine = {"project_id": token.project_id, "token_id": token.id, "model": "mine"}
+    settle_request(store, **mine, started_at=clock.now() - HOUR)
+    settle_request(store, **mine, started_at=clock.now() - 3 * DAY)
+    settle_request(store, model="another")
+    for arguments, shown in (
+        (["--project", "Tests"], 2),
+        (["--token", "Ann's laptop"], 2),
+        (["--token", "Ann's laptop", "--since", "2d"], 1),
+        (["--token", "Ann's laptop", "--until", "90m"], 1),
+        (["--from", "1d", "--to", "30m"], 1),
+    ):
+        body = json.loads(run(*command, *arguments, "--json").stdout)
+        assert (body["totals"]["requests"] if "usage" in command else len(body)) == shown, arguments
+    assert run("project", "delete", "Tests", "--yes").exit_code == 0
+    assert "mine" in run(*command, *(["--by", "model"] if "usage" in command else []), "--token", "Ann's laptop").stdout
+
+
+def test_a_word_that_is_no_command_is_the_id_of_a_request(store: Store) -> None:
+    row = settle_request(store, **KNOWN, upstream_request_id="req_1")
+    assert run("request", "req_1").stdout == run("request", "show", row["id"]).stdout
+    assert json.loads(run("request", "req_1", "--json").stdout)["id"] == row["id"]
+    assert run("request", "req_2").exit_code == 1
 
 
 def test_a_report_that_is_too_large_is_an_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,3 +105,27 @@ def test_names_of_more_tokens_than_a_statement_has_parameters_are_found(store: S
     assert of_tokens(store, [*unknown, *ids]) == {token_id: token_id for token_id in ids}
     Projects(store).delete(project_id)
     assert of_tokens(store, [*ids, *unknown]) == {token_id: token_id for token_id in ids}
+
+
+def test_ids_are_found_by_a_name_those_of_deleted_ones_apart(store: Store) -> None:
+    projects = Projects(store)
+    first, second, gone = (projects.create(name, API_KEY).id for name in ("One", "One", "Gone"))
+    ann, former = (make_token(store, project_id=project_id, name="Ann").id for project_id in (first, gone))
+    projects.delete(gone)
+    with store.database.read():
+        assert names.projects_named(store.database, "One") == [first, second]
+        assert names.projects_named(store.database, "Gone") == []
+        assert names.projects_named(store.database, "Gone", deleted=True) == [gone]
+        assert names.tokens_named(store.database, "Ann") == [ann]
+        assert names.tokens_named(store.database, "Ann", deleted=True) == [former]
+        assert names.tokens_named(store.database, "A\0nn\udcff") == []
+
+
+def test_names_that_begin_with_a_text_are_offered_once(store: Store) -> None:
+    for name in ("Ann", "Ann", "Anna", "100%", None):
+        make_token(store, name=name)
+    with store.database.read():
+        assert names.tokens_that_begin(store.database, "An") == ["Ann", "Anna"]
+        assert names.tokens_that_begin(store.database, "%") == []
+        assert names.tokens_that_begin(store.database, "") == ["100%", "Ann", "Anna"]
+        assert names.projects_that_begin(store.database, "Te") == ["Tests"]

@@ -47,6 +47,7 @@ def _import_program() -> None:
     lean_imports.install()
     import manage_api.app  # noqa: PLC0415
     import manage_api.cli.commands  # noqa: PLC0415
+    import manage_api.cli.starting  # noqa: PLC0415
     import manage_api.server  # noqa: F401, PLC0415
 
 

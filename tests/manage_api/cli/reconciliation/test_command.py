@@ -38,7 +38,7 @@ def run(text: str, *arguments: str, options: tuple[str, ...] = OPTIONS) -> Resul
 
 
 def body_of(text: str, *arguments: str) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(run(text, "--format", "json", *arguments).stdout)
+    body: dict[str, Any] = json.loads(run(text, "--json", *arguments).stdout)
     return body
 
 
@@ -193,7 +193,7 @@ def test_the_ledger_is_filtered(store: Store) -> None:
         assert run(text, *filters).exit_code == 0
     assert run(text).exit_code == 1
     result = run(text, "--project", "0")
-    assert (result.exit_code, "no project has this id" in result.stderr) == (2, True)
+    assert (result.exit_code, "no project has this name or id" in result.stderr) == (2, True)
 
 
 def test_a_tolerance_lets_rounded_costs_agree(store: Store) -> None:
