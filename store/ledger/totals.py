@@ -1,0 +1,245 @@
+"""Totals since the beginning, for counters that never fall: by project and model, and of refusals by project and code.
+
+To add up all days at each scrape would take too long. So the sums of the days that are over are added, once, to a table
+of totals, with a mark until when it holds them; a scrape adds what came since. What changes a day before the mark later
+is added to the totals too, in the same transaction; it is the mark's lock that keeps both apart. Refusals, of which
+retention deletes the rows, are added up likewise.
+
+A total never falls. Where the ledger takes an amount back, it stays in the total: an estimate that was summed up under
+another model, once the upstream tells what was used. A request that only moves to another model stays one request of
+its project.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from store.clock import DAY, HOUR, NEVER
+from store.database import Database, Statement
+from store.database.transactions import transact
+from store.ledger.rollups import AMOUNTS, OTHER_MODELS, Addend
+
+MOST_PAIRS = 3000
+"""Pairs of a project and a model, or a code, with totals of their own. Further ones of a project are its `{other}`."""
+
+MOST_OTHERS = 500
+"""Further pairs for the `{other}` of projects. Beyond these all is of one project, `{other}`."""
+
+SETTLED_FOR = HOUR
+"""Microseconds after the end of a day until it is added: the transactions that began on it have ended by then."""
+
+LATE = SETTLED_FOR // 2
+"""Microseconds after the end of a day from which on a change of it looks at the mark: less, as clocks differ."""
+
+PAUSE = 0.05
+"""Seconds between two transactions, for others to write."""
+
+OTHER = OTHER_MODELS
+
+_MICRO = 1_000_000
+"""COST_UNITs in a millionth of a dollar. Costs are added up in two parts: 64 bits hold 9 million dollars otherwise."""
+
+_TOKENS_AND_COST = [AMOUNTS.index(name) for name in ("input_tokens", "output_tokens", "cost")]
+_REQUESTS = AMOUNTS.index("requests")
+
+type Pair = tuple[str, str]
+"""A project's id, and a model or a code."""
+
+type Sums = dict[Pair, tuple[int, ...]]
+"""The amounts of pairs, in the order of a table's columns."""
+
+
+class Total(NamedTuple):
+    """Amounts since the beginning. The cost is in COST_UNITs."""
+
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cost: int
+
+
+class Totals(NamedTuple):
+    """All totals: by project and model, and the numbers of refusals by project and code."""
+
+    usage: Mapping[Pair, Total]
+    refusals: Mapping[Pair, int]
+
+
+class _Source(NamedTuple):
+    """A table that is added up: its column of times, and the microseconds that are added in one transaction."""
+
+    table: str
+    time: str
+    step: int
+
+
+class _Table:
+    """A table of totals, and what it adds up."""
+
+    def __init__(self, name: str, second: str, amounts: Mapping[str, str], source: _Source) -> None:
+        """`amounts` are the sums by their columns; `second` is the column of models or codes."""
+        table, time, self._step = source
+        names = ", ".join(("project_id", second, *amounts))
+        added = ", ".join(f"{amount} = {name}.{amount} + excluded.{amount}" for amount in amounts)
+        self.name = name
+        self.nothing = (0,) * len(amounts)
+        self._totals = f"SELECT {names} FROM {name}"  # noqa: S608 - no data
+        self._sums = (
+            f"SELECT project_id, {second}, {', '.join(amounts.values())} FROM {table}"  # noqa: S608 - no data
+            f" WHERE {time} >= ? AND {time} < ? GROUP BY project_id, {second}"
+        )
+        self._first = f"SELECT MIN({time}) FROM {table} WHERE {time} >= ?"  # noqa: S608 - no data
+        self._add = (
+            f"INSERT INTO {name} ({names}) VALUES (?, ?{', ?' * len(amounts)})"  # noqa: S608 - no data
+            f" ON CONFLICT (project_id, {second}) DO UPDATE SET {added}"
+        )
+
+    def lock(self, database: Database) -> int:
+        """Lock the mark, and return the time until which the table holds the sums; inside a writing transaction."""
+        database.run("INSERT INTO total_mark (name, until) VALUES (?, 0) ON CONFLICT (name) DO NOTHING", (self.name,))
+        ((until,),) = database.lock_rows(Statement("SELECT until FROM total_mark WHERE name = ?", (self.name,)))
+        return int(until)
+
+    def add(self, database: Database, sums: Sums) -> None:
+        """Add to the totals, under the mark's lock."""
+        for pair, amounts in sorted(_placed(sums, self._read(database, self._totals)).items()):
+            database.run(self._add, (*pair, *amounts))
+
+    def move_on(self, database: Database) -> bool:
+        """Add the sums of the next day or hour that is over. Returns False if there is none."""
+        with database.write():
+            limit = (database.now() - SETTLED_FOR) // self._step * self._step
+            until = self.lock(database)
+            ((first,),) = database.execute(self._first, (until,))
+            start = limit if first is None else min(first // self._step * self._step, limit)
+            if start < limit:
+                self.add(database, self._read(database, self._sums, (start, start + self._step)))
+            if until < limit:
+                mark = min(start + self._step, limit)
+                database.run("UPDATE total_mark SET until = ? WHERE name = ?", (mark, self.name))
+        return start < limit
+
+    def read(self, database: Database) -> Sums:
+        """Return the totals with what came since their mark; keeps the names of pairs that are new."""
+        totals, since = self._read_both(database)
+        new = {pair: self.nothing for pair in since if pair not in totals}
+        if not _placed(new, totals).keys() <= totals.keys() | {(OTHER, OTHER)}:
+            transact(database, lambda: self._keep(database, new))
+            totals, since = self._read_both(database)
+        return _added([*totals.items(), *_placed(since, totals).items()])
+
+    def _keep(self, database: Database, new: Sums) -> None:
+        self.lock(database)
+        self.add(database, new)
+
+    def _read_both(self, database: Database) -> tuple[Sums, Sums]:
+        with database.snapshot():
+            marks = database.execute("SELECT until FROM total_mark WHERE name = ?", (self.name,))
+            since = (marks[0][0] if marks else 0, NEVER)
+            return self._read(database, self._totals), self._read(database, self._sums, since)
+
+    @staticmethod
+    def _read(database: Database, select: str, parameters: Sequence[object] = ()) -> Sums:
+        return {
+            (project_id, second): tuple(map(int, amounts))  # PostgreSQL's sums are decimals
+            for project_id, second, *amounts in database.execute(select, parameters)
+        }
+
+
+_USAGE = _Table(
+    "usage_total",
+    "model",
+    {
+        "requests": "SUM(requests)",
+        "input_tokens": "SUM(input_tokens)",
+        "output_tokens": "SUM(output_tokens)",
+        "cost_micros": f"SUM(cost / {_MICRO})",
+        "cost_rest": f"SUM(cost - cost / {_MICRO} * {_MICRO})",
+    },
+    _Source("daily_usage", "start", DAY),
+)
+_REFUSALS = _Table("refusal_total", "code", {"repeats": "SUM(repeats)"}, _Source("refusal", "started_at", HOUR))
+
+
+def move_on(database: Database, stopped: threading.Event) -> None:
+    """Add what is over by now to the totals, until done or stopped. Raises StoreUnavailable."""
+    for table in (_USAGE, _REFUSALS):
+        while table.move_on(database) and not stopped.wait(PAUSE):
+            pass
+
+
+def read(database: Database) -> Totals:
+    """Return the totals as they are now. Raises StoreUnavailable."""
+    usage = {
+        pair: Total(requests, input_tokens, output_tokens, micros * _MICRO + rest)
+        for pair, (requests, input_tokens, output_tokens, micros, rest) in _USAGE.read(database).items()
+    }
+    return Totals(usage, {pair: repeats for pair, (repeats,) in _REFUSALS.read(database).items()})
+
+
+def note(database: Database, addends: Sequence[Addend], now: int) -> None:
+    """Add to the totals what changes days that they hold, and what is taken back; in the transaction that does that.
+
+    For nearly all requests there is nothing to do. `now` is the time of the store.
+    """
+    edge = (now - LATE) // DAY * DAY
+    if all(addend.started_at >= edge and addend.amounts[_REQUESTS] >= 0 for addend in addends):
+        return
+    until = _USAGE.lock(database)
+    late = [(_pair(addend), _amounts(addend.amounts)) for addend in addends if addend.started_at < until]
+    sums = _added([*late, *_taken_back(addends)])
+    if sums:
+        _USAGE.add(database, sums)
+
+
+def note_refusals(database: Database, at: int, sums: Mapping[Pair, int]) -> None:
+    """Add refusals to the totals whose rows are written late, if these hold their time; in the same transaction."""
+    if at < _REFUSALS.lock(database):
+        _REFUSALS.add(database, {pair: (repeats,) for pair, repeats in sums.items()})
+
+
+def _taken_back(addends: Sequence[Addend]) -> Iterable[tuple[Pair, tuple[int, ...]]]:
+    """Return the tokens and costs of pairs that are less than before, as amounts that make up for that."""
+    nets: dict[Pair, list[int]] = {}
+    for addend in addends:
+        net = nets.setdefault(_pair(addend), [0, 0, 0])
+        for place, index in enumerate(_TOKENS_AND_COST):
+            net[place] += addend.amounts[index]
+    for pair, net in nets.items():
+        if min(net) < 0:
+            tokens_in, tokens_out, cost = [max(-amount, 0) for amount in net]
+            yield pair, (0, tokens_in, tokens_out, *divmod(cost, _MICRO))
+
+
+def _pair(addend: Addend) -> Pair:
+    project_id, _, model, _ = addend.key
+    return project_id, model
+
+
+def _amounts(amounts: Sequence[int]) -> tuple[int, ...]:
+    tokens_in, tokens_out, cost = [amounts[index] for index in _TOKENS_AND_COST]
+    return (amounts[_REQUESTS], tokens_in, tokens_out, *divmod(cost, _MICRO))
+
+
+def _placed(sums: Sums, totals: Iterable[Pair]) -> Sums:
+    """Return sums under the names that have totals, or that there is room for."""
+    names = set(totals)
+    return _added([(_place(pair, names), sums[pair]) for pair in sorted(sums)])
+
+
+def _place(pair: Pair, names: set[Pair]) -> Pair:
+    """Return the name for a pair, and add it to the names if there is room."""
+    other = pair[0], OTHER
+    for name, most in ((pair, MOST_PAIRS), (other, MOST_PAIRS + MOST_OTHERS)):
+        if name in names or len(names) < most:
+            names.add(name)
+            return name
+    return OTHER, OTHER
+
+
+def _added(sums: Iterable[tuple[Pair, tuple[int, ...]]]) -> Sums:
+    found: Sums = {}
+    for pair, amounts in sums:
+        before = found.get(pair)
+        found[pair] = amounts if before is None else tuple(map(sum, zip(before, amounts, strict=True)))
+    return found
