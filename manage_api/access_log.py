@@ -19,12 +19,14 @@ from store.runtime.redaction import mask_token_paths, mask_uuids
 
 _LOG = logging.getLogger(__name__)
 
+_REPEATED = frozenset({"/health", "/metrics", "/ready"})
+
 _FAILURE = 400
 """From this status on, a UUID in the path of a project may be a token that was sent there by mistake."""
 
 
 def register(app: flask.Flask, trusted_proxies: Sequence[Network]) -> None:
-    """Log each request when it is answered: at level info, /health and /ready at level debug."""
+    """Log each request when it is answered: at level info, those that machines repeat at level debug."""
 
     def log(response: flask.Response) -> flask.Response:
         forwarded = flask.request.headers.get("X-Forwarded-For")
@@ -68,4 +70,4 @@ def _log(response: flask.Response, client: str) -> None:
         **flask.g.get("changed", {}),
         "request_id": flask.g.request_id,
     }
-    _LOG.log(logging.DEBUG if flask.request.path in {"/health", "/ready"} else logging.INFO, "request", extra=fields)
+    _LOG.log(logging.DEBUG if flask.request.path in _REPEATED else logging.INFO, "request", extra=fields)
