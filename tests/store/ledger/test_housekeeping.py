@@ -10,6 +10,7 @@ from store.database.models import DailyUsage, HourlyUsage, Instance, Request
 from store.ledger import housekeeping, instances, retention
 from store.ledger.housekeeping import Housekeeping
 from store.ledger.ledger import Ledger, Settlement
+from store.metrics import process_figures
 from store.metrics.figures import Figures
 from store.metrics.process_figures import FiguresRow
 from store.request import Opened
@@ -66,6 +67,21 @@ def hours(store: Store) -> int:
 def test_heartbeats_are_sent(store: Store, keeping: Housekeeping) -> None:
     del keeping
     wait_until(lambda: beats(store).get("mine", 0) >= 2)
+
+
+def test_figures_are_written_with_the_heartbeat(store: Store) -> None:
+    figures = Figures()
+    with contextlib.closing(Housekeeping(store, DAYS, FiguresRow("mine", figures))):
+        figures.count("errors", "code")
+        wait_until(lambda: counted_errors(store) == 1)
+        figures.count("errors", "code")
+        wait_until(lambda: counted_errors(store) == 2)
+
+
+def counted_errors(store: Store) -> float:
+    with store.database.read():
+        counts = [snapshot.counts for _, snapshot in process_figures.read(store.database)]
+    return sum(each.get("errors", {}).get("code", {}).get("", 0) for each in counts)
 
 
 @on_sqlite
