@@ -141,7 +141,7 @@ def _note_late(database: Database, tally: Tally) -> None:
     """Have the totals count what a row that is written late has more than before."""
     rows = database.execute("SELECT repeats FROM refusal WHERE id = ?", (tally.id,))
     more = tally.repeats - sum(repeats for (repeats,) in rows)
-    totals.note_refusals(database, tally.first.at, {(tally.first.holder.project_id, tally.code): more})
+    totals.note_refusals(database, tally.first.at, tally.id, {(tally.first.holder.project_id, tally.code): more})
 
 
 def write_each(database: Database, tallies: Sequence[Tally]) -> None:

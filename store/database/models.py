@@ -317,10 +317,11 @@ class ProcessFigures(Model):
 
 
 class TotalMark(Model):
-    """The time until which the sums or refusals are in a table of totals: see `ledger.totals`."""
+    """The last key, of a time and a place, whose sums or refusals are in a table of totals: see `ledger.totals`."""
 
     name = IdField(primary_key=True)
-    until = BigIntegerField()
+    time = BigIntegerField()
+    place = IdField()
 
     class Meta:
         """The table's name."""

@@ -1,9 +1,9 @@
 """Totals since the beginning, for counters that never fall: by project and model, and of refusals by project and code.
 
 To add up all days at each scrape would take too long. So the sums of the days that are over are added, once, to a table
-of totals, with a mark until when it holds them; a scrape adds what came since. What changes a day before the mark later
-is added to the totals too, in the same transaction; it is the mark's lock that keeps both apart. Refusals, of which
-retention deletes the rows, are added up likewise.
+of totals, with a mark up to where it holds them; a scrape adds what comes after. What changes a sum before the mark
+later is added to the totals too, in the same transaction; it is the mark's lock that keeps both apart. Refusals, of
+which retention deletes the rows, are added up likewise.
 
 A total never falls. Where the ledger takes an amount back, it stays in the total: an estimate that was summed up under
 another model, once the upstream tells what was used. A request that only moves to another model stays one request of
@@ -31,7 +31,10 @@ SETTLED_FOR = HOUR
 LATE = SETTLED_FOR // 2
 """Microseconds after the end of a day from which on a change of it looks at the mark: less, as clocks differ."""
 
-PAUSE = 0.05
+CHUNK = 2000
+"""Rows that are added up in one transaction, more only where a project has more in a day."""
+
+PAUSE = 0.02
 """Seconds between two transactions, for others to write."""
 
 OTHER = OTHER_MODELS
@@ -41,6 +44,10 @@ _MICRO = 1_000_000
 
 _TOKENS_AND_COST = [AMOUNTS.index(name) for name in ("input_tokens", "output_tokens", "cost")]
 _REQUESTS = AMOUNTS.index("requests")
+
+_MARK = "SELECT time, place FROM total_mark WHERE name = ?"
+_NO_MARK = "INSERT INTO total_mark (name, time, place) VALUES (?, 0, '') ON CONFLICT (name) DO NOTHING"
+_HELD = "SELECT 1 FROM total_mark WHERE name = ? AND (time > ? OR (time = ? AND place >= ?))"
 
 type Pair = tuple[str, str]
 """A project's id, and a model or a code."""
@@ -66,11 +73,19 @@ class Totals(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """A table that is added up: its column of times, and the microseconds that are added in one transaction."""
+    """A table that is added up, in the order of a time and a place; times before a multiple of `step` are over."""
 
     table: str
     time: str
+    place: str
     step: int
+
+
+class _Mark(NamedTuple):
+    """The last key, of a time and a place, whose sums the totals hold."""
+
+    time: int = 0
+    place: str = ""
 
 
 class _Table:
@@ -78,7 +93,8 @@ class _Table:
 
     def __init__(self, name: str, second: str, amounts: Mapping[str, str], source: _Source) -> None:
         """`amounts` are the sums by their columns; `second` is the column of models or codes."""
-        table, time, self._step = source
+        table, time, place, self._step = source
+        after = f"({time} > ? OR ({time} = ? AND {place} > ?))"
         names = ", ".join(("project_id", second, *amounts))
         added = ", ".join(f"{amount} = {name}.{amount} + excluded.{amount}" for amount in amounts)
         self.name = name
@@ -86,19 +102,28 @@ class _Table:
         self._totals = f"SELECT {names} FROM {name}"  # noqa: S608 - no data
         self._sums = (
             f"SELECT project_id, {second}, {', '.join(amounts.values())} FROM {table}"  # noqa: S608 - no data
-            f" WHERE {time} >= ? AND {time} < ? GROUP BY project_id, {second}"
+            f" WHERE {time} >= ? AND {after} AND ({time} < ? OR ({time} = ? AND {place} <= ?))"
+            f" GROUP BY project_id, {second}"
         )
-        self._first = f"SELECT MIN({time}) FROM {table} WHERE {time} >= ?"  # noqa: S608 - no data
+        self._keys = (
+            f"SELECT DISTINCT {time}, {place} FROM (SELECT {time}, {place} FROM {table}"  # noqa: S608 - no data
+            f" WHERE {time} >= ? AND {after} AND {time} < ? ORDER BY {time}, {place} LIMIT ?) AS chunk"
+            f" ORDER BY {time}, {place}"
+        )
         self._add = (
             f"INSERT INTO {name} ({names}) VALUES (?, ?{', ?' * len(amounts)})"  # noqa: S608 - no data
             f" ON CONFLICT (project_id, {second}) DO UPDATE SET {added}"
         )
 
-    def lock(self, database: Database) -> int:
-        """Lock the mark, and return the time until which the table holds the sums; inside a writing transaction."""
-        database.run("INSERT INTO total_mark (name, until) VALUES (?, 0) ON CONFLICT (name) DO NOTHING", (self.name,))
-        ((until,),) = database.lock_rows(Statement("SELECT until FROM total_mark WHERE name = ?", (self.name,)))
-        return int(until)
+    def lock(self, database: Database) -> _Mark:
+        """Lock the mark; inside a writing transaction."""
+        database.run(_NO_MARK, (self.name,))
+        (mark,) = database.lock_rows(Statement(_MARK, (self.name,)))
+        return _Mark(*mark)
+
+    def holds(self, database: Database, time: int, place: str) -> bool:
+        """Tell whether the totals hold the sums of a key, by the locked mark: the database knows the order of texts."""
+        return bool(database.execute(_HELD, (self.name, time, time, place)))
 
     def add(self, database: Database, sums: Sums) -> None:
         """Add to the totals, under the mark's lock."""
@@ -106,18 +131,17 @@ class _Table:
             database.run(self._add, (*pair, *amounts))
 
     def move_on(self, database: Database) -> bool:
-        """Add the sums of the next day or hour that is over. Returns False if there is none."""
+        """Add the next sums that are over to the totals. Returns False if there are none."""
         with database.write():
             limit = (database.now() - SETTLED_FOR) // self._step * self._step
-            until = self.lock(database)
-            ((first,),) = database.execute(self._first, (until,))
-            start = limit if first is None else min(first // self._step * self._step, limit)
-            if start < limit:
-                self.add(database, self._read(database, self._sums, (start, start + self._step)))
-            if until < limit:
-                mark = min(start + self._step, limit)
-                database.run("UPDATE total_mark SET until = ? WHERE name = ?", (mark, self.name))
-        return start < limit
+            mark = self.lock(database)
+            keys = [_Mark(*key) for key in database.execute(self._keys, (mark.time, *_twice(mark), limit, CHUNK))]
+            last = keys[-2] if len(keys) > 1 else keys[0] if keys else _Mark(limit)  # of the last one some may be left
+            if keys:
+                self.add(database, self._read(database, self._sums, _between(mark, last)))
+            if last.time >= mark.time:  # otherwise a clock has stepped back
+                database.run("UPDATE total_mark SET time = ?, place = ? WHERE name = ?", (*last, self.name))
+        return bool(keys)
 
     def read(self, database: Database) -> Sums:
         """Return the totals with what came since their mark; keeps the names of pairs that are new."""
@@ -134,8 +158,8 @@ class _Table:
 
     def _read_both(self, database: Database) -> tuple[Sums, Sums]:
         with database.snapshot():
-            marks = database.execute("SELECT until FROM total_mark WHERE name = ?", (self.name,))
-            since = (marks[0][0] if marks else 0, NEVER)
+            marks = database.execute(_MARK, (self.name,))
+            since = _between(_Mark(*marks[0]) if marks else _Mark(), _Mark(NEVER))
             return self._read(database, self._totals), self._read(database, self._sums, since)
 
     @staticmethod
@@ -156,9 +180,9 @@ _USAGE = _Table(
         "cost_micros": f"SUM(cost / {_MICRO})",
         "cost_rest": f"SUM(cost - cost / {_MICRO} * {_MICRO})",
     },
-    _Source("daily_usage", "start", DAY),
+    _Source("daily_usage", "start", "project_id", DAY),
 )
-_REFUSALS = _Table("refusal_total", "code", {"repeats": "SUM(repeats)"}, _Source("refusal", "started_at", HOUR))
+_REFUSALS = _Table("refusal_total", "code", {"repeats": "SUM(repeats)"}, _Source("refusal", "started_at", "id", HOUR))
 
 
 def move_on(database: Database, stopped: threading.Event) -> None:
@@ -185,17 +209,32 @@ def note(database: Database, addends: Sequence[Addend], now: int) -> None:
     edge = (now - LATE) // DAY * DAY
     if all(addend.started_at >= edge and addend.amounts[_REQUESTS] >= 0 for addend in addends):
         return
-    until = _USAGE.lock(database)
-    late = [(_pair(addend), _amounts(addend.amounts)) for addend in addends if addend.started_at < until]
+    _USAGE.lock(database)
+    late = [(_pair(addend), _amounts(addend.amounts)) for addend in addends if _is_held(database, addend)]
     sums = _added([*late, *_taken_back(addends)])
     if sums:
         _USAGE.add(database, sums)
 
 
-def note_refusals(database: Database, at: int, sums: Mapping[Pair, int]) -> None:
-    """Add refusals to the totals whose rows are written late, if these hold their time; in the same transaction."""
-    if at < _REFUSALS.lock(database):
+def note_refusals(database: Database, at: int, row_id: str, sums: Mapping[Pair, int]) -> None:
+    """Add refusals to the totals whose row is written late, if these hold its time; in the same transaction."""
+    _REFUSALS.lock(database)
+    if _REFUSALS.holds(database, at, row_id):
         _REFUSALS.add(database, {pair: (repeats,) for pair, repeats in sums.items()})
+
+
+def _is_held(database: Database, addend: Addend) -> bool:
+    return _USAGE.holds(database, addend.started_at // DAY * DAY, addend.key[0])
+
+
+def _twice(mark: _Mark) -> tuple[int, int, str]:
+    """Return the parameters of a comparison with a mark."""
+    return mark.time, mark.time, mark.place
+
+
+def _between(after: _Mark, last: _Mark) -> tuple[object, ...]:
+    """Return the parameters of a SELECT of sums: after a mark, up to another one."""
+    return after.time, *_twice(after), *_twice(last)
 
 
 def _taken_back(addends: Sequence[Addend]) -> Iterable[tuple[Pair, tuple[int, ...]]]:

@@ -17,7 +17,8 @@ def up(_migrator: SchemaMigrator, db: peewee.Database) -> None:
 
     class TotalMark(Model):
         name = CharField(max_length=36, primary_key=True)
-        until = BigIntegerField()
+        time = BigIntegerField()
+        place = CharField(max_length=36)
 
         class Meta:
             table_name = "total_mark"

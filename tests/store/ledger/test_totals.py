@@ -20,8 +20,9 @@ TODAY = NOW // DAY * DAY
 
 
 @pytest.fixture(autouse=True)
-def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(totals, "PAUSE", 0.0)
+    monkeypatch.setattr(totals, "CHUNK", 2)
 
 
 def addend(project: str, model: str, at: int = NOW, *, sign: int = 1, **amounts: int) -> Addend:
@@ -64,6 +65,19 @@ def test_totals_are_the_sums_of_all_days_wherever_the_mark_is(store: Store) -> N
     for _ in range(2):
         move_on(store)
         assert usage(store) == expected
+
+
+def test_totals_hold_while_the_mark_is_within_a_day(store: Store) -> None:
+    day = TODAY - 3 * DAY
+    keys = [(project, model) for project in "abcde" for model in "xyz"]
+    for project, model in keys:
+        add(store, addend(project, model, day), addend(project, model))
+    steps = 0
+    while totals._USAGE.move_on(store.database):  # noqa: SLF001 - one step of what `move_on` does
+        steps += 1
+        add(store, *[addend(project, model, day) for project, model in keys])
+        assert {pair: total.requests for pair, total in usage(store).items()} == dict.fromkeys(keys, 2 + steps)
+    assert steps == 5
 
 
 def test_days_before_the_mark_are_not_read_again(store: Store) -> None:
@@ -161,7 +175,7 @@ def test_sums_and_the_mark_do_not_miss_each_other(store: Store) -> None:
     def move() -> None:
         while not done.is_set():
             with store.database.write():
-                store.database.run("UPDATE total_mark SET until = 0")
+                store.database.run("UPDATE total_mark SET time = 0")
                 store.database.run("DELETE FROM usage_total")
             move_on(store)
         store.database.close()
