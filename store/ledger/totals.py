@@ -210,7 +210,8 @@ def note(database: Database, addends: Sequence[Addend], now: int) -> None:
     if all(addend.started_at >= edge and addend.amounts[_REQUESTS] >= 0 for addend in addends):
         return
     _USAGE.lock(database)
-    late = [(_pair(addend), _amounts(addend.amounts)) for addend in addends if _is_held(database, addend)]
+    old = [addend for addend in addends if addend.started_at < edge]
+    late = [(_pair(addend), _amounts(addend.amounts)) for addend in old if _is_held(database, addend)]
     sums = _added([*late, *_taken_back(addends)])
     if sums:
         _USAGE.add(database, sums)

@@ -65,7 +65,7 @@ class Figures:
         self._added: dict[str, Histogram] = {}
         self._counters: dict[tuple[str, str], int] = {}
         self.admissions = Histogram(SHORT)
-        """How long the store took to decide on a request: from its submission to the commit."""
+        """The times that the store took to decide on a request: from its submission to the commit."""
         self.gauges: dict[str, Callable[[], int]] = {}
         """Functions that return a present number, by metric and label. They are called from another thread."""
 
