@@ -16,16 +16,17 @@ from http import HTTPStatus
 
 from mitmproxy import ctx, hooks, http
 
-from addon import access_log, annotations
+from addon import access_log, annotations, counting
 from addon.exchange import Exchange
 from addon.metering.estimates.estimate_request import EstimateRequest
 from addon.metering.estimates.estimator import Estimator
 from addon.metering.meter import Meter
 from addon.websocket_session import Turn
 from store.admission.admission import Admission
-from store.errors import GatewayError, UpstreamKeyRejected
+from store.errors import GatewayError
 from store.ledger.ledger import Outcome, Settlement
 from store.ledger.usage import Metered, Source
+from store.metrics.figures import Figures
 from store.request import Opened
 
 _log = logging.getLogger(__name__)
@@ -109,8 +110,9 @@ class Settling:
 class Ending:
     """Ends exchanges, and the responses over their WebSockets."""
 
-    def __init__(self, settling: Settling) -> None:
+    def __init__(self, settling: Settling, figures: Figures) -> None:
         self._settling = settling
+        self._figures = figures
 
     def end(self, flow: http.HTTPFlow, exchange: Exchange) -> None:
         """Settle, annotate and log an exchange. Raises nothing: a failure must not keep other exchanges open."""
@@ -120,18 +122,21 @@ class Ending:
         except Exception:
             _log.exception("a request could not be settled or annotated")
         try:
+            counting.count(self._figures, flow, exchange)
             access_log.write(flow, exchange)
         except Exception:
-            _log.exception("the end of a request could not be logged")
+            _log.exception("the end of a request could not be counted or logged")
 
     def end_turn(self, flow: http.HTTPFlow, exchange: Exchange, turn: Turn, opened: Opened) -> None:
         """Settle, annotate and log a response over a WebSocket that has a row of its own."""
         on_estimate = when_estimated(flow, exchange.request_id, annotations.add_used)
         annotations.add_used(flow, self._settling.settle_turn(exchange, turn, opened, on_estimate))
+        counting.count_turn(self._figures, turn, opened)
         access_log.write_turn(flow, exchange, turn, opened)
 
     def refuse_turn(self, flow: http.HTTPFlow, exchange: Exchange, request_id: str, refusal: GatewayError) -> None:
         """Log a response over a WebSocket that was refused; it has nothing to settle."""
+        counting.count_error(self._figures, refusal)
         access_log.write_refused_turn(flow, exchange, request_id, refusal)
 
 
@@ -155,7 +160,7 @@ async def show(flow: http.HTTPFlow) -> None:
 
 def _outcome(exchange: Exchange, meter: Meter | None) -> Outcome:
     return Outcome(
-        status=_status(exchange),
+        status=exchange.final_status,
         streamed=exchange.streamed,
         duration_ms=_milliseconds(exchange.started, time.monotonic()),
         first_byte_ms=_until(exchange.started, exchange.answered_at),
@@ -181,18 +186,6 @@ def _outcome_of_turn(exchange: Exchange, turn: Turn) -> Outcome:
         code=turn.cut.code if turn.cut else None,
         may_cost=not turn.has_failed and turn.status is None,
     )
-
-
-def _status(exchange: Exchange) -> int | None:
-    """Return the status that the client got; the upstream's own, 401, where it rejected the project's key.
-
-    A response that is read whole before it is passed on does not reach the client if it breaks off.
-    """
-    if isinstance(exchange.refusal, UpstreamKeyRejected):
-        return exchange.status
-    if exchange.refusal is not None and not exchange.streamed:
-        return exchange.refusal.status
-    return exchange.status
 
 
 def _until(start: float, end: float | None) -> int | None:

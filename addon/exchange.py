@@ -20,7 +20,7 @@ from addon.websocket_session import WebSocketSession
 from store.admission.decision import Admitted
 from store.admission.running import Running
 from store.database.models import UPSTREAM_ID_LENGTH
-from store.errors import GatewayError, ServiceUnavailable, TokenRefused
+from store.errors import GatewayError, ServiceUnavailable, TokenRefused, UpstreamKeyRejected
 from store.ids import new_request_id
 from store.limits.window import Standing
 from store.request import Holder, Opened
@@ -101,6 +101,10 @@ class Exchange:
     """Ends it now; set by what transports it."""
     session: WebSocketSession | None = None
     """Admits the responses over a WebSocket, while it is open."""
+    waiting_since: float | None = None
+    """The time from which the gateway waits for the request's body; None while it does not."""
+    waited: float = 0.0
+    """Seconds that it has waited for that."""
     sent_at: float | None = None
     """The time at which the request went upstream."""
     answered_at: float | None = None
@@ -163,6 +167,7 @@ class Exchange:
         """Keep the token and the body, as it comes, for a second try; not for a request that was refused meanwhile."""
         if self.refusal is None and not self.finished:
             self.token, self.spool = token, spool
+            self.await_body()
         else:
             spool.close()
 
@@ -184,6 +189,16 @@ class Exchange:
         model = request.query.get("model") if b"?" in request.data.path else None
         self.meter = Meter(request.method, admitted.opened.endpoint, model)
         self.meter.begin_request(*_kind(request))
+
+    def await_body(self) -> None:
+        """Note that nothing goes on before the body has come."""
+        self.waiting_since = time.monotonic()
+
+    def note_body(self) -> None:
+        """Note that the body has come."""
+        if self.waiting_since is not None:
+            self.waited += time.monotonic() - self.waiting_since
+            self.waiting_since = None
 
     def note_sent(self) -> None:
         """Note that the request goes upstream now."""
@@ -250,6 +265,18 @@ class Exchange:
         self.finished = True
         flow, self.flow = self.flow, None
         return flow
+
+    @property
+    def final_status(self) -> int | None:
+        """The status that the client got; the upstream's own, 401, where it rejected the project's key.
+
+        A response that is read whole before it is passed on does not reach the client if it breaks off.
+        """
+        if isinstance(self.refusal, UpstreamKeyRejected):
+            return self.status
+        if self.refusal is not None and not self.streamed:
+            return self.refusal.status
+        return self.status
 
     @property
     def remote_ms(self) -> int:
@@ -338,6 +365,10 @@ class Exchanges:
     def all(self) -> list[str]:
         """Return the flows whose exchanges are under way."""
         return [*self._by_flow]
+
+    def open_sockets(self) -> int:
+        """Return how many of them are WebSockets that are open; in any thread."""
+        return sum(exchange.session is not None for exchange in [*self._by_flow.values()])
 
     async def drain(self) -> None:
         """Return once no exchange is under way; connections close with their responses from now on."""

@@ -73,9 +73,13 @@ class Gateway:
         self._trusted_proxies = settings.trusted_networks
         self._admission = admission
         self._settling = Settling(admission)
-        ending = Ending(self._settling)
+        ending = Ending(self._settling, admission.figures)
         cross_origin = CrossOrigin(origins) if (origins := settings.page_origins) else None
         self.exchanges = Exchanges(ending.end, cross_origin)
+        admission.figures.gauges |= {
+            "in_flight": lambda: len(self.exchanges),
+            "websockets": self.exchanges.open_sockets,
+        }
         self.plain_path = PlainPath(self.exchanges, settings, is_wanted=settings.plain_path == "on")
         self.reverse_mode = ReverseMode(settings, self.exchanges, self.plain_path, self._settling)
         self._admitting = Admitting(admission, self.reverse_mode, ending, settings.max_spool)
@@ -116,6 +120,8 @@ class Gateway:
         exchange.token = credentials.token()
         if not is_own and streaming.is_streamed_upload(flow.request):
             await self._admit_upload(flow, exchange)
+        else:
+            exchange.await_body()
 
     @_guarded
     async def request_spooled(self, flow: http.HTTPFlow) -> None:
@@ -123,6 +129,7 @@ class Gateway:
         exchange = self.exchanges.get(flow.id)
         if exchange is None or exchange.spool is None or exchange.refusal:
             return  # it has ended in the meantime
+        exchange.note_body()
         annotations.note_passed(flow, "request", exchange.spool.size or None)  # the flow does not hold the body
         await self._admitting.admit(flow, exchange)
         flow.request.stream = Tap(exchange.watch_request)
@@ -133,6 +140,7 @@ class Gateway:
         exchange = self.exchanges.get(flow.id)
         if exchange is None or exchange.opened or exchange.refusal or flow.response:
             return  # admitted before its body, or answered already
+        exchange.note_body()
         if validation.is_own(flow.request):
             flow.response = await self._answer_itself(flow.request, exchange)
         else:

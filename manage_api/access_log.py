@@ -24,7 +24,7 @@ _FAILURE = 400
 
 
 def register(app: flask.Flask, trusted_proxies: Sequence[Network]) -> None:
-    """Log each request when it is answered: at level info, /health and /ready at level debug."""
+    """Log each request when it is answered: at level info; /health, /ready and scrapes at level debug."""
 
     def log(response: flask.Response) -> flask.Response:
         forwarded = flask.request.headers.get("X-Forwarded-For")
@@ -68,4 +68,10 @@ def _log(response: flask.Response, client: str) -> None:
         **flask.g.get("changed", {}),
         "request_id": flask.g.request_id,
     }
-    _LOG.log(logging.DEBUG if flask.request.path in {"/health", "/ready"} else logging.INFO, "request", extra=fields)
+    _LOG.log(_level(response.status_code), "request", extra=fields)
+
+
+def _level(status: int) -> int:
+    """Return the level of a request's line: that of a machine's regular question is debug."""
+    is_regular = flask.request.path in {"/health", "/ready"} or (flask.request.path == "/metrics" and status < _FAILURE)
+    return logging.DEBUG if is_regular else logging.INFO

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import flask
 
 from manage_api import access_log, auth, contract, errors, request_ids, strict_json
-from manage_api.resources import docs, health, prices, projects, requests, tokens, usage
+from manage_api.resources import docs, health, metrics, prices, projects, requests, tokens, usage
 from store.network.addresses import Network
 from store.store import Store
 
@@ -30,5 +30,6 @@ def create_app(store: Store, management_token: str, trusted_proxies: Sequence[Ne
     app.register_blueprint(requests.blueprint(store))
     app.register_blueprint(prices.blueprint(store))
     app.register_blueprint(health.blueprint(store))
+    app.register_blueprint(metrics.blueprint(store))
     app.register_blueprint(docs.blueprint())
     return app

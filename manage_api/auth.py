@@ -26,7 +26,7 @@ def register(app: flask.Flask, management_token: str) -> None:
 
 def is_management(path: str) -> bool:
     """Tell whether a path belongs to the management API proper."""
-    return path == "/manage" or path.startswith("/manage/")
+    return path in {"/manage", "/metrics"} or path.startswith("/manage/")
 
 
 def _require(header: str, management_token: str) -> None:

@@ -87,9 +87,10 @@ STORE = {
     "database": {"runtime"},
     "limits": {"database"},
     "policies": {"limits", "network"},
-    "ledger": {"database", "limits", "runtime"},
+    "metrics": {"database"},
+    "ledger": {"database", "limits", "metrics", "runtime"},
     "management": {"database", "encryption", "ledger", "limits", "policies", "runtime"},
-    "admission": {"database", "encryption", "ledger", "limits", "management", "policies", "runtime"},
+    "admission": {"database", "encryption", "ledger", "limits", "management", "metrics", "policies", "runtime"},
     "reports": {"database", "ledger", "management"},
     "operations": {"database", "encryption", "ledger", "runtime"},
 }

@@ -11,6 +11,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 DEPLOY = DOCS / "deploy"
 PAGE = (DOCS / "several-machines.md").read_text()
 POOL_PAGE = (DOCS / "upstream-pool.md").read_text()
+METRICS_PAGE = (DOCS / "metrics.md").read_text()
 SHOWN = [
     (PAGE, "nginx", "nginx.conf"),
     (PAGE, "haproxy", "haproxy.cfg"),
@@ -27,7 +28,7 @@ def setting(name: str) -> float:
 
 
 def test_every_file_is_linked_and_every_link_leads_somewhere() -> None:
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", PAGE + POOL_PAGE)
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", PAGE + POOL_PAGE + METRICS_PAGE)
     assert [link for link in links if not (DOCS / link).exists()] == []
     assert {f"deploy/{path.name}" for path in DEPLOY.iterdir()} <= set(links)
 

@@ -51,6 +51,8 @@ from store.ledger.ledger import NEVER_SENT, Ledger, Settlement
 from store.limits import balance, holds
 from store.limits.holds import Counted
 from store.management.tokens import is_token_value
+from store.metrics.figures import Figures
+from store.metrics.process_figures import FiguresRow
 from store.request import Amounts, Opened, Opening, Reading
 from store.store import Store
 
@@ -116,6 +118,14 @@ class Admission:
         self._hints: dict[TokenName, Unread] = {}
         """How the last requests of tokens had to be read: the next one is read so at once, for one transaction less."""
         self._refusals = Refusals(self._inbox.enqueue, lambda: self._inbox.unwritten)
+        self.figures = Figures()
+        """The figures of this process."""
+        self.figures.gauges |= {
+            "queue admissions": lambda: self._inbox.waiting,
+            "queue slots": lambda: self._waiting,
+            "queue entries": lambda: self._inbox.unwritten,
+        }
+        self.figures_row = FiguresRow(self.instance_id, self.figures)
 
     async def admit(self, token_value: str, opening: Opening, reader: Reader | None = None) -> Admitted:
         """Count one request of a token and return what it may use; durable when this returns.
@@ -196,7 +206,7 @@ class Admission:
     def close(self) -> None:
         """Finish what waits and stop; settle as unknown what is still open."""
         self._writer.close(self._refusals.pop_unwritten())
-        instances.end(self._database, self._ledger, self.instance_id)
+        instances.end(self._database, self._ledger, self.figures_row)
 
     async def _admit(self, name: TokenName, opening: Opening, reader: Reader | None) -> Admitted:
         admitted = await self._submit(Claim(name, opening), reader)
@@ -243,11 +253,14 @@ class Admission:
         """Submit a claim; again for a moment, where only a slot is missing. Raises the last refusal."""
         until, pause = time.monotonic() + PATIENCE, PAUSE
         while True:
+            submitted = time.monotonic()
             try:
                 return await self._inbox.submit(claim)
             except TooManyParallel:
                 if time.monotonic() + pause > until or self._waiting >= MOST_WAITING:
                     raise
+            finally:
+                self.figures.admissions.add(time.monotonic() - submitted)
             self._waiting += 1
             try:
                 await asyncio.sleep(pause)

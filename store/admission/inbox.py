@@ -106,6 +106,11 @@ class Inbox[Item, Result, Entry]:
             loop.call_later(FLUSH_DELAY, self._wake, loop, self._turns)
 
     @property
+    def waiting(self) -> int:
+        """The number of requests that wait for their results."""
+        return self._waiting
+
+    @property
     def unwritten(self) -> int:
         """The number of entries that are not written yet."""
         return self._entries.unwritten

@@ -11,11 +11,13 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from store import clock
 from store.clock import MINUTE
 from store.database import Database
 from store.database.sql import storable
 from store.database.transactions import attempt
 from store.errors import TokenRefused
+from store.ledger import totals
 from store.request import Refused
 
 WRITE_DELAY = 0.5
@@ -126,9 +128,20 @@ def write(database: Database, tallies: Sequence[Tally]) -> None:
     Of several tallies of one row the last one counts. No other process writes the row.
     """
     latest = {tally.id: tally for tally in tallies}
+    edge = clock.now() - totals.LATE
+    for tally in latest.values():
+        if tally.first.at < edge:
+            _note_late(database, tally)
     rows = [_row(_columns(latest[row_id])) for row_id in sorted(latest)]
     for table in database.tables([*_COLUMNS.values()], rows):
         database.run(f"{_INSERT} {table.sql} {_COUNT}", table.parameters)
+
+
+def _note_late(database: Database, tally: Tally) -> None:
+    """Have the totals count what a row that is written late has more than before."""
+    rows = database.execute("SELECT repeats FROM refusal WHERE id = ?", (tally.id,))
+    more = tally.repeats - sum(repeats for (repeats,) in rows)
+    totals.note_refusals(database, tally.first.at, tally.id, {(tally.first.holder.project_id, tally.code): more})
 
 
 def write_each(database: Database, tallies: Sequence[Tally]) -> None:

@@ -224,6 +224,10 @@ class Database(abc.ABC):
     def wait_for_writers(self) -> None:
         """Return once all writing transactions that have begun by now have ended. Raises StoreUnavailable."""
 
+    def log_size(self) -> int | None:
+        """Return the bytes of the database's log, as far as this process can tell."""
+        return None
+
     def touch(self) -> None:
         """Write something that changes nothing; inside `write`."""
         self.run("UPDATE secret SET name = name WHERE name = 'check'")

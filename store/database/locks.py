@@ -10,7 +10,10 @@ from store.database import Database, Statement
 from store.database.sql import storable
 from store.errors import NotFound
 
-LOCK_ORDER = ("request", "hourly_usage", "daily_usage", "balance", "project", "token", "secret")
+LOCK_ORDER = (
+    *("request", "hourly_usage", "daily_usage", "total_mark", "usage_total", "refusal_total"),
+    *("balance", "project", "token", "secret", "process_figures"),
+)
 """The tables of which a transaction locks rows in several, in their order. Tests check it.
 
 All balances that a transaction changes are locked by one statement: those of the requests that it settles, and those of

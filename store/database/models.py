@@ -304,6 +304,66 @@ class Instance(Model):
     beats = BigIntegerField()
 
 
+class ProcessFigures(Model):
+    """The figures of a process that admits requests, or of all that have ended, in JSON (`metrics.process_figures`)."""
+
+    instance_id = IdField(primary_key=True)
+    figures = TextField()
+
+    class Meta:
+        """The table's name."""
+
+        table_name = "process_figures"
+
+
+class TotalMark(Model):
+    """The last key, of a time and a place, whose sums or refusals are in a table of totals: see `ledger.totals`."""
+
+    name = IdField(primary_key=True)
+    time = BigIntegerField()
+    place = IdField()
+
+    class Meta:
+        """The table's name."""
+
+        table_name = "total_mark"
+
+
+class UsageTotal(Model):
+    """The sums of the days until a TotalMark, by project and model; some of them together under `{other}`.
+
+    The cost is in millionths of a dollar, and the rest of that in COST_UNITs.
+    """
+
+    project_id = IdField()
+    model = TextField()
+    requests = BigIntegerField()
+    input_tokens = BigIntegerField()
+    output_tokens = BigIntegerField()
+    cost_micros = BigIntegerField()
+    cost_rest = BigIntegerField()
+
+    class Meta:
+        """The table's name and its key."""
+
+        table_name = "usage_total"
+        primary_key = CompositeKey("project_id", "model")
+
+
+class RefusalTotal(Model):
+    """The number of refusals until a TotalMark, by project and code."""
+
+    project_id = IdField()
+    code = CharField(max_length=64)
+    repeats = BigIntegerField()
+
+    class Meta:
+        """The table's name and its key."""
+
+        table_name = "refusal_total"
+        primary_key = CompositeKey("project_id", "code")
+
+
 class Price(Model):
     """A price of the operator's own, in JSON (see `prices`). Empty texts stand for any project and any model."""
 
@@ -354,4 +414,8 @@ MODELS: tuple[type[Model], ...] = (
     UpstreamId,
     PendingUsage,
     FormerToken,
+    ProcessFigures,
+    TotalMark,
+    UsageTotal,
+    RefusalTotal,
 )

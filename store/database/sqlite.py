@@ -159,6 +159,13 @@ class SqliteDatabase(Database):
             return error
         return StoreLocked() if _is_locked(error) else StoreUnavailable()
 
+    def log_size(self) -> int:
+        """Return the size of the file beside the database; 0 while there is none."""
+        try:
+            return self.path.with_name(f"{self.path.name}-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def tidy(self) -> None:
         """Copy the log into the database, twice, to include what came in between: a log copied whole starts over."""
         with contextlib.suppress(StoreUnavailable), self.read():  # a fault shows at the next write too

@@ -1,7 +1,7 @@
 """Housekeeping: the background thread of each process.
 
-It tidies the database, sends heartbeats, settles what dead processes left open, and deletes what has been kept for long
-enough. While the store fails, it tries again later.
+It tidies the database, sends heartbeats with the process's figures, settles what dead processes left open, moves totals
+on, and deletes what has been kept for long enough. While the store fails, it tries again later.
 """
 
 import logging
@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 
 from store.errors import GatewayError
-from store.ledger import instances, retention
+from store.ledger import instances, retention, totals
 from store.ledger.instances import HEARTBEAT, Watch
 from store.ledger.ledger import Ledger
 from store.limits import holds
+from store.metrics.process_figures import FiguresRow
 from store.store import Store
 
 TIDYING = 1.0
@@ -26,13 +27,13 @@ _log = logging.getLogger(__name__)
 
 
 class Housekeeping:
-    """The thread. `ledger_days` is how long rows are kept, `instance_id` this process, if it admits requests."""
+    """The thread. `ledger_days` is how long rows are kept, `figures` those of this process, if it admits requests."""
 
-    def __init__(self, store: Store, ledger_days: int, instance_id: str | None = None) -> None:
+    def __init__(self, store: Store, ledger_days: int, figures: FiguresRow | None = None) -> None:
         self._database = store.database
         self._ledger = Ledger(store.database)
         self._ledger_days = ledger_days
-        self._instance_id = instance_id
+        self._figures = figures
         self._watch = Watch(store.database)
         self._next_cleaning = 0.0
         self._stopped = threading.Event()
@@ -64,8 +65,9 @@ class Housekeeping:
             _log.exception("a task of the housekeeping failed")
 
     def _turn(self) -> None:
-        if self._instance_id is not None:
-            instances.beat(self._database, self._instance_id)
+        if self._figures is not None:
+            instances.beat(self._database, self._figures.instance_id)
+            self._figures.write(self._database)
         for instance_id in self._watch.gone():
             settled = instances.settle_left(self._database, self._ledger, instance_id)
             level = logging.WARNING if settled else logging.DEBUG
@@ -78,4 +80,5 @@ class Housekeeping:
         if time.monotonic() >= self._next_cleaning:
             self._next_cleaning = time.monotonic() + CLEANING
             holds.recount(self._database)
+            totals.move_on(self._database, self._stopped)
             retention.clean(self._database, self._ledger_days, self._stopped)

@@ -13,6 +13,8 @@ from store.database.transactions import transact
 from store.errors import GatewayError
 from store.ledger.ledger import Ledger, Settlement
 from store.limits import holds
+from store.metrics import process_figures
+from store.metrics.process_figures import FiguresRow
 from store.request import Amounts, Opened
 
 HEARTBEAT = 5.0
@@ -41,10 +43,11 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-def end(database: Database, ledger: Ledger, instance_id: str) -> None:
-    """Settle what this process left open, and delete its row; if the store fails, other processes will."""
+def end(database: Database, ledger: Ledger, figures: FiguresRow) -> None:
+    """Settle what this process left open, and delete its rows; if the store fails, other processes will."""
     try:
-        settle_left(database, ledger, instance_id)
+        figures.write(database)
+        settle_left(database, ledger, figures.instance_id)
     except GatewayError as error:
         _log.warning("open requests are left to other processes to settle: %s", error.__cause__)
     database.close()
@@ -60,7 +63,7 @@ def beat(database: Database, instance_id: str) -> None:
 
 
 def settle_left(database: Database, ledger: Ledger, instance_id: str) -> int:
-    """Settle as unknown the requests that a dead process left open, then delete its row. Returns their number.
+    """Settle as unknown the requests that a dead process left open, then delete its rows. Returns their number.
 
     In transactions of at most CHUNK rows. Raises StoreUnavailable.
     """
@@ -78,6 +81,7 @@ def _settle_some(database: Database, ledger: Ledger, instance_id: str) -> int:
     holds.settle_alone(database, ledger.settle_each([Settlement(row) for row in rows]))
     if len(rows) < CHUNK:
         database.run("DELETE FROM instance WHERE id = ?", (instance_id,))
+        process_figures.retire(database, instance_id)
     return len(rows)
 
 

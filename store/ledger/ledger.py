@@ -15,10 +15,10 @@ from store.database import Database, Statement
 from store.database.models import UPSTREAM_ID_LENGTH
 from store.database.sql import storable
 from store.database.transactions import attempt
-from store.ledger import late_usage, rollups
+from store.ledger import late_usage, rollups, totals
 from store.ledger.booking import BOOKED, RARE, Booking, amounts_of, book, is_priced
 from store.ledger.pricing import Pricing
-from store.ledger.rollups import Addend
+from store.ledger.rollups import OTHER_MODELS, Addend
 from store.ledger.usage import Metered, Source
 from store.limits.holds import Counted
 from store.request import Amounts, Opened, Opening
@@ -26,12 +26,10 @@ from store.request import Amounts, Opened, Opening
 _log = logging.getLogger(__name__)
 
 MAX_MODELS = 200
-"""Models of a project in a day that have sums of their own: some upstreams echo any name that a client makes up."""
+"""Models of a project in a day that have sums of their own; others are OTHER_MODELS."""
 
 MAX_DAYS = 1000
 """Pairs of a project and a day whose models are remembered for that."""
-
-OTHER_MODELS = "{other}"
 
 
 class Outcome(NamedTuple):
@@ -196,7 +194,9 @@ class Ledger:
         changes = [_Change([firsts[row_id].addend], _counted(firsts[row_id], settled[row_id])) for row_id in settled]
         changes += [change for entry in again if (change := self._correct(entry, now)) is not None]
         changes += self._tell(settlements)
-        rollups.add(self._database, [addend for change in changes for addend in change.addends])
+        addends = [addend for change in changes for addend in change.addends]
+        rollups.add(self._database, addends)
+        totals.note(self._database, addends, now)
         return [change.counted for change in changes if change.counted is not None]
 
     def _write(self, condition: str, now: int, entries: Sequence[_Entry]) -> "Mapping[str, _Kept]":

@@ -33,6 +33,9 @@ AMOUNTS = (
 RARE = ("minimum", *BESIDE_TOKENS, "told_cost", "cost_where_told", "budget_beyond")
 """The amounts that few rows have: columns whose default is 0. Statements leave them out where no row has any."""
 
+OTHER_MODELS = "{other}"
+"""The model of sums that stand for several: some upstreams echo any name that a client makes up."""
+
 MAX_SUM = 2**62
 """Upper bound of a sum: beyond 64 bits SQLite would go on with floating point."""
 

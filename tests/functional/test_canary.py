@@ -34,6 +34,7 @@ def check(run: Run, shown: set[str]) -> None:
     assert f"Bearer {KEY}\r\n".encode() in run.received
     assert not any(form in run.received for form in [*forms(run.token), b"***"])
     assert "answers" in run.net.holding(b"upstream_key_rejected")
+    assert "metrics" in run.net.holding(b"llm_proxy_tokens_total{")
     logs = run.net.holding(WORD.encode())
     assert logs
     assert all(where.endswith(".log") for where in logs), logs

@@ -32,6 +32,15 @@ def test_a_path_cannot_add_a_line(app: flask.Flask, caplog: pytest.LogCaptureFix
     assert vars(caplog.records[-1])["path"] == "/manage/x%0Ay"
 
 
+def test_scrapes_are_logged_at_level_debug_and_wrong_tokens_are_not(
+    client: FlaskClient, anyone: FlaskClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="manage_api.access_log")
+    client.get("/metrics")
+    anyone.get("/metrics")
+    assert [record.levelno for record in caplog.records] == [logging.DEBUG, logging.INFO]
+
+
 TOKEN = "8f14e45f-ceea-4672-9c6d-4cf0d7a1b5e1"
 
 

@@ -10,6 +10,9 @@ from store.database.models import DailyUsage, HourlyUsage, Instance, Request
 from store.ledger import housekeeping, instances, retention
 from store.ledger.housekeeping import Housekeeping
 from store.ledger.ledger import Ledger, Settlement
+from store.metrics import process_figures
+from store.metrics.figures import Figures
+from store.metrics.process_figures import FiguresRow
 from store.request import Opened
 from store.store import Store
 
@@ -24,9 +27,13 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "CHUNK", 3)
 
 
+def mine() -> FiguresRow:
+    return FiguresRow("mine", Figures())
+
+
 @pytest.fixture
 def keeping(store: Store) -> Iterator[Housekeeping]:
-    keeping = Housekeeping(store, DAYS, "mine")
+    keeping = Housekeeping(store, DAYS, mine())
     yield keeping
     keeping.close()
 
@@ -62,6 +69,21 @@ def test_heartbeats_are_sent(store: Store, keeping: Housekeeping) -> None:
     wait_until(lambda: beats(store).get("mine", 0) >= 2)
 
 
+def test_figures_are_written_with_the_heartbeat(store: Store) -> None:
+    figures = Figures()
+    with contextlib.closing(Housekeeping(store, DAYS, FiguresRow("mine", figures))):
+        figures.count("errors", "code")
+        wait_until(lambda: counted_errors(store) == 1)
+        figures.count("errors", "code")
+        wait_until(lambda: counted_errors(store) == 2)
+
+
+def counted_errors(store: Store) -> float:
+    with store.database.read():
+        counts = [snapshot.counts for _, snapshot in process_figures.read(store.database)]
+    return sum(each.get("errors", {}).get("code", {}).get("", 0) for each in counts)
+
+
 @on_sqlite
 def test_database_is_tidied(store: Store, keeping: Housekeeping) -> None:
     del keeping
@@ -86,7 +108,7 @@ def test_old_rows_are_deleted_then_hours_and_days_stay(store: Store) -> None:
         add(store, "mine", days_ago=age, settled=True)
     for age in (1, 2, 2, 400):
         add(store, "mine", days_ago=retention.HOUR_DAYS + age, settled=True)
-    keeping = Housekeeping(store, DAYS, "mine")
+    keeping = Housekeeping(store, DAYS, mine())
     try:
         wait_until(lambda: Request.select().count() == len(kept) and hours(store) <= len(kept) - 1 + 5)
     finally:
@@ -102,7 +124,7 @@ def test_hours_stay_as_long_as_rows(store: Store) -> None:
     kept = add(store, "mine", days_ago=ledger_days - 0.001, settled=True)
     for age in (1, 2):
         add(store, "mine", days_ago=ledger_days + age, settled=True)
-    with contextlib.closing(Housekeeping(store, ledger_days, "mine")):
+    with contextlib.closing(Housekeeping(store, ledger_days, mine())):
         wait_until(lambda: Request.select().count() == 1 and hours(store) <= 1)
     assert hours(store) == 1
     with store.database.read():
@@ -137,6 +159,6 @@ def test_housekeeping_survives_a_failing_task(
         raise RuntimeError("no room")
 
     monkeypatch.setattr(store.database, "tidy", fail)
-    with contextlib.closing(Housekeeping(store, DAYS, "mine")):
+    with contextlib.closing(Housekeeping(store, DAYS, mine())):
         wait_until(lambda: beats(store).get("mine", 0) >= 1)
     assert "no room" in caplog.text

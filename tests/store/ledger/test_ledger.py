@@ -10,8 +10,8 @@ from support.stores.stores import opening, rows
 from store import clock
 from store.database.models import Price
 from store.ledger import retention, rollups, usage
-from store.ledger.ledger import MAX_MODELS, OTHER_MODELS, Ledger, Outcome, Settlement
-from store.ledger.rollups import Table
+from store.ledger.ledger import MAX_MODELS, Ledger, Outcome, Settlement
+from store.ledger.rollups import OTHER_MODELS, Table
 from store.ledger.usage import COLUMNS, Consumption, Metered, Source
 from store.management.prices import OwnPrices
 from store.reports.request_list import RequestList

@@ -176,6 +176,7 @@ class Traffic:
         ):
             assert refused.is_error
             self._note(refused)
+        self._net.add("metrics", self._gateway.manage("GET", "/metrics").raise_for_status().text)
 
     def _note(self, response: httpx.Response) -> None:
         self._net.add("answers", str(response.headers), response.content)
