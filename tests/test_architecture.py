@@ -91,7 +91,7 @@ STORE = {
     "management": {"database", "encryption", "ledger", "limits", "policies", "runtime"},
     "admission": {"database", "encryption", "ledger", "limits", "management", "policies", "runtime"},
     "reports": {"database", "ledger", "management"},
-    "operations": {"database", "encryption", "ledger", "runtime"},
+    "operations": {"database", "encryption", "ledger", "management", "runtime"},
 }
 """The packages of the store, and those that each of them may import."""
 

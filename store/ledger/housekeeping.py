@@ -26,12 +26,18 @@ _log = logging.getLogger(__name__)
 
 
 class Housekeeping:
-    """The thread. `ledger_days` is how long rows are kept, `instance_id` this process, if it admits requests."""
+    """The thread. `ledger_days` is how long rows are kept, `audit_days` those of the audit (None: for ever).
 
-    def __init__(self, store: Store, ledger_days: int, instance_id: str | None = None) -> None:
+    `instance_id` is this process, if it admits requests.
+    """
+
+    def __init__(
+        self, store: Store, ledger_days: int, instance_id: str | None = None, *, audit_days: int | None = None
+    ) -> None:
         self._database = store.database
         self._ledger = Ledger(store.database)
         self._ledger_days = ledger_days
+        self._audit_days = audit_days
         self._instance_id = instance_id
         self._watch = Watch(store.database)
         self._next_cleaning = 0.0
@@ -78,4 +84,4 @@ class Housekeeping:
         if time.monotonic() >= self._next_cleaning:
             self._next_cleaning = time.monotonic() + CLEANING
             holds.recount(self._database)
-            retention.clean(self._database, self._ledger_days, self._stopped)
+            retention.clean(self._database, self._ledger_days, self._stopped, audit_days=self._audit_days)

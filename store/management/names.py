@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Collection, Iterable
 
 from store.database import Database, Row, Statement
+from store.errors import InvalidRequest
+from store.runtime.redaction import contains_secret
 
 # `{0}` is for a condition.
 _PROJECTS = "SELECT id, name FROM project{0} UNION ALL SELECT id, name FROM former_project{0}"
@@ -33,6 +35,15 @@ def of_tokens(database: Database, ids: Collection[str]) -> dict[str, str]:
     `Database.snapshot`.
     """
     return dict(_among(database, _TOKENS, ids))
+
+
+def refuse_secret(name: str | None) -> None:
+    """Raise InvalidRequest for a name that contains the form of a token or a key."""
+    if name and contains_secret(name):
+        raise InvalidRequest(
+            "The field 'name' has something in it with the form of a token or a key: a UUID, or sk- with more behind. "
+            "A name is shown in reports, logs and mitmweb: choose one without."
+        )
 
 
 def keep_of_tokens(database: Database, which: Statement) -> None:
