@@ -1,15 +1,16 @@
 """`/manage/tokens`: tokens. A `tokenId` is a token's public id, its value, or its previous value while that works."""
 
 import uuid
+from dataclasses import replace
 
 import flask
 
-from manage_api import access_log, patch, responses, schemas
+from manage_api import access_log, auth, patch, responses, schemas
 from manage_api.query import canonical, identifier, moment, parameter
 from manage_api.schemas import JSONObject
 from store import clock
 from store.errors import InvalidRequest
-from store.management.tokens import DEFAULT_EXPIRES_IN_DAYS, TokenChanges, TokenRecord, Tokens
+from store.management.tokens import DEFAULT_EXPIRES_IN_DAYS, UNREADABLE, TokenChanges, TokenRecord, Tokens
 from store.policies.lists import Rules
 from store.reports.usage_query import UsageFilter
 from store.reports.usage_report import UsageReports
@@ -26,7 +27,7 @@ def blueprint(store: Store) -> flask.Blueprint:
     def list_tokens() -> list[JSONObject]:
         active_only = _flag(parameter("activeOnly") or "false")
         records = tokens.list(identifier("projectId"), active_only=active_only, expires_before=moment("expiresBefore"))
-        return [schemas.token(record) for record in records]
+        return [_shown(record) for record in records]
 
     @routes.post("")
     def create_token() -> tuple[JSONObject, int]:
@@ -40,12 +41,12 @@ def blueprint(store: Store) -> flask.Blueprint:
             **patch.changes(Rules),
         )
         access_log.changed(token_id=record.id)
-        return schemas.token(record), 201
+        return _shown(record), 201
 
     @routes.get("/<uuid:token_id>")
     def get_token(token_id: uuid.UUID) -> JSONObject:
         record = tokens.get(str(token_id))
-        return {**schemas.token(record), **usage(record)}
+        return {**_shown(record), **usage(record)}
 
     @routes.patch("/<uuid:token_id>")
     def update_token(token_id: uuid.UUID) -> JSONObject:
@@ -54,10 +55,10 @@ def blueprint(store: Store) -> flask.Blueprint:
         sums = usage(token) if "usage" in flask.request.get_json() else {}
 
         def shown(record: TokenRecord) -> JSONObject:
-            return {**schemas.token(record), **sums}
+            return {**_shown(record), **sums}
 
         with access_log.changing(token_id=token.id):
-            return schemas.token(tokens.update(token.id, _changes(), patch.check(shown)))
+            return _shown(tokens.update(token.id, _changes(), patch.check(shown)))
 
     @routes.delete("/<uuid:token_id>")
     def revoke_token(token_id: uuid.UUID) -> flask.Response:
@@ -70,12 +71,17 @@ def blueprint(store: Store) -> flask.Blueprint:
     def rotate_token(token_id: uuid.UUID) -> JSONObject:
         token = tokens.get(str(token_id))
         with access_log.changing(token_id=token.id):
-            return schemas.token(tokens.rotate(token.id, _grace_seconds()))
+            return _shown(tokens.rotate(token.id, _grace_seconds()))
 
     def usage(record: TokenRecord) -> JSONObject:
         return {"usage": schemas.usage_sums(reports.totals(UsageFilter(token_id=record.id)))}
 
     return routes
+
+
+def _shown(record: TokenRecord) -> JSONObject:
+    """Return the schema `Token`, for a viewer without the token's value."""
+    return schemas.token(record if auth.may_see_tokens() else replace(record, value=UNREADABLE))
 
 
 def _changes() -> TokenChanges:
