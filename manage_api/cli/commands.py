@@ -7,6 +7,7 @@ the supervisor of `start` lives as long as the gateway, and would keep their mod
 import asyncio
 import importlib
 import os
+import pwd
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,6 +26,8 @@ from store.version import __version__
 type Opens = Callable[[Settings], Service]
 
 STORE_COMMANDS: Mapping[str, str] = {
+    "admin": "manage_api.cli.admins",
+    "audit": "manage_api.cli.audit",
     "backup": "manage_api.cli.backup",
     "copy": "manage_api.cli.copying",
     "migrate": "manage_api.cli.migration",
@@ -45,11 +48,25 @@ class _Commands(click.Group):
         return sorted([*super().list_commands(ctx), *STORE_COMMANDS])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command; import its module where that has not been done."""
+        """Return a command; import its module where that has not been done.
+
+        What a command on the store changes is recorded as the change of the system's user.
+        """
         if cmd_name not in STORE_COMMANDS:
             return super().get_command(ctx, cmd_name)
+        from store.management import audit  # noqa: PLC0415 - it uses the store, as this command does
+
+        audit.begin(audit.Origin(f"cli:{_user()}"))
         command: click.Command = getattr(importlib.import_module(STORE_COMMANDS[cmd_name]), f"{cmd_name}_command")
         return command
+
+
+def _user() -> str:
+    """Return the name of the system's user; its number where it has no name, as in a container."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 @click.group(

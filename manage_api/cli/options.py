@@ -75,9 +75,12 @@ def _target_url(context: click.Context, _parameter: click.Parameter, url: str) -
 _PROJECT = click.option("--project", "project_id", metavar="ID", help="Of the project with this id.")
 _ENDPOINT = click.option("--endpoint", help="Of an endpoint, such as /v1/chat/completions.")
 
-_FILTERS = (
+_TIMES = (
     click.option("--from", "start", metavar="TIME", callback=_time, help="Begun then or later: RFC 3339, or a date."),
     click.option("--to", "end", metavar="TIME", callback=_time, help="Begun before that."),
+)
+_FILTERS = (
+    *_TIMES,
     _PROJECT,
     click.option("--token", "token_id", metavar="ID", callback=_id, help="Of the token with this id, or this value."),
     click.option("--model", help="Of this model."),
@@ -88,6 +91,15 @@ _FILTERS_BY_DAY = (
     click.option("--to", "end", metavar="DAY", callback=_day, help="Before this day (UTC)."),
     _PROJECT,
     _ENDPOINT,
+)
+
+
+_FILTERS_OF_CHANGES = (
+    *_TIMES,
+    click.option("--project", "project_id", metavar="ID", callback=_id, help="Of the project with this id."),
+    click.option(
+        "--object", "object_id", metavar="ID", callback=_id, help="Of what has this id: a token, a price, ..."
+    ),
 )
 
 
@@ -104,6 +116,11 @@ def filters(command: Command) -> Command:
 def filters_by_day(command: Command) -> Command:
     """Add the options of a command that reads whole days of the ledger."""
     return _filtered(command, _FILTERS_BY_DAY)
+
+
+def filters_of_changes(command: Command) -> Command:
+    """Add the options of a command that reads the audit."""
+    return _filtered(command, _FILTERS_OF_CHANGES)
 
 
 def _filtered(command: Command, added: Sequence[Callable[[Command], Command]]) -> Command:
