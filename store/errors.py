@@ -293,7 +293,7 @@ class Conflict(GatewayError):
 
 
 class LastAdmin(Conflict):
-    """The last enabled administrator stays: without one nobody could manage anything over the API."""
+    """The last enabled administrator stays: without one the management API would be closed to all."""
 
     code = "last_admin"
     text = "There is no other enabled administrator with the role admin: create or enable one first."

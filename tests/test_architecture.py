@@ -107,6 +107,14 @@ def test_every_package_of_the_store_has_its_place() -> None:
     assert STORE.keys() | {"migrations"} == {path.parent.name for path in (ROOT / "store").glob("*/[!.]*.py")}
 
 
+def test_rows_of_the_audit_are_only_added_but_for_retention() -> None:
+    code = {path: path.read_text() for package in ("addon", "store", "manage_api") for path in modules(package)}
+    named = {path.stem for path, text in code.items() if re.search(r"\b(FROM|INTO|UPDATE) audit\b|\bAudit\.", text)}
+    assert named == {"audit", "audit_log", "retention"}
+    changing = [path for path, text in code.items() if re.search(r"(DELETE FROM|UPDATE) audit\b|\bAudit\.", text)]
+    assert changing == []  # `retention` deletes by the name of a table
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     names = {name_of(path): path for package in ("addon", "store", "manage_api") for path in modules(package)}
     graph = {name: names.keys() & set(imported_modules(path)) - {name} for name, path in names.items()}

@@ -1,6 +1,6 @@
 """`llm-proxy admin`: `/manage/admins`, read and changed in the store directly; it also disables and enables.
 
-So an operator of the machine gets in again, whoever's token was lost.
+So an operator of the machine gets in again when all tokens are lost.
 """
 
 import json

@@ -57,7 +57,7 @@ class AdminRecord:
 
     @property
     def fields(self) -> Fields:
-        """What a change can change."""
+        """The fields that a change can change."""
         return {"name": self.name, "role": self.role, "is_active": self.is_active}
 
 
