@@ -24,6 +24,8 @@ The first time, .venv is set up; that needs a network, and takes about a minute.
   requests  List the newest requests, admitted and refused.
   reconcile Compare a provider's usage export with the ledger.
   backup    Copy the store into a new FILE, while it is in use.
+  admin     List and change the administrators of the management API.
+  audit     List the newest changes, through the API and the command line.
   migrate   Bring the store's schema up to date, as each start does.
   copy      Copy the store into another, empty database.
   rotate    Re-encrypt the store with the first key of ENCRYPTION_KEY.

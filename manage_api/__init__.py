@@ -4,9 +4,9 @@ A request passes these modules in this order (`create_app` in `app` assembles th
 
     request_ids   assigns its id
     access_log    starts its clock
-    auth          /manage only: the management token, or 401
+    auth          /manage only: an administrator's token, or 401; its role, or 403
     contract      /manage only: size (413), media type (415), JSON, schema and unknown names (400), by openapi.yaml
-    resources/    projects, tokens, usage, requests, prices, health, docs
+    resources/    projects, tokens, usage, requests, prices, admins, audit, health, docs
     errors        turns any exception into the one JSON error body
     access_log    writes one line
     request_ids   puts the ids onto the response

@@ -20,7 +20,7 @@ def main() -> None:
 
 def _serve(settings: Settings) -> None:
     store, token = open_store(settings), management_token(settings)
-    housekeeping = Housekeeping(store, settings.ledger_days)
+    housekeeping = Housekeeping(store, settings.ledger_days, audit_days=settings.audit_days)
     try:
         trusted = settings.trusted_networks
         serve(create_app(store, token, trusted), settings.manage, settings.drain_timeout, trusted)

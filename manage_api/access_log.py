@@ -24,15 +24,18 @@ _FAILURE = 400
 
 
 def register(app: flask.Flask, trusted_proxies: Sequence[Network]) -> None:
-    """Log each request when it is answered: at level info; /health, /ready and scrapes at level debug."""
+    """Log each request when it is answered: at level info; /health, /ready and scrapes at level debug.
 
-    def log(response: flask.Response) -> flask.Response:
+    `flask.g.client` is the client's address from the beginning.
+    """
+
+    def start() -> None:
+        flask.g.started = time.perf_counter()
         forwarded = flask.request.headers.get("X-Forwarded-For")
-        _log(response, client_address(flask.request.remote_addr or "", forwarded, trusted_proxies))
-        return response
+        flask.g.client = client_address(flask.request.remote_addr or "", forwarded, trusted_proxies)
 
-    app.before_request(_start)
-    app.after_request(log)
+    app.before_request(start)
+    app.after_request(_log)
 
 
 def changed(**public_ids: str) -> None:
@@ -51,16 +54,12 @@ def changing(**public_ids: str) -> Iterator[None]:
     changed(**public_ids)
 
 
-def _start() -> None:
-    flask.g.started = time.perf_counter()
-
-
-def _log(response: flask.Response, client: str) -> None:
+def _log(response: flask.Response) -> flask.Response:
     path = quote(flask.request.path)  # quoted: a path cannot forge a line
     if response.status_code >= _FAILURE:
         path = mask_uuids(path)
     fields = {
-        "client": client,
+        "client": flask.g.client,
         "method": flask.request.method,
         "path": mask_token_paths(path),
         "status": response.status_code,
@@ -69,6 +68,7 @@ def _log(response: flask.Response, client: str) -> None:
         "request_id": flask.g.request_id,
     }
     _LOG.log(_level(response.status_code), "request", extra=fields)
+    return response
 
 
 def _level(status: int) -> int:

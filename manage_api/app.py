@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import flask
 
 from manage_api import access_log, auth, contract, errors, request_ids, strict_json
-from manage_api.resources import docs, health, metrics, prices, projects, requests, tokens, usage
+from manage_api.resources import admins, audit, docs, health, metrics, prices, projects, requests, tokens, usage
 from store.network.addresses import Network
 from store.store import Store
 
 
 def create_app(store: Store, management_token: str, trusted_proxies: Sequence[Network] = ()) -> flask.Flask:
-    """Make the management API of an open store; `management_token` authorizes `/manage`.
+    """Make the management API of an open store; `management_token` is that of the administrator `root`.
 
-    The log takes the client's address from the `X-Forwarded-For` of `trusted_proxies`.
+    The client's address is taken from the `X-Forwarded-For` of `trusted_proxies`.
     """
     app = flask.Flask(__name__, static_folder=None)
     app.json = strict_json.StrictJSONProvider(app)
@@ -21,7 +21,7 @@ def create_app(store: Store, management_token: str, trusted_proxies: Sequence[Ne
     app.url_map.merge_slashes = False  # no redirects: a path with an extra slash is another path
     request_ids.register(app)
     access_log.register(app, trusted_proxies)
-    auth.register(app, management_token)
+    auth.register(app, store, management_token)
     contract.register(app)
     errors.register(app)
     app.register_blueprint(projects.blueprint(store))
@@ -29,6 +29,8 @@ def create_app(store: Store, management_token: str, trusted_proxies: Sequence[Ne
     app.register_blueprint(usage.blueprint(store))
     app.register_blueprint(requests.blueprint(store))
     app.register_blueprint(prices.blueprint(store))
+    app.register_blueprint(admins.blueprint(store))
+    app.register_blueprint(audit.blueprint(store))
     app.register_blueprint(health.blueprint(store))
     app.register_blueprint(metrics.blueprint(store))
     app.register_blueprint(docs.blueprint())

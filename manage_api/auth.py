@@ -1,27 +1,58 @@
-"""Authentication of `/manage` by the management token."""
+"""Authentication of `/manage` by the token of an administrator, and the rights of the administrator's role.
+
+The one place that decides both, for all paths, known or unknown. Each request asks the store, so that an administrator
+who was deleted or disabled is refused at once on all nodes.
+"""
 
 import hmac
 
 import flask
 
+from manage_api.wrong_tokens import WrongTokens
 from store.encryption.keyfiles import MANAGEMENT_TOKEN_FILE
-from store.errors import Unauthorized
+from store.errors import RoleNotAllowed, Unauthorized
+from store.management import audit
+from store.management.admins import AdminRecord, Admins, Role
+from store.management.audit import Origin
+from store.store import Store
 
 _OTHER_SCHEME = f"The Authorization header does not have the scheme Bearer. {Unauthorized.text}"
 _WRONG = (
-    "The management token is wrong. The right one is the setting MANAGEMENT_TOKEN or, where that is not set, in the "
-    f"file {MANAGEMENT_TOKEN_FILE} in DATA_DIR."
+    "The management token is wrong. The right one is an administrator's or, for root, the setting MANAGEMENT_TOKEN or, "
+    f"where that is not set, in the file {MANAGEMENT_TOKEN_FILE} in DATA_DIR."
+)
+_ROOT_DISABLED = (
+    "The administrator root is disabled: send the token of another one. The command 'admin enable root' enables it."
 )
 
+_READING = frozenset({"GET", "HEAD"})
+"""The methods of requests that change nothing."""
 
-def register(app: flask.Flask, management_token: str) -> None:
-    """Require the management token on every path of `/manage`, known or unknown. Raises Unauthorized."""
+
+def register(app: flask.Flask, store: Store, management_token: str) -> None:
+    """Require the token of an administrator on every path of `/manage`, and the role admin for all that is not read.
+
+    Raises Unauthorized, TooManyWrongTokens, RoleNotAllowed, StoreUnavailable.
+    """
+    admins = Admins(store)
+    wrong = WrongTokens()
 
     def authenticate() -> None:
-        if is_management(flask.request.path):
-            _require(flask.request.headers.get("Authorization", ""), management_token)
+        if not is_management(flask.request.path):
+            return
+        token = _token(flask.request.headers.get("Authorization", ""))
+        # Bytes: compare_digest takes text in ASCII only.
+        is_root = hmac.compare_digest(token.encode(), management_token.encode())
+        admin = admins.root() if is_root else admins.of_token(token)
+        if admin is None or not admin.is_active:
+            wrong.count(flask.g.client)
+            raise Unauthorized(_ROOT_DISABLED if is_root else _WRONG)
+        _require_role(admin)
+        flask.g.role = admin.role
+        audit.begin(Origin(admin.name, flask.g.client, flask.g.request_id))
 
     app.before_request(authenticate)
+    app.teardown_request(lambda _: audit.begin(audit.UNKNOWN))  # the thread goes on to other requests
 
 
 def is_management(path: str) -> bool:
@@ -29,7 +60,13 @@ def is_management(path: str) -> bool:
     return path in {"/manage", "/metrics"} or path.startswith("/manage/")
 
 
-def _require(header: str, management_token: str) -> None:
+def may_see_tokens() -> bool:
+    """Tell whether the administrator may see the values of tokens: with one, all that it may do could be done."""
+    return bool(flask.g.role == Role.ADMIN)
+
+
+def _token(header: str) -> str:
+    """Return the token of a header. Raises Unauthorized."""
     # Repeated headers arrive joined by a comma. No token has one, so they never match.
     scheme, _, text = header.partition(" ")
     token = text.strip(" ")
@@ -37,6 +74,10 @@ def _require(header: str, management_token: str) -> None:
         raise Unauthorized(_OTHER_SCHEME)
     if not token:
         raise Unauthorized
-    # Bytes: compare_digest takes text in ASCII only.
-    if not hmac.compare_digest(token.encode(), management_token.encode()):
-        raise Unauthorized(_WRONG)
+    return token
+
+
+def _require_role(admin: AdminRecord) -> None:
+    """Raise RoleNotAllowed for a viewer's request that is none of reading."""
+    if admin.role != Role.ADMIN and flask.request.method not in _READING:
+        raise RoleNotAllowed

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from manage_api import schemas
-from store.reports.request_list import RequestRecord
 from store.reports.usage_query import Dimension
 from store.reports.usage_report import UsageReport
 
@@ -26,9 +25,9 @@ def usage_as_csv(report: UsageReport, by: Sequence[Dimension], form: str) -> byt
     return written.encode(CSV_ENCODINGS[form])
 
 
-def requests_as_json_lines(records: Iterable[RequestRecord]) -> str:
-    """Write requests as one JSON object a line."""
-    return "".join(f"{json.dumps(schemas.ledger_row(record))}\n" for record in records)
+def as_json_lines(objects: Iterable[Mapping[str, object]]) -> str:
+    """Write one JSON object a line."""
+    return "".join(f"{json.dumps(each)}\n" for each in objects)
 
 
 def write_csv(fields: Sequence[str], objects: Iterable[Mapping[str, object]]) -> str:

@@ -130,6 +130,14 @@ def _alternatives(fault: Fault) -> str:
     return ", or ".join(predicate(each) for each in intended).replace(", or must", ", or")
 
 
+def _one_of(fault: Fault) -> str:
+    """Return what is wrong by the alternatives, also where several hold: then none of them has a fault."""
+    if all(each.keys() == {"required"} for each in fault.validator_value):
+        names = [f"'{name}'" for each in fault.validator_value for name in each["required"]]
+        return f"must have either {' or '.join(names)}"
+    return _alternatives(fault)
+
+
 def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)
 
@@ -149,7 +157,7 @@ WORDS: Mapping[str, Callable[[Fault], str]] = {
     ),
     "minimum": lambda fault: f"must be at least {fault.validator_value}",
     "not": _not,
-    "oneOf": _alternatives,
+    "oneOf": _one_of,
     "pattern": _pattern,
     "required": _required,
     "type": _type,

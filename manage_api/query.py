@@ -8,6 +8,7 @@ import flask
 from manage_api.bodies import canonical
 from store import clock
 from store.errors import InvalidRequest
+from store.reports.pages import DEFAULT_LIMIT, Cursor
 from store.reports.time_zones import time_zone
 
 
@@ -49,3 +50,14 @@ def number(name: str) -> int | None:
     if text is not None and not (text.isascii() and text.isdecimal()):
         raise InvalidRequest(f"The query parameter '{name}' must be written in the digits 0 to 9 alone.")
     return None if text is None else int(text)
+
+
+def cursor() -> Cursor | None:
+    """Return the cursor of a page; None for the first one. Raises InvalidRequest."""
+    text = parameter("cursor")
+    return Cursor.parse(text) if text else None
+
+
+def limit() -> int:
+    """Return the rows of a page. Raises InvalidRequest."""
+    return number("limit") or DEFAULT_LIMIT

@@ -4,10 +4,12 @@ from collections.abc import Mapping, Sequence
 
 from store.clock import to_date, to_rfc3339, to_rfc3339_exact
 from store.ledger.usage import COLUMNS
+from store.management.admins import AdminRecord
 from store.management.prices import PriceRecord
 from store.management.projects import ProjectRecord
 from store.management.tokens import RevokedTokens, TokenRecord
 from store.money import decimal_text, usd
+from store.reports.audit_log import AuditRecord
 from store.reports.request_list import RequestRecord
 from store.reports.usage_query import Dimension, keys
 from store.reports.usage_report import UsageGroup, UsageReport
@@ -169,6 +171,34 @@ def price(record: PriceRecord) -> JSONObject:
         "model": record.model,
         "rates": {name: decimal_text(rate) for name, rate in record.rates.items()},
         "updated_at": to_rfc3339(record.updated_at),
+    }
+
+
+def admin(record: AdminRecord) -> JSONObject:
+    """Return the schema `Admin`, without the token."""
+    return {
+        "id": record.id,
+        "name": record.name,
+        "role": record.role,
+        "is_active": record.is_active,
+        "created_at": _time(record.created_at),
+    }
+
+
+def audit_row(record: AuditRecord) -> JSONObject:
+    """Return the schema `AuditRow`."""
+    return {
+        "id": record.id,
+        "changed_at": to_rfc3339_exact(record.changed_at),
+        "actor": record.actor,
+        "action": record.action,
+        "object_id": record.object_id,
+        "object_name": record.object_name,
+        "project_id": record.project_id,
+        "changes": record.changes,
+        "ids": record.ids,
+        "address": record.address,
+        "request_id": record.request_id,
     }
 
 

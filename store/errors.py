@@ -21,11 +21,15 @@
         TooManyParallel             429 too_many_parallel_requests
       DestinationRefused            403 destination_refused
       NotFound                      404 not_found
+      RoleNotAllowed                403 role_not_allowed       (the management port)
       MethodNotAllowed              405 method_not_allowed
       RequestTimeout                408 request_timeout
+      Conflict                      409 conflict
+        LastAdmin                   409 last_admin
       RequestTooLarge               413 request_too_large
       UnsupportedMediaType          415 unsupported_media_type
       ExpectationFailed             417 expectation_failed
+      TooManyWrongTokens            429 too_many_wrong_tokens  (the management port)
       HeadersTooLarge               431 headers_too_large
       TransferEncodingUnknown       501 transfer_encoding_unknown
       ServiceUnavailable            503 service_unavailable    (the upstream)
@@ -129,6 +133,26 @@ class Unauthorized(GatewayError):
     code = "unauthorized"
     text = "Send the management token in the header 'Authorization: Bearer <management token>'."
     class_headers = _BEARER
+
+
+class RoleNotAllowed(GatewayError):
+    """The administrator is a viewer, and the request is none that reads."""
+
+    status = 403
+    code = "role_not_allowed"
+    text = "The token is that of a viewer, who reads everything and changes nothing: send an administrator's."
+
+
+class TooManyWrongTokens(GatewayError):
+    """Too many wrong management tokens came from one address; right ones from there are accepted at once."""
+
+    status = 429
+    code = "too_many_wrong_tokens"
+    text = "Too many wrong tokens came from this address."
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"{self.text} The right one is accepted at once; another one is looked at in {seconds} s.")
+        self.headers = {"Retry-After": str(seconds)}
 
 
 class InvalidToken(GatewayError):
@@ -258,6 +282,21 @@ class RequestTimeout(GatewayError):
     status = 408
     code = "request_timeout"
     text = "The request did not arrive in time."
+
+
+class Conflict(GatewayError):
+    """The request does not go with what is there now: the message says with what."""
+
+    status = 409
+    code = "conflict"
+    text = "The request does not go with what is there now."
+
+
+class LastAdmin(Conflict):
+    """The last enabled administrator stays: without one the management API would be closed to all."""
+
+    code = "last_admin"
+    text = "There is no other enabled administrator with the role admin: create or enable one first."
 
 
 class RequestTooLarge(GatewayError):

@@ -22,7 +22,17 @@ from xdist.scheduler import LoadFileScheduling
 SHARING = frozenset(
     f"tests/functional/test_{name}.py"
     for name in (
-        *("answers", "damaged_rows", "exactness", "faithful", "large_bodies", "limits", "obeyed_at_once", "only_v1"),
+        *(
+            "admins",
+            "answers",
+            "damaged_rows",
+            "exactness",
+            "faithful",
+            "large_bodies",
+            "limits",
+            "obeyed_at_once",
+            "only_v1",
+        ),
         *("budgets", "policies", "promises", "reserved_endpoints", "rotated_tokens", "sdk", "streaming", "tokens"),
     )
 )

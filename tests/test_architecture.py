@@ -92,7 +92,7 @@ STORE = {
     "management": {"database", "encryption", "ledger", "limits", "policies", "runtime"},
     "admission": {"database", "encryption", "ledger", "limits", "management", "metrics", "policies", "runtime"},
     "reports": {"database", "ledger", "management"},
-    "operations": {"database", "encryption", "ledger", "runtime"},
+    "operations": {"database", "encryption", "ledger", "management", "runtime"},
 }
 """The packages of the store, and those that each of them may import."""
 
@@ -106,6 +106,14 @@ def test_a_package_of_the_store_imports_only_those_that_it_builds_on(package: st
 
 def test_every_package_of_the_store_has_its_place() -> None:
     assert STORE.keys() | {"migrations"} == {path.parent.name for path in (ROOT / "store").glob("*/[!.]*.py")}
+
+
+def test_rows_of_the_audit_are_only_added_but_for_retention() -> None:
+    code = {path: path.read_text() for package in ("addon", "store", "manage_api") for path in modules(package)}
+    named = {path.stem for path, text in code.items() if re.search(r"\b(FROM|INTO|UPDATE) audit\b|\bAudit\.", text)}
+    assert named == {"audit", "audit_log", "retention"}
+    changing = [path for path, text in code.items() if re.search(r"(DELETE FROM|UPDATE) audit\b|\bAudit\.", text)]
+    assert changing == []  # `retention` deletes by the name of a table
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -57,7 +57,7 @@ def add_addons(master: Master, settings: Settings, store: Store) -> Gateway:
     """Add the gateway's addons for an open store, in their order and before all others. Raises StartupError."""
     admission = Admission(store, settings.reserve_output_tokens)
     gateway = Gateway(settings, admission)
-    upkeep = Upkeep(Housekeeping(store, settings.ledger_days, admission.figures_row))
+    upkeep = Upkeep(Housekeeping(store, settings.ledger_days, admission.figures_row, audit_days=settings.audit_days))
     flows = flow_list.of(master)
     for_operators = [] if flows is None else [OperatorView(settings, flows), Address()]
     dispatch.install(master)

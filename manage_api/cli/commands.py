@@ -5,6 +5,8 @@ A command is imported when it is run, so that each loads no more than it needs, 
 
 import contextlib
 import importlib
+import os
+import pwd
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from manage_api.cli.context import CALLER
 from store.runtime.lifecycle import begin
 from store.runtime.redaction import mask_secrets
 from store.version import __version__
+
+_GATEWAY = "The gateway"
 
 SECTIONS: Mapping[str, Mapping[str, str]] = {
     "Projects, tokens and prices": {
@@ -27,13 +31,17 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "usage": "manage_api.cli.usage",
         "reconcile": "manage_api.cli.reconciliation.command",
     },
+    "People": {
+        "admin": "manage_api.cli.admins",
+        "audit": "manage_api.cli.audit",
+    },
     "The store": {
         "backup": "manage_api.cli.backup",
         "copy": "manage_api.cli.copying",
         "migrate": "manage_api.cli.migration",
         "rotate": "manage_api.cli.rotation",
     },
-    "The gateway": {
+    _GATEWAY: {
         "start": "manage_api.cli.starting",
         "proxy": "manage_api.cli.starting",
         "web": "manage_api.cli.starting",
@@ -91,9 +99,16 @@ class _Commands(click.Group):
         return sorted(MODULES)
 
     def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command; its module is imported by that."""
+        """Return a command; its module is imported by that.
+
+        The changes of a command on the store are recorded as those of the system's user.
+        """
         if cmd_name not in MODULES:
             return None
+        if cmd_name not in SECTIONS[_GATEWAY]:
+            from store.management import audit  # noqa: PLC0415 - it uses the store, as this command does
+
+            audit.begin(audit.Origin(f"cli:{_user()}"))
         command: click.Command = getattr(importlib.import_module(MODULES[cmd_name]), f"{cmd_name}_command")
         return command
 
@@ -103,6 +118,14 @@ class _Commands(click.Group):
             with formatter.section(title):
                 found = ((name, self.get_command(ctx, name)) for name in section)
                 formatter.write_dl([(name, command.get_short_help_str(90)) for name, command in found if command])
+
+
+def _user() -> str:
+    """Return the name of the system's user; its number where it has no name, as in a container."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 @click.group(

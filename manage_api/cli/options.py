@@ -5,6 +5,7 @@ A time is written as in RFC 3339, as a date, or as a duration (`7d`) before or a
 
 import functools
 import re
+import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC
 from pathlib import Path
@@ -111,6 +112,13 @@ def _target_url(context: click.Context, _parameter: click.Parameter, url: str) -
     return database_url.sqlite_url(at_caller(context, database_url.sqlite_path(url)))
 
 
+def _id(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    try:
+        return None if text is None else str(uuid.UUID(text))
+    except ValueError:
+        raise click.BadParameter("it is no id (a UUID).") from None
+
+
 _PROJECT = click.option(
     "--project",
     "project_id",
@@ -120,7 +128,7 @@ _PROJECT = click.option(
 )
 _ENDPOINT = click.option("--endpoint", help="Of an endpoint, such as /v1/chat/completions.")
 
-_FILTERS = (
+_TIMES = (
     click.option(
         "--since",
         "--from",
@@ -130,6 +138,9 @@ _FILTERS = (
         help="Begun then or later: a duration until now (7d, 12h, 30m), a date, or a time of RFC 3339.",
     ),
     click.option("--until", "--to", "end", metavar="TIME", callback=_time, help="Begun before that."),
+)
+_FILTERS = (
+    *_TIMES,
     _PROJECT,
     click.option(
         "--token",
@@ -149,6 +160,15 @@ _FILTERS_BY_DAY = (
 )
 
 
+_FILTERS_OF_CHANGES = (
+    *_TIMES,
+    _PROJECT,
+    click.option(
+        "--object", "object_id", metavar="ID", callback=_id, help="Of what has this id: a token, a price, ..."
+    ),
+)
+
+
 def with_options(command: Command, added: Sequence[Callable[[Command], Command]]) -> Command:
     """Add options to a command; its help lists them in this order."""
     return functools.reduce(lambda made, option: option(made), reversed(added), command)
@@ -162,6 +182,11 @@ def filters(command: Command) -> Command:
 def filters_by_day(command: Command) -> Command:
     """Add the options of a command that reads whole days of the ledger."""
     return _filtered(command, _FILTERS_BY_DAY)
+
+
+def filters_of_changes(command: Command) -> Command:
+    """Add the options of a command that reads the audit."""
+    return _filtered(command, _FILTERS_OF_CHANGES)
 
 
 def _filtered(command: Command, added: Sequence[Callable[[Command], Command]]) -> Command:

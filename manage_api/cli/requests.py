@@ -14,7 +14,8 @@ from store.clock import to_rfc3339
 from store.errors import REQUEST_CODES
 from store.ledger.usage import Source
 from store.money import usd
-from store.reports.request_list import DEFAULT_LIMIT, MAX_LIMIT, OPEN, RequestFilter, RequestList, RequestRecord
+from store.reports.pages import DEFAULT_LIMIT, MAX_LIMIT
+from store.reports.request_list import OPEN, RequestFilter, RequestList, RequestRecord
 from store.store import Store
 
 FORMATS = ("table", "jsonl", "json")
@@ -92,9 +93,9 @@ def show_command(request_id: str, form: str) -> None:
 
 def read(store: Store, about: RequestFilter, limit: int, form: str) -> str:
     """Return the newest requests as one of FORMATS. Raises click.BadParameter, StoreUnavailable."""
-    records = RequestList(store).page(ids.known(store, about), limit=limit).requests
+    records = RequestList(store).page(ids.known(store, about), limit=limit).records
     if form == "jsonl":
-        return export.requests_as_json_lines(records)
+        return export.as_json_lines(map(schemas.ledger_row, records))
     if form == "json":
         return table.as_json([schemas.ledger_row(record) for record in records])
     rows = [_row(record) for record in records]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from store.database import Database, Statement
+from store.database.models import CHECK
 from store.database.sql import storable
 from store.errors import NotFound
 
@@ -50,3 +51,8 @@ def tokens(database: Database, ids: Sequence[str]) -> Statement:
     """Return the statement that selects tokens to be locked."""
     among = database.among("id", ids)
     return Statement(f"SELECT id FROM token WHERE {among.sql} ORDER BY id", among.parameters)  # noqa: S608 - no data
+
+
+def one_at_a_time() -> Statement:
+    """Return the statement that selects a row which every store has: changes that lock it are made one by one."""
+    return Statement("SELECT name FROM secret WHERE name = ?", [CHECK])

@@ -398,6 +398,40 @@ class FormerToken(Model):
         table_name = "former_token"
 
 
+class Admin(Model):
+    """An administrator. `lookup` is the HMAC of the token.
+
+    `root` has no token here, as its own is the setting MANAGEMENT_TOKEN; it has a row once it has been disabled.
+    """
+
+    id = IdField(primary_key=True)
+    name = TextField(unique=True)
+    role = TextField()
+    lookup = CharField(max_length=HMAC_LENGTH, null=True, unique=True)
+    is_active = BooleanField()
+    created_at = BigIntegerField()
+
+
+class Audit(Model):
+    """A change of what operators manage; rows are only added.
+
+    `changes` is a JSON object with each field before and after, `ids` a JSON array of what one part of a change is
+    about. Names are those of the time of the change.
+    """
+
+    id = IdField(primary_key=True)
+    changed_at = BigIntegerField()
+    actor = TextField()
+    action = TextField()
+    object_id = IdField(null=True)
+    object_name = TextField(null=True)
+    project_id = IdField(null=True)
+    changes = TextField()
+    ids = TextField(null=True)
+    address = TextField(null=True)
+    request_id = IdField(null=True)
+
+
 MODELS: tuple[type[Model], ...] = (
     Project,
     Token,
@@ -418,4 +452,6 @@ MODELS: tuple[type[Model], ...] = (
     TotalMark,
     UsageTotal,
     RefusalTotal,
+    Admin,
+    Audit,
 )

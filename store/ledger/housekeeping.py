@@ -27,12 +27,18 @@ _log = logging.getLogger(__name__)
 
 
 class Housekeeping:
-    """The thread. `ledger_days` is how long rows are kept, `figures` those of this process, if it admits requests."""
+    """The thread. `ledger_days` is how long rows are kept, `audit_days` those of the audit (None: for ever).
 
-    def __init__(self, store: Store, ledger_days: int, figures: FiguresRow | None = None) -> None:
+    `figures` are those of this process, if it admits requests.
+    """
+
+    def __init__(
+        self, store: Store, ledger_days: int, figures: FiguresRow | None = None, *, audit_days: int | None = None
+    ) -> None:
         self._database = store.database
         self._ledger = Ledger(store.database)
         self._ledger_days = ledger_days
+        self._audit_days = audit_days
         self._figures = figures
         self._watch = Watch(store.database)
         self._next_cleaning = 0.0
@@ -81,4 +87,4 @@ class Housekeeping:
             self._next_cleaning = time.monotonic() + CLEANING
             holds.recount(self._database)
             totals.move_on(self._database, self._stopped)
-            retention.clean(self._database, self._ledger_days, self._stopped)
+            retention.clean(self._database, self._ledger_days, self._stopped, audit_days=self._audit_days)

@@ -1,5 +1,7 @@
 """Retention: rows of the ledger and refusals are deleted after some days, hourly sums later. Daily sums stay.
 
+Rows of the audit stay too, unless an operator sets their days.
+
 Each step is one small transaction, so that no request waits for long.
 """
 
@@ -21,6 +23,7 @@ HOUR_DAYS = 400
 
 _OLD_ROWS = "SELECT id FROM request WHERE started_at < ? AND settled_at IS NOT NULL ORDER BY started_at, id LIMIT ?"
 _OLD_REFUSALS = "SELECT id FROM refusal WHERE started_at < ? ORDER BY started_at, id LIMIT ?"
+_OLD_AUDIT = "SELECT id FROM audit WHERE changed_at < ? ORDER BY changed_at, id LIMIT ?"
 _OLD_UPSTREAM_IDS = (
     "DELETE FROM upstream_id"
     " WHERE (upstream_request_id, request_id) IN (SELECT upstream_request_id, id FROM request WHERE {old})"
@@ -32,14 +35,21 @@ _OLDEST_HOUR = (
 )
 
 
-def clean(database: Database, ledger_days: int, stopped: threading.Event) -> None:
+def clean(database: Database, ledger_days: int, stopped: threading.Event, *, audit_days: int | None = None) -> None:
     """Delete the rows and refusals of days that ended `ledger_days` ago, until done or stopped.
 
-    The hourly sums stay for HOUR_DAYS, if these are more. Raises StoreUnavailable.
+    The hourly sums stay for HOUR_DAYS, if these are more; rows of the audit for `audit_days`, None being for ever.
+    Raises StoreUnavailable.
     """
     today = database.now() // DAY * DAY
-    hour_days = max(ledger_days, HOUR_DAYS)
-    for delete, days in ((_delete_rows, ledger_days), (_delete_refusals, ledger_days), (_delete_hour, hour_days)):
+    steps = [
+        (_delete_rows, ledger_days),
+        (_delete_refusals, ledger_days),
+        (_delete_hour, max(ledger_days, HOUR_DAYS)),
+    ]
+    if audit_days is not None:
+        steps.append((_delete_audit, audit_days))
+    for delete, days in steps:
         while delete(database, today - days * DAY) and not stopped.wait(PAUSE):
             pass
 
@@ -50,6 +60,10 @@ def _delete_rows(database: Database, limit: int) -> int:
 
 def _delete_refusals(database: Database, limit: int) -> int:
     return _delete_old(database, "refusal", _OLD_REFUSALS, limit)
+
+
+def _delete_audit(database: Database, limit: int) -> int:
+    return _delete_old(database, "audit", _OLD_AUDIT, limit)
 
 
 def _delete_old(database: Database, table: str, select: str, limit: int, *, before: Sequence[str] = ()) -> int:

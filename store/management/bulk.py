@@ -14,6 +14,8 @@ from store.database import Database, Statement, locks
 from store.database.sql import storable
 from store.database.transactions import transact
 from store.errors import OutcomeUnknown, StoreUnavailable
+from store.management import audit, names
+from store.management.audit import Action, Subject, Versions
 from store.management.limits import LockedBalances
 
 BATCH = 2000
@@ -43,6 +45,19 @@ def token_ids(database: Database, project_id: str) -> list[str]:
     select = "SELECT id FROM token WHERE project_id = ? ORDER BY id"
     with database.snapshot():
         return [token_id for (token_id,) in database.execute(select, [storable(project_id)])]
+
+
+def matching(database: Database, which: Statement) -> list[str]:
+    """Return the ids of the tokens that match a condition; inside the transaction that has locked them."""
+    select = f"SELECT id FROM token WHERE {which.sql} ORDER BY id"  # noqa: S608 - no data
+    return [token_id for (token_id,) in database.execute(select, which.parameters)]
+
+
+def record_part(database: Database, action: Action, project_id: str, ids: Sequence[str], versions: Versions) -> None:
+    """Add the row of the audit for a part of a change of a project's tokens; inside its transaction."""
+    if ids:
+        name = names.of_projects(database, [project_id]).get(project_id)
+        audit.record(database, action, Subject(project_id, name, project_id), versions, ids)
 
 
 def change_tokens(database: Database, change: Change, ids: Sequence[str], *, removes: bool = False) -> Changed:

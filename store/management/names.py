@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 from store.database import Database, Row, Statement
 from store.database.sql import storable
+from store.errors import InvalidRequest
+from store.runtime.redaction import contains_secret
 
 # `{0}` is for a condition.
 _PROJECTS = "SELECT id, name FROM project{0} UNION ALL SELECT id, name FROM former_project{0}"
@@ -67,6 +69,15 @@ def projects_that_begin(database: Database, beginning: str) -> Sequence[str]:
 def tokens_that_begin(database: Database, beginning: str) -> Sequence[str]:
     """Return names of tokens that begin with a text, MOST_OFFERED at most. Inside `Database.read`."""
     return _offered(database, _TOKENS_THAT_BEGIN, beginning)
+
+
+def refuse_secret(name: str | None) -> None:
+    """Raise InvalidRequest for a name that contains the form of a token or a key."""
+    if name and contains_secret(name):
+        raise InvalidRequest(
+            "The field 'name' has something in it with the form of a token or a key: a UUID, or sk- with more behind. "
+            "A name is shown in reports, logs and mitmweb: choose one without."
+        )
 
 
 def keep_of_tokens(database: Database, which: Statement) -> None:

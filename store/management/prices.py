@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Self
 
-from store.database import Statement
+from store.database import Database, Statement, locks
 from store.database.locks import lock_project
-from store.database.models import CHECK, Price
+from store.database.models import Price
 from store.database.transactions import transaction
 from store.errors import NotFound
 from store.ledger.own_prices import RATES
-from store.management import names
+from store.management import audit, names
+from store.management.audit import Action, Fields, Subject, Versions
 from store.money import decimal_text
 from store.store import Store
 
@@ -63,16 +64,21 @@ class OwnPrices:
     def set(self, rates: Rates, *, project_id: str | None = None, model: str | None = None) -> PriceRecord:
         """Set the price of a project, a model, or both, in place of an earlier one.
 
-        Rates are rounded to six decimals. Raises NotFound for an unknown project.
+        Rates are rounded to six decimals. The same rates again change nothing. Raises NotFound for an unknown project.
         """
         key = {"project_id": project_id or "", "model": model or ""}
         if project_id is not None:
             lock_project(self._database, project_id)
         columns = {"rates": _json(rates), "updated_at": self._now()}
+        former = Price.get_or_none(**key)
+        if former and former.rates == columns["rates"]:
+            return self._records([former])[0]
         Price.insert(id=str(uuid.uuid4()), **key, **columns).on_conflict(
             conflict_target=[Price.project_id, Price.model], update=columns
         ).execute()
-        return self._records([Price.get(**key)])[0]
+        row = Price.get(**key)
+        _record(self._database, "price.set", row, Versions(_fields(former), _fields(row)))
+        return self._records([row])[0]
 
     def _records(self, rows: Iterable[Price]) -> builtins.list[PriceRecord]:
         found = [*rows]
@@ -82,18 +88,31 @@ class OwnPrices:
     def _now(self) -> int:
         """Return a time that no other price has: caches of prices see by it that they have changed.
 
-        Prices are set one after the other: a row that always exists is locked for that.
+        Prices are set one after the other.
         """
         select = Statement("SELECT COALESCE(MAX(updated_at), 0) FROM price")
-        lock = Statement("SELECT name FROM secret WHERE name = ?", [CHECK])
-        ((last,),) = self._database.read_locked([lock], select).rows
+        ((last,),) = self._database.read_locked([locks.one_at_a_time()], select).rows
         return max(self._database.now(), int(last) + 1)
 
     @transaction
     def delete(self, price_id: str) -> None:
         """Remove a price. Raises NotFound."""
-        if not Price.delete().where(Price.id == price_id).execute():
+        self._database.read_locked([locks.one_at_a_time()], Statement("SELECT 1"))
+        row = Price.get_or_none(Price.id == price_id)
+        if row is None or not Price.delete().where(Price.id == price_id).execute():
             raise NotFound("There is no such price.")
+        _record(self._database, "price.delete", row, Versions(_fields(row), {}))
+
+
+def _record(database: Database, action: Action, row: Price, versions: Versions) -> None:
+    """Add the row of the audit; a price is named by its model."""
+    audit.record(database, action, Subject(row.id, row.model or None, row.project_id or None), versions)
+
+
+def _fields(row: Price | None) -> Fields:
+    if row is None:
+        return {}
+    return {"model": row.model or None, "rates": json.loads(row.rates)}
 
 
 def _json(rates: Rates) -> str:

@@ -1,5 +1,6 @@
 """Projects: each owns one upstream key and any number of tokens."""
 
+import functools
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -14,7 +15,8 @@ from store.errors import InvalidRequest, NotFound, OutcomeUnknown
 from store.limits import rate_limits
 from store.limits.rate_limits import BudgetLimit, Limits, RateLimit
 from store.limits.standing import LimitStanding
-from store.management import bulk, limits, names, policies
+from store.management import audit, bulk, limits, names, policies
+from store.management.audit import Action, Fields, Subject, Versions
 from store.management.limits import LockedBalances
 from store.policies.lists import Policies, Rules
 from store.store import Store
@@ -80,6 +82,7 @@ class Projects:
             **rule_columns,
         )
         limits.begin(self._database, project_id, limited)
+        self._record("project.create", row, Versions({}, {**_fields(row), "api_key": audit.SET}))
         return self._records([row])[0]
 
     def list(self) -> list[ProjectRecord]:
@@ -122,7 +125,8 @@ class Projects:
         Of many tokens most are removed before the project. Raises NotFound, OutcomeUnknown where only some were.
         """
         ids = bulk.token_ids(self._database, project_id)
-        if bulk.change_tokens(self._database, self._delete_tokens, ids[bulk.BATCH :], removes=True).failed:
+        delete_some = functools.partial(self._delete_some, project_id)
+        if bulk.change_tokens(self._database, delete_some, ids[bulk.BATCH :], removes=True).failed:
             raise OutcomeUnknown
         self._delete(project_id)
 
@@ -145,8 +149,24 @@ class Projects:
             if "sealed_api_key" in changed:
                 changed["api_key_updated_at"] = now
             Project.update(**changed).where(Project.id == project_id).execute()
+            self._record_update(row, Project.get_by_id(project_id))
         if balances:
             balances.set("project_id", project_id, limits.of_row(row) | named)
+
+    def _record_update(self, former: Project, row: Project) -> None:
+        if bytes(former.sealed_api_key) == bytes(row.sealed_api_key):
+            self._record("project.update", row, Versions(_fields(former), _fields(row)))
+        else:
+            before, after = {"api_key": audit.SET, **_fields(former)}, {"api_key": audit.REPLACED, **_fields(row)}
+            self._record("project.api_key.replace", row, Versions(before, after))
+
+    def _record(self, action: Action, row: Project, versions: Versions, ids: Sequence[str] = ()) -> None:
+        audit.record(self._database, action, Subject(row.id, row.name, row.id), versions, ids)
+
+    def _delete_some(self, project_id: str, which: Statement) -> int:
+        ids = bulk.matching(self._database, which)
+        bulk.record_part(self._database, "project.tokens.delete", project_id, ids, Versions({"token": audit.SET}, {}))
+        return self._delete_tokens(which)
 
     def _delete_tokens(self, which: Statement) -> int:
         names.keep_of_tokens(self._database, which)
@@ -157,7 +177,13 @@ class Projects:
         balances = LockedBalances(self._database, limits.of_project(project_id))
         project = lock_project(self._database, project_id, with_tokens=True)
         balances.remove()
-        self._delete_tokens(Statement("project_id = ?", [project_id]))
+        of_project = Statement("project_id = ?", [project_id])
+        row = Project.get_by_id(project_id)
+        tokens = bulk.matching(self._database, of_project)
+        prices = [price.id for price in Price.select(Price.id).where(Price.project_id == project_id)]
+        before = {**_fields(row), "api_key": audit.SET, "prices": len(prices) or None, "tokens": len(tokens) or None}
+        self._record("project.delete", row, Versions(before, {}), [*tokens, *prices])
+        self._delete_tokens(of_project)
         Project.delete().where(Project.id == project_id).execute()
         Price.delete().where(Price.project_id == project_id).execute()
         FormerProject.create(id=project_id, name=project.name)
@@ -185,6 +211,11 @@ def _record(row: Project, shown: Sequence[LimitStanding]) -> ProjectRecord:
         policies=policies.of_row(row),
         limits=shown,
     )
+
+
+def _fields(row: Project) -> Fields:
+    """Return what an update can change, as the API shows it; but no key."""
+    return {"name": row.name, "is_active": row.is_active, **limits.of_row(row), **policies.of_row(row)}
 
 
 def _refuse_admin_key(api_key: str) -> None:

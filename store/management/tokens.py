@@ -5,6 +5,7 @@ A token's value is a lower-case UUIDv4. The management API accepts it, or the to
 id only.
 """
 
+import functools
 import logging
 import re
 import uuid
@@ -23,10 +24,10 @@ from store.errors import ExpiredNotRotated, InactiveNotRotated, InvalidRequest, 
 from store.limits import rate_limits
 from store.limits.rate_limits import BudgetLimit, RateLimit
 from store.limits.standing import LimitStanding
-from store.management import bulk, limits, names, policies, previous_values
+from store.management import audit, bulk, limits, names, policies, previous_values
+from store.management.audit import Action, Fields, Subject, Versions
 from store.management.limits import LockedBalances
 from store.policies.lists import Policies, Rules
-from store.runtime.redaction import contains_secret
 from store.store import Store
 
 DEFAULT_EXPIRES_IN_DAYS = 30
@@ -125,7 +126,7 @@ class Tokens:
         for a name that contains a secret, for bad limits and bad policies; NotFound for an unknown project;
         ProjectInactive.
         """
-        _refuse_secret(name)
+        names.refuse_secret(name)
         limited = limits.named(rules)
         rule_columns = {**limits.columns(limited), **policies.columns(rules)}
         token_id, value, now = str(uuid.uuid4()), str(uuid.uuid4()), self._database.now()
@@ -146,6 +147,7 @@ class Tokens:
             **rule_columns,
         )
         limits.begin(self._database, token_id, limited)
+        self._audit("token.create", row, Versions({}, {**_fields(row), "token": audit.SET}))
         return self._record(row, locked.name, limits.show(self._database, [row]))
 
     def list(
@@ -185,7 +187,7 @@ class Tokens:
         it is before the change, in the same transaction; an exception of it prevents the change. Raises NotFound, and
         InvalidRequest for days that reach beyond the year 9999, a name that contains a secret, bad limits and policies.
         """
-        _refuse_secret(changes.get("name"))
+        names.refuse_secret(changes.get("name"))
         limits.columns(limits.named(changes))
         policies.columns(changes)
         if not changes and not check:
@@ -212,6 +214,10 @@ class Tokens:
             previous_lookup=None if ends_at is None else row.lookup,
             previous_expires_at=ends_at,
         ).where(Token.id == public_id).execute()
+        ended_at = previous_values.working_until(row.previous_expires_at, row.expires_at, now)
+        before = {"token": audit.SET, "previous_expires_at": _shown(ended_at)}
+        after = {"token": audit.REPLACED, "previous_expires_at": _shown(ends_at), "grace_seconds": grace_seconds}
+        self._audit("token.rotate", row, Versions(before, after))
         return self._records([self._row(public_id)])[0]
 
     def revoke(self, token_id: str) -> None:
@@ -227,13 +233,18 @@ class Tokens:
             if not Project.select().where(Project.id == project_id).exists():
                 raise NotFound("There is no such project.")
         ids = bulk.token_ids(self._database, project_id)
-        revoked, failed = bulk.change_tokens(self._database, self._revoke, ids)
+        revoke_some = functools.partial(self._revoke_some, project_id)
+        revoked, failed = bulk.change_tokens(self._database, revoke_some, ids)
         return RevokedTokens(revoked, len(ids) - revoked - failed, failed)
 
-    def _revoke(self, which: Statement) -> int:
+    def _revoke_some(self, project_id: str, which: Statement) -> int:
+        active = Statement(f"is_active AND {which.sql}", which.parameters)
+        ids = bulk.matching(self._database, active)
+        versions = Versions({"is_active": True}, {"is_active": False})
+        bulk.record_part(self._database, "project.tokens.revoke", project_id, ids, versions)
         return self._database.update(
-            f"UPDATE token SET is_active = FALSE WHERE is_active AND {which.sql}",  # noqa: S608 - no data
-            which.parameters,
+            f"UPDATE token SET is_active = FALSE WHERE {active.sql}",  # noqa: S608 - no data
+            active.parameters,
         )
 
     @transaction
@@ -247,9 +258,14 @@ class Tokens:
             check(*self._records([row]))
         if changes:
             Token.update(**_columns(changes, self._database.now())).where(Token.id == public_id).execute()
+            changed = self._row(public_id)
+            self._audit(_action(row, changed), changed, Versions(_fields(row), _fields(changed)))
         if balances:
             balances.set("token_id", public_id, limits.of_row(row) | named)
         return public_id
+
+    def _audit(self, action: Action, row: Token, versions: Versions) -> None:
+        audit.record(self._database, action, Subject(row.id, row.name, row.project_id), versions)
 
     def _row(self, token_id: str) -> Token:
         row = self._found(token_id)
@@ -314,13 +330,27 @@ class Tokens:
         )
 
 
-def _refuse_secret(name: str | None) -> None:
-    """Raise InvalidRequest for a name that contains the form of a token or a key."""
-    if name and contains_secret(name):
-        raise InvalidRequest(
-            "The field 'name' has something in it with the form of a token or a key: a UUID, or sk- with more behind. "
-            "A name is shown in reports, logs and mitmweb: choose one without."
-        )
+def _action(former: Token, row: Token) -> Action:
+    """Return the kind of a change."""
+    if former.is_active == row.is_active:
+        return "token.update"
+    return "token.restore" if row.is_active else "token.revoke"
+
+
+def _shown(time: int | None) -> str | None:
+    return None if time is None else clock.to_rfc3339(time)
+
+
+def _fields(row: Token) -> Fields:
+    """Return what an update can change, as the API shows it."""
+    return {
+        "name": row.name,
+        "is_active": row.is_active,
+        "max_requests": row.max_requests,
+        "expires_at": clock.to_rfc3339(row.expires_at),
+        **limits.of_row(row),
+        **policies.of_row(row),
+    }
 
 
 def _require_valid(row: Token, now: int) -> None:

@@ -13,11 +13,13 @@ do.
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from store.database.transactions import transact
 from store.encryption.crypto import HEADER_SIZE, AssociatedData, DecryptionError
+from store.management import audit
+from store.management.audit import Subject, Versions
 from store.store import Store
 
 BATCH = 100
@@ -95,7 +97,6 @@ class Rotation:
 
     def _reseal(self, column: _Column, rows: list[tuple[str, bytes]]) -> bool:
         """Encrypt rows again and write them; return whether any of them could be decrypted."""
-        update = f"UPDATE {column.table} SET {column.name} = ? WHERE {column.key} = ? AND {column.name} = ?"  # noqa: S608
         changes = []
         for row_id, sealed in rows:
             try:
@@ -103,7 +104,15 @@ class Rotation:
             except DecryptionError as error:
                 self.unreadable.append(Unreadable(column.table, row_id, str(error)))
         if changes:
-            self.resealed[column.table] += transact(
-                self._database, lambda: sum(self._database.update(update, change) for change in changes)
-            )
+            self.resealed[column.table] += transact(self._database, lambda: self._write(column, changes))
         return bool(changes)
+
+    def _write(self, column: _Column, changes: Sequence[tuple[bytes, str, bytes]]) -> int:
+        """Write ciphertexts in the place of those that they were made of; return how many were still there."""
+        update = f"UPDATE {column.table} SET {column.name} = ? WHERE {column.key} = ? AND {column.name} = ?"  # noqa: S608
+        written = [change[1] for change in changes if self._database.update(update, change)]
+        if written:
+            versions = Versions({"encryption_key": audit.SET}, {"encryption_key": audit.REPLACED})
+            subject = Subject(None, name=column.table)
+            audit.record(self._database, "encryption_key.rotate", subject, versions, written)
+        return len(written)

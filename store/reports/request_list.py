@@ -1,53 +1,22 @@
-"""Lists single requests: the ledger's rows and refusals, newest first, page by page; or one request, by its id.
+"""Lists single requests: the ledger's rows and refusals, newest first, page by page; or one request, by its id."""
 
-A page begins after the last row of the previous one, whose time and id are the cursor: rows that are added meanwhile do
-not shift it, and a page far back is as fast as the first.
-"""
-
-import base64
 import contextlib
 import json
-import re
-import struct
 import uuid
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, fields, replace
-from typing import Literal, NamedTuple, Self
+from typing import Literal, Self
 
 from store.database import Row
 from store.database.sql import Conditions, given, storable, where
-from store.errors import InvalidRequest, NotFound
+from store.errors import NotFound
 from store.management import names
+from store.reports.pages import DEFAULT_LIMIT, Cursor, Page
 from store.store import Store
-
-DEFAULT_LIMIT = 100
-MAX_LIMIT = 1000
 
 OPEN: Literal["open"] = "open"
 """Selects, as a source of usage, the requests that are still running."""
-
-_CURSOR = re.compile(r"[A-Za-z0-9_-]{32}")
-
-
-class Cursor(NamedTuple):
-    """The row after which a page begins."""
-
-    started_at: int
-    request_id: str
-
-    def __str__(self) -> str:
-        """Return it as 32 characters that need no escaping in a query; every such text is a cursor."""
-        packed = struct.pack(">q16s", self.started_at, uuid.UUID(self.request_id).bytes)
-        return base64.urlsafe_b64encode(packed).decode()
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read a cursor. Raises InvalidRequest."""
-        if _CURSOR.fullmatch(text) is None:
-            raise InvalidRequest("The cursor is invalid: send the one of the page before, unchanged.")
-        started_at, request_id = struct.unpack(">q16s", base64.urlsafe_b64decode(text))
-        return cls(started_at, str(uuid.UUID(bytes=request_id)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +107,6 @@ class RequestRecord:
         return None if self.price is None else json.loads(self.price)
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Requests, newest first, and the cursor of the next page, if there is one."""
-
-    requests: Sequence[RequestRecord]
-    next_cursor: Cursor | None
-
-
 _BOOLEANS = ("streamed", "cost_is_minimum")
 _COLUMNS = [field.name for field in fields(RequestRecord) if field.name not in {"project_name", "token_name"}]
 
@@ -156,14 +117,15 @@ class RequestList:
     def __init__(self, store: Store) -> None:
         self._database = store.database
 
-    def page(self, about: RequestFilter, *, limit: int = DEFAULT_LIMIT, after: Cursor | None = None) -> Page:
+    def page(
+        self, about: RequestFilter, *, limit: int = DEFAULT_LIMIT, after: Cursor | None = None
+    ) -> Page[RequestRecord]:
         """Return up to `limit` requests that a filter selects, after a cursor where one is given."""
         with self._database.read():
             rows = [*self._admitted(about, limit + 1, after), *self._refused(about, limit + 1, after)]
             found = sorted(map(RequestRecord.of, rows), key=lambda record: (record.started_at, record.id), reverse=True)
-            records = self._named(found[:limit])
-        last = records[-1] if len(found) > limit else None
-        return Page(records, None if last is None else Cursor(last.started_at, last.id))
+            page = Page.of(found, limit, lambda last: Cursor(last.started_at, last.id))
+            return replace(page, records=self._named(page.records))
 
     def get(self, request_id: str) -> RequestRecord:
         """Return the request with an id of the gateway (in any case), or of the upstream: the newest of several.

@@ -14,13 +14,16 @@ def _uuid(version: str = "[0-9a-f]", variant: str = "[0-9a-f]") -> str:
 _TOKEN = _uuid("4", "[89ab]")
 _API_KEY = r"sk-[\w-]{8,}"
 
-_SECRET = re.compile(f"{_TOKEN}|{_API_KEY}", re.IGNORECASE)
-_SECRET_AMONG_WORDS = re.compile(f"{_TOKEN}|(?<![a-z0-9]){_API_KEY}", re.IGNORECASE)
+ADMIN_TOKEN = "llmp_admin_"  # noqa: S105 - the beginning of every token of an administrator
+_ADMIN_TOKEN = rf"{ADMIN_TOKEN}[0-9a-f]{{8,}}"
+
+_SECRET = re.compile(f"{_TOKEN}|{_API_KEY}|{_ADMIN_TOKEN}", re.IGNORECASE)
+_SECRET_AMONG_WORDS = re.compile(f"{_TOKEN}|(?<![a-z0-9]){_API_KEY}|{_ADMIN_TOKEN}", re.IGNORECASE)
 _UUID = re.compile(_uuid(), re.IGNORECASE)
 _TOKEN_IN_PATH = re.compile(
     r"(?<=/manage/tokens/)[^/?\s\"']+"
     # A token where none belongs, such as /manage/token/<token>: any UUID in a path that is not a project's.
-    rf"|(?<=/)(?<!/projects/){_uuid()}",
+    rf"|(?<=/)(?<!/projects/){_uuid()}|{_ADMIN_TOKEN}",
     re.IGNORECASE,
 )
 _QUOTED_BYTES = re.compile(r"""\bb(['"]).*\1|\b[0-9a-f]{32,}\b""", re.DOTALL)
@@ -30,6 +33,11 @@ _LOGIN = re.compile(r"(?<=[?&]token=)[^&\s]+")
 def mask_secrets(text: str) -> str:
     """Replace everything with the form of a token or an API key by `***`: callers put them where none belongs."""
     return _SECRET.sub("***", text)
+
+
+def mask_words(text: str) -> str:
+    """Replace what `contains_secret` finds in a text that people write by `***`."""
+    return _SECRET_AMONG_WORDS.sub("***", text)
 
 
 def contains_secret(text: str) -> bool:

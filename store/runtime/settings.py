@@ -268,6 +268,9 @@ class Settings(BaseSettings):
         description="Days that the ledger keeps each request; sums of hours stay for at least 400 days, sums of days "
         "for ever.",
     )
+    audit_days: Annotated[int, _whole(1, 36500)] | None = Field(
+        default=None, description="Days that the [audit](#administrators-and-the-audit) is kept; default: for ever."
+    )
     connect_timeout: Seconds = Field(default=10, description="Seconds for a connection to the upstream, TLS included.")
     first_byte_timeout: Seconds = Field(default=600, description="Seconds from the request to the upstream's headers.")
     idle_timeout: Seconds = Field(

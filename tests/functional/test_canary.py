@@ -1,5 +1,5 @@
 """A canary key and a canary token, in every place where a secret could appear: the key is found at the one
-right upstream and nowhere else, the token in what the client sent and nowhere else.
+right upstream and nowhere else, the token in what the client sent and nowhere else, and an administrator's nowhere.
 
 `tests/soak/test_canary_without.py` removes each protection, and checks that this test notices.
 """
@@ -31,6 +31,9 @@ def check(run: Run, shown: set[str]) -> None:
     assert shown <= run.net.holding(MARK.encode())
     assert run.net.holding(*forms(KEY)) == set()
     assert run.net.holding(*forms(run.token)) == set()
+    assert run.admin_tokens
+    assert run.net.holding(*(form for token in run.admin_tokens for form in forms(token))) == set()
+    assert {"audit", "viewer", "commands of the store"} <= run.net.holding(MARK.encode())
     assert f"Bearer {KEY}\r\n".encode() in run.received
     assert not any(form in run.received for form in [*forms(run.token), b"***"])
     assert "answers" in run.net.holding(b"upstream_key_rejected")

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from support.gateway.gateway import Gateway
 
-FIELDS = ("project_id", "token_id", "price_id")
+FIELDS = ("project_id", "token_id", "price_id", "admin_id")
 NO_TOKEN = "8f14e45f-ceea-4672-9c6d-4cf0d7a1b5e1"
 
 
@@ -50,6 +50,9 @@ def test_lines_name_the_object_that_was_made_or_changed(tmp_path: Path, log_form
         project = operator.make("project_id", "POST", "/manage/projects", {"name": "One", "api_key": "sk-one"})["id"]
         token = operator.make("token_id", "POST", "/manage/tokens", {"project_id": project, "name": "Ann"})
         price = operator.make("price_id", "PUT", "/manage/prices", {"model": "m", "rates": {"input": 1}})["id"]
+        admin = operator.make("admin_id", "POST", "/manage/admins", {"name": "ops", "role": "viewer"})
+        operator.ask(404, "GET", f"/manage/admins/{admin['token']}")
+        operator.ask(204, "DELETE", f"/manage/admins/{admin['id']}", admin_id=admin["id"])
         value = token["token"]
         for path in (f"/manage/tokens/{name}" for name in (token["id"], value, value.upper())):
             operator.ask(200, "PATCH", path, {"name": "Ben"}, token_id=token["id"])
@@ -73,4 +76,5 @@ def test_lines_name_the_object_that_was_made_or_changed(tmp_path: Path, log_form
     log = gateway.logs()
     assert [named(log, log_format, answer) for answer, _ in operator.asked] == [named for _, named in operator.asked]
     assert value not in log.lower()
+    assert admin["token"] not in log
     assert NO_TOKEN not in log

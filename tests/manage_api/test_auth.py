@@ -1,9 +1,14 @@
+import flask
 import pytest
 from flask.testing import FlaskClient
+from support.openapi import DOCUMENT
 from support.stores.stores import path_of
 
 from manage_api.app import create_app
 from manage_api.contract import MAX_BODY
+from store.errors import StoreUnavailable
+from store.management.admins import Admins, Role
+from store.management.tokens import UNREADABLE
 from store.store import Store
 
 PATHS = (
@@ -53,8 +58,8 @@ def test_a_wrong_token_is_refused(anyone: FlaskClient, token: str, header: str) 
 MISSING = "Send the management token in the header 'Authorization: Bearer <management token>'."
 OTHER_SCHEME = f"The Authorization header does not have the scheme Bearer. {MISSING}"
 WRONG = (
-    "The management token is wrong. The right one is the setting MANAGEMENT_TOKEN or, where that is not set, in the "
-    "file management_token in DATA_DIR."
+    "The management token is wrong. The right one is an administrator's or, for root, the setting MANAGEMENT_TOKEN or, "
+    "where that is not set, in the file management_token in DATA_DIR."
 )
 
 
@@ -129,3 +134,81 @@ def test_paths_that_need_no_token(anyone: FlaskClient, path: str) -> None:
 
 def test_a_path_that_only_begins_alike_is_not_found(anyone: FlaskClient) -> None:
     assert anyone.get("/management").status_code == 404
+
+
+SOMETHING = "00000000-0000-0000-0000-000000000009"
+
+
+@pytest.fixture
+def viewer(app: flask.Flask, store: Store) -> FlaskClient:
+    """A client that holds the token of a viewer."""
+    viewer = app.test_client()
+    viewer.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {Admins(store).create('reader', Role.VIEWER)[1]}"
+    return viewer
+
+
+def routes(app: flask.Flask) -> list[tuple[str, str]]:
+    """Return the method and path of every route of the app, with an id in each variable."""
+    return [
+        (method, path)
+        for rule in app.url_map.iter_rules()
+        for path in ["".join(SOMETHING if is_variable else part for is_variable, part in rule._trace)]  # noqa: SLF001
+        for method in rule.methods or ()
+    ]
+
+
+def test_a_viewer_reads_every_route_and_writes_none(app: flask.Flask, viewer: FlaskClient) -> None:
+    paths = [(method, path.removeprefix("|")) for method, path in routes(app)]
+    management = [route for route in paths if route[1].startswith("/manage/")]
+    assert len({path for _, path in management}) >= 14
+    for method, path in management:
+        answer = viewer.open(path, method=method)
+        if method in {"GET", "HEAD"}:
+            assert answer.status_code in {200, 404}, (method, path)
+        else:
+            assert (answer.status_code, answer.get_json()["code"]) == (403, "role_not_allowed"), (method, path)
+    assert {method for method, path in paths if (method, path) not in management} <= {"GET", "HEAD"}
+
+
+def test_every_operation_that_writes_says_that_a_viewer_may_not() -> None:
+    operations = [
+        (method, operation["responses"])
+        for path, item in DOCUMENT["paths"].items()
+        for method, operation in item.items()
+        if path.startswith("/manage/") and method in {"get", "post", "put", "patch", "delete"}
+    ]
+    assert all(("403" in answers) == (method != "get") and "429" in answers for method, answers in operations)
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "BREW", "TRACE", "PATCH"])
+def test_a_viewer_is_refused_with_every_other_method_on_every_path(viewer: FlaskClient, method: str) -> None:
+    for path in PATHS:
+        assert viewer.open(path, method=method).status_code == 403
+
+
+def test_no_answer_to_a_viewer_has_the_value_of_a_token(
+    app: flask.Flask, viewer: FlaskClient, client: FlaskClient, project_id: str
+) -> None:
+    token = client.post("/manage/tokens", json={"project_id": project_id}).get_json()
+    rotated = client.post(f"/manage/tokens/{token['id']}/rotate", json={"grace_seconds": 60}).get_json()
+    values = (token["token"], rotated["token"])
+    ids = (token["id"], token["project_id"], *values)
+    read = [path.removeprefix("|") for method, path in routes(app) if method == "GET" and "/manage/" in path]
+    for path in {path.replace(SOMETHING, each) for path in read for each in ids}:
+        answer = viewer.get(path)
+        assert not any(value in answer.text for value in values), path
+    for path in ("/manage/tokens", f"/manage/tokens/{token['id']}", f"/manage/tokens/{values[0]}"):
+        assert UNREADABLE in viewer.get(path).text
+    assert viewer.get(f"/manage/audit?format=jsonl&objectId={token['id']}").text.count("replaced") == 1
+
+
+def test_a_store_that_does_not_answer_is_no_fault_of_the_token(
+    anyone: FlaskClient, token: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(store.database, "read", fail)
+    for sent in (token, "wrong", f"llmp_admin_{'0' * 48}"):
+        answer = anyone.get("/manage/projects", headers={"Authorization": f"Bearer {sent}"})
+        assert (answer.status_code, answer.get_json()["code"]) == (503, "store_unavailable")

@@ -1,9 +1,16 @@
 """Checks and rules of the API that its schema cannot state. schemathesis loads this file as its hooks."""
 
+import random
 import re
+import zoneinfo
 from typing import Any
 
 import schemathesis
+from hypothesis import strategies as st
+from schemathesis.core.parameters import ParameterLocation
+
+# schemathesis takes any text for a format that it does not know.
+schemathesis.openapi.format("time-zone", st.sampled_from(sorted(zoneinfo.available_timezones())))
 
 _YEAR = re.compile(r"(?!0000)([0-9]{4})(?=-[0-9]{2}-[0-9]{2}T)")
 
@@ -39,6 +46,11 @@ class TokensStayAsLongAsTheirProjects:
 schemathesis.check(TokensStayAsLongAsTheirProjects)
 
 
+_EXAMPLES = {"allowed_models": "gpt-4o", "allowed_endpoints": "* /v1/files*", "allowed_ips": "10.0.0.0/8"}
+_LONGEST = {"allowed_models": 128, "allowed_endpoints": 512, "allowed_ips": 64}
+_MAX_USD = 20
+
+
 def map_body(ctx: Any, body: Any) -> Any:
     """Move the `expires_at` of a new token into the future: the API requires it, and no schema can state it.
 
@@ -54,10 +66,38 @@ def map_body(ctx: Any, body: Any) -> Any:
 schemathesis.hook(map_body)
 
 
+def _required_form(field: str, value: Any) -> Any:
+    """Change texts and lists that the schema allows. What it refuses stays, and has to be refused."""
+    if not isinstance(value, list):
+        return value
+    if field in _EXAMPLES:
+        return [_EXAMPLES[field] if _is_text(each, _LONGEST[field]) else each for each in value]
+    if field in {"rate_limits", "budgets"} and all(isinstance(each, dict) for each in value):
+        kinds = [(str(each.get("per")), "tokens" in each) for each in value]
+        first = [each for place, each in enumerate(value) if kinds.index(kinds[place]) == place]
+        return [{**each, "usd": "5.00"} if _is_text(each.get("usd"), _MAX_USD) else each for each in first]
+    return value
+
+
+def _is_text(value: Any, longest: int) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= longest
+
+
 def before_call(_ctx: Any, case: Any, _kwargs: Any) -> None:
-    """Leave out the project of a price that is for all projects: it takes the null for an id."""
+    """Give a request what the API requires, and no schema can state.
+
+    Entries of policies have a form of their own, and there is one window, or budget, of each kind and length. The
+    project of a price that is for all projects is left out: schemathesis takes its null for an id.
+
+    Each request comes from another address: those that a check sends with a wrong token would be slowed down. Not where
+    a header is wrong, or missing: schemathesis takes another one for it.
+    """
+    if isinstance(case.body, dict):
+        case.body = {name: _required_form(name, value) for name, value in case.body.items()}
     if (case.query or {}).get("projectId", "") is None:
         del case.query["projectId"]
+    if case.meta is None or case.meta.phase.data.parameter_location != ParameterLocation.HEADER:
+        case.headers["X-Forwarded-For"] = f"2001:db8:{random.randrange(2**16):x}:{random.randrange(2**16):x}::1"  # noqa: S311
 
 
 schemathesis.hook(before_call)

@@ -37,6 +37,10 @@ TABLE: list[Row] = [
     (errors.TooManyParallel, 429, "too_many_parallel_requests", "rate_limit_error"),
     (errors.HeadersTooLarge, 431, "headers_too_large", "invalid_request_error"),
     (errors.TransferEncodingUnknown, 501, "transfer_encoding_unknown", "server_error"),
+    (errors.RoleNotAllowed, 403, "role_not_allowed", "invalid_request_error"),
+    (errors.Conflict, 409, "conflict", "invalid_request_error"),
+    (errors.LastAdmin, 409, "last_admin", "invalid_request_error"),
+    (errors.TooManyWrongTokens, 429, "too_many_wrong_tokens", "rate_limit_error"),
     (errors.ServiceUnavailable, 503, "service_unavailable", ""),
     (errors.UpstreamKeyRejected, 503, "upstream_key_rejected", ""),
     (errors.StoreUnavailable, 503, "store_unavailable", ""),
@@ -53,6 +57,8 @@ def make(kind: type[GatewayError]) -> GatewayError:
         limited = errors.RateLimited("Too many.", Standing(60, 0, 1000))
         limited.wait_for(1001)
         return limited
+    if kind is errors.TooManyWrongTokens:
+        return errors.TooManyWrongTokens(6)
     return errors.MethodNotAllowed("GET, HEAD") if kind is errors.MethodNotAllowed else kind()
 
 
@@ -103,6 +109,7 @@ def test_headers_match_the_status(row: Row) -> None:
         errors.UpstreamKeyRejected: no_retry,
         errors.RateLimited: {"retry-after-ms": "2", "Retry-After": "1"},
         errors.TooManyParallel: {"Retry-After": "1"},
+        errors.TooManyWrongTokens: {"Retry-After": "6"},
     }
     expected = by_kind.get(kind, by_status.get(status, {}))
     assert make(kind).headers == expected

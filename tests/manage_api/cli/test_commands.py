@@ -14,6 +14,8 @@ from store.database import open_database
 from store.encryption.keyfiles import MANAGEMENT_TOKEN_FILE
 
 READING = {
+    "admin list": (["admin", "list"], 1),
+    "audit": (["audit"], 1),
     "usage": (["usage"], 1),
     "requests": (["requests"], 1),
     "reconcile": (["reconcile", "usage.csv", "--day", "date", "--cost", "usd"], 1),
@@ -60,7 +62,9 @@ def test_an_empty_database_of_postgresql_stays_empty(folder: Path, name: str, po
     assert tree(folder) == {}
 
 
-@pytest.mark.parametrize("name", ["usage", "requests", "reconcile", "rotate", "copy", "token list"])
+@pytest.mark.parametrize(
+    "name", ["admin list", "audit", "usage", "requests", "reconcile", "rotate", "copy", "token list"]
+)
 def test_a_store_of_an_older_version_is_not_changed(folder: Path, name: str) -> None:
     make_store(make_settings(folder, encryption_key=KEY), SCHEMAS[0])
     before = tree(folder)

@@ -88,7 +88,7 @@ BAD: list[tuple[str, str]] = [
         "The field 'rate_limits' must be an array or null, not an object.",
     ),
     ('{"rate_limits": [null]}', f"{WINDOW} must be an object, not null."),
-    ('{"rate_limits": [{}]}', f"{WINDOW} lacks the required field 'per'."),
+    ('{"rate_limits": [{}]}', f"{WINDOW} lacks the required field 'per'. {ONE_OF_BOTH}"),
     ('{"rate_limits": [{"requests": 1}]}', f"{WINDOW} lacks the required field 'per'."),
     ('{"rate_limits": [{"per": "day"}]}', ONE_OF_BOTH),
     *(
@@ -125,7 +125,7 @@ BAD: list[tuple[str, str]] = [
     ),
     (
         '{"rate_limits": [{"request": 1, "per": "day"}]}',
-        f"{WINDOW} has an unknown field: 'request' (did you mean 'requests'?).",
+        f"{WINDOW} has an unknown field: 'request' (did you mean 'requests'?). {ONE_OF_BOTH}",
     ),
     (
         '{"rate_limits": [{"requests": 1, "tokens": 100000, "per": "day"}]}',

@@ -109,14 +109,15 @@ def test_a_name_that_changes_before_the_delete_is_the_one_kept(store: Store) -> 
 def test_no_two_prices_have_the_same_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clock, "now", lambda: 1)
 
-    def set_some(_: int) -> list[int]:
+    def set_some(first: int) -> list[int]:
+        prices = [{"input": Decimal(first + number)} for number in range(10)]  # the same again would change nothing
         try:
-            return [OwnPrices(store).set(RATES, model="one").updated_at for _ in range(10)]
+            return [OwnPrices(store).set(rates, model="one").updated_at for rates in prices]
         finally:
             store.database.close()
 
     with ThreadPoolExecutor(4) as pool:
-        times = [*itertools.chain(*pool.map(set_some, range(4)))]
+        times = [*itertools.chain(*pool.map(set_some, range(1, 41, 10)))]
     assert len(set(times)) == len(times)
 
 

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
@@ -124,6 +125,18 @@ def test_everything_is_encrypted_again_and_decrypts_to_the_same(settings: Settin
         assert {admit(alone, value) for _, value in made[:3]} <= {API_KEY}
     with pytest.raises(StartupError, match="ENCRYPTION_KEY does not open this store"):
         open_store(changed(settings, encryption_key=OLD))
+
+
+def test_each_batch_has_a_row_of_the_audit_with_what_was_encrypted_again(store: Store) -> None:
+    made = fill(store, BATCH + 1)
+    rotate(store)
+    rotate(store)
+    parts = [row for row in rows(store, "audit") if row["action"] == "encryption_key.rotate"]
+    parts.sort(key=lambda row: int(row["changed_at"]))
+    assert [row["object_name"] for row in parts] == ["project", "token", "token", "secret"]
+    ids = [json.loads(row["ids"]) for row in parts]
+    assert sorted(ids[1] + ids[2]) == sorted(token_id for token_id, _ in made)
+    assert ids[3] == ["check", "token_lookup_key"]
 
 
 def test_a_second_rotation_finds_nothing_to_do(store: Store) -> None:

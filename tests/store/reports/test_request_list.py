@@ -10,7 +10,8 @@ from store.errors import InvalidRequest
 from store.ids import new_request_id
 from store.ledger.usage import Source
 from store.management.projects import Projects
-from store.reports.request_list import OPEN, Cursor, RequestFilter, RequestList
+from store.reports.pages import Cursor
+from store.reports.request_list import OPEN, RequestFilter, RequestList
 from store.store import Store
 
 OTHER = str(uuid.UUID(int=99))
@@ -22,7 +23,7 @@ def requests(store: Store) -> RequestList:
 
 
 def ids(requests: RequestList, about: RequestFilter) -> set[str]:
-    return {record.id for record in requests.page(about).requests}
+    return {record.id for record in requests.page(about).records}
 
 
 def test_pages_join_without_gaps_while_rows_are_added(store: Store, requests: RequestList) -> None:
@@ -31,7 +32,7 @@ def test_pages_join_without_gaps_while_rows_are_added(store: Store, requests: Re
     found, cursor = [], None
     while True:
         page = requests.page(RequestFilter(), limit=3, after=cursor)
-        found += [record.id for record in page.requests]
+        found += [record.id for record in page.records]
         if page.next_cursor is None:
             break
         cursor = Cursor.parse(str(page.next_cursor))
@@ -62,7 +63,7 @@ def test_a_record_has_the_columns_of_its_row(store: Store, requests: RequestList
         cost=43_500_000,
         price='{"input": "2.5"}',
     )
-    (record,) = requests.page(RequestFilter()).requests
+    (record,) = requests.page(RequestFilter()).records
     for name in ("id", "started_at", "model_asked", "model", "duration_ms", "first_byte_ms", "input_tokens", "cost"):
         assert getattr(record, name) == row[name]
     assert (record.project_id, record.token_id, record.status) == (PROJECT_ID, TOKEN_ID, 200)
@@ -78,7 +79,7 @@ def test_records_have_the_names_of_projects_and_tokens(store: Store, requests: R
     nameless = settle_request(store)
     Projects(store).delete(gone.project_id)
     names = {
-        record.token_id: (record.project_name, record.token_name) for record in requests.page(RequestFilter()).requests
+        record.token_id: (record.project_name, record.token_name) for record in requests.page(RequestFilter()).records
     }
     assert names == {kept.id: ("Tests", "Ann"), gone.id: ("Tests", "Ben"), TOKEN_ID: (None, None)}
     assert requests.get(nameless["id"]).project_name is None
@@ -86,7 +87,7 @@ def test_records_have_the_names_of_projects_and_tokens(store: Store, requests: R
 
 def test_a_running_request_has_no_result(store: Store, requests: RequestList) -> None:
     open_request(store)
-    (record,) = requests.page(RequestFilter()).requests
+    (record,) = requests.page(RequestFilter()).records
     assert (record.usage_source, record.status, record.streamed, record.cost, record.price_used) == (None,) * 5
 
 
@@ -129,14 +130,14 @@ def test_requests_that_the_gateway_ended_are_listed_by_its_code_with_those_that_
     other = settle_request(store, code="insufficient_quota", started_at=NOON + 2)
     whole, running = settle_request(store, started_at=NOON + 3), open_request(store, started_at=NOON + 4)
     page = requests.page(RequestFilter())
-    assert [(record.id, record.code, record.repeats) for record in page.requests] == [
+    assert [(record.id, record.code, record.repeats) for record in page.records] == [
         (running["id"], None, None),
         (whole["id"], None, None),
         (other["id"], "insufficient_quota", None),
         (refused["id"], "token_inactive", 1),
         (cut["id"], "token_inactive", None),
     ]
-    assert [record.id for record in requests.page(RequestFilter(code="token_inactive")).requests] == [
+    assert [record.id for record in requests.page(RequestFilter(code="token_inactive")).records] == [
         refused["id"],
         cut["id"],
     ]
@@ -156,7 +157,7 @@ def test_pages_of_a_code_join(store: Store, requests: RequestList) -> None:
     found, cursor = list[str](), None
     while not found or cursor is not None:
         page = requests.page(RequestFilter(code="token_inactive"), limit=2, after=cursor)
-        found += [record.id for record in page.requests]
+        found += [record.id for record in page.records]
         cursor = page.next_cursor
     assert found == [row["id"] for row in reversed(made)]
 
@@ -185,4 +186,4 @@ def test_a_bad_cursor_is_refused(text: str) -> None:
 
 def test_any_cursor_returns_a_page(requests: RequestList) -> None:
     for started_at in (-(2**63), 0, 2**63 - 1):
-        assert requests.page(RequestFilter(), after=Cursor(started_at, new_request_id())).requests == []
+        assert requests.page(RequestFilter(), after=Cursor(started_at, new_request_id())).records == []

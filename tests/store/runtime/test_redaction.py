@@ -3,6 +3,7 @@ import pytest
 from store.runtime import redaction
 
 TOKEN = "3f2b8a9e-6c1d-4e57-9a40-0d9b7c5f1e23"
+ADMIN = f"llmp_admin_{'0a' * 24}"
 HEX = TOKEN.replace("-", "")
 
 
@@ -13,6 +14,7 @@ HEX = TOKEN.replace("-", "")
         ("/v1/x=8F14E45FCEEA46729C6D4CF0D7A1B5E1/y", "/v1/x=***/y"),
         ("/v1/Bearer%20sk-proj-abc_DEF-0123456789", "/v1/Bearer%20***"),
         ("/v1/tasks/task-0123456789", "/v1/tasks/ta***"),
+        (f"/v1/x{ADMIN}/y", "/v1/x***/y"),
         ("/v1/files/file-abc123", "/v1/files/file-abc123"),
         ("/v1/files/0190f3a1-7b2c-7d4e-9a40-0d9b7c5f1e23", "/v1/files/0190f3a1-7b2c-7d4e-9a40-0d9b7c5f1e23"),
         ("gpt-4o-mini-2024-07-18", "gpt-4o-mini-2024-07-18"),
@@ -23,7 +25,7 @@ def test_tokens_and_keys_are_masked_wherever_they_stand(text: str, shown: str) -
 
 
 @pytest.mark.parametrize(
-    "text", [TOKEN, f"of {HEX.upper()}", "sk-0123456789", "Ann's key:SK-0123456789", "_sk-abcdefgh"]
+    "text", [TOKEN, ADMIN, f"of {HEX.upper()}", "sk-0123456789", "Ann's key:SK-0123456789", "_sk-abcdefgh"]
 )
 def test_a_text_with_a_token_or_a_key_contains_a_secret(text: str) -> None:
     assert redaction.contains_secret(text)
@@ -37,6 +39,7 @@ def test_words_contain_no_secret(text: str) -> None:
 @pytest.mark.parametrize(
     ("path", "shown"),
     [
+        (f"/manage/admins/{ADMIN}", "/manage/admins/<token>"),
         (f"/manage/tokens/{TOKEN}", "/manage/tokens/<token>"),
         (f"/manage/tokens/{TOKEN.upper()}/x?y", "/manage/tokens/<token>/x?y"),
         (f"/manage/tokens/{TOKEN}/rotate", "/manage/tokens/<token>/rotate"),

@@ -12,9 +12,10 @@ import gzip
 import json
 import socket
 import ssl
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ from websockets.sync.client import connect
 from support.clients.http2 import Http2Client
 from support.clients.web_client import Flow, Watcher, WebClient
 from support.gateway.gateway import Gateway, bearer
-from support.gateway.processes import DEADLINE, Process, free_port, running, tool
+from support.gateway.processes import DEADLINE, Process, free_port, python, running, tool
 from support.network.certificates import Authority
 from support.upstreams.upstreams import Conversation, DemoUpstream, RawUpstream, answer_all
 
@@ -150,6 +151,7 @@ class Traffic:
         self._token = token
         self._net = net
         self._front = front
+        self.admin_tokens: list[str] = []
         self.headers = {**bearer(token), "X-Mark": MARK}
 
     def send_all(self) -> None:
@@ -164,6 +166,7 @@ class Traffic:
         self._failures()
         self._rejections()
         self._manage()
+        self._administer()
 
     def _manage(self) -> None:
         """Name the token to the management API, by its value and in the wrong place."""
@@ -177,6 +180,25 @@ class Traffic:
             assert refused.is_error
             self._note(refused)
         self._net.add("metrics", self._gateway.manage("GET", "/metrics").raise_for_status().text)
+
+    def _administer(self) -> None:
+        """Change all that has a secret; read the audit, as an administrator does and as a viewer, and by commands."""
+        manage, made = self._gateway.manage, []
+        for role in ("admin", "viewer"):
+            body = {"name": f"{role}-{time.monotonic_ns()}", "role": role}
+            made.append(manage("POST", "/manage/admins", body).raise_for_status().json())
+        self.admin_tokens += [each["token"] for each in made]
+        token_id, project_id = self._token["id"], self._token["project_id"]
+        admin, viewer = self.admin_tokens[-2:]
+        manage("PATCH", f"/manage/projects/{project_id}", {"api_key": KEY}, token=admin).raise_for_status()
+        manage("PATCH", f"/manage/projects/{project_id}", {"name": MARK}).raise_for_status()
+        manage("PATCH", f"/manage/tokens/{self._token['token']}", {"name": MARK}, token=admin).raise_for_status()
+        for path in ("/manage/audit", "/manage/audit?format=jsonl", "/manage/admins"):
+            self._net.add("audit", manage("GET", path, token=admin).raise_for_status().text)
+        for path in ("/manage/tokens", f"/manage/tokens/{token_id}", "/manage/projects", f"/manage/admins/{admin}"):
+            self._net.add("viewer", manage("GET", path, token=viewer).text)
+        for command in (["audit"], ["audit", "--json"], ["admin", "list"], ["admin", "list", "--json"]):
+            self._net.add("commands of the store", _output(self._gateway, command))
 
     def _note(self, response: httpx.Response) -> None:
         self._net.add("answers", str(response.headers), response.content)
@@ -348,6 +370,13 @@ def _quoting() -> Iterator[bytes]:
     yield head.replace(b"application/json", b"text/plain") + b"\r\n" + message.encode()
 
 
+def _output(gateway: Gateway, command: Sequence[str]) -> bytes:
+    """Return all that a command of `llm-proxy` prints."""
+    code = "from manage_api.cli.commands import main; main()"
+    done = subprocess.run(python("-c", code, *command), env=gateway.env, capture_output=True, check=True)
+    return done.stdout + done.stderr
+
+
 def _pieces(*pieces: bytes) -> Iterable[bytes]:
     yield from pieces
 
@@ -434,6 +463,7 @@ class Run(NamedTuple):
     elsewhere: bytes
     outcomes: dict[str, int]
     """The statuses of the operator's acts."""
+    admin_tokens: list[str]
 
 
 def run_in_mitmweb(folder: Path, demo: DemoUpstream, settings: Mapping[str, str] = NO_SETTINGS) -> Run:
@@ -447,7 +477,8 @@ def run_in_mitmweb(folder: Path, demo: DemoUpstream, settings: Mapping[str, str]
     ):
         token = gateway.make_token(gateway.make_project(api_key=KEY)["id"])
         with Watcher(gateway.proxies[0].web_url) as watcher:
-            Traffic(gateway, token, net, front).send_all()
+            traffic = Traffic(gateway, token, net, front)
+            traffic.send_all()
             operator, led_away = Operator(gateway, web, token, net), {"host": "127.0.0.1", "port": elsewhere.port}
             before = gateway.token(token["id"])["request_count"]
             outcomes["replayed"] = status_of(operator.replay("/v1/models?x=replayed"))
@@ -462,7 +493,7 @@ def run_in_mitmweb(folder: Path, demo: DemoUpstream, settings: Mapping[str, str]
         net.add("updates", *watcher.updates)
         net.add_files(folder)
     net.add_files(folder)
-    return Run(net, token["token"], front.received(), elsewhere.received(), outcomes)
+    return Run(net, token["token"], front.received(), elsewhere.received(), outcomes, traffic.admin_tokens)
 
 
 def run_in_launcher(folder: Path, demo: DemoUpstream, settings: Mapping[str, str] = NO_SETTINGS) -> Run:
@@ -473,9 +504,10 @@ def run_in_launcher(folder: Path, demo: DemoUpstream, settings: Mapping[str, str
         Gateway.start(folder, front.url, way="launcher", proxies=1, **{**QUICKLY, **settings}) as gateway,
     ):
         token = gateway.make_token(gateway.make_project(api_key=KEY)["id"])
-        Traffic(gateway, token, net, front).send_all()
+        traffic = Traffic(gateway, token, net, front)
+        traffic.send_all()
     net.add_files(folder)
-    return Run(net, token["token"], front.received(), b"", {})
+    return Run(net, token["token"], front.received(), b"", {}, traffic.admin_tokens)
 
 
 def status_of(flow: Flow) -> int:
@@ -528,4 +560,4 @@ def run_in_mitmdump(folder: Path, demo: DemoUpstream, settings: Mapping[str, str
         finally:
             gateway.stop()
     net.add_files(folder)
-    return Run(net, token["token"], front.received(), b"", {})
+    return Run(net, token["token"], front.received(), b"", {}, traffic.admin_tokens)
