@@ -439,7 +439,7 @@ def test_a_row_of_a_former_period_is_used_no_more(
 ) -> None:
     store_clock = StoreClock(monkeypatch)
     store_clock.set(clock.from_rfc3339("2027-01-30T23:59:59Z"))
-    set_columns(store, "token", token.id, expires_at=2**60)
+    set_columns(store, "token", token.id, expires_at=clock.NEVER)
     Tokens(store).update(token.id, {"budgets": [{"usd": "5", "per": "day"}]})
     opened = admit(admission, token, opening()._replace(reading=NOTHING))
     assert not asyncio.run(admission.extend(opened, asks(1))).is_past
