@@ -116,7 +116,7 @@ class Admission:
         self._waiting = 0
         """Admissions that wait for a slot."""
         self._hints: dict[TokenName, Unread] = {}
-        """How the last requests of tokens had to be read: the next one is read so at once, for one transaction less."""
+        """The ways in which requests of tokens had to be read: the next one is read so, for one transaction less."""
         self._refusals = Refusals(self._inbox.enqueue, lambda: self._inbox.unwritten)
         self.figures = Figures()
         """The figures of this process."""

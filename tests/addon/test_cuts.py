@@ -20,6 +20,7 @@ from mitmproxy.addons.clientplayback import ClientPlayback
 from mitmproxy.test import tflow
 from support.gateway.inprocess import (
     CHUNKED,
+    CutAt,
     HoldConnections,
     Proxy,
     assert_json_error,
@@ -388,19 +389,6 @@ def test_a_request_that_waits_for_a_connection_is_answered_and_never_sent(tmp_pa
             assert (it.row["status"], it.row["code"]) == (401, "token_inactive")
 
     run(main())
-
-
-class CutAt:
-    """An addon that cuts the request of a flow at a hook."""
-
-    def __init__(self, hook: str) -> None:
-        self.exchanges: Exchanges | None = None
-        setattr(self, hook, self._cut)
-
-    def _cut(self, flow: http.HTTPFlow) -> None:
-        found = self.exchanges.get(flow.id) if self.exchanges else None
-        if found is not None:
-            found.cut(TokenInactive())
 
 
 @both_paths

@@ -147,12 +147,12 @@ def in_pieces(draw: st.DrawFn) -> list[bytes]:
 
 
 class Ended(NamedTuple):
-    """What a stream was like that was ended."""
+    """A stream that was ended."""
 
     passed: bytes
     """All that was passed on, without the last event."""
     stops: Sequence[bytes | None]
-    """What each call of `stop` got."""
+    """The argument of each call of `stop`."""
 
 
 def feed(tap: Tap, pieces: Sequence[bytes]) -> bytes:
@@ -190,6 +190,9 @@ def test_an_ended_stream_ends_with_the_event_that_is_under_way(pieces: list[byte
     stream, before = b"".join(pieces), len(b"".join(pieces[:place]))
     ends = [end for end in sorted(boundaries(stream)) if end >= before]
     found = ended(pieces, place)
+    borders = {*itertools.accumulate(map(len, pieces))}
+    if ends and stream[ends[0] - 1 : ends[0] + 1] == b"\r\n" and ends[0] not in borders:
+        ends = ends[1:]  # the LF is in the same piece
     if ends:
         assert found == Ended(stream[: ends[0]], [LAST])
     else:

@@ -158,7 +158,7 @@ class Run:
     def __init__(self, gateway: Gateway, maximum: str) -> None:
         self.answers = Counter[int]()
         self.seen: list[tuple[int, int]] = []
-        """What was settled and reserved of the budget that stays, from time to time."""
+        """The sums of what was settled and reserved of the budget that stays, from time to time."""
         self._gateway = gateway
         self._chance = random.Random(SEED)  # noqa: S311 - no secret
         self.fixed, self.doomed, first = (gateway.make_token() for _ in range(3))

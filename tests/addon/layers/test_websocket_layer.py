@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from mitmproxy import http
-from support.gateway.inprocess import Proxy, run, running
+from support.gateway.inprocess import CutAt, Proxy, run, running
 from support.gateway.processes import DEADLINE
 from support.stores.stores import foreign_lock, make_token
 from websockets.asyncio.client import ClientConnection, connect
@@ -15,7 +14,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import CloseCode
 
-from addon.exchange import Exchange, Exchanges
+from addon.exchange import Exchange
 from addon.layers import backpressure, websocket_layer
 from addon.patches import dispatch
 from store.errors import TokenInactive
@@ -402,19 +401,6 @@ def test_a_cut_at_the_end_of_a_websocket_comes_too_late(tmp_path: Path, side: st
             await ending(talk.client)
 
     run(main())
-
-
-class CutAt:
-    """An addon that cuts each request at a hook."""
-
-    def __init__(self, hook: str) -> None:
-        self.exchanges: Exchanges | None = None
-        setattr(self, hook, self._cut)
-
-    def _cut(self, flow: http.HTTPFlow) -> None:
-        found = self.exchanges.get(flow.id) if self.exchanges else None
-        if found is not None:
-            found.cut(TokenInactive())
 
 
 @pytest.mark.parametrize("is_first", [True, False], ids=["before the gateway", "after it"])

@@ -9,6 +9,7 @@ from types import NoneType
 
 import pytest
 from support.gateway.processes import DEADLINE, ROOT, clean_environment
+from support.stores.admissions import admit, outcomes
 from support.stores.stores import (
     API_KEY,
     UNKNOWN_TOKEN,
@@ -48,17 +49,6 @@ def admission(store: Store) -> Iterator[Admission]:
     admission = Admission(store)
     yield admission
     admission.close()
-
-
-def admit(admission: Admission, *values: str) -> list[Admitted | BaseException]:
-    async def all_at_once() -> list[Admitted | BaseException]:
-        return await asyncio.gather(*(admission.admit(value, opening()) for value in values), return_exceptions=True)
-
-    return asyncio.run(all_at_once())
-
-
-def outcomes(admission: Admission, *values: str) -> list[type]:
-    return [type(outcome) for outcome in admit(admission, *values)]
 
 
 def count_of(store: Store, token: TokenRecord) -> int:

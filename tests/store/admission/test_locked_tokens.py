@@ -1,6 +1,5 @@
 """The values of a rotated token at its admissions."""
 
-import asyncio
 import re
 import time
 from collections import Counter
@@ -10,13 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import psycopg
 import pytest
 from support.gateway.processes import wait_until
+from support.stores.admissions import admit, outcomes
 from support.stores.limits import limited, used
 from support.stores.store_clock import StoreClock
 from support.stores.stores import (
     foreign_connection,
     make_many_tokens,
     make_token,
-    opening,
     rows,
 )
 
@@ -42,17 +41,6 @@ def admission(store: Store) -> Iterator[Admission]:
     admission = Admission(store)
     yield admission
     admission.close()
-
-
-def admit(admission: Admission, *values: str) -> list[Admitted | BaseException]:
-    async def all_at_once() -> list[Admitted | BaseException]:
-        return await asyncio.gather(*(admission.admit(value, opening()) for value in values), return_exceptions=True)
-
-    return asyncio.run(all_at_once())
-
-
-def outcomes(admission: Admission, *values: str) -> list[type]:
-    return [type(outcome) for outcome in admit(admission, *values)]
 
 
 def test_both_values_are_admitted_until_the_previous_one_ends(

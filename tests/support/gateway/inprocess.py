@@ -10,7 +10,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mitmproxy import http
 from mitmproxy.addons.onboarding import Onboarding
@@ -27,11 +27,15 @@ from addon.serving import config_files, listening
 from addon.serving.lean_master import LeanMaster
 from addon.serving.startup import add_addons
 from store.admission.admission import Admission
+from store.errors import TokenInactive
 from store.management.tokens import TokenRecord
 from store.runtime.settings import Settings
 from store.store import Store
 from support.gateway.processes import DEADLINE
 from support.stores.stores import make_settings, make_token, opened
+
+if TYPE_CHECKING:
+    from addon.exchange import Exchanges
 
 CLOSE = "Connection: close\r\n"
 CHUNKED = "Transfer-Encoding: chunked\r\n" + CLOSE
@@ -76,6 +80,19 @@ class Hooks:
 
     def _note(self, name: str, _: object) -> None:
         self.called.append(name)
+
+
+class CutAt:
+    """An addon that cuts each request at a hook."""
+
+    def __init__(self, hook: str) -> None:
+        self.exchanges: Exchanges | None = None
+        setattr(self, hook, self._cut)
+
+    def _cut(self, flow: http.HTTPFlow) -> None:
+        found = self.exchanges.get(flow.id) if self.exchanges else None
+        if found is not None:
+            found.cut(TokenInactive())
 
 
 class HoldConnections:
