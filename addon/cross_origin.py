@@ -1,4 +1,7 @@
-"""Cross-origin resource sharing: which pages in browsers may read responses, by the setting CORS_ORIGINS.
+"""Cross-origin resource sharing: which pages in browsers may read responses.
+
+Those of CORS_ORIGINS may, and `/docs` on the management port, so that its requests to the proxy can be tried out. Such a
+page still needs a token for each request, as any client does.
 
 A browser names the origin of a page in `Origin`, and lets the page read a response only if that allows the origin.
 Before most requests with a token it asks whether it may send them: a preflight. The gateway answers that itself, as a
@@ -38,19 +41,21 @@ _VARY_HEADERS = (b"Vary", b"Access-Control-Request-Headers")
 class CrossOrigin:
     """The origins whose pages may read responses."""
 
-    def __init__(self, origins: Collection[str]) -> None:
-        """Take the origins, as browsers write them, or `*`."""
-        self._of_all: Fields = ((_ALLOWED, b"*"), _EXPOSED) if ANY in origins else (_VARY,)
+    def __init__(self, origins: Collection[str], documentation: Collection[str] = ()) -> None:
+        """Take the origins of CORS_ORIGINS, as browsers write them, or `*`; and those of `/docs`."""
+        is_open = ANY in origins
+        self._of_others: Fields = ((_ALLOWED, b"*"), _EXPOSED) if is_open else (_VARY,) if origins else ()
         self._of_listed: dict[str, Fields] = {
-            origin: ((_ALLOWED, origin.encode()), _EXPOSED, _VARY) for origin in origins if origin != ANY
+            origin: ((_ALLOWED, origin.encode()), _EXPOSED, _VARY) for origin in ({*origins, *documentation} - {ANY})
         }
 
     def fields(self, request: http.Request) -> Fields:
         """Return the headers that every response to a request gets.
 
-        With a list of origins, caches are told of that for each response, also for one that no page may read.
+        With a list of origins, caches are told of that for each response, also for one that no page may read. Without
+        one, only the responses to `/docs` have these headers: a cache that keeps another shows it less, and never more.
         """
-        return self._of_listed.get(request.headers.get("origin", ""), self._of_all)
+        return self._of_listed.get(request.headers.get("origin", ""), self._of_others)
 
 
 def is_preflight(request: http.Request) -> bool:

@@ -74,8 +74,7 @@ class Gateway:
         self._admission = admission
         self._settling = Settling(admission)
         ending = Ending(self._settling, admission.figures)
-        cross_origin = CrossOrigin(origins) if (origins := settings.page_origins) else None
-        self.exchanges = Exchanges(ending.end, cross_origin)
+        self.exchanges = Exchanges(ending.end, CrossOrigin(settings.page_origins, settings.manage.origins))
         admission.figures.gauges |= {
             "in_flight": lambda: len(self.exchanges),
             "websockets": self.exchanges.open_sockets,

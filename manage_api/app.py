@@ -7,13 +7,20 @@ import flask
 from manage_api import access_log, auth, contract, errors, request_ids, strict_json
 from manage_api.resources import admins, audit, docs, health, metrics, prices, projects, requests, tokens, usage
 from store.network.addresses import Network
+from store.runtime.settings import Listen, Settings
 from store.store import Store
 
 
-def create_app(store: Store, management_token: str, trusted_proxies: Sequence[Network] = ()) -> flask.Flask:
+_PROXY = Listen.parse(Settings.model_fields["proxy_listen"].default)
+
+
+def create_app(
+    store: Store, management_token: str, trusted_proxies: Sequence[Network] = (), proxy: Listen = _PROXY
+) -> flask.Flask:
     """Make the management API of an open store; `management_token` is that of the administrator `root`.
 
-    The client's address is taken from the `X-Forwarded-For` of `trusted_proxies`.
+    The client's address is taken from the `X-Forwarded-For` of `trusted_proxies`. `proxy` is where the proxy listens,
+    for the documentation.
     """
     app = flask.Flask(__name__, static_folder=None)
     app.json = strict_json.StrictJSONProvider(app)
@@ -33,5 +40,5 @@ def create_app(store: Store, management_token: str, trusted_proxies: Sequence[Ne
     app.register_blueprint(audit.blueprint(store))
     app.register_blueprint(health.blueprint(store))
     app.register_blueprint(metrics.blueprint(store))
-    app.register_blueprint(docs.blueprint())
+    app.register_blueprint(docs.blueprint(proxy))
     return app

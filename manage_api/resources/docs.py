@@ -1,4 +1,8 @@
-"""`/openapi.yaml`, the contract; `/docs`, which shows it; `/` redirects there. All files come from this server."""
+"""`/openapi.yaml`, the contract; `/docs`, which shows it; `/` redirects there. All files come from this server.
+
+The page names the address at which it was reached for the operations of this port, and that of the proxy for the
+others. The proxy lets it read responses (`addon/cross_origin.py`), so that both can be tried out.
+"""
 
 from importlib import resources
 from pathlib import Path
@@ -7,14 +11,16 @@ import flask
 from werkzeug.wrappers import Response as BaseResponse
 
 from manage_api.bodies import OPENAPI
+from store.runtime.settings import Listen
 
-_PAGE = Path(__file__).with_name("docs.html")
+_PAGE = Path(__file__).with_name("docs.html").read_text(encoding="utf-8")
 _SWAGGER_UI = Path(str(resources.files("flask_swagger_ui") / "dist"))
 
 
-def blueprint() -> flask.Blueprint:
-    """Make the resources. They need no token and no network."""
+def blueprint(proxy: Listen) -> flask.Blueprint:
+    """Make the resources. They need no token and no network. `proxy` is where the proxy listens."""
     routes = flask.Blueprint("docs", __name__)
+    shown = f":{proxy.port}" if proxy.is_local else str(proxy)
 
     @routes.get("/")
     def root() -> BaseResponse:
@@ -25,8 +31,8 @@ def blueprint() -> flask.Blueprint:
         return flask.send_file(OPENAPI, mimetype="application/yaml")
 
     @routes.get("/docs")
-    def page() -> flask.Response:
-        return flask.send_file(_PAGE)
+    def page() -> str:
+        return flask.render_template_string(_PAGE, proxy=shown)
 
     @routes.get("/docs/<path:name>")
     def asset(name: str) -> flask.Response:

@@ -27,7 +27,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from store.encryption.crypto import KeyRing
 from store.errors import StartupError
 from store.network import authorities
-from store.network.addresses import Network, hostport, is_host, split_url
+from store.network.addresses import Network, address, hostport, is_host, split_url
 from store.network.client_address import parse_networks
 from store.network.forward_proxy import Exceptions, ForwardProxy, Ways
 from store.network.origins import parse_origins
@@ -90,6 +90,18 @@ class Listen(NamedTuple):
         if parts is None or not is_whole or not parts.port or parts.hostname is None or not is_host(parts.hostname):
             raise ValueError("must be host:port, such as 127.0.0.1:8080 or [::1]:8080")
         return cls(parts.hostname, parts.port)
+
+    @property
+    def is_local(self) -> bool:
+        """True if this machine reaches it by loopback: it listens there, or on all interfaces."""
+        found = address(self.host)
+        return self.host == "localhost" or (found is not None and (found.is_loopback or found.is_unspecified))
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """The origins of pages that are served there, as CORS_ORIGINS would list them."""
+        hosts = ("127.0.0.1", "::1", "localhost") if self.is_local else (self.host,)
+        return parse_origins(",".join(f"http://{hostport(host, self.port)}" for host in hosts))
 
     def __str__(self) -> str:
         return hostport(self.host, self.port)

@@ -77,6 +77,26 @@ def test_with_an_asterisk_all_pages_may_and_caches_keep_one_response_for_all(ori
     assert told(ALL.fields(request)) == {"access-control-allow-origin": "*", "access-control-expose-headers": "*"}
 
 
+DOCS = "http://127.0.0.1:8081"
+
+
+@pytest.mark.parametrize("origins", [frozenset[str](), frozenset({PAGE})])
+def test_the_documentation_may_read_responses_without_being_listed(origins: frozenset[str]) -> None:
+    policy = CrossOrigin(origins, {DOCS})
+    assert told(policy.fields(make_request(("Origin", DOCS)))) == {
+        "access-control-allow-origin": DOCS,
+        "access-control-expose-headers": "*",
+        "vary": "Origin",
+    }
+    assert answered(preflight(origin=DOCS), policy)["access-control-allow-methods"]
+
+
+@pytest.mark.parametrize("origin", [None, PAGE, "http://127.0.0.1:8082", "https://127.0.0.1:8081", "http://127.0.0.1"])
+def test_without_a_list_no_other_response_is_about_pages(origin: str | None) -> None:
+    headers = () if origin is None else (("Origin", origin),)
+    assert CrossOrigin((), {DOCS}).fields(make_request(*headers)) == ()
+
+
 @pytest.mark.parametrize("length", [[], [("Content-Length", "0")]])
 @pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/2.0"])
 def test_a_preflight_is_recognized(length: list[tuple[str, str]], version: str) -> None:

@@ -81,6 +81,17 @@ def test_a_page_of_another_origin_reads_nothing(open_to_pages: Gateway) -> None:
         assert [name for name in answer.headers if name.startswith("access-control-")] == []
 
 
+def test_the_documentation_tries_out_requests_to_the_proxy(gateway: Gateway) -> None:
+    token = gateway.make_token()
+    origin = f"http://localhost:{gateway.manage_port}"
+    with httpx.Client(base_url=gateway.url, headers={"Origin": origin}) as client:
+        asked = client.options("/v1/chat/completions", headers=ASKS)
+        chatted = client.post("/v1/chat/completions", json=CHAT, headers=bearer(token))
+        standing = client.get("/token", headers=bearer(token))
+        assert [asked.status_code, chatted.status_code, standing.status_code] == [204, 200, 200]
+        assert all(may_read(answer, origin) for answer in (asked, chatted, standing))
+
+
 def test_without_the_setting_a_preflight_is_refused(gateway: Gateway) -> None:
     answer = httpx.options(f"{gateway.url}/v1/chat/completions", headers={"Origin": PAGE, **ASKS})
     assert answer.status_code == 405

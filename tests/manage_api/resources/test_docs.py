@@ -4,6 +4,11 @@ import pytest
 import yaml
 from flask.testing import FlaskClient
 from openapi_spec_validator import validate
+from support.openapi import DOCUMENT
+
+from manage_api.app import create_app
+from store.runtime.settings import Listen
+from store.store import Store
 
 
 def text(client: FlaskClient, path: str) -> str:
@@ -14,7 +19,7 @@ def text(client: FlaskClient, path: str) -> str:
 
 def test_the_page_needs_no_network(anyone: FlaskClient) -> None:
     page = text(anyone, "/docs")
-    assert "://" not in page
+    assert re.findall(r"\w*://", page) == []
     assert 'url: "/openapi.yaml"' in page
     assert "validatorUrl: null" in page
     references = re.findall(r'(?:src|href)="([^"]+)"', page)
@@ -23,6 +28,36 @@ def test_the_page_needs_no_network(anyone: FlaskClient) -> None:
         assert reference.startswith("/docs/")
         with anyone.get(reference) as answer:
             assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("listens", "shown"),
+    [
+        ("127.0.0.1:8080", ":8080"),
+        ("localhost:8080", ":8080"),
+        ("0.0.0.0:9000", ":9000"),
+        ("[::]:9000", ":9000"),
+        ("10.0.0.11:8080", "10.0.0.11:8080"),
+        ("[2001:db8::1]:8080", "[2001:db8::1]:8080"),
+    ],
+)
+def test_the_page_knows_where_the_proxy_listens(store: Store, listens: str, shown: str) -> None:
+    page = text(create_app(store, "", proxy=Listen.parse(listens)).test_client(), "/docs")
+    assert re.findall(r'data-proxy="(.*)"', page) == [shown]
+
+
+def test_each_operation_is_at_one_of_the_two_ports() -> None:
+    """The page knows the one by the address `/`, and takes all others for the proxy's."""
+    proxy = DOCUMENT["servers"]
+    assert [server["url"] for server in proxy] == ["http://localhost:8080"]
+    for path, item in DOCUMENT["paths"].items():
+        servers = [server["url"] for server in item.get("servers", proxy)]
+        if path.startswith(("/manage/", "/metrics")):
+            assert servers == ["/"], path
+        elif path in {"/health", "/ready"}:
+            assert servers == ["/", "http://localhost:8080"], path
+        else:
+            assert servers == ["http://localhost:8080"], path
 
 
 def test_the_stylesheet_needs_no_network(anyone: FlaskClient) -> None:

@@ -448,3 +448,19 @@ def test_a_bad_origin_is_a_fault_that_names_the_setting(value: str, monkeypatch:
     monkeypatch.setenv("CORS_ORIGINS", value)
     (fault,) = faults()
     assert fault.startswith(("CORS_ORIGINS must ", "CORS_ORIGINS has "))
+
+
+@pytest.mark.parametrize(
+    ("listens", "origins"),
+    [
+        *(
+            (listens, {"http://127.0.0.1:8081", "http://[::1]:8081", "http://localhost:8081"})
+            for listens in ("127.0.0.1:8081", "[::1]:8081", "localhost:8081", "0.0.0.0:8081", "[::]:8081")
+        ),
+        ("127.0.0.1:80", {"http://127.0.0.1", "http://[::1]", "http://localhost"}),
+        ("10.0.0.11:8081", {"http://10.0.0.11:8081"}),
+        ("Node1.Internal:8081", {"http://node1.internal:8081"}),
+    ],
+)
+def test_the_origins_of_a_port_are_those_of_its_names(listens: str, origins: set[str]) -> None:
+    assert Listen.parse(listens).origins == origins
