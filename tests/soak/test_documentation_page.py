@@ -23,13 +23,17 @@ pytestmark = [
 
 TRY_OUT = """(async (given) => {
   const until = async (find) => {
-    for (;;) { const found = find(); if (found) return found; await new Promise((go) => setTimeout(go, 20)) }
+    for (const end = Date.now() + 15000; Date.now() < end; await new Promise((go) => setTimeout(go, 20))) {
+      const found = find()
+      if (found) return found
+    }
+    throw new Error(`${find} found nothing in: ${document.body.innerText}`)
   }
   const set = (field, value) => {
     const kind = field.tagName === "TEXTAREA" ? HTMLTextAreaElement : HTMLInputElement
     Object.getOwnPropertyDescriptor(kind.prototype, "value").set.call(field, value)
     field.dispatchEvent(new Event("input", { bubbles: true }))
-    field.dispatchEvent(new Event("change", { bubbles: true }))
+    field.dispatchEvent(new FocusEvent("focusout", { bubbles: true }))
   }
   await until(() => document.querySelector(".opblock"))
   for (const [name, value] of Object.entries(given.tokens)) ui.preauthorizeApiKey(name, value)
@@ -42,9 +46,9 @@ TRY_OUT = """(async (given) => {
   if (given.body) set(block.querySelector("textarea.body-param__text"), given.body)
   const servers = [...block.querySelectorAll(".servers option")].map((option) => option.textContent)
   block.querySelector(".execute").click()
-  const status = await until(() => block.querySelector(".live-responses-table .response-col_status"))
+  const status = await until(() => block.querySelector(".live-responses-table .response .response-col_status"))
   const shown = block.querySelector(".live-responses-table").innerText
-  return { status: status.innerText.trim(), servers, url: block.querySelector(".request-url").innerText.trim(), shown }
+  return { status: status.innerText.trim(), servers, url: block.querySelector(".request-url pre").innerText.trim(), shown }
 })"""
 
 
@@ -62,7 +66,7 @@ class Page:
         self._socket.send(json.dumps({"id": self._number, "method": "Runtime.evaluate", "params": wanted}))
         while (told := json.loads(self._socket.recv(3 * DEADLINE))).get("id") != self._number:
             pass
-        assert "exceptionDetails" not in told["result"], told
+        assert "exceptionDetails" not in told.get("result", {"exceptionDetails": told}), told
         return told["result"]["result"].get("value")
 
     def try_out(self, operation: str, tokens: dict[str, str], path: str = "", body: str = "") -> dict[str, Any]:
@@ -97,7 +101,9 @@ def page(tmp_path: Path, demo: tuple[Installation, dict[str, str]]) -> Iterator[
         )
     try:
         with connect(_page_socket(port, url), max_size=None, proxy=None) as socket:
-            yield Page(socket)
+            page = Page(socket)
+            wait_until(lambda: page.run("Boolean(window.ui)"))
+            yield page
     finally:
         browser.terminate()
         browser.wait(DEADLINE)
