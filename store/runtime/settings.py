@@ -1,4 +1,4 @@
-"""Every setting, declared once: its name, default and meaning. The README's table is tested against this.
+"""Every setting, declared once: its name, default and meaning. The table of docs/configuration.md is tested against this.
 
 A setting comes from the environment, then from a file `.env` in the working directory.
 """
@@ -244,7 +244,7 @@ class Settings(BaseSettings):
     cors_origins: Annotated[str, AfterValidator(_cors_origins)] = Field(
         default="",
         description="Origins (`https://app.example, http://localhost:3000`) whose "
-        "[pages in browsers](#pages-in-browsers) may use the proxy, or `*` for all; default: none.",
+        "[pages in browsers](reference/compatibility.md#pages-in-browsers) may use the proxy, or `*` for all; default: none.",
     )
     workers: Annotated[int, _whole(1, 256)] | None = Field(
         default=None, description="Processes of the proxy, under `./run.sh`; default: one for each core."
@@ -281,7 +281,7 @@ class Settings(BaseSettings):
         "for ever.",
     )
     audit_days: Annotated[int, _whole(1, 36500)] | None = Field(
-        default=None, description="Days that the [audit](#administrators-and-the-audit) is kept; default: for ever."
+        default=None, description="Days that the [audit](security.md#the-audit) is kept; default: for ever."
     )
     connect_timeout: Seconds = Field(default=10, description="Seconds for a connection to the upstream, TLS included.")
     first_byte_timeout: Seconds = Field(default=600, description="Seconds from the request to the upstream's headers.")
