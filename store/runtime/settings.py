@@ -1,4 +1,4 @@
-"""Every setting, declared once: its name, default and meaning. The table of docs/configuration.md is tested against this.
+"""Every setting, declared once: name, default and meaning. The table of docs/configuration.md is tested against this.
 
 A setting comes from the environment, then from a file `.env` in the working directory.
 """
