@@ -9,8 +9,8 @@ from store.runtime.settings import Settings
 
 DOCS = Path(__file__).parents[1] / "docs"
 DEPLOY = DOCS / "deploy"
-PAGE = (DOCS / "several-machines.md").read_text()
-POOL_PAGE = (DOCS / "upstream-pool.md").read_text()
+PAGE = (DOCS / "high-availability.md").read_text()
+POOL_PAGE = (DOCS / "connection-pool.md").read_text()
 METRICS_PAGE = (DOCS / "metrics.md").read_text()
 SHOWN = [
     (PAGE, "nginx", "nginx.conf"),

@@ -1,4 +1,4 @@
-"""Requests and responses pass byte for byte, but for the headers that the README lists."""
+"""Requests and responses pass byte for byte, but for the headers that docs/reference/compatibility.md lists."""
 
 import gzip
 import json

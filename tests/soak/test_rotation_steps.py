@@ -1,4 +1,4 @@
-"""The README's steps to replace the encryption key of several machines, one by one: no request fails."""
+"""The steps of docs/operations/key-rotation.md for several machines, one by one: no request fails."""
 
 from pathlib import Path
 from typing import Any

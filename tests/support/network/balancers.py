@@ -47,7 +47,7 @@ class Balancer(HttpEngine):
             yield balancer
 
     def take_out(self, node: int) -> None:
-        """Send no new requests to a node (1 or 2), as docs/several-machines.md has it."""
+        """Send no new requests to a node (1 or 2), as docs/high-availability.md has it."""
         if self.kind == "haproxy":
             assert self._tell(f"set server proxies/node{node} state drain").strip() == ""
         else:

@@ -57,7 +57,7 @@ class Pool(HttpEngine):
             yield pool
 
     def move(self, *addresses: str) -> None:
-        """Give the upstream other addresses from now on, and take the steps of docs/upstream-pool.md for that."""
+        """Give the upstream other addresses from now on, and take the steps of docs/connection-pool.md for that."""
         self.names.addresses = list(addresses)
         if self.kind == "nginx":
             self.configure()
