@@ -1,12 +1,14 @@
-"""The sessions of docs/command-line.md print what stands there, but for ids, values and times."""
+"""The sessions of the pages print what stands there, but for ids, values and times.
 
-import re
+The one of docs/getting-started.md is in functional/test_run_sh.py.
+"""
+
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support.pages import ROOT, steps, without_chance
 from support.stores.ledger import refuse_request, settle_request
 from support.stores.stores import API_KEY, make_settings, opened
 
@@ -15,32 +17,16 @@ from store import clock
 from store.ledger.usage import Source
 from store.management.tokens import Tokens
 
-PAGE = (Path(__file__).parents[3] / "docs" / "command-line.md").read_text()
+PAGES = ("README.md", "docs/cli.md", "docs/tokens.md", "docs/security.md")
 
 WIDTH = 118
 """Columns of the terminal of the sessions."""
 
-VARYING = re.compile(
-    r"(?P<id>[0-9a-f]{8}-[0-9a-f-]{27})"
-    r"|(?P<cut>[0-9a-f]{8}-[0-9a-f-]*…)"
-    r"|(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{6})?)?)"
-)
-
-MADE = ' token create "Ann\'s laptop"'
+MADE = ' token create "Ann\'s laptop" --project Search --model'
 """The command after which there are requests."""
 
-
-def sessions(page: str = PAGE) -> Iterator[tuple[str, str]]:
-    """Return each command and its output."""
-    for block in re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, output = part.partition("\n")
-            yield command, output
-
-
-def without_chance(text: str) -> str:
-    """Return an output with ids and times as long as they were."""
-    return VARYING.sub(lambda found: f"<{found.lastgroup}>".ljust(len(found.group()), "."), text)
+ELSEWHERE = ("./run.sh", "./run.sh demo", "git clone <the address of this repository> llm-proxy && cd llm-proxy")
+"""Commands that functional/test_run_sh.py runs, and the one before them."""
 
 
 def run(command: str) -> str:
@@ -73,12 +59,21 @@ def make_requests(folder: Path) -> None:
         refuse_request(store, **about, started_at=now - 5 * clock.MINUTE, repeats=12)
 
 
-def test_each_command_prints_what_the_page_shows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_each_command_prints_what_the_page_shows(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(make_settings(folder)):
         pass
     monkeypatch.setattr("manage_api.cli.asking._is_terminal", lambda: True)
     monkeypatch.setattr("manage_api.cli.table.terminal_width", lambda: WIDTH)
-    for command, output in sessions():
-        assert without_chance(run(command)) == without_chance(output), command
+    for command, output in steps((ROOT / page).read_text()):
+        if without_comment(command) in ELSEWHERE:
+            continue
+        printed = run(without_comment(command))
+        if output:  # README shows some commands alone
+            assert without_chance(printed) == without_chance(output), command
         if MADE in command:
             make_requests(folder)
+
+
+def without_comment(command: str) -> str:
+    return command.partition("  # ")[0].rstrip()

@@ -7,7 +7,7 @@ import pytest
 
 from store.runtime.settings import Settings
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 DEPLOY = DOCS / "deploy"
 PAGE = (DOCS / "high-availability.md").read_text()
 POOL_PAGE = (DOCS / "connection-pool.md").read_text()
