@@ -1,7 +1,7 @@
 """Cross-origin resource sharing: which pages in browsers may read responses.
 
-Those of CORS_ORIGINS may, and `/docs` on the management port, so that its requests to the proxy can be tried out. Such a
-page still needs a token for each request, as any client does.
+Those of CORS_ORIGINS may, and `/docs` on the management port, so that its requests to the proxy can be tried out. A page
+needs a token for each request, as any client does.
 
 A browser names the origin of a page in `Origin`, and lets the page read a response only if that allows the origin.
 Before most requests with a token it asks whether it may send them: a preflight. The gateway answers that itself, as a

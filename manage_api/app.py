@@ -10,7 +10,6 @@ from store.network.addresses import Network
 from store.runtime.settings import Listen, Settings
 from store.store import Store
 
-
 _PROXY = Listen.parse(Settings.model_fields["proxy_listen"].default)
 
 

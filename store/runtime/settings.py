@@ -244,7 +244,8 @@ class Settings(BaseSettings):
     cors_origins: Annotated[str, AfterValidator(_cors_origins)] = Field(
         default="",
         description="Origins (`https://app.example, http://localhost:3000`) whose "
-        "[pages in browsers](reference/compatibility.md#pages-in-browsers) may use the proxy, or `*` for all; default: none.",
+        "[pages in browsers](reference/compatibility.md#pages-in-browsers) may use the proxy, or `*` for all; "
+        "default: none.",
     )
     workers: Annotated[int, _whole(1, 256)] | None = Field(
         default=None, description="Processes of the proxy, under `./run.sh`; default: one for each core."

@@ -1,4 +1,4 @@
-"""`./run.sh`, used as in the README."""
+"""`./run.sh`, used as in the README and in docs/getting-started.md."""
 
 import json
 import os
@@ -16,8 +16,9 @@ import pytest
 from support.gateway.installation import Installation, children, started
 from support.gateway.processes import DEADLINE, ROOT, Process, clean_environment, tool, wait_until
 from support.network.forward_proxy import ForwardProxy
+from support.pages import DOCS, VARYING, blocks, steps, without_chance
 from support.stores.stores import API_KEY, make_settings, opened, tree
-from support.upstreams.upstreams import DemoUpstream
+from support.upstreams.upstreams import KEY, DemoUpstream
 
 pytestmark = pytest.mark.timeout(300)  # the first start may have to install
 
@@ -81,6 +82,76 @@ def test_the_first_start_makes_everything_and_prints_a_curl_line_that_works(site
     curl = next(line for line in output.splitlines() if line.lstrip().startswith("curl "))
     assert shell(f"{curl} --silent --fail") == "[]\n"
     assert httpx.get(f"http://127.0.0.1:{installation.proxy}/v1/models").status_code == 401
+
+
+class Session:
+    """A reader who types what a page shows, at a gateway that listens on other ports and gives out other ids."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._env = {**installation.env, "SHELLOPTS": "errexit:pipefail"}
+        self._real = {
+            "127.0.0.1:8080": f"127.0.0.1:{installation.proxy}",
+            "127.0.0.1:8081": f"127.0.0.1:{installation.manage}",
+            "$(cat data/": f"$(cat {installation.data}/",
+        }
+
+    def real(self, text: str) -> str:
+        """Return a text of the page as it has to be typed here."""
+        for shown, real in self._real.items():
+            text = text.replace(shown, real)
+        return text
+
+    def learn(self, shown: str, printed: str) -> None:
+        """Take the ids and values that were printed for those of the page."""
+        pairs = zip(VARYING.finditer(shown), VARYING.finditer(printed), strict=True)
+        self._real |= {one.group(): other.group() for one, other in pairs if one.lastgroup == "id"}
+
+    def run(self, command: str, given: str = "", **variables: str) -> str:
+        """Type a command, or several, in a shell in the folder of run.sh."""
+        return subprocess.run(
+            ["/bin/bash", "-c", self.real(command)],
+            env=self._env | variables,
+            cwd=ROOT,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=True,
+        ).stdout
+
+    def python(self, snippet: str) -> str:
+        command = [sys.executable, "-c", self.real(snippet)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=True).stdout
+
+
+def test_the_session_of_getting_started_prints_what_the_page_shows(site: Site) -> None:
+    page = (DOCS / "getting-started.md").read_text()
+    session = Session(site.installation)
+    scripts = [block.text for block in blocks(page) if block.language == "sh"]
+    (snippet,) = [block.text for block in blocks(page) if block.language == "python"]
+    (request,) = [script for script in scripts if "/v1/chat/completions" in script]
+    (management,) = [script for script in scripts if script.startswith("manage=")]
+    for command, output in steps(page):
+        if command == "./run.sh":  # `site` did that
+            continue
+        if "/token " in command:
+            assert session.python(snippet) == "This is the demo upstream, no model was asked. You said: Hello!\n"
+            assert "You said: Hello!" in session.run(request)
+        if command.startswith("curl"):
+            assert json.loads(session.run(command)).keys() == json.loads(output).keys()
+            continue
+        # Without a terminal, a key comes from standard input, and a question needs an answer in advance.
+        printed = session.run(f"{command} --yes" if " revoke " in command else command, f"{KEY}\n")
+        shown = re.sub(r"^The upstream's API key.*\n|.* Go on\? .*\n", "", output)
+        assert without_chance(printed) == without_chance(shown), command
+        session.learn(shown, printed)
+    project, token = (session.real(re.search(rf"^{name} +(\S+)$", page, re.MULTILINE)[1]) for name in ("id", "token"))  # type: ignore[index]
+    fails = 'curl() { command curl --silent --show-error --fail "$@"; }\n'
+    ever = management.replace("expiresBefore=2027-01-01", "expiresBefore=2999-01-01")
+    assert ever != management
+    answers = session.run(fails + ever, project=project, token=token)
+    assert answers.count('"name":"Search"') == 1
+    assert (answers.count('"name":"Nightly index"'), answers.count('"max_requests":1000')) == (4, 2)
 
 
 @pytest.mark.soak("manage_api/cli", "store/operations")

@@ -48,7 +48,8 @@ TRY_OUT = """(async (given) => {
   block.querySelector(".execute").click()
   const status = await until(() => block.querySelector(".live-responses-table .response .response-col_status"))
   const shown = block.querySelector(".live-responses-table").innerText
-  return { status: status.innerText.trim(), servers, url: block.querySelector(".request-url pre").innerText.trim(), shown }
+  const url = block.querySelector(".request-url pre").innerText.trim()
+  return { status: status.innerText.trim(), servers, url, shown }
 })"""
 
 
