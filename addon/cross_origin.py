@@ -1,6 +1,6 @@
 """Cross-origin resource sharing: which pages in browsers may read responses.
 
-Those of CORS_ORIGINS may, and `/docs` on the management port, so that its requests to the proxy can be tried out. A page
+Those of CORS_ORIGINS may, and `/docs` on the management port, so that its requests to the proxy can be tried. A page
 needs a token for each request, as any client does.
 
 A browser names the origin of a page in `Origin`, and lets the page read a response only if that allows the origin.

@@ -12,7 +12,8 @@ import httpx
 import pytest
 from support.gateway.installation import Installation, started
 from support.gateway.processes import DEADLINE, free_port, wait_until
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -56,7 +57,7 @@ TRY_OUT = """(async (given) => {
 class Page:
     """A page in Chromium, which runs what a test tells it over the DevTools protocol."""
 
-    def __init__(self, socket: ClientConnection) -> None:
+    def __init__(self, socket: Connection) -> None:
         self._socket = socket
         self._number = 0
 
