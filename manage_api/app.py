@@ -7,19 +7,16 @@ import flask
 from manage_api import access_log, auth, contract, errors, request_ids, strict_json
 from manage_api.resources import admins, audit, docs, health, metrics, prices, projects, requests, tokens, usage
 from store.network.addresses import Network
-from store.runtime.settings import Listen, Settings
 from store.store import Store
-
-_PROXY = Listen.parse(Settings.model_fields["proxy_listen"].default)
 
 
 def create_app(
-    store: Store, management_token: str, trusted_proxies: Sequence[Network] = (), proxy: Listen = _PROXY
+    store: Store, management_token: str, trusted_proxies: Sequence[Network] = (), proxy_port: int = 8080
 ) -> flask.Flask:
     """Make the management API of an open store; `management_token` is that of the administrator `root`.
 
-    The client's address is taken from the `X-Forwarded-For` of `trusted_proxies`. `proxy` is where the proxy listens,
-    for the documentation.
+    The client's address is taken from the `X-Forwarded-For` of `trusted_proxies`. The documentation tries out requests
+    to the proxy on `proxy_port`.
     """
     app = flask.Flask(__name__, static_folder=None)
     app.json = strict_json.StrictJSONProvider(app)
@@ -39,5 +36,5 @@ def create_app(
     app.register_blueprint(audit.blueprint(store))
     app.register_blueprint(health.blueprint(store))
     app.register_blueprint(metrics.blueprint(store))
-    app.register_blueprint(docs.blueprint(proxy))
+    app.register_blueprint(docs.blueprint(proxy_port))
     return app

@@ -1,7 +1,7 @@
 """`/openapi.yaml`, the contract; `/docs`, which shows it; `/` redirects there. All files come from this server.
 
-The page names the address at which it was reached for the operations of this port, and that of the proxy for the
-others. The proxy lets it read responses (`addon/cross_origin.py`), so that both can be tried out.
+The page names the address at which it was reached for the operations of this port, and the proxy's port on the same
+machine for the others. The proxy lets it read responses (`addon/cross_origin.py`), so that both can be tried out.
 """
 
 from importlib import resources
@@ -11,16 +11,14 @@ import flask
 from werkzeug.wrappers import Response as BaseResponse
 
 from manage_api.bodies import OPENAPI
-from store.runtime.settings import Listen
 
 _PAGE = Path(__file__).with_name("docs.html").read_text(encoding="utf-8")
 _SWAGGER_UI = Path(str(resources.files("flask_swagger_ui") / "dist"))
 
 
-def blueprint(proxy: Listen) -> flask.Blueprint:
-    """Make the resources. They need no token and no network. `proxy` is where the proxy listens."""
+def blueprint(proxy_port: int) -> flask.Blueprint:
+    """Make the resources. They need no token and no network."""
     routes = flask.Blueprint("docs", __name__)
-    shown = f":{proxy.port}" if proxy.is_local else str(proxy)
 
     @routes.get("/")
     def root() -> BaseResponse:
@@ -32,7 +30,7 @@ def blueprint(proxy: Listen) -> flask.Blueprint:
 
     @routes.get("/docs")
     def page() -> str:
-        return flask.render_template_string(_PAGE, proxy=shown)
+        return flask.render_template_string(_PAGE, proxy_port=proxy_port)
 
     @routes.get("/docs/<path:name>")
     def asset(name: str) -> flask.Response:

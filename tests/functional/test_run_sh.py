@@ -292,7 +292,9 @@ def test_the_snippets_of_the_demo_work_as_printed(demo: Site) -> None:
     curl = re.search(r"^curl (?:.|\n)*?'$", output, re.MULTILINE)
     assert curl
     answer = json.loads(shell(f"{curl.group()} --silent --fail"))
-    (shown,) = [json.loads(block.text) for block in blocks((ROOT / "README.md").read_text()) if block.language == "json"]
+    (shown,) = [
+        json.loads(block.text) for block in blocks((ROOT / "README.md").read_text()) if block.language == "json"
+    ]
     assert agrees(shown, answer)
     snippet = re.search(r"^from openai import (?:.|\n)*flush=True\)$", output, re.MULTILINE)
     assert snippet
