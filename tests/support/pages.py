@@ -20,7 +20,7 @@ VARYING = re.compile(
     r"|(?P<admin>llmp_admin_[0-9a-f]{48})"
     r"|(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{6})?)?)"
 )
-"""What is another one each time that a command is run."""
+"""Ids, values and times: they differ each time that a command is run."""
 
 
 class Block(NamedTuple):
