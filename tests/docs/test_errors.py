@@ -1,10 +1,10 @@
 """The page of errors has every error of the code, and no page names an error that does not exist."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.errors import every_kind
 from support.pages import DOCS, PAGES, ROOT
 
 from store.errors import GatewayError
@@ -14,13 +14,7 @@ PAGE = (DOCS / "reference" / "errors.md").read_text()
 type Pair = tuple[int, str]
 
 
-def kinds(kind: type[GatewayError] = GatewayError) -> Iterator[type[GatewayError]]:
-    yield kind
-    for each in kind.__subclasses__():
-        yield from kinds(each)
-
-
-ERRORS = {(kind.status, kind.code) for kind in kinds() if kind.__module__ == "store.errors"}
+ERRORS = {(kind.status, kind.code) for kind in every_kind(GatewayError) if kind.__module__ == "store.errors"}
 
 
 def rows(section: str) -> set[Pair]:

@@ -2,6 +2,7 @@ import json
 from typing import Any
 
 import pytest
+from support.errors import every_kind
 
 from store import errors
 from store.errors import GatewayError
@@ -60,10 +61,6 @@ def make(kind: type[GatewayError]) -> GatewayError:
     if kind is errors.TooManyWrongTokens:
         return errors.TooManyWrongTokens(6)
     return errors.MethodNotAllowed("GET, HEAD") if kind is errors.MethodNotAllowed else kind()
-
-
-def every_kind(kind: type[GatewayError]) -> set[type[GatewayError]]:
-    return {kind}.union(*(every_kind(child) for child in kind.__subclasses__()))
 
 
 def test_table_names_every_error() -> None:
