@@ -23,6 +23,7 @@ WIDTH = 118
 VARYING = re.compile(
     r"(?P<id>[0-9a-f]{8}-[0-9a-f-]{27})"
     r"|(?P<cut>[0-9a-f]{8}-[0-9a-f-]*…)"
+    r"|(?P<admin>llmp_admin_[0-9a-f]{48})"
     r"|(?P<time>[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{6})?)?)"
 )
 
@@ -73,11 +74,13 @@ def make_requests(folder: Path) -> None:
         refuse_request(store, **about, started_at=now - 5 * clock.MINUTE, repeats=12)
 
 
-def test_each_command_prints_what_the_page_shows(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_command_prints_what_the_page_shows(folder_of_each_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_of_each_store
     with opened(make_settings(folder)):
         pass
     monkeypatch.setattr("manage_api.cli.asking._is_terminal", lambda: True)
     monkeypatch.setattr("manage_api.cli.table.terminal_width", lambda: WIDTH)
+    monkeypatch.setattr("manage_api.cli.commands._user", lambda: "ann")
     for command, output in sessions():
         assert without_chance(run(command)) == without_chance(output), command
         if MADE in command:
