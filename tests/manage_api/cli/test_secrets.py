@@ -127,7 +127,8 @@ def made(net: Net, command: str) -> str:
     indirect=True,
 )
 def test_secrets_are_only_where_they_are_asked_for(token: TokenRecord) -> None:
-    net, ran = Net(), {("token", "create"), ("token", "rotate"), ("token", "show"), ("admin", "create")}
+    net = Net()
+    ran: set[tuple[str, ...]] = {("token", "create"), ("token", "rotate"), ("token", "show"), ("admin", "create")}
     shown = {secret: set[str]() for secret in (KEY, OTHER_KEY, MANAGEMENT_TOKEN, ENCRYPTION_KEY, PASSWORD, token.value)}
     shown[made(net, "token create Bob --project Search")] = {"token create"}
     run_well(net, "token rotate", ["token", "rotate", "Ann", "--yes"])
