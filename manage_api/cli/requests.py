@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -40,9 +41,16 @@ _COLUMNS = {
 }
 _OPTIONAL = ("code", "repeats", "token_name")
 _DISPENSABLE = (
-    *("token_id", "usage", "project", "duration_ms", "repeats", "input_tokens", "output_tokens", "endpoint"),
+    *("token_id", "usage", "project", "duration_ms", "input_tokens", "output_tokens", "endpoint", "repeats"),
     *("token_name", "cost"),
 )
+
+_CONSTANT: Mapping[str, Sequence[str]] = {
+    "token_id": ("token_id", "token_name", "project"),
+    "project_id": ("project",),
+    "endpoint": ("endpoint",),
+}
+"""The columns that are the same in all rows where a filter is set: they are left out first."""
 
 
 @click.command(name="requests")
@@ -101,7 +109,9 @@ def read(store: Store, about: RequestFilter, limit: int, form: str) -> str:
     rows = [_row(record) for record in records]
     empty = [name for name in _OPTIONAL if all(row[name] is None for row in rows)]
     columns = {name: title for name, title in _COLUMNS.items() if name not in empty}
-    return table.write(columns, rows, width=table.terminal_width(), dispensable=_DISPENSABLE, whole={"id"})
+    constant = [name for field, names in _CONSTANT.items() if getattr(about, field) is not None for name in names]
+    dispensable = [*constant, *_DISPENSABLE]
+    return table.write(columns, rows, width=table.terminal_width(), dispensable=dispensable, whole={"id"})
 
 
 def show(store: Store, request_id: str, form: str) -> str:

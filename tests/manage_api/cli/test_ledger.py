@@ -49,6 +49,21 @@ def test_usage_is_printed_as_a_table(store: Store) -> None:
     assert "unpriced" not in result.stdout
 
 
+def test_on_a_narrow_terminal_what_a_filter_tells_is_left_out_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = make_token(store, name="Ann")
+    refuse_request(store, project_id=token.project_id, token_id=token.id, repeats=12)
+    monkeypatch.setattr("manage_api.cli.table.terminal_width", lambda: 118)
+
+    def titles(*arguments: str) -> set[str]:
+        return {*map(str.strip, run("request", "list", *arguments).stdout.splitlines()[0].split("  "))}
+
+    assert "token name" in titles()
+    assert not {"token name", "project", "token"} & titles("--token", "Ann")
+    assert {"times", "request"} <= titles("--token", "Ann")
+
+
 def test_projects_with_the_same_name_show_their_ids(store: Store) -> None:
     """In the report, where they are side by side; so is one that was deleted."""
     first, second, other, unused = (make_token(store) for _ in range(4))
