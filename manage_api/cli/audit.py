@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from manage_api import export, schemas
+from manage_api import schemas
 from manage_api.cli import ids, options, reading, table
 from manage_api.cli.context import load_settings
 from manage_api.schemas import JSONObject
@@ -17,8 +17,6 @@ from store.reports.audit_log import AuditFilter, AuditLog, AuditRecord
 from store.reports.pages import DEFAULT_LIMIT, MAX_LIMIT
 from store.reports.request_list import RequestFilter
 from store.store import Store
-
-FORMATS = ("table", "jsonl", "json")
 
 _COLUMNS = {
     "changed_at": "time",
@@ -40,7 +38,7 @@ _DISPENSABLE = ("request_id", "address", "ids", "object_id")
 @click.option("--actor", help="Made by this administrator, or on the command line by cli:USER.")
 @click.option("--action", type=click.Choice(ACTIONS), metavar="ACTION", help="Of this kind, such as token.create.")
 @click.option("--limit", type=click.IntRange(1, MAX_LIMIT), default=DEFAULT_LIMIT, show_default=True)
-@options.form(*FORMATS)
+@options.form("table", *table.JSON_FORMS)
 def audit_command(limit: int, form: str, **about: Any) -> None:
     """List the newest changes, through the API and the command line."""
     settings = load_settings()
@@ -48,15 +46,12 @@ def audit_command(limit: int, form: str, **about: Any) -> None:
 
 
 def read(store: Store, about: AuditFilter, limit: int, form: str) -> str:
-    """Return the newest changes as one of FORMATS. Raises click.BadParameter, StoreUnavailable."""
+    """Return the newest changes in a form. Raises click.BadParameter, StoreUnavailable."""
     records = AuditLog(store).page(_with_ids(store, about), limit=limit).records
-    if form == "jsonl":
-        return export.as_json_lines(map(schemas.audit_row, records))
-    if form == "json":
-        return table.as_json([schemas.audit_row(record) for record in records])
+    if form != "table":
+        return table.in_json(form, [schemas.audit_row(record) for record in records])
     rows = [_row(record) for record in records]
-    empty = [name for name in _OPTIONAL if all(row[name] is None for row in rows)]
-    columns = {name: title for name, title in _COLUMNS.items() if name not in empty}
+    columns = table.filled(_COLUMNS, rows, _OPTIONAL)
     return table.write(columns, rows, width=table.terminal_width(), dispensable=_DISPENSABLE)
 
 
