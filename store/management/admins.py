@@ -135,13 +135,6 @@ class Admins:
         Admin.delete().where(Admin.id == found.id).execute()
         self._record("admin.delete", found, Versions({**found.fields, "token": audit.SET}, {}))
 
-    def named(self, name: str) -> AdminRecord:
-        """Return the administrator of a name. Raises NotFound."""
-        found = next((each for each in self.list() if each.name == name), None)
-        if found is None:
-            raise NotFound("There is no administrator of this name.")
-        return found
-
     @transaction
     def enable(self, admin_id: str) -> None:
         """Let an administrator's token in again. Raises NotFound."""
