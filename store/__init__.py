@@ -11,6 +11,6 @@
     operations/   opening, copying and backing up a store; rotating its encryption key
 
 `request` is a request as the store knows it, `store` the record of an open store; `schema` brings its tables up to date
-(`migrations/`); `errors` are the errors that clients get, with the statuses of both ports. `clock`, `ids` and `version`
-are shared by all. The package imports neither mitmproxy nor Flask.
+(`migrations/`); `errors` are the errors that clients get, with the statuses of both ports. `clock`, `ids`,
+`version` and `wildcards` are shared by all. The package imports neither mitmproxy nor Flask.
 """

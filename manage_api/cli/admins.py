@@ -1,24 +1,21 @@
-"""`llm-proxy admin`: `/manage/admins`, read and changed in the store directly; it also disables and enables.
+"""`llm-proxy admin`: what `/manage/admins` does, on the store directly; it also disables and enables.
 
 So an operator of the machine gets in again when all tokens are lost.
 """
 
-import json
-import sys
 from collections.abc import Callable
 
 import click
 
 from manage_api import schemas
-from manage_api.cli import reading, table
-from manage_api.cli.context import load_settings
+from manage_api.cli import asking, completion, ids, options, reading, table
+from manage_api.schemas import JSONObject
 from store.management.admins import AdminRecord, Admins, Role
 from store.store import Store
 
-_COLUMNS = {"name": "name", "role": "role", "is_active": "enabled", "created_at": "created", "id": "id"}
+_COLUMNS = {"name": "name", "role": "role", "is_active": "enabled", "created": "created (UTC)", "id": "id"}
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
-_name = click.argument("name")
+_admin = click.argument("name", metavar="ADMIN", shell_complete=completion.admins)
 
 
 @click.group(name="admin")
@@ -27,69 +24,90 @@ def admin_command() -> None:
 
 
 @admin_command.command(name="list")
-@_as_json
-def list_command(as_json: bool) -> None:
+@options.as_json
+def list_command(*, as_json: bool) -> None:
     """List the administrators."""
-    _run(lambda store: listed(store, as_json=as_json))
+
+    def act(store: Store) -> str:
+        records = Admins(store).list()
+        if as_json:
+            return table.as_json([schemas.admin(record) for record in records])
+        return table.write(_COLUMNS, map(_row, records), width=table.terminal_width(), dispensable=("id", "created"))
+
+    reading.on_store(act)
 
 
 @admin_command.command(name="create")
-@_name
+@click.argument("name")
 @click.option(
     "--role", type=click.Choice([*map(str, Role)]), required=True, help="viewer: reads all but tokens, changes nothing."
 )
-@_as_json
-def create_command(name: str, role: str, as_json: bool) -> None:
-    """Add the administrator NAME, and show the token, once."""
-    _run(lambda store: create(store, name, Role(role), as_json=as_json))
+@options.as_json
+def create_command(name: str, role: str, *, as_json: bool) -> None:
+    """Add an administrator with a NAME, and show the token, once."""
+
+    def act(store: Store) -> str:
+        record, token = Admins(store).create(name, Role(role))
+        return table.as_json({**schemas.admin(record), "token": token}) if as_json else _written(record, token)
+
+    reading.on_store(act)
 
 
 @admin_command.command(name="delete")
-@_name
-@click.confirmation_option(prompt="The administrator's token is refused from then on. Delete it?")
-def delete_command(name: str) -> None:
-    """Remove the administrator NAME."""
-    _change(name, lambda admins, found: admins.delete(found.id), "deleted")
+@_admin
+@options.yes
+@options.as_json
+def delete_command(name: str, *, yes: bool, as_json: bool) -> None:
+    """Remove an administrator, whose token is refused from then on."""
+
+    def act(store: Store) -> str:
+        admins = Admins(store)
+        record = ids.admin(store, name)
+        asking.confirm(f"The administrator {record.name} is deleted for good: its token is refused at once.", yes=yes)
+        admins.delete(record.id)
+        return table.as_json(schemas.admin(record)) if as_json else f"Deleted: administrator {record.name}.\n"
+
+    reading.on_store(act)
 
 
 @admin_command.command(name="disable")
-@_name
-def disable_command(name: str) -> None:
-    """Refuse the token of the administrator NAME until it is enabled."""
-    _change(name, lambda admins, found: admins.disable(found.id), "disabled")
+@_admin
+@options.as_json
+def disable_command(name: str, *, as_json: bool) -> None:
+    """Refuse the token of an administrator until it is enabled."""
+    _switch(name, Admins.disable, as_json=as_json)
 
 
 @admin_command.command(name="enable")
-@_name
-def enable_command(name: str) -> None:
-    """Let the token of the administrator NAME in again."""
-    _change(name, lambda admins, found: admins.enable(found.id), "enabled")
+@_admin
+@options.as_json
+def enable_command(name: str, *, as_json: bool) -> None:
+    """Let the token of an administrator in again."""
+    _switch(name, Admins.enable, as_json=as_json)
 
 
-def listed(store: Store, *, as_json: bool) -> str:
-    """Return all administrators as a table, or as JSON. Raises StoreUnavailable."""
-    shown = [schemas.admin(record) for record in Admins(store).list()]
-    if as_json:
-        return json.dumps(shown, indent=2) + "\n"
-    return table.write(_COLUMNS, [{**each, "is_active": "yes" if each["is_active"] else "no"} for each in shown])
+def _switch(name: str, switch: Callable[[Admins, str], None], *, as_json: bool) -> None:
+    def act(store: Store) -> str:
+        admin_id = ids.admin(store, name).id
+        switch(Admins(store), admin_id)
+        record = ids.admin(store, admin_id)
+        return table.as_json(schemas.admin(record)) if as_json else _written(record)
+
+    reading.on_store(act)
 
 
-def create(store: Store, name: str, role: Role, *, as_json: bool) -> str:
-    """Add an administrator and return it with its token. Raises InvalidRequest, Conflict, StoreUnavailable."""
-    record, token = Admins(store).create(name, role)
-    if as_json:
-        return json.dumps({**schemas.admin(record), "token": token}, indent=2) + "\n"
-    return f"The administrator {name} ({role}) has this token, which is not shown again:\n\n{token}\n"
+def _written(record: AdminRecord, token: str | None = None) -> str:
+    """Write an administrator; with the token of a new one."""
+    row = _row(record)
+    shown = {title: row[name] for name, title in _COLUMNS.items()}
+    return table.fields(shown if token is None else {**shown, "token, shown once": token})
 
 
-def _change(name: str, change: Callable[[Admins, AdminRecord], None], done: str) -> None:
-    def changed(store: Store) -> str:
-        admins = Admins(store)
-        change(admins, admins.named(name))
-        return f"The administrator {name} is {done}.\n"
-
-    _run(changed)
-
-
-def _run(command: Callable[[Store], str]) -> None:
-    sys.exit(reading.run(load_settings(), command))
+def _row(record: AdminRecord) -> JSONObject:
+    return {
+        "name": record.name,
+        "role": record.role,
+        "is_active": "yes" if record.is_active else "no",
+        "created": table.moment(record.created_at),
+        "id": record.id,
+    }

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from manage_api import export, schemas
+from manage_api import schemas
 from manage_api.cli import ids, options, reading, table
 from manage_api.cli.context import load_settings
 from manage_api.schemas import JSONObject
@@ -24,11 +24,13 @@ _COLUMNS = {
     "action": "action",
     "object": "object",
     "changes": "changes",
+    "object_id": "id",
     "ids": "ids",
     "address": "address",
     "request_id": "request",
 }
 _OPTIONAL = ("ids", "address", "request_id")
+_DISPENSABLE = ("request_id", "address", "ids", "object_id")
 
 
 @click.command(name="audit")
@@ -36,22 +38,28 @@ _OPTIONAL = ("ids", "address", "request_id")
 @click.option("--actor", help="Made by this administrator, or on the command line by cli:USER.")
 @click.option("--action", type=click.Choice(ACTIONS), metavar="ACTION", help="Of this kind, such as token.create.")
 @click.option("--limit", type=click.IntRange(1, MAX_LIMIT), default=DEFAULT_LIMIT, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Write JSON lines.")
-def audit_command(limit: int, as_json: bool, **about: Any) -> None:
+@options.form("table", *table.JSON_FORMS)
+def audit_command(limit: int, form: str, **about: Any) -> None:
     """List the newest changes, through the API and the command line."""
     settings = load_settings()
-    sys.exit(reading.run(settings, lambda store: read(store, AuditFilter(**about), limit, as_json=as_json)))
+    sys.exit(reading.run(settings, lambda store: read(store, AuditFilter(**about), limit, form)))
 
 
-def read(store: Store, about: AuditFilter, limit: int, *, as_json: bool) -> str:
-    """Return the newest changes as a table, or as JSON lines. Raises click.BadParameter, StoreUnavailable."""
-    named = ids.known(store, RequestFilter(project_id=about.project_id))
-    records = AuditLog(store).page(replace(about, project_id=named.project_id), limit=limit).records
-    if as_json:
-        return export.as_json_lines(map(schemas.audit_row, records))
+def read(store: Store, about: AuditFilter, limit: int, form: str) -> str:
+    """Return the newest changes in a form. Raises click.BadParameter, StoreUnavailable."""
+    records = AuditLog(store).page(_with_ids(store, about), limit=limit).records
+    if form != "table":
+        return table.in_json(form, [schemas.audit_row(record) for record in records])
     rows = [_row(record) for record in records]
-    empty = [name for name in _OPTIONAL if all(row[name] is None for row in rows)]
-    return table.write({name: title for name, title in _COLUMNS.items() if name not in empty}, rows)
+    columns = table.filled(_COLUMNS, rows, _OPTIONAL)
+    return table.write(columns, rows, width=table.terminal_width(), dispensable=_DISPENSABLE)
+
+
+def _with_ids(store: Store, about: AuditFilter) -> AuditFilter:
+    """Return a filter with ids in the place of names."""
+    named = ids.known(store, RequestFilter(project_id=about.project_id))
+    object_id = None if about.object_id is None else ids.changed(store, about.object_id)
+    return replace(about, project_id=named.project_id, object_id=object_id)
 
 
 def _row(record: AuditRecord) -> JSONObject:
@@ -59,7 +67,8 @@ def _row(record: AuditRecord) -> JSONObject:
         "changed_at": to_rfc3339(record.changed_at),
         "actor": record.actor,
         "action": record.action,
-        "object": " ".join(filter(None, [record.object_name, record.object_id])),
+        "object": record.object_name or record.object_id,
+        "object_id": record.object_id,
         "changes": ", ".join(
             f"{name}: {_plain(change['before'])} -> {_plain(change['after'])}"
             for name, change in record.changes.items()

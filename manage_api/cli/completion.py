@@ -28,6 +28,13 @@ def tokens(_context: click.Context, _parameter: click.Parameter, incomplete: str
     return _complete(names.tokens_that_begin, incomplete)
 
 
+def admins(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the names of administrators that begin with a text."""
+    from store.management import admins  # noqa: PLC0415
+
+    return _complete(admins.that_begin, incomplete)
+
+
 def _complete(names_of: Callable[..., Sequence[str]], incomplete: str) -> list[str]:
     from store.operations.opening import open_existing  # noqa: PLC0415
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from store.encryption.keyfiles import ENCRYPTION_KEY_FILE
 from store.runtime import logs
 from store.runtime.lifecycle import BAD_SETTINGS, or_exit
 from store.runtime.settings import Settings
@@ -27,6 +28,11 @@ def load_settings() -> Settings:
     configure_log(settings)
     settings.warn()
     return settings
+
+
+def place_of_encryption_key(settings: Settings) -> str:
+    """Return where the encryption key is: the name of the setting, or its file."""
+    return "ENCRYPTION_KEY" if settings.encryption_key else str(settings.data_dir.absolute() / ENCRYPTION_KEY_FILE)
 
 
 def configure_log(settings: Settings) -> None:

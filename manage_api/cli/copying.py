@@ -29,13 +29,14 @@ _SHOWN = 10
 
 @click.command(name="copy")
 @options.target
-def copy_command(target: str) -> None:
+@options.as_json
+def copy_command(target: str, *, as_json: bool) -> None:
     """Copy the store into another, empty database."""
     stopped = note_stop_signals()
-    sys.exit(run(load_settings(), target, stopped))
+    sys.exit(run(load_settings(), target, stopped, as_json=as_json))
 
 
-def run(settings: Settings, target_url: str, stopped: Callable[[], bool]) -> int:
+def run(settings: Settings, target_url: str, stopped: Callable[[], bool], *, as_json: bool = False) -> int:
     """Copy the store into the target; give up where `stopped` returns True. Returns the exit status."""
     source = or_exit(lambda: open_existing(settings), CANNOT_START)
     target = open_database(target_url, settings.store_timeout)
@@ -46,10 +47,23 @@ def run(settings: Settings, target_url: str, stopped: Callable[[], bool]) -> int
     except (CopyFailed, StartupError) as error:
         click.echo(f"{error}\nNo copy was made; the target is as it was.", err=True)
         return _FAILED
-    click.echo(_done(copied, target_url, time.monotonic() - began))
+    seconds = time.monotonic() - began
+    click.echo(_as_json(copied, target_url, seconds) if as_json else _done(copied, target_url, seconds))
     for warning in _warnings(copied):
         click.echo(warning, err=True)
     return 0
+
+
+def _as_json(copied: Copied, target_url: str, seconds: float) -> str:
+    shown = {
+        "target": without_password(target_url),
+        "rows": copied.rows,
+        "seconds": round(seconds, 3),
+        "replaced": copied.replaced,
+        "unreadable": copied.unreadable,
+        "source_in_use": copied.source_in_use,
+    }
+    return table.as_json(shown).rstrip()
 
 
 def _done(copied: Copied, target_url: str, seconds: float) -> str:

@@ -90,7 +90,14 @@ RULES: Sequence[Field] = (
         "a whole number",
         removed=None,
     ),
-    Field("allowed_models", "model", "NAME", "Only this model, by its exact name.", is_list=True, removed=None),
+    Field(
+        "allowed_models",
+        "model",
+        "NAME",
+        "Only this model, by its exact name; * stands for any characters: 'gpt-4o*'.",
+        is_list=True,
+        removed=None,
+    ),
     Field(
         "allowed_endpoints",
         "endpoint",

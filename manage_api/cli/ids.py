@@ -13,8 +13,10 @@ from manage_api.cli import table
 from store import clock
 from store.errors import NotFound
 from store.management import names
+from store.management.admins import AdminRecord, Admins
 from store.management.projects import ProjectRecord, Projects
 from store.management.tokens import TokenRecord, Tokens
+from store.reports.audit_log import AuditLog
 from store.reports.request_list import RequestFilter
 from store.reports.usage_query import UsageFilter
 from store.reports.usage_report import UsageReports
@@ -56,6 +58,34 @@ def token(store: Store, text: str, hint: str = "'TOKEN'") -> str:
     found = _present_token(store, text)
     if found is None:
         raise _no_token(hint)
+    return found
+
+
+def admin(store: Store, text: str) -> AdminRecord:
+    """Return an administrator by the name or id. Raises click.BadParameter, StoreUnavailable."""
+    found = Admins(store).list()
+    for record in found:
+        if text in {record.id, record.name}:
+            return record
+    listed = _listed([{"name": record.name, "id": record.id} for record in found[:_SHOWN]], len(found))
+    raise click.BadParameter(
+        f"no administrator has this name or id. The administrators:\n\n{listed}", param_hint="'ADMIN'"
+    )
+
+
+def changed(store: Store, text: str) -> str:
+    """Return the id of what was changed, by its id or a name that it had, or the value of a token.
+
+    Raises click.BadParameter, Ambiguous, StoreUnavailable.
+    """
+    given = _uuid(text)
+    if given is not None:
+        return _by_id(Tokens(store).get, given) or given
+    named = AuditLog(store).named(text)
+    kinds = {object_id: {"id": object_id, "first change": action} for object_id, action in named}
+    found = _single("changed objects", [*kinds], lambda each: kinds[each])
+    if found is None:
+        raise click.BadParameter("nothing that was changed has this name or id.", param_hint="'--object'")
     return found
 
 

@@ -5,7 +5,6 @@ A time is written as in RFC 3339, as a date, or as a duration (`7d`) before or a
 
 import functools
 import re
-import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC
 from pathlib import Path
@@ -112,13 +111,6 @@ def _target_url(context: click.Context, _parameter: click.Parameter, url: str) -
     return database_url.sqlite_url(at_caller(context, database_url.sqlite_path(url)))
 
 
-def _id(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
-    try:
-        return None if text is None else str(uuid.UUID(text))
-    except ValueError:
-        raise click.BadParameter("it is no id (a UUID).") from None
-
-
 _PROJECT = click.option(
     "--project",
     "project_id",
@@ -164,7 +156,10 @@ _FILTERS_OF_CHANGES = (
     *_TIMES,
     _PROJECT,
     click.option(
-        "--object", "object_id", metavar="ID", callback=_id, help="Of what has this id: a token, a price, ..."
+        "--object",
+        "object_id",
+        metavar="OBJECT",
+        help="Of a project, a token, a price or an administrator, by the id, or by a name of then.",
     ),
 )
 

@@ -2,11 +2,12 @@
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
-from manage_api import export, schemas
+from manage_api import schemas
 from manage_api.cli import ids, options, reading, table
 from manage_api.cli.context import load_settings
 from manage_api.schemas import JSONObject
@@ -18,7 +19,7 @@ from store.reports.pages import DEFAULT_LIMIT, MAX_LIMIT
 from store.reports.request_list import OPEN, RequestFilter, RequestList, RequestRecord
 from store.store import Store
 
-FORMATS = ("table", "jsonl", "json")
+FORMATS = ("table", *table.JSON_FORMS)
 FORMATS_OF_ONE = ("table", "json")
 
 _COLUMNS = {
@@ -40,9 +41,16 @@ _COLUMNS = {
 }
 _OPTIONAL = ("code", "repeats", "token_name")
 _DISPENSABLE = (
-    *("token_id", "usage", "project", "duration_ms", "repeats", "input_tokens", "output_tokens", "endpoint"),
+    *("token_id", "usage", "project", "duration_ms", "input_tokens", "output_tokens", "endpoint", "repeats"),
     *("token_name", "cost"),
 )
+
+_CONSTANT: Mapping[str, Sequence[str]] = {
+    "token_id": ("token_id", "token_name", "project"),
+    "project_id": ("project",),
+    "endpoint": ("endpoint",),
+}
+"""The columns that are the same in all rows where a filter is set: they are left out first."""
 
 
 @click.command(name="requests")
@@ -94,14 +102,13 @@ def show_command(request_id: str, form: str) -> None:
 def read(store: Store, about: RequestFilter, limit: int, form: str) -> str:
     """Return the newest requests as one of FORMATS. Raises click.BadParameter, StoreUnavailable."""
     records = RequestList(store).page(ids.known(store, about), limit=limit).records
-    if form == "jsonl":
-        return export.as_json_lines(map(schemas.ledger_row, records))
-    if form == "json":
-        return table.as_json([schemas.ledger_row(record) for record in records])
+    if form != "table":
+        return table.in_json(form, [schemas.ledger_row(record) for record in records])
     rows = [_row(record) for record in records]
-    empty = [name for name in _OPTIONAL if all(row[name] is None for row in rows)]
-    columns = {name: title for name, title in _COLUMNS.items() if name not in empty}
-    return table.write(columns, rows, width=table.terminal_width(), dispensable=_DISPENSABLE, whole={"id"})
+    columns = table.filled(_COLUMNS, rows, _OPTIONAL)
+    constant = [name for field, names in _CONSTANT.items() if getattr(about, field) is not None for name in names]
+    dispensable = [*constant, *_DISPENSABLE]
+    return table.write(columns, rows, width=table.terminal_width(), dispensable=dispensable, whole={"id"})
 
 
 def show(store: Store, request_id: str, form: str) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import click
 
-from manage_api.cli.context import load_settings
-from store.encryption.keyfiles import ENCRYPTION_KEY_FILE
+from manage_api.cli import options, table
+from manage_api.cli.context import load_settings, place_of_encryption_key
 from store.errors import StoreLocked, StoreUnavailable
 from store.operations.opening import open_existing
 from store.operations.rotation import Rotation
@@ -15,15 +15,18 @@ from store.runtime.settings import Settings
 
 _INCOMPLETE = 1
 
+_TABLES = ("project", "token", "secret")
+
 
 @click.command(name="rotate")
-def rotate_command() -> None:
+@options.as_json
+def rotate_command(*, as_json: bool) -> None:
     """Re-encrypt the store with the first key of ENCRYPTION_KEY."""
     stopped = note_stop_signals()
-    sys.exit(run(load_settings(), stopped))
+    sys.exit(run(load_settings(), stopped, as_json=as_json))
 
 
-def run(settings: Settings, stopped: Callable[[], bool]) -> int:
+def run(settings: Settings, stopped: Callable[[], bool], *, as_json: bool = False) -> int:
     """Re-encrypt the store until everything is under the ring's first key, or until `stopped` returns True.
 
     Returns the exit status, 0 when everything is. Ends the process where there is no store, or it cannot be opened.
@@ -35,11 +38,11 @@ def run(settings: Settings, stopped: Callable[[], bool]) -> int:
     if fault is not None:
         click.echo(f"{fault} {_done(rotation)} The ring opens the store as before: rotate again.", err=True)
         return _INCOMPLETE
-    click.echo(_done(rotation) if rotation.resealed.total() else "There was nothing to do.")
+    others = place_of_encryption_key(settings) if store.vault.ring.has_others and not rotation.unreadable else None
+    click.echo(_as_json(rotation, others) if as_json else _told(rotation, others))
     if rotation.unreadable:
         click.echo(_unreadable(rotation), err=True)
         return _INCOMPLETE
-    click.echo(_unneeded(settings) if store.vault.ring.has_others else "Everything is under the only key of the ring.")
     return 0
 
 
@@ -62,6 +65,25 @@ def _done(rotation: Rotation) -> str:
     return f"Re-encrypted with the first key of the ring: {counts}."
 
 
+def _told(rotation: Rotation, others: str | None) -> str:
+    """Return what was done; where all is under the first key, also that the others are not needed."""
+    done = _done(rotation) if rotation.resealed.total() else "There was nothing to do."
+    if rotation.unreadable:
+        return done
+    if others is None:
+        return f"{done}\nEverything is under the only key of the ring."
+    return f"{done}\nNothing in the store needs the other keys of the ring: take them out of {others} and restart."
+
+
+def _as_json(rotation: Rotation, others: str | None) -> str:
+    shown = {
+        "rows": {name: rotation.resealed[name] for name in _TABLES},
+        "unreadable": [row._asdict() for row in rotation.unreadable],
+        "unneeded_keys": others,
+    }
+    return table.as_json(shown).rstrip()
+
+
 def _unreadable(rotation: Rotation) -> str:
     rows = [f"{row.table} {row.row_id}: {row.reason}" for row in rotation.unreadable]
     return "\n".join(
@@ -71,8 +93,3 @@ def _unreadable(rotation: Rotation) -> str:
             "PATCH the api_key of such a project. Such a token is admitted as before, but its value is not shown.",
         ]
     )
-
-
-def _unneeded(settings: Settings) -> str:
-    where = "ENCRYPTION_KEY" if settings.encryption_key else settings.data_dir.absolute() / ENCRYPTION_KEY_FILE
-    return f"Nothing in the store needs the other keys of the ring: take them out of {where} and restart."

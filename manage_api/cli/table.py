@@ -11,9 +11,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from manage_api import export
 from store import clock
 
 UNKNOWN = "-"
+
+JSON_FORMS = ("jsonl", "json")
 
 _CUT = "…"
 
@@ -59,6 +62,14 @@ def write(
     return "".join(_line([(column.texts[index], column) for column in made.values()]) for index in range(len(rows) + 1))
 
 
+def filled(
+    columns: Mapping[str, str], objects: Sequence[Mapping[str, object]], optional: Collection[str]
+) -> Mapping[str, str]:
+    """Return the columns without those of the `optional` ones in which no object has a value."""
+    empty = {name for name in optional if all(each[name] is None for each in objects)}
+    return {name: title for name, title in columns.items() if name not in empty}
+
+
 def fields(values: Mapping[str, object]) -> str:
     """Write one field a line: its name, and its value, which is never cut."""
     width = max(_width(name) for name in values)
@@ -68,6 +79,11 @@ def fields(values: Mapping[str, object]) -> str:
 def as_json(shown: object) -> str:
     """Write JSON, in place of a table."""
     return json.dumps(shown, ensure_ascii=False, indent=2) + "\n"
+
+
+def in_json(form: str, objects: Sequence[Mapping[str, object]]) -> str:
+    """Write objects as one of JSON_FORMS: an array, or an object a line."""
+    return export.as_json_lines(objects) if form == "jsonl" else as_json(objects)
 
 
 def moment(microseconds: int | None) -> str | None:

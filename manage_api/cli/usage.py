@@ -87,7 +87,8 @@ def _as_table(report: UsageReport, by: Sequence[Dimension]) -> str:
     projects = _projects(report.groups)
     rows = [_row(group, by, projects) for group in report.groups] if by else []
     total = {**dict.fromkeys(keys, ""), **dict.fromkeys(keys[:1], "total"), **totals}
-    return table.write({**titles, **sums}, [*rows, total], width=table.terminal_width(), dispensable=_DISPENSABLE)
+    dispensable = [*(["token"] if _are_told_apart_by_names(report.groups) else []), *_DISPENSABLE]
+    return table.write({**titles, **sums}, [*rows, total], width=table.terminal_width(), dispensable=dispensable)
 
 
 def shown_sums(sums: UsageSums) -> JSONObject:
@@ -109,6 +110,12 @@ def _projects(groups: Sequence[UsageGroup]) -> Mapping[str | None, str | None]:
         unique = name if times[name] == 1 else f"{name} ({project_id})"
         shown[project_id] = project_id if name is None else unique
     return shown
+
+
+def _are_told_apart_by_names(groups: Sequence[UsageGroup]) -> bool:
+    """Tell whether each token has a name, and no two have the same."""
+    names = {group.token_id: group.token_name for group in groups}
+    return None not in names.values() and len({*names.values()}) == len(names)
 
 
 def _row(group: UsageGroup, by: Sequence[Dimension], projects: Mapping[str | None, str | None]) -> JSONObject:

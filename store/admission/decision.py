@@ -7,7 +7,7 @@ reported.
 
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
@@ -102,7 +102,7 @@ class Admitted:
     api_key: str = field(repr=False)
     windows: Sequence[Standing] = ()
     """Of its windows of requests, and of tokens, those with the least left after this one."""
-    shown_models: AbstractSet[str] | None = None
+    shown_models: Container[str] | None = None
     """The models that the list of models may show it; None for all."""
     bounds: Bounds | None = None
     """The most that it may use, where a limit has reserved that."""

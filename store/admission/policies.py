@@ -4,8 +4,8 @@ The order of the checks: the client's address, the endpoint, the models; in each
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Container, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from store.errors import EndpointNotAllowed, IpNotAllowed, ModelNotAllowed, ModelNotFound, TokenRefused
@@ -56,10 +56,20 @@ def refusal(policies: Sequence[OwnedPolicy], opening: Opening) -> TokenRefused |
     )
 
 
-def shown_models(policies: Iterable[OwnedPolicy]) -> AbstractSet[str] | None:
+def shown_models(policies: Iterable[OwnedPolicy]) -> Container[str] | None:
     """Return the models that all policies allow; None for any."""
     lists = [owned.policy.models for owned in policies if owned.policy.models is not None]
-    return frozenset.intersection(*lists) if lists else None
+    return _InAll(lists) if lists else None
+
+
+@dataclass(frozen=True, slots=True)
+class _InAll:
+    """The models that are in each of several lists."""
+
+    lists: Sequence[Container[str]]
+
+    def __contains__(self, model: object) -> bool:
+        return all(model in each for each in self.lists)
 
 
 def _refusal_of_client(policies: Sequence[OwnedPolicy], opening: Opening) -> TokenRefused | None:
@@ -120,8 +130,9 @@ def _refusal_of_models(
 def _refusal_of_look_up(limited: Sequence[OwnedPolicy], asked: Call) -> TokenRefused | None:
     if asked.method not in _LOOKS_UP or asked.path == _MODELS or not _MODELS_ODDLY.match(asked.path):
         return None
-    model = asked.path.removeprefix(f"{_MODELS}/")  # the whole path where it is spelled oddly: no model's name
-    return None if model in (shown_models(limited) or ()) else ModelNotFound()
+    model = asked.path.removeprefix(f"{_MODELS}/")
+    is_name = model != asked.path  # the path is not spelled oddly
+    return None if is_name and model in (shown_models(limited) or ()) else ModelNotFound()
 
 
 def _first(policies: Sequence[OwnedPolicy], refuses: Callable[[Policy], bool]) -> OwnedPolicy | None:

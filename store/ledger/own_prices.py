@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
+from store import wildcards
 from store.ledger.quote import BESIDE_TOKENS, Cover, Quote, is_whole, listed_units
 from store.ledger.usage import Units
 
@@ -53,7 +54,8 @@ class OwnPrices:
 
     def __init__(self, prices: Mapping[tuple[str, str], Quote]) -> None:
         self._prices = prices
-        self._families = sorted((place for place in prices if "*" in place[1]), key=lambda place: -len(place[1]))
+        families = [place for place in prices if wildcards.ANY in place[1]]
+        self._families = sorted(families, key=lambda place: -len(place[1]))
         self._found: dict[tuple[str, str | None, str | None], Quote | None] = {}
 
     def find(self, project_id: str, answered: str | None, asked: str | None) -> Quote | None:
@@ -78,23 +80,9 @@ class OwnPrices:
     def _places(self, scope: str, models: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield from ((scope, model) for model in models)
         for place in self._families:
-            if place[0] == scope and any(_is_of_family(model, place[1]) for model in models):
+            if place[0] == scope and any(wildcards.matches(place[1], model) for model in models):
                 yield place
         yield (scope, ANY)
-
-
-def _is_of_family(model: str, family: str) -> bool:
-    """Tell whether a model's name is one of a family's, where each `*` stands for any characters."""
-    first, *middle, last = family.split("*")
-    if len(model) < len(first) + len(last) or not (model.startswith(first) and model.endswith(last)):
-        return False
-    start, end = len(first), len(model) - len(last)
-    for part in middle:
-        start = model.find(part, start, end)
-        if start < 0:
-            return False
-        start += len(part)
-    return True
 
 
 def quote_of(rates: str) -> Quote | None:

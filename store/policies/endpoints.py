@@ -4,12 +4,12 @@ An entry is compared with the path decoded once, without query and trailing slas
 odd paths: they decode them twice, or drop characters. So a path that any of them may read differently matches nothing.
 """
 
-import functools
 import re
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-ANY = "*"
+from store.wildcards import ANY, matches
+
 MAX_ENTRY = 512
 """Characters of an entry."""
 
@@ -58,7 +58,7 @@ def fault(entry: str) -> str | None:
 
 def allows(entry: str, asked: Call) -> bool:
     """Tell whether an entry matches a request."""
-    return _matches(entry, f"{asked.method} {asked.path}")
+    return matches(entry, f"{asked.method} {asked.path}")
 
 
 def opens(entry: str, asked: Call, reserved: str) -> bool:
@@ -68,25 +68,3 @@ def opens(entry: str, asked: Call, reserved: str) -> bool:
     """
     literal = entry.partition(" ")[2].partition(ANY)[0]
     return allows(entry, asked) and f"{literal}/".startswith(f"{reserved}/")
-
-
-def _matches(pattern: str, text: str) -> bool:
-    """Compare from left to right: the time is that of a search for each piece, however many `*` there are."""
-    first, *others = _pieces(pattern)
-    if not others:
-        return text == first
-    if not text.startswith(first):
-        return False
-    *middle, last = others
-    end = len(first)
-    for piece in middle:
-        start = text.find(piece, end)
-        if start < 0:
-            return False
-        end = start + len(piece)
-    return len(text) - len(last) >= end and text.endswith(last)
-
-
-@functools.lru_cache(maxsize=1024)
-def _pieces(pattern: str) -> tuple[str, ...]:
-    return tuple(pattern.split(ANY))

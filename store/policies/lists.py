@@ -12,7 +12,7 @@ from store.policies import endpoints
 MOST_ENTRIES = 256
 
 MAX_MODEL = 128
-"""Characters of a model's name."""
+"""Characters of a model's name, or of a pattern for several."""
 
 
 class Policies(TypedDict, total=False):
@@ -53,8 +53,6 @@ def read(text: str | None) -> Sequence[str] | None:
 def _fault_of_model(name: str) -> str | None:
     if not 1 <= len(name) <= MAX_MODEL or not name.isprintable() or name != name.strip():
         return f"must be a model's name: 1 to {MAX_MODEL} printable characters, without blanks around them."
-    if "*" in name:
-        return "holds a '*': names of models are compared exactly. Write each model out, or null to allow all."
     return None
 
 

@@ -1,6 +1,7 @@
 """Lists changes: the rows of the audit, newest first, page by page."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -50,6 +51,7 @@ class AuditRecord:
 
 _COLUMNS = [field.name for field in fields(AuditRecord)]
 _ROWS = f"SELECT {', '.join(_COLUMNS)} FROM audit"  # noqa: S608 - no data
+_NAMED = "SELECT object_id, action FROM audit WHERE object_name = ? AND object_id IS NOT NULL ORDER BY changed_at, id"
 _ABOUT = "(object_id = ? OR ids IS NOT NULL AND ids LIKE ?)"
 
 
@@ -78,3 +80,9 @@ class AuditLog:
                 f"{_ROWS} WHERE {conditions} ORDER BY changed_at DESC, id DESC LIMIT ?", [*parameters, limit + 1]
             )
         return Page.of([AuditRecord.of(row) for row in rows], limit, lambda last: Cursor(last.changed_at, last.id))
+
+    def named(self, name: str) -> Sequence[tuple[str, str]]:
+        """Return the ids of all that had a name at one of its changes, each with the action of the first of these."""
+        with self._database.read():
+            rows = self._database.execute(_NAMED, [storable(name)])
+        return [*{str(object_id): str(action) for object_id, action in reversed([*rows])}.items()]

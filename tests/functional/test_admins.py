@@ -42,7 +42,7 @@ def test_a_change_holds_on_all_nodes_at_once(nodes: Gateway, ops: dict[str, str]
     assert nodes.manage("DELETE", f"/manage/admins/{ops['id']}", token=ops["token"]).json()["code"] == "last_admin"
     run(nodes, "admin", "enable", "root")
     assert statuses(nodes) == {200}
-    rows = [json.loads(line) for line in run(nodes, "audit", "--limit", "5", "--json").splitlines()]
+    rows = [json.loads(line) for line in run(nodes, "audit", "--limit", "5", "--format", "jsonl").splitlines()]
     assert [(row["actor"].partition(":")[0], row["action"]) for row in rows] == [
         ("cli", "admin.enable"),
         ("cli", "admin.disable"),

@@ -1,5 +1,6 @@
 """A canary key and a canary token, in every place where a secret could appear: the key is found at the one
-right upstream and nowhere else, the token in what the client sent and nowhere else, and an administrator's nowhere.
+right upstream and nowhere else, the token in what the client sent and nowhere else, and those of administrators, the
+management token and the encryption key nowhere. `tests/manage_api/cli/test_secrets.py` searches all commands.
 
 `tests/soak/test_canary_without.py` removes each protection, and checks that this test notices.
 """
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 from support.attacks import canary
 from support.attacks.canary import KEY, MARK, WORD, Run, forms
+from support.gateway.gateway import ENCRYPTION_KEY, MANAGEMENT_TOKEN
+from support.stores.postgresql import Server
 from support.upstreams.upstreams import DemoUpstream
 
 SHOWN_IN_MITMWEB = {
@@ -33,6 +36,7 @@ def check(run: Run, shown: set[str]) -> None:
     assert run.net.holding(*forms(run.token)) == set()
     assert run.admin_tokens
     assert run.net.holding(*(form for token in run.admin_tokens for form in forms(token))) == set()
+    assert run.net.holding(*forms(MANAGEMENT_TOKEN), *forms(ENCRYPTION_KEY)) == set()
     assert {"audit", "viewer", "commands of the store"} <= run.net.holding(MARK.encode())
     assert f"Bearer {KEY}\r\n".encode() in run.received
     assert not any(form in run.received for form in [*forms(run.token), b"***"])
@@ -65,3 +69,15 @@ def test_mitmdump_before_a_tls_upstream_writes_no_secret(tmp_path: Path, demo: D
 @pytest.mark.soak("addon")
 def test_the_launcher_writes_no_secret(tmp_path: Path, demo: DemoUpstream) -> None:
     check(canary.run_in_launcher(tmp_path, demo), set())
+
+
+@pytest.mark.soak("addon", "store/database", "manage_api")
+@pytest.mark.parametrize("way", ["launcher", "mitmweb", "mitmdump"])
+def test_no_way_writes_a_secret_on_postgresql(
+    tmp_path: Path, demo: DemoUpstream, postgresql_server: Server, way: str
+) -> None:
+    runs = {"launcher": canary.run_in_launcher, "mitmweb": canary.run_in_mitmweb, "mitmdump": canary.run_in_mitmdump}
+    url = postgresql_server.make_database()
+    run = runs[way](tmp_path, demo, {"database_url": url})
+    run.net.add_database(url)
+    check(run, {"database"})

@@ -83,6 +83,15 @@ def test_models_are_allowed_by_the_token_and_its_project_from_the_next_request_o
     wait_until(lambda: refusals(gateway, token) == {"model_not_allowed": 4})
 
 
+def test_a_star_in_a_model_stands_for_any_characters(gateway: Gateway) -> None:
+    token = allowed(gateway, allowed_models=["gpt-4o*"])
+    assert [answered(chat(gateway, token, model)) for model in ("gpt-4o", MINI, "gpt-4.1")] == [PASSED, PASSED, MODEL]
+    shown = httpx.get(f"{gateway.url}/v1/models", headers=bearer(token)).json()["data"]
+    assert {model["id"] for model in shown} == {"gpt-4o", MINI}
+    for name, status in {MINI: 200, "gpt-4.1": 404}.items():
+        assert httpx.get(f"{gateway.url}/v1/models/{name}", headers=bearer(token)).status_code == status
+
+
 def test_an_sdk_raises_the_reason(gateway: Gateway) -> None:
     token = allowed(gateway, allowed_models=[MINI])
     with openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=token["token"], max_retries=0) as client:

@@ -21,6 +21,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def folder_of_each_store(request: pytest.FixtureRequest, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of commands on a store of each engine."""
+    if request.param == "postgresql":
+        monkeypatch.setenv("DATABASE_URL", request.getfixturevalue("postgresql_server").make_database())
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def _stop_signals_are_as_before() -> Iterator[None]:
     """Commands that end well at a signal leave handlers of their own."""

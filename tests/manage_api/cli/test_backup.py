@@ -1,3 +1,4 @@
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,21 @@ def test_a_backup_prints_the_rows_and_a_reminder_of_the_key(tmp_path: Path, run_
         done,
     )
     assert f"the encryption key, which is not in it: keep {settings.data_dir / ENCRYPTION_KEY_FILE} too" in reminder
+
+
+def test_a_backup_writes_json(tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = make_settings(tmp_path)
+    with opened(settings) as store:
+        make_token(store)
+    assert run(settings, file, lambda: False, as_json=True) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert {name: made[name] for name in ("file", "bytes", "encryption_key")} == {
+        "file": str(file),
+        "bytes": file.stat().st_size,
+        "encryption_key": str(settings.data_dir / ENCRYPTION_KEY_FILE),
+    }
+    assert (made["rows"]["project"], made["rows"]["token"], made["rows"]["request"]) == (1, 1, 0)
+    assert made["seconds"] > 0
 
 
 def test_a_key_of_the_environment_is_named_and_not_shown(tmp_path: Path, run_with: Run) -> None:

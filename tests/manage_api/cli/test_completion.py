@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from support.stores.stores import API_KEY, make_settings, make_token, opened
 
 from manage_api.cli.commands import main
+from store.management.admins import Admins, Role
 from store.management.projects import Projects
 from store.store import Store
 
@@ -40,11 +41,14 @@ def test_names_of_projects_and_tokens_are_offered(store: Store) -> None:
     for name in ("Nightly index", "Nightly index", "Other"):
         make_token(store, project_id=project.id, name=name)
     Projects(store).create("Se\nparate", API_KEY)
+    Admins(store).create("ops", Role.VIEWER)
     assert complete("llm-proxy token show N") == ["Nightly index"]
     assert complete("llm-proxy token show N", "bash") == [r"Nightly\\ index"]
     assert complete("llm-proxy project delete Se") == ["Search"]
     assert complete("llm-proxy token list --project ") == ["Search"]
     assert complete("llm-proxy usage --token O") == ["Other"]
+    assert complete("llm-proxy admin disable ") == ["root", "ops"]
+    assert complete("llm-proxy admin delete o") == ["ops"]
 
 
 def test_where_names_cannot_be_read_there_are_none_and_no_error(folder: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -38,6 +39,21 @@ def test_a_copy_prints_the_rows_and_the_warnings(
     assert "has been in use since it was copied" in err
     assert err.endswith("No copy was made; the target is as it was.\n")
     assert API_KEY not in err + out
+
+
+def test_a_copy_writes_json(tmp_path: Path, target_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = make_settings(tmp_path)
+    with opened(settings) as store:
+        token = make_token(store)
+        set_columns(store, "token", token.id, sealed_value=b"\x01broken")
+    assert run(settings, target_url.replace("postgres@", "postgres:hush-hush@"), lambda: False, as_json=True) == 0
+    out, err = capsys.readouterr()
+    made = json.loads(out)
+    assert made["target"].startswith("postgresql://127.0.0.1:")
+    assert "hush-hush" not in out + err
+    assert (made["rows"]["token"], made["replaced"], made["source_in_use"]) == (1, 0, False)
+    assert made["unreadable"] == [f"token {token.id}"]
+    assert made["seconds"] > 0
 
 
 def test_a_stop_makes_the_copy_fail(tmp_path: Path, target_url: str, capsys: pytest.CaptureFixture[str]) -> None:

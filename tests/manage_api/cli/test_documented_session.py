@@ -60,11 +60,15 @@ def make_requests(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_each_command_prints_what_the_page_shows(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_command_prints_what_the_page_shows(
+    page: str, folder_of_each_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of_each_store
     with opened(make_settings(folder)):
         pass
     monkeypatch.setattr("manage_api.cli.asking._is_terminal", lambda: True)
     monkeypatch.setattr("manage_api.cli.table.terminal_width", lambda: WIDTH)
+    monkeypatch.setattr("manage_api.cli.commands._user", lambda: "ann")
     for command, output in steps((ROOT / page).read_text()):
         if without_comment(command) in ELSEWHERE:
             continue

@@ -1,6 +1,7 @@
 """`llm-proxy usage` and `llm-proxy requests`."""
 
 import json
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,40 @@ def test_usage_is_printed_as_a_table(store: Store) -> None:
         "total                                                2        1  1,000      30    0.000044\n"
     )
     assert "unpriced" not in result.stdout
+
+
+def test_on_a_narrow_terminal_ids_are_left_out_where_names_tell_tokens_apart(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = make_token(store, name="Ann")
+    second = make_token(store, name="Ben", project_id=first.project_id)
+    for token in (first, second):
+        settle_request(store, project_id=token.project_id, token_id=token.id, **KNOWN, cost=3_000_000)
+    refuse_request(store, project_id=first.project_id, token_id=first.id)
+    monkeypatch.setattr("manage_api.cli.table.terminal_width", lambda: 100)
+
+    def titles() -> list[str]:
+        return re.split("  +", run("usage", "--by", "token,model").stdout.splitlines()[0])
+
+    columns = ["requests", "refused", "input", "output", "cost (USD)"]
+    assert titles() == ["project", "token name", "model", *columns]
+    run("token", "update", second.id, "--name", "Ann")
+    assert "token" in titles()
+
+
+def test_on_a_narrow_terminal_what_a_filter_tells_is_left_out_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = make_token(store, name="Ann")
+    refuse_request(store, project_id=token.project_id, token_id=token.id, repeats=12)
+    monkeypatch.setattr("manage_api.cli.table.terminal_width", lambda: 118)
+
+    def titles(*arguments: str) -> set[str]:
+        return {*map(str.strip, run("request", "list", *arguments).stdout.splitlines()[0].split("  "))}
+
+    assert "token name" in titles()
+    assert not {"token name", "project", "token"} & titles("--token", "Ann")
+    assert {"times", "request"} <= titles("--token", "Ann")
 
 
 def test_projects_with_the_same_name_show_their_ids(store: Store) -> None:

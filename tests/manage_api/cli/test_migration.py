@@ -1,4 +1,5 @@
 import contextlib
+import json
 import sqlite3
 from pathlib import Path
 
@@ -24,6 +25,18 @@ def test_a_dry_run_lists_the_migrations_and_makes_nothing(tmp_path: Path, capsys
     assert {path: path.read_bytes() for path in settings.data_dir.iterdir()} == files
     nothing = "There was nothing to do. The schema is up to date.\n"
     assert (run(settings), *capsys.readouterr()) == (0, nothing, "")
+
+
+def test_migrations_are_written_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = make_settings(tmp_path)
+    for command, status, shown in (
+        (preview, 3, {"pending": [*SCHEMAS]}),
+        (run, 0, {"migrated": [*SCHEMAS]}),
+        (preview, 0, {"pending": []}),
+        (run, 0, {"migrated": []}),
+    ):
+        assert command(settings, as_json=True) == status
+        assert json.loads(capsys.readouterr().out) == shown
 
 
 def test_an_old_store_gets_the_pending_migrations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,27 @@ def test_a_rotation_prints_its_counts_and_that_the_other_keys_can_go(tmp_path: P
     assert run_with(NEW, OLD) == (0, DONE + NEEDLESS, "")
     assert run_with(NEW, OLD) == (0, "There was nothing to do.\n" + NEEDLESS, "")
     assert run_with(NEW) == (0, "There was nothing to do.\nEverything is under the only key of the ring.\n", "")
+
+
+def test_a_rotation_writes_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with opened(settings_with(tmp_path, OLD)) as store:
+        good = make_token(store)
+        bad = make_token(store, project_id=good.project_id)
+
+    def rotated(*keys: str, status: int = 0) -> dict[str, object]:
+        assert run(settings_with(tmp_path, *keys), lambda: False, as_json=True) == status
+        shown: dict[str, object] = json.loads(capsys.readouterr().out)
+        return shown
+
+    made = {"rows": {"project": 1, "token": 2, "secret": 2}, "unreadable": [], "unneeded_keys": "ENCRYPTION_KEY"}
+    assert rotated(NEW, OLD) == made
+    assert rotated(NEW) == made | {"rows": dict.fromkeys(("project", "token", "secret"), 0), "unneeded_keys": None}
+    with opened(settings_with(tmp_path, NEW)) as store:
+        set_columns(store, "token", bad.id, sealed_value=b"\x01" + bytes(80))
+    reason = "The key that encrypted this is not in ENCRYPTION_KEY."
+    shown = rotated(OLD, NEW, status=1)
+    assert shown["unreadable"] == [{"table": "token", "row_id": bad.id, "reason": reason}]
+    assert shown["unneeded_keys"] is None
 
 
 def test_the_key_file_is_named_where_the_ring_is_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import itertools
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -22,6 +23,7 @@ from store.errors import (
     TokenRefused,
 )
 from store.management.tokens import Tokens
+from store.policies import policy
 from store.policies.policy import Policy
 from store.request import NOTHING, Opening, Reading
 from store.store import Store
@@ -43,7 +45,7 @@ def opening(
 
 
 def models(*names: str) -> Policy:
-    return Policy(frozenset(names), None, None)
+    return policy.policy(json.dumps(names), None, None)
 
 
 def entries(*texts: str) -> Policy:
@@ -187,7 +189,7 @@ LOOK_UPS = ["GET", "HEAD", "DELETE"]
 
 @pytest.mark.parametrize("method", LOOK_UPS)
 def test_other_models_are_not_found(method: str) -> None:
-    own, of_project = models("a", "org/b"), models("org/b", "c")
+    own, of_project = models("a", "org/b*"), models("org/b", "c")
     for name, is_shown in {"a": False, "org%2Fb": True, "org/b": True, "c": False}.items():
         found = refusal(opening(f"/v1/models/{name}", NOTHING, method), own, of_project)
         assert (found is None) == is_shown, name
@@ -196,7 +198,8 @@ def test_other_models_are_not_found(method: str) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/Models", "/v1/models;x", "/v1/models.json", "/v1/models%3Fx", "/v1/Models/a"])
 def test_the_models_are_not_found_where_only_some_servers_find_them(path: str) -> None:
-    assert isinstance(refusal(opening(path, NOTHING, "GET"), models("a")), ModelNotFound)
+    for entry in ("a", "*", "*a"):
+        assert isinstance(refusal(opening(path, NOTHING, "GET"), models(entry)), ModelNotFound)
     assert refusal(opening(path, NOTHING, "GET")) is None
 
 
@@ -206,8 +209,16 @@ def test_what_lists_no_other_models_is_found(path: str) -> None:
 
 
 def test_the_list_of_models_shows_what_both_allow() -> None:
-    assert policies.shown_models([OwnedPolicy("token", models("a", "b")), OwnedPolicy("project", models("b"))]) == {"b"}
-    assert policies.shown_models([OwnedPolicy("token", ALL), OwnedPolicy("project", models("b"))]) == {"b"}
+    for own, of_project, shown in (
+        (models("a", "b"), models("b"), {"b"}),
+        (models("a*", "b"), models("*b", "c"), {"ab", "b"}),
+        (ALL, models("b"), {"b"}),
+        (models("a*"), ALL, {"a", "ab"}),
+        (ALL, models(), set()),
+    ):
+        found = policies.shown_models([OwnedPolicy("token", own), OwnedPolicy("project", of_project)])
+        assert found is not None
+        assert {name for name in ("a", "ab", "b", "c") if name in found} == shown
     assert policies.shown_models([OwnedPolicy("token", ALL), OwnedPolicy("project", ALL)]) is None
 
 

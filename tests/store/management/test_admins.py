@@ -5,7 +5,7 @@ import pytest
 from support.stores.stores import rows
 
 from store.errors import Conflict, InvalidRequest, LastAdmin, NotFound
-from store.management.admins import ROOT_ID, AdminRecord, Admins, Role
+from store.management.admins import ROOT_ID, AdminRecord, Admins, Role, that_begin
 from store.runtime import redaction
 from store.store import Store
 
@@ -24,9 +24,20 @@ def test_a_token_finds_its_administrator_and_is_kept_as_an_hmac_alone(store: Sto
     made, token = admins.create("ops", Role.VIEWER)
     assert re.fullmatch(r"llmp_admin_[0-9a-f]{48}", token)
     assert redaction.mask_secrets(f"x{token}") == "x***"
-    assert admins.of_token(token) == made == admins.named("ops")
+    assert admins.of_token(token) == made == admins.list()[1]
     assert not any(admins.of_token(other) for other in (token[:-1], token.upper(), "", store.vault.lookup(token)))
     assert token[11:] not in str([rows(store, table) for table in ("admin", "audit")])
+
+
+def test_names_that_begin_with_a_text_are_found(store: Store, admins: Admins) -> None:
+    for name in ("rob", "ops"):
+        admins.create(name, Role.VIEWER)
+    with store.database.read():
+        assert [that_begin(store.database, text) for text in ("", "ro", "x")] == [
+            ["root", "ops", "rob"],
+            ["root", "rob"],
+            [],
+        ]
 
 
 def test_a_deleted_or_disabled_administrator_has_no_token(admins: Admins) -> None:

@@ -41,6 +41,16 @@ def test_pages_join_newest_first(store: Store, log: AuditLog) -> None:
     assert [record.action for record in found[5:]] == ["token.create", "project.create"]
 
 
+def test_objects_are_found_by_every_name_that_they_had(store: Store, log: AuditLog) -> None:
+    first = make_token(store, name="Old")
+    second = make_token(store, name="Other", project_id=first.project_id)
+    Tokens(store).update(first.id, {"name": "New"})
+    Tokens(store).update(second.id, {"name": "Old"})
+    assert log.named("New") == [(first.id, "token.update")]
+    assert sorted(log.named("Old")) == sorted([(first.id, "token.create"), (second.id, "token.update")])
+    assert log.named("old") == []
+
+
 def test_each_filter_selects(store: Store, log: AuditLog) -> None:
     audit.begin(Origin("ops"))
     token, other = make_token(store), make_token(store)

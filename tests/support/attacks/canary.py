@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import psycopg
+from psycopg import sql
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from support.clients.http2 import Http2Client
 from support.clients.web_client import Flow, Watcher, WebClient
-from support.gateway.gateway import Gateway, bearer
+from support.gateway.gateway import ENCRYPTION_KEY, Gateway, bearer
 from support.gateway.processes import DEADLINE, Process, free_port, python, running, tool
 from support.network.certificates import Authority
 from support.upstreams.upstreams import Conversation, DemoUpstream, RawUpstream, answer_all
@@ -41,7 +43,7 @@ STREAMED = {**CHAT, "stream": True, "stream_options": {"include_usage": True}}
 SLOWLY = {"X-Demo-Words": "25", "X-Demo-Chunk-Delay": "0.02"}
 NO_CHANGES: Mapping[str, object] = {}
 NO_SETTINGS: Mapping[str, str] = {}
-QUICKLY = {"CONNECT_TIMEOUT": "1", "FIRST_BYTE_TIMEOUT": "1"}
+SETTINGS = {"CONNECT_TIMEOUT": "1", "FIRST_BYTE_TIMEOUT": "1", "ENCRYPTION_KEY": ENCRYPTION_KEY}
 
 
 class Front(RawUpstream):
@@ -120,6 +122,15 @@ class Net:
             if path.is_file():
                 self.add(f"file {path.name}", path.read_bytes())
 
+    def add_database(self, url: str) -> None:
+        """Add all rows of a PostgreSQL database, each table as `COPY` writes it."""
+        with psycopg.connect(url) as connection:
+            for (table,) in connection.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+            ).fetchall():
+                with connection.cursor().copy(sql.SQL("COPY {} TO STDOUT").format(sql.Identifier(table))) as rows:
+                    self.add("database", b"".join(map(bytes, rows)))
+
     def holding(self, *forms: bytes) -> set[str]:
         """Return the places that hold any of these forms."""
         return {
@@ -197,6 +208,18 @@ class Traffic:
             self._net.add("audit", manage("GET", path, token=admin).raise_for_status().text)
         for path in ("/manage/tokens", f"/manage/tokens/{token_id}", "/manage/projects", f"/manage/admins/{admin}"):
             self._net.add("viewer", manage("GET", path, token=viewer).text)
+        for path in ("/manage/audit", f"/manage/audit?objectId={self._token['token']}", "/metrics"):
+            self._net.add("viewer", manage("GET", path, token=viewer).text)
+        manage("DELETE", f"/manage/admins/{made[0]['id']}").raise_for_status()
+        for refused in (
+            manage("POST", "/manage/admins", {"name": admin, "role": "viewer"}, token=viewer),
+            manage("POST", "/manage/admins", {"name": admin, "role": "viewer"}),
+            manage("GET", "/metrics", token=admin),
+            manage("GET", f"/manage/audit?objectId={admin}"),
+            manage("GET", f"/manage/audit?action={admin}"),
+        ):
+            assert refused.is_error, refused.url
+            self._note(refused)
         for command in (["audit"], ["audit", "--json"], ["admin", "list"], ["admin", "list", "--json"]):
             self._net.add("commands of the store", _output(self._gateway, command))
 
@@ -472,7 +495,7 @@ def run_in_mitmweb(folder: Path, demo: DemoUpstream, settings: Mapping[str, str]
     with (
         Front(demo.port) as front,
         RawUpstream(answer_all()) as elsewhere,
-        Gateway.start(folder, front.url, way="mitmweb", proxies=1, **{**QUICKLY, **settings}) as gateway,
+        Gateway.start(folder, front.url, way="mitmweb", proxies=1, **{**SETTINGS, **settings}) as gateway,
         WebClient(gateway.proxies[0].web_url) as web,
     ):
         token = gateway.make_token(gateway.make_project(api_key=KEY)["id"])
@@ -501,7 +524,7 @@ def run_in_launcher(folder: Path, demo: DemoUpstream, settings: Mapping[str, str
     net = Net()
     with (
         Front(demo.port) as front,
-        Gateway.start(folder, front.url, way="launcher", proxies=1, **{**QUICKLY, **settings}) as gateway,
+        Gateway.start(folder, front.url, way="launcher", proxies=1, **{**SETTINGS, **settings}) as gateway,
     ):
         token = gateway.make_token(gateway.make_project(api_key=KEY)["id"])
         traffic = Traffic(gateway, token, net, front)
@@ -540,7 +563,7 @@ def run_in_mitmdump(folder: Path, demo: DemoUpstream, settings: Mapping[str, str
     (folder / "raising.py").write_text(_RAISING)
     with Front(demo.port, authority.server("localhost")) as front:
         listen = f"127.0.0.1:{port}"
-        gateway = Gateway(folder, front.url, PROXY_LISTEN=listen, **{**QUICKLY, **settings})
+        gateway = Gateway(folder, front.url, PROXY_LISTEN=listen, **{**SETTINGS, **settings})
         command = [
             *(tool("mitmdump"), "-s", "addon/proxy.py", "-s", str(folder / "raising.py"), "-v"),
             *("--mode", f"reverse:{front.url}@{listen}", "-w", str(folder / "flows")),
