@@ -11,6 +11,9 @@ from manage_api.demo.command import introduction
 from store.runtime.settings import Settings
 
 ROOT = Path(__file__).parents[1]
+OWN = ("setup", "test", "soak", "lock", "release", "newest", "bench")
+"""The commands of run.sh that a wheel does not have."""
+
 README = (ROOT / "README.md").read_text()
 
 
@@ -34,13 +37,13 @@ def test_the_table_has_every_setting_with_its_default_and_help() -> None:
 
 
 def test_every_command_is_listed() -> None:
-    listed = set(re.findall(r"`\./run\.sh ?(\w*)(?: \w+)*`", README))
-    assert {"", "setup", "test", "soak", "newest", "bench"} | (commands().keys() - {"start"}) <= listed
+    listed = set(re.findall(r"`\./run\.sh ?([\w-]*)(?: \w+)*`", README))
+    assert {"", *OWN} | (commands().keys() - {"start"}) <= listed
 
 
 def test_the_help_of_run_sh_lists_every_command_in_its_own_words() -> None:
-    listed = re.findall(r"^  (\w+) +(.+)$", (ROOT / "run.sh").read_text(), re.MULTILINE)
-    own = [("setup", ""), ("test", ""), ("soak", ""), ("newest", ""), ("bench", "")]
+    listed = re.findall(r"^  ([\w-]+) +(.+)$", (ROOT / "run.sh").read_text(), re.MULTILINE)
+    own = [(name, "") for name in OWN]
     assert sorted((name, "" if (name, "") in own else text) for name, text in listed) == sorted(
         [*((name, f"{command.get_short_help_str(200)}") for name, command in commands().items()), *own]
     )

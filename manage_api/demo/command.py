@@ -4,7 +4,6 @@ import json
 import os
 import secrets
 import socket
-import sys
 import tempfile
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -34,7 +33,7 @@ async def run(settings: Settings, gateway: Sequence[Service]) -> int:
 
 
 def _upstream(port: int, key: str) -> services.Command:
-    return (sys.executable, "-m", "manage_api.demo", "--port", str(port), "--api-key", key)
+    return (*services.PYTHON, "-m", "manage_api.demo", "--port", str(port), "--api-key", key)
 
 
 def _free_port() -> int:

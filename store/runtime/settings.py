@@ -31,7 +31,7 @@ from store.network.addresses import Network, hostport, is_host, split_url
 from store.network.client_address import parse_networks
 from store.network.forward_proxy import Exceptions, ForwardProxy, Ways
 from store.network.origins import parse_origins
-from store.runtime import database_url, env_file, setting_names
+from store.runtime import data_folder, database_url, env_file, setting_names
 from store.runtime.lifecycle import SUPERVISED
 
 _PORTS = {"http": 80, "https": 443}
@@ -247,7 +247,7 @@ class Settings(BaseSettings):
         default=1024 * 1024, description="Bytes that mitmweb keeps of a streamed body, each way; `0` for none."
     )
     data_dir: Path = Field(
-        default=Path("data"),
+        default=data_folder.default(),
         description="The folder for the database, the secrets made at the first start and mitmproxy's files.",
     )
     database_url: Annotated[str, AfterValidator(_database_url)] = Field(
