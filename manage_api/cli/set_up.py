@@ -30,6 +30,9 @@ _TICK = 0.2
 _LINE_EVERY = 10.0
 """Seconds between two signs of life: on a terminal, and where each one is a line of its own."""
 
+BUILD = Path("requirements", "build.txt")
+"""The lock of what installs the project itself."""
+
 _LAST_LINES = 12
 
 _NETWORK = (r"ConnectionPool\(host=", "Failed to connect to ", "Unable to fetch ", "not enough bytes were received")
@@ -179,7 +182,7 @@ def _install(name: str, lock: int) -> None:
     LOG.unlink(missing_ok=True)
     UNFINISHED.touch()
     pip = [str(_PYTHON), "-Ium", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar=off"]
-    packages = ["--require-hashes", "--requirement", str(lock_of(name))]
+    packages = ["--require-hashes", "--requirement", str(lock_of(name)), "--requirement", str(BUILD)]
     project = ["--no-index", "--no-deps", "--no-build-isolation", "--editable", "."]
     try:
         status = _run([*pip, *packages], lock, stage) or _run([*pip, *project], lock, stage)

@@ -83,7 +83,8 @@ class Checkout:
         (self.folder / "pyproject.toml").write_text(PYPROJECT)
         self.lock = self.folder / "requirements" / "run.txt"
         self.lock.parent.mkdir()
-        self.lock.write_text(NOTHING)
+        for lock in (self.lock, self.lock.with_name("build.txt")):
+            lock.write_text(NOTHING)
         (self.folder / "backend.py").write_text(BACKEND)
         self.bin = folder / "bin"
         self.bin.mkdir()

@@ -74,7 +74,8 @@ def clean_environment() -> dict[str, str]:
 
 def runs_other_sources(env: Mapping[str, str]) -> bool:
     """Tell whether a process with this environment runs other sources than those of this folder, or differently."""
-    return env.get("PYTHONPATH") != str(ROOT) or not env.keys().isdisjoint(("PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE"))
+    return env.get("PYTHONPATH") != str(ROOT) or bool({"PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE"} & env.keys())
+
 
 # Drops the rights to ignore permissions and take low ports (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH,
 # CAP_NET_BIND_SERVICE), so that a test of them means the same for every user. For others than root it does nothing.
