@@ -15,6 +15,7 @@ The first time, .venv is set up; that needs a network, and takes about a minute.
   proxy     Start the proxy alone, as one of several machines does.
   web       Start both with mitmweb, to watch the traffic; the proxy is one process then.
   demo      Start both before a demo upstream; nothing is kept.
+  addon-path Print the path of the script for mitmproxy's own tools, as `mitmdump -s` takes it.
   project   List, show, create, change and delete projects; each owns an upstream key.
   token     List, show, create, change, revoke and rotate tokens, which applications hold.
   price     List, set and delete own prices, which replace the built-in ones.
@@ -34,6 +35,8 @@ The first time, .venv is set up; that needs a network, and takes about a minute.
   test      Run the tests. Options are those of pytest.
   soak      Run the slow tests: thousands of trials under load. Options are those of pytest,
             and --changed[=REF]: only those that a change touches.
+  lock      Pin all packages in requirements/, with hashes. Options are those of uv pip compile, such as --upgrade.
+  release   Build a wheel, check it where nothing else is, and write what is in it; all into dist/.
   newest    Run the tests of what builds on mitmproxy against its newest version. Options are those of pytest.
   bench     Measure what a request costs, beside plain mitmdump and nginx.
 
@@ -55,10 +58,10 @@ find_python() {
     exit 1
 }
 
-# installed NAME: whether that is so, for this folder, this Python and this pyproject.toml; as set_up.py wrote it.
+# installed NAME: whether that is so, for this folder, this Python and this lock; as set_up.py wrote it.
 installed() {
     [ ! -e .venv/unfinished ] && version=$(.venv/bin/python -V 2>/dev/null) &&
-        { pwd -P; echo "${version%.*}"; cat pyproject.toml; } | cmp -s - ".venv/installed-for-$1"
+        { pwd -P; echo "${version%.*}"; cat pyproject.toml "requirements/$1.txt"; } | cmp -s - ".venv/installed-for-$1"
 }
 
 # install NAME [ARGUMENT]...: what NAME needs, if it is not there. To be asked for help is no reason to.
@@ -86,6 +89,8 @@ case "${1:-start}" in
     test)  install test "${@:2}"; run_pytest "${@:2}" ;;
     soak)  install soak "${@:2}"; run_pytest --soak -n 0 --timeout 3600 "${@:2}" ;;
     newest) install test "${@:2}"; exec .venv/bin/python tests/newest_mitmproxy.py "${@:2}" ;;
+    lock)    install release "${@:2}"; exec .venv/bin/python tests/lock.py "${@:2}" ;;
+    release) install release "${@:2}"; exec .venv/bin/python tests/release.py "${@:2}" ;;
     bench) install test "${@:2}"; PYTHONPATH=tests exec .venv/bin/python -m benchmarks.bench "${@:2}" ;;
     *)     install run "${@:2}"; exec .venv/bin/llm-proxy --caller "$caller" "${@:-start}" ;;
 esac

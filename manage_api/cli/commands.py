@@ -13,9 +13,9 @@ from pathlib import Path
 import click
 
 from manage_api.cli.context import CALLER
+from store.runtime import data_folder
 from store.runtime.lifecycle import begin
 from store.runtime.redaction import mask_secrets
-from store.version import __version__
 
 _GATEWAY = "The gateway"
 
@@ -46,13 +46,18 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "proxy": "manage_api.cli.starting",
         "web": "manage_api.cli.starting",
         "demo": "manage_api.cli.starting",
+        "addon-path": "manage_api.cli.about",
     },
 }
-"""The sections of the help, and the modules of their commands; the function of each is named `NAME_command`."""
+"""The sections of the help, and the modules of their commands; the function of each is `NAME_command`, `_` for `-`."""
 
 MODULES: Mapping[str, str] = {name: module for section in SECTIONS.values() for name, module in section.items()}
 
-_EPILOG = """
+_EPILOG = f"""
+\b
+Data folder: {data_folder.default().absolute()}
+DATA_DIR names another one. It has the store, and the secrets that are made at the first start.
+
 \b
 Exit status:
   0  it is done
@@ -62,7 +67,7 @@ Exit status:
   3  migrate --dry-run: there is something to do
   4  several have the name: give the id
 
-./run.sh passes these on, and has five of its own: setup, test, soak, newest, bench.
+In a clone, ./run.sh passes these on, and has some of its own: ./run.sh --help.
 """
 
 _WORDS = f"{__name__}.words"
@@ -109,7 +114,8 @@ class _Commands(click.Group):
             from store.management import audit  # noqa: PLC0415 - it uses the store, as this command does
 
             audit.begin(audit.Origin(f"cli:{_user()}"))
-        command: click.Command = getattr(importlib.import_module(MODULES[cmd_name]), f"{cmd_name}_command")
+        module = importlib.import_module(MODULES[cmd_name])
+        command: click.Command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -128,12 +134,25 @@ def _user() -> str:
         return str(os.getuid())
 
 
+def _print_versions(context: click.Context, parameter: click.Parameter, is_wanted: bool) -> None:
+    from manage_api.cli import about  # noqa: PLC0415 - it is needed for this option alone
+
+    about.print_versions(context, parameter, is_wanted)
+
+
 @click.group(
     cls=_Commands,
     help="Hand out tokens instead of API keys. Settings come from the environment, then from .env.",
     epilog=_EPILOG,
 )
-@click.version_option(__version__)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Show the versions of LLM Proxy, of mitmproxy and of the store's schema, and exit.",
+)
 @click.option(f"--{CALLER}", type=click.Path(path_type=Path), default="", hidden=True)
 def main(**_: Path) -> None:
     """Run a command. Relative paths on its command line count from the folder of the caller, if that is given."""

@@ -1,6 +1,7 @@
 """Makes `.venv` and installs into it what a command needs. run.sh starts this file, in its own folder.
 
-It runs with the system's Python, before anything is installed: so it imports the standard library alone.
+It runs with the system's Python, before anything is installed: so it imports the standard library alone. The packages
+are those of the locks in `requirements/`, by their hashes, so that each set-up installs the same.
 
 A set-up may be killed at any moment. What pip had begun is not repaired then, as pip cannot tell a package that is
 half there from a whole one: while `.venv/unfinished` exists, the next set-up begins with an empty `.venv`. A virtual
@@ -23,11 +24,14 @@ LOCK = VENV / "lock"
 LOG = VENV / "set-up.log"
 _PYTHON = VENV / "bin" / "python"
 _MARK = "installed-for-"
-"""The file `.venv/installed-for-NAME` says for which folder, Python and pyproject.toml; run.sh compares it."""
+"""The file `.venv/installed-for-NAME` says for which folder, Python, pyproject.toml and lock; run.sh compares it."""
 
 _TICK = 0.2
 _LINE_EVERY = 10.0
 """Seconds between two signs of life: on a terminal, and where each one is a line of its own."""
+
+BUILD = Path("requirements", "build.txt")
+"""The lock of what installs the project itself."""
 
 _LAST_LINES = 12
 
@@ -36,17 +40,18 @@ _NETWORK = (r"ConnectionPool\(host=", "Failed to connect to ", "Unable to fetch 
 
 
 class Kind(NamedTuple):
-    """A set of packages: what pip is asked for, which sets are in it, and its size (Linux, x86-64) for a human."""
+    """A set of packages: the extra that declares it, which sets are in it, and its size (Linux, x86-64) for a human."""
 
-    requirement: str
+    extra: str
     contains: Sequence[str]
     size: str
 
 
 KINDS = {
-    "run": Kind(".[estimates]", ("run",), "80 MB to download, 240 MB on the disk"),
-    "test": Kind(".[test]", ("run", "test"), "180 MB to download, 500 MB on the disk"),
-    "soak": Kind(".[soak]", ("run", "test", "soak"), "190 MB to download, 540 MB on the disk"),
+    "run": Kind("estimates", ("run",), "80 MB to download, 240 MB on the disk"),
+    "test": Kind("test", ("run", "test"), "180 MB to download, 500 MB on the disk"),
+    "soak": Kind("soak", ("run", "test", "soak"), "190 MB to download, 540 MB on the disk"),
+    "release": Kind("release", ("run", "release"), "120 MB to download, 350 MB on the disk"),
 }
 
 
@@ -72,9 +77,14 @@ def main(name: str) -> int:
 
 
 def is_installed(name: str) -> bool:
-    """Tell whether everything is there, of this pyproject.toml. run.sh asks the same, without a Python."""
+    """Tell whether everything is there, by this lock. run.sh asks the same, without a Python."""
     mark = VENV / f"{_MARK}{name}"
-    return not UNFINISHED.exists() and mark.exists() and mark.read_text() == _mark()
+    return not UNFINISHED.exists() and mark.exists() and mark.read_text() == _mark(name)
+
+
+def lock_of(name: str) -> Path:
+    """Return the file that pins the packages of a set: a requirements file of pip, with hashes."""
+    return Path("requirements", f"{name}.txt")
 
 
 def fault() -> str | None:
@@ -129,14 +139,14 @@ def _set_up(name: str, lock: int) -> None:
     is_new = {*VENV.iterdir()} == {LOCK}
     why = fault()
     if any(VENV.glob(f"{_MARK}*")) and not why:
-        _say("Bringing .venv up to date with pyproject.toml.")
+        _say("Bringing .venv up to date.")
     else:
         again = f" again, as {why}" if why and not is_new else ""
         size = KINDS[name].size
         _say(f"Setting up LLM Proxy in .venv{again}: about {size}, within a minute on a fast connection.")
     if why:
         _make_venv(lock)
-    _install(KINDS[name], lock)
+    _install(name, lock)
     _say(f"Set up in {time.monotonic() - began:.0f} s.")
 
 
@@ -164,13 +174,18 @@ def _make_venv(lock: int) -> None:
         raise SetUpError(f"{python} cannot make a virtual environment. {_last_words()}")
 
 
-def _install(kind: Kind, lock: int) -> None:
-    """Install a set of packages, and note that. Raises SetUpError."""
+def _install(name: str, lock: int) -> None:
+    """Install a set of packages by its lock, then the project itself, and note that. Raises SetUpError.
+
+    pip takes no hashes beside a folder, so these are two steps; the second one needs no network.
+    """
     LOG.unlink(missing_ok=True)
     UNFINISHED.touch()
     pip = [str(_PYTHON), "-Ium", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar=off"]
+    packages = ["--require-hashes", "--requirement", str(lock_of(name)), "--requirement", str(BUILD)]
+    project = ["--no-index", "--no-deps", "--no-build-isolation", "--editable", "."]
     try:
-        status = _run([*pip, "--editable", kind.requirement], lock, stage)
+        status = _run([*pip, *packages], lock, stage) or _run([*pip, *project], lock, stage)
     except BaseException:
         _forgive()
         raise
@@ -180,10 +195,11 @@ def _install(kind: Kind, lock: int) -> None:
         raise SetUpError(
             f"{network}. The next ./run.sh tries again; pip's own words are in {LOG}." if network else _last_words()
         )
-    for stale in (path for path in VENV.glob(f"{_MARK}*") if path.read_text() != _mark()):
-        stale.unlink()
-    for name in kind.contains:
-        (VENV / f"{_MARK}{name}").write_text(_mark())
+    for mark in VENV.glob(f"{_MARK}*"):
+        if mark.read_text() != _mark(mark.name.removeprefix(_MARK)):
+            mark.unlink()
+    for contained in KINDS[name].contains:
+        (VENV / f"{_MARK}{contained}").write_text(_mark(contained))
     UNFINISHED.unlink()
 
 
@@ -245,8 +261,8 @@ def _version() -> str | None:
     return done.stdout.strip()
 
 
-def _mark() -> str:
-    return f"{Path.cwd()}\n{_version()}\n{Path('pyproject.toml').read_text()}"
+def _mark(name: str) -> str:
+    return f"{Path.cwd()}\n{_version()}\n{Path('pyproject.toml').read_text()}{lock_of(name).read_text()}"
 
 
 def _log() -> str:

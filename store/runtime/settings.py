@@ -31,7 +31,7 @@ from store.network.addresses import Network, address, hostport, is_host, split_u
 from store.network.client_address import parse_networks
 from store.network.forward_proxy import Exceptions, ForwardProxy, Ways
 from store.network.origins import parse_origins
-from store.runtime import database_url, env_file, setting_names
+from store.runtime import data_folder, database_url, env_file, setting_names
 from store.runtime.lifecycle import SUPERVISED
 
 _PORTS = {"http": 80, "https": 443}
@@ -102,6 +102,11 @@ class Listen(NamedTuple):
         """The origins of pages that are served there, as CORS_ORIGINS would list them."""
         hosts = ("127.0.0.1", "::1", "localhost") if self.is_local else (self.host,)
         return parse_origins(",".join(f"http://{hostport(host, self.port)}" for host in hosts))
+
+    @property
+    def from_here(self) -> str:
+        """The address at which this machine reaches the port: one that stands for all addresses is no place to ask."""
+        return hostport({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port)  # noqa: S104
 
     def __str__(self) -> str:
         return hostport(self.host, self.port)
@@ -260,7 +265,7 @@ class Settings(BaseSettings):
         default=1024 * 1024, description="Bytes that mitmweb keeps of a streamed body, each way; `0` for none."
     )
     data_dir: Path = Field(
-        default=Path("data"),
+        default=data_folder.default(),
         description="The folder for the database, the secrets made at the first start and mitmproxy's files.",
     )
     database_url: Annotated[str, AfterValidator(_database_url)] = Field(

@@ -13,7 +13,7 @@ from manage_api.cli.commands import main
 
 PAGE = (DOCS / "cli.md").read_text()
 
-OF_A_CLONE = {"setup", "test", "soak", "newest", "bench"}
+OF_A_CLONE = {"setup", "test", "soak", "lock", "release", "newest", "bench"}
 """Commands of run.sh alone. Their options are those of other programs."""
 
 CALL = re.compile(r"(?:\./run\.sh|(?:\.venv/bin/|^|(?<=[(;] )|(?<=\())llm-proxy)(?= |$)")
@@ -55,7 +55,7 @@ def fault(words: list[str]) -> str | None:
 
 
 def test_every_command_is_listed() -> None:
-    listed = set(re.findall(r"`\./run\.sh ?(\w*)(?: \w+)*`", PAGE))
+    listed = set(re.findall(r"`\./run\.sh ?([\w-]*)(?: \w+)*`", PAGE))
     assert {"", *OF_A_CLONE} | (commands().keys() - {"start"}) <= listed
 
 
@@ -81,8 +81,8 @@ def test_calls_are_found() -> None:
 
 
 def test_the_help_of_run_sh_lists_every_command_in_its_own_words() -> None:
-    listed = re.findall(r"^  (\w+) +(.+)$", (ROOT / "run.sh").read_text(), re.MULTILINE)
-    own = [(name, "") for name in ("setup", "test", "soak", "newest", "bench")]
+    listed = re.findall(r"^  ([\w-]+) +(.+)$", (ROOT / "run.sh").read_text(), re.MULTILINE)
+    own = [(name, "") for name in OF_A_CLONE]
     assert sorted((name, "" if (name, "") in own else text) for name, text in listed) == sorted(
         [*((name, f"{command.get_short_help_str(200)}") for name, command in commands().items()), *own]
     )

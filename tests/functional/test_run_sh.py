@@ -217,11 +217,13 @@ def test_the_same_port_twice_is_rejected(installation: Installation) -> None:
 def make_home(home: Path) -> None:
     """Make a folder in which everything is installed, as far as run.sh can tell."""
     (home / ".venv" / "bin").mkdir(parents=True)
-    for name in ("run.sh", "pyproject.toml"):
-        shutil.copy(ROOT / name, home)
+    (home / "requirements").mkdir()
+    for name in ("run.sh", "pyproject.toml", "requirements/run.txt"):
+        shutil.copy(ROOT / name, home / name)
     (home / ".venv" / "bin" / "python").symlink_to(sys.executable)
     version = f"Python {sys.version_info.major}.{sys.version_info.minor}"
-    mark = f"{home}\n{version}\n{(home / 'pyproject.toml').read_text()}"
+    declared = "".join((home / name).read_text() for name in ("pyproject.toml", "requirements/run.txt"))
+    mark = f"{home}\n{version}\n{declared}"
     (home / ".venv" / "installed-for-run").write_text(mark)
     (home / ".venv" / "bin" / "llm-proxy").symlink_to(tool("llm-proxy"))
 

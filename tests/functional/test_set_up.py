@@ -24,6 +24,9 @@ build-backend = "backend"
 backend-path = ["."]
 """
 
+NOTHING = "# nothing\n"
+SOMETHING = f"hatchling==1.33.0 --hash=sha256:{64 * '0'}\n"
+
 # Makes a package with a program that prints its arguments, and enough files that its installation can be interrupted.
 BACKEND = """
 import pathlib, zipfile
@@ -78,6 +81,10 @@ class Checkout:
         for name in ("run.sh", "manage_api/cli/set_up.py"):
             shutil.copy(ROOT / name, self.folder / name)
         (self.folder / "pyproject.toml").write_text(PYPROJECT)
+        self.lock = self.folder / "requirements" / "run.txt"
+        self.lock.parent.mkdir()
+        for lock in (self.lock, self.lock.with_name("build.txt")):
+            lock.write_text(NOTHING)
         (self.folder / "backend.py").write_text(BACKEND)
         self.bin = folder / "bin"
         self.bin.mkdir()
@@ -149,15 +156,15 @@ def test_a_set_up_recovers_from_any_interruption(checkout: Checkout, tmp_path: P
     python.rename(checkout.bin / "python3")
 
     # An update without a network changes nothing: the version before still runs.
-    (checkout.folder / "pyproject.toml").write_text(PYPROJECT.replace("[]", '["hatchling"]'))
+    checkout.lock.write_text(SOMETHING)
     status, output = checkout.run("usage")
     assert status == 1
     assert output.splitlines()[-1] == (
         "LLM Proxy is not set up. 127.0.0.1:9 cannot be reached (Connection refused). "
         "The next ./run.sh tries again; pip's own words are in .venv/set-up.log."
     )
-    assert "No matching distribution found for hatchling" in checkout.pip_log
-    (checkout.folder / "pyproject.toml").write_text(PYPROJECT)
+    assert "No matching distribution found for hatchling==1.33.0" in checkout.pip_log
+    checkout.lock.write_text(NOTHING)
     assert checkout.run("usage") == (0, works)
 
     # Any other failure shows pip's last words.

@@ -82,7 +82,8 @@ class Estimator:
             if self._is_missing:
                 _log.warning(
                     "unreported usage is not estimated: bpe-openai is missing; "
-                    "in the folder of run.sh: pip install --editable '.[estimates]'"
+                    "to install it: %s -m pip install bpe-openai",
+                    sys.executable,
                 )
         return self._is_missing
 

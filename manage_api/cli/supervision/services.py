@@ -15,12 +15,14 @@ from store.version import __version__
 
 type Command = Sequence[str]
 
-_PYTHON = (sys.executable, "-O")
-_PROXY: Command = (*_PYTHON, "-m", "addon")
-_PROXY_WITH_MITMWEB: Command = (*_PROXY, "--web")
-_MANAGEMENT: Command = (*_PYTHON, "-m", "manage_api")
+PYTHON = (sys.executable, "-P", "-O")
+"""Python for the processes: no file in the current folder takes the place of a module (`-P`)."""
 
-PREPARATION: Command = (*_PYTHON, "-m", "manage_api.cli.supervision.preparation")
+_PROXY: Command = (*PYTHON, "-m", "addon")
+_PROXY_WITH_MITMWEB: Command = (*_PROXY, "--web")
+_MANAGEMENT: Command = (*PYTHON, "-m", "manage_api")
+
+PREPARATION: Command = (*PYTHON, "-m", "manage_api.cli.supervision.preparation")
 """Migrates the store and makes the secrets, before the services start."""
 
 ALLOCATOR: Mapping[str, str] = {"PYTHONMALLOC": "mimalloc"} if sysconfig.get_config_var("WITH_MIMALLOC") else {}
@@ -59,7 +61,7 @@ def _management_token(settings: Settings) -> tuple[str, str]:
 
 def banner(settings: Settings, mitmweb: str = "") -> str:
     """Return the addresses of the services, and a command to try. `mitmweb` is its address, with its login."""
-    manage = f"http://{settings.manage}"
+    manage = f"http://{settings.manage.from_here}"
     where, token = _management_token(settings)
     return f"""LLM Proxy {__version__} is up. Ctrl-C stops it.
 

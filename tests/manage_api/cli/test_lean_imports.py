@@ -48,4 +48,4 @@ def test_a_command_that_writes_loads_a_validator_and_no_server() -> None:
 
 def test_every_command_is_found() -> None:
     for name, module in MODULES.items():
-        assert getattr(importlib.import_module(module), f"{name}_command").name == name
+        assert getattr(importlib.import_module(module), f"{name.replace('-', '_')}_command").name == name

@@ -20,20 +20,24 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a `.venv` that looks whole: its Python and pip are those of the tests."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pyproject.toml").write_text("[project]")
+    (tmp_path / "requirements").mkdir()
+    for name in set_up.KINDS:
+        (tmp_path / set_up.lock_of(name)).write_text("# nothing")
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     python = tmp_path / ".venv" / "bin" / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     minor = sys.version_info.minor
-    (tmp_path / ".venv" / "installed-for-run").write_text(f"{tmp_path}\nPython 3.{minor}\n[project]")
+    (tmp_path / ".venv" / "installed-for-run").write_text(f"{tmp_path}\nPython 3.{minor}\n[project]# nothing")
     return tmp_path
 
 
-def test_a_complete_venv_is_used(folder: Path) -> None:
+@pytest.mark.parametrize("changed", ["pyproject.toml", "requirements/run.txt"])
+def test_a_complete_venv_is_used_until_another_is_declared_or_locked(folder: Path, changed: str) -> None:
     assert set_up.fault() is None
     assert set_up.is_installed("run")
     assert not set_up.is_installed("test")
-    (folder / "pyproject.toml").write_text("[project] # new")
+    (folder / changed).write_text("# new")
     assert set_up.fault() is None
     assert not set_up.is_installed("run")
 

@@ -61,13 +61,21 @@ def open_files(pid: int) -> list[str]:
 
 
 def clean_environment() -> dict[str, str]:
-    """The environment without what could change the processes under test, or slow them down."""
+    """The environment without what could change the processes under test, or slow them down.
+
+    They run this folder's sources, even if the virtual environment is another folder's.
+    """
     kept = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "PLAIN_PATH")
-    return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONUNBUFFERED": "1"}
+    return {name: os.environ[name] for name in kept if name in os.environ} | {
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": str(ROOT),
+    }
 
 
-FOREIGN = frozenset({"PYTHONPATH", "PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE"})
-"""Variables for a process that runs other sources than those of this folder."""
+def runs_other_sources(env: Mapping[str, str]) -> bool:
+    """Tell whether a process with this environment runs other sources than those of this folder, or differently."""
+    return env.get("PYTHONPATH") != str(ROOT) or bool({"PYTHONSAFEPATH", "PYTHONDONTWRITEBYTECODE"} & env.keys())
+
 
 # Drops the rights to ignore permissions and take low ports (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH,
 # CAP_NET_BIND_SERVICE), so that a test of them means the same for every user. For others than root it does nothing.
@@ -101,7 +109,7 @@ class Process:
     ) -> None:
         self.log = log
         self._popen: subprocess.Popen[bytes] | Forked
-        if forked and forks.is_on() and not FOREIGN & env.keys():
+        if forked and forks.is_on() and not runs_other_sources(env):
             self._popen = Forked(command, env=env, log=log, cwd=cwd, has_rights=has_rights)
         else:
             self._popen = _start(command if has_rights else without_rights(command), env, log, cwd)

@@ -167,7 +167,7 @@ def test_a_missing_tokenizer_is_logged_once_with_its_remedy(
     assert helpers() == []
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "pip install --editable '.[estimates]'" in record.getMessage()
+    assert "-m pip install bpe-openai" in record.getMessage()
 
 
 def test_the_process_gets_no_secret(estimator: Estimator, monkeypatch: pytest.MonkeyPatch) -> None:

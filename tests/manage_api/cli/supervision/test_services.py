@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.gateway.processes import clean_environment
 
 from manage_api.cli.supervision import services
 from store.runtime.settings import Settings
@@ -47,3 +48,12 @@ def test_this_python_has_the_configured_allocator() -> None:
     env = {**os.environ, **services.ALLOCATOR}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ("mimalloc" if sys.version_info >= (3, 13) else "")
+
+
+def test_no_file_in_the_current_folder_takes_the_place_of_a_module(tmp_path: Path) -> None:
+    """`store` is the project's, and `asyncio` is in the standard library; both are imported early."""
+    for name in ("asyncio", "store"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    env = clean_environment() | {"MAX_BODY": "many"}
+    done = subprocess.run(services.PREPARATION, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, "MAX_BODY must be a whole number" in done.stderr) == (2, True)
