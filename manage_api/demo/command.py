@@ -63,7 +63,7 @@ def _make_token(settings: Settings, token: str, key: str) -> str:
 
 def _post(settings: Settings, token: str, path: str, body: Mapping[str, object]) -> dict[str, object]:
     request = urllib.request.Request(
-        f"http://{settings.manage}{path}",
+        f"http://{settings.manage.from_here}{path}",
         data=json.dumps(body).encode(),
         headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
     )
@@ -78,7 +78,7 @@ def introduction(settings: Settings, management_token: str, token: str) -> str:
 
 In another terminal:
 
-curl http://{settings.proxy}/v1/chat/completions \\
+curl http://{settings.proxy.from_here}/v1/chat/completions \\
   -H "Authorization: Bearer {token}" -H "Content-Type: application/json" \\
   -d '{{"model": "{_MODEL}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
 
@@ -86,7 +86,7 @@ Or in Python with OpenAI's SDK, such as: python3 -m venv sdk && sdk/bin/pip inst
 
 from openai import OpenAI
 
-client = OpenAI(base_url="http://{settings.proxy}/v1", api_key="{token}")
+client = OpenAI(base_url="http://{settings.proxy.from_here}/v1", api_key="{token}")
 stream = client.chat.completions.create(
     model="{_MODEL}", messages=[{{"role": "user", "content": "Hello!"}}], stream=True
 )
@@ -95,5 +95,5 @@ for chunk in stream:
 
 How often it was used, and what it cost, in the terminal again:
 
-curl http://{settings.manage}/manage/tokens/{token} -H "Authorization: Bearer {management_token}"
+curl http://{settings.manage.from_here}/manage/tokens/{token} -H "Authorization: Bearer {management_token}"
 """

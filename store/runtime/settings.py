@@ -91,6 +91,11 @@ class Listen(NamedTuple):
             raise ValueError("must be host:port, such as 127.0.0.1:8080 or [::1]:8080")
         return cls(parts.hostname, parts.port)
 
+    @property
+    def from_here(self) -> str:
+        """The address at which this machine reaches the port: one that stands for all addresses is no place to ask."""
+        return hostport({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host), self.port)  # noqa: S104
+
     def __str__(self) -> str:
         return hostport(self.host, self.port)
 

@@ -61,7 +61,7 @@ def _management_token(settings: Settings) -> tuple[str, str]:
 
 def banner(settings: Settings, mitmweb: str = "") -> str:
     """Return the addresses of the services, and a command to try. `mitmweb` is its address, with its login."""
-    manage = f"http://{settings.manage}"
+    manage = f"http://{settings.manage.from_here}"
     where, token = _management_token(settings)
     return f"""LLM Proxy {__version__} is up. Ctrl-C stops it.
 
