@@ -8,20 +8,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import image
+from support import containers
+from support.containers import Container
 from support.gateway import smoke
 from support.gateway.processes import Process, wait_until
-from support.image import IMAGE, LOCKED_UP, Container
 
 pytestmark = [
     pytest.mark.soak("Dockerfile", ".dockerignore", "requirements/run.txt"),
-    pytest.mark.skipif(not image.is_possible() or os.getuid() != 0, reason=f"this needs root and {image.TOOLS}"),
+    pytest.mark.skipif(
+        not containers.is_possible() or os.getuid() != 0, reason=f"this needs root and {containers.TOOLS}"
+    ),
     pytest.mark.timeout(900),
 ]
 
+BASE = "localhost/llm-proxy-test-base"
+IMAGE = "localhost/llm-proxy-test"
 MOST = 250_000_000
 PATIENCE = 300.0
-ANY_USER = "--user=12345:0"
+LOCKED_UP = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--user=12345:0")
+"""Options for a container of any user, without a place to write to but its volume."""
 
 ASK = f"{Path(smoke.__file__).read_text()}\nimport sys\nprint(json.dumps(count_a_request(sys.argv[1])))"
 
@@ -38,25 +43,22 @@ print(response.read().decode().splitlines()[-2], flush=True)
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheels")
-    image.download(folder)
-    image.make_base(tmp_path_factory.mktemp("base"))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def built(wheels: Path) -> Iterator[float]:
-    """The image; the seconds of its build. The one before it is killed in its middle."""
-    command = list(map(str, image.build(wheels)))
-    env = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}
-    killed = Process(command, env=env, log=wheels.parent / "killed.log")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[float]:
+    """The image; the seconds of its build. A build before it is killed in its middle."""
+    wheels = tmp_path_factory.mktemp("wheels")
+    containers.fetch_wheels(wheels)
+    containers.make_image(BASE, wheels, "python3", "python3-venv", "binutils")
+    options = [f"--build-arg=BASE={BASE}", *containers.with_wheels(wheels), f"--tag={IMAGE}"]
+    command = ["buildah", "build", "--isolation=chroot", "--format=docker", *options, "."]
+    env = {name: os.environ[name] for name in ("PATH", "HOME")}
+    killed = Process(command, env=env, log=wheels / "killed.log")
     wait_until(lambda: "Installing collected packages" in killed.output(), PATIENCE)
     killed.kill()
     began = time.monotonic()
-    image.run(*command)
+    containers.run(*command)
     yield time.monotonic() - began
-    image.run("podman", "rmi", "--force", IMAGE, image.BASE)
+    containers.remove_image(IMAGE)
+    containers.remove_image(BASE)
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +66,12 @@ def demo(built: float, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Con
     """A demo as any user, without a network, that may write into its volume alone."""
     assert built
     folder = tmp_path_factory.mktemp("demo")
-    with image.running(folder, ["demo"], *LOCKED_UP, ANY_USER, until="/manage/tokens/") as container:
+    with containers.running(IMAGE, folder, ["demo"], *LOCKED_UP, until="/manage/tokens/") as container:
         yield container
 
 
 def test_the_image_is_small_and_not_roots(built: float) -> None:
-    found = image.inspect(IMAGE)
+    (found,) = json.loads(containers.run("podman", "image", "inspect", IMAGE))
     print(f"built in {built:.0f} s; {found['Size']:,} bytes")
     assert found["Size"] < MOST
     config = found["Config"]
@@ -83,17 +85,25 @@ def test_a_demo_of_any_user_without_a_network_counts_a_request(demo: Container) 
 
 
 def test_it_is_healthy_and_has_no_shell(demo: Container) -> None:
-    image.run("podman", "healthcheck", "run", demo.name)
+    (found,) = json.loads(containers.run("podman", "image", "inspect", IMAGE))
+    kind, *command = found["Config"]["Healthcheck"]["Test"]
+    assert kind == "CMD"
+    demo.execute(*command)
+    with pytest.raises(AssertionError, match="ConnectionRefused"):
+        demo.execute(*(word.replace("8080", "8079") for word in command))
     with pytest.raises(AssertionError, match="executable file"):
         demo.execute("sh", "-c", "true")
 
 
 def test_it_ends_its_streams_at_sigterm(built: float, tmp_path: Path) -> None:
     assert built
-    with image.running(tmp_path, ["demo"], *LOCKED_UP, ANY_USER, until="/manage/tokens/") as container:
+    with containers.running(IMAGE, tmp_path, ["demo"], *LOCKED_UP, until="/manage/tokens/") as container:
         token = container.process.output().partition('api_key="')[2].partition('"')[0]
-        command = ["podman", "exec", container.name, "python", "-c", STREAM, token]
-        client = Process(command, env={"PATH": os.environ["PATH"]}, log=tmp_path / "client.log")
+        client = Process(
+            container.command("python", "-c", STREAM, token),
+            env={"PATH": os.environ["PATH"]},
+            log=tmp_path / "client.log",
+        )
         client.wait_for_output("data: {")
         container.process.signal(signal.SIGTERM)  # podman passes it on
         assert client.wait() == 0
@@ -107,7 +117,8 @@ def test_a_start_keeps_its_data_in_the_volume(built: float, tmp_path: Path) -> N
     data.mkdir()
     os.chown(data, 12345, 0)
     for _ in range(2):
-        with image.running(tmp_path, [], *LOCKED_UP, ANY_USER, f"--volume={data}:/data", until="is up") as container:
+        volume = f"--volume={data}:/data"
+        with containers.running(IMAGE, tmp_path, [], *LOCKED_UP, volume, until="is up") as container:
             assert json.loads(container.execute("llm-proxy", "project", "list", "--json")) == []
             token = (data / "management_token").read_text()
             container.process.signal(signal.SIGTERM)
