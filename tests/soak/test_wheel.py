@@ -75,7 +75,7 @@ def test_a_request_is_counted_within_a_minute_of_a_second_try(machine: Container
 
     first = start("first.log")
     wait_until(lambda: re.search(middle, first.output()) is not None, PATIENCE)
-    kill_all(machine)
+    kill_all(machine, first)
     began = time.monotonic()
     second = start("second.log")
     try:
@@ -84,14 +84,15 @@ def test_a_request_is_counted_within_a_minute_of_a_second_try(machine: Container
         took = time.monotonic() - began
         print(f"{way}: {took:.0f} s")
     finally:
-        kill_all(machine)
+        kill_all(machine, second)
     assert '"This is the demo upstream, no model was asked. You said: Hello!", 1]' in answer
     assert took < WITHIN
 
 
-def kill_all(machine: Container) -> None:
-    """End all at once but its first process, which sleeps."""
+def kill_all(machine: Container, process: Process) -> None:
+    """End all that runs in it at once, but for its first process, which sleeps."""
     machine.execute("bash", "-c", "kill -9 -1")
+    process.wait()
 
 
 def test_the_wheel_has_each_file_of_the_packages(tmp_path: Path) -> None:
