@@ -11,7 +11,8 @@ RUN command -v strip >/dev/null || { apt-get update && apt-get install --yes --n
 WORKDIR /source
 RUN python3 -m venv /build && python3 -m venv --without-pip /app
 COPY requirements/build.txt requirements/run.txt requirements/
-RUN --mount=type=cache,target=/root/.cache/pip \
+ENV PIP_CACHE_DIR=/cache
+RUN --mount=type=cache,target=/cache \
     /build/bin/pip install --require-hashes --requirement requirements/build.txt && \
     /build/bin/pip --python /app/bin/python install --no-compile --require-hashes --requirement requirements/run.txt
 COPY . .

@@ -43,7 +43,7 @@ def is_satisfied(requirement: Requirement, found: set[str]) -> bool:
 NEEDED = {BUILD.stem: declared(*PYPROJECT["build-system"]["requires"])} | {
     name: declared(*PYPROJECT["project"]["dependencies"], *EXTRAS[kind.extra]) for name, kind in KINDS.items()
 }
-"""What each lock must have."""
+"""The requirements that each lock has to satisfy."""
 
 
 @pytest.mark.parametrize("name", NEEDED)
