@@ -49,6 +49,7 @@ WORKDIR /data
 EXPOSE 8080 8081
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-    CMD ["python", "-Pc", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8080); c.request('GET', '/health'); exit(c.getresponse().status != 200)"]
+    CMD ["python", "-Pc", "import http.client as http; asked = http.HTTPConnection('127.0.0.1', 8080); \
+asked.request('GET', '/health'); exit(asked.getresponse().status != 200)"]
 ENTRYPOINT ["/app/bin/llm-proxy"]
 CMD ["start"]
