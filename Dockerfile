@@ -11,7 +11,8 @@ RUN command -v strip >/dev/null || { apt-get update && apt-get install --yes --n
 WORKDIR /source
 RUN python3 -m venv /build && python3 -m venv --without-pip /app
 COPY requirements/build.txt requirements/run.txt requirements/
-RUN --mount=type=cache,target=/root/.cache/pip \
+ENV PIP_CACHE_DIR=/cache
+RUN --mount=type=cache,target=/cache \
     /build/bin/pip install --require-hashes --requirement requirements/build.txt && \
     /build/bin/pip --python /app/bin/python install --no-compile --require-hashes --requirement requirements/run.txt
 COPY . .
@@ -48,6 +49,7 @@ WORKDIR /data
 EXPOSE 8080 8081
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-    CMD ["python", "-Pc", "import http.client as h; c = h.HTTPConnection('127.0.0.1', 8080); c.request('GET', '/health'); exit(c.getresponse().status != 200)"]
+    CMD ["python", "-Pc", "import http.client as http; asked = http.HTTPConnection('127.0.0.1', 8080); \
+asked.request('GET', '/health'); exit(asked.getresponse().status != 200)"]
 ENTRYPOINT ["/app/bin/llm-proxy"]
 CMD ["start"]

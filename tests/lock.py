@@ -17,7 +17,7 @@ sys.path.append(str(ROOT))  # run.sh starts this file
 from manage_api.cli.set_up import BUILD, KINDS, lock_of  # noqa: E402 - the path comes first
 
 EDITABLE = ("editables",)
-"""What hatchling asks for besides when it installs the project in its own folder."""
+"""Packages that hatchling asks for besides when it installs the project in its own folder."""
 
 
 def command(name: str, options: Sequence[str]) -> list[str]:

@@ -86,7 +86,7 @@ def test_a_demo_of_any_user_without_a_network_counts_a_request(demo: Container) 
 
 def test_it_is_healthy_and_has_no_shell(demo: Container) -> None:
     (found,) = json.loads(containers.run("podman", "image", "inspect", IMAGE))
-    kind, *command = found["Config"]["Healthcheck"]["Test"]
+    kind, *command = found["Healthcheck"]["Test"]
     assert kind == "CMD"
     demo.execute(*command)
     with pytest.raises(AssertionError, match="ConnectionRefused"):

@@ -22,7 +22,7 @@ pytestmark = [
 ]
 
 IMAGE = "localhost/llm-proxy-test-systemd"
-PACKAGES = ("python3", "python3-venv", "systemd", "systemd-sysv", "dbus", "adduser", "caddy", "curl")
+PACKAGES = ("python3", "python3-venv", "systemd", "systemd-sysv", "dbus", "adduser", "caddy", "curl", "procps")
 PATIENCE = 120.0
 SYSTEMD = (
     *("--systemd=always", "--cap-add=SYS_ADMIN,NET_ADMIN", "--security-opt=seccomp=unconfined"),

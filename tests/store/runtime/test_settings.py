@@ -237,6 +237,18 @@ def test_a_listen_address_is_host_and_port(text: str, host: str, port: int, writ
 
 
 @pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("0.0.0.0:8080", "127.0.0.1:8080"),
+        ("[::]:8080", "[::1]:8080"),
+        ("10.0.0.11:8080", "10.0.0.11:8080"),
+    ],
+)
+def test_a_port_of_all_addresses_is_reached_at_loopback(text: str, address: str) -> None:
+    assert Listen.parse(text).from_here == address
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
