@@ -26,6 +26,16 @@ def register(app: flask.Flask) -> None:
     app.register_error_handler(Exception, _answer_unexpected)
 
 
+def log_store_unavailable(error: errors.StoreUnavailable) -> None:
+    """Log that the store did not answer this request."""
+    _LOG.error("store unavailable", extra={"cause": str(error.__cause__), "request_id": flask.g.request_id})
+
+
+def log_unexpected(error: Exception) -> None:
+    """Log an exception that is a fault of ours, without its message."""
+    _LOG.error("unexpected error", extra={"exception": _trace(error), "request_id": flask.g.request_id})
+
+
 def _answer(error: GatewayError) -> flask.Response:
     response = flask.jsonify(error.body())
     response.status_code = error.status
@@ -34,7 +44,7 @@ def _answer(error: GatewayError) -> flask.Response:
 
 
 def _answer_store_unavailable(error: errors.StoreUnavailable) -> flask.Response:
-    _LOG.error("store unavailable", extra={"cause": str(error.__cause__), "request_id": flask.g.request_id})
+    log_store_unavailable(error)
     return _answer(error)
 
 
@@ -45,7 +55,7 @@ def _answer_http(error: HTTPException) -> flask.Response:
 
 
 def _answer_unexpected(error: Exception) -> flask.Response:
-    _LOG.error("unexpected error", extra={"exception": _trace(error), "request_id": flask.g.request_id})
+    log_unexpected(error)
     return _answer(GatewayError())
 
 

@@ -1,10 +1,9 @@
-"""`/openapi.yaml`, the contract; `/docs`, which shows it; `/` redirects there. All files come from this server."""
+"""`/openapi.yaml`, the contract; `/docs`, which shows it. All files come from this server."""
 
 from importlib import resources
 from pathlib import Path
 
 import flask
-from werkzeug.wrappers import Response as BaseResponse
 
 from manage_api.bodies import OPENAPI
 
@@ -15,10 +14,6 @@ _SWAGGER_UI = Path(str(resources.files("flask_swagger_ui") / "dist"))
 def blueprint() -> flask.Blueprint:
     """Make the resources. They need no token and no network."""
     routes = flask.Blueprint("docs", __name__)
-
-    @routes.get("/")
-    def root() -> BaseResponse:
-        return flask.redirect("/docs")
 
     @routes.get("/openapi.yaml")
     def openapi() -> flask.Response:

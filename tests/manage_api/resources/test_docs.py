@@ -36,15 +36,6 @@ def test_other_paths_below_docs_are_not_found(anyone: FlaskClient, path: str) ->
     assert anyone.get(path).status_code == 404
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-@pytest.mark.parametrize("path", ["/", "/?x=1"])
-def test_the_root_redirects_to_the_page(anyone: FlaskClient, method: str, path: str) -> None:
-    answer = anyone.open(path, method=method)
-    assert (answer.status_code, answer.headers["Location"]) == (302, "/docs")
-    with anyone.open(path, method=method, follow_redirects=True) as page:
-        assert (page.status_code, 'url: "/openapi.yaml"' in page.get_data(as_text=True)) == (200, method == "GET")
-
-
 def test_openapi_yaml_is_served_and_valid(anyone: FlaskClient) -> None:
     with anyone.get("/openapi.yaml") as answer:
         assert answer.headers["Content-Type"].split(";")[0] == "application/yaml"
