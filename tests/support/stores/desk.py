@@ -14,7 +14,6 @@ from store.clock import DAY, HOUR, MINUTE, SECOND
 from store.ids import new_request_id
 from store.ledger.ledger import Ledger, Outcome, Settlement
 from store.ledger.usage import COST_UNIT, Consumption, Metered, Source
-from store.limits.rate_limits import BudgetLimit, RateLimit
 from store.management import audit
 from store.management.admins import Admins, Role
 from store.management.audit import Origin
@@ -180,15 +179,22 @@ def _limit(store: Store, projects: Mapping[str, str], tokens: Mapping[str, str])
         spent = _spent(store, "project_id", projects[team], month_began)
         Projects(store).update(projects[team], {"budgets": [{"usd": _budget(spent, Decimal(share)), "per": "month"}]})
     spent = _spent(store, "token_id", tokens["editor of Grace"], month_began)
-    budgets: Sequence[BudgetLimit] = [{"usd": _budget(spent, Decimal("0.97")), "per": "month"}]
-    Tokens(store).update(tokens["editor of Grace"], {"budgets": budgets, "max_parallel_requests": 4})
+    usd = _budget(spent, Decimal("0.97"))
+    Tokens(store).update(
+        tokens["editor of Grace"], {"budgets": [{"usd": usd, "per": "month"}], "max_parallel_requests": 4}
+    )
     Tokens(store).update(tokens["Android"], {"rate_limits": [{"requests": 60, "per": "minute"}]})
     Tokens(store).update(
         tokens["indexer"], {"allowed_ips": ["10.30.0.0/16"], "allowed_endpoints": ["* /v1/embeddings"]}
     )
     Tokens(store).update(tokens["nightly evaluation"], {"allowed_models": ["gpt-4o", "o4-mini"]})
-    windows: Sequence[RateLimit] = [{"requests": 300, "per": "minute"}, {"tokens": 2_000_000, "per": "day"}]
-    Projects(store).update(projects["Search"], {"rate_limits": windows, "max_parallel_requests": 32})
+    Projects(store).update(
+        projects["Search"],
+        {
+            "rate_limits": [{"requests": 300, "per": "minute"}, {"tokens": 2_000_000, "per": "day"}],
+            "max_parallel_requests": 32,
+        },
+    )
 
 
 def _spent(store: Store, column: str, owner_id: str, since: int) -> Decimal:
