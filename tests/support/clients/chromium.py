@@ -66,7 +66,6 @@ class Chromium:
     def __init__(self, driver: webdriver.Chrome, *, scripts: bool) -> None:
         self.driver = driver
         self.scripts = scripts
-        self.base = ""
         self._run_scripts(scripts)
 
     @classmethod
@@ -124,15 +123,26 @@ class Chromium:
                 field.send_keys(text)
 
     def press(self, words: str) -> None:
-        """Press the first button with these words."""
-        self._with_words("button", words).click()
+        """Press the first button with these words, which leads to another page."""
+        with self._leaving():
+            self.control("button", words).click()
 
     def follow(self, words: str) -> None:
         """Follow the first link with these words."""
-        self._with_words("a", words).click()
+        with self._leaving():
+            self.control("a", words).click()
 
-    def _with_words(self, tag: str, words: str) -> WebElement:
+    def control(self, tag: str, words: str) -> WebElement:
+        """Return the first element of a kind with these words."""
         return self.driver.find_element(By.XPATH, f"//{tag}[normalize-space()={_quoted(words)}]")
+
+    @contextlib.contextmanager
+    def _leaving(self) -> Iterator[None]:
+        """Wait for the page that follows what a block does."""
+        left = self.find("html")
+        yield
+        wait_until(lambda: bool(staleness_of(left)(self.driver)))
+        wait_until(lambda: self.run("return document.readyState") == "complete")
 
     def type(self, *keys: str) -> None:
         """Press keys, wherever the focus is."""
@@ -140,9 +150,8 @@ class Chromium:
 
     def enter(self) -> None:
         """Press Enter, and wait for the page that follows."""
-        left = self.find("html")
-        self.type(Keys.ENTER)
-        wait_until(lambda: staleness_of(left)(self.driver))
+        with self._leaving():
+            self.type(Keys.ENTER)
 
     def tab_to(self, words: str, most: int = 60) -> None:
         """Press Tab until the focus is on a control with these words, or with this name."""
