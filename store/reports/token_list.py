@@ -111,20 +111,17 @@ class TokenList:
     def page(
         self, about: TokenFilter, order: Order = Order.CREATED, *, descending: bool = True, number: int = 1
     ) -> TokenPage:
-        """Return a page of the tokens that a filter selects; the last one for a number beyond it."""
-        conditions, parameters = where(self._conditions(about))
-        by = (_UP_AND_DOWN_OF_ALL if about == TokenFilter() else _UP_AND_DOWN)[order][descending]
+        """Return a page of the tokens that a filter selects; the first one for a number beyond the last."""
+        by = _UP_AND_DOWN[order][descending]
         with self._database.snapshot(limit=self._database.timeout):
-            ((total,),) = self._database.execute(
-                f"SELECT COUNT(*) FROM token WHERE {conditions}",  # noqa: S608 - no data
-                parameters,
-            )
-            number = min(number, max(-(-total // PAGE_SIZE), 1))
-            found = self._database.execute(
-                f"SELECT id FROM token WHERE {conditions} ORDER BY {by} LIMIT ? OFFSET ?",  # noqa: S608 - no data
-                [*parameters, PAGE_SIZE, (number - 1) * PAGE_SIZE],
-            )
-            return TokenPage(self._rows([token_id for (token_id,) in found]), number, total)
+            if about == TokenFilter():
+                found = self._part(_ALL.format(by=by), [], number)
+            else:
+                conditions, parameters = where(self._conditions(about))
+                found = self._part(_SELECTED.format(conditions=conditions, by=by), parameters, number)
+            if found or number == 1:
+                return TokenPage(self._rows([token_id for token_id, _ in found]), number, found[0][1] if found else 0)
+        return self.page(about, order, descending=descending)
 
     def of_ids(self, ids: Sequence[str]) -> Sequence[TokenRow]:
         """Return the tokens with some public ids, in their order; an id that no token has is omitted."""
@@ -153,6 +150,10 @@ class TokenList:
                 parameters,
             )
         return dict(found)
+
+    def _part(self, select: str, parameters: Sequence[object], number: int) -> Sequence[Row]:
+        """Return the ids of a page, each with the number of all that are selected."""
+        return self._database.execute(select, [*parameters, PAGE_SIZE, (number - 1) * PAGE_SIZE])
 
     def _conditions(self, about: TokenFilter) -> Conditions:
         now = self._database.now()
@@ -214,22 +215,22 @@ _UNTIL: Mapping[State | None, Callable[[int], int | None]] = {
 }
 
 _UP_AND_DOWN: Mapping[Order, tuple[str, str]] = {
-    Order.NAME: ("token_name IS NULL ASC, token_name ASC, id ASC", "token_name IS NULL DESC, token_name DESC, id DESC"),
-    Order.CREATED: ("+created_at ASC, id ASC", "+created_at DESC, id DESC"),
-    Order.EXPIRES: ("+expires_at ASC, id ASC", "+expires_at DESC, id DESC"),
+    # The order of an index, on both engines: tokens without a name are last, or first.
+    Order.NAME: ("token_name ASC NULLS LAST, id ASC", "token_name DESC NULLS FIRST, id DESC"),
+    Order.CREATED: ("created_at ASC, id ASC", "created_at DESC, id DESC"),
+    Order.EXPIRES: ("expires_at ASC, id ASC", "expires_at DESC, id DESC"),
     # These have no index: each admission would have to change it.
     Order.USED: ("COALESCE(last_used_at, 0) ASC, id ASC", "COALESCE(last_used_at, 0) DESC, id DESC"),
     Order.REQUESTS: ("request_count ASC, id ASC", "request_count DESC, id DESC"),
 }
-"""Ascending and descending. They use no index, which would find the rows that a filter selects one by one."""
+"""Each order, ascending and descending."""
 
-_UP_AND_DOWN_OF_ALL: Mapping[Order, tuple[str, str]] = {
-    **_UP_AND_DOWN,
-    Order.NAME: ("token_name ASC NULLS LAST, id ASC", "token_name DESC NULLS FIRST, id DESC"),
-    Order.CREATED: ("created_at ASC, id ASC", "created_at DESC, id DESC"),
-    Order.EXPIRES: ("expires_at ASC, id ASC", "expires_at DESC, id DESC"),
-}
-"""The same orders, read from the indexes, forwards and backwards."""
+_ALL = "SELECT id, (SELECT COUNT(*) FROM token) FROM token ORDER BY {by} LIMIT ? OFFSET ?"
+# One scan finds and counts them. An index of the order would find the rows that a filter selects one by one.
+_SELECTED = (
+    "WITH found AS MATERIALIZED (SELECT id, token_name, created_at, expires_at, last_used_at, request_count FROM token"
+    " WHERE {conditions}) SELECT id, (SELECT COUNT(*) FROM found) FROM found ORDER BY {by} LIMIT ? OFFSET ?"
+)
 
 _SELECT = (
     "SELECT token.id, token_name, project.id, project.name, project.is_active, token.is_active, token.created_at,"
