@@ -15,7 +15,7 @@ from manage_api import words
 from store import clock
 from store.errors import InvalidRequest
 from store.management import names
-from store.management.tokens import Tokens
+from store.management.tokens import TokenRecord, Tokens
 from store.reports.pages import Cursor
 from store.store import Store
 
@@ -24,6 +24,9 @@ TIMES = "a time ago such as “1h” or “7d”, today, yesterday, this or last
 
 MAX_TEXT = 2048
 """Characters of a filter at most."""
+
+_OFFERED = 20
+"""Tokens of a name that are offered at most."""
 
 _LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2})?")
 
@@ -39,11 +42,11 @@ _DAYS: Mapping[str, Callable[[date], date]] = {
 
 
 class SeveralTokens(InvalidRequest):
-    """Several tokens have the name of a filter: `ids` are theirs."""
+    """Several tokens have the name of a filter; `tokens` are the first of them."""
 
-    def __init__(self, ids: Sequence[str]) -> None:
-        super().__init__(f"{len(ids):,} tokens have this name. Choose one of them:")
-        self.ids = ids
+    def __init__(self, number: int, tokens: Sequence[TokenRecord]) -> None:
+        super().__init__(f"{number:,} tokens have this name. Choose one of them:")
+        self.tokens = tokens
 
 
 def text(name: str) -> str | None:
@@ -119,12 +122,16 @@ def token_id(store: Store) -> str | None:
     if canonical:
         return Tokens(store).public_id(canonical)
     with store.database.read():
-        found = names.tokens_named(store.database, given) or names.tokens_named(store.database, given, deleted=True)
-    if not found:
+        found = names.tokens_named(store.database, given)
+        deleted = names.tokens_named(store.database, given, deleted=True)
+    if not found and not deleted:
         raise InvalidRequest("No token has this name or id.")
+    if not found and len(deleted) > 1:
+        raise InvalidRequest(f"{len(deleted):,} tokens of this name are deleted: give the id of one.")
     if len(found) > 1:
-        raise SeveralTokens(found)
-    return found[0]
+        tokens = Tokens(store)
+        raise SeveralTokens(len(found), [tokens.get(each) for each in found[:_OFFERED]])
+    return (found or deleted)[0]
 
 
 def cursor() -> Cursor | None:

@@ -13,6 +13,7 @@ from store.errors import REQUEST_CODES, InvalidRequest, NotFound
 from store.ledger.price_lines import Explanation, explain
 from store.ledger.usage import COLUMNS, Source
 from store.management import names
+from store.management.tokens import TokenRecord
 from store.reports.pages import MAX_LIMIT, Page
 from store.reports.request_list import OPEN, RequestFilter, RequestList, RequestRecord
 from store.store import Store
@@ -71,7 +72,7 @@ class _Pages:
                 return flask.redirect(flask.url_for(".index", **{**_given(), "token_id": about.token_id}), 303)
             page = self._requests.page(about, limit=SHOWN, after=filters.cursor())
         except SeveralTokens as error:
-            return self._list(Page([], None), error.message, error.ids), error.status
+            return self._list(Page([], None), error.message, error.tokens), error.status
         except (InvalidRequest, NotFound) as error:
             return self._list(Page([], None), error.message), error.status
         return self._list(page)
@@ -98,13 +99,13 @@ class _Pages:
             tokens=tokens,
         )
 
-    def _list(self, page: Page[RequestRecord], message: str | None = None, token_ids: Sequence[str] = ()) -> str:
+    def _list(self, page: Page[RequestRecord], message: str | None = None, several: Sequence[TokenRecord] = ()) -> str:
         projects, tokens = _present(self._store.database, page.records)
         return flask.render_template(
             "requests/index.html",
             page=page,
             message=message,
-            token_ids=token_ids,
+            several=several,
             given=_given(),
             choices=filters.choices(self._store, projects),
             projects=projects,
