@@ -1,4 +1,4 @@
-"""Limits in words, as people write and read them: `60 requests a minute`, `60/minute`, `$100 a month`."""
+"""Words for people: limits as they write and read them (`60 requests a minute`, `$100 a month`), titles of sums."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,38 @@ _COUNTED = r"(?P<number>[0-9][0-9,]{0,23}) ?(?P<counted>(?:requests?|tokens?)?)"
 _WINDOW = re.compile(rf"{_COUNTED}{_A}(?P<per>[a-z]+)", re.IGNORECASE)
 _BUDGET = re.compile(rf"(?:\$|usd)? ?(?P<usd>[0-9.,]{{1,24}}) ?(?:usd|dollars?)?{_A}(?P<per>[a-z]+)", re.IGNORECASE)
 
-WINDOW = "requests or tokens in a window, such as 60/minute or 100000 tokens/hour"
+WINDOW = "requests or tokens in a window, such as 60/minute or 100000tokens/hour"
 BUDGET = "US dollars in a period, such as 100/month or 2.50/day"
+
+ALWAYS_SHOWN = ("requests", "input_tokens", "output_tokens", "cost_usd")
+"""The sums that are shown even where they are 0."""
+
+SUMS: Mapping[str, str] = {
+    "requests": "requests",
+    "refused": "refused",
+    "in_flight": "running",
+    "estimated": "estimated",
+    "unknown": "unknown",
+    "unpriced": "unpriced",
+    "minimum": "lower bounds",
+    "input_tokens": "input",
+    "cached_input_tokens": "cached",
+    "output_tokens": "output",
+    "reasoning_tokens": "reasoning",
+    "input_audio_tokens": "spoken input",
+    "output_audio_tokens": "spoken output",
+    "web_searches": "web searches",
+    "file_searches": "file searches",
+    "code_containers": "containers",
+    "tool_calls": "tool calls",
+    "images": "images",
+    "audio_seconds": "audio (s)",
+    "video_seconds": "video (s)",
+    "cost_usd": "cost (USD)",
+    "told_cost_usd": "told cost (USD)",
+    "cost_where_told_usd": "ours where told",
+}
+"""The titles of the sums of a report (`schemas.usage_sums`)."""
 
 _DURATION = re.compile(r"([1-9][0-9]{0,5}) ?(?:(d)(?:ays?)?|(h)(?:ours?)?|(m)(?:in(?:utes?)?)?)", re.IGNORECASE)
 _UNITS = {"d": DAY, "h": HOUR, "m": MINUTE}
@@ -36,6 +66,11 @@ def read_duration(text: str) -> int | None:
     if match is None:
         return None
     return int(match[1]) * _UNITS[str(match[2] or match[3] or match[4]).lower()]
+
+
+def titles_of_sums(sums: Mapping[str, object]) -> Mapping[str, str]:
+    """Return the titles of those sums that are shown, by their names: not those that are 0."""
+    return {name: title for name, title in SUMS.items() if name in ALWAYS_SHOWN or sums[name]}
 
 
 def windows(entries: Sequence[Mapping[str, object]] | None) -> Sequence[str]:

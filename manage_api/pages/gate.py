@@ -23,6 +23,9 @@ _OPEN = frozenset({"pages.static", "pages.login.form", "pages.login.log_in"})
 RELOADS = "X-Reloads"
 """The header of a page that reloads itself: that is no use of the session, which would otherwise never end."""
 
+RELOADED = ("live", "again")
+"""The parameter, and its value, of a page that reloads itself without JavaScript."""
+
 
 class _Entered(NamedTuple):
     session_id: str
@@ -53,7 +56,9 @@ class Gate:
     def find(self) -> _Entered | None:
         """Return the session of the cookie, if it works."""
         session_id = flask.request.cookies.get(self._cookie())
-        session = self.sessions.find(session_id, is_use=RELOADS not in flask.request.headers) if session_id else None
+        name, value = RELOADED
+        is_use = RELOADS not in flask.request.headers and flask.request.args.get(name) != value
+        session = self.sessions.find(session_id, is_use=is_use) if session_id else None
         return _Entered(cast("str", session_id), session) if session else None
 
     def set_cookie(self, response: BaseResponse, session_id: str) -> None:

@@ -21,6 +21,9 @@ from store.version import __version__
 NAVIGATION: Sequence[tuple[str, str]] = (
     ("overview", "Overview"),
     ("projects", "Projects"),
+    ("requests", "Requests"),
+    ("reports", "Reports"),
+    ("audit", "Audit"),
 )
 """The parts of the desk: the name of each blueprint, whose page `index` is the first one, and its title."""
 
@@ -37,6 +40,8 @@ NONE = "\N{EN DASH}"
 
 _CENTS = Decimal("0.01")
 _SMALL = Decimal("0.0001")
+_EXACT = Decimal("0.000000000001")
+_SECOND, _MINUTE = 1000, 60_000
 
 
 def register(routes: flask.Blueprint, sessions: AdminSessions) -> None:
@@ -94,6 +99,30 @@ def dollars(cost: int | None, default: str = NONE) -> Markup:
     return Markup('<data class="usd" value="{}" title="${}">{}</data>').format(exact, exact, shown)
 
 
+def exact_dollars(amount: Decimal) -> Markup:
+    """Return US dollars with all their decimals, up to the precision of a cost, so that lines can be added up."""
+    text = decimal_text(amount.quantize(_EXACT))
+    sign, digits = ("-", text[1:]) if text.startswith("-") else ("", text)
+    return Markup('<data class="usd" value="{}">{}${}</data>').format(text, sign, digits)
+
+
+def exact_cost(cost: int) -> Markup:
+    """Return a cost, given in `usage.COST_UNIT`s, with all its decimals."""
+    return exact_dollars(usd(cost))
+
+
+def milliseconds(value: int | None, default: str = NONE) -> str:
+    """Return a duration as people say it: `900 ms`, `1.2 s`, `3 min 20 s`."""
+    if value is None:
+        return default
+    if value < _SECOND:
+        return f"{value} ms"
+    if value < _MINUTE:
+        return f"{value / _SECOND:.3g} s"
+    minutes, rest = divmod(value // _SECOND, 60)
+    return f"{minutes:,} min {rest} s"
+
+
 def limit_name(limit: LimitStanding) -> str:
     """Return the name of a limit: `requests a minute`, `requests at once`, `USD a month`."""
     if limit.kind == "parallel":
@@ -116,6 +145,9 @@ _FILTERS: Mapping[str, Callable[..., object]] = {
     "moment": moment,
     "number": number,
     "dollars": dollars,
+    "exact_dollars": exact_dollars,
+    "exact_cost": exact_cost,
+    "milliseconds": milliseconds,
     "limit_name": limit_name,
     "limit_number": limit_number,
     "percentage": percentage,

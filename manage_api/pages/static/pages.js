@@ -46,3 +46,42 @@ function copyable(element) {
 localise(document);
 document.querySelectorAll("form[method=post]").forEach(sendOnce);
 document.querySelectorAll("[data-copy]").forEach(copyable);
+
+/** Replaces the rows of a list every two seconds, while it is seen; a row that is new is marked. */
+async function reload(table) {
+  if (document.hidden) return true;
+  const answer = await fetch(location.href, { headers: { "X-Reloads": "1" } });
+  if (answer.redirected) location.reload(); // the session has ended
+  if (!answer.ok || answer.redirected) return false;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const rows = page.querySelector("[data-live] tbody");
+  if (!rows) return true;
+  const known = new Set([...table.tBodies[0].rows].map((row) => row.id));
+  const focused = table.tBodies[0].contains(document.activeElement) && document.activeElement.getAttribute("href");
+  localise(rows);
+  for (const row of rows.rows) if (!known.has(row.id)) row.className = "new";
+  table.tBodies[0].replaceWith(rows);
+  if (focused) table.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus();
+  return true;
+}
+
+async function live(table) {
+  for (let failures = 0; failures < 5;) {
+    await new Promise((done) => { setTimeout(done, 2000); });
+    try {
+      failures = (await reload(table)) ? 0 : failures + 1;
+    } catch {
+      failures += 1; // the network: try again
+    }
+  }
+}
+
+/** A filter that is empty is left out of the address. */
+function leaveOutEmpty(form) {
+  form.addEventListener("formdata", ({ formData }) => {
+    for (const [name, value] of [...formData]) if (value === "") formData.delete(name);
+  });
+}
+
+document.querySelectorAll("[data-live]").forEach(live);
+document.querySelectorAll("form[role=search]").forEach(leaveOutEmpty);

@@ -1,0 +1,247 @@
+"""Lists tokens for people: found by name or id, filtered, sorted, page by page.
+
+A page reads no value of a token and no balance, and of the tokens that are not on it nothing but what the filter and
+the order need: there may be 100,000. Unlike in lists of what has happened, pages are numbered, so that the size of the
+whole is seen, and any of them opened.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from store.clock import DAY
+from store.database import Row
+from store.database.sql import Conditions, given, storable, where
+from store.errors import NotFound
+from store.store import Store
+
+PAGE_SIZE = 50
+
+SOON = 7 * DAY
+"""Microseconds before its end from which on a token expires soon."""
+
+
+class State(StrEnum):
+    """The state of a token. One that expires soon works."""
+
+    WORKING = "working"
+    EXPIRING = "expiring"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+class Order(StrEnum):
+    """What a list is sorted by."""
+
+    NAME = "name"
+    CREATED = "created"
+    EXPIRES = "expires"
+    USED = "used"
+    REQUESTS = "requests"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFilter:
+    """Selects tokens: by a part of the name or the beginning of the id, in any case; None selects all."""
+
+    search: str | None = None
+    project_id: str | None = None
+    state: State | None = None
+
+
+class TokenRow(NamedTuple):
+    """A token of a list. Times are microseconds; `state` is that of the time of the list."""
+
+    id: str
+    name: str | None
+    project_id: str
+    project_name: str
+    project_is_active: bool
+    state: State
+    created_at: int
+    expires_at: int
+    last_used_at: int | None
+    request_count: int
+    max_requests: int
+
+    @property
+    def works(self) -> bool:
+        """Whether it is neither revoked nor expired; its project may be switched off."""
+        return self.state in {State.WORKING, State.EXPIRING}
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether it has made all requests that it may make."""
+        return 0 < self.max_requests <= self.request_count
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPage:
+    """The tokens of a page, with its number, and the number of all tokens that are selected."""
+
+    tokens: Sequence[TokenRow]
+    number: int
+    total: int
+
+    @property
+    def first(self) -> int:
+        """The place of the first token of the page among all."""
+        return (self.number - 1) * PAGE_SIZE + 1
+
+    @property
+    def pages(self) -> int:
+        """The number of pages; an empty list has one."""
+        return max(-(-self.total // PAGE_SIZE), 1)
+
+
+class TokenCounts(NamedTuple):
+    """The tokens of a project: all of them, and those that work."""
+
+    total: int
+    working: int
+
+
+class TokenList:
+    """Reads lists of tokens. Each method raises StoreUnavailable when the store does not answer."""
+
+    def __init__(self, store: Store) -> None:
+        self._database = store.database
+
+    def page(
+        self, about: TokenFilter, order: Order = Order.CREATED, *, descending: bool = True, number: int = 1
+    ) -> TokenPage:
+        """Return a page of the tokens that a filter selects; the first one for a number beyond the last."""
+        by = _UP_AND_DOWN[order][descending]
+        with self._database.snapshot(limit=self._database.timeout):
+            if about == TokenFilter():
+                found = self._part(_ALL.format(by=by), [], number)
+            else:
+                conditions, parameters = where(self._conditions(about))
+                found = self._part(_SELECTED.format(conditions=conditions, by=by), parameters, number)
+            if found or number == 1:
+                return TokenPage(self._rows([token_id for token_id, _ in found]), number, found[0][1] if found else 0)
+        return self.page(about, order, descending=descending)
+
+    def of_ids(self, ids: Sequence[str]) -> Sequence[TokenRow]:
+        """Return the tokens with some public ids, in their order; an id that no token has is omitted."""
+        with self._database.read():
+            return self._rows(ids)
+
+    def get(self, token_id: str) -> TokenRow:
+        """Return the token with a public id. Raises NotFound, for a token's value too."""
+        found = self.of_ids([token_id])
+        if not found:
+            raise NotFound("There is no such token.")
+        return found[0]
+
+    def counts(self) -> Mapping[str, TokenCounts]:
+        """Return the numbers of the projects' tokens, by the ids of projects that have any."""
+        with self._database.read():
+            found = self._database.execute(_COUNTS, [self._database.now()])
+        return {project_id: TokenCounts(int(total), int(working or 0)) for project_id, total, working in found}
+
+    def running(self, project_id: str | None = None) -> Mapping[str, int]:
+        """Return the numbers of the requests that run now, by the ids of tokens that have any."""
+        conditions, parameters = where({"project_id = ?": given(project_id)})
+        with self._database.read():
+            found = self._database.execute(
+                f"{_RUNNING} WHERE {conditions} GROUP BY token_id",
+                parameters,
+            )
+        return dict(found)
+
+    def _part(self, select: str, parameters: Sequence[object], number: int) -> Sequence[Row]:
+        """Return the ids of a page, each with the number of all that are selected."""
+        return self._database.execute(select, [*parameters, PAGE_SIZE, (number - 1) * PAGE_SIZE])
+
+    def _conditions(self, about: TokenFilter) -> Conditions:
+        now = self._database.now()
+        return {
+            f"({_NAME} LIKE ? ESCAPE '!' OR id LIKE ? ESCAPE '!')": _patterns(about.search),
+            "project_id = ?": given(about.project_id),
+            "NOT is_active": [] if about.state == State.REVOKED else None,
+            "is_active": None if about.state in {None, State.REVOKED} else [],
+            # With the sign no index is used: one of times would find the rows of most tokens one by one.
+            "+expires_at > ?": given(_AFTER.get(about.state, lambda _: None)(now)),
+            "+expires_at <= ?": given(_UNTIL.get(about.state, lambda _: None)(now)),
+        }
+
+    def _rows(self, ids: Sequence[str]) -> Sequence[TokenRow]:
+        if not ids:
+            return []
+        now, among = self._database.now(), self._database.among("token.id", [storable(each) for each in ids])
+        found = self._database.execute(f"{_SELECT} WHERE {among.sql}", among.parameters)
+        by_id = {row[0]: _row(row, now) for row in found}
+        return [by_id[token_id] for token_id in dict.fromkeys(ids) if token_id in by_id]
+
+
+def state_of(now: int, expires_at: int, *, is_active: bool) -> State:
+    """Return the state of a token at a time."""
+    if not is_active:
+        return State.REVOKED
+    if expires_at <= now:
+        return State.EXPIRED
+    return State.EXPIRING if expires_at <= now + SOON else State.WORKING
+
+
+def _row(row: Row, now: int) -> TokenRow:
+    *who, project_is_active, is_active, created_at, expires_at, last_used_at, request_count, max_requests = row
+    state = state_of(now, expires_at, is_active=bool(is_active))
+    return TokenRow(
+        *who, bool(project_is_active), state, created_at, expires_at, last_used_at, request_count, max_requests
+    )
+
+
+def _patterns(search: str | None) -> Collection[str] | None:
+    if not search:
+        return None
+    text = storable(search).lower()
+    for character in "!%_":
+        text = text.replace(character, f"!{character}")
+    return [f"%{text}%", f"{text}%"]
+
+
+_NAME = "LOWER(token_name)"
+"""SQLite lowers ASCII alone, and compares other letters as they are."""
+
+_AFTER: Mapping[State | None, Callable[[int], int | None]] = {
+    State.WORKING: lambda now: now,
+    State.EXPIRING: lambda now: now,
+}
+_UNTIL: Mapping[State | None, Callable[[int], int | None]] = {
+    State.EXPIRED: lambda now: now,
+    State.EXPIRING: lambda now: now + SOON,
+}
+
+_UP_AND_DOWN: Mapping[Order, tuple[str, str]] = {
+    # The order of an index, on both engines: tokens without a name are last, or first.
+    Order.NAME: ("token_name ASC NULLS LAST, id ASC", "token_name DESC NULLS FIRST, id DESC"),
+    Order.CREATED: ("created_at ASC, id ASC", "created_at DESC, id DESC"),
+    Order.EXPIRES: ("expires_at ASC, id ASC", "expires_at DESC, id DESC"),
+    # These have no index: each admission would have to change it.
+    Order.USED: ("COALESCE(last_used_at, 0) ASC, id ASC", "COALESCE(last_used_at, 0) DESC, id DESC"),
+    Order.REQUESTS: ("request_count ASC, id ASC", "request_count DESC, id DESC"),
+}
+"""Each order, ascending and descending."""
+
+_ALL = "SELECT id, (SELECT COUNT(*) FROM token) FROM token ORDER BY {by} LIMIT ? OFFSET ?"
+# One scan finds and counts them. An index of the order would find the rows that a filter selects one by one.
+_SELECTED = (
+    "WITH found AS MATERIALIZED (SELECT id, token_name, created_at, expires_at, last_used_at, request_count FROM token"
+    " WHERE {conditions}) SELECT id, (SELECT COUNT(*) FROM found) FROM found ORDER BY {by} LIMIT ? OFFSET ?"
+)
+
+_SELECT = (
+    "SELECT token.id, token_name, project.id, project.name, project.is_active, token.is_active, token.created_at,"
+    " expires_at, last_used_at, request_count, max_requests FROM token JOIN project ON project.id = project_id"
+)
+_COUNTS = (
+    "SELECT project_id, COUNT(*), SUM(CASE WHEN is_active AND expires_at > ? THEN 1 ELSE 0 END) FROM token"
+    " GROUP BY project_id"
+)
+# The few open requests have an index of their own, which would not be used along with another condition.
+_RUNNING = (
+    "WITH open_request AS MATERIALIZED (SELECT project_id, token_id FROM request WHERE settled_at IS NULL)"
+    " SELECT token_id, COUNT(*) FROM open_request"
+)
