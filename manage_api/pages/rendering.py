@@ -45,7 +45,7 @@ def register(routes: flask.Blueprint, sessions: AdminSessions) -> None:
         routes.add_app_template_filter(function, name)
     routes.record_once(lambda state: _set_up(state.app.jinja_env))
 
-    @routes.context_processor
+    @routes.app_context_processor
     def variables() -> dict[str, object]:
         common: dict[str, object] = {"version": __version__, "form_field": protection.FIELD, "done": None}
         if "entered" in flask.g:

@@ -20,7 +20,7 @@ def blueprint(
         "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/static"
     )
     gate = Gate(sessions, trusted_proxies)
-    routes.before_request(protection.require_own_page)
+    routes.before_request(lambda: protection.require_own_page(is_https=gate.is_https()))
     routes.before_request(gate.require_session)
     routes.after_request(protection.add_headers)
     rendering.register(routes, sessions)
