@@ -8,6 +8,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from manage_api import auth
 from manage_api.pages import protection
+from store.errors import RoleNotAllowed
 from store.management.admin_sessions import LONGEST, AdminSessions, Session
 from store.management.admins import AdminRecord, Role
 from store.network.addresses import Network
@@ -50,6 +51,8 @@ class Gate:
         flask.g.entered = found
         begin = auth.act_as if flask.request.endpoint == _LOG_OUT else auth.begin
         begin(found.session.admin)
+        if not may_write() and flask.request.method in auth.READING and _is_form():
+            raise RoleNotAllowed
         protection.require_own_form(self.sessions, found.session_id)
         return None
 
@@ -78,6 +81,12 @@ class Gate:
         """Tell whether the browser came by https, as a trusted proxy reports it."""
         protocol = flask.request.headers.get("X-Forwarded-Proto")
         return reported_https(flask.request.remote_addr or "", protocol, self._trusted_proxies)
+
+
+def _is_form() -> bool:
+    """Tell whether this is the page of a form that sends to its own address."""
+    rule, rules = flask.request.url_rule, flask.current_app.url_map.iter_rules()
+    return rule is not None and any("POST" in (each.methods or ()) for each in rules if each.rule == rule.rule)
 
 
 def entered() -> _Entered:

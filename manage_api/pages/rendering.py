@@ -21,6 +21,7 @@ from store.version import __version__
 NAVIGATION: Sequence[tuple[str, str]] = (
     ("overview", "Overview"),
     ("projects", "Projects"),
+    ("admins", "Administrators"),
 )
 """The parts of the desk: the name of each blueprint, whose page `index` is the first one, and its title."""
 
@@ -28,6 +29,10 @@ DONE: Mapping[str, str] = {
     "created": "It is created.",
     "changed": "The changes are saved.",
     "deleted": "It is deleted.",
+    "admin-enabled": "The administrator is enabled.",
+    "admin-disabled": "The administrator is disabled: the token is refused from now on.",
+    "logged-out": "All sessions of the administrator are ended.",
+    "session-ended": "The session is ended.",
     "all-revoked": "All tokens of the project are revoked: requests with them are refused from now on.",
 }
 """The messages after a form, by the parameter `done` of the page that follows it."""

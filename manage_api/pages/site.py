@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import flask
 
 from manage_api.auth import Authentication
-from manage_api.pages import login, overview, problems, projects, protection, rendering
+from manage_api.pages import admins, login, overview, problems, projects, protection, rendering
 from manage_api.pages.gate import Gate
 from store.management.admin_sessions import AdminSessions
 from store.network.addresses import Network
@@ -28,4 +28,5 @@ def blueprint(
     routes.register_blueprint(login.blueprint(authentication, gate))
     routes.register_blueprint(overview.blueprint(store))
     routes.register_blueprint(projects.blueprint(store, sessions))
+    routes.register_blueprint(admins.blueprint(store, sessions))
     return routes
