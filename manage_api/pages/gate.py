@@ -8,6 +8,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from manage_api import auth
 from manage_api.pages import protection
+from store.errors import RoleNotAllowed
 from store.management.admin_sessions import LONGEST, AdminSessions, Session
 from store.management.admins import AdminRecord, Role
 from store.network.addresses import Network
@@ -19,6 +20,9 @@ _SECURE_COOKIE = f"__Host-{_COOKIE}"
 
 _OPEN = frozenset({"pages.static", "pages.login.form", "pages.login.log_in"})
 """The endpoints that need no session."""
+
+_LOG_OUT = "pages.login.log_out"
+"""The endpoint of the only form that viewers send too."""
 
 RELOADS = "X-Reloads"
 """The header of a page that reloads itself: that is no use of the session, which would otherwise never end."""
@@ -48,8 +52,10 @@ class Gate:
             target = flask.request.full_path.rstrip("?") if flask.request.method in auth.READING else None
             return flask.redirect(flask.url_for("pages.login.form", next=target), 303)
         flask.g.entered = found
-        if flask.request.endpoint != "pages.login.log_out":  # viewers do that too
-            auth.begin(found.session.admin)
+        begin = auth.act_as if flask.request.endpoint == _LOG_OUT else auth.begin
+        begin(found.session.admin)
+        if not may_write() and flask.request.method in auth.READING and _is_form():
+            raise RoleNotAllowed
         protection.require_own_form(self.sessions, found.session_id)
         return None
 
@@ -64,21 +70,28 @@ class Gate:
     def set_cookie(self, response: BaseResponse, session_id: str) -> None:
         """Have the browser send a session's id with each request to a page."""
         longest = LONGEST // 1_000_000
-        is_https = self._is_https()
+        is_https = self.is_https()
         response.set_cookie(
             self._cookie(), session_id, max_age=longest, secure=is_https, httponly=True, samesite="Strict", path="/"
         )
 
     def delete_cookie(self, response: BaseResponse) -> None:
         """Have the browser forget the session."""
-        response.delete_cookie(self._cookie(), secure=self._is_https(), httponly=True, samesite="Strict", path="/")
+        response.delete_cookie(self._cookie(), secure=self.is_https(), httponly=True, samesite="Strict", path="/")
 
     def _cookie(self) -> str:
-        return _SECURE_COOKIE if self._is_https() else _COOKIE
+        return _SECURE_COOKIE if self.is_https() else _COOKIE
 
-    def _is_https(self) -> bool:
+    def is_https(self) -> bool:
+        """Tell whether the browser came by https, as a trusted proxy reports it."""
         protocol = flask.request.headers.get("X-Forwarded-Proto")
         return reported_https(flask.request.remote_addr or "", protocol, self._trusted_proxies)
+
+
+def _is_form() -> bool:
+    """Tell whether this is the page of a form that sends to its own address."""
+    rule, rules = flask.request.url_rule, flask.current_app.url_map.iter_rules()
+    return rule is not None and any("POST" in (each.methods or ()) for each in rules if each.rule == rule.rule)
 
 
 def entered() -> _Entered:

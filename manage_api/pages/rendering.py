@@ -24,6 +24,7 @@ NAVIGATION: Sequence[tuple[str, str]] = (
     ("requests", "Requests"),
     ("reports", "Reports"),
     ("audit", "Audit"),
+    ("admins", "Administrators"),
 )
 """The parts of the desk: the name of each blueprint, whose page `index` is the first one, and its title."""
 
@@ -31,6 +32,10 @@ DONE: Mapping[str, str] = {
     "created": "It is created.",
     "changed": "The changes are saved.",
     "deleted": "It is deleted.",
+    "admin-enabled": "The administrator is enabled.",
+    "admin-disabled": "The administrator is disabled: the token is refused from now on.",
+    "logged-out": "All sessions of the administrator are ended.",
+    "session-ended": "The session is ended.",
     "all-revoked": "All tokens of the project are revoked: requests with them are refused from now on.",
 }
 """The messages after a form, by the parameter `done` of the page that follows it."""
@@ -50,7 +55,7 @@ def register(routes: flask.Blueprint, sessions: AdminSessions) -> None:
         routes.add_app_template_filter(function, name)
     routes.record_once(lambda state: _set_up(state.app.jinja_env))
 
-    @routes.context_processor
+    @routes.app_context_processor
     def variables() -> dict[str, object]:
         common: dict[str, object] = {"version": __version__, "form_field": protection.FIELD, "done": None}
         if "entered" in flask.g:

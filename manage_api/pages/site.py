@@ -5,7 +5,18 @@ from collections.abc import Sequence
 import flask
 
 from manage_api.auth import Authentication
-from manage_api.pages import audit, login, overview, problems, projects, protection, rendering, reports, requests
+from manage_api.pages import (
+    admins,
+    audit,
+    login,
+    overview,
+    problems,
+    projects,
+    protection,
+    rendering,
+    reports,
+    requests,
+)
 from manage_api.pages.gate import Gate
 from store.management.admin_sessions import AdminSessions
 from store.network.addresses import Network
@@ -20,7 +31,7 @@ def blueprint(
         "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/static"
     )
     gate = Gate(sessions, trusted_proxies)
-    routes.before_request(protection.require_own_page)
+    routes.before_request(lambda: protection.require_own_page(is_https=gate.is_https()))
     routes.before_request(gate.require_session)
     routes.after_request(protection.add_headers)
     rendering.register(routes, sessions)
@@ -31,4 +42,5 @@ def blueprint(
     routes.register_blueprint(requests.blueprint(store))
     routes.register_blueprint(reports.blueprint(store))
     routes.register_blueprint(audit.blueprint(store))
+    routes.register_blueprint(admins.blueprint(store, sessions))
     return routes
