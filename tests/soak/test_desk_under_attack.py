@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -22,12 +22,9 @@ pytestmark = [pytest.mark.soak("manage_api/pages"), needs_chromium]
 
 SCRIPTS = pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without JavaScript"])
 
-ATTACK = (
-    '"><img src=x onerror=alert(1)><script>alert(1)</script></textarea><svg onload=alert(1)>'
-    "' {{1001~1001}}"
-)
+ATTACK = '"><img src=x onerror=alert()><script>alert()</script></textarea><svg onload=alert()>{{91~91}}'
 LINK = "javascript:alert(1)//"
-COMPUTED = "10011001"
+COMPUTED = ">9191"
 
 _HOSTILE = """
 const own = (script) => script.src.startsWith(location.origin + "/static/") && !script.textContent
@@ -69,12 +66,8 @@ def hostile(site: Gateway) -> None:
     """Every field that users, models or upstreams fill, filled with an attack that begins with the field's name."""
     for text in (ATTACK, LINK):
         project = site.make_project(f"project {text}")
-        rules: Mapping[str, Any] = {
-            "allowed_models": [f"allowed {text}", f"asked {text}"],
-            "allowed_endpoints": [f"POST /v1/policy{text}", "* /v1/*"],
-        }
-        site.manage("PATCH", f"/manage/projects/{project['id']}", rules).raise_for_status()
-        token = site.make_token(project["id"], name=f"token {text}", **rules)
+        models = [f"allowed {text}", f"asked {text}"]
+        token = site.make_token(project["id"], name=f"token {text}", allowed_models=models)
         price = {"model": f"priced {text}", "input_usd_per_million": "1", "output_usd_per_million": "1"}
         site.manage("PUT", "/manage/prices", price).raise_for_status()
         with httpx.Client(base_url=site.url, headers=bearer(token), timeout=20) as client:
@@ -83,6 +76,9 @@ def hostile(site: Gateway) -> None:
             client.post(f"/v1/{quote(f'path {text}')}", json=chat).raise_for_status()
             refused = client.post(f"/v1/{quote(f'refused {text}')}", json={**chat, "model": f"refused {text}"})
             assert refused.status_code == 403
+        rules = {"allowed_models": models, "allowed_endpoints": ["* /v1/policy\"><img/src=x/onerror=alert(1)>"]}
+        for path in (f"/manage/projects/{project['id']}", f"/manage/tokens/{token['id']}"):
+            site.manage("PATCH", path, rules).raise_for_status()
     deleted = site.make_project(f"deleted {ATTACK}")
     site.make_token(deleted["id"], name=f"gone {ATTACK}")
     site.manage("DELETE", f"/manage/projects/{deleted['id']}").raise_for_status()
@@ -96,7 +92,7 @@ def check(browser: Chromium) -> list[str]:
     return [f"{browser.path}: {each}" for each in found]
 
 
-FIELDS = ("project", "token", "allowed", "POST /v1/policy", "priced", "asked", "told", "upstream", "deleted")
+FIELDS = ("project ", "token ", "allowed ", "priced ", "asked ", "told ", "upstream ", "path ", "deleted ", "policy")
 
 
 @SCRIPTS
@@ -114,11 +110,7 @@ def test_no_text_of_others_runs(site: Gateway, *, scripts: bool) -> None:
             if _search(browser):
                 found += check(browser)
     assert found == []
-    assert [name for name in FIELDS if not any(f'{name}{_between(name)}"><img src=x' in text for text in texts)] == []
-
-
-def _between(name: str) -> str:
-    return "" if name.endswith("policy") else " "
+    assert [name for name in FIELDS if not any(f'{name}"><img' in text for text in texts)] == []
 
 
 def _search(browser: Chromium) -> bool:

@@ -55,8 +55,8 @@ class Crawler:
         waiting, seen, alike = deque(["/"]), {"/?"}, Counter({"/": 1})
         while waiting:
             address = waiting.popleft()
-            response = self.client.get(address)
-            assert response.status_code == 200, (address, response.status_code, response.text)
+            response = self.client.get(address, follow_redirects=True)
+            assert (response.status_code, response.url.path == "/login") == (200, False), (address, response.status_code, response.text)
             opened = Opened(address, response)
             yield opened
             for found in _links(opened):
