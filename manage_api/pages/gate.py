@@ -8,6 +8,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from manage_api import auth
 from manage_api.pages import protection
+from store.errors import RoleNotAllowed
 from store.management.admin_sessions import LONGEST, AdminSessions, Session
 from store.management.admins import AdminRecord, Role
 from store.network.addresses import Network
@@ -64,19 +65,20 @@ class Gate:
     def set_cookie(self, response: BaseResponse, session_id: str) -> None:
         """Have the browser send a session's id with each request to a page."""
         longest = LONGEST // 1_000_000
-        is_https = self._is_https()
+        is_secure = self.is_https()
         response.set_cookie(
-            self._cookie(), session_id, max_age=longest, secure=is_https, httponly=True, samesite="Strict", path="/"
+            self._cookie(), session_id, max_age=longest, secure=is_secure, httponly=True, samesite="Strict", path="/"
         )
 
     def delete_cookie(self, response: BaseResponse) -> None:
         """Have the browser forget the session."""
-        response.delete_cookie(self._cookie(), secure=self._is_https(), httponly=True, samesite="Strict", path="/")
+        response.delete_cookie(self._cookie(), secure=self.is_https(), httponly=True, samesite="Strict", path="/")
 
     def _cookie(self) -> str:
-        return _SECURE_COOKIE if self._is_https() else _COOKIE
+        return _SECURE_COOKIE if self.is_https() else _COOKIE
 
-    def _is_https(self) -> bool:
+    def is_https(self) -> bool:
+        """Tell whether the browser reached this page by https."""
         protocol = flask.request.headers.get("X-Forwarded-Proto")
         return reported_https(flask.request.remote_addr or "", protocol, self._trusted_proxies)
 
@@ -94,3 +96,9 @@ def administrator() -> AdminRecord:
 def may_write() -> bool:
     """Tell whether the administrator may change anything; a viewer sees no button that would fail."""
     return administrator().role == Role.ADMIN
+
+
+def require_writer() -> None:
+    """Raise RoleNotAllowed for a viewer's page whose form would fail."""
+    if not may_write():
+        raise RoleNotAllowed

@@ -21,6 +21,7 @@ from store.version import __version__
 NAVIGATION: Sequence[tuple[str, str]] = (
     ("overview", "Overview"),
     ("projects", "Projects"),
+    ("tokens", "Tokens"),
     ("requests", "Requests"),
     ("reports", "Reports"),
     ("audit", "Audit"),
@@ -32,6 +33,9 @@ DONE: Mapping[str, str] = {
     "changed": "The changes are saved.",
     "deleted": "It is deleted.",
     "all-revoked": "All tokens of the project are revoked: requests with them are refused from now on.",
+    "revoked": "Revoked: requests are refused from now on, and running ones end within a second.",
+    "restored": "The token is restored.",
+    "found": "This is the token with that value.",
 }
 """The messages after a form, by the parameter `done` of the page that follows it."""
 
