@@ -23,7 +23,8 @@ def _serve(settings: Settings) -> None:
     housekeeping = Housekeeping(store, settings.ledger_days, audit_days=settings.audit_days)
     try:
         trusted = settings.trusted_networks
-        serve(create_app(store, token, trusted), settings.manage, settings.drain_timeout, trusted)
+        app = create_app(store, token, trusted, settings.proxy.port)
+        serve(app, settings.manage, settings.drain_timeout, trusted)
     finally:
         housekeeping.close()
 

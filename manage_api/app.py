@@ -12,10 +12,13 @@ from store.network.addresses import Network
 from store.store import Store
 
 
-def create_app(store: Store, management_token: str, trusted_proxies: Sequence[Network] = ()) -> flask.Flask:
+def create_app(
+    store: Store, management_token: str, trusted_proxies: Sequence[Network] = (), proxy_port: int = 8080
+) -> flask.Flask:
     """Make the management API and the pages of an open store; `management_token` is that of the administrator `root`.
 
-    The client's address is taken from the `X-Forwarded-For` of `trusted_proxies`.
+    The client's address is taken from the `X-Forwarded-For` of `trusted_proxies`. The pages tell clients of the proxy
+    on `proxy_port`.
     """
     app = flask.Flask(__name__, static_folder=None)
     app.json = strict_json.StrictJSONProvider(app)
@@ -38,5 +41,5 @@ def create_app(store: Store, management_token: str, trusted_proxies: Sequence[Ne
     app.register_blueprint(metrics.blueprint(store))
     app.register_blueprint(docs.blueprint())
     sessions = AdminSessions(store, management_token)
-    app.register_blueprint(site.blueprint(store, authentication, sessions, trusted_proxies))
+    app.register_blueprint(site.blueprint(store, authentication, sessions, trusted_proxies, proxy_port))
     return app

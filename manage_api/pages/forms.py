@@ -27,7 +27,8 @@ _NEVER = "never"
 class Field(NamedTuple):
     """A field of a form: its label, the help below it, and how its text, or a line of it, is read and shown.
 
-    `read` raises ValueError for a text that is not `expected`. `empty` is the value of an empty text.
+    `read` raises ValueError for a text that is not `expected`. `empty` is the value of an empty text, unless the field
+    `is_required`.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Field(NamedTuple):
     expected: str = ""
     is_list: bool = False
     empty: object = None
+    is_required: bool = False
 
 
 def _whole_number(text: str) -> int:
@@ -110,6 +112,7 @@ EXPIRES = Field(
     "A time from now, such as “30 days” or “12 hours”, a date such as 2026-12-31, or “never”.",
     _expiry,
     "a time from now such as “30 days”, a date such as 2026-12-31, a time of RFC 3339, or “never”",
+    is_required=True,
 )
 
 
@@ -172,7 +175,7 @@ def _value(field: Field, text: str) -> object:
         if lines == [NOTHING] and field.read is str:
             return []
         return [_read(field, line, number) for number, line in enumerate(lines, 1)] or field.empty
-    return _read(field, text.strip()) if lines else field.empty
+    return _read(field, text.strip()) if lines or field.is_required else field.empty
 
 
 def _read(field: Field, text: str, line: int | None = None) -> object:

@@ -72,7 +72,7 @@ class Gate:
         longest = LONGEST // 1_000_000
         is_https = self.is_https()
         response.set_cookie(
-            self._cookie(), session_id, max_age=longest, secure=is_https, httponly=True, samesite="Strict", path="/"
+            self._cookie(), session_id, max_age=longest, secure=is_secure, httponly=True, samesite="Strict", path="/"
         )
 
     def delete_cookie(self, response: BaseResponse) -> None:
@@ -107,3 +107,9 @@ def administrator() -> AdminRecord:
 def may_write() -> bool:
     """Tell whether the administrator may change anything; a viewer sees no button that would fail."""
     return administrator().role == Role.ADMIN
+
+
+def require_writer() -> None:
+    """Raise RoleNotAllowed for a viewer's page whose form would fail."""
+    if not may_write():
+        raise RoleNotAllowed

@@ -21,6 +21,7 @@ from store.version import __version__
 NAVIGATION: Sequence[tuple[str, str]] = (
     ("overview", "Overview"),
     ("projects", "Projects"),
+    ("tokens", "Tokens"),
     ("requests", "Requests"),
     ("reports", "Reports"),
     ("audit", "Audit"),
@@ -37,6 +38,9 @@ DONE: Mapping[str, str] = {
     "logged-out": "All sessions of the administrator are ended.",
     "session-ended": "The session is ended.",
     "all-revoked": "All tokens of the project are revoked: requests with them are refused from now on.",
+    "revoked": "Revoked: requests are refused from now on, and running ones end within a second.",
+    "restored": "The token is restored.",
+    "found": "This is the token with that value.",
 }
 """The messages after a form, by the parameter `done` of the page that follows it."""
 

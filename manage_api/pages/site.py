@@ -16,6 +16,8 @@ from manage_api.pages import (
     rendering,
     reports,
     requests,
+    start,
+    tokens,
 )
 from manage_api.pages.gate import Gate
 from store.management.admin_sessions import AdminSessions
@@ -24,7 +26,11 @@ from store.store import Store
 
 
 def blueprint(
-    store: Store, authentication: Authentication, sessions: AdminSessions, trusted_proxies: Sequence[Network]
+    store: Store,
+    authentication: Authentication,
+    sessions: AdminSessions,
+    trusted_proxies: Sequence[Network],
+    proxy_port: int,
 ) -> flask.Blueprint:
     """Make the pages of a store, at `/`."""
     routes = flask.Blueprint(
@@ -39,6 +45,8 @@ def blueprint(
     routes.register_blueprint(login.blueprint(authentication, gate))
     routes.register_blueprint(overview.blueprint(store))
     routes.register_blueprint(projects.blueprint(store, sessions))
+    routes.register_blueprint(tokens.blueprint(store, gate, proxy_port))
+    routes.register_blueprint(start.blueprint(store, gate, proxy_port))
     routes.register_blueprint(requests.blueprint(store))
     routes.register_blueprint(reports.blueprint(store))
     routes.register_blueprint(audit.blueprint(store))
