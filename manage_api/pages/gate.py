@@ -70,7 +70,7 @@ class Gate:
     def set_cookie(self, response: BaseResponse, session_id: str) -> None:
         """Have the browser send a session's id with each request to a page."""
         longest = LONGEST // 1_000_000
-        is_https = self.is_https()
+        is_secure = self.is_https()
         response.set_cookie(
             self._cookie(), session_id, max_age=longest, secure=is_secure, httponly=True, samesite="Strict", path="/"
         )
