@@ -12,6 +12,13 @@ class Preset(NamedTuple):
     title: str
     texts: Texts
 
+    @property
+    def words(self) -> str:
+        """What the token gets, in a line."""
+        most = self.texts.get("max_requests")
+        parts = [self.texts.get("rate_limits"), self.texts.get("budgets"), most and f"{most} requests in all"]
+        return ", ".join([*filter(None, parts), f"expires in {self.texts['expires_at']}"])
+
 
 DEFAULT_EXPIRY = "30 days"
 

@@ -6,19 +6,25 @@ import flask
 from werkzeug.wrappers import Response as BaseResponse
 
 from manage_api import access_log, bodies
-from manage_api.pages import forms, protection
-from manage_api.pages.gate import entered
+from manage_api.pages import forms, protection, recent_usage
+from manage_api.pages.gate import entered, require_writer
+from store import clock
 from store.errors import GatewayError, InvalidRequest
+from store.limits.standing import LimitStanding
 from store.management import bulk
 from store.management.admin_sessions import AdminSessions
-from store.management.projects import ProjectChanges, Projects
+from store.management.projects import ProjectChanges, ProjectRecord, Projects
 from store.management.tokens import Tokens
-from store.reports.usage_query import UsageFilter
+from store.reports.token_list import Order, State, TokenFilter, TokenList
+from store.reports.usage_query import Dimension, UsageFilter
 from store.reports.usage_report import UsageReports
 from store.store import Store
 
-_KEY = forms.Field("api_key", "Upstream key", "The provider's key. It is encrypted, and never shown again.")
-_FIELDS = (forms.NAME, _KEY, *forms.RULES)
+KEY = forms.Field("api_key", "Upstream key", "The provider's key. It is encrypted, and never shown again.")
+_FIELDS = (forms.NAME, KEY, *forms.RULES)
+
+_TOKENS = 20
+"""Tokens that a project's page shows: those that were used last."""
 
 
 def _state(text: str) -> bool:
@@ -53,14 +59,25 @@ class _Pages:
         self._sessions = sessions
         self._projects = Projects(store)
         self._tokens = Tokens(store)
+        self._list = TokenList(store)
         self._reports = UsageReports(store)
 
     def index(self) -> str:
         search = flask.request.args.get("q", "").strip()
         found = [each for each in self._projects.list() if search.lower() in each.name.lower()]
-        return flask.render_template("projects/index.html", projects=found, search=search)
+        month = UsageFilter(start=clock.month_of(clock.now()))
+        spent = {group.project_id: group.sums for group in self._reports.report((Dimension.PROJECT,), month).groups}
+        return flask.render_template(
+            "projects/index.html",
+            projects=found,
+            search=search,
+            tokens=self._list.counts(),
+            spent=spent,
+            budgets={each.id: _nearest_budget(each) for each in found},
+        )
 
     def new(self) -> str:
+        require_writer()
         return _form({}, None)
 
     def create(self) -> BaseResponse | tuple[str, int]:
@@ -80,11 +97,13 @@ class _Pages:
         return flask.render_template(
             "projects/show.html",
             project=record,
-            usage=self._reports.totals(UsageFilter(project_id=record.id)),
-            number_of_tokens=len(bulk.token_ids(self._store.database, record.id)),
+            tokens=self._list.page(TokenFilter(project_id=record.id), Order.USED),
+            most=_TOKENS,
+            usage=recent_usage.read(self._reports, UsageFilter(project_id=record.id)),
         )
 
     def edit(self, project_id: uuid.UUID) -> str:
+        require_writer()
         record = self._projects.get(str(project_id))
         return _form({**forms.texts_of(record), "is_active": "on" if record.is_active else "off"}, None, record)
 
@@ -102,6 +121,7 @@ class _Pages:
         return flask.redirect(flask.url_for(".show", project_id=record.id, done="changed"), 303)
 
     def confirm_delete(self, project_id: uuid.UUID) -> str:
+        require_writer()
         record = self._projects.get(str(project_id))
         number_of_tokens = len(bulk.token_ids(self._store.database, record.id))
         return flask.render_template("projects/delete.html", project=record, number_of_tokens=number_of_tokens)
@@ -112,9 +132,14 @@ class _Pages:
         return flask.redirect(flask.url_for(".index", done="deleted"), 303)
 
     def confirm_revoke(self, project_id: uuid.UUID) -> str:
+        require_writer()
         record = self._projects.get(str(project_id))
-        active = self._tokens.list(record.id, active_only=True)
-        return flask.render_template("projects/revoke.html", project=record, active=active)
+        return flask.render_template(
+            "projects/revoke.html",
+            project=record,
+            active=self._list.page(TokenFilter(project_id=record.id, state=State.WORKING), Order.USED),
+            running=self._list.running(record.id),
+        )
 
     def revoke(self, project_id: uuid.UUID) -> BaseResponse:
         with access_log.changing(project_id=str(project_id)):
@@ -127,6 +152,12 @@ class _Pages:
         return flask.redirect(flask.url_for(".show", project_id=project_id, done="all-revoked"), 303)
 
 
+def _nearest_budget(record: ProjectRecord) -> LimitStanding | None:
+    """Return the budget of which the least is left, for its size."""
+    budgets = [each for each in record.limits if each.kind == "usd"]
+    return max(budgets, key=lambda each: (each.used + each.reserved) / each.limit, default=None)
+
+
 def _form(values: forms.Texts, error: InvalidRequest | None, record: object = None) -> str:
     message = error and forms.in_labels(error.message, _FIELDS)
     return flask.render_template(
@@ -135,6 +166,6 @@ def _form(values: forms.Texts, error: InvalidRequest | None, record: object = No
         message=message,
         project=record,
         name=forms.NAME,
-        key=_KEY,
+        key=KEY,
         rules=forms.RULES,
     )

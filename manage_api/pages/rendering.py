@@ -162,4 +162,5 @@ _FILTERS: Mapping[str, Callable[..., object]] = {
     "percentage": percentage,
     "windows": words.windows,
     "budgets": words.budgets,
+    "each_period": words.each,
 }

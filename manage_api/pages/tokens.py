@@ -232,7 +232,7 @@ class _Pages:
             row=row,
             message=message,
             expires=forms.EXPIRES,
-            extensions=_EXTENSIONS,
+            extensions=() if record.expires_at >= clock.NEVER else _EXTENSIONS,
             usage=recent_usage.read(self._reports, UsageFilter(project_id=record.project_id, token_id=record.id)),
             running=self._list.running(record.project_id).get(record.id, 0),
         )

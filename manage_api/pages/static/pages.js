@@ -85,3 +85,25 @@ function leaveOutEmpty(form) {
 
 document.querySelectorAll("[data-live]").forEach(live);
 document.querySelectorAll("form[role=search]").forEach(leaveOutEmpty);
+
+/** Looks again whether something has arrived, until it has. */
+async function again(element) {
+  for (let failures = 0; failures < 5;) {
+    await new Promise((done) => { setTimeout(done, 2000); });
+    if (document.hidden) continue;
+    try {
+      const answer = await fetch(element.dataset.again, { headers: { "X-Reloads": "1" } });
+      if (!answer.ok || answer.redirected) return;
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      const found = page.getElementById(element.id);
+      if (found.dataset.again) continue;
+      localise(found);
+      element.replaceChildren(...found.childNodes);
+      return;
+    } catch {
+      failures += 1; // the network: try again
+    }
+  }
+}
+
+document.querySelectorAll("[data-again]:not([data-again=''])").forEach(again);
