@@ -134,6 +134,12 @@ def token_id(store: Store) -> str | None:
     return (found or deleted)[0]
 
 
+def has_value_of(token_id: str | None) -> bool:
+    """Tell whether the query has the value of the token that it selects: that must not stay in an address."""
+    given = as_uuid(flask.request.args.get("token_id", "").strip())
+    return token_id is not None and given not in {None, token_id}
+
+
 def cursor() -> Cursor | None:
     """Return the cursor of the page. Raises InvalidRequest."""
     given = text("cursor")

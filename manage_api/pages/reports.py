@@ -4,7 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import flask
@@ -28,7 +28,7 @@ from store.store import Store
 PARAMETERS = ("project_id", "token_id", "model", "endpoint", "from", "to", "timezone", "chart")
 """The parameters of the query beside `by`."""
 
-type Query = Mapping[str, object]
+type Query = Mapping[str, Any]
 
 PRESETS: Sequence[tuple[str, Query]] = (
     ("This month by day", {"by": ["day"], "from": "this month"}),
@@ -88,6 +88,8 @@ class _Pages:
             return flask.redirect(flask.url_for(".index", **PRESETS[0][1]), 303)
         try:
             asked = self._asked()
+            if filters.has_value_of(asked.about.token_id):
+                return flask.redirect(flask.url_for(".index", **{**_query(), "token_id": asked.about.token_id}), 303)
             report = self._reports.report(asked.by, asked.about, asked.zone)
         except InvalidRequest as error:
             several = error.tokens if isinstance(error, SeveralTokens) else ()
@@ -129,14 +131,13 @@ class _Pages:
             groups = report.groups[:SHOWN] if report else ()
             tokens = names.present_tokens(self._store.database, {each.token_id for each in groups if each.token_id})
         shown = {} if report is None or asked is None else _shown(asked, report, groups)
-        given = filters.present(*PARAMETERS)
         return flask.render_template(
             "reports/index.html",
             message=message,
             several=several,
             report=report,
-            given=given,
-            query={**given, "by": [name for name in flask.request.args.getlist("by") if name]},
+            given=filters.present(*PARAMETERS),
+            query=_query(),
             by=asked.by if asked else flask.request.args.getlist("by"),
             dimensions=[each.value for each in Dimension],
             presets=PRESETS,
@@ -147,6 +148,11 @@ class _Pages:
             tokens=tokens,
             **shown,
         )
+
+
+def _query() -> dict[str, Any]:
+    """Return the parameters of the query that are given."""
+    return {**filters.present(*PARAMETERS), "by": [name for name in flask.request.args.getlist("by") if name]}
 
 
 def _by() -> Sequence[Dimension]:

@@ -67,9 +67,8 @@ class _Pages:
                 found = self._requests.get(request_id)
                 return flask.redirect(flask.url_for(".show", request_id=found.id), 303)
             about = self._about()
-            # The value of a token must not stay in an address.
-            if about.token_id and filters.as_uuid(flask.request.args["token_id"]) not in {about.token_id, None}:
-                return flask.redirect(flask.url_for(".index", **{**_given(), "token_id": about.token_id}), 303)
+            if filters.has_value_of(about.token_id):
+                return flask.redirect(flask.url_for(".index", **{**_given(), "token_id": str(about.token_id)}), 303)
             page = self._requests.page(about, limit=SHOWN, after=filters.cursor())
         except SeveralTokens as error:
             return self._list(Page([], None), error.message, error.tokens), error.status
