@@ -8,6 +8,8 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Any
+from urllib.parse import urlencode
 
 import flask
 
@@ -57,9 +59,18 @@ def text(name: str) -> str | None:
     return found or None
 
 
-def present(*names_of_parameters: str) -> dict[str, str]:
+def present(*names_of_parameters: str) -> dict[str, Any]:
     """Return those parameters of the query that are given, to make links of."""
     return {name: given for name in names_of_parameters if (given := flask.request.args.get(name, "").strip())}
+
+
+def address(place: str, query: Mapping[str, Any], /, **changes: object) -> str:
+    """Return the address of a page (its endpoint in Flask) with a query, and changes of it; None leaves one out.
+
+    `url_for` cannot make it: `endpoint` is a parameter of ours.
+    """
+    asked = {name: value for name, value in {**query, **changes}.items() if value is not None}
+    return "?".join(filter(None, [flask.url_for(place), urlencode(asked, doseq=True)]))
 
 
 def moment(name: str, label: str, zone: tzinfo = UTC) -> int | None:

@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from manage_api import words
-from manage_api.pages import gate, protection
+from manage_api.pages import filters, gate, protection
 from store import clock
 from store.limits.standing import LimitStanding
 from store.management.admin_sessions import AdminSessions
@@ -76,6 +76,7 @@ def register(routes: flask.Blueprint, sessions: AdminSessions) -> None:
 
 def _set_up(environment: jinja2.Environment) -> None:
     environment.undefined = jinja2.StrictUndefined
+    environment.globals["address"] = filters.address
     environment.trim_blocks = environment.lstrip_blocks = True
 
 

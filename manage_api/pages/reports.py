@@ -85,11 +85,11 @@ class _Pages:
 
     def index(self) -> BaseResponse | str | tuple[str, int]:
         if not flask.request.args:
-            return flask.redirect(flask.url_for(".index", **PRESETS[0][1]), 303)
+            return flask.redirect(filters.address(".index", PRESETS[0][1]), 303)
         try:
             asked = self._asked()
             if filters.has_value_of(asked.about.token_id):
-                return flask.redirect(flask.url_for(".index", **{**_query(), "token_id": asked.about.token_id}), 303)
+                return flask.redirect(filters.address(".index", _query(), token_id=asked.about.token_id), 303)
             report = self._reports.report(asked.by, asked.about, asked.zone)
         except InvalidRequest as error:
             several = error.tokens if isinstance(error, SeveralTokens) else ()
@@ -208,8 +208,10 @@ def _label(name: str, at: int) -> str:
     return to_date(at)[:7] if name == "month" else to_date(at)
 
 
-def _requests_of(group: UsageGroup, asked: _Asked) -> dict[str, str]:
-    """Return the filters of the requests of a group, for a link to them."""
+def _requests_of(group: UsageGroup, asked: _Asked) -> dict[str, str] | None:
+    """Return the filters of the requests of a group, for a link to them; None for those without a model."""
+    if Dimension.MODEL in asked.by and group.model is None:
+        return None
     spans = [_span(name, at, asked.zone) for name in _STEPS if (at := getattr(group, name)) is not None]
     starts = [asked.about.start or 0, *(start for start, _ in spans)]
     ends = [clock.NEVER if asked.about.end is None else asked.about.end, *(end for _, end in spans)]

@@ -1,6 +1,7 @@
 """`/requests`: single requests, admitted and refused; each is explained on its own page."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import flask
 from werkzeug.wrappers import Response as BaseResponse
@@ -68,7 +69,7 @@ class _Pages:
                 return flask.redirect(flask.url_for(".show", request_id=found.id), 303)
             about = self._about()
             if filters.has_value_of(about.token_id):
-                return flask.redirect(flask.url_for(".index", **{**_given(), "token_id": str(about.token_id)}), 303)
+                return flask.redirect(filters.address(".index", _given(), token_id=about.token_id), 303)
             page = self._requests.page(about, limit=SHOWN, after=filters.cursor())
         except SeveralTokens as error:
             return self._list(Page([], None), error.message, error.tokens), error.status
@@ -135,7 +136,7 @@ class _Pages:
         return ([*map(schemas.ledger_row, page)] for page in pages)
 
 
-def _given() -> dict[str, str]:
+def _given() -> dict[str, Any]:
     return filters.present(*PARAMETERS)
 
 
