@@ -14,7 +14,6 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.expected_conditions import staleness_of
 
 from support.gateway.processes import wait_until
 
@@ -139,10 +138,10 @@ class Chromium:
     @contextlib.contextmanager
     def _leaving(self) -> Iterator[None]:
         """Wait for the page that follows what a block does."""
-        left = self.find("html")
+        began = self.run("return performance.timeOrigin")
         yield
-        wait_until(lambda: bool(staleness_of(left)(self.driver)))
-        wait_until(lambda: self.run("return document.readyState") == "complete")
+        loaded = "return document.readyState === 'complete' && performance.timeOrigin"
+        wait_until(lambda: self.run(loaded) not in {False, began})
 
     def type(self, *keys: str) -> None:
         """Press keys, wherever the focus is."""
