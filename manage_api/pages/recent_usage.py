@@ -1,7 +1,7 @@
 """The usage of the last days, of a project or a token: its days for a chart, and its models."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -29,7 +29,7 @@ class RecentUsage(NamedTuple):
     @property
     def charts(self) -> Sequence[Markup]:
         """The charts of the days: of requests, and of the cost where there is any."""
-        shown = [("Requests a day", "requests", rendering.number)]
+        shown: list[tuple[str, str, Callable[[int], Markup]]] = [("Requests a day", "requests", rendering.number)]
         if self.totals.cost:
             shown.append(("Cost a day", "cost", rendering.dollars))
         dates = [date for date, _ in self.days]

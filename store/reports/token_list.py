@@ -5,7 +5,7 @@ the order need: there may be 100,000. Unlike in lists of what has happened, page
 whole is seen, and any of them opened.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -163,8 +163,8 @@ class TokenList:
             "NOT is_active": [] if about.state == State.REVOKED else None,
             "is_active": None if about.state in {None, State.REVOKED} else [],
             # With the sign no index is used: one of times would find the rows of most tokens one by one.
-            "+expires_at > ?": given(_AFTER.get(about.state, lambda _: None)(now)),
-            "+expires_at <= ?": given(_UNTIL.get(about.state, lambda _: None)(now)),
+            "+expires_at > ?": given(now) if about.state in {State.WORKING, State.EXPIRING} else None,
+            "+expires_at <= ?": _LATEST[about.state](now) if about.state in _LATEST else None,
         }
 
     def _rows(self, ids: Sequence[str]) -> Sequence[TokenRow]:
@@ -186,14 +186,13 @@ def state_of(now: int, expires_at: int, *, is_active: bool) -> State:
 
 
 def _row(row: Row, now: int) -> TokenRow:
-    *who, project_is_active, is_active, created_at, expires_at, last_used_at, request_count, max_requests = row
-    state = state_of(now, expires_at, is_active=bool(is_active))
-    return TokenRow(
-        *who, bool(project_is_active), state, created_at, expires_at, last_used_at, request_count, max_requests
-    )
+    columns = dict(zip(_COLUMNS, row, strict=True))
+    is_active, project_is_active = bool(columns.pop("is_active")), bool(columns.pop("project_is_active"))
+    state = state_of(now, columns["expires_at"], is_active=is_active)
+    return TokenRow(**columns, project_is_active=project_is_active, state=state)
 
 
-def _patterns(search: str | None) -> Collection[str] | None:
+def _patterns(search: str | None) -> Sequence[str] | None:
     if not search:
         return None
     text = storable(search).lower()
@@ -205,14 +204,11 @@ def _patterns(search: str | None) -> Collection[str] | None:
 _NAME = "LOWER(token_name)"
 """SQLite lowers ASCII alone, and compares other letters as they are."""
 
-_AFTER: Mapping[State | None, Callable[[int], int | None]] = {
-    State.WORKING: lambda now: now,
-    State.EXPIRING: lambda now: now,
+_LATEST: Mapping[State | None, Callable[[int], Sequence[int]]] = {
+    State.EXPIRED: lambda now: [now],
+    State.EXPIRING: lambda now: [now + SOON],
 }
-_UNTIL: Mapping[State | None, Callable[[int], int | None]] = {
-    State.EXPIRED: lambda now: now,
-    State.EXPIRING: lambda now: now + SOON,
-}
+"""The latest ends of the tokens of some states."""
 
 _UP_AND_DOWN: Mapping[Order, tuple[str, str]] = {
     # The order of an index, on both engines: tokens without a name are last, or first.
@@ -232,10 +228,20 @@ _SELECTED = (
     " WHERE {conditions}) SELECT id, (SELECT COUNT(*) FROM found) FROM found ORDER BY {by} LIMIT ? OFFSET ?"
 )
 
-_SELECT = (
-    "SELECT token.id, token_name, project.id, project.name, project.is_active, token.is_active, token.created_at,"
-    " expires_at, last_used_at, request_count, max_requests FROM token JOIN project ON project.id = project_id"
-)
+_COLUMNS: Mapping[str, str] = {
+    "id": "token.id",
+    "name": "token_name",
+    "project_id": "project.id",
+    "project_name": "project.name",
+    "project_is_active": "project.is_active",
+    "is_active": "token.is_active",
+    "created_at": "token.created_at",
+    "expires_at": "expires_at",
+    "last_used_at": "last_used_at",
+    "request_count": "request_count",
+    "max_requests": "max_requests",
+}
+_SELECT = f"SELECT {', '.join(_COLUMNS.values())} FROM token JOIN project ON project.id = project_id"  # noqa: S608
 _COUNTS = (
     "SELECT project_id, COUNT(*), SUM(CASE WHEN is_active AND expires_at > ? THEN 1 ELSE 0 END) FROM token"
     " GROUP BY project_id"
