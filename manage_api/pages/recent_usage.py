@@ -47,6 +47,8 @@ def read(reports: UsageReports, about: UsageFilter) -> RecentUsage:
     days = [(clock.to_date(day), _sum(report.groups, day)) for day in range(first, last + 1, DAY)]
     by_model: dict[str | None, list[UsageSums]] = {}
     for group in report.groups:
+        if not group.sums.requests:  # refusals alone, which have no model
+            continue
         by_model.setdefault(group.model, []).append(group.sums)
     models = [(model, UsageSums.total(parts)) for model, parts in by_model.items()]
     models.sort(key=lambda pair: (-pair[1].cost, -pair[1].requests, pair[0] or ""))
