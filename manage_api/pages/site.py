@@ -5,15 +5,20 @@ from collections.abc import Sequence
 import flask
 
 from manage_api.auth import Authentication
-from manage_api.pages import admins, login, overview, problems, projects, protection, rendering
+from manage_api.pages import admins, login, overview, prices, problems, projects, protection, rendering, status
 from manage_api.pages.gate import Gate
+from manage_api.pages.status import Deployment
 from store.management.admin_sessions import AdminSessions
 from store.network.addresses import Network
 from store.store import Store
 
 
 def blueprint(
-    store: Store, authentication: Authentication, sessions: AdminSessions, trusted_proxies: Sequence[Network]
+    store: Store,
+    authentication: Authentication,
+    sessions: AdminSessions,
+    trusted_proxies: Sequence[Network],
+    deployment: Deployment,
 ) -> flask.Blueprint:
     """Make the pages of a store, at `/`."""
     routes = flask.Blueprint(
@@ -28,5 +33,7 @@ def blueprint(
     routes.register_blueprint(login.blueprint(authentication, gate))
     routes.register_blueprint(overview.blueprint(store))
     routes.register_blueprint(projects.blueprint(store, sessions))
+    routes.register_blueprint(prices.blueprint(store))
     routes.register_blueprint(admins.blueprint(store, sessions))
+    routes.register_blueprint(status.blueprint(store, deployment))
     return routes
