@@ -25,7 +25,9 @@ NAVIGATION: Sequence[tuple[str, str]] = (
     ("requests", "Requests"),
     ("reports", "Reports"),
     ("audit", "Audit"),
+    ("prices", "Prices"),
     ("admins", "Administrators"),
+    ("status", "Status"),
 )
 """The parts of the desk: the name of each blueprint, whose page `index` is the first one, and its title."""
 
@@ -35,6 +37,7 @@ DONE: Mapping[str, str] = {
     "deleted": "It is deleted.",
     "admin-enabled": "The administrator is enabled.",
     "admin-disabled": "The administrator is disabled: the token is refused from now on.",
+    "price-set": "The price is set: it holds for requests that end from now on.",
     "logged-out": "All sessions of the administrator are ended.",
     "session-ended": "The session is ended.",
     "all-revoked": "All tokens of the project are revoked: requests with them are refused from now on.",

@@ -10,6 +10,7 @@ from manage_api.pages import (
     audit,
     login,
     overview,
+    prices,
     problems,
     projects,
     protection,
@@ -17,9 +18,11 @@ from manage_api.pages import (
     reports,
     requests,
     start,
+    status,
     tokens,
 )
 from manage_api.pages.gate import Gate
+from manage_api.pages.status import Deployment
 from store.management.admin_sessions import AdminSessions
 from store.network.addresses import Network
 from store.store import Store
@@ -30,7 +33,7 @@ def blueprint(
     authentication: Authentication,
     sessions: AdminSessions,
     trusted_proxies: Sequence[Network],
-    proxy_port: int,
+    deployment: Deployment,
 ) -> flask.Blueprint:
     """Make the pages of a store, at `/`."""
     routes = flask.Blueprint(
@@ -45,10 +48,12 @@ def blueprint(
     routes.register_blueprint(login.blueprint(authentication, gate))
     routes.register_blueprint(overview.blueprint(store))
     routes.register_blueprint(projects.blueprint(store, sessions))
-    routes.register_blueprint(tokens.blueprint(store, gate, proxy_port))
-    routes.register_blueprint(start.blueprint(store, gate, proxy_port))
+    routes.register_blueprint(tokens.blueprint(store, gate, deployment.proxy_port))
+    routes.register_blueprint(start.blueprint(store, gate, deployment.proxy_port))
     routes.register_blueprint(requests.blueprint(store))
     routes.register_blueprint(reports.blueprint(store))
     routes.register_blueprint(audit.blueprint(store))
+    routes.register_blueprint(prices.blueprint(store))
     routes.register_blueprint(admins.blueprint(store, sessions))
+    routes.register_blueprint(status.blueprint(store, deployment))
     return routes

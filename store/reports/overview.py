@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from store import clock
 from store.clock import DAY, HOUR
-from store.database import Database, Row
+from store.database import Row
 from store.ledger.rollups import Table
 from store.management import names
 from store.store import Store
@@ -33,10 +33,7 @@ _PART = 1_000_000
 """Costs above and below this are added up separately, as SQLite's sums have 64 bits."""
 
 _COST = f"SUM(cost / {_PART}) AS high, SUM(cost - cost / {_PART} * {_PART}) AS low"
-_SUMS = (
-    "SUM(requests) AS requests, SUM(input_tokens) AS input_tokens, SUM(output_tokens) AS output_tokens,"
-    f" {_COST}"
-)
+_SUMS = f"SUM(requests) AS requests, SUM(input_tokens) AS input_tokens, SUM(output_tokens) AS output_tokens, {_COST}"
 _SUMS_OF_PARTS = "SUM(requests), SUM(input_tokens), SUM(output_tokens), SUM(high), SUM(low)"
 _MOST_FIRST = "ORDER BY SUM(high) DESC, SUM(low) DESC, SUM(requests) DESC"
 
@@ -204,6 +201,4 @@ def _total(parts: Sequence[Sums]) -> Sums:
 
 
 def _tops(rows: Sequence[Row], shown: Mapping[str, str]) -> Sequence[Top]:
-    return [
-        Top(key, shown.get(key), int(requests), int(high) * _PART + int(low)) for key, requests, high, low in rows
-    ]
+    return [Top(key, shown.get(key), int(requests), int(high) * _PART + int(low)) for key, requests, high, low in rows]

@@ -137,7 +137,20 @@ def test_no_parameter_runs(site: Gateway, *, scripts: bool) -> None:
             browser.press("Log out")
         browser.log_in(site.manage_url, MANAGEMENT_TOKEN)
         for part in [link.get_attribute("href") for link in browser.find_all("nav a")]:
-            for name in ("q", "done", "from", "to", "by", "project", "token", "model", "cursor", "sort", "page", "zone"):
+            for name in (
+                "q",
+                "done",
+                "from",
+                "to",
+                "by",
+                "project",
+                "token",
+                "model",
+                "cursor",
+                "sort",
+                "page",
+                "zone",
+            ):
                 browser.open(f"{part}?{urlencode({name: ATTACK})}")
                 assert check(browser) == []
 

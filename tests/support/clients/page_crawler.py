@@ -56,7 +56,11 @@ class Crawler:
         while waiting:
             address = waiting.popleft()
             response = self.client.get(address, follow_redirects=True)
-            assert (response.status_code, response.url.path == "/login") == (200, False), (address, response.status_code, response.text)
+            assert (response.status_code, response.url.path == "/login") == (200, False), (
+                address,
+                response.status_code,
+                response.text,
+            )
             opened = Opened(address, response)
             yield opened
             for found in _links(opened):
