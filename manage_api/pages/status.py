@@ -17,8 +17,9 @@ _ALL_ADDRESSES = {"0.0.0.0", "::"}  # noqa: S104 - it is looked for, not listene
 
 
 class Deployment(NamedTuple):
-    """How the process was started: the settings, as they may be shown, mitmweb's address (empty: not beside), and the
-    port of the proxy.
+    """How the gateway was started: its settings, as they may be shown, and where mitmweb and the proxy are.
+
+    `mitmweb` is an address; empty where it does not run.
     """
 
     settings: Mapping[str, str] = {}
