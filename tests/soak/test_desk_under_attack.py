@@ -122,19 +122,22 @@ def _search(browser: Chromium) -> bool:
 
 
 PARAMETERS = (
-    "q",
-    "id",
-    "done",
-    "from",
-    "to",
-    "by",
-    "project_id",
-    "token_id",
-    "model",
-    "cursor",
-    "sort",
-    "page",
-    "zone",
+    *(
+        "action",
+        "actor",
+        "by",
+        "chart",
+        "code",
+        "cursor",
+        "done",
+        "endpoint",
+        "from",
+        "id",
+        "live",
+        "model",
+        "object_id",
+    ),
+    *("order", "page", "preset", "project_id", "q", "sort", "source", "state", "status", "timezone", "to", "token_id"),
 )
 
 
