@@ -6,6 +6,7 @@ import flask
 
 from manage_api import access_log, auth, contract, errors, request_ids, strict_json
 from manage_api.pages import site
+from manage_api.pages.status import UNTOLD, Deployment
 from manage_api.resources import admins, audit, docs, health, metrics, prices, projects, requests, tokens, usage
 from store.management.admin_sessions import AdminSessions
 from store.network.addresses import Network
@@ -13,12 +14,12 @@ from store.store import Store
 
 
 def create_app(
-    store: Store, management_token: str, trusted_proxies: Sequence[Network] = (), proxy_port: int = 8080
+    store: Store, management_token: str, trusted_proxies: Sequence[Network] = (), deployment: Deployment = UNTOLD
 ) -> flask.Flask:
     """Make the management API and the pages of an open store; `management_token` is that of the administrator `root`.
 
-    The client's address is taken from the `X-Forwarded-For` of `trusted_proxies`. The pages tell clients of the proxy
-    on `proxy_port`.
+    The client's address is taken from the `X-Forwarded-For` of `trusted_proxies`. The pages show what is told of the
+    deployment.
     """
     app = flask.Flask(__name__, static_folder=None)
     app.json = strict_json.StrictJSONProvider(app)
@@ -41,5 +42,5 @@ def create_app(
     app.register_blueprint(metrics.blueprint(store))
     app.register_blueprint(docs.blueprint())
     sessions = AdminSessions(store, management_token)
-    app.register_blueprint(site.blueprint(store, authentication, sessions, trusted_proxies, proxy_port))
+    app.register_blueprint(site.blueprint(store, authentication, sessions, trusted_proxies, deployment))
     return app

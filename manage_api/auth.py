@@ -69,6 +69,11 @@ def begin(admin: AdminRecord) -> None:
     """Go on with the request as an administrator's. Raises RoleNotAllowed for a viewer's that is none of reading."""
     if admin.role != Role.ADMIN and flask.request.method not in READING:
         raise RoleNotAllowed
+    act_as(admin)
+
+
+def act_as(admin: AdminRecord) -> None:
+    """Record the changes of the request as an administrator's, whatever the role."""
     flask.g.role = admin.role
     audit.begin(Origin(admin.name, flask.g.client, flask.g.request_id))
 

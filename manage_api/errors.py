@@ -22,7 +22,7 @@ def register(app: flask.Flask) -> None:
     """Handle the gateway's own errors, those of Flask and werkzeug, and every other exception."""
     app.register_error_handler(GatewayError, _answer)
     app.register_error_handler(errors.StoreUnavailable, _answer_store_unavailable)
-    app.register_error_handler(HTTPException, _answer_http)
+    app.register_error_handler(HTTPException, answer_http)
     app.register_error_handler(Exception, _answer_unexpected)
 
 
@@ -48,10 +48,16 @@ def _answer_store_unavailable(error: errors.StoreUnavailable) -> flask.Response:
     return _answer(error)
 
 
-def _answer_http(error: HTTPException) -> flask.Response:
+def answer_http(error: HTTPException) -> flask.Response:
+    """Return the response for an exception of Flask or werkzeug."""
+    return _answer(of_http(error))
+
+
+def of_http(error: HTTPException) -> GatewayError:
+    """Return the gateway's own error for one of Flask or werkzeug."""
     if isinstance(error, MethodNotAllowed):
-        return _answer(errors.MethodNotAllowed(", ".join(sorted(error.valid_methods or ()))))
-    return _answer(_BY_STATUS.get(error.code, errors.InvalidRequest)())
+        return errors.MethodNotAllowed(", ".join(sorted(error.valid_methods or ())))
+    return _BY_STATUS.get(error.code, errors.InvalidRequest)()
 
 
 def _answer_unexpected(error: Exception) -> flask.Response:

@@ -23,7 +23,7 @@ _COLUMNS: Mapping[str, str] = {"project_id": "project", "token_id": "token"}
 """The columns of the table that have another name than the field; `project` shows the project's name or its id."""
 
 _COSTS = ("cost_usd", "told_cost_usd", "cost_where_told_usd")
-_DISPENSABLE = [name for name in reversed(words.SUMS) if name not in words.ALWAYS_SHOWN]
+_DISPENSABLE = [name for name in reversed([*words.SUMS]) if name not in words.ALWAYS_SHOWN]
 
 
 @click.command(name="usage")

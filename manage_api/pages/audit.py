@@ -1,8 +1,8 @@
 """`/audit`: the changes that administrators made, with each field before and after."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import flask
 
@@ -142,13 +142,21 @@ def _shown(name: str, value: object) -> str:
             return "yes" if value else "no"
         case dict():
             return ", ".join(f"{key} {each}" for key, each in value.items())
-        case list() if name in _IN_WORDS and all(isinstance(each, dict) and "per" in each for each in value):
-            return ", ".join(_IN_WORDS[name](value))
         case list():
-            return ", ".join(each if isinstance(each, str) else json.dumps(each) for each in value)
+            return ", ".join(_entries(name, value))
         case _:
             return str(value)
 
 
-_IN_WORDS = {"rate_limits": words.windows, "budgets": words.budgets}
+def _entries(name: str, entries: Sequence[Any]) -> Sequence[str]:
+    try:
+        return _IN_WORDS[name](entries)
+    except (LookupError, TypeError):  # a list without words, or of a newer version
+        return [each if isinstance(each, str) else json.dumps(each) for each in entries]
+
+
+_IN_WORDS: Mapping[str, Callable[[Sequence[Any]], Sequence[str]]] = {
+    "rate_limits": words.windows,
+    "budgets": words.budgets,
+}
 """The fields whose values have words."""

@@ -8,6 +8,8 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Any
+from urllib.parse import urlencode
 
 import flask
 
@@ -15,7 +17,7 @@ from manage_api import words
 from store import clock
 from store.errors import InvalidRequest
 from store.management import names
-from store.management.tokens import Tokens
+from store.management.tokens import TokenRecord, Tokens
 from store.reports.pages import Cursor
 from store.store import Store
 
@@ -24,6 +26,9 @@ TIMES = "a time ago such as “1h” or “7d”, today, yesterday, this or last
 
 MAX_TEXT = 2048
 """Characters of a filter at most."""
+
+_OFFERED = 20
+"""Tokens of a name that are offered at most."""
 
 _LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2})?")
 
@@ -39,11 +44,11 @@ _DAYS: Mapping[str, Callable[[date], date]] = {
 
 
 class SeveralTokens(InvalidRequest):
-    """Several tokens have the name of a filter: `ids` are theirs."""
+    """Several tokens have the name of a filter; `tokens` are the first of them."""
 
-    def __init__(self, ids: Sequence[str]) -> None:
-        super().__init__(f"{len(ids):,} tokens have this name. Choose one of them:")
-        self.ids = ids
+    def __init__(self, number: int, tokens: Sequence[TokenRecord]) -> None:
+        super().__init__(f"{number:,} tokens have this name. Choose one of them:")
+        self.tokens = tokens
 
 
 def text(name: str) -> str | None:
@@ -54,9 +59,18 @@ def text(name: str) -> str | None:
     return found or None
 
 
-def present(*names_of_parameters: str) -> dict[str, str]:
+def present(*names_of_parameters: str) -> dict[str, Any]:
     """Return those parameters of the query that are given, to make links of."""
     return {name: given for name in names_of_parameters if (given := flask.request.args.get(name, "").strip())}
+
+
+def address(place: str, query: Mapping[str, Any], /, **changes: object) -> str:
+    """Return the address of a page (its endpoint in Flask) with a query, and changes of it; None leaves one out.
+
+    `url_for` cannot make it: `endpoint` is a parameter of ours.
+    """
+    asked = {name: value for name, value in {**query, **changes}.items() if value is not None}
+    return "?".join(filter(None, [flask.url_for(place), urlencode(asked, doseq=True)]))
 
 
 def moment(name: str, label: str, zone: tzinfo = UTC) -> int | None:
@@ -119,12 +133,22 @@ def token_id(store: Store) -> str | None:
     if canonical:
         return Tokens(store).public_id(canonical)
     with store.database.read():
-        found = names.tokens_named(store.database, given) or names.tokens_named(store.database, given, deleted=True)
-    if not found:
+        found = names.tokens_named(store.database, given)
+        deleted = names.tokens_named(store.database, given, deleted=True)
+    if not found and not deleted:
         raise InvalidRequest("No token has this name or id.")
+    if not found and len(deleted) > 1:
+        raise InvalidRequest(f"{len(deleted):,} tokens of this name are deleted: give the id of one.")
     if len(found) > 1:
-        raise SeveralTokens(found)
-    return found[0]
+        tokens = Tokens(store)
+        raise SeveralTokens(len(found), [tokens.get(each) for each in found[:_OFFERED]])
+    return (found or deleted)[0]
+
+
+def has_value_of(token_id: str | None) -> bool:
+    """Tell whether the query has the value of the token that it selects: that must not stay in an address."""
+    given = as_uuid(flask.request.args.get("token_id", "").strip())
+    return token_id is not None and given not in {None, token_id}
 
 
 def cursor() -> Cursor | None:

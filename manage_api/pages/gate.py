@@ -21,6 +21,9 @@ _SECURE_COOKIE = f"__Host-{_COOKIE}"
 _OPEN = frozenset({"pages.static", "pages.login.form", "pages.login.log_in"})
 """The endpoints that need no session."""
 
+_LOG_OUT = "pages.login.log_out"
+"""The endpoint of the only form that viewers send too."""
+
 RELOADS = "X-Reloads"
 """The header of a page that reloads itself: that is no use of the session, which would otherwise never end."""
 
@@ -49,8 +52,10 @@ class Gate:
             target = flask.request.full_path.rstrip("?") if flask.request.method in auth.READING else None
             return flask.redirect(flask.url_for("pages.login.form", next=target), 303)
         flask.g.entered = found
-        if flask.request.endpoint != "pages.login.log_out":  # viewers do that too
-            auth.begin(found.session.admin)
+        begin = auth.act_as if flask.request.endpoint == _LOG_OUT else auth.begin
+        begin(found.session.admin)
+        if not may_write() and flask.request.method in auth.READING and _is_form():
+            raise RoleNotAllowed
         protection.require_own_form(self.sessions, found.session_id)
         return None
 
@@ -78,9 +83,15 @@ class Gate:
         return _SECURE_COOKIE if self.is_https() else _COOKIE
 
     def is_https(self) -> bool:
-        """Tell whether the browser reached this page by https."""
+        """Tell whether the browser came by https, as a trusted proxy reports it."""
         protocol = flask.request.headers.get("X-Forwarded-Proto")
         return reported_https(flask.request.remote_addr or "", protocol, self._trusted_proxies)
+
+
+def _is_form() -> bool:
+    """Tell whether this is the page of a form that sends to its own address."""
+    rule, rules = flask.request.url_rule, flask.current_app.url_map.iter_rules()
+    return rule is not None and any("POST" in (each.methods or ()) for each in rules if each.rule == rule.rule)
 
 
 def entered() -> _Entered:

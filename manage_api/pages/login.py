@@ -3,6 +3,7 @@
 import flask
 from werkzeug.wrappers import Response as BaseResponse
 
+from manage_api import auth
 from manage_api.auth import Authentication
 from manage_api.pages.gate import Gate, entered
 from store.errors import TooManyWrongTokens, Unauthorized
@@ -29,6 +30,7 @@ def blueprint(authentication: Authentication, gate: Gate) -> flask.Blueprint:
             page = flask.render_template("login.html", target=target, message=error.message)
             retry = {name: value for name, value in error.headers.items() if name == "Retry-After"}
             return page, error.status, retry
+        auth.act_as(admin)
         former = gate.find()
         if former:
             gate.sessions.end(former.session)

@@ -6,16 +6,20 @@ browsers tell where a form comes from (Fetch Metadata; RFC 6454, the header Orig
 
 import hmac
 import secrets
-from urllib.parse import urlsplit
 
 import flask
 
 from manage_api.auth import READING
-from store.errors import FormRefused, FormRepeated
+from manage_api.contract import MAX_BODY
+from store.errors import FormRefused, FormRepeated, RequestTooLarge
 from store.management.admin_sessions import AdminSessions, Session
+from store.network.addresses import split_url
 
 FIELD = "form"
 """The field of a form that holds its mark and its proof."""
+
+MAX_LOGIN = 16 * 1024
+"""Bytes of the form of the login at most: anyone may send it. Those of other forms are MAX_BODY."""
 
 _MARK_BYTES = 12
 
@@ -33,16 +37,25 @@ _HEADERS = {
 }
 
 
-def require_own_page() -> None:
-    """Raise FormRefused where a browser says that a form comes from elsewhere."""
+def require_own_page(*, is_https: bool) -> None:
+    """Raise FormRefused where a browser says that a form comes from elsewhere, RequestTooLarge for a large one."""
     if flask.request.method in READING:
         return
-    site, origin = flask.request.headers.get("Sec-Fetch-Site"), flask.request.headers.get("Origin")
-    if site is not None:
-        if site != "same-origin":
-            raise FormRefused
-    elif origin is None or urlsplit(origin).netloc != flask.request.host:
+    site = flask.request.headers.get("Sec-Fetch-Site")
+    if site not in {None, "same-origin"} or (site is None and not _is_own(is_https=is_https)):
         raise FormRefused
+    limit = MAX_LOGIN if flask.request.endpoint == "pages.login.log_in" else MAX_BODY
+    if (flask.request.content_length or 0) > limit:
+        raise RequestTooLarge
+    flask.request.max_form_memory_size = limit  # the library's own is less
+
+
+def _is_own(*, is_https: bool) -> bool:
+    """Tell whether the header Origin names this server; `null` and a text that is no URL do not."""
+    origin = split_url(flask.request.headers.get("Origin", ""))
+    if origin is None or not origin.netloc:
+        return False
+    return origin.netloc == flask.request.host and origin.scheme in ({"https"} if is_https else {"http", "https"})
 
 
 def new_field(sessions: AdminSessions, session_id: str) -> str:

@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from manage_api import words
-from manage_api.pages import gate, protection
+from manage_api.pages import filters, gate, protection
 from store import clock
 from store.limits.standing import LimitStanding
 from store.management.admin_sessions import AdminSessions
@@ -25,6 +25,9 @@ NAVIGATION: Sequence[tuple[str, str]] = (
     ("requests", "Requests"),
     ("reports", "Reports"),
     ("audit", "Audit"),
+    ("prices", "Prices"),
+    ("admins", "Administrators"),
+    ("status", "Status"),
 )
 """The parts of the desk: the name of each blueprint, whose page `index` is the first one, and its title."""
 
@@ -32,6 +35,11 @@ DONE: Mapping[str, str] = {
     "created": "It is created.",
     "changed": "The changes are saved.",
     "deleted": "It is deleted.",
+    "admin-enabled": "The administrator is enabled.",
+    "admin-disabled": "The administrator is disabled: the token is refused from now on.",
+    "price-set": "The price is set: it holds for requests that end from now on.",
+    "logged-out": "All sessions of the administrator are ended.",
+    "session-ended": "The session is ended.",
     "all-revoked": "All tokens of the project are revoked: requests with them are refused from now on.",
     "revoked": "Revoked: requests are refused from now on, and running ones end within a second.",
     "restored": "The token is restored.",
@@ -54,7 +62,7 @@ def register(routes: flask.Blueprint, sessions: AdminSessions) -> None:
         routes.add_app_template_filter(function, name)
     routes.record_once(lambda state: _set_up(state.app.jinja_env))
 
-    @routes.context_processor
+    @routes.app_context_processor
     def variables() -> dict[str, object]:
         common: dict[str, object] = {"version": __version__, "form_field": protection.FIELD, "done": None}
         if "entered" in flask.g:
@@ -71,6 +79,7 @@ def register(routes: flask.Blueprint, sessions: AdminSessions) -> None:
 
 def _set_up(environment: jinja2.Environment) -> None:
     environment.undefined = jinja2.StrictUndefined
+    environment.globals["address"] = filters.address
     environment.trim_blocks = environment.lstrip_blocks = True
 
 

@@ -4,7 +4,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import flask
@@ -18,6 +18,7 @@ from store import clock
 from store.clock import DAY, HOUR, date_in, midnight, to_date, to_rfc3339, to_rfc3339_exact
 from store.errors import InvalidRequest
 from store.management import names
+from store.management.tokens import TokenRecord
 from store.reports import time_zones
 from store.reports.usage_query import Dimension, UsageFilter
 from store.reports.usage_report import UsageGroup, UsageReport, UsageReports
@@ -27,7 +28,7 @@ from store.store import Store
 PARAMETERS = ("project_id", "token_id", "model", "endpoint", "from", "to", "timezone", "chart")
 """The parameters of the query beside `by`."""
 
-type Query = Mapping[str, object]
+type Query = Mapping[str, Any]
 
 PRESETS: Sequence[tuple[str, Query]] = (
     ("This month by day", {"by": ["day"], "from": "this month"}),
@@ -43,9 +44,6 @@ PRESETS: Sequence[tuple[str, Query]] = (
 SHOWN = 1000
 """Groups that a page shows at most; a file has them all."""
 
-MOST_SERIES = charts.COLOURS - 1
-"""Series of a chart at most, beside one for all others."""
-
 _STEPS: Mapping[str, Callable[[int, int], Sequence[int]]] = {
     "hour": lambda first, last: charts.steps(first, last, HOUR),
     "day": lambda first, last: charts.steps(first, last, DAY),
@@ -60,8 +58,6 @@ _VALUES: Mapping[str, Callable[[UsageSums], int]] = {
     "tokens": lambda sums: sums.input_tokens + sums.output_tokens,
 }
 """The values that a chart may show."""
-
-_COSTS = {"cost_usd": "cost", "told_cost_usd": "told_cost", "cost_where_told_usd": "cost_where_told"}
 
 
 class _Asked(NamedTuple):
@@ -89,13 +85,15 @@ class _Pages:
 
     def index(self) -> BaseResponse | str | tuple[str, int]:
         if not flask.request.args:
-            return flask.redirect(flask.url_for(".index", **PRESETS[0][1]), 303)
+            return flask.redirect(filters.address(".index", PRESETS[0][1]), 303)
         try:
             asked = self._asked()
+            if filters.has_value_of(asked.about.token_id):
+                return flask.redirect(filters.address(".index", _query(), token_id=asked.about.token_id), 303)
             report = self._reports.report(asked.by, asked.about, asked.zone)
         except InvalidRequest as error:
-            token_ids = error.ids if isinstance(error, SeveralTokens) else ()
-            return self._page(error.message, token_ids), error.status
+            several = error.tokens if isinstance(error, SeveralTokens) else ()
+            return self._page(error.message, several), error.status
         return self._page(None, (), asked, report)
 
     def as_csv(self) -> flask.Response:
@@ -124,7 +122,7 @@ class _Pages:
     def _page(
         self,
         message: str | None,
-        token_ids: Sequence[str] = (),
+        several: Sequence[TokenRecord] = (),
         asked: _Asked | None = None,
         report: UsageReport | None = None,
     ) -> str:
@@ -133,14 +131,13 @@ class _Pages:
             groups = report.groups[:SHOWN] if report else ()
             tokens = names.present_tokens(self._store.database, {each.token_id for each in groups if each.token_id})
         shown = {} if report is None or asked is None else _shown(asked, report, groups)
-        given = filters.present(*PARAMETERS)
         return flask.render_template(
             "reports/index.html",
             message=message,
-            token_ids=token_ids,
+            several=several,
             report=report,
-            given=given,
-            query={**given, "by": [name for name in flask.request.args.getlist("by") if name]},
+            given=filters.present(*PARAMETERS),
+            query=_query(),
             by=asked.by if asked else flask.request.args.getlist("by"),
             dimensions=[each.value for each in Dimension],
             presets=PRESETS,
@@ -151,6 +148,11 @@ class _Pages:
             tokens=tokens,
             **shown,
         )
+
+
+def _query() -> dict[str, Any]:
+    """Return the parameters of the query that are given."""
+    return {**filters.present(*PARAMETERS), "by": [name for name in flask.request.args.getlist("by") if name]}
 
 
 def _by() -> Sequence[Dimension]:
@@ -172,9 +174,8 @@ def _zone() -> ZoneInfo | None:
 
 def _shown(asked: _Asked, report: UsageReport, groups: Sequence[UsageGroup]) -> Mapping[str, object]:
     """Return the variables of the template that show a report."""
-    totals = schemas.usage_sums(report.totals)
     return {
-        "titles": words.titles_of_sums(totals),
+        "titles": words.titles_of_sums({**schemas.usage_sums(report.totals), **_costs(report.totals)}),
         "totals": _values(report.totals),
         "rows": [(group, _times(group), _values(group.sums), _requests_of(group, asked)) for group in groups],
         "chart": _chart(asked, report.groups),
@@ -183,13 +184,17 @@ def _shown(asked: _Asked, report: UsageReport, groups: Sequence[UsageGroup]) -> 
 
 def _values(sums: UsageSums) -> Mapping[str, Markup]:
     """Return the sums as the table shows them, by their names."""
-    known = schemas.usage_sums(sums)
+    known, costs = schemas.usage_sums(sums), _costs(sums)
     return {
-        name: rendering.dollars(None if known[name] is None else getattr(sums, _COSTS[name]))
-        if name in _COSTS
-        else rendering.number(known[name])  # type: ignore[arg-type] # all but the costs are whole numbers
+        name: rendering.dollars(costs[name]) if name in costs else rendering.number(known[name])  # type: ignore[arg-type]
         for name in words.SUMS
     }
+
+
+def _costs(sums: UsageSums) -> Mapping[str, int | None]:
+    """Return the sums that are costs, in COST_UNITs; None for one that is not known."""
+    cost = None if sums.cost_usd is None else sums.cost
+    return {"cost_usd": cost, "told_cost_usd": sums.told_cost, "cost_where_told_usd": sums.cost_where_told}
 
 
 def _times(group: UsageGroup) -> Mapping[str, str]:
@@ -203,8 +208,10 @@ def _label(name: str, at: int) -> str:
     return to_date(at)[:7] if name == "month" else to_date(at)
 
 
-def _requests_of(group: UsageGroup, asked: _Asked) -> dict[str, str]:
-    """Return the filters of the requests of a group, for a link to them."""
+def _requests_of(group: UsageGroup, asked: _Asked) -> dict[str, str] | None:
+    """Return the filters of the requests of a group, for a link to them; None for those without a model."""
+    if Dimension.MODEL in asked.by and group.model is None:
+        return None
     spans = [_span(name, at, asked.zone) for name in _STEPS if (at := getattr(group, name)) is not None]
     starts = [asked.about.start or 0, *(start for start, _ in spans)]
     ends = [clock.NEVER if asked.about.end is None else asked.about.end, *(end for _, end in spans)]
@@ -246,10 +253,12 @@ def _chart(asked: _Asked, groups: Sequence[UsageGroup]) -> Markup | None:
     for group, at in zip(groups, found, strict=True):
         totals[name_of(group)] += value(group.sums)
         sums[name_of(group), at] += value(group.sums)
-    kept = [name for name, _ in totals.most_common(MOST_SERIES)]
+    named = [name for name, total in totals.most_common() if total]
+    if not named:
+        return None
+    kept = named if len(named) <= charts.COLOURS else named[: charts.COLOURS - 1]
     series = {name: [sums[name, at] for at in places] for name in kept}
-    others = totals.keys() - series.keys()
-    if others:
+    if others := named[len(kept) :]:
         rest = Counter[int]()
         for name, at in itertools.product(others, set(found)):
             rest[at] += sums[name, at]

@@ -1,6 +1,7 @@
 """`/requests`: single requests, admitted and refused; each is explained on its own page."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import flask
 from werkzeug.wrappers import Response as BaseResponse
@@ -13,6 +14,7 @@ from store.errors import REQUEST_CODES, InvalidRequest, NotFound
 from store.ledger.price_lines import Explanation, explain
 from store.ledger.usage import COLUMNS, Source
 from store.management import names
+from store.management.tokens import TokenRecord
 from store.reports.pages import MAX_LIMIT, Page
 from store.reports.request_list import OPEN, RequestFilter, RequestList, RequestRecord
 from store.store import Store
@@ -66,12 +68,11 @@ class _Pages:
                 found = self._requests.get(request_id)
                 return flask.redirect(flask.url_for(".show", request_id=found.id), 303)
             about = self._about()
-            # The value of a token must not stay in an address.
-            if about.token_id and filters.as_uuid(flask.request.args["token_id"]) not in {about.token_id, None}:
-                return flask.redirect(flask.url_for(".index", **{**_given(), "token_id": about.token_id}), 303)
+            if filters.has_value_of(about.token_id):
+                return flask.redirect(filters.address(".index", _given(), token_id=about.token_id), 303)
             page = self._requests.page(about, limit=SHOWN, after=filters.cursor())
         except SeveralTokens as error:
-            return self._list(Page([], None), error.message, error.ids), error.status
+            return self._list(Page([], None), error.message, error.tokens), error.status
         except (InvalidRequest, NotFound) as error:
             return self._list(Page([], None), error.message), error.status
         return self._list(page)
@@ -98,13 +99,13 @@ class _Pages:
             tokens=tokens,
         )
 
-    def _list(self, page: Page[RequestRecord], message: str | None = None, token_ids: Sequence[str] = ()) -> str:
+    def _list(self, page: Page[RequestRecord], message: str | None = None, several: Sequence[TokenRecord] = ()) -> str:
         projects, tokens = _present(self._store.database, page.records)
         return flask.render_template(
             "requests/index.html",
             page=page,
             message=message,
-            token_ids=token_ids,
+            several=several,
             given=_given(),
             choices=filters.choices(self._store, projects),
             projects=projects,
@@ -135,7 +136,7 @@ class _Pages:
         return ([*map(schemas.ledger_row, page)] for page in pages)
 
 
-def _given() -> dict[str, str]:
+def _given() -> dict[str, Any]:
     return filters.present(*PARAMETERS)
 
 

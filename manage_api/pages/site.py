@@ -6,9 +6,11 @@ import flask
 
 from manage_api.auth import Authentication
 from manage_api.pages import (
+    admins,
     audit,
     login,
     overview,
+    prices,
     problems,
     projects,
     protection,
@@ -16,9 +18,11 @@ from manage_api.pages import (
     reports,
     requests,
     start,
+    status,
     tokens,
 )
 from manage_api.pages.gate import Gate
+from manage_api.pages.status import Deployment
 from store.management.admin_sessions import AdminSessions
 from store.network.addresses import Network
 from store.store import Store
@@ -29,14 +33,14 @@ def blueprint(
     authentication: Authentication,
     sessions: AdminSessions,
     trusted_proxies: Sequence[Network],
-    proxy_port: int,
+    deployment: Deployment,
 ) -> flask.Blueprint:
     """Make the pages of a store, at `/`."""
     routes = flask.Blueprint(
         "pages", __name__, template_folder="templates", static_folder="static", static_url_path="/static"
     )
     gate = Gate(sessions, trusted_proxies)
-    routes.before_request(protection.require_own_page)
+    routes.before_request(lambda: protection.require_own_page(is_https=gate.is_https()))
     routes.before_request(gate.require_session)
     routes.after_request(protection.add_headers)
     rendering.register(routes, sessions)
@@ -44,9 +48,12 @@ def blueprint(
     routes.register_blueprint(login.blueprint(authentication, gate))
     routes.register_blueprint(overview.blueprint(store))
     routes.register_blueprint(projects.blueprint(store, sessions))
-    routes.register_blueprint(tokens.blueprint(store, gate, proxy_port))
-    routes.register_blueprint(start.blueprint(store, gate, proxy_port))
+    routes.register_blueprint(tokens.blueprint(store, gate, deployment.proxy_port))
+    routes.register_blueprint(start.blueprint(store, gate, deployment.proxy_port))
     routes.register_blueprint(requests.blueprint(store))
     routes.register_blueprint(reports.blueprint(store))
     routes.register_blueprint(audit.blueprint(store))
+    routes.register_blueprint(prices.blueprint(store))
+    routes.register_blueprint(admins.blueprint(store, sessions))
+    routes.register_blueprint(status.blueprint(store, deployment))
     return routes

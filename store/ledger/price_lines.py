@@ -51,7 +51,7 @@ class Line(NamedTuple):
     """A number of a unit, what `per` of it cost, and the cost, in US dollars."""
 
     unit: str
-    count: int
+    number: int
     rate: Decimal
     per: int
     cost: Decimal

@@ -5,12 +5,15 @@ beginning, when it is ended, and with the token that opened it: each use looks t
 """
 
 import builtins
+import contextlib
 import secrets
 from dataclasses import dataclass
 
 from store.clock import HOUR, MINUTE
-from store.database.models import AdminSession
+from store.database.models import Admin, AdminSession
+from store.database.sql import storable
 from store.database.transactions import transaction
+from store.errors import NotFound, StoreLocked
 from store.management import audit
 from store.management.admins import ROOT_ID, AdminRecord, Admins
 from store.management.audit import Action, Subject, Versions
@@ -24,6 +27,9 @@ LONGEST = 12 * HOUR
 
 STEP = MINUTE
 """Microseconds after which a use is written again: not every page writes."""
+
+MOST = 50
+"""Sessions of an administrator at most: the next one ends the one that was used last the longest ago."""
 
 _ID_BYTES = 32
 
@@ -68,7 +74,7 @@ class AdminSessions:
     def begin(self, admin: AdminRecord, token: str, address: str) -> str:
         """Begin a session of the administrator with a token, which has been checked. Returns the session's id."""
         now = self._database.now()
-        self._forget_ended(now)
+        self._make_room(admin, now)
         session_id = secrets.token_urlsafe(_ID_BYTES)
         AdminSession.create(
             lookup=self._lookup(session_id),
@@ -93,7 +99,8 @@ class AdminSessions:
         if admin is None or not admin.is_active:
             return None
         if is_use and row.used_at <= now - STEP:
-            self._use(row.lookup, now)
+            with contextlib.suppress(StoreLocked):  # the next page writes it: this one only reads
+                self._use(row.lookup, now)
         return Session(row.lookup, admin)
 
     @transaction
@@ -103,10 +110,13 @@ class AdminSessions:
         return bool(AdminSession.update(last_form=mark).where(other).execute())
 
     def list(self) -> builtins.list[SessionRecord]:
-        """Return all sessions that have not ended by their time, those used last first."""
+        """Return all sessions that work, those used last first."""
         with self._database.read():
-            found = [_record(row) for row in AdminSession.select()]
+            rows = [*AdminSession.select()]
+            credentials = {row.id: row.lookup for row in Admin.select().where(Admin.is_active)}
+        credentials[ROOT_ID] = self._root_credential if self._admins.root().is_active else None
         now = self._database.now()
+        found = [_record(row) for row in rows if row.credential == credentials.get(row.admin_id)]
         return sorted((each for each in found if each.ends_at > now), key=lambda each: each.used_at, reverse=True)
 
     @transaction
@@ -114,6 +124,14 @@ class AdminSessions:
         """End one session."""
         if AdminSession.delete().where(AdminSession.lookup == session.lookup).execute():
             self._record("admin.log_out", session.admin, Versions({"session": audit.SET}, {}))
+
+    @transaction
+    def end_of(self, admin: AdminRecord, lookup: str) -> None:
+        """End one session of an administrator. Raises NotFound where it has ended."""
+        own = (AdminSession.lookup == storable(lookup)) & (AdminSession.admin_id == admin.id)
+        if not AdminSession.delete().where(own).execute():
+            raise NotFound("This session has ended.")
+        self._record("admin.log_out", admin, Versions({"session": audit.SET}, {}))
 
     @transaction
     def end_all(self, admin: AdminRecord) -> int:
@@ -139,9 +157,14 @@ class AdminSessions:
     def _use(self, lookup: str, now: int) -> None:
         AdminSession.update(used_at=now).where(AdminSession.lookup == lookup).execute()
 
-    def _forget_ended(self, now: int) -> None:
+    def _make_room(self, admin: AdminRecord, now: int) -> None:
+        """Delete all sessions that have ended, and those of the administrator for which there is no room."""
         ended = (AdminSession.used_at <= now - IDLE) | (AdminSession.created_at <= now - LONGEST)
         AdminSession.delete().where(ended).execute()
+        own = AdminSession.select().where(AdminSession.admin_id == admin.id).order_by(AdminSession.used_at.desc())
+        surplus = [row.lookup for row in own][MOST - 1 :]
+        if surplus:
+            AdminSession.delete().where(AdminSession.lookup.in_(surplus)).execute()
 
     def _record(self, action: Action, admin: AdminRecord, versions: Versions) -> None:
         audit.record(self._database, action, Subject(admin.id, admin.name), versions)

@@ -128,5 +128,5 @@ class Browser:
 
     def cookies(self) -> Iterator[str]:
         """Return the cookies' values."""
-        for cookie in self.client._cookies.values():  # noqa: SLF001 - werkzeug has no public way to list them
+        for cookie in (self.client._cookies or {}).values():  # noqa: SLF001 - werkzeug has no public way to list them
             yield cookie.value
