@@ -183,8 +183,6 @@ class _Pages:
     def confirm_revoke(self) -> str:
         require_writer()
         selected = self._list.of_ids(_selected(flask.request.args.getlist("id")))
-        if not selected:
-            raise InvalidRequest("No token is selected: go back, and tick those that are to be revoked.")
         return flask.render_template(
             "tokens/revoke.html",
             tokens=[token for token in selected if token.state != State.REVOKED],

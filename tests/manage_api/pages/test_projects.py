@@ -172,7 +172,7 @@ def test_more_tokens_than_a_page_are_counted(browser: Browser, store: Store, pro
 def test_a_project_is_deleted_after_a_confirmation(browser: Browser, store: Store, project: ProjectRecord) -> None:
     make_token(store, project_id=project.id)
     page = browser.follow(browser.open(f"/projects/{project.id}"), "Delete the project …")
-    assert "its tokens (1)" in page.text
+    assert "its tokens ( 1 )" in page.text
     assert "It is deleted." in browser.send(page, "Delete the project").text
     assert rows(store, "project") == rows(store, "token") == []
     assert last_audited(store) == ("root", "project.delete", project.id)

@@ -33,7 +33,8 @@ def test_the_first_ten_minutes_of_a_newcomer(browser: Browser, store: Store) -> 
     assert KEY not in page.html
     token = Tokens(store).get(value_on(page))
     assert (token.name, token.project_name, token.max_requests) == ("First token", "Search", 1000)
-    assert [(row["actor"], row["action"]) for row in sorted(rows(store, "audit"), key=lambda row: row["id"])] == [
+    audited = sorted(rows(store, "audit"), key=lambda row: row["id"])
+    assert [(row["actor"], row["action"]) for row in audited] == [
         ("root", "admin.log_in"),
         ("root", "project.create"),
         ("root", "token.create"),
@@ -98,12 +99,12 @@ def looked(browser: Browser, token: TokenRecord) -> str:
 def test_what_became_of_the_first_request(browser: Browser, store: Store) -> None:
     token = make_token(store)
     asked = {"project_id": token.project_id, "token_id": token.id}
-    refuse_request(store, **asked, status=403, code="model_not_allowed")
-    assert "A request arrived, and was refused: 403 model_not_allowed." in looked(browser, token)
+    refuse_request(store, **asked, started_at=clock.now() - 4, status=403, code="model_not_allowed")
+    assert "A request arrived, and was refused: 403 model_not_allowed" in looked(browser, token)
     settle_request(store, **asked, started_at=clock.now() - 3, status=404)
     assert "the answer is 404." in looked(browser, token)
     settle_request(store, **asked, started_at=clock.now() - 2, status=None, code="service_unavailable")
-    assert "has no answer: service_unavailable." in looked(browser, token)
+    assert "has no answer: service_unavailable" in looked(browser, token)
     settle_request(store, **asked, started_at=clock.now() - 1, model=HOSTILE)
     assert "<script>alert" not in browser.open(f"/start/{token.id}").html
     open_request(store, **asked, started_at=clock.now())

@@ -191,7 +191,7 @@ def test_a_value_stays_in_no_address_log_or_page(
     assert searched.path == found.path == f"/tokens/{token.id}"
     unknown = [browser.open(path) for path in (f"/tokens/{token.value}", f"/tokens/{token.value}/edit")]
     unknown.append(browser.open(f"/tokens/revoke?id={token.value}"))
-    assert [page.status for page in unknown] == [404, 404, 400]
+    assert [page.status for page in unknown] == [404, 404, 200]
     assert not [page.path for page in (found, searched, *unknown) if token.value in page.html]
     lines = [vars(record) for record in caplog.records]
     assert not [line for line in lines if token.value in repr(line)]
@@ -244,7 +244,7 @@ def test_what_is_revoked_already_is_not_revoked_again(browser: Browser, store: S
 @pytest.mark.parametrize("ids", [[], ["x"], [str(uuid.uuid4())]])
 def test_a_selection_of_nothing_is_told(browser: Browser, ids: list[str]) -> None:
     page = browser.open("/tokens/revoke?" + "&".join(f"id={each}" for each in ids))
-    assert (page.status, "No token is selected" in page.text) == (400, True)
+    assert (page.status, "No token is selected" in page.text) == (200, True)
 
 
 def test_more_than_a_page_is_not_selected(browser: Browser) -> None:
