@@ -24,6 +24,7 @@ from support.stores.postgresql import Server
 from support.stores.stores import make_many_tokens
 
 from store.clock import DAY
+from store.encryption.crypto import new_key
 from store.store import Store
 
 PROJECTS = 20
@@ -102,7 +103,7 @@ def database(engine: str) -> Iterator[Mapping[str, str]]:
         yield {}
         return
     with Server.running() as server:
-        yield {"DATABASE_URL": server.make_database()}
+        yield {"DATABASE_URL": server.make_database(), "ENCRYPTION_KEY": new_key()}
 
 
 def report(engine: str, taken: Mapping[str, list[float]]) -> None:
