@@ -117,14 +117,9 @@ def test_messages_of_the_api_have_the_labels_of_the_form(message: str, shown: st
     assert forms.in_labels(message, ALL) == shown
 
 
-WINDOWS = st.lists(
-    st.tuples(st.sampled_from(["requests", "tokens"]), st.sampled_from(["second", "minute", "hour", "day"])),
-    unique=True,
-    max_size=8,
-).flatmap(
-    lambda kinds: st.tuples(
-        *(st.integers(1, 10**12).map(lambda n, kind=kind: {kind[0]: n, "per": kind[1]}) for kind in kinds)
-    ).map(list)
+KINDS = [(counted, per) for counted in ("requests", "tokens") for per in ("second", "minute", "hour", "day")]
+WINDOWS = st.dictionaries(st.sampled_from(KINDS), st.integers(1, 10**12)).map(
+    lambda numbers: [{counted: number, "per": per} for (counted, per), number in numbers.items()]
 )
 
 

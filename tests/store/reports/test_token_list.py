@@ -23,8 +23,10 @@ def names(page: TokenPage) -> list[str | None]:
     return [token.name for token in page.tokens]
 
 
-@pytest.fixture
-def tokens(store: Store) -> TokenList:
+@pytest.fixture(params=[0, 20], ids=["by an index", "by sorting"])
+def tokens(store: Store, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> TokenList:
+    """Lists that are read in either way; few tokens are never dense."""
+    monkeypatch.setattr("store.reports.token_list._DENSE", request.param)
     return TokenList(store)
 
 
