@@ -54,8 +54,7 @@ def _expiry(text: str) -> str:
     duration = words.read_duration(text)
     if duration is not None:
         return clock.to_rfc3339(clock.now() + duration)
-    clock.from_rfc3339(text)
-    return text
+    return clock.to_rfc3339(clock.from_rfc3339(text))
 
 
 NAME = Field("name", "Name", "")

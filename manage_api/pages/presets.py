@@ -14,7 +14,7 @@ class Preset(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What the token gets, in a line."""
+        """The limits and the expiry, in a line."""
         most = self.texts.get("max_requests")
         parts = [self.texts.get("rate_limits"), self.texts.get("budgets"), most and f"{most} requests in all"]
         return ", ".join([*filter(None, parts), f"expires in {self.texts['expires_at']}"])

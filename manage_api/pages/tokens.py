@@ -183,8 +183,6 @@ class _Pages:
     def confirm_revoke(self) -> str:
         require_writer()
         selected = self._list.of_ids(_selected(flask.request.args.getlist("id")))
-        if not selected:
-            raise InvalidRequest("No token is selected: go back, and tick those that are to be revoked.")
         return flask.render_template(
             "tokens/revoke.html",
             tokens=[token for token in selected if token.state != State.REVOKED],
@@ -213,13 +211,17 @@ class _Pages:
         with access_log.changing(token_id=record.id):
             self._tokens.update(record.id, bodies.token_changes(body))
 
-    def _index(self, **variables: object) -> str:
+    def _choices(self) -> Sequence[tuple[str, str]]:
+        """Return the ids and names of projects, to choose one."""
         with self._store.database.read():
             projects = names.of_present_projects(self._store.database)
+        return filters.choices(self._store, projects)
+
+    def _index(self, **variables: object) -> str:
         return flask.render_template(
             "tokens/index.html",
             given=filters.present(*_PARAMETERS),
-            choices=filters.choices(self._store, projects),
+            choices=self._choices(),
             states=STATES,
             **{"message": None, **variables},
         )
@@ -240,14 +242,12 @@ class _Pages:
     def _form(
         self, values: forms.Texts, error: GatewayError | None, record: TokenRecord | None = None, preset: str = ""
     ) -> str:
-        with self._store.database.read():
-            projects = names.of_present_projects(self._store.database)
         return flask.render_template(
             "tokens/form.html",
             values=values,
             message=error and forms.in_labels(error.message, _CREATED),
             token=record,
-            choices=sorted(projects.items(), key=lambda pair: (pair[1].lower(), pair)),
+            choices=self._choices(),
             presets=presets.PRESETS,
             preset=preset,
             name=forms.NAME,

@@ -32,7 +32,7 @@ class State(StrEnum):
 
 
 class Order(StrEnum):
-    """What a list is sorted by."""
+    """The properties that a list is sorted by."""
 
     NAME = "name"
     CREATED = "created"
@@ -67,12 +67,12 @@ class TokenRow(NamedTuple):
 
     @property
     def works(self) -> bool:
-        """Whether it is neither revoked nor expired; its project may be switched off."""
+        """True for a token that is neither revoked nor expired; its project may be switched off."""
         return self.state in {State.WORKING, State.EXPIRING}
 
     @property
     def is_used_up(self) -> bool:
-        """Whether it has made all requests that it may make."""
+        """True for a token that has made all requests that it may make."""
         return 0 < self.max_requests <= self.request_count
 
 
@@ -111,17 +111,22 @@ class TokenList:
     def page(
         self, about: TokenFilter, order: Order = Order.CREATED, *, descending: bool = True, number: int = 1
     ) -> TokenPage:
-        """Return a page of the tokens that a filter selects; the first one for a number beyond the last."""
-        by = _UP_AND_DOWN[order][descending]
+        """Return a page of the tokens that a filter selects; the last one for a number beyond it."""
+        conditions, parameters = where(self._conditions(about))
         with self._database.snapshot(limit=self._database.timeout):
-            if about == TokenFilter():
-                found = self._part(_ALL.format(by=by), [], number)
-            else:
-                conditions, parameters = where(self._conditions(about))
-                found = self._part(_SELECTED.format(conditions=conditions, by=by), parameters, number)
-            if found or number == 1:
-                return TokenPage(self._rows([token_id for token_id, _ in found]), number, found[0][1] if found else 0)
-        return self.page(about, order, descending=descending)
+            ((total,),) = self._database.execute(
+                f"SELECT COUNT(*) FROM token WHERE {conditions}",  # noqa: S608 - no data
+                parameters,
+            )
+            number = max(min(number, -(-total // PAGE_SIZE)), 1)
+            offset = (number - 1) * PAGE_SIZE
+            is_dense = about == TokenFilter() or total >= _DENSE * (offset + PAGE_SIZE)
+            by = (_BY_INDEX if is_dense else _BY_SORTING)[order][descending]
+            found = self._database.execute(
+                f"SELECT id FROM token WHERE {conditions} ORDER BY {by} LIMIT ? OFFSET ?",  # noqa: S608 - no data
+                [*parameters, PAGE_SIZE, offset],
+            )
+            return TokenPage(self._rows([token_id for (token_id,) in found]), number, total)
 
     def of_ids(self, ids: Sequence[str]) -> Sequence[TokenRow]:
         """Return the tokens with some public ids, in their order; an id that no token has is omitted."""
@@ -150,10 +155,6 @@ class TokenList:
                 parameters,
             )
         return dict(found)
-
-    def _part(self, select: str, parameters: Sequence[object], number: int) -> Sequence[Row]:
-        """Return the ids of a page, each with the number of all that are selected."""
-        return self._database.execute(select, [*parameters, PAGE_SIZE, (number - 1) * PAGE_SIZE])
 
     def _conditions(self, about: TokenFilter) -> Conditions:
         now = self._database.now()
@@ -210,23 +211,27 @@ _LATEST: Mapping[State | None, Callable[[int], Sequence[int]]] = {
 }
 """The latest ends of the tokens of some states."""
 
-_UP_AND_DOWN: Mapping[Order, tuple[str, str]] = {
-    # The order of an index, on both engines: tokens without a name are last, or first.
-    Order.NAME: ("token_name ASC NULLS LAST, id ASC", "token_name DESC NULLS FIRST, id DESC"),
-    Order.CREATED: ("created_at ASC, id ASC", "created_at DESC, id DESC"),
-    Order.EXPIRES: ("expires_at ASC, id ASC", "expires_at DESC, id DESC"),
-    # These have no index: each admission would have to change it.
+_DENSE = 20
+"""In the order of an index rows are found one by one, each for the time of so many in a scan. That is faster as long as
+a filter selects so many times the rows that are passed over and shown: not many others are met on the way."""
+
+_BY_SORTING: Mapping[Order, tuple[str, str]] = {
+    Order.NAME: ("token_name IS NULL ASC, token_name ASC, id ASC", "token_name IS NULL DESC, token_name DESC, id DESC"),
+    Order.CREATED: ("+created_at ASC, id ASC", "+created_at DESC, id DESC"),
+    Order.EXPIRES: ("+expires_at ASC, id ASC", "+expires_at DESC, id DESC"),
+    # There is no index of these: each admission would have to change it.
     Order.USED: ("COALESCE(last_used_at, 0) ASC, id ASC", "COALESCE(last_used_at, 0) DESC, id DESC"),
     Order.REQUESTS: ("request_count ASC, id ASC", "request_count DESC, id DESC"),
 }
-"""Each order, ascending and descending."""
+"""Ascending and descending, as no index has them. Tokens without a name are the last ones, or the first."""
 
-_ALL = "SELECT id, (SELECT COUNT(*) FROM token) FROM token ORDER BY {by} LIMIT ? OFFSET ?"
-# One scan finds and counts them. An index of the order would find the rows that a filter selects one by one.
-_SELECTED = (
-    "WITH found AS MATERIALIZED (SELECT id, token_name, created_at, expires_at, last_used_at, request_count FROM token"
-    " WHERE {conditions}) SELECT id, (SELECT COUNT(*) FROM found) FROM found ORDER BY {by} LIMIT ? OFFSET ?"
-)
+_BY_INDEX: Mapping[Order, tuple[str, str]] = {
+    **_BY_SORTING,
+    Order.NAME: ("token_name ASC NULLS LAST, id ASC", "token_name DESC NULLS FIRST, id DESC"),
+    Order.CREATED: ("created_at ASC, id ASC", "created_at DESC, id DESC"),
+    Order.EXPIRES: ("expires_at ASC, id ASC", "expires_at DESC, id DESC"),
+}
+"""The same orders, as indexes have them on both engines."""
 
 _COLUMNS: Mapping[str, str] = {
     "id": "token.id",

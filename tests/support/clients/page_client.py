@@ -53,7 +53,6 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Read a form and its fields, or the beginning of a link."""
         attributes = dict(attrs)
-        self._text = ""
         if tag == "form":
             self.forms.append(Form(attributes))
         elif tag == "input" and attributes.get("name"):
@@ -67,6 +66,7 @@ class Page(HTMLParser):
             if "selected" in attributes or self._select not in fields:
                 fields[self._select] = attributes.get("value") or ""
         if tag in {"a", "button", "textarea"}:
+            self._text = ""
             self._open.append((tag, attributes))
 
     def handle_endtag(self, tag: str) -> None:
