@@ -210,6 +210,26 @@ def test_pages_join_without_gaps(browser: Browser, store: Store, monkeypatch: py
     assert len(ids(browser.follow(page, "Newest"))) == 3
 
 
+def test_a_filter_that_selects_few_is_searched_part_by_part(
+    browser: Browser, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "SEARCHED", 10)
+    rows = [
+        settle_request(store, started_at=NOON + number // 2, status=404 if number in {3, 4, 20} else 200)
+        for number in range(30)
+    ]
+    page = browser.open("/requests?status=404")
+    found = [ids(page)]
+    assert "10 requests were searched, back to 2024-10-04 12:00:00 UTC" in page.text
+    while "Search further back" in page.links:
+        page = browser.follow(page, "Search further back")
+        found.append(ids(page))
+    assert [each for each in found if each] == [[rows[20]["id"]], [rows[4]["id"], rows[3]["id"]]]
+    assert "No request matches so far." in browser.open("/requests?status=418").text
+    assert "Search further back" not in browser.open("/requests").links
+    assert len(ids(browser.open("/requests?status=200&from=2024-10-04"))) == 11
+
+
 def test_live_reloads_without_javascript_too_and_is_no_use_of_the_session(browser: Browser, store: Store) -> None:
     row = settle_request(store)
     page = browser.follow(browser.open("/requests?status=200"), "Live: off")
