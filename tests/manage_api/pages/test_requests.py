@@ -5,6 +5,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -246,7 +247,9 @@ def test_live_reloads_without_javascript_too_and_is_no_use_of_the_session(browse
         assert ids(browser.open(path, **headers)) == [row["id"]]
         with store.database.read():
             assert (AdminSession.select().get().used_at > before) is is_use
+    assert f'"{RELOADS}"' in Path(pages.__file__).with_name("static").joinpath("pages.js").read_text()
     assert "data-live" not in browser.follow(page, "Live: on").html
+    assert "<table data-live>" in browser.open("/requests?live=1&status=418").html
     assert "refresh" not in browser.open("/requests").html
 
 
