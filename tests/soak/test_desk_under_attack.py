@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.soak("manage_api/pages"), needs_chromium]
 SCRIPTS = pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without JavaScript"])
 
 ATTACK = '"><img src=x onerror=alert()><script>alert()</script></textarea><svg onload=alert()>{{91~91}}'
-LINK = "javascript:alert(1)//"
+LINK = "javascript:alert()"
 COMPUTED = ">9191"
 
 _HOSTILE = """
