@@ -51,11 +51,13 @@ LOOKS = [Look(theme, width) for theme in THEMES for width in WIDTHS]
 _GRAVE = frozenset({"serious", "critical"})
 
 _OVERFLOW = """
-const limit = document.documentElement.clientWidth
-if (document.documentElement.scrollWidth <= limit) return []
-return [...document.querySelectorAll("body *")]
-  .filter((element) => element.getBoundingClientRect().right > limit + 1 && !element.closest(".scrolls"))
-  .map((element) => element.outerHTML.slice(0, 100))
+const { clientWidth: limit, scrollWidth: width } = document.documentElement
+if (width <= limit) return []
+const clips = (element) => getComputedStyle(element).overflowX !== "visible"
+const scrolls = (element) => element && (clips(element) || scrolls(element.parentElement))
+const found = [...document.querySelectorAll("body *")]
+  .filter((element) => element.getBoundingClientRect().right > limit && !scrolls(element.parentElement))
+return [`${width} pixels`, ...found.map((element) => element.outerHTML.slice(0, 100))]
 """
 
 

@@ -75,15 +75,15 @@ class Desk(NamedTuple):
     viewer_token: str
 
 
-def fill(store: Store) -> Desk:
-    """Fill an empty store with a month until now."""
+def fill(store: Store, api_key: str = API_KEY) -> Desk:
+    """Fill an empty store with a month until now; all projects have the same upstream key."""
     now, chance = store.database.now(), random.Random(1)  # noqa: S311 - the same each time
     audit.begin(Origin("ada", _OFFICE))
     try:
         _, admin_token = Admins(store).create("ada", Role.ADMIN)
         _, viewer_token = Admins(store).create("grace", Role.VIEWER)
         Admins(store).disable(Admins(store).create("alan", Role.ADMIN)[0].id)
-        projects = {name: Projects(store).create(name, API_KEY).id for name in TEAMS}
+        projects = {name: Projects(store).create(name, api_key).id for name in TEAMS}
         tokens = {each.name: _token(store, projects[team], each, now) for team, each in _applications()}
         OwnPrices(store).set({"input": Decimal("1.60"), "output": Decimal("6.40")}, model="gpt-4.1")
         ids = {name: token.id for name, token in tokens.items()}
