@@ -13,6 +13,7 @@ from store.ledger import price_list
 from store.ledger.own_prices import RATES
 from store.management.prices import OwnPrices, PriceRecord
 from store.management.projects import Projects
+from store.money import decimal_text
 from store.reports.overview import Overview
 from store.store import Store
 
@@ -83,7 +84,7 @@ class _Pages:
         """Show the form: empty, for a model and a project, or for an own price that is there."""
         values = {name: flask.request.args.get(name, "") for name in (_MODEL.name, _PROJECT.name)}
         present = next((each for each in self._prices.list() if _place(each) == values), None)
-        rates = {name: f"{rate:f}" for name, rate in present.rates.items()} if present else {}
+        rates = {name: decimal_text(rate) for name, rate in present.rates.items()} if present else {}
         return self._form({**values, **rates}, None)
 
     def set(self) -> BaseResponse | tuple[str, int]:
@@ -116,7 +117,7 @@ class _Pages:
         return flask.render_template(
             "prices/form.html",
             values=values,
-            message=error and forms.in_labels(error.message, fields),
+            message=error and forms.in_labels(error.message.replace("'rates.", "'"), fields),
             model=_MODEL,
             projects=self._projects.list(),
             rates=_RATES,

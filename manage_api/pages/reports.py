@@ -41,7 +41,7 @@ PRESETS: Sequence[tuple[str, Query]] = (
 )
 """Reports that a link shows; the first one is shown at the beginning."""
 
-SHOWN = 1000
+SHOWN = 500
 """Groups that a page shows at most; a file has them all."""
 
 _STEPS: Mapping[str, Callable[[int, int], Sequence[int]]] = {

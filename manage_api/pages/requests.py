@@ -1,6 +1,7 @@
 """`/requests`: single requests, admitted and refused; each is explained on its own page."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import flask
@@ -9,6 +10,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from manage_api import schemas
 from manage_api.pages import downloads, explanations, filters
 from manage_api.pages.filters import SeveralTokens
+from store.clock import to_rfc3339_exact
 from store.database import Database
 from store.errors import REQUEST_CODES, InvalidRequest, NotFound
 from store.ledger.price_lines import Explanation, explain
@@ -35,6 +37,9 @@ TIMES: Sequence[tuple[str, str]] = (("1h", "Last hour"), ("today", "Today"), ("7
 
 SHOWN = 100
 """Rows of a page."""
+
+SEARCHED = 50_000
+"""Requests that a page looks at: a filter that selects few of them would look at all, for seconds."""
 
 FIELDS = (
     *("id", "upstream_request_id", "session_id", "started_at", "project_id", "project_name", "token_id", "token_name"),
@@ -70,12 +75,16 @@ class _Pages:
             about = self._about()
             if filters.has_value_of(about.token_id):
                 return flask.redirect(filters.address(".index", _given(), token_id=about.token_id), 303)
-            page = self._requests.page(about, limit=SHOWN, after=filters.cursor())
+            after = filters.cursor()
+            horizon = self._requests.horizon(about, SEARCHED, after=after)
+            if horizon is not None:
+                about = replace(about, start=horizon)
+            page = self._requests.page(about, limit=SHOWN, after=after)
         except SeveralTokens as error:
             return self._list(Page([], None), error.message, error.tokens), error.status
         except (InvalidRequest, NotFound) as error:
             return self._list(Page([], None), error.message), error.status
-        return self._list(page)
+        return self._list(page, horizon=None if page.next_cursor else horizon)
 
     def as_csv(self) -> flask.Response:
         return downloads.as_csv("requests", FIELDS, self._parts())
@@ -99,7 +108,13 @@ class _Pages:
             tokens=tokens,
         )
 
-    def _list(self, page: Page[RequestRecord], message: str | None = None, several: Sequence[TokenRecord] = ()) -> str:
+    def _list(
+        self,
+        page: Page[RequestRecord],
+        message: str | None = None,
+        several: Sequence[TokenRecord] = (),
+        horizon: int | None = None,
+    ) -> str:
         projects, tokens = _present(self._store.database, page.records)
         return flask.render_template(
             "requests/index.html",
@@ -114,6 +129,9 @@ class _Pages:
             sources=SOURCES,
             times=TIMES,
             live="live" in flask.request.args and "cursor" not in flask.request.args,
+            horizon=horizon,
+            further=None if horizon is None else to_rfc3339_exact(horizon),
+            searched=SEARCHED,
             most=downloads.MAX_ROWS,
         )
 

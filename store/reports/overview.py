@@ -6,7 +6,7 @@ are kept for a while, in proportion to the time that they took: those of a small
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,7 +38,7 @@ _SUMS_OF_PARTS = "SUM(requests), SUM(input_tokens), SUM(output_tokens), SUM(high
 _MOST_FIRST = "ORDER BY SUM(high) DESC, SUM(low) DESC, SUM(requests) DESC"
 
 _STEPS_AND_PROJECTS = (
-    "WITH part AS MATERIALIZED"
+    "WITH part AS MATERIALIZED"  # noqa: S608 - no data
     f" (SELECT start, project_id, {_SUMS} FROM {{table}} WHERE start >= ? GROUP BY start, project_id)"
     f" SELECT start, '', {_SUMS_OF_PARTS} FROM part GROUP BY start UNION ALL SELECT * FROM"
     " (SELECT -1, project_id, SUM(requests), 0, 0, SUM(high), SUM(low) FROM part GROUP BY project_id"
@@ -46,13 +46,14 @@ _STEPS_AND_PROJECTS = (
 )
 # None of these groups directly by columns with an index of their own: SQLite would read the whole table in its order.
 _MODELS = (
-    f"SELECT model, SUM(requests), {_COST} FROM daily_usage WHERE start >= ? GROUP BY model"
+    f"SELECT model, SUM(requests), {_COST} FROM daily_usage WHERE start >= ? GROUP BY model"  # noqa: S608 - no data
     f" ORDER BY SUM(cost / {_PART}) DESC, SUM(requests) DESC LIMIT ?"
 )
 _TOKENS = (
-    f"SELECT token_id, SUM(requests), SUM(high), SUM(low) FROM (SELECT SUM(requests) AS requests, token_id, {_COST}"
-    " FROM daily_usage WHERE start >= ? GROUP BY start, project_id, token_id) AS part"
-    f" GROUP BY token_id {_MOST_FIRST} LIMIT ?"
+    "SELECT token_id, SUM(requests), SUM(high), SUM(low) FROM ("  # noqa: S608 - no data
+    f"SELECT SUM(requests) AS requests, token_id, {_COST} FROM daily_usage WHERE start >= ?"
+    " GROUP BY start, project_id, token_id"
+    f") AS part GROUP BY token_id {_MOST_FIRST} LIMIT ?"
 )
 _BETWEEN = f"SELECT {_SUMS} FROM {{table}} WHERE start >= ? AND start < ?"  # noqa: S608 - no data
 _REFUSED = (
@@ -120,10 +121,14 @@ class Period:
 
 
 class Overview:
-    """Reads the overview. Each method raises StoreUnavailable when the store does not answer."""
+    """Reads the overview. Each method raises StoreUnavailable when the store does not answer.
 
-    def __init__(self, store: Store) -> None:
+    `monotonic` returns seconds that never go back.
+    """
+
+    def __init__(self, store: Store, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._database = store.database
+        self._monotonic = monotonic
         self._kept: dict[int, tuple[float, Period]] = {}
         """The periods, by their days, and until when they are kept."""
         self._locks = {days: threading.Lock() for days in PERIODS}
@@ -132,10 +137,10 @@ class Overview:
         """Return the sums of one of PERIODS."""
         with self._locks[days]:  # one reader makes them, for all
             until, kept = self._kept.get(days, (0.0, None))
-            began = time.monotonic()
+            began = self._monotonic()
             if kept is None or began >= until:
                 kept = self._read(days)
-                took = time.monotonic() - began
+                took = self._monotonic() - began
                 self._kept[days] = (began + took + min(KEPT * took, LONGEST_KEPT), kept)
             return kept
 

@@ -365,7 +365,9 @@ class Settings(BaseSettings):
         if value in {None, ""}:
             return "not set"
         is_secret = isinstance(value, SecretStr) or not type(self).model_fields[name].repr
-        return "set" if is_secret else str(value)
+        if is_secret:
+            return "set"
+        return f"{value:g}" if isinstance(value, float) else str(value)
 
     @property
     def trusted_authorities(self) -> Sequence[bytes]:

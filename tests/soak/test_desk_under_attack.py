@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.soak("manage_api/pages"), needs_chromium]
 SCRIPTS = pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without JavaScript"])
 
 ATTACK = '"><img src=x onerror=alert()><script>alert()</script></textarea><svg onload=alert()>{{91~91}}'
-LINK = "javascript:alert(1)//"
+LINK = "javascript:alert()"
 COMPUTED = ">9191"
 
 _HOSTILE = """
@@ -122,19 +122,22 @@ def _search(browser: Chromium) -> bool:
 
 
 PARAMETERS = (
-    "q",
-    "id",
-    "done",
-    "from",
-    "to",
-    "by",
-    "project_id",
-    "token_id",
-    "model",
-    "cursor",
-    "sort",
-    "page",
-    "zone",
+    *(
+        "action",
+        "actor",
+        "by",
+        "chart",
+        "code",
+        "cursor",
+        "done",
+        "endpoint",
+        "from",
+        "id",
+        "live",
+        "model",
+        "object_id",
+    ),
+    *("order", "page", "preset", "project_id", "q", "sort", "source", "state", "status", "timezone", "to", "token_id"),
 )
 
 

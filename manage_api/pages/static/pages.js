@@ -47,7 +47,7 @@ localise(document);
 document.querySelectorAll("form[method=post]").forEach(sendOnce);
 document.querySelectorAll("[data-copy]").forEach(copyable);
 
-/** Replaces the rows of a list every two seconds, while it is seen; a row that is new is marked. */
+/** Replaces the rows of a list, while it is seen; a row that is new is marked. Tells whether the server answered. */
 async function reload(table) {
   if (document.hidden) return true;
   const answer = await fetch(location.href, { headers: { "X-Reloads": "1" } });
@@ -65,9 +65,10 @@ async function reload(table) {
   return true;
 }
 
+/** Reloads a list every two seconds, or less often while the server does not answer. */
 async function live(table) {
-  for (let failures = 0; failures < 5;) {
-    await new Promise((done) => { setTimeout(done, 2000); });
+  for (let failures = 0; ;) {
+    await new Promise((done) => { setTimeout(done, Math.min(2000 * 2 ** failures, 60000)); });
     try {
       failures = (await reload(table)) ? 0 : failures + 1;
     } catch {

@@ -5,6 +5,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -210,6 +211,26 @@ def test_pages_join_without_gaps(browser: Browser, store: Store, monkeypatch: py
     assert len(ids(browser.follow(page, "Newest"))) == 3
 
 
+def test_a_filter_that_selects_few_is_searched_part_by_part(
+    browser: Browser, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "SEARCHED", 10)
+    rows = [
+        settle_request(store, started_at=NOON + number // 2, status=404 if number in {3, 4, 20} else 200)
+        for number in range(30)
+    ]
+    page = browser.open("/requests?status=404")
+    found = [ids(page)]
+    assert "10 requests were searched, back to 2024-10-04 12:00:00 UTC" in page.text
+    while "Search further back" in page.links:
+        page = browser.follow(page, "Search further back")
+        found.append(ids(page))
+    assert [each for each in found if each] == [[rows[20]["id"]], [rows[4]["id"], rows[3]["id"]]]
+    assert "No request matches so far." in browser.open("/requests?status=418").text
+    assert "Search further back" not in browser.open("/requests").links
+    assert len(ids(browser.open("/requests?status=200&from=2024-10-04"))) == 11
+
+
 def test_live_reloads_without_javascript_too_and_is_no_use_of_the_session(browser: Browser, store: Store) -> None:
     row = settle_request(store)
     page = browser.follow(browser.open("/requests?status=200"), "Live: off")
@@ -226,7 +247,9 @@ def test_live_reloads_without_javascript_too_and_is_no_use_of_the_session(browse
         assert ids(browser.open(path, **headers)) == [row["id"]]
         with store.database.read():
             assert (AdminSession.select().get().used_at > before) is is_use
+    assert f'"{RELOADS}"' in Path(pages.__file__).with_name("static").joinpath("pages.js").read_text()
     assert "data-live" not in browser.follow(page, "Live: on").html
+    assert "<table data-live>" in browser.open("/requests?live=1&status=418").html
     assert "refresh" not in browser.open("/requests").html
 
 

@@ -70,7 +70,8 @@ def test_a_viewer_sees_no_form_that_would_fail(app: flask.Flask, viewer: Browser
         assert [form.action for form in page.forms if form.method == "post"] == ["/logout"], rule
         for link, target in page.links.items():
             if target.startswith("/") and link != "API":
-                assert viewer.client.get(target).status_code in {200, 303}, (rule, link, target)
+                with viewer.client.get(target) as answer:
+                    assert answer.status_code in {200, 303}, (rule, link, target)
     for rule in rules(app, "GET"):
         if rule.rule in forms:
             page = viewer.open(path_of(rule, ids))

@@ -201,6 +201,7 @@ class Chromium:
         """Return what is wrong with the page in any look: with its width, and for people who need aids."""
         axe = Axe(self.driver)
         with self._scripts_allowed():
+            self.run("window.stop()")  # a page may be about to open itself again
             axe.inject()
             found = []
             for look in LOOKS:

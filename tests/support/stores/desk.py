@@ -82,6 +82,7 @@ def fill(store: Store) -> Desk:
     try:
         _, admin_token = Admins(store).create("ada", Role.ADMIN)
         _, viewer_token = Admins(store).create("grace", Role.VIEWER)
+        Admins(store).disable(Admins(store).create("alan", Role.ADMIN)[0].id)
         projects = {name: Projects(store).create(name, API_KEY).id for name in TEAMS}
         tokens = {each.name: _token(store, projects[team], each, now) for team, each in _applications()}
         OwnPrices(store).set({"input": Decimal("1.60"), "output": Decimal("6.40")}, model="gpt-4.1")
