@@ -8,7 +8,7 @@ whole is seen, and any of them opened.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from store.clock import DAY
 from store.database import Row
@@ -95,6 +95,22 @@ class TokenPage:
         return max(-(-self.total // PAGE_SIZE), 1)
 
 
+class _Part(NamedTuple):
+    """The rows of a page in the order of the list, or in the opposite one: those that are passed over are read too."""
+
+    offset: int
+    limit: int
+    is_backwards: bool
+
+    @classmethod
+    def of_page(cls, number: int, total: int) -> Self:
+        """Return the part from the nearer end of the list."""
+        before = (number - 1) * PAGE_SIZE
+        limit = min(PAGE_SIZE, total - before)
+        behind = total - before - limit
+        return cls(behind, limit, True) if behind < before else cls(before, limit, False)
+
+
 class TokenCounts(NamedTuple):
     """The tokens of a project: all of them, and those that work."""
 
@@ -119,14 +135,15 @@ class TokenList:
                 parameters,
             )
             number = max(min(number, -(-total // PAGE_SIZE)), 1)
-            offset = (number - 1) * PAGE_SIZE
-            is_dense = about == TokenFilter() or total >= _DENSE * (offset + PAGE_SIZE)
-            by = (_BY_INDEX if is_dense else _BY_SORTING)[order][descending]
+            shown = _Part.of_page(number, total)
+            is_dense = about == TokenFilter() or total >= _DENSE * (shown.offset + shown.limit)
+            by = (_BY_INDEX if is_dense else _BY_SORTING)[order][descending != shown.is_backwards]
             found = self._database.execute(
                 f"SELECT id FROM token WHERE {conditions} ORDER BY {by} LIMIT ? OFFSET ?",  # noqa: S608 - no data
-                [*parameters, PAGE_SIZE, offset],
+                [*parameters, shown.limit, shown.offset],
             )
-            return TokenPage(self._rows([token_id for (token_id,) in found]), number, total)
+            ids = [token_id for (token_id,) in (reversed(found) if shown.is_backwards else found)]
+            return TokenPage(self._rows(ids), number, total)
 
     def of_ids(self, ids: Sequence[str]) -> Sequence[TokenRow]:
         """Return the tokens with some public ids, in their order; an id that no token has is omitted."""

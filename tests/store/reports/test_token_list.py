@@ -23,11 +23,15 @@ def names(page: TokenPage) -> list[str | None]:
     return [token.name for token in page.tokens]
 
 
-@pytest.fixture(params=[0, 20], ids=["by an index", "by sorting"])
-def tokens(store: Store, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> TokenList:
-    """Lists that are read in either way; few tokens are never dense."""
-    monkeypatch.setattr("store.reports.token_list._DENSE", request.param)
+@pytest.fixture
+def tokens(store: Store) -> TokenList:
     return TokenList(store)
+
+
+@pytest.fixture(params=[0, 20], ids=["by an index", "by sorting"])
+def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the list in either way: few tokens are never dense."""
+    monkeypatch.setattr("store.reports.token_list._DENSE", request.param)
 
 
 @pytest.fixture
@@ -138,6 +142,7 @@ ORDERED = {
 }
 
 
+@pytest.mark.usefixtures("_either_way")
 @pytest.mark.parametrize("order", Order)
 @pytest.mark.parametrize("narrowed", [lambda _: TokenFilter(), lambda project_id: TokenFilter(project_id=project_id)])
 def test_orders(
@@ -160,6 +165,7 @@ def test_orders(
     assert names(tokens.page(about, order, descending=True)) == ORDERED[order][::-1]
 
 
+@pytest.mark.usefixtures("_either_way")
 @pytest.mark.parametrize("order", Order)
 @pytest.mark.parametrize("descending", [False, True])
 @pytest.mark.parametrize("search", [None, "a"])
