@@ -87,8 +87,9 @@ function leaveOutEmpty(form) {
 document.querySelectorAll("[data-live]").forEach(live);
 document.querySelectorAll("form[role=search]").forEach(leaveOutEmpty);
 
-/** Looks again whether something has arrived, until it has. */
+/** Looks again whether something has arrived, until that has come to its end. */
 async function again(element) {
+  let shown = element.innerHTML;
   for (let failures = 0; failures < 5;) {
     await new Promise((done) => { setTimeout(done, 2000); });
     if (document.hidden) continue;
@@ -97,10 +98,12 @@ async function again(element) {
       if (!answer.ok || answer.redirected) return;
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       const found = page.getElementById(element.id);
-      if (found.dataset.again) continue;
-      localise(found);
-      element.replaceChildren(...found.childNodes);
-      return;
+      if (found.innerHTML !== shown) {
+        shown = found.innerHTML;
+        localise(found);
+        element.replaceChildren(...found.childNodes);
+      }
+      if (!found.dataset.again) return;
     } catch {
       failures += 1; // the network: try again
     }
