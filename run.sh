@@ -35,6 +35,7 @@ The first time, .venv is set up; that needs a network, and takes about a minute.
   soak      Run the slow tests: thousands of trials under load. Options are those of pytest,
             and --changed[=REF]: only those that a change touches.
   newest    Run the tests of what builds on mitmproxy against its newest version. Options are those of pytest.
+  screenshots  Make the pictures of the pages in docs/pages; that needs Chromium.
   bench     Measure what a request costs, beside plain mitmdump and nginx.
 
 ./run.sh COMMAND --help lists the options of a command once .venv is set up. Help installs nothing.
@@ -86,6 +87,7 @@ case "${1:-start}" in
     test)  install test "${@:2}"; run_pytest "${@:2}" ;;
     soak)  install soak "${@:2}"; run_pytest --soak -n 0 --timeout 3600 "${@:2}" ;;
     newest) install test "${@:2}"; exec .venv/bin/python tests/newest_mitmproxy.py "${@:2}" ;;
+    screenshots) install soak "${@:2}"; PYTHONPATH=tests exec .venv/bin/python tests/screenshots.py ;;
     bench) install test "${@:2}"; PYTHONPATH=tests exec .venv/bin/python -m benchmarks.bench "${@:2}" ;;
     *)     install run "${@:2}"; exec .venv/bin/llm-proxy --caller "$caller" "${@:-start}" ;;
 esac

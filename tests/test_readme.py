@@ -35,12 +35,12 @@ def test_the_table_has_every_setting_with_its_default_and_help() -> None:
 
 def test_every_command_is_listed() -> None:
     listed = set(re.findall(r"`\./run\.sh ?(\w*)(?: \w+)*`", README))
-    assert {"", "setup", "test", "soak", "newest", "bench"} | (commands().keys() - {"start"}) <= listed
+    assert {"", "setup", "test", "soak", "newest", "screenshots", "bench"} | (commands().keys() - {"start"}) <= listed
 
 
 def test_the_help_of_run_sh_lists_every_command_in_its_own_words() -> None:
     listed = re.findall(r"^  (\w+) +(.+)$", (ROOT / "run.sh").read_text(), re.MULTILINE)
-    own = [("setup", ""), ("test", ""), ("soak", ""), ("newest", ""), ("bench", "")]
+    own = [("setup", ""), ("test", ""), ("soak", ""), ("newest", ""), ("screenshots", ""), ("bench", "")]
     assert sorted((name, "" if (name, "") in own else text) for name, text in listed) == sorted(
         [*((name, f"{command.get_short_help_str(200)}") for name, command in commands().items()), *own]
     )

@@ -62,7 +62,7 @@ Exit status:
   3  migrate --dry-run: there is something to do
   4  several have the name: give the id
 
-./run.sh passes these on, and has five of its own: setup, test, soak, newest, bench.
+./run.sh passes these on, and has six of its own: setup, test, soak, newest, screenshots, bench.
 """
 
 _WORDS = f"{__name__}.words"

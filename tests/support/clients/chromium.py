@@ -183,9 +183,12 @@ class Chromium:
         size = {"width": look.width, "height": _HEIGHT, "deviceScaleFactor": 1, "mobile": False}
         self.command("Emulation.setDeviceMetricsOverride", **size)
 
-    def picture(self) -> bytes:
-        """Return the whole page as a PNG."""
-        return base64.b64decode(self.command("Page.captureScreenshot", captureBeyondViewport=True)["data"])
+    def picture(self, most: int) -> bytes:
+        """Return the page as a PNG, down to so many pixels at most."""
+        width, height = self.run("return [innerWidth, document.documentElement.scrollHeight]")
+        clip = {"x": 0, "y": 0, "width": width, "height": min(height, most), "scale": 1}
+        taken = self.command("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+        return base64.b64decode(taken["data"])
 
     def faults(self) -> list[str]:
         """Return what went wrong since the last call: errors and warnings of the console, and requests elsewhere."""
