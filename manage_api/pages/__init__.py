@@ -5,7 +5,7 @@ A request passes these modules in this order (`site.blueprint` assembles them):
     protection    a form: sent by a page of ours (Origin, Sec-Fetch-Site), or 403
     gate          the session of the cookie, or the login; the administrator's role, or 403
     protection    a form: made for this session, or 403
-    login, overview, projects, tokens, requests, reports, audit, prices, admins, status
+    login, overview, start, projects, tokens, requests, reports, audit, prices, admins, status
     problems      turns an exception into a page
     protection    puts the headers onto the response that bind browsers
 

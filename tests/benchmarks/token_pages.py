@@ -28,7 +28,7 @@ from store.encryption.crypto import new_key
 from store.store import Store
 
 PROJECTS = 20
-BATCH = 2000
+BATCH = 200
 
 PAGES: Mapping[str, str] = {
     "first": "",
