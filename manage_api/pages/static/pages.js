@@ -11,7 +11,7 @@ function localise(root) {
     const utc = document.createElement("small");
     utc.className = "utc";
     utc.textContent = ` ${time.title}`;
-    time.append(utc);
+    time.append(document.createElement("br"), utc);
   }
   for (const data of root.querySelectorAll("data[value]:not(.usd)")) {
     data.textContent = numbers.format(BigInt(data.value));
