@@ -17,6 +17,9 @@ _NO_PAGE = re.compile(r"/docs\b|/login\b")
 _QUERIES = 3
 """Pages that differ by their query alone, beside the one without: a list's sorts and filters are alike."""
 
+_OBJECTS = 3
+"""Pages that differ by an id alone."""
+
 
 class Opened(NamedTuple):
     """A page or a file, with its address below the site."""
@@ -31,7 +34,7 @@ class Opened(NamedTuple):
 
 
 class Crawler:
-    """A session of an administrator. It opens one page of each kind: ids and the values of queries do not count."""
+    """A session of an administrator. It opens some pages of each kind."""
 
     def __init__(self, url: str) -> None:
         self.client = httpx.Client(base_url=url, headers={"Origin": url}, timeout=DEADLINE)
@@ -52,24 +55,31 @@ class Crawler:
 
     def open_all(self) -> Iterator[Opened]:
         """Open every page, from the overview on. An error of the server is a failure, and so is a broken link."""
-        waiting, seen, alike = deque(["/"]), {"/?"}, Counter({"/": 1})
+        waiting, known, alike = deque(["/"]), {"/"}, Counter[str]()
         while waiting:
             address = waiting.popleft()
             response = self.client.get(address, follow_redirects=True)
-            assert (response.status_code, response.url.path == "/login") == (200, False), (
-                address,
-                response.status_code,
-                response.text,
-            )
+            assert (response.status_code, response.url.path == "/login") == (200, False), (address, response.text)
             opened = Opened(address, response)
             yield opened
             for found in _links(opened):
-                path, _, query = _ID.sub("*", found).partition("?")
-                kind = f"{path}?{' '.join(sorted(re.findall(r'(?:^|&)(\w+)=', query)))}"
-                alike[path] += kind not in seen
-                if kind not in seen and alike[path] <= 1 + _QUERIES:
+                kind = kind_of(found)
+                alike[kind] += found not in known
+                is_new_kind = alike[kind] == 1
+                alike[_path(kind)] += found not in known and is_new_kind
+                if found not in known and alike[kind] <= _OBJECTS and alike[_path(kind)] <= 1 + _QUERIES:
                     waiting.append(found)
-                seen.add(kind)
+                known.add(found)
+
+
+def kind_of(address: str) -> str:
+    """Return an address without ids and the values of its query."""
+    path, _, query = _ID.sub("*", address).partition("?")
+    return f"{path}?{' '.join(sorted(re.findall(r'(?:^|&)(\w+)=', query)))}"
+
+
+def _path(kind: str) -> str:
+    return kind.partition("?")[0]
 
 
 def _links(opened: Opened) -> Iterator[str]:
