@@ -27,9 +27,11 @@ COMPUTED = ">9191"
 
 _HOSTILE = """
 const own = (script) => script.src.startsWith(location.origin + "/static/") && !script.textContent
+const other = (meta) => !meta.content.startsWith("5; url=/requests?") // the list that opens itself again
 const leads = ["href", "action", "formaction", "src"]
 return [...document.querySelectorAll("*")].filter((element) =>
-  element.matches("img, iframe, object, embed, base, meta[http-equiv]") || (element.matches("script") && !own(element))
+  element.matches("img, iframe, object, embed, base") || (element.matches("script") && !own(element))
+  || (element.matches("meta[http-equiv]") && other(element))
   || [...element.attributes].some(({ name, value }) =>
     name.startsWith("on") || name === "style" || (leads.includes(name) && /^\\s*javascript:/i.test(value)))
 ).map((element) => element.outerHTML.slice(0, 200))
@@ -63,7 +65,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 @pytest.fixture(scope="module")
 def hostile(site: Gateway) -> None:
     """Every field that users, models or upstreams fill, filled with an attack that begins with the field's name."""
-    for text in (ATTACK, LINK):
+    for text in (LINK, ATTACK):  # the crawler opens the newest requests
         project = site.make_project(f"project {text}")
         token = site.make_token(project["id"], name=f"token {text}")
         site.manage("PUT", "/manage/prices", {"model": f"priced {text}", "rates": {"input": 1}}).raise_for_status()
