@@ -11,7 +11,7 @@ from store.ledger.rollups import KEY
 from store.management.projects import Projects
 from store.store import Store
 from support.stores.ledger import INSTANCE_ID
-from support.stores.stores import API_KEY, make_many_tokens
+from support.stores.stores import API_KEY, foreign_connection, make_many_tokens
 
 DAYS = 30
 PROJECTS = 20
@@ -41,15 +41,15 @@ def sum_up(store: Store) -> None:
     """Write the sums of all requests, whose usage was observed."""
     sums = ", ".join((*KEY, "requests", "observed", *_SUMMED, *_UNUSED))
     amounts = ", ".join((*(f"SUM(COALESCE({name}, 0))" for name in _SUMMED), *["0"] * len(_UNUSED)))
-    for table, unit in (("hourly_usage", HOUR), ("daily_usage", DAY)):
-        start = f"started_at / {unit} * {unit}"
-        keys = f"{start}, project_id, token_id, model, endpoint"
-        with store.database.write():
-            store.database.run(
+    with foreign_connection(store) as connection:  # it has no deadline
+        for table, unit in (("hourly_usage", HOUR), ("daily_usage", DAY)):
+            start = f"started_at / {unit} * {unit}"
+            keys = f"{start}, project_id, token_id, model, endpoint"
+            connection.execute(
                 f"INSERT INTO {table} ({sums})"  # noqa: S608 - no data
-                f" SELECT {keys}, COUNT(*), COUNT(*), {amounts} FROM request GROUP BY {keys}",
-                (),
+                f" SELECT {keys}, COUNT(*), COUNT(*), {amounts} FROM request GROUP BY {keys}"
             )
+        connection.execute("ANALYZE")
 
 
 def _rows(tokens: Sequence[tuple[str, str]], number: int, now: int) -> Iterator[Mapping[str, object]]:
