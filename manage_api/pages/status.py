@@ -17,7 +17,7 @@ _ALL_ADDRESSES = {"0.0.0.0", "::"}  # noqa: S104 - it is looked for, not listene
 
 
 class Deployment(NamedTuple):
-    """How the process was started: the settings, as they may be shown, and mitmweb's address (empty: not beside)."""
+    """The settings, as they may be shown, and the address of mitmweb; empty where it does not run beside."""
 
     settings: Mapping[str, str] = {}
     mitmweb: str = ""
