@@ -10,7 +10,7 @@ _COUNTED = r"(?P<number>[0-9][0-9,]{0,23}) ?(?P<counted>(?:requests?|tokens?)?)"
 _WINDOW = re.compile(rf"{_COUNTED}{_A}(?P<per>[a-z]+)", re.IGNORECASE)
 _BUDGET = re.compile(rf"(?:\$|usd)? ?(?P<usd>[0-9.,]{{1,24}}) ?(?:usd|dollars?)?{_A}(?P<per>[a-z]+)", re.IGNORECASE)
 
-WINDOW = "requests or tokens in a window, such as 60/minute or 100000 tokens/hour"
+WINDOW = "requests or tokens in a window, such as 60/minute or 100000tokens/hour"
 BUDGET = "US dollars in a period, such as 100/month or 2.50/day"
 
 _DURATION = re.compile(r"([1-9][0-9]{0,5}) ?(?:(d)(?:ays?)?|(h)(?:ours?)?|(m)(?:in(?:utes?)?)?)", re.IGNORECASE)
