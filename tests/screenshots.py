@@ -1,7 +1,6 @@
 """Makes the pictures of the pages in docs/pages, on a store after a month in use: `./run.sh screenshots`."""
 
 import io
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -95,4 +94,4 @@ def save(browser: Chromium, name: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

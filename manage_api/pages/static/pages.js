@@ -45,7 +45,7 @@ function copyable(element) {
 
 localise(document);
 document.querySelectorAll("form[method=post]").forEach(sendOnce);
-document.querySelectorAll("[data-copy]").forEach(copyable);
+if (navigator.clipboard) document.querySelectorAll("[data-copy]").forEach(copyable); // by https, or on this machine
 
 /** Replaces the rows of a list, while it is seen; a row that is new is marked. Tells whether the server answered. */
 async function reload(table) {
