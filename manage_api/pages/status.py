@@ -17,14 +17,10 @@ _ALL_ADDRESSES = {"0.0.0.0", "::"}  # noqa: S104 - it is looked for, not listene
 
 
 class Deployment(NamedTuple):
-<<<<<<< HEAD
-    """How the gateway was started: its settings, as they may be shown, and where mitmweb and the proxy are.
+    """The settings, as they may be shown, and where mitmweb and the proxy are.
 
-    `mitmweb` is an address; empty where it does not run.
+    `mitmweb` is an address; empty where it does not run beside.
     """
-=======
-    """The settings, as they may be shown, and the address of mitmweb; empty where it does not run beside."""
->>>>>>> pages-overview
 
     settings: Mapping[str, str] = {}
     mitmweb: str = ""
