@@ -38,6 +38,7 @@ The first time, .venv is set up; that needs a network, and takes about a minute.
   lock      Pin all packages in requirements/, with hashes. Options are those of uv pip compile, such as --upgrade.
   release   Build a wheel, check it where nothing else is, and write what is in it; all into dist/.
   newest    Run the tests of what builds on mitmproxy against its newest version. Options are those of pytest.
+  screenshots  Make the pictures of the pages in docs/pages; that needs Chromium.
   bench     Measure what a request costs, beside plain mitmdump and nginx.
 
 ./run.sh COMMAND --help lists the options of a command once .venv is set up. Help installs nothing.
@@ -91,6 +92,7 @@ case "${1:-start}" in
     newest) install test "${@:2}"; exec .venv/bin/python tests/newest_mitmproxy.py "${@:2}" ;;
     lock)    install release "${@:2}"; exec .venv/bin/python tests/lock.py "${@:2}" ;;
     release) install release "${@:2}"; exec .venv/bin/python tests/release.py "${@:2}" ;;
+    screenshots) install soak "${@:2}"; PYTHONPATH=tests exec .venv/bin/python tests/screenshots.py ;;
     bench) install test "${@:2}"; PYTHONPATH=tests exec .venv/bin/python -m benchmarks.bench "${@:2}" ;;
     *)     install run "${@:2}"; exec .venv/bin/llm-proxy --caller "$caller" "${@:-start}" ;;
 esac

@@ -1,11 +1,14 @@
 """`python -m manage_api`: the process that serves the management API."""
 
+import os
+
 from manage_api.app import create_app
+from manage_api.pages.status import Deployment
 from manage_api.server import serve
 from store.ledger.housekeeping import Housekeeping
 from store.operations.opening import management_token, open_store
 from store.runtime import logs
-from store.runtime.lifecycle import BAD_SETTINGS, CANNOT_START, begin, or_exit
+from store.runtime.lifecycle import BAD_SETTINGS, CANNOT_START, MITMWEB, begin, or_exit
 from store.runtime.settings import Settings
 
 
@@ -23,7 +26,8 @@ def _serve(settings: Settings) -> None:
     housekeeping = Housekeeping(store, settings.ledger_days, audit_days=settings.audit_days)
     try:
         trusted = settings.trusted_networks
-        app = create_app(store, token, trusted, settings.proxy.port)
+        deployment = Deployment(settings.shown, os.environ.get(MITMWEB, ""), settings.proxy.port)
+        app = create_app(store, token, trusted, deployment)
         serve(app, settings.manage, settings.drain_timeout, trusted)
     finally:
         housekeeping.close()

@@ -19,8 +19,8 @@ from store.runtime.redaction import mask_token_paths, mask_uuids
 
 _LOG = logging.getLogger(__name__)
 
-_FAILURE = 400
-"""From this status on, a UUID in the path of a project may be a token that was sent there by mistake."""
+_REDIRECT, _FAILURE = 300, 400
+"""From a redirect on, such as to the login, a UUID in the path of a project may be a token that is there by mistake."""
 
 
 def register(app: flask.Flask, trusted_proxies: Sequence[Network]) -> None:
@@ -56,7 +56,7 @@ def changing(**public_ids: str) -> Iterator[None]:
 
 def _log(response: flask.Response) -> flask.Response:
     path = quote(flask.request.path)  # quoted: a path cannot forge a line
-    if response.status_code >= _FAILURE:
+    if response.status_code >= _REDIRECT:
         path = mask_uuids(path)
     fields = {
         "client": flask.g.client,

@@ -25,34 +25,57 @@ _ROOT_DISABLED = (
     "The administrator root is disabled: send the token of another one. The command 'admin enable root' enables it."
 )
 
-_READING = frozenset({"GET", "HEAD"})
+READING = frozenset({"GET", "HEAD"})
 """The methods of requests that change nothing."""
 
 
-def register(app: flask.Flask, store: Store, management_token: str) -> None:
+class Authentication:
+    """Finds the administrator of a token. `management_token` is that of `root`."""
+
+    def __init__(self, store: Store, management_token: str) -> None:
+        self._admins = Admins(store)
+        self._management_token = management_token.encode()
+        self._wrong = WrongTokens()
+
+    def administrator(self, token: str) -> AdminRecord:
+        """Return the enabled administrator of a token, and count a wrong one.
+
+        Raises Unauthorized, TooManyWrongTokens, StoreUnavailable.
+        """
+        # Bytes: compare_digest takes text in ASCII only.
+        is_root = hmac.compare_digest(token.encode(), self._management_token)
+        admin = self._admins.root() if is_root else self._admins.of_token(token)
+        if admin is None or not admin.is_active:
+            self._wrong.count(flask.g.client)
+            raise Unauthorized(_ROOT_DISABLED if is_root else _WRONG)
+        return admin
+
+
+def register(app: flask.Flask, authentication: Authentication) -> None:
     """Require the token of an administrator on every path of `/manage`, and the role admin for all that is not read.
 
     Raises Unauthorized, TooManyWrongTokens, RoleNotAllowed, StoreUnavailable.
     """
-    admins = Admins(store)
-    wrong = WrongTokens()
 
     def authenticate() -> None:
-        if not is_management(flask.request.path):
-            return
-        token = _token(flask.request.headers.get("Authorization", ""))
-        # Bytes: compare_digest takes text in ASCII only.
-        is_root = hmac.compare_digest(token.encode(), management_token.encode())
-        admin = admins.root() if is_root else admins.of_token(token)
-        if admin is None or not admin.is_active:
-            wrong.count(flask.g.client)
-            raise Unauthorized(_ROOT_DISABLED if is_root else _WRONG)
-        _require_role(admin)
-        flask.g.role = admin.role
-        audit.begin(Origin(admin.name, flask.g.client, flask.g.request_id))
+        if is_management(flask.request.path):
+            begin(authentication.administrator(_token(flask.request.headers.get("Authorization", ""))))
 
     app.before_request(authenticate)
     app.teardown_request(lambda _: audit.begin(audit.UNKNOWN))  # the thread goes on to other requests
+
+
+def begin(admin: AdminRecord) -> None:
+    """Go on with the request as an administrator's. Raises RoleNotAllowed for a viewer's that is none of reading."""
+    if admin.role != Role.ADMIN and flask.request.method not in READING:
+        raise RoleNotAllowed
+    act_as(admin)
+
+
+def act_as(admin: AdminRecord) -> None:
+    """Record the changes of the request as an administrator's, whatever the role."""
+    flask.g.role = admin.role
+    audit.begin(Origin(admin.name, flask.g.client, flask.g.request_id))
 
 
 def is_management(path: str) -> bool:
@@ -75,9 +98,3 @@ def _token(header: str) -> str:
     if not token:
         raise Unauthorized
     return token
-
-
-def _require_role(admin: AdminRecord) -> None:
-    """Raise RoleNotAllowed for a viewer's request that is none of reading."""
-    if admin.role != Role.ADMIN and flask.request.method not in _READING:
-        raise RoleNotAllowed

@@ -22,8 +22,18 @@ def register(app: flask.Flask) -> None:
     """Handle the gateway's own errors, those of Flask and werkzeug, and every other exception."""
     app.register_error_handler(GatewayError, _answer)
     app.register_error_handler(errors.StoreUnavailable, _answer_store_unavailable)
-    app.register_error_handler(HTTPException, _answer_http)
+    app.register_error_handler(HTTPException, answer_http)
     app.register_error_handler(Exception, _answer_unexpected)
+
+
+def log_store_unavailable(error: errors.StoreUnavailable) -> None:
+    """Log that the store did not answer this request."""
+    _LOG.error("store unavailable", extra={"cause": str(error.__cause__), "request_id": flask.g.request_id})
+
+
+def log_unexpected(error: Exception) -> None:
+    """Log an exception that is a fault of ours, without its message."""
+    _LOG.error("unexpected error", extra={"exception": _trace(error), "request_id": flask.g.request_id})
 
 
 def _answer(error: GatewayError) -> flask.Response:
@@ -34,18 +44,24 @@ def _answer(error: GatewayError) -> flask.Response:
 
 
 def _answer_store_unavailable(error: errors.StoreUnavailable) -> flask.Response:
-    _LOG.error("store unavailable", extra={"cause": str(error.__cause__), "request_id": flask.g.request_id})
+    log_store_unavailable(error)
     return _answer(error)
 
 
-def _answer_http(error: HTTPException) -> flask.Response:
+def answer_http(error: HTTPException) -> flask.Response:
+    """Return the response for an exception of Flask or werkzeug."""
+    return _answer(of_http(error))
+
+
+def of_http(error: HTTPException) -> GatewayError:
+    """Return the gateway's own error for one of Flask or werkzeug."""
     if isinstance(error, MethodNotAllowed):
-        return _answer(errors.MethodNotAllowed(", ".join(sorted(error.valid_methods or ()))))
-    return _answer(_BY_STATUS.get(error.code, errors.InvalidRequest)())
+        return errors.MethodNotAllowed(", ".join(sorted(error.valid_methods or ())))
+    return _BY_STATUS.get(error.code, errors.InvalidRequest)()
 
 
 def _answer_unexpected(error: Exception) -> flask.Response:
-    _LOG.error("unexpected error", extra={"exception": _trace(error), "request_id": flask.g.request_id})
+    log_unexpected(error)
     return _answer(GatewayError())
 
 

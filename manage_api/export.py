@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from manage_api import schemas
 from store.reports.usage_query import Dimension
@@ -32,12 +32,23 @@ def as_json_lines(objects: Iterable[Mapping[str, object]]) -> str:
 
 def write_csv(fields: Sequence[str], objects: Iterable[Mapping[str, object]]) -> str:
     """Write a header and one line an object. None becomes an empty cell; a formula gets an apostrophe before it."""
+    return "".join(csv_parts(fields, [objects]))
+
+
+def csv_parts(fields: Sequence[str], parts: Iterable[Iterable[Mapping[str, object]]]) -> Iterator[str]:
+    """Write the same part by part, without holding all of it; lists and objects become JSON."""
+    yield _lines([fields])
+    for objects in parts:
+        yield _lines([_cell(each[name]) for name in fields] for each in objects)
+
+
+def _lines(rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO(newline="")
-    lines = csv.writer(text)
-    lines.writerow(fields)
-    lines.writerows([_cell(each[name]) for name in fields] for each in objects)
+    csv.writer(text).writerows(rows)
     return text.getvalue()
 
 
 def _cell(value: object) -> object:
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
     return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value

@@ -22,10 +22,12 @@
       DestinationRefused            403 destination_refused
       NotFound                      404 not_found
       RoleNotAllowed                403 role_not_allowed       (the management port)
+      FormRefused                   403 form_refused           (its pages)
       MethodNotAllowed              405 method_not_allowed
       RequestTimeout                408 request_timeout
       Conflict                      409 conflict
         LastAdmin                   409 last_admin
+        FormRepeated                409 form_repeated          (the pages)
       RequestTooLarge               413 request_too_large
       UnsupportedMediaType          415 unsupported_media_type
       ExpectationFailed             417 expectation_failed
@@ -141,6 +143,14 @@ class RoleNotAllowed(GatewayError):
     status = 403
     code = "role_not_allowed"
     text = "The token is that of a viewer, who reads everything and changes nothing: send an administrator's."
+
+
+class FormRefused(GatewayError):
+    """A form of the pages was not sent by a page of this session."""
+
+    status = 403
+    code = "form_refused"
+    text = "This form does not come from a page of your present session: go back, reload the page, and send it again."
 
 
 class TooManyWrongTokens(GatewayError):
@@ -297,6 +307,13 @@ class LastAdmin(Conflict):
 
     code = "last_admin"
     text = "There is no other enabled administrator with the role admin: create or enable one first."
+
+
+class FormRepeated(Conflict):
+    """A form of the pages was sent a second time. What it made is there already, and is not shown again."""
+
+    code = "form_repeated"
+    text = "This form was sent already: look whether what it makes is there. To make another one, open the form again."
 
 
 class RequestTooLarge(GatewayError):

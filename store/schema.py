@@ -44,6 +44,11 @@ def pending(database: Database) -> list[str]:
         return [migration.name for migration in _pending(_runner(engine))]
 
 
+def version() -> str:
+    """Return the name of the last migration of this code: an open store has it."""
+    return max(path.stem for path in MIGRATIONS.glob("[0-9]*.py"))
+
+
 def is_new(database: Database) -> bool:
     """Tell whether a store has no migration at all, without leaving a trace. Raises StoreUnavailable."""
     with database.schema.untouched() as engine:

@@ -91,7 +91,7 @@ STORE = {
     "ledger": {"database", "limits", "metrics", "runtime"},
     "management": {"database", "encryption", "ledger", "limits", "policies", "runtime"},
     "admission": {"database", "encryption", "ledger", "limits", "management", "metrics", "policies", "runtime"},
-    "reports": {"database", "ledger", "management"},
+    "reports": {"database", "ledger", "limits", "management"},
     "operations": {"database", "encryption", "ledger", "management", "runtime"},
 }
 """The packages of the store, and those that each of them may import."""

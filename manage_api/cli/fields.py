@@ -11,12 +11,10 @@ from typing import Any
 
 import click
 
+from manage_api import words
 from manage_api.cli import options
 from manage_api.cli.options import Command
 from store import clock
-
-_WINDOW = re.compile(r"(?P<number>[0-9]{1,18}) ?(?P<counted>requests|tokens|)/(?P<per>[a-z]+)")
-_BUDGET = re.compile(r"\$?(?P<usd>[0-9.]+)/(?P<per>[a-z]+)")
 
 _KEPT = object()
 
@@ -38,23 +36,6 @@ class Field:
     removed: object = _KEPT
 
 
-def _window(text: str) -> object:
-    parts = _matched(_WINDOW, text)
-    return {parts["counted"] or "requests": int(parts["number"]), "per": parts["per"]}
-
-
-def _budget(text: str) -> object:
-    parts = _matched(_BUDGET, text)
-    return {"usd": parts["usd"], "per": parts["per"]}
-
-
-def _matched(pattern: re.Pattern[str], text: str) -> re.Match[str]:
-    match = pattern.fullmatch(text)
-    if match is None:
-        raise ValueError("another form")
-    return match
-
-
 def _expiry(text: str) -> str:
     """Return the time of an expiry as the API takes it; 9999-12-31T23:59:59Z never comes."""
     return clock.to_rfc3339(clock.NEVER if text == "never" else options.ahead(text))
@@ -66,8 +47,8 @@ RULES: Sequence[Field] = (
         "limit",
         "NUMBER/WINDOW",
         "Requests in each second, minute, hour or day: 60/minute. Tokens: 100000tokens/hour.",
-        _window,
-        "requests or tokens in a window, such as 60/minute or 100000tokens/hour",
+        words.read_window,
+        words.WINDOW,
         is_list=True,
         removed=None,
     ),
@@ -76,8 +57,8 @@ RULES: Sequence[Field] = (
         "budget",
         "USD/PERIOD",
         "US dollars in each day, week or month (UTC), or in total: 100/month.",
-        _budget,
-        "US dollars in a period, such as 100/month or 2.50/day",
+        words.read_budget,
+        words.BUDGET,
         is_list=True,
         removed=None,
     ),

@@ -12,10 +12,11 @@ from typing import Any
 
 import click
 
+from manage_api import words
 from manage_api.cli import completion
 from manage_api.cli.context import at_caller
 from store import clock
-from store.clock import DAY, HOUR, MINUTE, from_rfc3339
+from store.clock import DAY, from_rfc3339
 from store.reports.time_zones import time_zone
 from store.reports.usage_query import Dimension
 from store.runtime import database_url
@@ -24,9 +25,6 @@ type Command = Callable[..., None]
 type Callback = Callable[[click.Context, click.Parameter, Any], Any]
 
 TIME = "a time such as 2026-11-25T14:00:00Z, a date such as 2026-11-25, or a duration such as 7d, 12h or 30m"
-
-_DURATION = re.compile(r"([1-9][0-9]{0,5})([dhm])")
-_UNITS = {"d": DAY, "h": HOUR, "m": MINUTE}
 
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,20}")
 
@@ -50,15 +48,16 @@ def reading(read: Callable[[str], object], expected: str) -> Callback:
 
 def duration(text: str) -> int:
     """Read a duration such as 7d, 12h or 30m, in microseconds. Raises ValueError."""
-    match = _DURATION.fullmatch(text)
-    if match is None:
+    found = words.read_duration(text)
+    if found is None:
         raise ValueError("no duration")
-    return int(match[1]) * _UNITS[match[2]]
+    return found
 
 
 def ahead(text: str) -> int:
     """Read a time; a duration counts from now on. Raises ValueError."""
-    return clock.now() + duration(text) if _DURATION.fullmatch(text) else from_rfc3339(text)
+    found = words.read_duration(text)
+    return from_rfc3339(text) if found is None else clock.now() + found
 
 
 def whole_number(text: str) -> int:
@@ -91,7 +90,8 @@ def _time(context: click.Context, parameter: click.Parameter, text: str | None) 
     zone = context.params.get("zone") or UTC
 
     def read(text: str) -> int:
-        return clock.now() - duration(text) if _DURATION.fullmatch(text) else from_rfc3339(text, zone)
+        found = words.read_duration(text)
+        return from_rfc3339(text, zone) if found is None else clock.now() - found
 
     return reading(read, TIME)(context, parameter, text)
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import click
@@ -12,7 +12,7 @@ from manage_api.cli.context import load_settings
 from manage_api.cli.supervision import services, supervisor
 from manage_api.cli.supervision.child import say
 from manage_api.cli.supervision.worker_slot import Service
-from store.runtime.lifecycle import CANNOT_START, or_exit
+from store.runtime.lifecycle import CANNOT_START, MITMWEB, or_exit
 from store.runtime.settings import Settings
 
 type Opens = Callable[[Settings], Service]
@@ -36,7 +36,8 @@ def proxy_command() -> None:
 def web_command() -> None:
     """Start both with mitmweb, to watch the traffic; the proxy is one process then."""
     settings = load_settings()
-    _serve(settings, services.proxy_with_mitmweb, services.management, says=services.banner)
+    told = {MITMWEB: f"http://{settings.web}"}
+    _serve(settings, services.proxy_with_mitmweb, services.management, says=services.banner, told=told)
 
 
 @click.command(name="demo")
@@ -49,11 +50,12 @@ def demo_command() -> None:
     sys.exit(asyncio.run(command.run(settings, opened)))
 
 
-def _serve(settings: Settings, *opens: Opens, says: Callable[..., str]) -> None:
+def _serve(settings: Settings, *opens: Opens, says: Callable[..., str], told: Mapping[str, str] = {}) -> None:
+    """Run services until a signal; `told` is the environment that they get beside that of this process."""
     opened = _opened(settings, *opens)
     running = supervisor.run(
         opened,
-        env={**services.ALLOCATOR, **os.environ},
+        env={**services.ALLOCATOR, **os.environ, **told},
         on_ready=lambda pages: click.echo(says(settings, *pages)),
         preparation=services.PREPARATION,
     )

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from manage_api import export, schemas
+from manage_api import export, schemas, words
 from manage_api.cli import ids, options, reading, table
 from manage_api.cli.context import load_settings
 from manage_api.schemas import JSONObject
@@ -23,35 +23,7 @@ _COLUMNS: Mapping[str, str] = {"project_id": "project", "token_id": "token"}
 """The columns of the table that have another name than the field; `project` shows the project's name or its id."""
 
 _COSTS = ("cost_usd", "told_cost_usd", "cost_where_told_usd")
-_ALWAYS = ("requests", "input_tokens", "output_tokens", "cost_usd")
-_SUMS = {
-    "requests": "requests",
-    "refused": "refused",
-    "in_flight": "running",
-    "estimated": "estimated",
-    "unknown": "unknown",
-    "unpriced": "unpriced",
-    "minimum": "lower bounds",
-    "input_tokens": "input",
-    "cached_input_tokens": "cached",
-    "output_tokens": "output",
-    "reasoning_tokens": "reasoning",
-    "input_audio_tokens": "spoken input",
-    "output_audio_tokens": "spoken output",
-    "web_searches": "web searches",
-    "file_searches": "file searches",
-    "code_containers": "containers",
-    "tool_calls": "tool calls",
-    "images": "images",
-    "audio_seconds": "audio (s)",
-    "video_seconds": "video (s)",
-    "cost_usd": "cost (USD)",
-    "told_cost_usd": "told cost (USD)",
-    "cost_where_told_usd": "ours where told",
-}
-
-
-_DISPENSABLE = [name for name in reversed(_SUMS) if name not in _ALWAYS]
+_DISPENSABLE = [name for name in reversed([*words.SUMS]) if name not in words.ALWAYS_SHOWN]
 
 
 @click.command(name="usage")
@@ -83,7 +55,7 @@ def _as_table(report: UsageReport, by: Sequence[Dimension]) -> str:
     left_out = {"project_name"} if any(group.token_name for group in report.groups) else {"project_name", "token_name"}
     keys = [_COLUMNS.get(field, field) for field in schemas.group_fields(by) if field not in left_out]
     titles = {key: key.replace("_", " ") for key in keys}
-    sums = _titles(totals)
+    sums = words.titles_of_sums(totals)
     projects = _projects(report.groups)
     rows = [_row(group, by, projects) for group in report.groups] if by else []
     total = {**dict.fromkeys(keys, ""), **dict.fromkeys(keys[:1], "total"), **totals}
@@ -94,11 +66,7 @@ def _as_table(report: UsageReport, by: Sequence[Dimension]) -> str:
 def shown_sums(sums: UsageSums) -> JSONObject:
     """Return sums by their titles, without those that are 0."""
     values = _sums(sums)
-    return {title: values[name] for name, title in _titles(values).items()}
-
-
-def _titles(sums: JSONObject) -> Mapping[str, str]:
-    return {name: title for name, title in _SUMS.items() if name in _ALWAYS or sums[name]}
+    return {title: values[name] for name, title in words.titles_of_sums(values).items()}
 
 
 def _projects(groups: Sequence[UsageGroup]) -> Mapping[str | None, str | None]:

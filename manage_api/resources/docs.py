@@ -1,4 +1,4 @@
-"""`/openapi.yaml`, the contract; `/docs`, which shows it; `/` redirects there. All files come from this server.
+"""`/openapi.yaml`, the contract; `/docs`, which shows it. All files come from this server.
 
 The page names the address at which it was reached for the operations of this port, and the proxy's port on the same
 machine for the others. The proxy lets it read responses (`addon/cross_origin.py`), so that both can be tried out.
@@ -8,7 +8,6 @@ from importlib import resources
 from pathlib import Path
 
 import flask
-from werkzeug.wrappers import Response as BaseResponse
 
 from manage_api.bodies import OPENAPI
 
@@ -19,10 +18,6 @@ _SWAGGER_UI = Path(str(resources.files("flask_swagger_ui") / "dist"))
 def blueprint(proxy_port: int) -> flask.Blueprint:
     """Make the resources. They need no token and no network."""
     routes = flask.Blueprint("docs", __name__)
-
-    @routes.get("/")
-    def root() -> BaseResponse:
-        return flask.redirect("/docs")
 
     @routes.get("/openapi.yaml")
     def openapi() -> flask.Response:

@@ -228,6 +228,14 @@ class Database(abc.ABC):
         """Return the bytes of the database's log, as far as this process can tell."""
         return None
 
+    @abc.abstractmethod
+    def version(self) -> str:
+        """Return the engine's name and version. Raises StoreUnavailable."""
+
+    @abc.abstractmethod
+    def size(self) -> int:
+        """Return the bytes of the database, without its log. Raises StoreUnavailable."""
+
     def touch(self) -> None:
         """Write something that changes nothing; inside `write`."""
         self.run("UPDATE secret SET name = name WHERE name = 'check'")

@@ -412,6 +412,27 @@ class Admin(Model):
     created_at = BigIntegerField()
 
 
+class AdminSession(Model):
+    """An administrator's session in a browser. `lookup` is the HMAC of the id that the browser sends.
+
+    `credential` is the HMAC of the token that opened it: without that token, the session ends. `last_form` is the mark
+    of the form that was sent last, of those that must not be sent twice.
+    """
+
+    lookup = CharField(max_length=HMAC_LENGTH, primary_key=True)
+    admin_id = IdField(index=True)
+    credential = CharField(max_length=HMAC_LENGTH)
+    created_at = BigIntegerField()
+    used_at = BigIntegerField()
+    address = TextField(null=True)
+    last_form = CharField(max_length=64)
+
+    class Meta:
+        """The table's name."""
+
+        table_name = "admin_session"
+
+
 class Audit(Model):
     """A change of what operators manage; rows are only added.
 
@@ -453,5 +474,6 @@ MODELS: tuple[type[Model], ...] = (
     UsageTotal,
     RefusalTotal,
     Admin,
+    AdminSession,
     Audit,
 )

@@ -116,6 +116,18 @@ class PostgresqlDatabase(Database):
             ((now,),) = self.execute(f"SELECT {NOW}")
         return int(now)
 
+    def version(self) -> str:
+        """Return the server's version."""
+        with self.read():
+            ((version,),) = self.execute("SHOW server_version")
+        return f"PostgreSQL {version}"
+
+    def size(self) -> int:
+        """Return the size of the database on the server's disk."""
+        with self.read():
+            ((size,),) = self.execute("SELECT pg_database_size(current_database())")
+        return int(size)
+
     def execute(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
         """Run a statement and return its rows."""
         return self._current().send(sql, parameters).rows()

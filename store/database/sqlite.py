@@ -159,6 +159,17 @@ class SqliteDatabase(Database):
             return error
         return StoreLocked() if _is_locked(error) else StoreUnavailable()
 
+    def version(self) -> str:
+        """Return the library's version."""
+        return f"SQLite {sqlite3.sqlite_version}"
+
+    def size(self) -> int:
+        """Return the size of the file, free pages included."""
+        with self.read():
+            ((pages,),) = self.execute("PRAGMA page_count")
+            ((page_size,),) = self.execute("PRAGMA page_size")
+        return int(pages) * int(page_size)
+
     def log_size(self) -> int:
         """Return the size of the file beside the database; 0 while there is none."""
         try:

@@ -29,6 +29,8 @@ _DEFAULT_PROVIDER = "openai"
 _REGION = ("inference_geo", "us")
 _REGION_FACTOR = Decimal("1.1")
 """The surcharge of Anthropic on all tokens of a model that may run in the United States alone."""
+_IN_THE_REGION = f", x {_REGION_FACTOR} in the region"
+"""The end of the origin of a price that has it."""
 
 _DEARER = {("service_tier", "priority"), ("service_tier", "fast"), ("speed", "fast")}
 """Conditions that raise a price; all others lower it."""
@@ -85,6 +87,11 @@ def context_window(model: str, upstream: str) -> int | None:
     return None if listed is None else listed.model.context_window
 
 
+def surcharge(origin: str) -> Decimal:
+    """Return the surcharge on tokens, as a part of their cost, by the origin of a price; 0 for one without."""
+    return _REGION_FACTOR - 1 if origin.endswith(_IN_THE_REGION) else Decimal(0)
+
+
 def _fine_tuned(name: str) -> "ModelInfo | None":
     """Return a fine-tuned model, from its name `ft:<base>:<organization>:...`, if its price is known."""
     from genai_prices.types import ClauseEquals, ModelInfo, ModelPrice  # noqa: PLC0415 - as above
@@ -109,7 +116,7 @@ class _Listed(NamedTuple):
 
     @property
     def origin(self) -> str:
-        return f"{self.source}, x {_REGION_FACTOR} in the region" if self._is_regional() else self.source
+        return f"{self.source}{_IN_THE_REGION}" if self._is_regional() else self.source
 
     @property
     def per_piece(self) -> Mapping[str, Decimal]:

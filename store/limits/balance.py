@@ -155,6 +155,20 @@ def holding(database: Database, now: int) -> Sequence[Balance]:
     return [Balance.read(text, now) for (text,) in rows]
 
 
+def near_end(database: Database, now: int, percentage: int, limit: int) -> Sequence[Balance]:
+    """Return budgets of which a percentage is used or reserved in their present period, the fullest first."""
+    present = " OR ".join(
+        f"(id LIKE '%/{USD}/{period}' AND newest >= {beginning(now)})" for period, beginning in USD_PERIODS.items()
+    )
+    rows = database.execute(
+        # Not `used + reserved >= maximum * …`: no number is beyond 64 bits.
+        f"SELECT {_FIELDS} FROM balance WHERE used + reserved >= maximum - maximum / 100 * ? AND ({present})"  # noqa: S608
+        " ORDER BY (used + reserved) * 1.0 / maximum DESC, id LIMIT ?",
+        (100 - percentage, limit),
+    )
+    return [Balance.read(text, now) for (text,) in rows]
+
+
 def of_owners(database: Database, owner_ids: Collection[str], now: int) -> Mapping[str, Sequence[Balance]]:
     """Return the balances of tokens and projects by their ids, as they are at a time."""
     found: dict[str, list[Balance]] = {owner_id: [] for owner_id in owner_ids}

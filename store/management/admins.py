@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from store.database import Database, Statement, locks
-from store.database.models import Admin
+from store.database.models import Admin, AdminSession
 from store.database.transactions import transaction
 from store.errors import Conflict, InvalidRequest, LastAdmin, NotFound
 from store.management import audit, names
@@ -89,9 +89,13 @@ class Admins:
             return self._with_id(ROOT_ID)
 
     def of_token(self, token: str) -> AdminRecord | None:
-        """Return the enabled administrator with a token, by its HMAC; never `root`."""
+        """Return the enabled administrator with a token; never `root`."""
+        return self.of_credential(self._vault.lookup(token))
+
+    def of_credential(self, lookup: str) -> AdminRecord | None:
+        """Return the enabled administrator with a token, by the token's HMAC; never `root`."""
         with self._database.read():
-            row = Admin.get_or_none(Admin.lookup == self._vault.lookup(token))
+            row = Admin.get_or_none(Admin.lookup == lookup)
         return AdminRecord.of(row) if row and row.is_active else None
 
     @transaction
@@ -133,6 +137,7 @@ class Admins:
             raise Conflict("The administrator root cannot be deleted. The command 'admin disable root' disables it.")
         self._require_another(found)
         Admin.delete().where(Admin.id == found.id).execute()
+        AdminSession.delete().where(AdminSession.admin_id == found.id).execute()
         self._record("admin.delete", found, Versions({**found.fields, "token": audit.SET}, {}))
 
     @transaction

@@ -42,6 +42,8 @@ Action = Literal[
     "admin.enable",
     "admin.disable",
     "admin.delete",
+    "admin.log_in",
+    "admin.log_out",
     "encryption_key.rotate",
 ]
 """The kinds of changes. One that is of several kinds has the one that stands first here."""

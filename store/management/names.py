@@ -17,6 +17,8 @@ _TOKENS = (
     "SELECT id, token_name FROM token{0} AND token_name IS NOT NULL UNION ALL SELECT id, name FROM former_token{0}"
 )
 
+_PRESENT_TOKENS = "SELECT id FROM token WHERE {0}"
+
 _PROJECTS_NAMED = "SELECT id FROM project WHERE name = ? ORDER BY created_at, id"
 _DELETED_PROJECTS_NAMED = "SELECT id FROM former_project WHERE name = ? ORDER BY id"
 _TOKENS_NAMED = "SELECT id FROM token WHERE token_name = ? ORDER BY created_at, id"
@@ -49,6 +51,20 @@ def of_tokens(database: Database, ids: Collection[str]) -> dict[str, str]:
     `Database.snapshot`.
     """
     return dict(_among(database, _TOKENS, ids))
+
+
+def of_present_projects(database: Database) -> dict[str, str]:
+    """Return the names of all projects that are not deleted, by ids. Inside `Database.read`."""
+    return dict(database.execute("SELECT id, name FROM project"))
+
+
+def present_tokens(database: Database, ids: Collection[str]) -> set[str]:
+    """Return those public ids whose tokens are not deleted. Inside `Database.read`."""
+    found: set[str] = set()
+    for some in itertools.batched(dict.fromkeys(ids), _TOGETHER):
+        among = database.among("id", some)
+        found.update(token_id for (token_id,) in database.execute(_PRESENT_TOKENS.format(among.sql), among.parameters))
+    return found
 
 
 def projects_named(database: Database, name: str, *, deleted: bool = False) -> Sequence[str]:

@@ -85,6 +85,11 @@ class Projects:
         self._record("project.create", row, Versions({}, {**_fields(row), "api_key": audit.SET}))
         return self._records([row])[0]
 
+    def exist(self) -> bool:
+        """Tell whether there is a project."""
+        with self._database.read():
+            return bool(Project.select().exists())
+
     def list(self) -> list[ProjectRecord]:
         """Return every project, ordered by name."""
         with self._moment():

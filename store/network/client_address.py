@@ -1,6 +1,7 @@
 """The address of a client: the peer's, or the one that a trusted proxy reports.
 
-Both ports use it, so that a log line and a row of the ledger name the same client.
+Both ports use it, so that a log line and a row of the ledger name the same client. Such a proxy may also report that
+the client came by https.
 """
 
 import re
@@ -40,6 +41,13 @@ def client_address(peer: str, forwarded: str | None, trusted: Sequence[Network])
             break
         found = before
     return str(found)
+
+
+def reported_https(peer: str, protocol: str | None, trusted: Sequence[Network]) -> bool:
+    """Tell whether a trusted proxy reports that its client came by https; `protocol` is its `X-Forwarded-Proto`."""
+    found = address(peer)
+    last = (protocol or "").rpartition(",")[2].strip().lower()
+    return found is not None and _is_in(found, trusted) and last == "https"
 
 
 def _is_in(found: Address, networks: Sequence[Network]) -> bool:

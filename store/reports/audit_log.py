@@ -15,7 +15,8 @@ from store.store import Store
 class AuditFilter:
     """Selects changes: microseconds from `start` until just before `end`; None selects all.
 
-    `object_id` is that of the object of a change, or one of the ids of a change of several.
+    `object_id` is that of the object of a change, or one of the ids of a change of several; `object_name` is the name
+    that the object had.
     """
 
     start: int | None = None
@@ -24,6 +25,7 @@ class AuditFilter:
     action: str | None = None
     object_id: str | None = None
     project_id: str | None = None
+    object_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class AuditLog:
                 "action = ?": given(about.action),
                 _ABOUT: None if object_id is None else (object_id, f'%"{object_id}"%'),
                 "project_id = ?": given(about.project_id),
+                "object_name = ?": given(about.object_name),
                 "(changed_at, id) < (?, ?)": after,
             }
         )

@@ -127,6 +127,23 @@ class RequestList:
             page = Page.of(found, limit, lambda last: Cursor(last.started_at, last.id))
             return replace(page, records=self._named(page.records))
 
+    def horizon(self, about: RequestFilter, rows: int, *, after: Cursor | None = None) -> int | None:
+        """Return the time until which a list by this filter, after a cursor, looks at this number of admitted requests.
+
+        None where it looks at fewer: there is an index of times, and one of projects, tokens and codes each, and none
+        of anything else, so that a filter that selects few requests would look at all of them.
+        """
+        selects_few = (about.model, about.endpoint, about.status, about.source)
+        if about.code is not None or about.source == OPEN or all(each is None for each in selects_few):
+            return None
+        conditions, parameters = where(_places(about, after))
+        with self._database.read():
+            found = self._database.execute(
+                f"SELECT started_at FROM request WHERE {conditions} ORDER BY started_at DESC, id DESC LIMIT 1 OFFSET ?",  # noqa: S608
+                [*parameters, rows],
+            )
+        return found[0][0] if found else None
+
     def get(self, request_id: str) -> RequestRecord:
         """Return the request with an id of the gateway (in any case), or of the upstream: the newest of several.
 
@@ -157,14 +174,10 @@ class RequestList:
     def _rows(self, sql: str, about: RequestFilter, more: Conditions, limit: int, after: Cursor | None) -> list[Row]:
         conditions, parameters = where(
             {
-                "started_at >= ?": given(about.start),
-                "started_at < ?": given(about.end),
-                "project_id = ?": given(about.project_id),
-                "token_id = ?": given(about.token_id),
+                **_places(about, after),
                 "endpoint = ?": given(about.endpoint),
                 "status = ?": given(about.status),
                 **more,
-                "(started_at, id) < (?, ?)": after,
             }
         )
         return self._database.execute(
@@ -188,6 +201,17 @@ class RequestList:
             replace(record, project_name=projects.get(record.project_id), token_name=tokens.get(record.token_id))
             for record in records
         ]
+
+
+def _places(about: RequestFilter, after: Cursor | None) -> Conditions:
+    """Return the conditions that have indexes."""
+    return {
+        "started_at >= ?": given(about.start),
+        "started_at < ?": given(about.end),
+        "project_id = ?": given(about.project_id),
+        "token_id = ?": given(about.token_id),
+        "(started_at, id) < (?, ?)": after,
+    }
 
 
 def _selected(missing: AbstractSet[str]) -> str:

@@ -16,12 +16,12 @@ def time_zone(name: str) -> ZoneInfo:
 
     Only the names of zones are looked up, so that no text leads to another file.
     """
-    if name not in _names():
+    if name not in names():
         raise ValueError("no time zone")
     return ZoneInfo(name)
 
 
 @functools.cache
-def _names() -> frozenset[str]:
-    """Return all names. The search for them opens some 600 files, once a process."""
+def names() -> frozenset[str]:
+    """Return the names of all zones. The search for them opens some 600 files, once a process."""
     return frozenset(zoneinfo.available_timezones() - _OF_THE_MACHINE)

@@ -38,6 +38,9 @@ READY = "LLM_PROXY_READY"
 After a space follows the address of a page that it also serves, if there is one. It may hold a secret: a login.
 """
 
+MITMWEB = "LLM_PROXY_MITMWEB"
+"""Names the address of mitmweb, where it runs beside: without its login, so that pages can lead there."""
+
 STOP_AGAIN = 2.0
 """Seconds after which a process that has not ended gets the signal again."""
 

@@ -8,7 +8,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -370,6 +370,22 @@ class Settings(BaseSettings):
         folders = authorities.folders(self.ssl_cert_dir)
         if empty := [number for number, one in enumerate(folders, 1) if authorities.is_empty(one)]:
             _log.warning("folders of SSL_CERT_DIR without a certificate that can be read: %s", _numbers(empty))
+
+    @property
+    def shown(self) -> Mapping[str, str]:
+        """All settings by their names, as an operator may see them: of a secret only whether it is set."""
+        return {name.upper(): self._shown(name) for name in type(self).model_fields}
+
+    def _shown(self, name: str) -> str:
+        value = getattr(self, name)
+        if name == "database_url":
+            return database_url.without_password(self.store_url)
+        if value in {None, ""}:
+            return "not set"
+        is_secret = isinstance(value, SecretStr) or not type(self).model_fields[name].repr
+        if is_secret:
+            return "set"
+        return f"{value:g}" if isinstance(value, float) else str(value)
 
     @property
     def trusted_authorities(self) -> Sequence[bytes]:

@@ -503,7 +503,8 @@ def test_no_moment_of_a_cut_leaves_a_stream_that_looks_whole_and_is_not(tmp_path
                     return kind_of(answer)
 
                 kinds = {kind for _ in range(15) for kind in await asyncio.gather(*(ask() for _ in range(8)))}
-                assert kinds >= {"cut"}
+                while "cut" not in kinds:  # on a machine that is busy, answers may begin later than all cuts
+                    kinds.update(await asyncio.gather(*(ask() for _ in range(8))))
                 await until(lambda: not len(proxy.exchanges))
 
     run(main())
@@ -511,7 +512,7 @@ def test_no_moment_of_a_cut_leaves_a_stream_that_looks_whole_and_is_not(tmp_path
 
 async def cut_some(proxy: Proxy) -> None:
     """Cut all that runs, after a while."""
-    await asyncio.sleep(random.uniform(0, 0.04))  # noqa: S311 - no secret
+    await asyncio.sleep(random.uniform(0, random.choice([0.04, 0.4])))  # noqa: S311 - no secret
     for flow_id in proxy.exchanges.all():
         found = proxy.exchanges.get(flow_id)
         if found is not None and found.opened is not None:

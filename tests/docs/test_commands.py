@@ -13,7 +13,7 @@ from manage_api.cli.commands import main
 
 PAGE = (DOCS / "cli.md").read_text()
 
-OF_A_CLONE = {"setup", "test", "soak", "lock", "release", "newest", "bench"}
+OF_A_CLONE = {"setup", "test", "soak", "lock", "release", "newest", "screenshots", "bench"}
 """Commands of run.sh alone. Their options are those of other programs."""
 
 CALL = re.compile(r"(?:\./run\.sh|(?:\.venv/bin/|^|(?<=[(;] )|(?<=\())llm-proxy)(?= |$)")

@@ -37,7 +37,8 @@ def check(run: Run, shown: set[str]) -> None:
     assert run.admin_tokens
     assert run.net.holding(*(form for token in run.admin_tokens for form in forms(token))) == set()
     assert run.net.holding(*forms(MANAGEMENT_TOKEN), *forms(ENCRYPTION_KEY)) == set()
-    assert {"audit", "viewer", "commands of the store"} <= run.net.holding(MARK.encode())
+    operators = {"audit", "viewer", "commands of the store", "pages", "pages of a viewer"}
+    assert operators <= run.net.holding(MARK.encode())
     assert f"Bearer {KEY}\r\n".encode() in run.received
     assert not any(form in run.received for form in [*forms(run.token), b"***"])
     assert "answers" in run.net.holding(b"upstream_key_rejected")

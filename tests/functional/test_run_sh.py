@@ -331,11 +331,23 @@ def test_the_demo_needs_no_proxy_where_one_is_set(demo: Site, forward: ForwardPr
     assert forward.heads == []
 
 
+def status_page(installation: Installation) -> str:
+    """Log in to the pages, and return the one of the status."""
+    url = f"http://127.0.0.1:{installation.manage}"
+    token = (installation.data / "management_token").read_text()
+    with httpx.Client(base_url=url, headers={"Origin": url}, follow_redirects=True) as browser:
+        browser.post("/login", data={"token": token}).raise_for_status()
+        return browser.get("/status").raise_for_status().text
+
+
 def test_the_login_in_the_banner_of_web_works_and_is_needed(installation: Installation) -> None:
     with started(installation, "web") as process:
         (login,) = re.findall(r"^  mitmweb +(http://127\.0\.0\.1:\d+/\?token=\w+)$", process.output(), re.MULTILINE)
         assert httpx.get(login, follow_redirects=True).status_code == 200
         assert httpx.get(login.partition("?")[0]).status_code == 403
+        status = status_page(installation)
+        assert f'href="{login.partition("/?")[0]}"' in status
+        assert login.partition("=")[2] not in status
         (proxy, _) = children(process.pid)
         os.kill(proxy, signal.SIGKILL)
         process.wait_for_output(" now.\n")

@@ -79,6 +79,16 @@ def test_a_project_that_is_there_is_logged(
     assert vars(caplog.records[-1])["path"] == f"/manage/projects/{project_id}"
 
 
+@pytest.mark.parametrize("part", ["projects", "tokens", "requests", "start"])
+@pytest.mark.parametrize("write", [str.lower, str.upper])
+def test_a_token_in_the_path_of_a_page_is_not_logged(
+    anyone: FlaskClient, caplog: pytest.LogCaptureFixture, part: str, write: Callable[[str], str]
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert anyone.get(f"/{part}/{write(TOKEN)}").status_code == 303
+    assert vars(caplog.records[-1])["path"] == f"/{part}/<uuid>"
+
+
 PUBLIC_IDS = ("project_id", "token_id", "price_id")
 
 

@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 
 import pytest
 from hypothesis import given
@@ -37,3 +38,18 @@ def test_csv_can_be_read_back(text: str) -> None:
     _, (cell, number) = csv.reader(io.StringIO(written, newline=""))
     assert (cell.removeprefix("'") if not text.startswith("'") else cell) == text
     assert number == "1"
+
+
+def test_parts_join_to_one_file() -> None:
+    objects = [{"name": name, "x": number} for number, name in enumerate("abc")]
+    parts = [*export.csv_parts(["name", "x"], ([each] for each in objects))]
+    assert "".join(parts) == export.write_csv(["name", "x"], objects)
+    assert len(parts) == 4
+
+
+def test_lists_and_objects_are_json() -> None:
+    changes = {"name": {"before": None, "after": "=1"}}
+    written = export.write_csv(["ids", "changes"], [{"ids": ["a", "b"], "changes": changes}])
+    _, (ids, shown) = csv.reader(io.StringIO(written, newline=""))
+    assert json.loads(ids) == ["a", "b"]
+    assert json.loads(shown) == changes

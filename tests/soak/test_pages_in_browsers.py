@@ -3,7 +3,6 @@
 import contextlib
 import json
 import queue
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -13,12 +12,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from support.clients.chromium import CHROMIUM, QUIET
 from support.gateway.gateway import PATHS, Gateway
 from support.gateway.processes import DEADLINE, free_port
 from support.stores.stores import UNKNOWN_TOKEN
 from support.upstreams.upstreams import DemoUpstream
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = [
     pytest.mark.soak("addon/cross_origin.py", "addon/layers", "addon/plain", "addon/responses.py"),
@@ -103,8 +101,7 @@ class Site:
         """Open the page, and return what it was told. The browser reaches this machine only."""
         assert CHROMIUM is not None
         url = f"{self.origin}/?{urlencode({'gateway': gateway.url, 'token': token, 'unknown': UNKNOWN_TOKEN})}"
-        quiet = ["--no-proxy-server", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
-        command = [CHROMIUM, "--headless=new", "--no-sandbox", *quiet, f"--user-data-dir={profile}", url]
+        command = [CHROMIUM, *QUIET, f"--user-data-dir={profile}", url]
         browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             return self.told.get(timeout=3 * DEADLINE)

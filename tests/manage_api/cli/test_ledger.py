@@ -273,7 +273,7 @@ def test_requests_are_filtered(store: Store) -> None:
         (["usage", "--by", "colour"], "any of month, week, day, hour, project"),
         (["usage", "--by", ""], "any of month, week, day, hour, project"),
         (["usage", "--from", "yesterday"], "a date such as"),
-        (["usage", "--since", "7 days"], "a duration such as 7d, 12h or 30m"),
+        (["usage", "--since", "7 weeks"], "a duration such as 7d, 12h or 30m"),
         (["usage", "--token", "secret-by-mistake"], "no token has this name, id or value."),
         (["usage", "--format", "jsonl"], "'table', 'csv', 'csv-excel', 'json'"),
         (["usage", "--timezone", "secret-by-mistake"], "the IANA name of a time zone, such as Europe/Berlin"),

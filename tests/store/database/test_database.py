@@ -1,4 +1,5 @@
 import contextlib
+import re
 import sqlite3
 import threading
 import time
@@ -169,6 +170,12 @@ def test_among_selects_rows_with_one_of_some_texts(store: Store, number: int) ->
         sql = f"SELECT id FROM former_project WHERE {among.sql} ORDER BY id"  # noqa: S608 - no data
         found = store.database.execute(sql, among.parameters)
     assert found == [(str(place),) for place in range(number)]
+
+
+def test_the_engine_tells_its_version_and_size(store: Store, engine: str) -> None:
+    assert re.fullmatch(r"(SQLite|PostgreSQL) [0-9]+\.[0-9].*", store.database.version())
+    assert store.database.version().lower().startswith(engine)
+    assert store.database.size() > 100_000
 
 
 @on_sqlite

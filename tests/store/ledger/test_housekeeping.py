@@ -145,9 +145,10 @@ def test_housekeeping_survives_a_failing_store(
     store: Store, keeping: Housekeeping, caplog: pytest.LogCaptureFixture
 ) -> None:
     del keeping
-    store.database.timeout = 0.05
+    usual, store.database.timeout = store.database.timeout, 0.05
     with foreign_lock(store):
         wait_until(lambda: "does not answer" in caplog.text)
+    store.database.timeout = usual
     seen = beats(store).get("mine", 0)
     wait_until(lambda: beats(store).get("mine", 0) > seen)
 

@@ -129,3 +129,15 @@ def test_names_that_begin_with_a_text_are_offered_once(store: Store) -> None:
         assert names.tokens_that_begin(store.database, "%") == []
         assert names.tokens_that_begin(store.database, "") == ["100%", "Ann", "Anna"]
         assert names.projects_that_begin(store.database, "Te") == ["Tests"]
+
+
+def test_those_that_are_not_deleted_are_told_from_others(store: Store) -> None:
+    projects = Projects(store)
+    kept, gone = (projects.create(name, API_KEY).id for name in ("Kept", "Gone"))
+    tokens = [make_token(store, project_id=kept, name=name).id for name in ("Ann", None)]
+    former = make_token(store, project_id=gone, name="Ben").id
+    projects.delete(gone)
+    with store.database.read():
+        assert names.of_present_projects(store.database) == {kept: "Kept"}
+        assert names.present_tokens(store.database, [*tokens, *tokens, former, UNKNOWN]) == {*tokens}
+        assert names.present_tokens(store.database, []) == set()

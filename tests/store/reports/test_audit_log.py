@@ -64,6 +64,7 @@ def test_each_filter_selects(store: Store, log: AuditLog) -> None:
     assert actions(log, AuditFilter(project_id=token.project_id)) == ["project.tokens.revoke", *both]
     assert actions(log, AuditFilter(object_id=token.id)) == ["project.tokens.revoke", "token.create"]
     assert actions(log, AuditFilter(object_id=price.id)) == ["price.set"]
+    assert actions(log, AuditFilter(object_name="Tests", project_id=other.project_id)) == ["project.create"]
     moment = log.page(AuditFilter(action="price.set")).records[0].changed_at
     assert actions(log, AuditFilter(start=moment)) == ["price.set"]
     assert "price.set" not in actions(log, AuditFilter(end=moment))

@@ -1,4 +1,5 @@
 import uuid
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -187,3 +188,31 @@ def test_a_bad_cursor_is_refused(text: str) -> None:
 def test_any_cursor_returns_a_page(requests: RequestList) -> None:
     for started_at in (-(2**63), 0, 2**63 - 1):
         assert requests.page(RequestFilter(), after=Cursor(started_at, new_request_id())).records == []
+
+
+def test_the_horizon_bounds_what_a_filter_without_an_index_looks_at(store: Store, requests: RequestList) -> None:
+    rows = [settle_request(store, started_at=NOON + number, project_id=OTHER) for number in range(6)]
+    settle_request(store, started_at=NOON + 3)
+    slow = [
+        RequestFilter(status=404),
+        RequestFilter(model="x"),
+        RequestFilter(endpoint="/x"),
+        RequestFilter(source="x"),
+    ]
+    for about in slow:
+        assert requests.horizon(about, 2) == NOON + 3
+        assert requests.horizon(about, 6) == NOON
+        assert requests.horizon(about, 7) is None
+        assert requests.horizon(replace(about, project_id=OTHER), 4) == NOON + 1
+        assert requests.horizon(replace(about, end=NOON + 3), 1) == NOON + 1
+        assert requests.horizon(replace(about, start=NOON + 3), 3) == NOON + 3
+        assert requests.horizon(replace(about, start=NOON + 3), 4) is None
+        assert requests.horizon(about, 2, after=Cursor(NOON + 3, rows[0]["id"])) == NOON
+    quick = [
+        RequestFilter(),
+        RequestFilter(token_id=TOKEN_ID),
+        RequestFilter(code="x", status=1),
+        RequestFilter(source=OPEN),
+    ]
+    for about in quick:
+        assert requests.horizon(about, 1) is None

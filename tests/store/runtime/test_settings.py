@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support.network.certificates import Authority
 
+from store.encryption.crypto import new_key
 from store.errors import StartupError
 from store.runtime.lifecycle import SUPERVISED
 from store.runtime.settings import Listen, Settings, Upstream
@@ -213,6 +214,24 @@ def test_secrets_are_not_in_the_repr(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings.load()
     assert KEY not in repr(settings)
     assert "a-management-token" not in repr(settings)
+
+
+def test_all_settings_are_shown_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    unset = Settings.load().shown
+    assert {*unset} == {name.upper() for name in Settings.model_fields}
+    names = ("MANAGEMENT_TOKEN", "ENCRYPTION_KEY", "HTTPS_PROXY", "HTTP_PROXY")
+    assert {unset[name] for name in names} == {"not set"}
+    assert (unset["LEDGER_DAYS"], unset["STORE_TIMEOUT"], unset["AUDIT_DAYS"]) == ("30", "2", "not set")
+    assert unset["DATABASE_URL"].startswith("sqlite:///")
+    monkeypatch.setenv("MANAGEMENT_TOKEN", "secret-token-0123456789")
+    monkeypatch.setenv("ENCRYPTION_KEY", new_key())
+    for name in ("HTTPS_PROXY", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://secret-user:secret-word@proxy.example:3128")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://secret-user:secret-word@db.example/gateway?password=secret")
+    shown = Settings.load().shown
+    assert {shown[name] for name in names} == {"set"}
+    assert shown["DATABASE_URL"] == "postgresql://db.example/gateway"
+    assert "secret" not in str(shown)
 
 
 def test_an_encryption_key_may_be_a_ring(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from support.clients.http2 import Http2Client
+from support.clients.page_crawler import Crawler
 from support.clients.web_client import Flow, Watcher, WebClient
 from support.gateway.gateway import ENCRYPTION_KEY, Gateway, bearer
 from support.gateway.processes import DEADLINE, Process, free_port, python, running, tool
@@ -222,6 +223,16 @@ class Traffic:
             self._note(refused)
         for command in (["audit"], ["audit", "--json"], ["admin", "list"], ["admin", "list", "--json"]):
             self._net.add("commands of the store", _output(self._gateway, command))
+        self._read_pages("pages", admin)
+        self._read_pages("pages of a viewer", viewer)
+
+    def _read_pages(self, where: str, admin_token: str) -> None:
+        """Log in as an administrator, and open every page that links lead to; the session's id is a secret too."""
+        with Crawler.log_in(self._gateway.manage_url, admin_token) as crawler:
+            self._net.add(where, crawler.client.post("/login", data={"token": self._token["token"]}).text)
+            for page in crawler.open_all():
+                self._net.add(where, page.address, str(page.response.headers), page.response.content)
+            self.admin_tokens += crawler.client.cookies.values()
 
     def _note(self, response: httpx.Response) -> None:
         self._net.add("answers", str(response.headers), response.content)
