@@ -10,5 +10,7 @@ A request passes these modules in this order (`site.blueprint` assembles them):
     protection    puts the headers onto the response that bind browsers
 
 `forms` makes the bodies of the API of what a form sent, so that no rule is written twice. `rendering` has the words and
-numbers of the templates. Each page works without JavaScript; `static/pages.js` adds what is nice to have.
+numbers of the templates, `charts` their charts. Lists read their query with `filters` and are written as files with
+`downloads`; `explanations` says how a request ended. Each page works without JavaScript; `static/pages.js` adds what is
+nice to have.
 """
