@@ -335,10 +335,10 @@ class AdmissionWork:
         open_ids = self._open_ids(items)
         owners = holds.owners_of([*(each.opened for each in counted), *released])
         names = {item.name if isinstance(item, Claim) else TokenName("id", item.opened.token_id) for item in items}
-        now, tokens, balances = lock_and_read(self._database, names, owners)
+        now, tokens, balances, prices = lock_and_read(self._database, names, owners)
         holds.settle(self._database, counted, balances)
         holds.free_slots(self._database, released, balances)
-        batch = Batch(tokens, now, self._vault.open_api_key, self._bounding.bounds_of(now), self._usual_output)
+        batch = Batch(tokens, now, self._vault.open_api_key, self._bounding.bounds_of(now, prices), self._usual_output)
         batch.open_ids = open_ids
         outcomes = [batch.decide(item) if isinstance(item, Claim) else batch.grow(item) for item in items]
         if batch.admitted:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from store.admission.decision import TokenName, TokenRow, TokenState
 from store.admission.limits import MaxRequests, limits_of
 from store.database import Database, Row, Statement
+from store.ledger import pricing
 from store.limits import balance
 from store.limits.balance import Balance
 
@@ -29,6 +30,8 @@ class LockedTokens(NamedTuple):
     now: int
     tokens: Mapping[TokenName, TokenState]
     balances: Mapping[str, Balance]
+    prices: str
+    """The `pricing.VERSION`; empty where no token has a balance."""
 
 
 def lock_and_read(database: Database, names: AbstractSet[TokenName], owners: Sequence[str]) -> LockedTokens:
@@ -38,17 +41,19 @@ def lock_and_read(database: Database, names: AbstractSet[TokenName], owners: Seq
     be missing: its value has not been handed out yet. Raises StoreLocked where a limit was set at that time.
     """
     named = _named(database, names)
-    column = balance.column(database, "token.id, token.project_id")
+    column = balance.column(database, "token.id, token.project_id", pricing.VERSION)
     select = Statement(_READ.format(named=named.sql, balances=column), named.parameters)
     now, rows, locked = database.read_locked(_locks(database, named, owners), select)
     now = now if rows else database.now()
-    lines = {line for *_, text in rows if text for line in text.split(";")}
+    texts = [text.split(";") for *_, text in rows if text]
+    lines = {line for text in texts for line in text[:-1]}
     balances = {one.id: one for one in (Balance.read(line, now) for line in lines)}
     known = {one.owner_id for one in balances.values()}
     for owned in balance.of_owners(database, [owner for owner in owners if owner not in known], now).values():
         balances |= {one.id: one for one in owned}
     balance.require_locked(balances, locked)
-    return LockedTokens(now, _by_name(rows, balances.values(), now), balances)
+    prices = texts[0][-1] if texts else ""
+    return LockedTokens(now, _by_name(rows, balances.values(), now), balances, prices)
 
 
 def state_of(values: Row, balances: Mapping[str, Sequence[Balance]], now: int) -> TokenState:

@@ -111,9 +111,13 @@ class Balance:
         return (self.id, self.used, 0, 0, "")
 
 
-def column(database: Database, owners: str) -> str:
-    """Return the expression of the balances of owners (SQL of a list): lines with `;` between; NULL without any."""
-    return f"(SELECT {database.joined(_FIELDS, ';')} FROM balance WHERE owner_id IN ({owners}))"  # noqa: S608 - no data
+def column(database: Database, owners: str, last: str) -> str:
+    """Return the expression of the balances of owners (SQL of a list): lines with `;` between; NULL without any.
+
+    `last` is the expression of a last line, which is evaluated where there are some.
+    """
+    lines = f"{database.joined(_FIELDS, ';')} || ';' || {last}"
+    return f"(SELECT CASE WHEN COUNT(*) > 0 THEN {lines} END FROM balance WHERE owner_id IN ({owners}))"  # noqa: S608
 
 
 def lock(*conditions: Statement) -> Statement:
