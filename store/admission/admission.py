@@ -346,6 +346,7 @@ class AdmissionWork:
             self._ledger.open(self._instance_id, batch.admitted)
             holds.take(self._database, batch.slots)
         self._ledger.reserve_more(batch.growths)
+        batch.close()
         balance.write(self._database, balances.values())
         return outcomes
 

@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from store.admission.decision import TokenName, TokenRow, TokenState
-from store.admission.limits import MaxRequests, limits_of
+from store.admission.limits import Headroom, MaxRequests, OwnHeadroom, limits_of
 from store.database import Database, Row, Statement
 from store.ledger import pricing
 from store.limits import balance
@@ -56,12 +56,15 @@ def lock_and_read(database: Database, names: AbstractSet[TokenName], owners: Seq
     return LockedTokens(now, _by_name(rows, balances.values(), now), balances, prices)
 
 
-def state_of(values: Row, balances: Mapping[str, Sequence[Balance]], now: int) -> TokenState:
-    """Read a row of the tokens; `balances` are those of its token and its project, by their ids."""
+def state_of(
+    values: Row, balances: Mapping[str, Sequence[Balance]], headrooms: Mapping[str, OwnHeadroom], now: int
+) -> TokenState:
+    """Read a row of the tokens; with the balances of its token and its project, and their headrooms, by their ids."""
     row = TokenRow._make(values[:-1])
     max_requests = MaxRequests(row.token_request_count, row.token_max_requests)
     own, of_project = balances.get(row.token_id, ()), balances.get(row.project_id, ())
-    return TokenState(row, limits_of(max_requests, own, of_project, now))
+    rooms = [room for owner in (row.token_id, row.project_id) if (room := headrooms.get(owner))]
+    return TokenState(row, limits_of(max_requests, own, of_project, now), Headroom(rooms) if rooms else None)
 
 
 def of_values(database: Database, lookups: Sequence[str]) -> Statement:
@@ -96,6 +99,7 @@ def _by_name(rows: Sequence[Row], balances: Collection[Balance], now: int) -> Ma
     owned: dict[str, list[Balance]] = defaultdict(list)
     for one in balances:
         owned[one.owner_id].append(one)
-    states = [state_of(row, owned, now) for row in rows]
+    headrooms = {owner: OwnHeadroom(of_owner, now) for owner, of_owner in owned.items()}
+    states = [state_of(row, owned, headrooms, now) for row in rows]
     by_value = {TokenName("lookup", lookup): state for state in states for lookup in state.row.lookups(now)}
     return {**by_value, **{TokenName("id", state.row.token_id): state for state in states}}

@@ -94,6 +94,10 @@ class Balance:
         """True if it holds amounts that requests reserve: a window of tokens, or a budget."""
         return self.counted in {USD, TOKENS}
 
+    def is_for(self, at: int) -> bool:
+        """Tell whether it holds something for a request of a time: since it was set, and of its present period."""
+        return at >= self.begun_at and (not isinstance(self.state, Budget) or self.state.is_of(at))
+
     def hold(self, amount: int) -> None:
         """Hold so much more for running requests, or less; not below 0."""
         if self.state is not None:
