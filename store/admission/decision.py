@@ -20,7 +20,6 @@ from store.admission.limits import (
     MaxParallel,
     RequestsInWindow,
     Reserving,
-    UsdInPeriod,
     first_refusal,
     left_of,
     reserved,
@@ -180,9 +179,12 @@ class TokenState:
     """
 
     row: TokenRow
-    limits: Sequence[Limit]
+    others: Sequence[Limit]
+    """The limits that reserve nothing."""
     headroom: Headroom | None = None
     """What is left of those that reserve amounts; None without such limits."""
+    all_limits: Callable[[], Sequence[Limit]] | None = None
+    """Returns both in the order of the checks; None where the others are all."""
 
     @functools.cached_property
     def policies(self) -> Sequence[OwnedPolicy]:
@@ -195,14 +197,19 @@ class TokenState:
         return self.row.holder
 
     @functools.cached_property
+    def limits(self) -> Sequence[Limit]:
+        """All limits, in the order of the checks."""
+        return self.others if self.all_limits is None else self.all_limits()
+
+    @functools.cached_property
     def reserving(self) -> Sequence[Reserving]:
         """The limits that reserve an amount for a request."""
         return [limit for limit in self.limits if isinstance(limit, Reserving)]
 
-    @functools.cached_property
+    @property
     def has_budget(self) -> bool:
         """True if a budget limits it."""
-        return any(isinstance(limit, UsdInPeriod) for limit in self.limits)
+        return self.headroom is not None and self.headroom.has_budget
 
     @functools.cached_property
     def begins_at(self) -> int:
@@ -210,17 +217,12 @@ class TokenState:
         return max((limit.begins_at for limit in self.reserving), default=0)
 
     @functools.cached_property
-    def _others(self) -> Sequence[Limit]:
-        """The limits that reserve nothing."""
-        return [limit for limit in self.limits if not isinstance(limit, Reserving)]
-
-    @functools.cached_property
     def _parallel(self) -> Sequence[MaxParallel]:
-        return [limit for limit in self._others if isinstance(limit, MaxParallel)]
+        return [limit for limit in self.others if isinstance(limit, MaxParallel)]
 
     @functools.cached_property
     def _request_windows(self) -> Sequence[RequestsInWindow]:
-        return [limit for limit in self._others if isinstance(limit, RequestsInWindow)]
+        return [limit for limit in self.others if isinstance(limit, RequestsInWindow)]
 
     def ask(self, opening: Opening, now: int, bounds: Bounds | None, usual_output: int) -> Asked | TokenRefused:
         """Return a request with what it reserves, if all limits let it pass, or the refusal of the first."""
@@ -230,7 +232,7 @@ class TokenState:
         amounts = self.headroom.reserve(bounds, usual_output)
         if amounts is not None:
             asked = Asked(opening, now, amounts)
-            if all(limit.test(asked) is None for limit in self._others):
+            if all(limit.test(asked) is None for limit in self.others):
                 return asked
         self.headroom.hold()
         at = self._moment(now)
@@ -240,7 +242,7 @@ class TokenState:
     def hit(self, asked: Asked) -> tuple[Opened, Sequence[Slot]]:
         """Count a request that all limits have let pass. Returns its row, and the slots that are held for it."""
         row, opening = self.row, asked.opening
-        slots = [slot for limit in self._others if (slot := limit.hit(asked)) is not None]
+        slots = [slot for limit in self.others if (slot := limit.hit(asked)) is not None]
         if self.headroom is not None and not self.headroom.take(asked.reserved):
             for limit in self.reserving:
                 limit.hit(asked)

@@ -1,5 +1,6 @@
 """Locks and reads the tokens of a batch, with their projects, and the balances of their limits."""
 
+import functools
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -64,7 +65,10 @@ def state_of(
     max_requests = MaxRequests(row.token_request_count, row.token_max_requests)
     own, of_project = balances.get(row.token_id, ()), balances.get(row.project_id, ())
     rooms = [room for owner in (row.token_id, row.project_id) if (room := headrooms.get(owner))]
-    return TokenState(row, limits_of(max_requests, own, of_project, now), Headroom(rooms) if rooms else None)
+    if not rooms:
+        return TokenState(row, limits_of(max_requests, own, of_project, now))
+    others = limits_of(max_requests, *([one for one in each if not one.reserves] for each in (own, of_project)), now)
+    return TokenState(row, others, Headroom(rooms), functools.partial(limits_of, max_requests, own, of_project, now))
 
 
 def of_values(database: Database, lookups: Sequence[str]) -> Statement:

@@ -197,7 +197,9 @@ def _by_token(counted: Iterable[Counted]) -> Iterable[Sequence[Counted]]:
 
 
 def _sum(counted: Sequence[Counted]) -> _Sum | None:
-    """Add up what requests count; None where one of them counts less than before, which cannot go below 0."""
+    """Add up what requests count; None for a single one, and where one counts less than before: nothing goes below 0."""
+    if len(counted) == 1:
+        return None
     tokens, usd = zip(*[amounts for _, amounts, _ in counted], strict=True)
     if min(tokens) < 0 or min(usd) < 0:
         return None

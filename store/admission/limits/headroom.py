@@ -5,13 +5,14 @@ is held in the balances at once, as a sum. Where a request may not fit, the sum 
 one by one.
 """
 
+import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from store.admission.limits.limit import MOST_AMOUNTS, reserved
 from store.limits.balance import PLACES, Balance
 from store.limits.bound import Bounds
-from store.limits.budget import Budget
+from store.limits.budget import USD, Budget
 from store.limits.window import Standing, Window
 from store.request import Amounts
 
@@ -21,16 +22,21 @@ class _Tightest(NamedTuple):
 
     left: int
     place: int
-    standing: Standing
+    maximum: int
+    resets_in: int
+
+
+_order = operator.itemgetter(0, 1)
 
 
 class OwnHeadroom:
     """The headroom of one token, or of one project, whose tokens share it; at the time (microseconds) of a batch."""
 
-    __slots__ = ("_balances", "_held", "_is_known", "_now", "is_usual", "tightest", "tokens", "usd")
+    __slots__ = ("_balances", "_held", "_is_known", "_now", "has_budget", "is_usual", "tightest", "tokens", "usd")
 
     def __init__(self, balances: Sequence[Balance], now: int) -> None:
         self._balances = [one for one in balances if one.reserves]
+        self.has_budget = any([one.counted == USD for one in self._balances])
         self._now = now
         self._held = Amounts()
         self._is_known = False
@@ -59,16 +65,17 @@ class OwnHeadroom:
                     self.usd = min(self.usd, budget.maximum - budget.settled - budget.reserved)
                 case Window() as window:
                     self.tokens = min(self.tokens, window.maximum - window.used - window.reserved)
-                    windows.append(_Tightest(window.remaining, PLACES[one.kind], window.standing(self._now)))
-        self.tightest = min(windows, default=None)
+                    windows.append((window.remaining, PLACES[one.kind], window))
+        self.tightest = _tightest(windows, self._now)
 
     def take(self, amounts: Amounts) -> None:
         """Reserve amounts."""
+        self.look()
         self.tokens -= amounts.tokens
         self.usd -= amounts.usd
         self._held = self._held.plus(amounts)
         if self.tightest is not None:
-            self.tightest = self.tightest._replace(left=max(self.tokens, 0))
+            self.tightest = _Tightest(max(self.tokens, 0), *self.tightest[1:])
 
     def hold(self) -> None:
         """Hold in the balances what was taken; then they may change, and what is left is found out again."""
@@ -77,6 +84,13 @@ class OwnHeadroom:
             for one in self._balances:
                 one.hold(self._held.usd if isinstance(one.state, Budget) else self._held.tokens)
             self._held = Amounts()
+
+
+def _tightest(windows: Sequence[tuple[int, int, Window]], now: int) -> _Tightest | None:
+    if not windows:
+        return None
+    left, place, window = min(windows)
+    return _Tightest(left, place, window.maximum, max(window.is_empty_at() - now, 0))
 
 
 class Headroom:
@@ -96,12 +110,17 @@ class Headroom:
 
     def take(self, amounts: Amounts) -> bool:
         """Reserve amounts that fit; returns False where the limits have to do that themselves."""
-        if self._left() is None:
+        if not all([own.is_usual for own in self._own]):
             self.hold()
             return False
         for own in self._own:
             own.take(amounts)
         return True
+
+    @property
+    def has_budget(self) -> bool:
+        """True if a budget is among the limits."""
+        return any([own.has_budget for own in self._own])
 
     def hold(self) -> None:
         """Hold in the balances what was taken, so that limits can be asked, or written."""
@@ -111,16 +130,17 @@ class Headroom:
     @property
     def standing(self) -> Standing | None:
         """The standing of the window of tokens with the least left; None without one."""
-        self._left()
-        tightest = min((own.tightest for own in self._own if own.tightest), key=lambda one: one[:2], default=None)
-        return tightest and tightest.standing._replace(remaining=tightest.left, unit="tokens")
+        for own in self._own:
+            own.look()
+        tightest = min([own.tightest for own in self._own if own.tightest], key=_order, default=None)
+        if tightest is None:
+            return None
+        return Standing(tightest.maximum, tightest.left, tightest.resets_in, "tokens")
 
     def _left(self) -> Amounts | None:
         """Return what is left; None where that does not tell what fits."""
         tokens, usd = MOST_AMOUNTS
-        is_usual = True
         for own in self._own:
             own.look()
-            is_usual &= own.is_usual
             tokens, usd = min(tokens, own.tokens), min(usd, own.usd)
-        return Amounts(tokens, usd) if is_usual else None
+        return Amounts(tokens, usd) if all([own.is_usual for own in self._own]) else None
