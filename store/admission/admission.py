@@ -7,7 +7,6 @@ How a request ended goes the same way, through the same writer: it is written al
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -239,10 +238,12 @@ class Admission:
     async def _read_at_once(self, claim: Claim, reader: Reader) -> Claim:
         """Read a request before a policy asks, where one has asked the last time."""
         hint = self._hints.get(claim.name)
-        if hint is not None and reader.is_ready:
-            with contextlib.suppress(GatewayError):  # a policy that still asks meets it again
-                return await _read(claim, reader, hint)
-        return claim
+        if hint is None or not reader.is_ready:
+            return claim
+        try:
+            return await _read(claim, reader, hint)
+        except GatewayError:  # a policy that still asks meets it again
+            return claim
 
     def _hint(self, name: TokenName, unread: Unread) -> None:
         self._hints[name] = unread
