@@ -19,7 +19,9 @@ def fields(window: Standing) -> list[tuple[bytes, bytes]]:
 
 @functools.cache
 def _names(unit: str) -> tuple[bytes, bytes, bytes]:
-    limit, remaining, reset = [b"%b%b-%b" % (_PREFIX, kind, unit.encode()) for kind in (b"limit", b"remaining", b"reset")]
+    limit, remaining, reset = [
+        b"%b%b-%b" % (_PREFIX, kind, unit.encode()) for kind in (b"limit", b"remaining", b"reset")
+    ]
     return limit, remaining, reset
 
 

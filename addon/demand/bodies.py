@@ -171,7 +171,7 @@ def _speaks(body: Fields) -> bool:
 
 
 def _units(tally: Tally) -> Units:
-    if any([_writes_by_itself(model) for model in tally.models]):
+    if any(map(_writes_by_itself, tally.models)):
         return {**tally.units, "cache_write_tokens": tally.tokens}
     return tally.units
 

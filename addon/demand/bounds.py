@@ -48,7 +48,7 @@ _BOUNDED_TOOL = re.compile(
 
 def why_unbounded(endpoint: str, body: Fields, models: Sequence[str]) -> str:
     """Return why nothing bounds the cost of a request to one of these models; an empty text where it is bounded."""
-    if _TELLING.isdisjoint(body) and not _is_telling(endpoint) and not any([_searches(model) for model in models]):
+    if _TELLING.isdisjoint(body) and not _is_telling(endpoint) and not any(map(_searches, models)):
         return ""
     return next(_reasons(endpoint, body, models), "")
 

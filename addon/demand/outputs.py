@@ -71,7 +71,7 @@ def limit_of(body: Fields, limits: Limits) -> int | None:
     Without one of the endpoint's own fields there is none, as its upstream ignores the names of others. Of several
     limits the highest holds. One that cannot be read may stand for no limit, as -1 does.
     """
-    if not any([body.get(name) is not None for name in limits.own]):
+    if all(body.get(name) is None for name in limits.own):
         return None
     limit = _largest(whole(value) or None for _, value in _given(body, _LIMITS))
     budget = 0 if SELDOM.isdisjoint(body) else _budget_of(body, limits)

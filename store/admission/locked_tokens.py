@@ -67,7 +67,8 @@ def state_of(
     rooms = [room for owner in (row.token_id, row.project_id) if (room := headrooms.get(owner))]
     if not rooms:
         return TokenState(row, limits_of(max_requests, own, of_project, now))
-    others = limits_of(max_requests, *([one for one in each if not one.reserves] for each in (own, of_project)), now)
+    counting, counting_of_project = ([one for one in each if not one.reserves] for each in (own, of_project))
+    others = limits_of(max_requests, counting, counting_of_project, now)
     return TokenState(row, others, Headroom(rooms), functools.partial(limits_of, max_requests, own, of_project, now))
 
 

@@ -28,7 +28,7 @@ type Rate = int | Decimal
 
 
 class FlatPrice(NamedTuple):
-    """The rates of text, and all rates as they are displayed, under genai-prices' names, in USD for a million tokens."""
+    """The rates of text; and all rates in USD for a million tokens, under genai-prices' names, as they are shown."""
 
     input: Rate
     cached: Rate

@@ -197,7 +197,7 @@ def _by_token(counted: Iterable[Counted]) -> Iterable[Sequence[Counted]]:
 
 
 def _sum(counted: Sequence[Counted]) -> _Sum | None:
-    """Add up what requests count; None for a single one, and where one counts less than before: nothing goes below 0."""
+    """Add up what requests count; None for a single one, and where one counts less than before: it stops at 0."""
     if len(counted) == 1:
         return None
     tokens, usd = zip(*[amounts for _, amounts, _ in counted], strict=True)

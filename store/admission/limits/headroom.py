@@ -36,7 +36,7 @@ class OwnHeadroom:
 
     def __init__(self, balances: Sequence[Balance], now: int) -> None:
         self._balances = [one for one in balances if one.reserves]
-        self.has_budget = any([one.counted == USD for one in self._balances])
+        self.has_budget = any(one.counted == USD for one in self._balances)
         self._now = now
         self._held = Amounts()
         self._is_known = False
@@ -110,7 +110,7 @@ class Headroom:
 
     def take(self, amounts: Amounts) -> bool:
         """Reserve amounts that fit; returns False where the limits have to do that themselves."""
-        if not all([own.is_usual for own in self._own]):
+        if not self._is_usual:
             self.hold()
             return False
         for own in self._own:
@@ -120,7 +120,7 @@ class Headroom:
     @property
     def has_budget(self) -> bool:
         """True if a budget is among the limits."""
-        return any([own.has_budget for own in self._own])
+        return any(own.has_budget for own in self._own)
 
     def hold(self) -> None:
         """Hold in the balances what was taken, so that limits can be asked, or written."""
@@ -143,4 +143,8 @@ class Headroom:
         for own in self._own:
             own.look()
             tokens, usd = min(tokens, own.tokens), min(usd, own.usd)
-        return Amounts(tokens, usd) if all([own.is_usual for own in self._own]) else None
+        return Amounts(tokens, usd) if self._is_usual else None
+
+    @property
+    def _is_usual(self) -> bool:
+        return all(own.is_usual for own in self._own)
