@@ -91,7 +91,7 @@ class _Part(Enum):
     NONE = auto()
     """It is `model` itself, or holds free content."""
     HOLDING = auto()
-    """What it holds may name models, if it is an object or a list."""
+    """Its value may name models, if that is an object or a list."""
     TELLING = auto()
     """It may name models, whatever it is."""
 

@@ -182,7 +182,7 @@ class TokenState:
     others: Sequence[Limit]
     """The limits that reserve nothing."""
     headroom: Headroom | None = None
-    """What is left of those that reserve amounts; None without such limits."""
+    """The headroom of those that reserve amounts; None without such limits."""
     all_limits: Callable[[], Sequence[Limit]] | None = None
     """Returns both in the order of the checks; None where the others are all."""
 

@@ -180,7 +180,7 @@ def _miscounted(database: Database, balances: Iterable[Balance]) -> Sequence[tup
 
 
 class _Sum(NamedTuple):
-    """What several requests of a token count and give back, and the times of the first and the last admission."""
+    """The sum of several requests of a token, with the times of the first and the last admission."""
 
     first: int
     last: int
