@@ -38,7 +38,8 @@ class OwnHeadroom:
         self._balances = [one for one in balances if one.reserves]
         self.has_budget = any(one.counted == USD for one in self._balances)
         self._now = now
-        self._held = Amounts()
+        self._held: Amounts | None = None
+        """What was taken since the balances were told; None for no request."""
         self._is_known = False
         self.tokens, self.usd = MOST_AMOUNTS
         """The least that is left; below 0 where more was settled than a limit allows."""
@@ -73,17 +74,17 @@ class OwnHeadroom:
         self.look()
         self.tokens -= amounts.tokens
         self.usd -= amounts.usd
-        self._held = self._held.plus(amounts)
+        self._held = amounts if self._held is None else self._held.plus(amounts)
         if self.tightest is not None:
             self.tightest = _Tightest(max(self.tokens, 0), *self.tightest[1:])
 
     def hold(self) -> None:
         """Hold in the balances what was taken; then they may change, and what is left is found out again."""
         self._is_known = False
-        if any(self._held):
+        if self._held is not None:  # nothing is held, too: a window keeps the time that it has come to
             for one in self._balances:
                 one.hold(self._held.usd if isinstance(one.state, Budget) else self._held.tokens)
-            self._held = Amounts()
+            self._held = None
 
 
 def _tightest(windows: Sequence[tuple[int, int, Window]], now: int) -> _Tightest | None:
