@@ -55,18 +55,22 @@ class Growth:
         self._task: asyncio.Task[None] | None = None
         self._is_full = False
         """True once there was less left than the response needs: it has all of that."""
+        self._enough = self._output_until_more()
+        """The tokens of output up to which there is nothing to do."""
 
     def watch(self) -> None:
         """Look at what the response has shown: reserve more in time, or cut it. Returns at once."""
         meter = self._response.meter
-        if self._task is not None or meter is None:
+        if self._task is not None or meter is None or not meter.shows_more_than(self._enough):
             return
-        reserved = self._output
         if self._is_full:
-            if meter.shows_more_than(reserved):
-                self.cut(QuotaExhausted(_NOTHING_LEFT))
-        elif meter.shows_more_than(reserved - min(AHEAD, reserved // 2)):
-            self._task = asyncio.ensure_future(self._grow(max(STEP, reserved // 4)))
+            self.cut(QuotaExhausted(_NOTHING_LEFT))
+        else:
+            self._task = asyncio.ensure_future(self._grow(max(STEP, self._output // 4)))
+
+    def _output_until_more(self) -> int:
+        reserved = self._output
+        return reserved if self._is_full else reserved - min(AHEAD, reserved // 2)
 
     @property
     def _output(self) -> int:
@@ -83,6 +87,7 @@ class Growth:
                 extended = await self._admission.grow(opened, more)
                 self._amounts = self._amounts.plus(extended.opened.reserved.minus(opened.reserved))
                 self._response.opened, self._is_full = extended.opened, extended.is_full
+                self._enough = self._output_until_more()
         except GatewayError as error:  # it is tried again with the next piece
             _log.warning("a response could not reserve more: %s", error.message)
             self._task = None

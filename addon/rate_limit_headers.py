@@ -1,5 +1,7 @@
 """The headers that tell clients how their windows of requests and tokens stand, named and written as OpenAI does."""
 
+import functools
+
 from store.limits.window import Standing
 
 _PREFIX = b"x-ratelimit-"
@@ -7,9 +9,20 @@ _PREFIX = b"x-ratelimit-"
 
 def fields(window: Standing) -> list[tuple[bytes, bytes]]:
     """Return the headers of a window."""
-    unit = window.unit.encode()
-    told = {"limit": str(window.maximum), "remaining": str(window.remaining), "reset": duration(window.resets_in)}
-    return [(b"%b%b-%b" % (_PREFIX, name.encode(), unit), value.encode()) for name, value in told.items()]
+    limit, remaining, reset = _names(window.unit)
+    return [
+        (limit, b"%d" % window.maximum),
+        (remaining, b"%d" % window.remaining),
+        (reset, duration(window.resets_in).encode()),
+    ]
+
+
+@functools.cache
+def _names(unit: str) -> tuple[bytes, bytes, bytes]:
+    limit, remaining, reset = [
+        b"%b%b-%b" % (_PREFIX, kind, unit.encode()) for kind in (b"limit", b"remaining", b"reset")
+    ]
+    return limit, remaining, reset
 
 
 def is_of(window: Standing, name: bytes) -> bool:

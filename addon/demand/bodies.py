@@ -9,7 +9,17 @@ from addon.demand.bounds import why_unbounded
 from addon.demand.contents import add_content, add_item, add_message
 from addon.demand.cut import TEXTS, Cut
 from addon.demand.media import add_picture
-from addon.demand.outputs import OF_CHAT, OF_MESSAGES, OF_RESPONSES, UNKNOWN, Limits, choices_of, limit_of, whole
+from addon.demand.outputs import (
+    OF_CHAT,
+    OF_MESSAGES,
+    OF_RESPONSES,
+    SELDOM,
+    UNKNOWN,
+    Limits,
+    choices_of,
+    limit_of,
+    whole,
+)
 from addon.demand.picture_scale import scale_of
 from addon.demand.sound import audio_tokens, seconds_of
 from addon.demand.tally import Tally
@@ -62,7 +72,8 @@ def of_body(endpoint: str, body: Fields) -> Demand:
     given = fields(body, "response") if endpoint == REALTIME else body
     tally = Tally(_models(given))
     found = _READERS.get(endpoint, _of_other)(tally, given)
-    conditions, why = _conditions(given), why_unbounded(endpoint, given, tally.models)
+    conditions = () if _OF_CONDITIONS.isdisjoint(given) else _conditions(given)
+    why = why_unbounded(endpoint, given, tally.models)
     return found._replace(conditions=conditions, unbounded=why) if conditions or why else found
 
 
@@ -73,7 +84,7 @@ def _is_idle(endpoint: str) -> bool:
 
 def _models(body: Fields) -> list[str]:
     """Return the models that a request names: one, and those that a router may choose as well."""
-    others = (*items(body, "models"), *items(body, "fallbacks"))
+    others = () if _OTHER_MODELS.isdisjoint(body) else (*items(body, "models"), *items(body, "fallbacks"))
     return [name for name in (text(body, "model"), *map(_name_of, others)) if name] or [""]
 
 
@@ -84,7 +95,7 @@ def _name_of(model: object) -> str:
 def _of_chat(tally: Tally, body: Fields, limits: Limits = OF_CHAT) -> Demand:
     for message in items(body, "messages"):
         add_message(tally, message)
-    for name in ("system", "prompt", "input", "instructions", "documents"):  # some upstreams read these as well
+    for name in _BESIDE_MESSAGES:  # some upstreams read these as well
         if name in body:
             add_content(tally, body[name])
     return _of_answer(tally, body, limits)
@@ -119,12 +130,13 @@ def _of_realtime(tally: Tally, body: Fields) -> Demand:
 
 def _of_answer(tally: Tally, body: Fields, limits: Limits) -> Demand:
     """Read what messages and responses have in common, when their own input has been added."""
-    add_tools(tally, body)
+    if not _OF_TOOLS.isdisjoint(body):
+        add_tools(tally, body)
     add_schema(tally, body)
     for name, value in body.items():
         if name not in _READ and isinstance(value, _WITH_TEXTS):
             add_content(tally, value)
-    tally.add_tokens(max(map(_base, tally.models)))
+    tally.add_tokens(max([_base(model) for model in tally.models]))
     return _demand(tally, body, limits, _guess(tally, body))
 
 
@@ -143,15 +155,19 @@ def _guess(tally: Tally, body: Fields) -> int:
 
 
 def _demand(tally: Tally, body: Fields, limits: Limits, guessed: int = 0, inputs: int = 1) -> Demand:
-    choices, limit = choices_of(body) * inputs, limit_of(body, limits)
+    choices, limit = inputs * (1 if SELDOM.isdisjoint(body) else choices_of(body)), limit_of(body, limits)
     return Demand(
         input_tokens=tally.tokens,
         output_tokens=None if limit is None else min((limit + guessed) * choices, MAX_COUNT),
         choices=choices,
         units=_units(tally),
-        speaks="audio" in items(body, "modalities") or bool(fields(body, "audio")),
+        speaks=not _OF_AUDIO.isdisjoint(body) and _speaks(body),
         refers=tally.refers,
     )
+
+
+def _speaks(body: Fields) -> bool:
+    return "audio" in items(body, "modalities") or bool(fields(body, "audio"))
 
 
 def _units(tally: Tally) -> Units:
@@ -293,6 +309,12 @@ _READ = _READ_APART | {
 }  # fmt: skip
 """Fields that are read elsewhere, or that a model does not read. The texts of all others count."""
 _WITH_TEXTS = (*TEXTS, list, dict)
+
+_BESIDE_MESSAGES = ("system", "prompt", "input", "instructions", "documents")
+_OTHER_MODELS = frozenset({"models", "fallbacks"})
+_OF_TOOLS = frozenset({"tools", "functions"})
+_OF_AUDIO = frozenset({"modalities", "audio"})
+_OF_CONDITIONS = frozenset({"service_tier", "speed", "inference_geo"})
 
 
 _READERS: Mapping[str, Callable[[Tally, Fields], Demand]] = {

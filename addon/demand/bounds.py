@@ -4,7 +4,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from addon.demand.outputs import is_unread, unread
+from addon.demand.outputs import SELDOM, is_unread, unread
 from addon.demand.picture_scale import scale_of
 from addon.protocol.endpoints import REALTIME, RESPONSES
 from addon.protocol.json_fields import Fields, fields, text
@@ -34,6 +34,9 @@ _FIELDS: Mapping[str, str] = {
 """Fields that stand for something unbounded unless they are null, false or an empty list: an empty object switches a
 search on."""
 
+_TELLING = frozenset({*_FIELDS, *SELDOM, "prompt", "context_management", "tools"})
+"""All fields by which a request may be unbounded."""
+
 _SEARCHING = re.compile(r"(^|/)(gpt-[a-z0-9.-]+-search-(preview|api)|sonar|.*deep-research|compound)|:online$")
 """Models that search by themselves: OpenAI's, Perplexity's, Groq's systems, and any at OpenRouter."""
 
@@ -45,19 +48,26 @@ _BOUNDED_TOOL = re.compile(
 
 def why_unbounded(endpoint: str, body: Fields, models: Sequence[str]) -> str:
     """Return why nothing bounds the cost of a request to one of these models; an empty text where it is bounded."""
+    if _TELLING.isdisjoint(body) and not _is_telling(endpoint) and not any(map(_searches, models)):
+        return ""
     return next(_reasons(endpoint, body, models), "")
+
+
+@functools.lru_cache(256)
+def _is_telling(endpoint: str) -> bool:
+    """Tell whether an endpoint has reasons of its own."""
+    return bool(_of_endpoint(endpoint)) or endpoint.startswith(_PICTURES)
 
 
 def _reasons(endpoint: str, body: Fields, models: Sequence[str]) -> Iterator[str]:
     if why := _of_endpoint(endpoint):
         yield why
-    if not _FIELDS.keys().isdisjoint(body):
-        is_picture = endpoint.startswith(_PICTURES)  # which has a background of its own
-        yield from (
-            why
-            for name, why in _FIELDS.items()
-            if _is_on(name, body.get(name)) and not (is_picture and name == "background")
-        )
+    is_picture = endpoint.startswith(_PICTURES)  # which has a background of its own
+    yield from (
+        why
+        for name, why in _FIELDS.items()
+        if _is_on(name, body.get(name)) and not (is_picture and name == "background")
+    )
     if "prompt" in body and _has_stored_prompt(endpoint, body):
         yield _STORED_PROMPT
     if "context_management" in body and _compacts(body["context_management"]):

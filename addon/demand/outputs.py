@@ -32,6 +32,10 @@ _WHOLE = re.compile(r"\s*\+?([0-9]{1,30})(\.0*)?\s*")
 """A whole number as readers of forms, and lenient ones of JSON, take it from a text."""
 
 
+SELDOM = frozenset({*_CARRIERS, *_BUDGETS, *_CHOICES})
+"""Fields that few requests have. Without them there is one answer, and its limit is all that bounds it."""
+
+
 class Limits(NamedTuple):
     """The names of the fields from which the upstream of an endpoint takes the limit of an answer."""
 
@@ -70,7 +74,7 @@ def limit_of(body: Fields, limits: Limits) -> int | None:
     if all(body.get(name) is None for name in limits.own):
         return None
     limit = _largest(whole(value) or None for _, value in _given(body, _LIMITS))
-    budget = _budget_of(body, limits)
+    budget = 0 if SELDOM.isdisjoint(body) else _budget_of(body, limits)
     return None if limit is None or budget is None else limit + budget
 
 

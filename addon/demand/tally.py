@@ -16,7 +16,7 @@ class Tally:
 
     def __init__(self, models: Sequence[str]) -> None:
         self.models = models
-        self.vocabulary: Vocabulary = max(map(vocabulary_of, models), key=lambda one: one.value)
+        self.vocabulary: Vocabulary = _dearest(models) if len(models) > 1 else vocabulary_of(models[0])
         self.refers = False
         """True if some of the input is not in the body."""
         self._texts = TextBound()
@@ -80,3 +80,7 @@ class Tally:
         if isinstance(control, dict):
             is_long = control.get("ttl") == _HOUR or self._cached_for == _HOUR
             self._cached_for = _HOUR if is_long else "5m"
+
+
+def _dearest(models: Sequence[str]) -> Vocabulary:
+    return max(map(vocabulary_of, models), key=lambda one: one.value)

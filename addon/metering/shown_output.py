@@ -2,7 +2,7 @@
 
 from addon.demand import TextBound, vocabulary_of
 from addon.protocol.endpoints import shape_of
-from addon.protocol.json_fields import Fields, fields, items, parse, text
+from addon.protocol.json_fields import Fields, fields, items, parse_all, text
 
 _ANY = (b"delta",)
 """Stands in the events that continue an output, where the endpoint has no marks of its own."""
@@ -68,8 +68,8 @@ class ShownOutput:
     def _read_held(self) -> None:
         held, self._held, self._held_size = self._held, [], 0
         texts: list[str] = []
-        for event in held:
-            self._read(parse(event), texts)
+        for event in parse_all(held):
+            self._read(event, texts)
         shown = "".join(texts).encode("utf-8", "replace")
         self._size += len(shown)
         self._bound.feed(shown)
@@ -80,13 +80,18 @@ class ShownOutput:
             self._audio += len(text(event, "delta"))
             return
         _add_texts(event.get("delta"), texts)
-        _add_texts(fields(event, "item").get("name"), texts)  # of a call that begins
-        choices = [fields(choice) for choice in items(event, "choices")]
-        for choice in choices:
-            _add_texts(choice.get("text"), texts)
-        for delta in [fields(choice, "delta") for choice in choices]:
+        if "item" in event:  # of a call that begins
+            _add_texts(fields(event, "item").get("name"), texts)
+        for choice in items(event, "choices"):
+            if isinstance(choice, dict):
+                self._read_choice(choice, texts)
+
+    def _read_choice(self, choice: Fields, texts: list[str]) -> None:
+        _add_texts(choice.get("text"), texts)
+        delta = choice.get("delta")
+        if isinstance(delta, dict) and "audio" in delta:
             self._audio += len(text(fields(delta, "audio"), "data"))
-            _add_texts(delta, texts)
+        _add_texts(delta, texts)
 
 
 def _add_texts(value: object, texts: list[str]) -> None:

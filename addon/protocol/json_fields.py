@@ -1,6 +1,7 @@
 """Reads fields of JSON of unknown form: a field of an unexpected type counts as absent."""
 
 import json
+from collections.abc import Sequence
 
 from pydantic_core import from_json
 
@@ -29,6 +30,15 @@ def parse(data: bytes, *, cut: bool = False) -> Fields:
         except ValueError:
             return {}
     return value if isinstance(value, dict) else {}
+
+
+def parse_all(documents: Sequence[bytes]) -> list[Fields]:
+    """Return the JSON objects in documents as `parse` does: parsed at once, which takes a fraction of the time."""
+    try:
+        values = from_json(b"[%b]" % b",".join(documents))
+    except ValueError:
+        return [parse(document) for document in documents]
+    return [value for value in values if isinstance(value, dict)]
 
 
 def _parsed(data: bytes | str, *, cut: bool) -> object:

@@ -26,20 +26,34 @@ class Head:
     @functools.cached_property
     def media(self) -> tuple["Media", bytes]:
         """The media type of the body, and the boundary of a form. Raises Doubt for types that are read unlike."""
-        return _media(self._values(b"content-type"))
+        return _media(self._values(Role.TYPE))
 
     @functools.cached_property
     def coding(self) -> str | None:
         """The content coding of the body; None for none. Raises Doubt for one that is read in several ways."""
-        return _coding(self._values(b"content-encoding"))
+        return _coding(self._values(Role.CODING))
 
     @functools.cached_property
     def models(self) -> tuple[str, ...]:
         """The models that the query names. Raises Doubt where readers of queries may differ on them."""
         return _models(self.query) if self.query else ()
 
-    def _values(self, name: bytes) -> list[bytes]:
-        return [value.strip() for field, value in self.fields if _plain_name(field) == name]
+    @functools.cached_property
+    def telling(self) -> "list[tuple[Role, bytes]]":
+        """The values of the headers that tell something of the body or its models, with what they tell."""
+        return [(role, value) for name, value in self.fields if (role := _role_of(name)) is not None]
+
+    def _values(self, role: "Role") -> list[bytes]:
+        return [value.strip() for one, value in self.telling if one is role]
+
+
+class Role(Enum):
+    """The role of a header, if it tells something of the body or its models."""
+
+    TYPE = auto()
+    CODING = auto()
+    ROUTE = auto()
+    """It may choose other models than the body names."""
 
 
 class Media(Enum):
@@ -55,6 +69,7 @@ class Media(Enum):
 _JSON = re.compile(
     rb"""application/(?:[a-z0-9.-]+\+)?json (?:[ ]?;[ ]?charset=(?:(?i:utf-?8)|"(?i:utf-?8)"))?""", re.VERBOSE
 )
+_USUAL_JSON = b"application/json"
 _FORM = re.compile(
     rb"""multipart/form-data[ ]?;[ ]?boundary= (?:([A-Za-z0-9'+_.-]{1,70}) | "([A-Za-z0-9'()+_./:=?-]{1,70})")""",
     re.VERBOSE,
@@ -92,6 +107,8 @@ def _plain_name(field: bytes) -> bytes:
 def _media(types: list[bytes]) -> tuple[Media, bytes]:
     if not types:
         return Media.NONE, b""
+    if types == [_USUAL_JSON]:
+        return Media.JSON, b""
     if len(types) == 1 and _JSON.fullmatch(types[0]):
         return Media.JSON, b""
     if len(types) == 1 and (form := _FORM.fullmatch(types[0])):
@@ -113,8 +130,8 @@ def _coding(values: list[bytes]) -> str | None:
 
 def check_headers(head: Head) -> None:
     """Raise Doubt where a header may choose other models than the body names."""
-    for name, _ in head.fields:
-        if _routes(name):
+    for role, _ in head.telling:
+        if role is Role.ROUTE:
             raise Doubt(
                 "A header of the request chooses models, or where it goes: it names a model, a fallback or a "
                 "deployment, or is one of a router's. Leave it out, and name the model in the body."
@@ -122,8 +139,12 @@ def check_headers(head: Head) -> None:
 
 
 @remembered
-def _routes(name: bytes) -> bool:
-    return _ROUTES.search(_plain_name(name)) is not None
+def _role_of(name: bytes) -> Role | None:
+    """Return the role of a header by its name; None for most."""
+    plain = _plain_name(name)
+    if _ROUTES.search(plain):
+        return Role.ROUTE
+    return {b"content-type": Role.TYPE, b"content-encoding": Role.CODING}.get(plain)
 
 
 def overrides_method(head: Head) -> bool:

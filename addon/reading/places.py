@@ -10,12 +10,14 @@ and https://portkey.ai/docs/product/ai-gateway/configs.
 """
 
 from collections.abc import Mapping
+from enum import Enum, auto
 
 from addon.demand import Cut
 from addon.protocol.json_fields import Fields
 from addon.reading.doubt import Doubt
 from addon.reading.names import MODEL, checked_model, folded, names_models
 from addon.reading.outline import CUT
+from addon.remembered import remembered
 
 _FREE = frozenset({
     "$defs", "content", "contents", "defs", "definitions", "documents", "examples", "format", "grammar", "guidedjson",
@@ -59,8 +61,10 @@ def models_of(body: object, *, has_to_name: bool) -> tuple[str, ...]:
     """
     if not isinstance(body, dict):
         raise Doubt("The body is no JSON object. Send one, with its model in the field 'model'.")
-    _check_stored(body)
     model = body.get(MODEL)
+    if isinstance(model, str) and model != CUT and _is_plain(body):
+        return (checked_model(model),)
+    _check_stored(body)
     if has_to_name and not isinstance(model, str):
         raise Doubt(_why_none(body))
     search = _Search()
@@ -68,6 +72,38 @@ def models_of(body: object, *, has_to_name: bool) -> tuple[str, ...]:
         search.add(model)
     search.fields(body, "")
     return tuple(dict.fromkeys(search.models))
+
+
+def _is_plain(body: Fields) -> bool:
+    """Tell whether nothing but `model` can name models in a body, as in most: by the names of its fields alone."""
+    if len(body) > _MAX_FIELDS:
+        return False
+    for name, value in body.items():
+        part = _part_of(name)
+        if part is _Part.TELLING or (part is _Part.HOLDING and isinstance(value, dict | list)):
+            return False
+    return True
+
+
+class _Part(Enum):
+    """The part that a top-level field has in naming models."""
+
+    NONE = auto()
+    """It is `model` itself, or holds free content."""
+    HOLDING = auto()
+    """Its value may name models, if that is an object or a list."""
+    TELLING = auto()
+    """It may name models, whatever it is."""
+
+
+@remembered
+def _part_of(name: str) -> _Part:
+    fold = folded(name)
+    if name == MODEL:
+        return _Part.NONE
+    if names_models(fold) or fold in _STORED or fold == _CONFIG:
+        return _Part.TELLING
+    return _Part.NONE if fold in _FREE or fold.endswith(_SCHEMA) else _Part.HOLDING
 
 
 def _why_none(body: Fields) -> str:

@@ -7,7 +7,6 @@ How a request ended goes the same way, through the same writer: it is written al
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -239,10 +238,12 @@ class Admission:
     async def _read_at_once(self, claim: Claim, reader: Reader) -> Claim:
         """Read a request before a policy asks, where one has asked the last time."""
         hint = self._hints.get(claim.name)
-        if hint is not None and reader.is_ready:
-            with contextlib.suppress(GatewayError):  # a policy that still asks meets it again
-                return await _read(claim, reader, hint)
-        return claim
+        if hint is None or not reader.is_ready:
+            return claim
+        try:
+            return await _read(claim, reader, hint)
+        except GatewayError:  # a policy that still asks meets it again
+            return claim
 
     def _hint(self, name: TokenName, unread: Unread) -> None:
         self._hints[name] = unread
@@ -335,10 +336,10 @@ class AdmissionWork:
         open_ids = self._open_ids(items)
         owners = holds.owners_of([*(each.opened for each in counted), *released])
         names = {item.name if isinstance(item, Claim) else TokenName("id", item.opened.token_id) for item in items}
-        now, tokens, balances = lock_and_read(self._database, names, owners)
+        now, tokens, balances, prices = lock_and_read(self._database, names, owners)
         holds.settle(self._database, counted, balances)
         holds.free_slots(self._database, released, balances)
-        batch = Batch(tokens, now, self._vault.open_api_key, self._bounding.bounds_of(now), self._usual_output)
+        batch = Batch(tokens, now, self._vault.open_api_key, self._bounding.bounds_of(now, prices), self._usual_output)
         batch.open_ids = open_ids
         outcomes = [batch.decide(item) if isinstance(item, Claim) else batch.grow(item) for item in items]
         if batch.admitted:
@@ -346,6 +347,7 @@ class AdmissionWork:
             self._ledger.open(self._instance_id, batch.admitted)
             holds.take(self._database, batch.slots)
         self._ledger.reserve_more(batch.growths)
+        batch.close()
         balance.write(self._database, balances.values())
         return outcomes
 

@@ -34,8 +34,11 @@ class Bounding:
     def __init__(self, pricing: Pricing) -> None:
         self._pricing = pricing
 
-    def bounds_of(self, now: int) -> BoundsOf:
-        """Return the function that bounds the requests of one batch, at a time; it reads the own prices once."""
+    def bounds_of(self, now: int, prices: str = "") -> BoundsOf:
+        """Return the function that bounds the requests of one batch, at a time.
+
+        It reads the own prices where their `pricing.VERSION` is new; without that, once in any case.
+        """
         is_fresh = False
 
         def bounds(row: TokenRow, opening: Opening, has_budget: bool) -> Bounds | TokenRefused:
@@ -48,7 +51,7 @@ class Bounding:
             usd: Bound | TokenRefused = _NO_MONEY
             if has_budget:
                 if not is_fresh:
-                    self._pricing.refresh()
+                    self._pricing.refresh(prices)
                     is_fresh = True
                 quote_of = functools.partial(self._quote, row.project_id, opening.upstream, demand.conditions, now)
                 usd = _refusal(row, opening, reading, demand) or _usd(quote_of, reading, demand, tokens.base)
@@ -93,6 +96,10 @@ def _usd(
 
 def _usd_of(quote: Quote, model: str, demand: Demand, input_tokens: int) -> Bound | None:
     """Return the most that a request to a model costs; None where its price does not cover it as a whole."""
+    if not (demand.units or demand.refers or demand.speaks):
+        of_text = quote.of_text(input_tokens, _MANY)
+        if of_text is not None:
+            return Bound(*of_text)
     found = _NO_MONEY
     for units, unit_of_output in _ways_to_pay(quote, demand, input_tokens):
         much = {"output_tokens": _MANY, **({unit_of_output: _MANY} if unit_of_output else {})}

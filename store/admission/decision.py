@@ -15,12 +15,13 @@ from typing import Literal, NamedTuple, Protocol
 from store.admission import policies
 from store.admission.limits import (
     Asked,
-    InWindow,
+    Headroom,
     Limit,
     MaxParallel,
+    RequestsInWindow,
     Reserving,
-    UsdInPeriod,
     first_refusal,
+    left_of,
     reserved,
     tightest,
 )
@@ -178,7 +179,12 @@ class TokenState:
     """
 
     row: TokenRow
-    limits: Sequence[Limit]
+    others: Sequence[Limit]
+    """The limits that reserve nothing."""
+    headroom: Headroom | None = None
+    """The headroom of those that reserve amounts; None without such limits."""
+    all_limits: Callable[[], Sequence[Limit]] | None = None
+    """Returns both in the order of the checks; None where the others are all."""
 
     @functools.cached_property
     def policies(self) -> Sequence[OwnedPolicy]:
@@ -191,19 +197,19 @@ class TokenState:
         return self.row.holder
 
     @functools.cached_property
+    def limits(self) -> Sequence[Limit]:
+        """All limits, in the order of the checks."""
+        return self.others if self.all_limits is None else self.all_limits()
+
+    @functools.cached_property
     def reserving(self) -> Sequence[Reserving]:
         """The limits that reserve an amount for a request."""
         return [limit for limit in self.limits if isinstance(limit, Reserving)]
 
-    @functools.cached_property
-    def windows(self) -> Sequence[InWindow]:
-        """The windows of requests and of tokens."""
-        return [limit for limit in self.limits if isinstance(limit, InWindow)]
-
-    @functools.cached_property
+    @property
     def has_budget(self) -> bool:
         """True if a budget limits it."""
-        return any(isinstance(limit, UsdInPeriod) for limit in self.limits)
+        return self.headroom is not None and self.headroom.has_budget
 
     @functools.cached_property
     def begins_at(self) -> int:
@@ -212,20 +218,34 @@ class TokenState:
 
     @functools.cached_property
     def _parallel(self) -> Sequence[MaxParallel]:
-        return [limit for limit in self.limits if isinstance(limit, MaxParallel)]
+        return [limit for limit in self.others if isinstance(limit, MaxParallel)]
 
-    def moment(self, now: int) -> int:
-        """Return the time of an admission, to which all limits come: after the clock stepped back it may be ahead."""
-        at = max(now, self.begins_at)
-        if at > now:
-            for limit in self.reserving:
-                limit.advance(at)
-        return at
+    @functools.cached_property
+    def _request_windows(self) -> Sequence[RequestsInWindow]:
+        return [limit for limit in self.others if isinstance(limit, RequestsInWindow)]
+
+    def ask(self, opening: Opening, now: int, bounds: Bounds | None, usual_output: int) -> Asked | TokenRefused:
+        """Return a request with what it reserves, if all limits let it pass, or the refusal of the first."""
+        if self.headroom is None or bounds is None:
+            asked = Asked(opening, now)
+            return first_refusal(self.limits, asked) or asked
+        amounts = self.headroom.reserve(bounds, usual_output)
+        if amounts is not None:
+            asked = Asked(opening, now, amounts)
+            if all(limit.test(asked) is None for limit in self.others):
+                return asked
+        self.headroom.hold()
+        at = self._moment(now)
+        asked = Asked(opening, at, reserved(bounds, usual_output, left_of(self.reserving)))
+        return first_refusal(self.limits, asked) or asked
 
     def hit(self, asked: Asked) -> tuple[Opened, Sequence[Slot]]:
         """Count a request that all limits have let pass. Returns its row, and the slots that are held for it."""
         row, opening = self.row, asked.opening
-        slots = [slot for limit in self.limits if (slot := limit.hit(asked)) is not None]
+        slots = [slot for limit in self.others if (slot := limit.hit(asked)) is not None]
+        if self.headroom is not None and not self.headroom.take(asked.reserved):
+            for limit in self.reserving:
+                limit.hit(asked)
         return Opened(
             opening.request_id,
             asked.at,
@@ -234,9 +254,29 @@ class TokenState:
             opening.endpoint,
             has_slots=bool(slots),
             is_awaited=bool(slots) and any(limit.is_scarce for limit in self._parallel),
-            is_counted=bool(self.reserving),  # one that reserves nothing may still cost something
+            is_counted=self.headroom is not None,  # one that reserves nothing may still cost something
             reserved=asked.reserved,
         ), slots
+
+    @property
+    def windows(self) -> Sequence[Standing]:
+        """The standings of the windows of requests, and of tokens, with the least left; nothing without windows."""
+        of_tokens = None if self.headroom is None else self.headroom.standing
+        of_requests = [tightest(self._request_windows)] if self._request_windows else []
+        return (*of_requests, of_tokens) if of_tokens is not None else tuple(of_requests)
+
+    def hold(self) -> None:
+        """Hold in the balances what requests have reserved."""
+        if self.headroom is not None:
+            self.headroom.hold()
+
+    def _moment(self, now: int) -> int:
+        """Return the time of an admission, to which all limits come: after the clock stepped back it may be ahead."""
+        at = max(now, self.begins_at)
+        if at > now:
+            for limit in self.reserving:
+                limit.advance(at)
+        return at
 
 
 type BoundsOf = Callable[[TokenRow, Opening, bool], Bounds | TokenRefused]
@@ -271,6 +311,11 @@ class Batch:
         """The rows that may reserve more, as they are not settled."""
         self._api_keys: dict[str, str] = {}
 
+    def close(self) -> None:
+        """Hold in the balances what requests have reserved; at the end, before these are written."""
+        for token in self._tokens.values():
+            token.hold()
+
     def decide(self, claim: Claim) -> Admitted | Extended | Unread | GatewayError | None:
         """Admit a claim and count it, or return the error that refuses it; None for a paid one that may go on.
 
@@ -285,7 +330,7 @@ class Batch:
             or self._within_limits(token, claim)
         )
         if isinstance(outcome, Unread):
-            return Unread(bool(token.reserving))
+            return Unread(token.headroom is not None)
         if isinstance(outcome, TokenRefused):
             outcome.refused = Refused(claim.opening, token.holder, self._now)
         return outcome
@@ -296,19 +341,22 @@ class Batch:
         token = self._tokens.get(TokenName("id", opened.token_id))
         if token is None or opened.request_id not in self.open_ids:  # it was deleted, or the request has ended
             return Extended(opened)
+        token.hold()
         limits = [limit for limit in token.reserving if limit.is_for(opened.started_at)]
         if not limits:
             return Extended(opened)
         asked = Asked(_of_row(opened), opened.started_at, growth.more)
         is_full = any(limit.test(asked) is not None for limit in limits)
         if is_full:
-            asked = asked._replace(reserved=functools.reduce(lambda left, limit: limit.most(left), limits, growth.more))
+            left = left_of(limits)
+            most = Amounts(min(growth.more.tokens, left.tokens), min(growth.more.usd, left.usd))
+            asked = asked._replace(reserved=most)
         return Extended(self._reserve_more(opened, limits, asked), is_full=is_full)
 
     def _within_limits(self, token: TokenState, claim: Claim) -> Admitted | Extended | Unread | GatewayError | None:
-        if claim.is_paid and (claim.extends is None or not token.reserving):
+        if claim.is_paid and (claim.extends is None or token.headroom is None):
             return None
-        if not token.reserving:
+        if token.headroom is None:
             return self._admit(token, claim, None)
         reading = claim.opening.reading
         if reading is None or (reading.demand is None and reading.generates and not reading.doubt):
@@ -321,12 +369,13 @@ class Batch:
 
     def _extend(self, token: TokenState, claim: Claim, opened: Opened, bounds: Bounds) -> Extended | TokenRefused:
         """Reserve for one more use of a row. One that is older than a limit, or its period, cannot be used any more."""
+        token.hold()
         limits = token.reserving
         if token.begins_at > opened.started_at:
             return Extended(opened, is_past=True)
         if opened.request_id not in self.open_ids:
             return Extended(opened)
-        more = reserved(limits, bounds, self._usual_output)
+        more = reserved(bounds, self._usual_output, left_of(limits))
         asked = Asked(claim.opening._replace(request_id=opened.request_id), opened.started_at, more)
         refusal = first_refusal(limits, asked)
         if refusal is not None:
@@ -340,14 +389,10 @@ class Batch:
         return opened._replace(reserved=opened.reserved.plus(asked.reserved))
 
     def _admit(self, token: TokenState, claim: Claim, bounds: Bounds | None) -> Admitted | GatewayError:
-        row, opening, at, amounts = token.row, claim.opening, self._now, Amounts()
-        if bounds is not None:
-            at = token.moment(self._now)
-            amounts = reserved(token.reserving, bounds, self._usual_output)
-        asked = Asked(opening, at, amounts)
-        refusal = first_refusal(token.limits, asked)
-        if refusal is not None:
-            return refusal
+        row, opening = token.row, claim.opening
+        asked = token.ask(opening, self._now, bounds, self._usual_output)
+        if isinstance(asked, TokenRefused):
+            return asked
         try:
             api_key = self._api_key(row)
         except DecryptionError:
@@ -359,7 +404,7 @@ class Batch:
         self.slots += slots
         shown = policies.shown_models(token.policies)
         lookup = claim.name.value if claim.name.column == "lookup" else ""
-        return Admitted(opened, token.holder, api_key, tightest(token.windows), shown, bounds, lookup)
+        return Admitted(opened, token.holder, api_key, token.windows, shown, bounds, lookup)
 
     def _api_key(self, row: TokenRow) -> str:
         if row.project_id not in self._api_keys:

@@ -1,13 +1,15 @@
 """Locks and reads the tokens of a batch, with their projects, and the balances of their limits."""
 
+import functools
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import NamedTuple
 
 from store.admission.decision import TokenName, TokenRow, TokenState
-from store.admission.limits import MaxRequests, limits_of
+from store.admission.limits import Headroom, MaxRequests, OwnHeadroom, limits_of
 from store.database import Database, Row, Statement
+from store.ledger import pricing
 from store.limits import balance
 from store.limits.balance import Balance
 
@@ -29,6 +31,8 @@ class LockedTokens(NamedTuple):
     now: int
     tokens: Mapping[TokenName, TokenState]
     balances: Mapping[str, Balance]
+    prices: str
+    """The `pricing.VERSION`; empty where no token has a balance."""
 
 
 def lock_and_read(database: Database, names: AbstractSet[TokenName], owners: Sequence[str]) -> LockedTokens:
@@ -38,25 +42,34 @@ def lock_and_read(database: Database, names: AbstractSet[TokenName], owners: Seq
     be missing: its value has not been handed out yet. Raises StoreLocked where a limit was set at that time.
     """
     named = _named(database, names)
-    column = balance.column(database, "token.id, token.project_id")
+    column = balance.column(database, "token.id, token.project_id", pricing.VERSION)
     select = Statement(_READ.format(named=named.sql, balances=column), named.parameters)
     now, rows, locked = database.read_locked(_locks(database, named, owners), select)
     now = now if rows else database.now()
-    lines = {line for *_, text in rows if text for line in text.split(";")}
+    texts = [text.split(";") for *_, text in rows if text]
+    lines = {line for text in texts for line in text[:-1]}
     balances = {one.id: one for one in (Balance.read(line, now) for line in lines)}
     known = {one.owner_id for one in balances.values()}
     for owned in balance.of_owners(database, [owner for owner in owners if owner not in known], now).values():
         balances |= {one.id: one for one in owned}
     balance.require_locked(balances, locked)
-    return LockedTokens(now, _by_name(rows, balances.values(), now), balances)
+    prices = texts[0][-1] if texts else ""
+    return LockedTokens(now, _by_name(rows, balances.values(), now), balances, prices)
 
 
-def state_of(values: Row, balances: Mapping[str, Sequence[Balance]], now: int) -> TokenState:
-    """Read a row of the tokens; `balances` are those of its token and its project, by their ids."""
+def state_of(
+    values: Row, balances: Mapping[str, Sequence[Balance]], headrooms: Mapping[str, OwnHeadroom], now: int
+) -> TokenState:
+    """Read a row of the tokens; with the balances of its token and its project, and their headrooms, by their ids."""
     row = TokenRow._make(values[:-1])
     max_requests = MaxRequests(row.token_request_count, row.token_max_requests)
     own, of_project = balances.get(row.token_id, ()), balances.get(row.project_id, ())
-    return TokenState(row, limits_of(max_requests, own, of_project, now))
+    rooms = [room for owner in (row.token_id, row.project_id) if (room := headrooms.get(owner))]
+    if not rooms:
+        return TokenState(row, limits_of(max_requests, own, of_project, now))
+    counting, counting_of_project = ([one for one in each if not one.reserves] for each in (own, of_project))
+    others = limits_of(max_requests, counting, counting_of_project, now)
+    return TokenState(row, others, Headroom(rooms), functools.partial(limits_of, max_requests, own, of_project, now))
 
 
 def of_values(database: Database, lookups: Sequence[str]) -> Statement:
@@ -91,6 +104,7 @@ def _by_name(rows: Sequence[Row], balances: Collection[Balance], now: int) -> Ma
     owned: dict[str, list[Balance]] = defaultdict(list)
     for one in balances:
         owned[one.owner_id].append(one)
-    states = [state_of(row, owned, now) for row in rows]
+    headrooms = {owner: OwnHeadroom(of_owner, now) for owner, of_owner in owned.items()}
+    states = [state_of(row, owned, headrooms, now) for row in rows]
     by_value = {TokenName("lookup", lookup): state for state in states for lookup in state.row.lookups(now)}
     return {**by_value, **{TokenName("id", state.row.token_id): state for state in states}}

@@ -2,7 +2,7 @@
 
 import abc
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, NamedTuple
 
@@ -158,6 +158,15 @@ class Database(abc.ABC):
 
         There is none without rows.
         Each makes a statement of its own: an engine may support any number of rows, or a few numbers only.
+        """
+
+    @abc.abstractmethod
+    def update_rows(
+        self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[object]], *, added: Collection[str] = ()
+    ) -> None:
+        """Set columns, with their SQL types, of rows that the first of them finds; add to those in `added`.
+
+        As with `run`, it may still be under way when this returns.
         """
 
     @abc.abstractmethod

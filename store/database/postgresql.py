@@ -11,7 +11,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import peewee
 import psycopg
@@ -182,6 +182,16 @@ class PostgresqlDatabase(Database):
         columns = ", ".join(f"{name} {kind}" for name, kind in zip(names, types, strict=True))
         values = json.dumps([dict(zip(names, row, strict=True)) for row in rows])
         return [Statement(f"SELECT * FROM json_to_recordset(CAST(? AS JSON)) AS rows ({columns})", [values])]  # noqa: S608
+
+    def update_rows(
+        self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[object]], *, added: Collection[str] = ()
+    ) -> None:
+        """Update all by one statement."""
+        key, *names = columns
+        changes = [f"{name} = {f'{table}.{name} + ' * (name in added)}now.{name}" for name in names]
+        for now in self.tables([*columns.values()], rows):
+            update = f"UPDATE {table} SET {', '.join(changes)} FROM now WHERE {table}.{key} = now.{key}"  # noqa: S608
+            self.run(f"WITH now ({', '.join(columns)}) AS ({now.sql}) {update}", now.parameters)
 
     def in_ranges(self, ranges: str, source: str) -> str:
         """Join with LATERAL; OFFSET keeps the planner from another join.

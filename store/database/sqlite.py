@@ -5,7 +5,7 @@ import fcntl
 import functools
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -112,6 +112,15 @@ class SqliteDatabase(Database):
             found.append(Statement(_values(len(types), size), parameters))
             start += size
         return found
+
+    def update_rows(
+        self, table: str, columns: Mapping[str, str], rows: Sequence[Sequence[object]], *, added: Collection[str] = ()
+    ) -> None:
+        """Run a statement for each: prepared once, it takes a third of the time of one with a table of them."""
+        try:
+            self.engine.connection().executemany(_update(table, tuple(columns), tuple(added)), rows)
+        except sqlite3.Error as error:
+            raise peewee.OperationalError(str(error)) from error
 
     def in_ranges(self, ranges: str, source: str) -> str:
         """Join with CROSS JOIN, which has the ranges in the outer loop always."""
@@ -293,6 +302,14 @@ class _BulkCopy(BulkCopy):
 def _values(columns: int, rows: int) -> str:
     row = f"({', '.join('?' * columns)})"
     return f"VALUES {', '.join([row] * rows)}"
+
+
+@functools.cache
+def _update(table: str, columns: Sequence[str], added: Collection[str]) -> str:
+    """Return the statement that sets columns of the row that its first parameter names."""
+    key, *names = columns
+    changes = [f"{name} = {f'{name} + ' * (name in added)}?{place}" for place, name in enumerate(names, 2)]
+    return f"UPDATE {table} SET {', '.join(changes)} WHERE {key} = ?1"  # noqa: S608 - no data
 
 
 def _lenient(text: bytes) -> str:

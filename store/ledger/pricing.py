@@ -9,6 +9,9 @@ from store.ledger.own_prices import OwnPrices, quote_of
 from store.ledger.quote import Charge, Quote
 from store.ledger.usage import Conditions, Consumption
 
+VERSION = "(SELECT COUNT(*) || ' ' || COALESCE(MAX(updated_at), 0) FROM price)"
+"""SQL of a text that changes with the operator's own prices."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -18,11 +21,15 @@ class Pricing:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._own = OwnPrices({})
-        self._own_version: object = None
+        self._own_version = ""
 
-    def refresh(self) -> None:
-        """Read the operator's own prices again if they have changed; in a transaction."""
-        ((*version,),) = self._database.execute("SELECT COUNT(*), MAX(updated_at) FROM price", ())
+    def refresh(self, version: str = "") -> None:
+        """Read the operator's own prices again if they have changed; in a transaction.
+
+        `version` is the VERSION that it has read; without it, that is read here.
+        """
+        if not version:
+            ((version,),) = self._database.execute(f"SELECT {VERSION}", ())
         if version != self._own_version:
             rows = self._database.execute("SELECT project_id, model, rates FROM price", ())
             read = {(project_id, model): quote_of(rates) for project_id, model, rates in rows}

@@ -120,9 +120,21 @@ class Quote(NamedTuple):
             if cover is Cover.NOTHING:
                 return None
             named = _named(self.terms, _shown_rates(self.price, used.units))
-            total = self.terms.total(used.units, self.moment)
-        cost = round(total * COST_UNIT)
+            total = self.terms.total(used.units, self.moment) * COST_UNIT
+        cost = round(total)
         return Charge(cost, {model: named}, cover is Cover.PART) if 0 <= cost <= MAX_COST else None
+
+    def of_text(self, input_tokens: int, output_tokens: int) -> tuple[int, int] | None:
+        """Return the cost of an input of text alone, and that of each token of so much output.
+
+        None where that is not as simple: it takes `charge` then.
+        """
+        if self.flat is None or self.pays_images:
+            return None
+        base, each = self.flat.input * input_tokens, self.flat.output
+        if isinstance(base, Decimal) or isinstance(each, Decimal) or base + each * output_tokens > MAX_COST:
+            return None
+        return base, each
 
 
 def is_whole(units: Units) -> bool:

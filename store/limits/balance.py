@@ -31,11 +31,8 @@ PLACES: Mapping[str, int] = {
 """The kinds of limits, with their places in the order in which they are tested and shown."""
 
 _FIELDS = "id || ' ' || maximum || ' ' || used || ' ' || reserved || ' ' || begun_at || ' ' || newest || ' ' || counts"
-_WRITE = (
-    "UPDATE balance SET used = now.used, reserved = now.reserved, newest = now.newest, counts = now.counts"
-    " FROM now WHERE balance.id = now.id"
-)
-_TYPES = ("TEXT", "BIGINT", "BIGINT", "BIGINT", "TEXT")
+_CHANGING = {"id": "TEXT", **dict.fromkeys(("used", "reserved", "newest"), "BIGINT"), "counts": "TEXT"}
+"""The columns of `Balance.row`, with their types."""
 
 type State = Window | Budget | None
 """A window of requests or tokens, a budget; None for a limit of requests at once."""
@@ -59,11 +56,13 @@ class Balance:
     """Its kind: `requests/minute`, `usd/day`, `parallel`."""
     counted: str = field(init=False)
     """The unit that it counts: `requests`, `tokens`, `usd` or `parallel`."""
+    period: str = field(init=False)
+    """The name of the window's length, or of the budget's period; empty for requests at once."""
 
     def __post_init__(self) -> None:
         """Read the id."""
         self.owner_id, _, self.kind = self.id.partition("/")
-        self.counted = self.kind.partition("/")[0]
+        self.counted, _, self.period = self.kind.partition("/")
 
     @classmethod
     def begin(cls, owner_id: str, kind: str, maximum: int, now: int, begun_at: int = 0) -> Self:
@@ -81,31 +80,29 @@ class Balance:
         """Read one line of `column`, as it is at a time."""
         balance_id, *numbers, counts = text.split(" ")
         maximum, used, reserved, begun_at, newest = map(int, numbers)
-        _, counted, period = f"{balance_id}/".split("/")[:3]
-        state: State = None
-        if counted == USD:
-            state = Budget(period, maximum, newest, used, reserved)
+        one = cls(balance_id, maximum, used, None, begun_at)
+        if one.counted == USD:
+            one.state = Budget(one.period, maximum, newest, used, reserved)
         elif counts:
-            state = Window.read(PERIODS[period], maximum, newest, counts, reserved)
-        if state is not None:
-            state.advance(now)
-        return cls(balance_id, maximum, used, state, begun_at)
+            one.state = Window.read(PERIODS[one.period], maximum, newest, counts, reserved)
+        if one.state is not None:
+            one.state.advance(now)
+        return one
 
     @property
     def reserves(self) -> bool:
         """True if it holds amounts that requests reserve: a window of tokens, or a budget."""
         return self.counted in {USD, TOKENS}
 
+    def is_for(self, at: int) -> bool:
+        """Tell whether it holds something for a request of a time: since it was set, and of its present period."""
+        return at >= self.begun_at and (not isinstance(self.state, Budget) or self.state.is_of(at))
+
     def hold(self, amount: int) -> None:
         """Hold so much more for running requests, or less; not below 0."""
         if self.state is not None:
             self.state.reserved = max(self.state.reserved + amount, 0)
             self.is_changed = True
-
-    @property
-    def period(self) -> str:
-        """The name of the window's length, or of the budget's period; empty for requests at once."""
-        return "" if self.state is None else self.id.rpartition("/")[2]
 
     @property
     def row(self) -> tuple[str, int, int, int, str]:
@@ -118,9 +115,13 @@ class Balance:
         return (self.id, self.used, 0, 0, "")
 
 
-def column(database: Database, owners: str) -> str:
-    """Return the expression of the balances of owners (SQL of a list): lines with `;` between; NULL without any."""
-    return f"(SELECT {database.joined(_FIELDS, ';')} FROM balance WHERE owner_id IN ({owners}))"  # noqa: S608 - no data
+def column(database: Database, owners: str, last: str) -> str:
+    """Return the expression of the balances of owners (SQL of a list): lines with `;` between; NULL without any.
+
+    `last` is the expression of a last line, which is evaluated where there are some.
+    """
+    lines = f"{database.joined(_FIELDS, ';')} || ';' || {last}"
+    return f"(SELECT CASE WHEN COUNT(*) > 0 THEN {lines} END FROM balance WHERE owner_id IN ({owners}))"  # noqa: S608
 
 
 def lock(*conditions: Statement) -> Statement:
@@ -184,5 +185,4 @@ def of_owners(database: Database, owner_ids: Collection[str], now: int) -> Mappi
 def write(database: Database, balances: Iterable[Balance]) -> None:
     """Write the balances that have changed; inside the transaction that has locked them."""
     rows = sorted(balance.row for balance in balances if balance.is_changed)
-    for table in database.tables(_TYPES, rows):
-        database.run(f"WITH now (id, used, reserved, newest, counts) AS ({table.sql}) {_WRITE}", table.parameters)
+    database.update_rows("balance", _CHANGING, rows)

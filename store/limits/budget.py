@@ -4,6 +4,7 @@ A request belongs to the period of its admission, whenever it ends: what it sett
 ended changes nothing.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -52,8 +53,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         """Find the end of the period."""
-        longest = _LONGEST.get(self.per)
-        self._until = _NEVER if longest is None else USD_PERIODS[self.per](self.since + longest)
+        self._until = _end_of(self.per, self.since)
 
     @classmethod
     def begin(cls, per: str, maximum: int, now: int) -> Self:
@@ -92,3 +92,9 @@ class Budget:
     def resets_at(self) -> int | None:
         """Return the beginning of the next period; None for a budget that has one alone."""
         return None if self._until == _NEVER else self._until
+
+
+@functools.lru_cache(256)
+def _end_of(per: str, since: int) -> int:
+    longest = _LONGEST.get(per)
+    return _NEVER if longest is None else USD_PERIODS[per](since + longest)

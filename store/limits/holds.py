@@ -59,10 +59,11 @@ def settle(database: Database, counted: Sequence[Counted], balances: Mapping[str
     """
     free_slots(database, [each.opened for each in counted], balances)
     owned = _by_owner(balances.values()) if counted else {}
-    for opened, amounts, held in counted:
+    for of_token in _by_token(counted):
+        opened = of_token[0].opened
+        total = _sum(of_token)
         for one in (*owned.get(opened.token_id, ()), *owned.get(opened.project_id, ())):
-            one.hold(-_held(one, opened.started_at, held))
-            _count(one, opened.started_at, amounts)
+            _settle(one, of_token, total)
 
 
 def settle_alone(database: Database, counted: Sequence[Counted], released: Sequence[Opened] = ()) -> None:
@@ -176,6 +177,46 @@ def _miscounted(database: Database, balances: Iterable[Balance]) -> Sequence[tup
         if one.state is not None and one.state.reserved != held:
             found.append((one, held - one.state.reserved))
     return found
+
+
+class _Sum(NamedTuple):
+    """The sum of several requests of a token, with the times of the first and the last admission."""
+
+    first: int
+    last: int
+    amounts: Amounts
+    held: Amounts
+
+
+def _by_token(counted: Iterable[Counted]) -> Iterable[Sequence[Counted]]:
+    """Return what is counted, token by token."""
+    found: dict[tuple[str, str], list[Counted]] = {}
+    for each in counted:
+        found.setdefault((each.opened.token_id, each.opened.project_id), []).append(each)
+    return found.values()
+
+
+def _sum(counted: Sequence[Counted]) -> _Sum | None:
+    """Add up what requests count; None for a single one, and where one counts less than before: it stops at 0."""
+    if len(counted) == 1:
+        return None
+    tokens, usd = zip(*[amounts for _, amounts, _ in counted], strict=True)
+    if min(tokens) < 0 or min(usd) < 0:
+        return None
+    held = map(sum, zip(*[held for *_, held in counted], strict=True))
+    times = [opened.started_at for opened, *_ in counted]
+    return _Sum(min(times), max(times), Amounts(sum(tokens), sum(usd)), Amounts(*held))
+
+
+def _settle(one: Balance, counted: Sequence[Counted], total: _Sum | None) -> None:
+    """Settle requests of a token in a balance: as a sum, where it holds what all of them have reserved."""
+    if total is not None and one.is_for(total.first) and one.is_for(total.last):
+        one.hold(-_held(one, total.last, total.held))
+        _count(one, total.last, total.amounts)
+        return
+    for opened, amounts, held in counted:
+        one.hold(-_held(one, opened.started_at, held))
+        _count(one, opened.started_at, amounts)
 
 
 def _held(one: Balance, at: int, reserved: Amounts) -> int:

@@ -6,6 +6,7 @@ A window is counted in PARTS parts. The current part and the PARTS parts before 
 window's length lies within those. No I/O; times are microseconds.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Self
@@ -38,8 +39,10 @@ class Window:
     maximum: int
     newest: int
     """The number of the newest part, counted from 1970."""
-    counts: list[int]
-    """The counts of the parts, the newest one last."""
+    older: tuple[int, ...]
+    """The counts of the parts before it, the newest one last."""
+    current: int
+    """The count of the newest part."""
     reserved: int = 0
     """The number that requests under way may yet use."""
     used: int = field(init=False)
@@ -47,29 +50,31 @@ class Window:
 
     def __post_init__(self) -> None:
         """Add up the counts."""
-        self.used = sum(self.counts)
+        self.used = sum(self.older) + self.current
 
     @classmethod
     def empty(cls, length: int, maximum: int, now: int) -> Self:
         """Begin a window."""
-        return cls(length, maximum, now * PARTS // length, [0] * _KEPT)
+        return cls(length, maximum, now * PARTS // length, (0,) * PARTS, 0)
 
     @classmethod
     def read(cls, length: int, maximum: int, newest: int, counts: str, reserved: int = 0) -> Self:
         """Read counts as `written` wrote them."""
-        return cls(length, maximum, newest, [int(count) for count in counts.split(",")], reserved)
+        older, _, current = counts.rpartition(",")
+        return cls(length, maximum, newest, _numbers(older), int(current), reserved)
 
     @property
     def written(self) -> str:
         """The counts as a text."""
-        return ",".join(map(str, self.counts))
+        return f"{_text(self.older)},{self.current}"
 
     def advance(self, now: int) -> None:
         """Forget the parts that have left the window by a time."""
-        passed = min(max(now * PARTS // self.length - self.newest, 0), _KEPT)
-        if passed:
-            self.counts = [*self.counts[passed:], *[0] * passed]
-            self.used = sum(self.counts)
+        passed = min(now * PARTS // self.length - self.newest, _KEPT)
+        if passed > 0:
+            self.older = (*self.older, self.current, *[0] * (passed - 1))[-PARTS:]
+            self.current = 0
+            self.used = sum(self.older)
             self.newest = now * PARTS // self.length
 
     @property
@@ -83,18 +88,23 @@ class Window:
 
     def add(self, number: int = 1) -> None:
         """Count in the newest part."""
-        self.counts[-1] += number
+        self.current += number
         self.used += number
 
     def settle(self, number: int) -> None:
         """Count what a request used now, or a change of that."""
-        self.add(max(number, -self.counts[-1]))
+        self.add(max(number, -self.current))
 
     def take_back(self, at: int) -> None:
         """Count one less at a time at which one was counted, if that still counts."""
         place = at * PARTS // self.length - self.newest + PARTS
-        if 0 <= place <= PARTS and self.counts[place]:
-            self.counts[place] -= 1
+        if not 0 <= place <= PARTS:
+            return
+        counts = [*self.older, self.current]
+        if counts[place]:
+            counts[place] -= 1
+            *older, self.current = counts
+            self.older = tuple(older)
             self.used -= 1
 
     def has_room_at(self, number: int = 1) -> int:
@@ -103,17 +113,32 @@ class Window:
         That is as if nothing was reserved. `number` is at most the maximum.
         """
         missing = self.used + number - self.maximum
-        for place, count in enumerate(self.counts):
-            if missing <= 0:
-                return self._leaves_at(place - 1) if place else 0
+        if missing <= 0:
+            return 0
+        for place, count in enumerate(self.older):
             missing -= count
+            if missing <= 0:
+                return self._leaves_at(place)
         return self._leaves_at(PARTS)
 
     def is_empty_at(self) -> int:
         """Return the time from which on nothing counts any more; 0 for now."""
-        last = next((place for place in range(PARTS, -1, -1) if self.counts[place]), None)
+        if self.current:
+            return self._leaves_at(PARTS)
+        last = next((place for place in range(PARTS - 1, -1, -1) if self.older[place]), None)
         return 0 if last is None else self._leaves_at(last)
 
     def _leaves_at(self, place: int) -> int:
         """Return the time at which a part leaves the window: the beginning of the part _KEPT later."""
         return -(-(self.newest - PARTS + place + _KEPT) * self.length // PARTS)
+
+
+@functools.lru_cache(256)
+def _numbers(text: str) -> tuple[int, ...]:
+    """Read the counts of older parts: they stay the same for as long as a part lasts."""
+    return tuple(map(int, text.split(",")))
+
+
+@functools.lru_cache(256)
+def _text(numbers: tuple[int, ...]) -> str:
+    return ",".join(map(str, numbers))

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from store.admission.limits.budgets import UsdInPeriod
-from store.admission.limits.limit import Asked, Limit, Reserving, first_refusal, reserved
+from store.admission.limits.headroom import Headroom, OwnHeadroom
+from store.admission.limits.limit import Asked, Limit, Reserving, first_refusal, left_of, reserved
 from store.admission.limits.parallel import MaxParallel
 from store.admission.limits.requests import MaxRequests
 from store.admission.limits.windows import InWindow, RequestsInWindow, TokensInWindow, tightest
@@ -13,15 +14,18 @@ from store.limits.window import Window
 
 __all__ = [
     "Asked",
+    "Headroom",
     "InWindow",
     "Limit",
     "MaxParallel",
     "MaxRequests",
+    "OwnHeadroom",
     "RequestsInWindow",
     "Reserving",
     "TokensInWindow",
     "UsdInPeriod",
     "first_refusal",
+    "left_of",
     "limits_of",
     "reserved",
     "tightest",

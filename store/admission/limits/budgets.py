@@ -4,7 +4,6 @@ from store.admission.limits.limit import Asked, Reserving
 from store.clock import SECOND, to_rfc3339
 from store.errors import QuotaExhausted, RateLimited, TokenRefused
 from store.limits.balance import Balance
-from store.limits.bound import Bounds
 from store.limits.budget import Budget
 from store.money import decimal_text, usd
 from store.request import Amounts
@@ -25,11 +24,6 @@ class UsdInPeriod(Reserving):
     def begins_at(self) -> int:
         """The beginning of its period, or the time when it was set, if that is later."""
         return max(self._budget.since, self._balance.begun_at)
-
-    def output(self, bounds: Bounds, usual: int) -> int:
-        """Return the tokens of output for which the budget has room, at most `usual`."""
-        room = bounds.usd.output_within(self._budget.remaining)
-        return usual if room is None else min(room, usual)
 
     def test(self, asked: Asked) -> TokenRefused | None:
         """Refuse a request whose reservation does not fit beside what is settled and reserved."""

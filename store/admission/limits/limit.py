@@ -1,6 +1,7 @@
 """The base of the limits: what is asked of each while a batch is decided."""
 
 import abc
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -11,6 +12,9 @@ from store.request import Amounts, Opening
 
 MOST_OUTPUT = 10**13
 """Tokens of output that are reserved at most: more than any window has, and little enough for the store."""
+
+MOST_AMOUNTS = Amounts(2**63, 2**63)
+"""More than any limit has."""
 
 
 class Asked(NamedTuple):
@@ -42,10 +46,6 @@ class Reserving(Limit):
     """A limit for which an amount is reserved while a request runs."""
 
     @abc.abstractmethod
-    def output(self, bounds: Bounds, usual: int) -> int:
-        """Return the tokens of output that there is room for, at most `usual`, beside the base of a request."""
-
-    @abc.abstractmethod
     def most(self, amounts: Amounts) -> Amounts:
         """Return as much of amounts as there is room for. If that is reserved, no other request is let pass."""
 
@@ -73,16 +73,21 @@ def first_refusal(limits: Sequence[Limit], asked: Asked) -> TokenRefused | None:
     return None
 
 
-def reserved(limits: Sequence[Reserving], bounds: Bounds, usual_output: int) -> Amounts:
+def left_of(limits: Sequence[Reserving]) -> Amounts:
+    """Return what is left of all limits together."""
+    return functools.reduce(lambda left, limit: limit.most(left), limits, MOST_AMOUNTS)
+
+
+def reserved(bounds: Bounds, usual_output: int, left: Amounts) -> Amounts:
     """Return what a request reserves: of all limits the same, so that its row can tell it.
 
-    Without a bound of its own that is `usual_output` tokens of output, or as many as the limits have room for, and at
-    least one: where nothing is left, a request whose input is free must not pass.
+    Without a bound of its own that is `usual_output` tokens of output, or as many as there is room for in what is left
+    of the limits, and at least one: where nothing is left, a request whose input is free must not pass.
     """
     output = bounds.output
     if output is not None:
         output = min(output, MOST_OUTPUT)
     else:
-        usual_output *= bounds.choices
-        output = max(min([usual_output, *[limit.output(bounds, usual_output) for limit in limits]]), 1)
+        within = (bounds.tokens.output_within(left.tokens), bounds.usd.output_within(left.usd))
+        output = max(min([usual_output * bounds.choices, *[most for most in within if most is not None]]), 1)
     return Amounts(bounds.tokens.with_output(output), bounds.usd.with_output(output))

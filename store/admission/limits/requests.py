@@ -8,10 +8,7 @@ from store.database import Database
 from store.errors import QuotaExhausted
 from store.request import Opened
 
-_COUNT = (
-    "UPDATE token SET request_count = request_count + admitted.number, last_used_at = ?"
-    " FROM admitted WHERE token.id = admitted.id"
-)
+_COUNTED = {"id": "TEXT", "request_count": "BIGINT", "last_used_at": "BIGINT"}
 _GIVE_BACK = "UPDATE token SET request_count = request_count - ? WHERE id = ?"
 
 
@@ -35,9 +32,9 @@ class MaxRequests(Limit):
 
 def count(database: Database, admitted: Sequence[Opened], now: int) -> None:
     """Add requests to the counts of their tokens, and write when these were last used."""
-    counts = sorted(Counter([row.token_id for row in admitted]).items())
-    for table in database.tables(["TEXT", "BIGINT"], counts):
-        database.run(f"WITH admitted (id, number) AS ({table.sql}) {_COUNT}", [*table.parameters, now])
+    counts = Counter([row.token_id for row in admitted])
+    rows = [(token_id, number, now) for token_id, number in sorted(counts.items())]
+    database.update_rows("token", _COUNTED, rows, added=("request_count",))
 
 
 def take_back(database: Database, withdrawn: Sequence[Opened]) -> None:

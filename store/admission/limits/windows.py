@@ -6,7 +6,6 @@ from store.admission.limits.limit import Asked, Limit, Reserving
 from store.clock import SECOND, to_rfc3339_exact
 from store.errors import RateLimited
 from store.limits.balance import Balance
-from store.limits.bound import Bounds
 from store.limits.window import Standing, Window
 from store.request import Amounts
 
@@ -62,11 +61,6 @@ class TokensInWindow(InWindow, Reserving):
         """The standing of the window now."""
         return super().standing._replace(unit="tokens")
 
-    def output(self, bounds: Bounds, usual: int) -> int:
-        """Return the tokens of output for which the window has room, at most `usual`."""
-        room = bounds.tokens.output_within(self.window.remaining)
-        return usual if room is None else min(room, usual)
-
     def test(self, asked: Asked) -> RateLimited | None:
         """Refuse a request whose reservation does not fit beside what was used and is reserved."""
         needed, window = asked.reserved.tokens, self.window
@@ -108,11 +102,6 @@ class TokensInWindow(InWindow, Reserving):
         return wait or (LATER if window.used + window.reserved + needed > window.maximum else 0)
 
 
-def tightest(windows: Sequence[InWindow]) -> Sequence[Standing]:
-    """Return the standings of the windows of requests, and of tokens, with the least left; nothing without windows."""
-    found = []
-    for kind in (RequestsInWindow, TokensInWindow):
-        of_kind = [one for one in windows if type(one) is kind]
-        if of_kind:
-            found.append(min(of_kind, key=lambda one: one.window.remaining).standing)
-    return tuple(found)
+def tightest(windows: Sequence[RequestsInWindow]) -> Standing:
+    """Return the standing of the window of requests with the least left."""
+    return min(windows, key=lambda one: one.window.remaining).standing

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -67,11 +68,11 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The events that were parsed, in order."""
     events: list[bytes] = []
 
-    def parse(event: bytes) -> Fields:
-        events.append(event)
-        return json_fields.parse(event)
+    def parse_all(held: Sequence[bytes]) -> list[Fields]:
+        events.extend(held)
+        return json_fields.parse_all(held)
 
-    monkeypatch.setattr(shown_output, "parse", parse)
+    monkeypatch.setattr(shown_output, "parse_all", parse_all)
     return events
 
 

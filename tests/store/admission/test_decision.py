@@ -200,7 +200,7 @@ def test_a_row_is_read_with_its_limits_in_the_order_of_the_checks() -> None:
     kinds = ["parallel", "requests/second", "requests/day"]
     owners = (values[0], values[7], "another")
     balances = {owner: [balance(kind, 9, owner) for kind in kinds] for owner in owners}
-    state = state_of((*values, None), balances, NOW)
+    state = state_of((*values, None), balances, {}, NOW)
     assert state.row._asdict() == {name: f"value of {name}" for name in TokenRow._fields}
     shown = [getattr(limit, "_balance", None) for limit in state.limits]
     own, project = values[0], values[7]

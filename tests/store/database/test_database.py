@@ -8,7 +8,7 @@ import pytest
 from support.stores.stores import API_KEY, foreign_connection, foreign_lock, on_sqlite, path_of, rows
 
 from store.database import sqlite
-from store.database.models import FormerProject
+from store.database.models import Balance, FormerProject
 from store.errors import NotFound, StoreLocked, StoreUnavailable
 from store.management.projects import Projects
 from store.store import Store
@@ -121,6 +121,25 @@ def test_tables_hold_any_number_of_rows_once_each_in_order(store: Store, number:
     with store.database.write():
         read = [row for table in tables for row in store.database.execute(*table)]
     assert read == written
+
+
+@pytest.mark.parametrize("number", [0, 1, 3, 100])
+def test_rows_are_set_and_added_to_by_their_key(store: Store, number: int) -> None:
+    columns = {"id": "TEXT", "used": "BIGINT", "counts": "TEXT"}
+    with store.database.write():
+        for place in range(number + 1):
+            Balance.create(id=f"id-{place}", owner_id="owner", maximum=9, used=10, newest=0, counts="before")
+        rows = [(f"id-{place}", place, f"after {place}") for place in range(number)]
+        store.database.update_rows("balance", columns, rows, added=("used",))
+    with store.database.read():
+        found = store.database.execute("SELECT id, used, counts FROM balance ORDER BY used, id")
+    left = (f"id-{number}", 10, "before")
+    assert {*found} == {left, *((row_id, 10 + place, counts) for row_id, place, counts in rows)}
+
+
+def test_a_fault_of_an_update_is_translated(store: Store) -> None:
+    with pytest.raises(StoreUnavailable), store.database.write():
+        store.database.update_rows("balance", {"id": "TEXT", "missing": "BIGINT"}, [("id", 1)])
 
 
 RANGES = "SELECT 1 AS begins, 3 AS ends UNION ALL SELECT 5, 6"

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from store.ledger.flat_price import FlatPrice
+from store.ledger.usage import COST_UNIT
 
 TEXT = ("input_tokens", "cache_read_tokens", "output_tokens", "output_reasoning_tokens")
 OTHERS = ("input_audio_tokens", "output_audio_tokens", "cache_write_tokens", "audio_seconds")
@@ -26,7 +27,7 @@ PRICES = list(known_prices())
 
 def by_the_library(price: ModelPrice, units: Mapping[str, int]) -> Decimal | None:
     try:
-        return price.calc_price(Usage(**units))["total_price"]
+        return price.calc_price(Usage(**units))["total_price"] * COST_UNIT
     except ValueError:
         return None
 

@@ -1,0 +1,151 @@
+"""Headroom: what is left of all budgets and windows of tokens together, while a batch is decided.
+
+Nearly all requests of a batch fit into all limits. They are compared with the least that is left, and what they reserve
+is held in the balances at once, as a sum. Where a request may not fit, the sum is held first, and the limits are asked
+one by one.
+"""
+
+import operator
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from store.admission.limits.limit import MOST_AMOUNTS, reserved
+from store.limits.balance import PLACES, Balance
+from store.limits.bound import Bounds
+from store.limits.budget import USD, Budget
+from store.limits.window import Standing, Window
+from store.request import Amounts
+
+
+class _Tightest(NamedTuple):
+    """The window of tokens that has the least left; of several the first in the order of the checks."""
+
+    left: int
+    place: int
+    maximum: int
+    resets_in: int
+
+
+_order = operator.itemgetter(0, 1)
+
+
+class OwnHeadroom:
+    """The headroom of one token, or of one project, whose tokens share it; at the time (microseconds) of a batch."""
+
+    __slots__ = ("_balances", "_held", "_is_known", "_now", "has_budget", "is_usual", "tightest", "tokens", "usd")
+
+    def __init__(self, balances: Sequence[Balance], now: int) -> None:
+        self._balances = [one for one in balances if one.reserves]
+        self.has_budget = any(one.counted == USD for one in self._balances)
+        self._now = now
+        self._held: Amounts | None = None
+        """What was taken since the balances were told; None for no request."""
+        self._is_known = False
+        self.tokens, self.usd = MOST_AMOUNTS
+        """The least that is left; below 0 where more was settled than a limit allows."""
+        self.is_usual = True
+        """False after the clock stepped back behind the beginning of a limit: it holds nothing for such a request."""
+        self.tightest: _Tightest | None = None
+
+    def __bool__(self) -> bool:
+        """Tell whether there are such limits."""
+        return bool(self._balances)
+
+    def look(self) -> None:
+        """Find out what is left, unless that is known."""
+        if self._is_known:
+            return
+        self._is_known, self.is_usual = True, True
+        self.tokens, self.usd = MOST_AMOUNTS
+        windows = []
+        for one in self._balances:
+            self.is_usual &= one.begun_at <= self._now
+            match one.state:
+                case Budget() as budget:
+                    self.is_usual &= budget.is_of(self._now)
+                    self.usd = min(self.usd, budget.maximum - budget.settled - budget.reserved)
+                case Window() as window:
+                    self.tokens = min(self.tokens, window.maximum - window.used - window.reserved)
+                    windows.append((window.remaining, PLACES[one.kind], window))
+        self.tightest = _tightest(windows, self._now)
+
+    def take(self, amounts: Amounts) -> None:
+        """Reserve amounts."""
+        self.look()
+        self.tokens -= amounts.tokens
+        self.usd -= amounts.usd
+        self._held = amounts if self._held is None else self._held.plus(amounts)
+        if self.tightest is not None:
+            self.tightest = _Tightest(max(self.tokens, 0), *self.tightest[1:])
+
+    def hold(self) -> None:
+        """Hold in the balances what was taken; then they may change, and what is left is found out again."""
+        self._is_known = False
+        if self._held is not None:  # nothing is held, too: a window keeps the time that it has come to
+            for one in self._balances:
+                one.hold(self._held.usd if isinstance(one.state, Budget) else self._held.tokens)
+            self._held = None
+
+
+def _tightest(windows: Sequence[tuple[int, int, Window]], now: int) -> _Tightest | None:
+    if not windows:
+        return None
+    left, place, window = min(windows)
+    return _Tightest(left, place, window.maximum, max(window.is_empty_at() - now, 0))
+
+
+class Headroom:
+    """The headroom of a token: its own, and that of its project."""
+
+    def __init__(self, own: Sequence[OwnHeadroom]) -> None:
+        self._own = own
+
+    def reserve(self, bounds: Bounds, usual_output: int) -> Amounts | None:
+        """Return what a request reserves, if that fits; None where the limits have to be asked."""
+        left = self._left()
+        if left is None:
+            return None
+        amounts = reserved(bounds, usual_output, left)
+        does_fit = amounts.tokens <= max(left.tokens, 0) and amounts.usd <= max(left.usd, 0)
+        return amounts if does_fit else None
+
+    def take(self, amounts: Amounts) -> bool:
+        """Reserve amounts that fit; returns False where the limits have to do that themselves."""
+        if not self._is_usual:
+            self.hold()
+            return False
+        for own in self._own:
+            own.take(amounts)
+        return True
+
+    @property
+    def has_budget(self) -> bool:
+        """True if a budget is among the limits."""
+        return any(own.has_budget for own in self._own)
+
+    def hold(self) -> None:
+        """Hold in the balances what was taken, so that limits can be asked, or written."""
+        for own in self._own:
+            own.hold()
+
+    @property
+    def standing(self) -> Standing | None:
+        """The standing of the window of tokens with the least left; None without one."""
+        for own in self._own:
+            own.look()
+        tightest = min([own.tightest for own in self._own if own.tightest], key=_order, default=None)
+        if tightest is None:
+            return None
+        return Standing(tightest.maximum, tightest.left, tightest.resets_in, "tokens")
+
+    def _left(self) -> Amounts | None:
+        """Return what is left; None where that does not tell what fits."""
+        tokens, usd = MOST_AMOUNTS
+        for own in self._own:
+            own.look()
+            tokens, usd = min(tokens, own.tokens), min(usd, own.usd)
+        return Amounts(tokens, usd) if self._is_usual else None
+
+    @property
+    def _is_usual(self) -> bool:
+        return all(own.is_usual for own in self._own)
