@@ -4,7 +4,7 @@ import re
 import flask
 import pytest
 from support.clients.page_client import Browser, Page
-from support.stores.stores import rows
+from support.stores.stores import administrator, rows
 
 from store.management.admins import ROOT_ID, AdminRecord, Admins, Role
 from store.store import Store
@@ -55,8 +55,8 @@ def test_the_token_of_a_new_administrator_is_shown_once(
     assert audited(store, "admin.create") == [("root", "ann", "127.0.0.1")]
     said = str([vars(record) for record in caplog.records])
     assert token not in said
-    assert str(Admins(store).named("ann").id) in said
-    for path in ("/admins", f"/admins/{Admins(store).named('ann').id}"):
+    assert str(administrator(store, "ann").id) in said
+    for path in ("/admins", f"/admins/{administrator(store, 'ann').id}"):
         assert not TOKEN.search(browser.open(path).html)
 
 
@@ -177,7 +177,7 @@ def test_an_administrator_is_logged_out_everywhere(
 
 
 def test_a_viewer_sees_all_administrators_and_of_sessions_its_own(
-    app: flask.Flask, viewer: Browser, browser: Browser, admins: Admins, auth: dict[str, str]
+    app: flask.Flask, viewer: Browser, browser: Browser, store: Store, auth: dict[str, str]
 ) -> None:
     elsewhere = app.test_client()
     elsewhere.environ_base["REMOTE_ADDR"] = "192.0.2.9"
@@ -188,7 +188,7 @@ def test_a_viewer_sees_all_administrators_and_of_sessions_its_own(
     assert {"root", "reader"} <= page.links.keys()
     for shown in (page, viewer.follow(page, "root"), viewer.open(f"/admins/{ROOT_ID}/delete")):
         assert "192.0.2.9" not in shown.html
-    assert "127.0.0.1" in page_of(viewer, admins.named("reader")).text
+    assert "127.0.0.1" in page_of(viewer, administrator(store, "reader")).text
     assert "New administrator" not in page.links
 
 

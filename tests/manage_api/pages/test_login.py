@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from support.clients.page_client import ORIGIN, Browser
 from support.stores.store_clock import StoreClock
-from support.stores.stores import foreign_lock, rows
+from support.stores.stores import administrator, foreign_lock, rows
 from werkzeug.test import TestResponse
 
 from manage_api.app import create_app
@@ -223,7 +223,7 @@ def test_a_session_that_is_used_ends_too(browser: Browser, clock: StoreClock) ->
 
 def test_a_session_ends_at_once_with_its_administrator(viewer: Browser, store: Store) -> None:
     admins = Admins(store)
-    reader = admins.named("reader")
+    reader = administrator(store, "reader")
     admins.disable(reader.id)
     assert not is_in(viewer)
     admins.enable(reader.id)

@@ -9,13 +9,14 @@ import flask
 import pytest
 from flask.testing import FlaskClient
 from support.clients.page_client import ORIGIN, Browser
+from support.stores.stores import administrator
 from werkzeug.test import TestResponse
 from werkzeug.wrappers import Response
 
 from manage_api.app import create_app
 from manage_api.contract import MAX_BODY
 from manage_api.pages.protection import FIELD, MAX_LOGIN
-from store.management.admins import Admins, Role
+from store.management.admins import Role
 from store.management.projects import Projects
 from store.network.client_address import parse_networks
 from store.store import Store
@@ -280,7 +281,7 @@ def test_the_role_is_looked_at_before_the_mark(viewer: Browser, store: Store) ->
     answer = create(viewer, mark(viewer))
     assert (answer.status_code, "role_not_allowed" in answer.text) == (403, True)
     assert Projects(store).list() == []
-    assert Admins(store).named("reader").role == Role.VIEWER
+    assert administrator(store, "reader").role == Role.VIEWER
 
 
 @pytest.mark.parametrize(

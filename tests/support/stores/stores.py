@@ -19,6 +19,7 @@ from store.database import open_database
 from store.database.postgresql import PostgresqlDatabase
 from store.database.sqlite import SqliteDatabase
 from store.ids import new_request_id
+from store.management.admins import AdminRecord, Admins
 from store.management.projects import Projects
 from store.management.tokens import TokenRecord, Tokens
 from store.operations.opening import open_store, prepare_folder
@@ -202,3 +203,9 @@ def change_elsewhere(store: Store, table: str, row_id: str) -> None:
         )
         connection.execute(no_patience)
         connection.execute(f"UPDATE {table} SET id = id WHERE id = '{row_id}'")  # noqa: S608 - names of a test
+
+
+def administrator(store: Store, name: str) -> AdminRecord:
+    """Return the administrator of a name."""
+    (found,) = [each for each in Admins(store).list() if each.name == name]
+    return found
