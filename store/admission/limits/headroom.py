@@ -39,7 +39,7 @@ class OwnHeadroom:
         self.has_budget = any(one.counted == USD for one in self._balances)
         self._now = now
         self._held: Amounts | None = None
-        """What was taken since the balances were told; None for no request."""
+        """The amounts taken since the balances were told; None for no request."""
         self._is_known = False
         self.tokens, self.usd = MOST_AMOUNTS
         """The least that is left; below 0 where more was settled than a limit allows."""

@@ -40,7 +40,7 @@ _HEIGHT = 900
 
 
 class Look(NamedTuple):
-    """How a page is shown."""
+    """The look of a page: its theme, and its width in pixels."""
 
     theme: Theme
     width: int
@@ -102,7 +102,7 @@ class Chromium:
 
     @property
     def text(self) -> str:
-        """What is read on the page, in one line."""
+        """The text of the page, in one line."""
         return " ".join(self.find("body").text.split())
 
     def find(self, selector: str) -> WebElement:

@@ -29,7 +29,7 @@ class Opened(NamedTuple):
 
     @property
     def is_page(self) -> bool:
-        """Whether it is shown in a browser, rather than kept as a file."""
+        """True if it is shown in a browser, rather than kept as a file."""
         return self.response.headers["Content-Type"].startswith("text/html")
 
 
