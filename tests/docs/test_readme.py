@@ -7,6 +7,7 @@ from support.pages import ROOT
 from manage_api.cli.set_up import KINDS
 from manage_api.demo.command import introduction
 from store.runtime.settings import Settings
+from store.version import __version__
 
 README = (ROOT / "README.md").read_text()
 
@@ -23,5 +24,6 @@ def test_it_can_be_read_in_some_minutes() -> None:
     assert len(README.splitlines()) <= 130
 
 
-def test_the_version_is_in_the_changelog_or_unreleased() -> None:
-    assert "## Unreleased" in (ROOT / "CHANGELOG.md").read_text()
+def test_the_changelog_begins_with_this_version_or_with_what_is_unreleased() -> None:
+    first = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
+    assert first in {__version__, "Unreleased"}

@@ -99,7 +99,7 @@ def setting(browser: Chromium, name: str) -> str:
     """Return the value of a variable that the page says to export."""
     lines = [line for text in browser.find_all("pre") for line in text.text.splitlines()]
     (value,) = [line.partition("=")[2].strip('"') for line in lines if line.startswith(f"export {name}=")]
-    return value
+    return str(value)
 
 
 @pytest.fixture(scope="module")

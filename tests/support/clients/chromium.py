@@ -111,7 +111,8 @@ class Chromium:
 
     def find_all(self, selector: str) -> Sequence[WebElement]:
         """Return all elements that a selector of CSS selects."""
-        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+        found: Sequence[WebElement] = self.driver.find_elements(By.CSS_SELECTOR, selector)
+        return found
 
     def fill(self, **texts: str) -> None:
         """Write into fields of a form, by their names, or choose the option with a text."""
