@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 from support.clients.page_client import Browser, Page
 from support.stores.ledger import open_request, settle_request
-from support.stores.stores import make_many_tokens, make_token, rows, set_columns
+from support.stores.stores import UNKNOWN_TOKEN, make_many_tokens, make_token, rows, set_columns
 
 from manage_api.pages.presets import PRESETS
 from store import clock
@@ -173,7 +173,7 @@ def test_a_previous_value_finds_its_token_while_it_works(browser: Browser, token
     assert "works until" in page.text
 
 
-@pytest.mark.parametrize("value", [str(uuid.uuid4()), "no value", "", "<script>", "\0"])
+@pytest.mark.parametrize("value", [UNKNOWN_TOKEN, "no value", "", "<script>", "\0"])
 @pytest.mark.usefixtures("token")
 def test_an_unknown_value_is_told_and_not_repeated(browser: Browser, value: str) -> None:
     page = browser.send(browser.open("/tokens"), "Find the token", value=value)
@@ -241,7 +241,7 @@ def test_what_is_revoked_already_is_not_revoked_again(browser: Browser, store: S
     assert "What you selected is revoked already." in page.text
 
 
-@pytest.mark.parametrize("ids", [[], ["x"], [str(uuid.uuid4())]])
+@pytest.mark.parametrize("ids", [[], ["x"], [UNKNOWN_TOKEN]])
 def test_a_selection_of_nothing_is_told(browser: Browser, ids: list[str]) -> None:
     page = browser.open("/tokens/revoke?" + "&".join(f"id={each}" for each in ids))
     assert (page.status, "No token is selected" in page.text) == (200, True)
@@ -324,7 +324,7 @@ def test_a_form_that_is_sent_again_makes_no_second_token(browser: Browser, store
         ("name", HOSTILE + "\0", "“Name”"),
         ("project_id", "", "Choose a project."),
         ("project_id", "x", "“Project”"),
-        ("project_id", str(uuid.uuid4()), "There is no such project."),
+        ("project_id", UNKNOWN_TOKEN, "There is no such project."),
     ],
 )
 def test_bad_input_is_told_in_the_words_of_the_form_and_kept(
