@@ -211,6 +211,8 @@ class Traffic:
             self._net.add("viewer", manage("GET", path, token=viewer).text)
         for path in ("/manage/audit", f"/manage/audit?objectId={self._token['token']}", "/metrics"):
             self._net.add("viewer", manage("GET", path, token=viewer).text)
+        self._read_pages("pages", admin)
+        self._read_pages("pages of a viewer", viewer)
         manage("DELETE", f"/manage/admins/{made[0]['id']}").raise_for_status()
         for refused in (
             manage("POST", "/manage/admins", {"name": admin, "role": "viewer"}, token=viewer),
@@ -223,8 +225,6 @@ class Traffic:
             self._note(refused)
         for command in (["audit"], ["audit", "--json"], ["admin", "list"], ["admin", "list", "--json"]):
             self._net.add("commands of the store", _output(self._gateway, command))
-        self._read_pages("pages", admin)
-        self._read_pages("pages of a viewer", viewer)
 
     def _read_pages(self, where: str, admin_token: str) -> None:
         """Log in as an administrator, and open every page that links lead to; the session's id is a secret too."""
