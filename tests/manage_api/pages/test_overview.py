@@ -3,6 +3,7 @@ from collections.abc import Callable
 
 import pytest
 from support.clients.page_client import Browser
+from support.gateway.processes import wait_until
 from support.stores.ledger import refuse_request, settle_request
 from support.stores.stores import API_KEY, make_token, set_columns
 
@@ -108,7 +109,7 @@ def test_a_period_is_compared_with_the_one_before(
 @pytest.mark.usefixtures("project")
 def test_refusals_are_shown(browser: Browser, store: Store) -> None:
     refuse_request(store, started_at=clock.now(), repeats=1234)
-    assert "Refused requests 1,234" in browser.open("/").text
+    wait_until(lambda: "Refused requests 1,234" in browser.open("/").text)  # sums are kept for a moment
 
 
 def test_nothing_to_look_at_has_no_heading(browser: Browser, used: Callable[..., object]) -> None:
