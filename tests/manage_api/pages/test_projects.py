@@ -5,7 +5,7 @@ import uuid
 import pytest
 from support.clients.page_client import Browser
 from support.stores.ledger import open_request, settle_request
-from support.stores.stores import make_many_tokens, make_token, rows
+from support.stores.stores import audited, make_many_tokens, make_token, rows
 
 from store import clock
 from store.clock import DAY
@@ -30,7 +30,7 @@ def project(projects: Projects) -> ProjectRecord:
 
 
 def last_audited(store: Store) -> tuple[str, str, str | None]:
-    row = max(rows(store, "audit"), key=lambda row: row["id"])
+    row = audited(store)[-1]
     return row["actor"], row["action"], row["object_id"]
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from support.clients.page_client import Browser, Page
 from support.stores.ledger import open_request, refuse_request, settle_request
-from support.stores.stores import make_token, rows
+from support.stores.stores import audited, make_token, rows
 
 from manage_api.pages.presets import PRESETS
 from store import clock
@@ -33,8 +33,7 @@ def test_the_first_ten_minutes_of_a_newcomer(browser: Browser, store: Store) -> 
     assert KEY not in page.html
     token = Tokens(store).get(value_on(page))
     assert (token.name, token.project_name, token.max_requests) == ("First token", "Search", 1000)
-    audited = sorted(rows(store, "audit"), key=lambda row: row["id"])
-    assert [(row["actor"], row["action"]) for row in audited] == [
+    assert [(row["actor"], row["action"]) for row in audited(store)] == [
         ("root", "admin.log_in"),
         ("root", "project.create"),
         ("root", "token.create"),

@@ -10,7 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 from support.clients.page_client import Browser, Page
 from support.stores.ledger import open_request, settle_request
-from support.stores.stores import UNKNOWN_TOKEN, make_many_tokens, make_token, rows, set_columns
+from support.stores.stores import UNKNOWN_TOKEN, audited, make_many_tokens, make_token, rows, set_columns
 
 from manage_api.pages.presets import PRESETS
 from store import clock
@@ -47,14 +47,15 @@ def value_on(page: Page) -> str:
     return str(value)
 
 
-def audited(store: Store) -> list[tuple[str, str, str | None]]:
+def changes(store: Store) -> list[tuple[str, str, str | None]]:
     """Return who did what to which object, in the order of the changes; without logins."""
-    found = sorted(rows(store, "audit"), key=lambda row: row["id"])
-    return [(row["actor"], row["action"], row["object_id"]) for row in found if row["action"] != "admin.log_in"]
+    return [
+        (row["actor"], row["action"], row["object_id"]) for row in audited(store) if row["action"] != "admin.log_in"
+    ]
 
 
 def last_audited(store: Store) -> tuple[str, str, str | None]:
-    return audited(store)[-1]
+    return changes(store)[-1]
 
 
 # The list.
@@ -200,11 +201,11 @@ def test_a_value_stays_in_no_address_log_or_page(
 @pytest.mark.parametrize("action", ["edit", "extend", "restore", "rotate"])
 def test_a_value_changes_nothing_as_an_id(browser: Browser, token: TokenRecord, action: str, store: Store) -> None:
     page = browser.open(f"/tokens/{token.id}/edit")
-    before = audited(store)
+    before = changes(store)
     assert browser.post(f"/tokens/{token.value}/{action}", page.form("Save").fields).status == 404
     browser.post("/tokens/revoke", {**browser.open("/tokens").form("Find the token").fields, "id": token.value})
     assert Tokens(store).get(token.id) == token
-    assert audited(store) == before
+    assert changes(store) == before
 
 
 # Bulk revoke.
@@ -221,7 +222,7 @@ def test_selected_tokens_are_revoked_after_a_confirmation(browser: Browser, stor
     done = browser.post("/tokens/revoke", {**form.fields, "id": [token.id, other.id]})
     assert "Revoked: requests are refused from now on" in done.text
     assert [Tokens(store).get(each.id).is_active for each in (token, other, kept)] == [False, False, True]
-    assert audited(store)[-2:] == [("root", "token.revoke", token.id), ("root", "token.revoke", other.id)]
+    assert changes(store)[-2:] == [("root", "token.revoke", token.id), ("root", "token.revoke", other.id)]
 
 
 def test_the_line_of_a_bulk_revoke_names_its_tokens(
@@ -565,13 +566,13 @@ def test_a_viewer_gets_no_form_that_fails(viewer: Browser, token: TokenRecord, p
 @pytest.mark.parametrize("action", ["new", "find", "revoke", "{}/edit", "{}/extend", "{}/restore", "{}/rotate"])
 def test_a_viewer_changes_nothing(viewer: Browser, store: Store, token: TokenRecord, action: str) -> None:
     mark = viewer.open("/tokens").form("Log out").fields
-    before = audited(store)
+    before = changes(store)
     page = viewer.post(
         f"/tokens/{action.format(token.id)}", {**mark, "id": token.id, "value": token.value, "days": "30"}
     )
     assert page.status == 403
     assert Tokens(store).get(token.id) == token
-    assert audited(store) == before
+    assert changes(store) == before
 
 
 @pytest.mark.parametrize("path", ["/tokens", "/tokens/new", "/tokens/{}", "/tokens/{}/edit"])

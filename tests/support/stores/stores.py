@@ -209,3 +209,8 @@ def administrator(store: Store, name: str) -> AdminRecord:
     """Return the administrator of a name."""
     (found,) = [each for each in Admins(store).list() if each.name == name]
     return found
+
+
+def audited(store: Store) -> list[dict[str, Any]]:
+    """Return the rows of the audit in the order of the changes; ids of one millisecond have no order."""
+    return sorted(rows(store, "audit"), key=lambda row: row["changed_at"])
