@@ -43,14 +43,6 @@ _DAYS: Mapping[str, Callable[[date], date]] = {
 """Words for days, by today's date: a week begins on Monday."""
 
 
-class SeveralTokens(InvalidRequest):
-    """Several tokens have the name of a filter; `tokens` are the first of them."""
-
-    def __init__(self, number: int, tokens: Sequence[TokenRecord]) -> None:
-        super().__init__(f"{number:,} tokens have this name. Choose one of them:")
-        self.tokens = tokens
-
-
 def text(name: str) -> str | None:
     """Return a parameter of the query; None for an empty one. Raises InvalidRequest for one over MAX_TEXT."""
     found = flask.request.args.get(name, "").strip()
@@ -124,7 +116,7 @@ def project_id() -> str | None:
 def token_id(store: Store) -> str | None:
     """Return the public id of the parameter `token_id`: a token's id, value or name, of a deleted one too.
 
-    Raises InvalidRequest for a name that no token has, or several have (SeveralTokens).
+    Raises InvalidRequest for a name that no token has, or several have: `tokens_of_name` are those to choose from.
     """
     given = text("token_id")
     if given is None:
@@ -140,9 +132,19 @@ def token_id(store: Store) -> str | None:
     if not found and len(deleted) > 1:
         raise InvalidRequest(f"{len(deleted):,} tokens of this name are deleted: give the id of one.")
     if len(found) > 1:
-        tokens = Tokens(store)
-        raise SeveralTokens(len(found), [tokens.get(each) for each in found[:_OFFERED]])
+        raise InvalidRequest(f"{len(found):,} tokens have this name. Choose one of them:")
     return (found or deleted)[0]
+
+
+def tokens_of_name(store: Store) -> Sequence[TokenRecord]:
+    """Return the first tokens that have the name in the parameter `token_id`, if several have it; otherwise none."""
+    given = flask.request.args.get("token_id", "").strip()
+    if not given or len(given) > MAX_TEXT or as_uuid(given):
+        return ()
+    with store.database.read():
+        found = names.tokens_named(store.database, given)
+    tokens = Tokens(store)
+    return [tokens.get(each) for each in found[:_OFFERED]] if len(found) > 1 else ()
 
 
 def has_value_of(token_id: str | None) -> bool:

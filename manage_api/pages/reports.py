@@ -13,7 +13,6 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from manage_api import export, schemas, words
 from manage_api.pages import charts, filters, rendering
-from manage_api.pages.filters import SeveralTokens
 from store import clock
 from store.clock import DAY, HOUR, date_in, midnight, to_date, to_rfc3339, to_rfc3339_exact
 from store.errors import InvalidRequest
@@ -92,8 +91,7 @@ class _Pages:
                 return flask.redirect(filters.address(".index", _query(), token_id=asked.about.token_id), 303)
             report = self._reports.report(asked.by, asked.about, asked.zone)
         except InvalidRequest as error:
-            several = error.tokens if isinstance(error, SeveralTokens) else ()
-            return self._page(error.message, several), error.status
+            return self._page(error.message, filters.tokens_of_name(self._store)), error.status
         return self._page(None, (), asked, report)
 
     def as_csv(self) -> flask.Response:

@@ -9,7 +9,6 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from manage_api import schemas
 from manage_api.pages import downloads, explanations, filters
-from manage_api.pages.filters import SeveralTokens
 from store.clock import to_rfc3339_exact
 from store.database import Database
 from store.errors import REQUEST_CODES, InvalidRequest, NotFound
@@ -80,10 +79,8 @@ class _Pages:
             if horizon is not None:
                 about = replace(about, start=horizon)
             page = self._requests.page(about, limit=SHOWN, after=after)
-        except SeveralTokens as error:
-            return self._list(Page([], None), error.message, error.tokens), error.status
         except (InvalidRequest, NotFound) as error:
-            return self._list(Page([], None), error.message), error.status
+            return self._list(Page([], None), error.message, filters.tokens_of_name(self._store)), error.status
         return self._list(page, horizon=None if page.next_cursor else horizon)
 
     def as_csv(self) -> flask.Response:

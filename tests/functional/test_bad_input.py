@@ -469,7 +469,7 @@ PATHS = (
     *("/manage", "/manage/", "/manage//projects", "/manage/projects/", "/MANAGE/projects"),
     *("/manage/Projects", "/manage/projects/../projects", "/manage/./projects", "/manage/projects;x", "/v1/models"),
     *("/manage/projects/x/tokens", f"/manage/tokens/{TOKEN_ID}/revoke", f"/manage/projects/{PROJECT_ID}/x", "*"),
-    *("/manage/\\projects", "/manage/projects%00", "/manage/projects%23", "/static/x", "/openapi.json"),
+    *("/manage/\\projects", "/manage/projects%00", "/manage/projects%23", "/assets/x", "/openapi.json"),
 )
 
 
@@ -479,9 +479,10 @@ def test_unknown_paths_are_404(target: Target, path: str) -> None:
         target.check_refused(request(f"{method} {path}"), 404, "not_found")
 
 
-def test_files_outside_the_documentation_are_404(target: Target) -> None:
+def test_files_outside_the_documentation_and_the_pages_are_404(target: Target) -> None:
     for path in ("../app.py", "%2e%2e/app.py", "..%2fapp.py", "%2fetc/passwd", "x%00", "..", "..%5capp.py"):
         target.check_refused(request(f"GET /docs/{path}"), 404, "not_found")
+        target.check_refused(request(f"GET /static/{path}"), 404, "not_found")
 
 
 @pytest.mark.parametrize("path", ["/manage/projects", "/manage/tokens", "/manage/projects/", "/health", "/docs", "/"])
