@@ -20,14 +20,35 @@ def text(client: FlaskClient, path: str) -> str:
 def test_the_page_needs_no_network(anyone: FlaskClient) -> None:
     page = text(anyone, "/docs")
     assert re.findall(r"\w*://", page) == []
-    assert 'url: "/openapi.yaml"' in page
-    assert "validatorUrl: null" in page
+    script = text(anyone, "/docs/try-out.js")
+    assert 'url: "/openapi.yaml"' in script
+    assert "validatorUrl: null" in script
     references = re.findall(r'(?:src|href)="([^"]+)"', page)
-    assert len(references) == 3
+    assert len(references) == 4
     for reference in references:
         assert reference.startswith("/docs/")
         with anyone.get(reference) as answer:
             assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/docs", "/docs/try-out.js", "/docs/swagger-ui.css", "/docs/index.html", "/openapi.yaml"]
+)
+def test_browsers_run_no_other_script_and_show_the_page_in_no_frame(anyone: FlaskClient, path: str) -> None:
+    with anyone.get(path) as answer:
+        policy = dict(part.strip().partition(" ")[::2] for part in answer.headers["Content-Security-Policy"].split(";"))
+        assert (policy["default-src"], policy["script-src"], policy["frame-ancestors"]) == (
+            "'none'",
+            "'self'",
+            "'none'",
+        )
+        assert answer.headers["X-Frame-Options"] == "DENY"
+
+
+def test_the_page_has_no_script_of_its_own(anyone: FlaskClient) -> None:
+    scripts = re.findall(r"<script([^>]*)>([^<]*)", text(anyone, "/docs"))
+    assert [content for _, content in scripts] == ["", ""]
+    assert all(" src=" in attributes for attributes, _ in scripts)
 
 
 def test_the_page_knows_the_port_of_the_proxy(store: Store) -> None:
