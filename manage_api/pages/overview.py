@@ -44,10 +44,10 @@ _FIGURES = (
 )
 
 
-def blueprint(store: Store) -> flask.Blueprint:
+def blueprint(store: Store, overview: Overview) -> flask.Blueprint:
     """Make the overview of a store."""
     routes = flask.Blueprint("overview", __name__)
-    projects, overview = Projects(store), Overview(store)
+    projects = Projects(store)
 
     @routes.get("/")
     def index() -> str:

@@ -40,9 +40,9 @@ _LABELS = {
 _RATES = tuple(forms.Field(rate, *_LABELS[rate]) for rate in RATES)
 
 
-def blueprint(store: Store) -> flask.Blueprint:
+def blueprint(store: Store, overview: Overview) -> flask.Blueprint:
     """Make the pages of a store's prices."""
-    pages = _Pages(store)
+    pages = _Pages(store, overview)
     routes = flask.Blueprint("prices", __name__, url_prefix="/prices")
     routes.get("")(pages.index)
     routes.get("/built-in")(pages.built_in)
@@ -54,10 +54,10 @@ def blueprint(store: Store) -> flask.Blueprint:
 
 
 class _Pages:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, overview: Overview) -> None:
         self._prices = OwnPrices(store)
         self._projects = Projects(store)
-        self._overview = Overview(store)
+        self._overview = overview
 
     def index(self) -> str:
         records = self._prices.list()

@@ -1,7 +1,8 @@
 """The overview: the sums of a period and of the one before, and what cost most, made by the database.
 
 A store with very many tokens has hundreds of thousands of sums of days, which take a second or more to add up. So sums
-are kept for a while, in proportion to the time that they took: those of a small store are made anew for each page.
+are kept for a while, in proportion to the time that they took: those of a small store are made again for each page.
+Those that take long are renewed in the background (`renew`), so that no reader waits for them.
 """
 
 import threading
@@ -28,6 +29,12 @@ KEPT = 200.0
 
 LONGEST_KEPT = 300.0
 """Seconds that they are kept at most."""
+
+LONG = 0.1
+"""Seconds from which on sums take long to make."""
+
+RENEWAL = 60.0
+"""Seconds for which sums that take long are still shown after that time, while they are renewed."""
 
 _PART = 1_000_000
 """Costs above and below this are added up separately, as SQLite's sums have 64 bits."""
@@ -120,6 +127,15 @@ class Period:
     models: Sequence[Top]
 
 
+class _Kept(NamedTuple):
+    """The sums of a period. The seconds that they took, and until when they are up to date and shown."""
+
+    period: Period
+    took: float
+    until: float
+    shown_until: float
+
+
 class Overview:
     """Reads the overview. Each method raises StoreUnavailable when the store does not answer.
 
@@ -129,20 +145,37 @@ class Overview:
     def __init__(self, store: Store, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._database = store.database
         self._monotonic = monotonic
-        self._kept: dict[int, tuple[float, Period]] = {}
-        """The periods, by their days, and until when they are kept."""
+        self._kept: dict[int, _Kept] = {}
+        """The periods, by their days."""
         self._locks = {days: threading.Lock() for days in PERIODS}
 
     def period(self, days: int) -> Period:
         """Return the sums of one of PERIODS."""
         with self._locks[days]:  # one reader makes them, for all
-            until, kept = self._kept.get(days, (0.0, None))
-            began = self._monotonic()
-            if kept is None or began >= until:
-                kept = self._read(days)
-                took = self._monotonic() - began
-                self._kept[days] = (began + took + min(KEPT * took, LONGEST_KEPT), kept)
-            return kept
+            kept = self._kept.get(days)
+            if kept is None or self._monotonic() >= kept.shown_until:
+                kept = self._make(days)
+            return kept.period
+
+    def renew(self) -> None:
+        """Make the sums that were never made, and those again that take long and are not up to date.
+
+        For a thread in the background: meanwhile `period` returns the sums from before.
+        """
+        for days in PERIODS:
+            kept = self._kept.get(days)
+            if kept is None:
+                self.period(days)
+            elif kept.took >= LONG and self._monotonic() >= kept.until:
+                self._make(days)
+
+    def _make(self, days: int) -> _Kept:
+        began = self._monotonic()
+        period = self._read(days)
+        took = self._monotonic() - began
+        until = began + took + min(KEPT * took, LONGEST_KEPT)
+        kept = self._kept[days] = _Kept(period, took, until, until + (RENEWAL if took >= LONG else 0))
+        return kept
 
     def unpriced(self, days: int, limit: int) -> Sequence[Unpriced]:
         """Return the models whose requests have no price in the last days, by projects, most requests first."""

@@ -122,7 +122,7 @@ def test_sums_are_kept_for_a_time_in_proportion_to_that_which_they_took(store: S
     now = [0.0]
 
     def monotonic() -> float:
-        now[0] += 0.1  # each reading takes as long
+        now[0] += overview.LONG / 2  # each reading takes as long
         return now[0]
 
     reports = Overview(store, monotonic)
@@ -130,7 +130,37 @@ def test_sums_are_kept_for_a_time_in_proportion_to_that_which_they_took(store: S
     settle_request(store)
     assert reports.period(1) is first
     assert reports.period(7).total.requests == 1  # another period
-    now[0] += 0.1 * overview.KEPT
+    now[0] += overview.LONG / 2 * overview.KEPT
+    assert reports.period(1).total.requests == 1
+
+
+def test_sums_that_take_long_are_renewed_while_they_are_shown(store: Store) -> None:
+    now = [0.0]
+
+    def monotonic() -> float:
+        now[0] += overview.LONG  # each reading takes as long
+        return now[0]
+
+    reports = Overview(store, monotonic)
+    reports.renew()
+    first = reports.period(1)
+    settle_request(store)
+    reports.renew()
+    assert reports.period(1) is first  # it is up to date
+    now[0] += overview.KEPT * overview.LONG
+    assert reports.period(1) is first  # it is shown for a while
+    reports.renew()
+    assert reports.period(1).total.requests == 1
+    settle_request(store)
+    now[0] += overview.KEPT * overview.LONG + overview.RENEWAL
+    assert reports.period(1).total.requests == 2  # nothing renews it
+
+
+def test_quick_sums_are_made_for_their_reader(store: Store) -> None:
+    now = [0.0]
+    reports = Overview(store, lambda: now[0])
+    reports.renew()
+    settle_request(store)
     assert reports.period(1).total.requests == 1
 
 
