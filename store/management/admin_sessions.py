@@ -28,6 +28,11 @@ LONGEST = 12 * HOUR
 STEP = MINUTE
 """Microseconds after which a use is written again: not every page writes."""
 
+LATE = 15 * MINUTE
+"""Microseconds after which a use has to be written. Until then a page waits PATIENCE seconds for the transactions of
+others, and leaves it to the next one: beside a busy proxy its turn would come after half a second."""
+PATIENCE = 0.05
+
 MOST = 50
 """Sessions of an administrator at most: the next one ends the one that was used last the longest ago."""
 
@@ -99,8 +104,9 @@ class AdminSessions:
         if admin is None or not admin.is_active:
             return None
         if is_use and row.used_at <= now - STEP:
-            with contextlib.suppress(StoreLocked):  # the next page writes it: this one only reads
-                self._use(row.lookup, now)
+            patience = PATIENCE if row.used_at > now - LATE else None
+            with contextlib.suppress(StoreLocked), self._database.write(patience=patience):
+                AdminSession.update(used_at=now).where(AdminSession.lookup == row.lookup).execute()
         return Session(row.lookup, admin)
 
     @transaction
@@ -152,10 +158,6 @@ class AdminSessions:
         if row.admin_id == ROOT_ID:
             return self._admins.root() if row.credential == self._root_credential else None
         return self._admins.of_credential(row.credential)
-
-    @transaction
-    def _use(self, lookup: str, now: int) -> None:
-        AdminSession.update(used_at=now).where(AdminSession.lookup == lookup).execute()
 
     def _make_room(self, admin: AdminRecord, now: int) -> None:
         """Delete all sessions that have ended, and those of the administrator for which there is no room."""

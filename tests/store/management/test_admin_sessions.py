@@ -1,9 +1,20 @@
+from contextlib import AbstractContextManager
+
 import pytest
 from support.stores.store_clock import StoreClock
 from support.stores.stores import changed, foreign_lock, opened, rows
 
 from store.errors import NotFound
-from store.management.admin_sessions import IDLE, LONGEST, MOST, STEP, AdminSessions, Session
+from store.management.admin_sessions import (
+    IDLE,
+    LATE,
+    LONGEST,
+    MOST,
+    PATIENCE,
+    STEP,
+    AdminSessions,
+    Session,
+)
 from store.management.admins import ROOT_ID, AdminRecord, Admins, Role
 from store.runtime.settings import Settings
 from store.store import Store
@@ -107,6 +118,23 @@ def test_a_session_works_while_others_write(settings: Settings, root: AdminRecor
         with foreign_lock(store):
             assert sessions.find(session_id)
         assert rows(store, "admin_session")[0]["used_at"] == began
+
+
+def test_a_page_waits_for_others_where_a_use_has_to_be_written(
+    store: Store, sessions: AdminSessions, root: AdminRecord, clock: StoreClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, waits = store.database.write, list[float | None]()
+
+    def noted(*, patience: float | None = None) -> AbstractContextManager[None]:
+        waits.append(patience)
+        return write(patience=patience)
+
+    session_id, began = begun(sessions, root), clock.now
+    monkeypatch.setattr(store.database, "write", noted)
+    for after in (STEP, LATE + STEP - 1, 2 * LATE + STEP):
+        clock.set(began + after)
+        assert sessions.find(session_id)
+    assert waits == [PATIENCE, PATIENCE, None]
 
 
 def test_a_session_ends_with_its_administrator(sessions: AdminSessions, admins: Admins) -> None:
