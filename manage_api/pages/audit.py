@@ -96,13 +96,13 @@ class _Pages:
         ids = {each for record in records for each in [record.object_id, *record.ids[:MOST_IDS]] if each}
         with self._store.database.read():
             tokens = names.present_tokens(self._store.database, ids)
-        prices = [price.id for price in self._prices.list()] if "price" in kinds else []
-        admins = [admin.id for admin in self._admins.list()] if "admin" in kinds else []
+        prices = self._prices.list() if "price" in kinds else []
+        admins = self._admins.list() if "admin" in kinds else []
         return {
-            **{each: f"/tokens/{each}" for each in tokens},
+            **{each: flask.url_for("pages.tokens.show", token_id=each) for each in tokens},
             **{each: flask.url_for("pages.projects.show", project_id=each) for each in ids if each in projects},
-            **{each: "/prices" for each in prices if each in ids},
-            **{each: "/admins" for each in admins if each in ids},
+            **dict.fromkeys(ids & {price.id for price in prices}, flask.url_for("pages.prices.index")),
+            **dict.fromkeys(ids & {admin.id for admin in admins}, flask.url_for("pages.admins.index")),
         }
 
     def _parts(self) -> Iterator[list[schemas.JSONObject]]:
