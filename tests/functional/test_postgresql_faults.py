@@ -69,6 +69,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory, path: str) -> Iterator[Set
         ) as gateway,
     ):
         yield Setting(server, relay, gateway, asked, go_on)
+        go_on.set()  # the upstream's last stream would wait on
 
 
 @pytest.fixture
