@@ -1,4 +1,4 @@
-"""The metrics as families of Prometheus's own library, made anew for each scrape.
+"""The metrics as families of Prometheus's own library, made again for each scrape.
 
 Requests, tokens, cost and refusals are the ledger's; all other figures are those that the processes have written. A
 metric's name, labels and text stand here alone; `docs/metrics.md` is tested against them.

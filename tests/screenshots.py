@@ -25,7 +25,7 @@ COLOURS = 128
 
 
 def main() -> None:
-    """Make all pictures anew."""
+    """Make all pictures."""
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="llm-proxy-") as name, DemoUpstream.start(Path(name)) as upstream:
         folder = Path(name) / "gateway"

@@ -1,4 +1,4 @@
-"""How an endpoint generates, and so where it names its model.
+"""The ways in which endpoints generate, and so the places where they name their models.
 
 Sources: the API references of OpenAI, Anthropic (message batches), Mistral (conversations, agents, batch jobs), Google
 (verbs after a model), Replicate (predictions), Fireworks (workflows of a model) and DeepInfra (inference).
@@ -16,7 +16,7 @@ from addon.remembered import remembered
 
 
 class How(Enum):
-    """Where a request names the model that it generates with."""
+    """The place where a request names the model that it generates with."""
 
     NOTHING = auto()
     """It generates nothing."""

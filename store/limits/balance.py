@@ -1,8 +1,8 @@
 """Balances: what has been used of each limit, as rows of the store.
 
 A balance has the id `<owner>/<kind>/<period>`, where the owner is a token or a project and the kind `requests`,
-`tokens` or `usd`; or `<owner>/parallel`. Whoever changes balances has locked them before, all of them by one statement
-in the order of their ids.
+`tokens` or `usd`; or `<owner>/parallel`. A transaction that changes balances has locked them before, all of them by one
+statement in the order of their ids.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

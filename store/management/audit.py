@@ -52,7 +52,7 @@ ACTIONS: tuple[Action, ...] = get_args(Action)
 
 
 class Origin(NamedTuple):
-    """Where changes come from: an administrator's name or `cli:` and the system's user; over HTTP also the request."""
+    """The origin of changes: an administrator's name or `cli:` and the system's user; over HTTP also the request."""
 
     actor: str
     address: str | None = None

@@ -328,7 +328,7 @@ def test_over_http2_pages_are_told_the_same(tmp_path: Path) -> None:
 
 
 def test_the_body_of_what_seemed_a_preflight_is_dropped(tmp_path: Path) -> None:
-    """Over HTTP/2 no header announces it, and it would be kept for nobody."""
+    """Over HTTP/2 no header announces it, and it would be kept for no client."""
 
     async def main() -> None:
         async with (

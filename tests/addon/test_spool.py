@@ -113,7 +113,7 @@ def test_a_file_that_cannot_grow_is_an_error_that_the_client_gets(caplog: pytest
 
 def test_a_file_that_was_cut_is_an_error_and_no_end() -> None:
     spool, _ = filled(2 * MIB)
-    spool._file.truncate(MIB)  # noqa: SLF001 - nobody else can, as it has no name
+    spool._file.truncate(MIB)  # noqa: SLF001 - no other process can, as it has no name
     with pytest.raises(ServiceUnavailable):
         b"".join(spool.pieces())
     spool.close()

@@ -33,7 +33,7 @@ def viewer(app: flask.Flask, store: Store) -> Browser:
 
 @pytest.fixture
 def stranger(app: flask.Flask) -> Browser:
-    """A browser in which nobody has logged in."""
+    """A browser without a session."""
     return Browser(app.test_client())
 
 

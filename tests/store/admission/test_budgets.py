@@ -140,7 +140,7 @@ def test_of_fifty_at_once_on_a_budget_for_ten_ten_are_admitted(store: Store, tok
     assert standing(store, token.project_id, "usd/total") == (0, 70 * MICRO)
     for process in processes:
         process.close()
-    assert standing(store, token.project_id, "usd/total") == (70 * MICRO, 0)  # nobody knows how they ended
+    assert standing(store, token.project_id, "usd/total") == (70 * MICRO, 0)  # it is not known how they ended
     assert differences(store) == []
 
 

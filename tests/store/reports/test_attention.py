@@ -22,7 +22,7 @@ def use(store: Store, balance_id: str, used: int, reserved: int = 0) -> None:
     set_columns(store, "balance", balance_id, used=used, reserved=reserved)
 
 
-def test_a_new_store_needs_nobody(store: Store) -> None:
+def test_a_new_store_needs_no_operator(store: Store) -> None:
     assert attention.read(store) == ([], [], [])
 
 

@@ -30,7 +30,7 @@ from store.store import Store
 API_KEY = "sk-upstream-key-of-the-unit-tests-0123456789"
 on_sqlite = pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 on_postgresql = pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
-"""Where a test is about one engine."""
+"""For tests that are about one engine."""
 
 UNKNOWN_TOKEN = "00000000-0000-4000-8000-000000000000"
 

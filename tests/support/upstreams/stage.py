@@ -6,7 +6,7 @@ from collections.abc import Callable
 from support.upstreams.upstreams import OK, Conversation, RawUpstream
 
 type Act = Callable[[Conversation], None]
-"""What the upstream does once it has read the head of a request; the connection is used again after that."""
+"""The action of the upstream once it has read the head of a request; the connection is used again after that."""
 
 
 def answer(conversation: Conversation) -> None:
