@@ -86,7 +86,8 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.register_profile("soak", max_examples=300, deadline=None)
     hypothesis.settings.load_profile("soak" if config.getoption("soak") else "suite")
     _keep_bytecode()
-    _import_when_used("bpe_openai")
+    for library in ("anthropic", "bpe_openai"):
+        _import_when_used(library)
     if not config.getoption("soak"):
         forks.switch_on()
         _use_memory()
