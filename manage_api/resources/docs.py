@@ -17,13 +17,15 @@ _PAGE = (_FILES / "docs.html").read_text(encoding="utf-8")
 _SWAGGER_UI = Path(str(resources.files("flask_swagger_ui") / "dist"))
 _HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; "
+        "img-src 'self' data: blob:; "  # its own signs, and images that are responses
         "connect-src http: https:; "  # the proxy may be anywhere
         "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
 }
 
 
@@ -41,7 +43,7 @@ def blueprint(proxy_port: int) -> flask.Blueprint:
 
     @routes.get("/docs/try-out.js")
     def script() -> flask.Response:
-        return flask.send_file(_FILES / "docs.js")
+        return flask.send_file(_FILES / "try-out.js")
 
     @routes.get("/docs/<path:name>")
     def asset(name: str) -> flask.Response:

@@ -54,6 +54,12 @@ TRY_OUT = """(async (given) => {
 })"""
 
 
+NOTE_VIOLATIONS = """
+  window.violations = []
+  document.addEventListener("securitypolicyviolation", (one) => violations.push(one.violatedDirective + one.blockedURI))
+"""
+
+
 class Page:
     """A page in Chromium, which runs what a test tells it over the DevTools protocol."""
 
@@ -61,15 +67,20 @@ class Page:
         self._socket = socket
         self._number = 0
 
-    def run(self, script: str) -> Any:
-        """Run JavaScript, await its promise, and return its value."""
+    def call(self, method: str, **parameters: object) -> dict[str, Any]:
+        """Call a method of the protocol, and return its result."""
         self._number += 1
-        wanted = {"expression": script, "awaitPromise": True, "returnByValue": True}
-        self._socket.send(json.dumps({"id": self._number, "method": "Runtime.evaluate", "params": wanted}))
+        self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while (told := json.loads(self._socket.recv(3 * DEADLINE))).get("id") != self._number:
             pass
         assert "exceptionDetails" not in told.get("result", {"exceptionDetails": told}), told
-        return told["result"]["result"].get("value")
+        result: dict[str, Any] = told["result"]
+        return result
+
+    def run(self, script: str) -> Any:
+        """Run JavaScript, await its promise, and return its value."""
+        result = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        return result["result"].get("value")
 
     def try_out(self, operation: str, tokens: dict[str, str], path: str = "", body: str = "") -> dict[str, Any]:
         """Fill in an operation, execute it, and return what the page shows of the response."""
@@ -104,7 +115,10 @@ def page(tmp_path: Path, demo: tuple[Installation, dict[str, str]]) -> Iterator[
     try:
         with connect(_page_socket(port, url), max_size=None, proxy=None) as socket:
             page = Page(socket)
-            wait_until(lambda: page.run("Boolean(window.ui)"))
+            page.call("Page.enable")
+            page.call("Page.addScriptToEvaluateOnNewDocument", source=NOTE_VIOLATIONS)
+            page.call("Page.reload")
+            wait_until(lambda: page.run("Boolean(window.ui && window.violations)"))
             yield page
     finally:
         browser.terminate()
@@ -143,3 +157,7 @@ def test_requests_are_tried_out_at_both_ports(page: Page, demo: tuple[Installati
     standing = page.try_out("showToken", tokens)
     assert (standing["status"], standing["url"]) == ("200", f"{proxy}/token")
     assert page.run("document.querySelector('.scheme-container .servers select').innerText").startswith("{address}")
+
+    page.run("document.querySelector('button.authorize').click()")
+    assert page.run("document.querySelectorAll('.dialog-ux form').length") > 0
+    assert page.run("window.violations") == []

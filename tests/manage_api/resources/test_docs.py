@@ -42,6 +42,7 @@ def test_browsers_run_no_other_script_and_show_the_page_in_no_frame(anyone: Flas
             "'self'",
             "'none'",
         )
+        assert "blob:" in policy["img-src"]  # an image in a response is shown so
         assert answer.headers["X-Frame-Options"] == "DENY"
 
 
