@@ -28,10 +28,12 @@ LONGEST = 12 * HOUR
 STEP = MINUTE
 """Microseconds after which a use is written again: not every page writes."""
 
-LATE = 15 * MINUTE
-"""Microseconds after which a use has to be written. Until then a page waits PATIENCE seconds for the transactions of
-others, and leaves it to the next one: beside a busy proxy its turn would come after half a second."""
 PATIENCE = 0.05
+"""Seconds for which a page waits for the transactions of others to write a use. Then it leaves that to the next page:
+beside a busy proxy the page would wait for half a second."""
+
+LATE = 15 * MINUTE
+"""Microseconds since the last written use from which on a page waits as long as a change does."""
 
 MOST = 50
 """Sessions of an administrator at most: the next one ends the one that was used last the longest ago."""
