@@ -8,6 +8,7 @@ from manage_api.server import serve
 from store.ledger.housekeeping import Housekeeping
 from store.operations.opening import management_token, open_store
 from store.reports.overview import Overview
+from store.reports.renewed import Renewal
 from store.runtime import logs
 from store.runtime.lifecycle import BAD_SETTINGS, CANNOT_START, MITMWEB, begin, or_exit
 from store.runtime.settings import Settings
@@ -24,14 +25,16 @@ def main() -> None:
 
 def _serve(settings: Settings) -> None:
     store, token = open_store(settings), management_token(settings)
+    housekeeping = Housekeeping(store, settings.ledger_days, audit_days=settings.audit_days)
     overview = Overview(store)
-    housekeeping = Housekeeping(store, settings.ledger_days, audit_days=settings.audit_days, tasks=[overview.renew])
+    renewal = Renewal(store.database, overview.values)
     try:
         trusted = settings.trusted_networks
         deployment = Deployment(settings.shown, os.environ.get(MITMWEB, ""), settings.proxy.port)
         app = create_app(store, token, trusted, deployment, overview)
         serve(app, settings.manage, settings.drain_timeout, trusted)
     finally:
+        renewal.close()
         housekeeping.close()
 
 

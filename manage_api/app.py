@@ -25,8 +25,8 @@ def create_app(
     """Make the management API and the pages of an open store; `management_token` is that of the administrator `root`.
 
     The client's address is taken from the `X-Forwarded-For` of `trusted_proxies`. The pages show what is told of the
-    deployment, and the documentation tries out requests to its proxy. `overview` is given where something
-    renews it.
+    deployment, and the documentation tries out requests to its proxy. `overview` is one that a `Renewal` renews;
+    without it the application makes its own.
     """
     app = flask.Flask(__name__, static_folder=None)
     app.json = strict_json.StrictJSONProvider(app)

@@ -14,11 +14,8 @@ from store.ledger.own_prices import RATES
 from store.management.prices import OwnPrices, PriceRecord
 from store.management.projects import Projects
 from store.money import decimal_text
-from store.reports.overview import Overview
+from store.reports.overview import UNPRICED_DAYS, Overview
 from store.store import Store
-
-UNPRICED_DAYS = 30
-MOST_UNPRICED = 20
 
 _MODEL = forms.Field(
     "model", "Model", "Its exact name, or one with * for any characters, such as ft:gpt-4o-*. Empty: all models."
@@ -65,7 +62,7 @@ class _Pages:
             "prices/index.html",
             prices=records,
             rates=[field for field in _RATES if any(field.name in record.rates for record in records)],
-            unpriced=self._overview.unpriced(UNPRICED_DAYS, MOST_UNPRICED),
+            unpriced=self._overview.unpriced(),
             days=UNPRICED_DAYS,
         )
 

@@ -1,14 +1,13 @@
 """Housekeeping: the background thread of each process.
 
 It tidies the database, sends heartbeats with the process's figures, settles what dead processes left open, moves totals
-on, deletes what has been kept for long enough, and does the process's own tasks. While the store fails, it tries again
-later.
+on, and deletes what has been kept for long enough. While the store fails, it tries again later.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from store.errors import GatewayError
 from store.ledger import instances, retention, totals
@@ -30,24 +29,17 @@ _log = logging.getLogger(__name__)
 class Housekeeping:
     """The thread. `ledger_days` is how long rows are kept, `audit_days` those of the audit (None: for ever).
 
-    `figures` are those of this process, if it admits requests. `tasks` are called about once a second.
+    `figures` are those of this process, if it admits requests.
     """
 
     def __init__(
-        self,
-        store: Store,
-        ledger_days: int,
-        figures: FiguresRow | None = None,
-        *,
-        audit_days: int | None = None,
-        tasks: Sequence[Callable[[], object]] = (),
+        self, store: Store, ledger_days: int, figures: FiguresRow | None = None, *, audit_days: int | None = None
     ) -> None:
         self._database = store.database
         self._ledger = Ledger(store.database)
         self._ledger_days = ledger_days
         self._audit_days = audit_days
         self._figures = figures
-        self._tasks = (self._database.tidy, *tasks)
         self._watch = Watch(store.database)
         self._next_cleaning = 0.0
         self._stopped = threading.Event()
@@ -62,8 +54,7 @@ class Housekeeping:
     def _run(self) -> None:
         next_turn = time.monotonic() + HEARTBEAT
         while not self._stopped.wait(min(TIDYING, HEARTBEAT)):
-            for task in self._tasks:
-                self._try(task)
+            self._try(self._database.tidy)
             if time.monotonic() >= next_turn:
                 next_turn = time.monotonic() + HEARTBEAT
                 self._try(self._turn)

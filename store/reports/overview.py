@@ -1,21 +1,17 @@
-"""The overview: the sums of a period and of the one before, and what cost most, made by the database.
+"""The overview: the sums of a period and of the one before, and what cost most, made by the database."""
 
-A store with very many tokens has hundreds of thousands of sums of days, which take a second or more to add up. So sums
-are kept for a while, in proportion to the time that they took: those of a small store are made again for each page.
-Those that take long are renewed in the background (`renew`), so that no reader waits for them.
-"""
-
-import threading
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from store import clock
 from store.clock import DAY, HOUR
 from store.database import Row
 from store.ledger.rollups import Table
 from store.management import names
+from store.reports.renewed import Renewed
 from store.store import Store
 
 PERIODS = (1, 7, 30)
@@ -24,17 +20,11 @@ PERIODS = (1, 7, 30)
 TOP = 5
 """Projects, tokens and models that are shown."""
 
-KEPT = 200.0
-"""Sums are kept so many times as long as they took to make."""
+UNPRICED_DAYS = 30
+"""Days, with today, of which requests without a price are told."""
 
-LONGEST_KEPT = 300.0
-"""Seconds that they are kept at most."""
-
-LONG = 0.1
-"""Seconds from which on sums take long to make."""
-
-RENEWAL = 60.0
-"""Seconds for which sums that take long are still shown after that time, while they are renewed."""
+MOST_UNPRICED = 20
+"""Projects and models that are told."""
 
 _PART = 1_000_000
 """Costs above and below this are added up separately, as SQLite's sums have 64 bits."""
@@ -127,15 +117,6 @@ class Period:
     models: Sequence[Top]
 
 
-class _Kept(NamedTuple):
-    """The sums of a period. The seconds that they took, and until when they are up to date and shown."""
-
-    period: Period
-    took: float
-    until: float
-    shown_until: float
-
-
 class Overview:
     """Reads the overview. Each method raises StoreUnavailable when the store does not answer.
 
@@ -144,44 +125,26 @@ class Overview:
 
     def __init__(self, store: Store, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._database = store.database
-        self._monotonic = monotonic
-        self._kept: dict[int, _Kept] = {}
-        """The periods, by their days."""
-        self._locks = {days: threading.Lock() for days in PERIODS}
+        self._periods = {days: Renewed(functools.partial(self._read, days), monotonic) for days in PERIODS}
+        self._unpriced = Renewed(self._read_unpriced, monotonic)
+
+    @property
+    def values(self) -> Sequence[Renewed[Any]]:
+        """All that may take long to read, for a `Renewal`."""
+        return [*self._periods.values(), self._unpriced]
 
     def period(self, days: int) -> Period:
         """Return the sums of one of PERIODS."""
-        with self._locks[days]:  # one reader makes them, for all
-            kept = self._kept.get(days)
-            if kept is None or self._monotonic() >= kept.shown_until:
-                kept = self._make(days)
-            return kept.period
+        return self._periods[days].get()
 
-    def renew(self) -> None:
-        """Make the sums that were never made, and those again that take long and are not up to date.
+    def unpriced(self) -> Sequence[Unpriced]:
+        """Return the models whose requests have no price in UNPRICED_DAYS, by projects, most requests first."""
+        return self._unpriced.get()
 
-        For a thread in the background: meanwhile `period` returns the sums from before.
-        """
-        for days in PERIODS:
-            kept = self._kept.get(days)
-            if kept is None:
-                self.period(days)
-            elif kept.took >= LONG and self._monotonic() >= kept.until:
-                self._make(days)
-
-    def _make(self, days: int) -> _Kept:
-        began = self._monotonic()
-        period = self._read(days)
-        took = self._monotonic() - began
-        until = began + took + min(KEPT * took, LONGEST_KEPT)
-        kept = self._kept[days] = _Kept(period, took, until, until + (RENEWAL if took >= LONG else 0))
-        return kept
-
-    def unpriced(self, days: int, limit: int) -> Sequence[Unpriced]:
-        """Return the models whose requests have no price in the last days, by projects, most requests first."""
-        since = self._database.now() // DAY * DAY - (days - 1) * DAY
+    def _read_unpriced(self) -> Sequence[Unpriced]:
+        since = _first(self._database.now(), UNPRICED_DAYS)
         with self._database.snapshot():
-            found = self._database.execute(_UNPRICED, (since, limit))
+            found = self._database.execute(_UNPRICED, (since, MOST_UNPRICED))
             projects = names.of_projects(self._database, {row[0] for row in found})
         return [Unpriced(project, projects.get(project), model, int(count)) for project, model, count in found]
 

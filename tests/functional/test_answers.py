@@ -10,6 +10,7 @@ import httpx
 import pytest
 from support.clients.raw_client import RawClient
 from support.gateway.gateway import Gateway, bearer
+from support.gateway.processes import wait_until
 
 UNKNOWN = "11111111-1111-4111-8111-111111111111"
 
@@ -213,3 +214,7 @@ def test_an_unauthenticated_upload_is_answered_before_its_body(gateway: Gateway)
     with RawClient(gateway.port) as client:
         client.send(b"POST /v1/files HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\nfirst bytes")
         assert client.read_answer()[0].startswith(b"HTTP/1.1 401 ")
+
+
+def test_what_pages_read_for_long_is_made_in_the_background(gateway: Gateway) -> None:
+    wait_until(lambda: "a value for the pages is made" in gateway.management.output())

@@ -118,53 +118,12 @@ def test_what_a_clock_ahead_has_written_is_shown(store: Store, clock: StoreClock
     assert (found.total.requests, found.total.refused, max(found.steps)) == (1, 1, NOON + 3 * HOUR)
 
 
-def test_sums_are_kept_for_a_time_in_proportion_to_that_which_they_took(store: Store) -> None:
-    now = [0.0]
-
-    def monotonic() -> float:
-        now[0] += overview.LONG / 2  # each reading takes as long
-        return now[0]
-
-    reports = Overview(store, monotonic)
-    first = reports.period(1)
-    settle_request(store)
-    assert reports.period(1) is first
-    assert reports.period(7).total.requests == 1  # another period
-    now[0] += overview.LONG / 2 * overview.KEPT
-    assert reports.period(1).total.requests == 1
+def test_all_that_may_take_long_can_be_renewed(store: Store) -> None:
+    reports = Overview(store)
+    assert [value.renew() for value in reports.values] == [True] * (len(PERIODS) + 1)
 
 
-def test_sums_that_take_long_are_renewed_while_they_are_shown(store: Store) -> None:
-    now = [0.0]
-
-    def monotonic() -> float:
-        now[0] += overview.LONG  # each reading takes as long
-        return now[0]
-
-    reports = Overview(store, monotonic)
-    reports.renew()
-    first = reports.period(1)
-    settle_request(store)
-    reports.renew()
-    assert reports.period(1) is first  # it is up to date
-    now[0] += overview.KEPT * overview.LONG
-    assert reports.period(1) is first  # it is shown for a while
-    reports.renew()
-    assert reports.period(1).total.requests == 1
-    settle_request(store)
-    now[0] += overview.KEPT * overview.LONG + overview.RENEWAL
-    assert reports.period(1).total.requests == 2  # nothing renews it
-
-
-def test_quick_sums_are_made_for_their_reader(store: Store) -> None:
-    now = [0.0]
-    reports = Overview(store, lambda: now[0])
-    reports.renew()
-    settle_request(store)
-    assert reports.period(1).total.requests == 1
-
-
-def test_requests_without_a_price_are_told_by_project_and_model(store: Store) -> None:
+def test_requests_without_a_price_are_told_by_project_and_model(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     token = make_token(store)
     own = {"project_id": token.project_id, "usage_source": Source.OBSERVED}
     settle_requests(store, [{**own, "model": "new", "cost": None}] * 3)
@@ -172,7 +131,8 @@ def test_requests_without_a_price_are_told_by_project_and_model(store: Store) ->
     settle_request(store, **own, model="priced", cost=5)
     settle_request(store, model="<other>", cost=None, usage_source=Source.ESTIMATED)
     settle_request(store, model="unknown", cost=None)
-    found = Overview(store).unpriced(30, 10)
+    found = Overview(store).unpriced()
     assert found[0] == Unpriced(token.project_id, "Tests", "new", 3)
     assert [(each.model, each.project_name) for each in found[1:]] == [("<other>", None)]
-    assert len(Overview(store).unpriced(30, 1)) == 1
+    monkeypatch.setattr(overview, "MOST_UNPRICED", 1)
+    assert len(Overview(store).unpriced()) == 1
