@@ -97,7 +97,7 @@ class _Pages:
         return flask.render_template(
             "requests/show.html",
             record=record,
-            counts=[(name, count) for name in COLUMNS if (count := getattr(record, name)) is not None],
+            counts={name: count for name in COLUMNS if (count := getattr(record, name)) is not None},
             cost=_explained(record),
             end=explanations.of_end(record),
             usage=explanations.of_usage(record),

@@ -338,13 +338,16 @@ def test_a_request_is_shown_with_its_facts(browser: Browser, store: Store, mine:
         request_bytes=2048,
         response_bytes=4096,
         reasoning_tokens=20,
+        input_audio_tokens=7,
+        output_audio_tokens=8,
         told_cost=COST_UNIT // 100,
     )
     page = browser.open(f"/requests/{row['id']}")
     for text in (
         *(row["id"], "req_1", "203.0.113.7", "POST /v1/chat/completions", "gpt-4o-2024-08-06"),
         *("2,048 and 4,096 bytes", "Until the first byte of the answer 300 ms Until its end 900 ms In all 1.2 s"),
-        *("The upstream told it.", "Input tokens 1,000 of them cached 400 Output tokens 50 of them reasoning 20"),
+        *("The upstream told it.", "Input tokens 1,000 of them cached 400 of them audio 7"),
+        "Output tokens 50 of them reasoning 20 of them audio 8",
         *("The upstream told a cost of $0.01", "$0.0026 count against the budgets of the token and its project."),
     ):
         assert text in page.text, text
