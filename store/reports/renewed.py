@@ -70,7 +70,7 @@ class Renewed[Value]:
             return self._made.value
 
     def renew(self) -> bool:
-        """Make the value where that is due: the first time, and before a reader has to wait. Others get it meanwhile.
+        """Make the value where that is due: the first time, and later before a reader has to.
 
         Returns True if it was due. Raises what reading it raises; then it is not due for RETRY seconds.
         """
@@ -78,13 +78,22 @@ class Renewed[Value]:
         if now < self._next_try or not self._is_due(now):
             return False
         self._next_try = now + RETRY
-        made = self._make()
+        if before is None:
+            self._make_first()
+        else:
+            made = self._make()
+            with self._lock:
+                if self._made is before:  # no reader has made a newer one
+                    self._made = made
         self._next_try = now
-        is_first, self._is_new = self._is_new, False
-        with self._lock:
-            if self._made is before and not (is_first and made.took < LONG):  # else a reader makes it, or has made it
-                self._made = made
         return True
+
+    def _make_first(self) -> None:
+        """Make the value, and have readers wait, who would do the same; keep it where it takes long."""
+        with self._lock:
+            if self._made is None:
+                made, self._is_new = self._make(), False
+                self._made = made if made.took >= LONG else None
 
     def _is_due(self, now: float) -> bool:
         if self._made is None:
@@ -115,9 +124,10 @@ class Renewal:
         self._thread.join(MOMENT)
 
     def _run(self) -> None:
-        while not self._stopped.wait(TURN):
+        while not self._stopped.is_set():
             for value in self._values:
                 self._renew(value)
+            self._stopped.wait(TURN)
         self._database.close()
 
     def _renew(self, value: Renewed[Any]) -> None:

@@ -1,4 +1,5 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.gateway.processes import wait_until
@@ -48,6 +49,28 @@ def test_a_value_that_takes_long_is_there_for_its_first_reader() -> None:
     assert clock.value.renew()
     assert clock.value.get() == 1
     assert not clock.value.renew()
+
+
+def test_the_first_readers_wait_for_the_value_that_is_made() -> None:
+    reading, go_on = threading.Event(), threading.Event()
+    now, reads = [0.0], [0]
+
+    def read() -> int:
+        now[0] += 2 * LONG
+        reads[0] += 1
+        reading.set()
+        assert go_on.wait(30)
+        return reads[0]
+
+    value = Renewed(read, lambda: now[0])
+    renewing = threading.Thread(target=value.renew)
+    renewing.start()
+    assert reading.wait(30)
+    with ThreadPoolExecutor(2) as readers:
+        waiting = [readers.submit(value.get) for _ in range(2)]
+        go_on.set()
+        assert [one.result(30) for one in waiting] == [1, 1]
+    renewing.join()
 
 
 def test_a_value_that_takes_long_is_renewed_when_it_is_not_up_to_date() -> None:
