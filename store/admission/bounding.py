@@ -1,8 +1,7 @@
 """The most that a request may use, before it is sent: its tokens, and their cost at the dearest, at present prices."""
 
-import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 
 from store.admission.decision import BoundsOf, TokenRow
 from store.errors import CostNotBounded, ModelNotPriced, TokenRefused
@@ -47,20 +46,35 @@ class Bounding:
             if reading is None or not reading.generates:
                 return NOTHING_USED
             demand = reading.demand or _NOT_READ
-            tokens = Bound(_input_of(reading, demand, opening.upstream), 1)
-            usd: Bound | TokenRefused = _NO_MONEY
+            input_tokens = _input_of(reading, demand, opening.upstream)
+            usd = _NO_MONEY
             if has_budget:
                 if not is_fresh:
                     self._pricing.refresh(prices)
                     is_fresh = True
-                quote_of = functools.partial(self._quote, row.project_id, opening.upstream, demand.conditions, now)
-                usd = _refusal(row, opening, reading, demand) or _usd(quote_of, reading, demand, tokens.base)
-            return usd if isinstance(usd, TokenRefused) else Bounds(tokens, usd, demand.output_tokens, demand.choices)
+                found = _refusal(row, opening, reading, demand) or self._usd(row, opening, reading, input_tokens, now)
+                if isinstance(found, TokenRefused):
+                    return found
+                usd = found
+            return Bounds(Bound(input_tokens, 1), usd, demand.output_tokens, demand.choices)
 
         return bounds
 
-    def _quote(self, project_id: str, upstream: str, conditions: Conditions, now: int, model: str) -> Quote | None:
-        return self._pricing.quote(project_id, upstream, (model, model), conditions, now)
+    def _usd(
+        self, row: TokenRow, opening: Opening, reading: Reading, input_tokens: int, now: int
+    ) -> Bound | TokenRefused:
+        """Return the most that a request costs, by the dearest of the models that it names."""
+        demand, found = reading.demand or _NOT_READ, []
+        for model in reading.models:
+            quote = self._pricing.quote(row.project_id, opening.upstream, (model, model), demand.conditions, now)
+            bound = None if quote is None else _usd_of(quote, model, demand, input_tokens)
+            if bound is None:
+                return ModelNotPriced(
+                    f"There is a budget, and the model '{model}' has no price that covers this request. An operator "
+                    "can set one: PUT /manage/prices."
+                )
+            found.append(bound)
+        return _dearest(found) if found else _NOT_KNOWN
 
 
 def _refusal(row: TokenRow, opening: Opening, reading: Reading, demand: Demand) -> TokenRefused | None:
@@ -77,21 +91,10 @@ def _refusal(row: TokenRow, opening: Opening, reading: Reading, demand: Demand) 
     return None
 
 
-def _usd(
-    quote_of: Callable[[str], Quote | None], reading: Reading, demand: Demand, input_tokens: int
-) -> Bound | TokenRefused:
-    """Return the most that a request costs, by the dearest of the models that it names."""
-    found = _NO_MONEY if reading.models else _NOT_KNOWN
-    for model in reading.models:
-        quote = quote_of(model)
-        bound = None if quote is None else _usd_of(quote, model, demand, input_tokens)
-        if bound is None:
-            return ModelNotPriced(
-                f"There is a budget, and the model '{model}' has no price that covers this request. An operator can "
-                "set one: PUT /manage/prices."
-            )
-        found = Bound(max(found.base, bound.base), max(found.each, bound.each))
-    return found
+def _dearest(bounds: Sequence[Bound]) -> Bound:
+    if len(bounds) == 1:
+        return bounds[0]
+    return Bound(max(bound.base for bound in bounds), max(bound.each for bound in bounds))
 
 
 def _usd_of(quote: Quote, model: str, demand: Demand, input_tokens: int) -> Bound | None:
