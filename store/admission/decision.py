@@ -232,7 +232,7 @@ class TokenState:
         amounts = self.headroom.reserve(bounds, usual_output)
         if amounts is not None:
             asked = Asked(opening, now, amounts)
-            if all(limit.test(asked) is None for limit in self.others):
+            if first_refusal(self.others, asked) is None:
                 return asked
         self.headroom.hold()
         at = self._moment(now)

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from store.request import Amounts
+
 
 class Bound(NamedTuple):
     """The most that a request may use of one unit: `base` whatever its output is, and `each` for a token of output."""
@@ -27,6 +29,10 @@ class Bounds(NamedTuple):
     """The tokens of output that the request allows itself; None without a bound of its own."""
     choices: int = 1
     """The answers that it asks for: what is usual for the output counts that often."""
+
+    def with_output(self, tokens: int) -> Amounts:
+        """Return the most that it uses with so many tokens of output."""
+        return Amounts(self.tokens.with_output(tokens), self.usd.with_output(tokens))
 
 
 NOTHING_USED = Bounds(Bound(0, 0), Bound(0, 0), 0)

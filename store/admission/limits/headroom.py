@@ -20,7 +20,6 @@ from store.request import Amounts
 class _Tightest(NamedTuple):
     """The window of tokens that has the least left; of several the first in the order of the checks."""
 
-    left: int
     place: int
     maximum: int
     resets_in: int
@@ -32,20 +31,21 @@ _order = operator.itemgetter(0, 1)
 class OwnHeadroom:
     """The headroom of one token, or of one project, whose tokens share it; at the time (microseconds) of a batch."""
 
-    __slots__ = ("_balances", "_held", "_is_known", "_now", "has_budget", "is_usual", "tightest", "tokens", "usd")
+    __slots__ = ("_balances", "_is_known", "_now", "_taken", "has_budget", "is_usual", "tightest", "tokens", "usd")
 
     def __init__(self, balances: Sequence[Balance], now: int) -> None:
         self._balances = [one for one in balances if one.reserves]
         self.has_budget = any(one.counted == USD for one in self._balances)
         self._now = now
-        self._held: Amounts | None = None
-        """The amounts taken since the balances were told; None for no request."""
+        self._taken: list[Amounts] = []
+        """The amounts that requests took since the balances were told."""
         self._is_known = False
         self.tokens, self.usd = MOST_AMOUNTS
         """The least that is left; below 0 where more was settled than a limit allows."""
         self.is_usual = True
         """False after the clock stepped back behind the beginning of a limit: it holds nothing for such a request."""
         self.tightest: _Tightest | None = None
+        """Has `tokens` left."""
 
     def __bool__(self) -> bool:
         """Tell whether there are such limits."""
@@ -74,24 +74,24 @@ class OwnHeadroom:
         self.look()
         self.tokens -= amounts.tokens
         self.usd -= amounts.usd
-        self._held = amounts if self._held is None else self._held.plus(amounts)
-        if self.tightest is not None:
-            self.tightest = _Tightest(max(self.tokens, 0), *self.tightest[1:])
+        self._taken.append(amounts)
 
     def hold(self) -> None:
         """Hold in the balances what was taken; then they may change, and what is left is found out again."""
         self._is_known = False
-        if self._held is not None:  # nothing is held, too: a window keeps the time that it has come to
-            for one in self._balances:
-                one.hold(self._held.usd if isinstance(one.state, Budget) else self._held.tokens)
-            self._held = None
+        if not self._taken:
+            return
+        tokens, usd = map(sum, zip(*self._taken, strict=True))
+        for one in self._balances:  # nothing is held, too: a window keeps the time that it has come to
+            one.hold(usd if isinstance(one.state, Budget) else tokens)
+        self._taken.clear()
 
 
 def _tightest(windows: Sequence[tuple[int, int, Window]], now: int) -> _Tightest | None:
     if not windows:
         return None
-    left, place, window = min(windows)
-    return _Tightest(left, place, window.maximum, max(window.is_empty_at() - now, 0))
+    _, place, window = min(windows)
+    return _Tightest(place, window.maximum, max(window.is_empty_at() - now, 0))
 
 
 class Headroom:
@@ -99,6 +99,8 @@ class Headroom:
 
     def __init__(self, own: Sequence[OwnHeadroom]) -> None:
         self._own = own
+        self.has_budget = any(each.has_budget for each in own)
+        """True if a budget is among the limits."""
 
     def reserve(self, bounds: Bounds, usual_output: int) -> Amounts | None:
         """Return what a request reserves, if that fits; None where the limits have to be asked."""
@@ -111,17 +113,13 @@ class Headroom:
 
     def take(self, amounts: Amounts) -> bool:
         """Reserve amounts that fit; returns False where the limits have to do that themselves."""
-        if not self._is_usual:
-            self.hold()
-            return False
+        for own in self._own:
+            if not own.is_usual:
+                self.hold()
+                return False
         for own in self._own:
             own.take(amounts)
         return True
-
-    @property
-    def has_budget(self) -> bool:
-        """True if a budget is among the limits."""
-        return any(own.has_budget for own in self._own)
 
     def hold(self) -> None:
         """Hold in the balances what was taken, so that limits can be asked, or written."""
@@ -131,21 +129,22 @@ class Headroom:
     @property
     def standing(self) -> Standing | None:
         """The standing of the window of tokens with the least left; None without one."""
+        found: list[tuple[int, int, _Tightest]] = []
         for own in self._own:
             own.look()
-        tightest = min([own.tightest for own in self._own if own.tightest], key=_order, default=None)
-        if tightest is None:
+            if own.tightest is not None:
+                found.append((max(own.tokens, 0), own.tightest.place, own.tightest))
+        if not found:
             return None
-        return Standing(tightest.maximum, tightest.left, tightest.resets_in, "tokens")
+        left, _, window = min(found, key=_order)
+        return Standing(window.maximum, left, window.resets_in, "tokens")
 
     def _left(self) -> Amounts | None:
         """Return what is left; None where that does not tell what fits."""
         tokens, usd = MOST_AMOUNTS
         for own in self._own:
             own.look()
+            if not own.is_usual:
+                return None
             tokens, usd = min(tokens, own.tokens), min(usd, own.usd)
-        return Amounts(tokens, usd) if self._is_usual else None
-
-    @property
-    def _is_usual(self) -> bool:
-        return all(own.is_usual for own in self._own)
+        return Amounts(tokens, usd)

@@ -84,10 +84,11 @@ def reserved(bounds: Bounds, usual_output: int, left: Amounts) -> Amounts:
     Without a bound of its own that is `usual_output` tokens of output, or as many as there is room for in what is left
     of the limits, and at least one: where nothing is left, a request whose input is free must not pass.
     """
-    output = bounds.output
-    if output is not None:
-        output = min(output, MOST_OUTPUT)
-    else:
-        within = (bounds.tokens.output_within(left.tokens), bounds.usd.output_within(left.usd))
-        output = max(min([usual_output * bounds.choices, *[most for most in within if most is not None]]), 1)
-    return Amounts(bounds.tokens.with_output(output), bounds.usd.with_output(output))
+    if bounds.output is not None:
+        return bounds.with_output(min(bounds.output, MOST_OUTPUT))
+    usual = usual_output * bounds.choices
+    amounts = bounds.with_output(usual)
+    if amounts.tokens <= left.tokens and amounts.usd <= left.usd:
+        return amounts
+    within = (bounds.tokens.output_within(left.tokens), bounds.usd.output_within(left.usd))
+    return bounds.with_output(max(min([usual, *[most for most in within if most is not None]]), 1))
