@@ -84,8 +84,11 @@ def _is_idle(endpoint: str) -> bool:
 
 def _models(body: Fields) -> list[str]:
     """Return the models that a request names: one, and those that a router may choose as well."""
-    others = () if _OTHER_MODELS.isdisjoint(body) else (*items(body, "models"), *items(body, "fallbacks"))
-    return [name for name in (text(body, "model"), *map(_name_of, others)) if name] or [""]
+    model = text(body, "model")
+    if _OTHER_MODELS.isdisjoint(body):
+        return [model]
+    others = map(_name_of, (*items(body, "models"), *items(body, "fallbacks")))
+    return [name for name in (model, *others) if name] or [""]
 
 
 def _name_of(model: object) -> str:
@@ -136,7 +139,7 @@ def _of_answer(tally: Tally, body: Fields, limits: Limits) -> Demand:
     for name, value in body.items():
         if name not in _READ and isinstance(value, _WITH_TEXTS):
             add_content(tally, value)
-    tally.add_tokens(max([_base(model) for model in tally.models]))
+    tally.add_tokens(max(map(_base, tally.models)))
     return _demand(tally, body, limits, _guess(tally, body))
 
 
@@ -157,10 +160,10 @@ def _guess(tally: Tally, body: Fields) -> int:
 def _demand(tally: Tally, body: Fields, limits: Limits, guessed: int = 0, inputs: int = 1) -> Demand:
     choices, limit = inputs * (1 if SELDOM.isdisjoint(body) else choices_of(body)), limit_of(body, limits)
     return Demand(
-        input_tokens=tally.tokens,
-        output_tokens=None if limit is None else min((limit + guessed) * choices, MAX_COUNT),
-        choices=choices,
-        units=_units(tally),
+        tally.tokens,
+        None if limit is None else min((limit + guessed) * choices, MAX_COUNT),
+        choices,
+        _units(tally),
         speaks=not _OF_AUDIO.isdisjoint(body) and _speaks(body),
         refers=tally.refers,
     )

@@ -1,7 +1,7 @@
 """Reads how much output a request allows itself."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from addon.protocol.json_fields import Fields, fields
@@ -71,9 +71,9 @@ def limit_of(body: Fields, limits: Limits) -> int | None:
     Without one of the endpoint's own fields there is none, as its upstream ignores the names of others. Of several
     limits the highest holds. One that cannot be read may stand for no limit, as -1 does.
     """
-    if all(body.get(name) is None for name in limits.own):
+    if not [name for name in limits.own if name in body and body[name] is not None]:
         return None
-    limit = _largest(whole(value) or None for _, value in _given(body, _LIMITS))
+    limit = _largest([whole(value) or None for _, value in _given(body, _LIMITS)])
     budget = 0 if SELDOM.isdisjoint(body) else _budget_of(body, limits)
     return None if limit is None or budget is None else limit + budget
 
@@ -83,28 +83,27 @@ def _budget_of(body: Fields, limits: Limits) -> int | None:
     given = [fields(value).get(within) if (within := _BUDGETS[name]) else value
              for name, value in _given(body, _BUDGETS)
              if not (limits.includes_thinking and name == "thinking")]  # fmt: skip
-    return _largest([0, *(whole(value) for value in given if value is not None)])
+    return _largest([0, *[whole(value) for value in given if value is not None]])
 
 
 def whole(value: object) -> int | None:
     """Return a whole number from 0 on; None for anything else. Of a list, as forms have it, the largest."""
+    if isinstance(value, int):
+        return value if value >= 0 and not isinstance(value, bool) else None
     if isinstance(value, list):
-        return _largest(whole(one) for one in value if not isinstance(one, list))
+        return _largest([whole(one) for one in value if not isinstance(one, list)])
     if isinstance(value, str) and (text := _WHOLE.fullmatch(value)):
-        value = int(text[1])
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+        return int(text[1])
+    return int(value) if isinstance(value, float) and value.is_integer() and value >= 0 else None
 
 
-def _largest(numbers: Iterable[int | None]) -> int | None:
+def _largest(numbers: Sequence[int | None]) -> int | None:
     """Return the largest; None where one could not be read."""
-    found = list(numbers)
-    known = [one for one in found if one is not None]
-    return max(known) if known and len(known) == len(found) else None
+    known = [one for one in numbers if one is not None]
+    return max(known) if known and len(known) == len(numbers) else None
 
 
 def _given(body: Fields, names: Iterable[str]) -> list[tuple[str, object]]:
     """Return those of these fields that are given, each with its value: in the body itself, and in its carriers."""
-    places = [body, *[fields(body, name) for name in _CARRIERS if name in body]]
-    return [(name, one[name]) for one in places for name in names if one.get(name) is not None]
+    carriers = [fields(body, name) for name in _CARRIERS if name in body]
+    return [(name, one[name]) for one in (body, *carriers) for name in names if name in one and one[name] is not None]

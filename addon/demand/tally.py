@@ -40,11 +40,11 @@ class Tally:
 
     def add_text(self, text: str | Cut) -> None:
         """Add a text."""
-        if isinstance(text, Cut):
+        if isinstance(text, str):
+            self._texts.feed(text.encode("utf-8", "replace") + b"\n")
+        else:
             self._texts.add(text.bound)
             self._texts.feed(b"\n")
-        else:
-            self._texts.feed(text.encode("utf-8", "replace") + b"\n")
 
     def add_bytes(self, text: bytes) -> None:
         """Add a text in UTF-8."""
