@@ -12,7 +12,7 @@ from addon.remembered import remembered
 
 
 class Head:
-    """A request's head as it goes upstream. What is asked of it is found out once."""
+    """A request's head as it goes upstream. What is asked of it is found out once: at once, where it is as usual."""
 
     def __init__(
         self, method: str, target: bytes, fields: tuple[tuple[bytes, bytes], ...], *, is_upgrade: bool = False
@@ -22,6 +22,12 @@ class Head:
         self.path, _, self.query = target.partition(b"?")
         self.fields = fields
         self.is_upgrade = is_upgrade
+        self.telling = [(role, value.strip()) for name, value in fields if (role := _role_of(name)) is not None]
+        """The values of the headers that tell something of the body or its models, with what they tell."""
+        if not self.query:
+            self.models = ()
+        if self.telling == _USUAL:
+            self.media, self.coding = (Media.JSON, b""), None
 
     @functools.cached_property
     def media(self) -> tuple["Media", bytes]:
@@ -36,15 +42,10 @@ class Head:
     @functools.cached_property
     def models(self) -> tuple[str, ...]:
         """The models that the query names. Raises Doubt where readers of queries may differ on them."""
-        return _models(self.query) if self.query else ()
-
-    @functools.cached_property
-    def telling(self) -> "list[tuple[Role, bytes]]":
-        """The values of the headers that tell something of the body or its models, with what they tell."""
-        return [(role, value) for name, value in self.fields if (role := _role_of(name)) is not None]
+        return _models(self.query)
 
     def _values(self, role: "Role") -> list[bytes]:
-        return [value.strip() for one, value in self.telling if one is role]
+        return [value for one, value in self.telling if one is role]
 
 
 class Role(Enum):
@@ -69,7 +70,8 @@ class Media(Enum):
 _JSON = re.compile(
     rb"""application/(?:[a-z0-9.-]+\+)?json (?:[ ]?;[ ]?charset=(?:(?i:utf-?8)|"(?i:utf-?8)"))?""", re.VERBOSE
 )
-_USUAL_JSON = b"application/json"
+_USUAL = [(Role.TYPE, b"application/json")]
+"""The telling headers of most requests."""
 _FORM = re.compile(
     rb"""multipart/form-data[ ]?;[ ]?boundary= (?:([A-Za-z0-9'+_.-]{1,70}) | "([A-Za-z0-9'()+_./:=?-]{1,70})")""",
     re.VERBOSE,
@@ -107,8 +109,6 @@ def _plain_name(field: bytes) -> bytes:
 def _media(types: list[bytes]) -> tuple[Media, bytes]:
     if not types:
         return Media.NONE, b""
-    if types == [_USUAL_JSON]:
-        return Media.JSON, b""
     if len(types) == 1 and _JSON.fullmatch(types[0]):
         return Media.JSON, b""
     if len(types) == 1 and (form := _FORM.fullmatch(types[0])):

@@ -80,7 +80,7 @@ def _is_plain(body: Fields) -> bool:
         return False
     for name, value in body.items():
         part = _part_of(name)
-        if part is _Part.TELLING or (part is _Part.HOLDING and isinstance(value, dict | list)):
+        if part is not _Part.NONE and (part is _Part.TELLING or isinstance(value, dict | list)):
             return False
     return True
 

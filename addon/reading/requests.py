@@ -123,7 +123,7 @@ def _of_body(head: Head, pieces: Iterable[bytes], most: int, *, with_demand: boo
 
 
 def _each_once(*models: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(models))
+    return models if len(models) == 1 else tuple(dict.fromkeys(models))
 
 
 def _looked_into(pieces: Iterator[bytes]) -> tuple[Iterator[bytes], bool]:
