@@ -6,6 +6,7 @@ response shows more than it has, it is cut.
 """
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
 from typing import Protocol
@@ -55,8 +56,6 @@ class Growth:
         self._task: asyncio.Task[None] | None = None
         self._is_full = False
         """True once there was less left than the response needs: it has all of that."""
-        self._enough = self._output_until_more()
-        """The tokens of output up to which there is nothing to do."""
 
     def watch(self) -> None:
         """Look at what the response has shown: reserve more in time, or cut it. Returns at once."""
@@ -68,16 +67,16 @@ class Growth:
         else:
             self._task = asyncio.ensure_future(self._grow(max(STEP, self._output // 4)))
 
-    def _output_until_more(self) -> int:
+    @functools.cached_property
+    def _enough(self) -> int:
+        """The tokens of output up to which there is nothing to do."""
         reserved = self._output
         return reserved if self._is_full else reserved - min(AHEAD, reserved // 2)
 
     @property
     def _output(self) -> int:
         """The tokens of output for which enough is reserved."""
-        units = ((self._bounds.tokens, self._amounts.tokens), (self._bounds.usd, self._amounts.usd))
-        found = [bound.output_within(reserved) for bound, reserved in units]
-        return min(tokens for tokens in found if tokens is not None)  # a token has at least its own bound
+        return self._bounds.output_within(self._amounts) or 0  # a number: a token has at least its own bound
 
     async def _grow(self, tokens: int) -> None:
         opened, bounds = self._response.opened, self._bounds
@@ -87,7 +86,7 @@ class Growth:
                 extended = await self._admission.grow(opened, more)
                 self._amounts = self._amounts.plus(extended.opened.reserved.minus(opened.reserved))
                 self._response.opened, self._is_full = extended.opened, extended.is_full
-                self._enough = self._output_until_more()
+                del self._enough
         except GatewayError as error:  # it is tried again with the next piece
             _log.warning("a response could not reserve more: %s", error.message)
             self._task = None

@@ -34,6 +34,13 @@ class Bounds(NamedTuple):
         """Return the most that it uses with so many tokens of output."""
         return Amounts(self.tokens.with_output(tokens), self.usd.with_output(tokens))
 
+    def output_within(self, left: Amounts) -> int | None:
+        """Return the tokens of output for which there is room, where so much is left; None for any number."""
+        of_tokens, of_usd = self.tokens.output_within(left.tokens), self.usd.output_within(left.usd)
+        if of_tokens is None or of_usd is None:
+            return of_usd if of_tokens is None else of_tokens
+        return min(of_tokens, of_usd)
+
 
 NOTHING_USED = Bounds(Bound(0, 0), Bound(0, 0), 0)
 """The bounds of a request that generates nothing."""

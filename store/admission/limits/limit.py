@@ -90,5 +90,5 @@ def reserved(bounds: Bounds, usual_output: int, left: Amounts) -> Amounts:
     amounts = bounds.with_output(usual)
     if amounts.tokens <= left.tokens and amounts.usd <= left.usd:
         return amounts
-    within = (bounds.tokens.output_within(left.tokens), bounds.usd.output_within(left.usd))
-    return bounds.with_output(max(min([usual, *[most for most in within if most is not None]]), 1))
+    within = bounds.output_within(left)
+    return bounds.with_output(max(usual if within is None else min(usual, within), 1))
