@@ -1,10 +1,13 @@
 """The headers that tell clients how their windows of requests and tokens stand, named and written as OpenAI does."""
 
 import functools
+from collections.abc import Iterable, Sequence
 
 from store.limits.window import Standing
 
 _PREFIX = b"x-ratelimit-"
+_SECOND, _MINUTE = 1000, 60_000
+"""In milliseconds."""
 
 
 def fields(window: Standing) -> list[tuple[bytes, bytes]]:
@@ -25,9 +28,10 @@ def _names(unit: str) -> tuple[bytes, bytes, bytes]:
     return limit, remaining, reset
 
 
-def is_of(window: Standing, name: bytes) -> bool:
-    """Tell whether a header, by its name in small letters, is about the unit of a window."""
-    return name.startswith(_PREFIX) and name.endswith(b"-" + window.unit.encode())
+def about(windows: Sequence[Standing], names: Iterable[bytes]) -> set[bytes]:
+    """Return the headers, of some names in small letters, that are about the unit of one of these windows."""
+    found = [name for name in names if name.startswith(_PREFIX)]
+    return {name for name in found for window in windows if name.endswith(b"-" + window.unit.encode())}
 
 
 def duration(microseconds: int) -> str:
@@ -35,12 +39,12 @@ def duration(microseconds: int) -> str:
 
     It is rounded up to milliseconds.
     """
-    seconds, milliseconds = divmod(-(-microseconds // 1000), 1000)
-    if milliseconds and not seconds:
+    milliseconds = -(-microseconds // 1000)
+    if 0 < milliseconds < _SECOND:
         return f"{milliseconds}ms"
-    minutes, seconds = divmod(seconds, 60)
+    minutes, milliseconds = divmod(milliseconds, _MINUTE)
+    seconds = f"{milliseconds / _SECOND:g}s"
+    if not minutes:
+        return seconds
     hours, minutes = divmod(minutes, 60)
-    text = f"{seconds}.{milliseconds:03}".rstrip("0").rstrip(".") + "s"
-    if hours:
-        return f"{hours}h{minutes}m{text}"
-    return f"{minutes}m{text}" if minutes else text
+    return f"{hours}h{minutes}m{seconds}" if hours else f"{minutes}m{seconds}"

@@ -131,9 +131,9 @@ def add_request_headers(headers: http.Headers, exchange: Asked, remote_ms: int |
     replaced = names & {name.lower() for name, _ in encoded}
     replaced |= {name for name in names if name.startswith(cross_origin.PREFIX)}
     encoded += exchange.cross_origin
-    for window in exchange.windows:
-        encoded += rate_limit_headers.fields(window)
-        replaced |= {name for name in names if rate_limit_headers.is_of(window, name)}
+    if exchange.windows:
+        encoded += [field for window in exchange.windows for field in rate_limit_headers.fields(window)]
+        replaced |= rate_limit_headers.about(exchange.windows, names)
     kept = tuple([field for field in fields if field[0].lower() not in replaced]) if replaced else fields
     headers.fields = (*kept, *encoded)
 
