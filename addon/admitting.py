@@ -18,6 +18,7 @@ from store.admission.admission import Admission
 from store.errors import DestinationRefused, ServiceUnavailable
 from store.ledger.ledger import NEVER_SENT, Settlement
 from store.request import Opening
+from store.runtime.settings import Upstream
 
 
 class Admitting:
@@ -37,7 +38,7 @@ class Admitting:
         upstream = self._reverse_mode.upstream_of(flow.request)
         if upstream is None:
             raise DestinationRefused
-        token, opening = exchange.pop_token(), _opening(flow.request, exchange)._replace(upstream=upstream.origin)
+        token, opening = exchange.pop_token(), _opening(flow.request, exchange, upstream)
         reader = ModelReader(flow.request, exchange, self._max_spool)
         if flow.is_replay and token == authentication.MASK:
             holder = annotations.read(flow)
@@ -59,7 +60,7 @@ class Admitting:
             return
         account = Account(
             exchange.opened.token_id,
-            _opening(flow.request, exchange),
+            _opening(flow.request, exchange, exchange.upstream),
             SessionModels(head_of(flow.request)),
             functools.partial(self._extend, exchange),
             lambda: exchange.stop(None),
@@ -87,8 +88,8 @@ class Admitting:
         return not extended.is_past, growth_of(self._admission, exchange, extended.bounds, more)
 
 
-def _opening(request: http.Request, exchange: Exchange) -> Opening:
-    path, upstream = validation.path_of(request), exchange.upstream
+def _opening(request: http.Request, exchange: Exchange, upstream: Upstream | None) -> Opening:
+    path = validation.path_of(request)
     reserved, text = reserved_part(request.method, path), path.decode("ascii")  # validation lets nothing else in
     return Opening(
         exchange.request_id,

@@ -78,9 +78,13 @@ class Opening(NamedTuple):
     reserved: str | None
     session_id: str | None = None
     client: str | None = None
-    reading: Reading | None = None
     upstream: str = ""
     """The origin that it goes to, which determines whose prices hold."""
+    reading: Reading | None = None
+
+    def read_as(self, reading: Reading) -> "Opening":
+        """Return it with a reading: `_replace` takes twice as long."""
+        return Opening(*self[:-1], reading)
 
     @property
     def kept_path(self) -> str:

@@ -381,8 +381,7 @@ class AdmissionWork:
 
 
 async def _read(claim: Claim, reader: Reader, unread: Unread) -> Claim:
-    reading = await reader.read(with_demand=unread.needs_demand)
-    return claim._replace(opening=claim.opening._replace(reading=reading))
+    return claim.read_as(await reader.read(with_demand=unread.needs_demand))
 
 
 def _split(entries: Sequence[Entry]) -> tuple[list[Settlement], list[Tally], list[Opened]]:

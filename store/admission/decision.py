@@ -41,7 +41,7 @@ from store.limits.standing import LimitStanding
 from store.limits.window import Standing
 from store.management.previous_values import working_until
 from store.policies.policy import policy
-from store.request import Amounts, Holder, Opened, Opening, Refused
+from store.request import Amounts, Holder, Opened, Opening, Reading, Refused
 
 _log = logging.getLogger(__name__)
 
@@ -65,6 +65,10 @@ class Claim(NamedTuple):
     opening: Opening
     is_paid: bool = False
     extends: Opened | None = None
+
+    def read_as(self, reading: Reading) -> "Claim":
+        """Return the claim with the reading of its request."""
+        return Claim(self.name, self.opening.read_as(reading), self.is_paid, self.extends)
 
 
 class Growth(NamedTuple):
