@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from store.limits.window import Standing
 
-_PREFIX = b"x-ratelimit-"
+PREFIX = b"x-ratelimit-"
 _SECOND, _MINUTE = 1000, 60_000
 """In milliseconds."""
 
@@ -23,15 +23,15 @@ def fields(window: Standing) -> list[tuple[bytes, bytes]]:
 @functools.cache
 def _names(unit: str) -> tuple[bytes, bytes, bytes]:
     limit, remaining, reset = [
-        b"%b%b-%b" % (_PREFIX, kind, unit.encode()) for kind in (b"limit", b"remaining", b"reset")
+        b"%b%b-%b" % (PREFIX, kind, unit.encode()) for kind in (b"limit", b"remaining", b"reset")
     ]
     return limit, remaining, reset
 
 
 def about(windows: Sequence[Standing], names: Iterable[bytes]) -> set[bytes]:
     """Return the headers, of some names in small letters, that are about the unit of one of these windows."""
-    found = [name for name in names if name.startswith(_PREFIX)]
-    return {name for name in found for window in windows if name.endswith(b"-" + window.unit.encode())}
+    ends = tuple([b"-" + window.unit.encode() for window in windows])
+    return {name for name in names if name.startswith(PREFIX) and name.endswith(ends)}
 
 
 def duration(microseconds: int) -> str:

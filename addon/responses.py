@@ -21,6 +21,9 @@ REMOTE_DURATION = "X-LLM-Proxy-Remote-Duration-Ms"
 BUFFERING = "X-Accel-Buffering"
 """Tells nginx, and proxies that know its header, whether to buffer a response."""
 
+_REPLACED = (cross_origin.PREFIX, rate_limit_headers.PREFIX)
+"""The beginnings of the headers that take the place of the upstream's."""
+
 
 class Asked(Protocol):
     """The parts of an exchange that its response tells."""
@@ -129,11 +132,12 @@ def add_request_headers(headers: http.Headers, exchange: Asked, remote_ms: int |
         added.append((REMOTE_DURATION, str(remote_ms)))
     encoded = [(name.encode(), value.encode()) for name, value in added]
     replaced = names & {name.lower() for name, _ in encoded}
-    replaced |= {name for name in names if name.startswith(cross_origin.PREFIX)}
     encoded += exchange.cross_origin
-    if exchange.windows:
-        encoded += [field for window in exchange.windows for field in rate_limit_headers.fields(window)]
-        replaced |= rate_limit_headers.about(exchange.windows, names)
+    for window in exchange.windows:
+        encoded += rate_limit_headers.fields(window)
+    if of_these := [name for name in names if name.startswith(_REPLACED)]:  # few responses have any
+        replaced |= {name for name in of_these if name.startswith(cross_origin.PREFIX)}
+        replaced |= rate_limit_headers.about(exchange.windows, of_these)
     kept = tuple([field for field in fields if field[0].lower() not in replaced]) if replaced else fields
     headers.fields = (*kept, *encoded)
 
