@@ -65,7 +65,7 @@ class Booking(NamedTuple):
     @property
     def _tokens(self) -> int:
         """The tokens of input and of output."""
-        return sum(self.counts[place] or 0 for place in _TOKEN_PLACES)
+        return sum([self.counts[place] or 0 for place in _TOKEN_PLACES])
 
     @property
     def columns(self) -> Sequence[object]:
@@ -85,8 +85,10 @@ class Booking(NamedTuple):
 
     def counting(self, amounts: Amounts) -> Self:
         """Return it with the amounts that it is to count against limits, at least what was used."""
-        beyond = amounts.minus(Amounts(self._tokens, self.cost or 0))
-        return self._replace(usd_beyond=beyond.usd or None, tokens_beyond=beyond.tokens or None)
+        usd, tokens = amounts.usd - (self.cost or 0) or None, amounts.tokens - self._tokens or None
+        if usd == self.usd_beyond and tokens == self.tokens_beyond:  # as most count what they used
+            return self
+        return self._replace(usd_beyond=usd, tokens_beyond=tokens)
 
     def amounts(self, request_bytes: int | None, response_bytes: int | None) -> Sequence[int]:
         """Return what the request adds to the sums, in the order of `rollups.AMOUNTS`."""
