@@ -16,6 +16,7 @@ from store.limits.window import PERIODS, Window
 
 PARALLEL: Final = "parallel"
 TOKENS: Final = "tokens"
+_RESERVING = frozenset({USD, TOKENS})
 
 PLACES: Mapping[str, int] = {
     kind: place
@@ -92,7 +93,7 @@ class Balance:
     @property
     def reserves(self) -> bool:
         """True if it holds amounts that requests reserve: a window of tokens, or a budget."""
-        return self.counted in {USD, TOKENS}
+        return self.counted in _RESERVING
 
     def is_for(self, at: int) -> bool:
         """Tell whether it holds something for a request of a time: since it was set, and of its present period."""

@@ -125,6 +125,8 @@ class Window:
         """Return the time from which on nothing counts any more; 0 for now."""
         if self.current:
             return self._leaves_at(PARTS)
+        if not self.used:
+            return 0
         last = next((place for place in range(PARTS - 1, -1, -1) if self.older[place]), None)
         return 0 if last is None else self._leaves_at(last)
 

@@ -35,7 +35,7 @@ class OwnHeadroom:
 
     def __init__(self, balances: Sequence[Balance], now: int) -> None:
         self._balances = [one for one in balances if one.reserves]
-        self.has_budget = any(one.counted == USD for one in self._balances)
+        self.has_budget = USD in [one.counted for one in self._balances]
         self._now = now
         self._taken: list[Amounts] = []
         """The amounts that requests took since the balances were told."""
