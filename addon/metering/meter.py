@@ -61,7 +61,9 @@ class Meter:
         self._events: EventStream | None = None
         self._answer_body: Body | None = None
         self._has_ended = False
+        self._counts_shown = False
         self._shown: ShownOutput | None = None
+        """Counts the output that is shown, once there are events, if that is wanted."""
         self._session: Session | None = None
 
     def begin_request(self, content_type: str, content_coding: str) -> None:
@@ -86,7 +88,9 @@ class Meter:
 
     def count_shown_output(self) -> None:
         """Have the output counted that the events of the response show; before it begins."""
-        self._shown = ShownOutput(self._endpoint)
+        self._counts_shown = True
+        if self._session is not None:
+            self._shown = ShownOutput(self._endpoint)
 
     def shows_more_than(self, tokens: int) -> bool:
         """Tell whether the events have shown more than so many tokens of output, by an upper bound."""
@@ -163,6 +167,7 @@ class Meter:
         if status not in _OK:
             return  # nothing was used
         if media_type(content_type) == EVENT_STREAM:
+            self._shown = ShownOutput(self._endpoint) if self._counts_shown else None
             self._events = EventStream(self._endpoint, self._shown)
             self._answer_body = Body(content_coding, self._events.feed)
         elif is_json(content_type):
