@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from addon.demand.counted_texts import LONG, counted
 from addon.demand.cut import Cut
 from addon.demand.texts import TextBound
 from addon.demand.vocabularies import Vocabulary, vocabulary_of
@@ -41,14 +42,20 @@ class Tally:
     def add_text(self, text: str | Cut) -> None:
         """Add a text."""
         if isinstance(text, str):
-            self._texts.feed(text.encode("utf-8", "replace") + b"\n")
+            self.add_bytes(text.encode("utf-8", "replace"))
         else:
-            self._texts.add(text.bound)
-            self._texts.feed(b"\n")
+            self._add_count(text.bound)
 
     def add_bytes(self, text: bytes) -> None:
         """Add a text in UTF-8."""
-        self._texts.feed(text + b"\n")
+        if len(text) < LONG:
+            self._texts.feed(text + b"\n")
+        else:
+            self._add_count(counted(text))
+
+    def _add_count(self, bound: TextBound) -> None:
+        self._texts.add(bound)
+        self._texts.feed(b"\n")
 
     def add_tokens(self, tokens: int) -> None:
         """Add tokens whose number is known."""
