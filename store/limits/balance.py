@@ -79,13 +79,12 @@ class Balance:
     @classmethod
     def read(cls, text: str, now: int) -> Self:
         """Read one line of `column`, as it is at a time."""
-        balance_id, *numbers, counts = text.split(" ")
-        maximum, used, reserved, begun_at, newest = map(int, numbers)
-        one = cls(balance_id, maximum, used, None, begun_at)
+        balance_id, maximum, used, reserved, begun_at, newest, counts = text.split(" ")
+        one = cls(balance_id, int(maximum), int(used), None, int(begun_at))
         if one.counted == USD:
-            one.state = Budget(one.period, maximum, newest, used, reserved)
+            one.state = Budget(one.period, one.maximum, int(newest), one.used, int(reserved))
         elif counts:
-            one.state = Window.read(PERIODS[one.period], maximum, newest, counts, reserved)
+            one.state = Window.read(PERIODS[one.period], one.maximum, int(newest), counts, int(reserved))
         if one.state is not None:
             one.state.advance(now)
         return one

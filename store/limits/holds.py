@@ -200,11 +200,11 @@ def _sum(counted: Sequence[Counted]) -> _Sum | None:
     """Add up what requests count; None for a single one, and where one counts less than before: it stops at 0."""
     if len(counted) == 1:
         return None
-    tokens, usd = zip(*[amounts for _, amounts, _ in counted], strict=True)
+    tokens, usd = zip(*[each.amounts for each in counted], strict=True)
     if min(tokens) < 0 or min(usd) < 0:
         return None
-    held = map(sum, zip(*[held for *_, held in counted], strict=True))
-    times = [opened.started_at for opened, *_ in counted]
+    held = map(sum, zip(*[each.held for each in counted], strict=True))
+    times = [each.opened.started_at for each in counted]
     return _Sum(min(times), max(times), Amounts(sum(tokens), sum(usd)), Amounts(*held))
 
 
