@@ -106,24 +106,25 @@ def _of_body(head: Head, pieces: Iterable[bytes], most: int, *, with_demand: boo
         form = read_form(_bounded(pieces, most), boundary)
         demand = of_fields(target.endpoint, {**form.fields, MODEL: form.model}) if with_demand else None
         return Reading(_each_once(form.model, *named), demand=demand)
-    body, is_empty = _looked_into(_decoded(pieces, head.coding, most))
-    if place is How.CONVERSATION and is_empty:
-        return NOTHING
-    if media is Media.NONE and not (place is How.IN_PATH and is_empty):
-        raise Doubt("The body has no Content-Type. Send 'Content-Type: application/json'.")
-    if place is How.IN_PATH and is_empty:
-        return Reading(named)
+    body = _decoded(pieces, head.coding, most)
+    if place is not How.NAMED or media is Media.NONE:
+        body, is_empty = _looked_into(body)
+        if place is How.CONVERSATION and is_empty:
+            return NOTHING
+        if media is Media.NONE and not (place is How.IN_PATH and is_empty):
+            raise Doubt("The body has no Content-Type. Send 'Content-Type: application/json'.")
+        if place is How.IN_PATH and is_empty:
+            return Reading(named)
     value = parsed(body, counts=with_demand)
     if place is How.CONVERSATION and isinstance(value, dict) and value.keys() <= _ONLY_STORED:
         return NOTHING
     models = models_of(value, has_to_name=place is not How.IN_PATH)
-    return Reading(
-        _each_once(*models, *named), demand=of_fields(target.endpoint, fields(value)) if with_demand else None
-    )
+    demand = of_fields(target.endpoint, fields(value)) if with_demand else None
+    return Reading(_each_once(*models, *named) if named else models, demand=demand)
 
 
 def _each_once(*models: str) -> tuple[str, ...]:
-    return models if len(models) == 1 else tuple(dict.fromkeys(models))
+    return tuple(dict.fromkeys(models))
 
 
 def _looked_into(pieces: Iterator[bytes]) -> tuple[Iterator[bytes], bool]:
