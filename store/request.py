@@ -110,8 +110,9 @@ class Amounts(NamedTuple):
 class Opened(NamedTuple):
     """An opened row, as far as settling it needs it. `started_at` is in microseconds.
 
-    `has_slots` tells whether limits of requests at once may hold slots for it, `is_awaited` whether these are getting
-    scarce. `is_counted` tells whether limits of tokens or money hold what it has `reserved`, and count what it uses.
+    `has_slots` tells whether limits of requests at once may hold slots for it, `is_counted` whether limits of tokens or
+    money hold what it has `reserved`, and count what it uses. `is_awaited` tells whether slots, or what is left of the
+    other limits, get scarce: further requests may wait for its end.
     """
 
     request_id: str

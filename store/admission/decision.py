@@ -247,9 +247,12 @@ class TokenState:
         """Count a request that all limits have let pass. Returns its row, and the slots that are held for it."""
         row, opening = self.row, asked.opening
         slots = [slot for limit in self.others if (slot := limit.hit(asked)) is not None]
-        if self.headroom is not None and not self.headroom.take(asked.reserved):
-            for limit in self.reserving:
-                limit.hit(asked)
+        is_awaited = bool(slots) and any(limit.is_scarce for limit in self._parallel)
+        if self.headroom is not None:
+            if not self.headroom.take(asked.reserved):
+                for limit in self.reserving:
+                    limit.hit(asked)
+            is_awaited |= self.headroom.is_scarce(asked.reserved)
         return Opened(
             opening.request_id,
             asked.at,
@@ -257,7 +260,7 @@ class TokenState:
             row.token_id,
             opening.endpoint,
             has_slots=bool(slots),
-            is_awaited=bool(slots) and any(limit.is_scarce for limit in self._parallel),
+            is_awaited=is_awaited,
             is_counted=self.headroom is not None,  # one that reserves nothing may still cost something
             reserved=asked.reserved,
         ), slots

@@ -114,6 +114,19 @@ def test_a_spent_budget_stops_and_tells_when_it_begins_again(relay: Relay) -> No
         assert raised.value.code == "insufficient_quota"
 
 
+def test_one_after_the_other_gets_all_of_a_budget(relay: Relay) -> None:
+    """A client that asks again at once is not refused for what its ended requests have reserved."""
+    relay.expect(answer(used(10, 10)))
+    cost, reserved = 10 * INPUT + 10 * OUTPUT, 100 * OUTPUT
+    token = relay.gateway.make_token(
+        budgets=[{"usd": dollars(9 * cost + 2 * reserved), "per": "total"}],
+        rate_limits=[{"tokens": 400, "per": "minute"}],
+    )
+    with httpx.Client(base_url=relay.gateway.url, headers=bearer(token), timeout=30) as client:
+        body = {"model": MINI, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 100}
+        assert [client.post(CHAT, json=body).status_code for _ in range(10)] == [200] * 10
+
+
 def test_of_fifty_at_once_ten_are_admitted_by_a_budget_for_ten(relay: Relay) -> None:
     may_end = threading.Event()
 

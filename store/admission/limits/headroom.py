@@ -121,6 +121,11 @@ class Headroom:
             own.take(amounts)
         return True
 
+    def is_scarce(self, amounts: Amounts) -> bool:
+        """Tell whether a further request with these amounts would have to wait until others give back theirs."""
+        left = self._left()
+        return left is None or amounts.tokens > left.tokens or amounts.usd > left.usd
+
     def hold(self) -> None:
         """Hold in the balances what was taken, so that limits can be asked, or written."""
         for own in self._own:

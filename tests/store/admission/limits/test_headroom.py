@@ -86,7 +86,20 @@ def test_the_window_with_the_least_left_is_shown_after_what_was_taken() -> None:
     assert headroom.standing == Standing(60, 30, 0, "tokens")
 
 
+def test_it_is_scarce_where_not_as_much_again_is_left_of_each_limit() -> None:
+    own = OwnHeadroom([balance("token", "usd/day", 100, 10, 0), balance("token", "tokens/minute", 90, 0, 0)], NOW)
+    headroom = Headroom([own, OwnHeadroom([balance("project", "usd/total", 60, 0, 0)], NOW)])
+    assert headroom.take(Amounts(30, 30))
+    assert not headroom.is_scarce(Amounts(30, 30))
+    assert headroom.is_scarce(Amounts(61, 0))
+    assert headroom.is_scarce(Amounts(0, 31))
+    assert headroom.take(Amounts(60, 30))
+    assert headroom.is_scarce(Amounts(1, 0))
+    assert not headroom.is_scarce(Amounts(0, 0))
+
+
 def test_after_the_clock_stepped_back_the_limits_are_asked() -> None:
     headroom = Headroom([OwnHeadroom([balance("token", "usd/day", 100, 0, 0)], NOW - 1)])
     assert headroom.reserve(Bounds(Bound(1, 1), Bound(1, 1), 5), 8) is None
     assert not headroom.take(Amounts(1, 1))
+    assert headroom.is_scarce(Amounts(1, 1))
