@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 _MEBIBYTE = bytes(range(256)) * 4096
-ROUNDS = 3
+ROUNDS = 5
 
 
 def passes(call: Callable[[], object]) -> float:
