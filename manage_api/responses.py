@@ -1,6 +1,6 @@
 """HTTP responses that more than one resource gives."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import flask
 
@@ -10,6 +10,15 @@ from manage_api.schemas import JSONObject
 from store.reports.pages import Page
 
 NEXT_CURSOR = "X-LLM-Proxy-Next-Cursor"
+
+OWN_PAGE: Mapping[str, str] = {
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    # Not no-referrer: browsers then send the Origin "null" with our own forms.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+"""The headers that keep pages of others away from each page of this port. Each has its Content-Security-Policy too."""
 
 
 def no_content() -> flask.Response:

@@ -9,6 +9,7 @@ import secrets
 
 import flask
 
+from manage_api import responses
 from manage_api.auth import READING
 from manage_api.contract import MAX_BODY
 from store.errors import FormRefused, FormRepeated, RequestTooLarge
@@ -24,15 +25,11 @@ MAX_LOGIN = 16 * 1024
 _MARK_BYTES = 12
 
 _HEADERS = {
+    **responses.OWN_PAGE,
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
-    "X-Frame-Options": "DENY",
-    "X-Content-Type-Options": "nosniff",
-    # Not no-referrer: browsers then send the Origin "null" with our own forms.
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 

@@ -10,22 +10,20 @@ from pathlib import Path
 
 import flask
 
+from manage_api import responses
 from manage_api.bodies import OPENAPI
 
 _FILES = Path(__file__).parent
 _PAGE = (_FILES / "docs.html").read_text(encoding="utf-8")
 _SWAGGER_UI = Path(str(resources.files("flask_swagger_ui") / "dist"))
 _HEADERS = {
+    **responses.OWN_PAGE,
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; "
         "img-src 'self' data: blob:; "  # its own signs, and images that are responses
         "connect-src http: https:; "  # the proxy may be anywhere
         "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
     ),
-    "X-Frame-Options": "DENY",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
 }
 
 
