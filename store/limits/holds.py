@@ -91,7 +91,8 @@ def take_back(database: Database, withdrawn: Sequence[Opened], balances: Mapping
     owned = _by_owner(balances.values())
     for row in withdrawn:
         for one in (*owned.get(row.token_id, ()), *owned.get(row.project_id, ())):
-            one.hold(-_held(one, row.started_at, row.reserved))
+            if row.started_at >= one.begun_at:
+                one.hold(-_held(one, row.started_at, row.reserved))
 
 
 def reclaim(database: Database) -> int:
@@ -197,26 +198,38 @@ def _by_token(counted: Iterable[Counted]) -> Iterable[Sequence[Counted]]:
 
 
 def _sum(counted: Sequence[Counted]) -> _Sum | None:
-    """Add up what requests count; None for a single one, and where one counts less than before: it stops at 0."""
-    if len(counted) == 1:
-        return None
-    tokens, usd = zip(*[each.amounts for each in counted], strict=True)
-    if min(tokens) < 0 or min(usd) < 0:
-        return None
-    held = map(sum, zip(*[each.held for each in counted], strict=True))
+    """Add up what requests count; None where one counts less than before: it stops at 0."""
+    tokens = usd = held_tokens = held_usd = 0
+    for _, amounts, held in counted:
+        if amounts.tokens < 0 or amounts.usd < 0:
+            return None
+        tokens += amounts.tokens
+        usd += amounts.usd
+        held_tokens += held.tokens
+        held_usd += held.usd
     times = [each.opened.started_at for each in counted]
-    return _Sum(min(times), max(times), Amounts(sum(tokens), sum(usd)), Amounts(*held))
+    return _Sum(min(times), max(times), Amounts(tokens, usd), Amounts(held_tokens, held_usd))
 
 
 def _settle(one: Balance, counted: Sequence[Counted], total: _Sum | None) -> None:
     """Settle requests of a token in a balance: as a sum, where it holds what all of them have reserved."""
-    if total is not None and one.is_for(total.first) and one.is_for(total.last):
-        one.hold(-_held(one, total.last, total.held))
-        _count(one, total.last, total.amounts)
+    if total is not None and one.is_for(total.first) and (total.first == total.last or one.is_for(total.last)):
+        _settle_sum(one, total)
         return
     for opened, amounts, held in counted:
         one.hold(-_held(one, opened.started_at, held))
         _count(one, opened.started_at, amounts)
+
+
+def _settle_sum(one: Balance, total: _Sum) -> None:
+    """Settle requests that the balance is for: of the present period, and admitted since it was set."""
+    state = one.state
+    if isinstance(state, Budget):
+        one.hold(-total.held.usd)
+        state.add(total.amounts.usd)
+    elif isinstance(state, Window):
+        one.hold(-total.held.tokens)
+        state.settle(total.amounts.tokens)
 
 
 def _held(one: Balance, at: int, reserved: Amounts) -> int:
