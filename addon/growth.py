@@ -76,13 +76,13 @@ class Growth:
     @property
     def _output(self) -> int:
         """The tokens of output for which enough is reserved."""
-        return self._bounds.output_within(self._amounts) or 0  # a number: a token has at least its own bound
+        return self._bounds.output_within(self._amounts)
 
     async def _grow(self, tokens: int) -> None:
         opened, bounds = self._response.opened, self._bounds
         try:
             if opened is not None:
-                more = Amounts(bounds.tokens.each * tokens, bounds.usd.each * tokens)
+                more = Amounts(tokens, bounds.usd_each * tokens)
                 extended = await self._admission.grow(opened, more)
                 self._amounts = self._amounts.plus(extended.opened.reserved.minus(opened.reserved))
                 self._response.opened, self._is_full = extended.opened, extended.is_full

@@ -1,15 +1,16 @@
 """The most that a request may use, before it is sent: its tokens, and their cost at the dearest, at present prices."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from store.admission.decision import BoundsOf, TokenRow
 from store.errors import CostNotBounded, ModelNotPriced, TokenRefused
 from store.ledger import listed_prices
 from store.ledger.pricing import Pricing, charge_by
 from store.ledger.quote import Quote
-from store.ledger.usage import Conditions, Consumption, Units
-from store.limits.bound import NOTHING_USED, Bound, Bounds
+from store.ledger.usage import MAX_COST, Conditions, Consumption, Units
+from store.limits.bound import NOTHING_USED, Bounds
 from store.policies import endpoints
 from store.request import Demand, Opening, Reading
 
@@ -21,10 +22,6 @@ _MANY = 1_000_000
 
 _NOT_READ = Demand(output_tokens=None, refers=True)
 """The demand of a request of which not enough could be read: its input is the model's context window."""
-
-_NO_MONEY = Bound(0, 0)
-_NOT_KNOWN = Bound(1, 0)
-"""Is reserved where an operator lets pass what has no price: it does not pass a budget that is spent."""
 
 
 class Bounding:
@@ -38,43 +35,84 @@ class Bounding:
 
         It reads the own prices where their `pricing.VERSION` is new; without that, once in any case.
         """
-        is_fresh = False
+        return _OfBatch(self._pricing, now, prices).bounds
 
-        def bounds(row: TokenRow, opening: Opening, has_budget: bool) -> Bounds | TokenRefused:
-            nonlocal is_fresh
-            reading = opening.reading
-            if reading is None or not reading.generates:
-                return NOTHING_USED
-            demand = reading.demand or _NOT_READ
-            input_tokens = _input_of(reading, demand, opening.upstream)
-            usd = _NO_MONEY
-            if has_budget:
-                if not is_fresh:
-                    self._pricing.refresh(prices)
-                    is_fresh = True
-                found = _refusal(row, opening, reading, demand) or self._usd(row, opening, reading, input_tokens, now)
-                if isinstance(found, TokenRefused):
-                    return found
-                usd = found
-            return Bounds(Bound(input_tokens, 1), usd, demand.output_tokens, demand.choices)
 
-        return bounds
+class _Cost(NamedTuple):
+    """The most that a request costs, in COST_UNITs: `base` whatever its output is, and `each` for a token of output."""
 
-    def _usd(
-        self, row: TokenRow, opening: Opening, reading: Reading, input_tokens: int, now: int
-    ) -> Bound | TokenRefused:
-        """Return the most that a request costs, by the dearest of the models that it names."""
-        demand, found = reading.demand or _NOT_READ, []
+    base: int
+    each: int
+
+
+_NOT_KNOWN = _Cost(1, 0)
+"""Is reserved where an operator lets pass what has no price: it does not pass a budget that is spent."""
+
+
+class _OfBatch:
+    """Bounds the requests of one batch, most of which are for the same few models."""
+
+    def __init__(self, pricing: Pricing, now: int, prices: str) -> None:
+        self._pricing = pricing
+        self._now = now
+        self._prices = prices
+        self._is_fresh = False
+        self._of_text: dict[tuple[str, str, tuple[str, ...], Conditions], tuple[int, int] | None] = {}
+        """What `Quote.of_text` is, by what it depends on; None also where several models are named."""
+
+    def bounds(self, row: TokenRow, opening: Opening, has_budget: bool) -> Bounds | TokenRefused:
+        """Return the most that a request may use, or the refusal of one that a budget cannot bound."""
+        reading = opening.reading
+        if reading is None or not reading.generates:
+            return NOTHING_USED
+        demand = reading.demand or _NOT_READ
+        if has_budget:
+            bounds = self._of_usual(row, opening, reading, demand)
+            return bounds or self._within_budget(row, opening, reading, demand)
+        return Bounds(_input_of(reading, demand, opening.upstream), 0, 0, demand.output_tokens, demand.choices)
+
+    def _of_usual(self, row: TokenRow, opening: Opening, reading: Reading, demand: Demand) -> Bounds | None:
+        """Return the bounds of a request as most are, of text alone and for one model; None for any other."""
+        if demand.units or demand.refers or demand.speaks or demand.unbounded or reading.doubt:
+            return None
+        key = (row.project_id, opening.upstream, reading.models, demand.conditions)
+        if key not in self._of_text:
+            quote = self._quote(row, opening, reading.models[0], demand) if len(reading.models) == 1 else None
+            self._of_text[key] = None if quote is None else quote.of_text
+        of_text = self._of_text[key]
+        if of_text is None:
+            return None
+        base, each = of_text[0] * demand.input_tokens, of_text[1]
+        if base + each * _MANY > MAX_COST:
+            return None
+        return Bounds(demand.input_tokens, base, each, demand.output_tokens, demand.choices)
+
+    def _within_budget(
+        self, row: TokenRow, opening: Opening, reading: Reading, demand: Demand
+    ) -> Bounds | TokenRefused:
+        """Return the bounds of a request, whose cost is that of the dearest of the models that it names."""
+        refusal = _refusal(row, opening, reading, demand)
+        if refusal is not None:
+            return refusal
+        input_tokens = _input_of(reading, demand, opening.upstream)
+        costs = []
         for model in reading.models:
-            quote = self._pricing.quote(row.project_id, opening.upstream, (model, model), demand.conditions, now)
-            bound = None if quote is None else _usd_of(quote, model, demand, input_tokens)
-            if bound is None:
+            quote = self._quote(row, opening, model, demand)
+            cost = None if quote is None else _cost_of(quote, model, demand, input_tokens)
+            if cost is None:
                 return ModelNotPriced(
                     f"There is a budget, and the model '{model}' has no price that covers this request. An operator "
                     "can set one: PUT /manage/prices."
                 )
-            found.append(bound)
-        return _dearest(found) if found else _NOT_KNOWN
+            costs.append(cost)
+        base, each = _dearest(costs) if costs else _NOT_KNOWN
+        return Bounds(input_tokens, base, each, demand.output_tokens, demand.choices)
+
+    def _quote(self, row: TokenRow, opening: Opening, model: str, demand: Demand) -> Quote | None:
+        if not self._is_fresh:
+            self._pricing.refresh(self._prices)
+            self._is_fresh = True
+        return self._pricing.quote(row.project_id, opening.upstream, (model, model), demand.conditions, self._now)
 
 
 def _refusal(row: TokenRow, opening: Opening, reading: Reading, demand: Demand) -> TokenRefused | None:
@@ -91,27 +129,21 @@ def _refusal(row: TokenRow, opening: Opening, reading: Reading, demand: Demand) 
     return None
 
 
-def _dearest(bounds: Sequence[Bound]) -> Bound:
-    if len(bounds) == 1:
-        return bounds[0]
-    return Bound(max(bound.base for bound in bounds), max(bound.each for bound in bounds))
+def _dearest(costs: Iterable[_Cost]) -> _Cost:
+    return _Cost(*map(max, zip(*costs, strict=True)))
 
 
-def _usd_of(quote: Quote, model: str, demand: Demand, input_tokens: int) -> Bound | None:
+def _cost_of(quote: Quote, model: str, demand: Demand, input_tokens: int) -> _Cost | None:
     """Return the most that a request to a model costs; None where its price does not cover it as a whole."""
-    if not (demand.units or demand.refers or demand.speaks):
-        of_text = quote.of_text(input_tokens, _MANY)
-        if of_text is not None:
-            return Bound(*of_text)
-    found = _NO_MONEY
+    found = []
     for units, unit_of_output in _ways_to_pay(quote, demand, input_tokens):
         much = {"output_tokens": _MANY, **({unit_of_output: _MANY} if unit_of_output else {})}
         base = _cost(quote, model, {**units, "output_tokens": 0}, demand.conditions)
         most = _cost(quote, model, {**units, **much}, demand.conditions)
         if base is None or most is None:
             return None
-        found = Bound(max(found.base, base), max(found.each, -(-(most - base) // _MANY)))
-    return found
+        found.append(_Cost(base, -(-(most - base) // _MANY)))
+    return _dearest(found)
 
 
 def _cost(quote: Quote, model: str, units: Units, conditions: Conditions) -> int | None:

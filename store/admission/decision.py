@@ -252,7 +252,7 @@ class TokenState:
             if not self.headroom.take(asked.reserved):
                 for limit in self.reserving:
                     limit.hit(asked)
-            is_awaited |= self.headroom.is_scarce(asked.reserved)
+            is_awaited |= self.headroom.is_scarce
         return Opened(
             opening.request_id,
             asked.at,
@@ -269,8 +269,8 @@ class TokenState:
     def windows(self) -> Sequence[Standing]:
         """The standings of the windows of requests, and of tokens, with the least left; nothing without windows."""
         of_tokens = None if self.headroom is None else self.headroom.standing
-        of_requests = [tightest(self._request_windows)] if self._request_windows else []
-        return (*of_requests, of_tokens) if of_tokens is not None else tuple(of_requests)
+        of_requests = (tightest(self._request_windows),) if self._request_windows else ()
+        return (*of_requests, of_tokens) if of_tokens is not None else of_requests
 
     def hold(self) -> None:
         """Hold in the balances what requests have reserved."""

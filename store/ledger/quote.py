@@ -89,7 +89,8 @@ class Terms(Protocol):
 class Quote(NamedTuple):
     """A price at a moment, prepared for any number of charges. `named` is how they name it, if it is flat.
 
-    `pays_images` tells whether the tokens of images have rates of their own.
+    `pays_images` tells whether the tokens of images have rates of their own. `of_text` is the cost of a token of input
+    and of one of output, where all is text; None where that is not as simple: it takes `charge` then.
     """
 
     terms: Terms
@@ -98,6 +99,7 @@ class Quote(NamedTuple):
     flat: FlatPrice | None
     named: str
     pays_images: bool
+    of_text: tuple[int, int] | None
 
     @classmethod
     def of(cls, terms: Terms, moment: datetime) -> Self:
@@ -106,7 +108,7 @@ class Quote(NamedTuple):
         flat = FlatPrice.of(price) if terms.is_plain else None
         named = "" if flat is None else _named(terms, flat.shown)
         pays_images = any(rate_of(price, name) is not None for name in IMAGE_RATES)
-        return cls(terms, moment, price, flat, named, pays_images)
+        return cls(terms, moment, price, flat, named, pays_images, None if pays_images else _of_text(flat))
 
     def charge(self, used: Consumption, model: str) -> Charge | None:
         """Return the cost of a usage of a model; None where the price does not cover it.
@@ -124,18 +126,6 @@ class Quote(NamedTuple):
         cost = round(total)
         return Charge(cost, {model: named}, cover is Cover.PART) if 0 <= cost <= MAX_COST else None
 
-    def of_text(self, input_tokens: int, output_tokens: int) -> tuple[int, int] | None:
-        """Return the cost of an input of text alone, and that of each token of so much output.
-
-        None where that is not as simple: it takes `charge` then.
-        """
-        if self.flat is None or self.pays_images:
-            return None
-        base, each = self.flat.input * input_tokens, self.flat.output
-        if isinstance(base, Decimal) or isinstance(each, Decimal) or base + each * output_tokens > MAX_COST:
-            return None
-        return base, each
-
 
 def is_whole(units: Units) -> bool:
     """Tell whether the tokens of a usage are complete: input costs too, so output alone has no price."""
@@ -150,6 +140,12 @@ def listed_units(units: Units) -> Units:
 def rate_of(price: "ModelPrice", name: str) -> object:
     """Return a rate of a price by its name; None where it has none, or where the name is empty."""
     return getattr(price, name, None) if name else None
+
+
+def _of_text(flat: FlatPrice | None) -> tuple[int, int] | None:
+    if flat is None or isinstance(flat.input, Decimal) or isinstance(flat.output, Decimal):
+        return None
+    return flat.input, flat.output
 
 
 def _named(terms: Terms, rates: Mapping[str, str]) -> str:

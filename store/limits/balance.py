@@ -5,6 +5,7 @@ A balance has the id `<owner>/<kind>/<period>`, where the owner is a token or a 
 statement in the order of their ids.
 """
 
+import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -59,11 +60,12 @@ class Balance:
     """The unit that it counts: `requests`, `tokens`, `usd` or `parallel`."""
     period: str = field(init=False)
     """The name of the window's length, or of the budget's period; empty for requests at once."""
+    reserves: bool = field(init=False)
+    """True if it holds amounts that requests reserve: a window of tokens, or a budget."""
 
     def __post_init__(self) -> None:
         """Read the id."""
-        self.owner_id, _, self.kind = self.id.partition("/")
-        self.counted, _, self.period = self.kind.partition("/")
+        self.owner_id, self.kind, self.counted, self.period, self.reserves = _parts(self.id)
 
     @classmethod
     def begin(cls, owner_id: str, kind: str, maximum: int, now: int, begun_at: int = 0) -> Self:
@@ -89,30 +91,35 @@ class Balance:
             one.state.advance(now)
         return one
 
-    @property
-    def reserves(self) -> bool:
-        """True if it holds amounts that requests reserve: a window of tokens, or a budget."""
-        return self.counted in _RESERVING
-
     def is_for(self, at: int) -> bool:
         """Tell whether it holds something for a request of a time: since it was set, and of its present period."""
-        return at >= self.begun_at and (not isinstance(self.state, Budget) or self.state.is_of(at))
+        state = self.state
+        return at >= self.begun_at and (not isinstance(state, Budget) or state.is_of(at))
 
     def hold(self, amount: int) -> None:
         """Hold so much more for running requests, or less; not below 0."""
-        if self.state is not None:
-            self.state.reserved = max(self.state.reserved + amount, 0)
+        state = self.state
+        if state is not None:
+            state.reserved = max(state.reserved + amount, 0)
             self.is_changed = True
 
     @property
     def row(self) -> tuple[str, int, int, int, str]:
         """The columns that change: the id, `used`, `reserved`, `newest` and `counts`."""
-        match self.state:
-            case Budget(since=since, settled=settled, reserved=reserved):
-                return (self.id, settled, reserved, since, "")
-            case Window(newest=newest, reserved=reserved) as window:
-                return (self.id, 0, reserved, newest, window.written)
-        return (self.id, self.used, 0, 0, "")
+        state = self.state
+        if state is None:
+            return (self.id, self.used, 0, 0, "")
+        if isinstance(state, Budget):
+            return (self.id, state.settled, state.reserved, state.since, "")
+        return (self.id, 0, state.reserved, state.newest, state.written)
+
+
+@functools.lru_cache(4096)
+def _parts(balance_id: str) -> tuple[str, str, str, str, bool]:
+    """Return the owner of a balance, its kind, the unit that it counts, its period, and whether it holds amounts."""
+    owner_id, _, kind = balance_id.partition("/")
+    counted, _, period = kind.partition("/")
+    return owner_id, kind, counted, period, counted in _RESERVING
 
 
 def column(database: Database, owners: str, last: str) -> str:
@@ -184,5 +191,5 @@ def of_owners(database: Database, owner_ids: Collection[str], now: int) -> Mappi
 
 def write(database: Database, balances: Iterable[Balance]) -> None:
     """Write the balances that have changed; inside the transaction that has locked them."""
-    rows = sorted(balance.row for balance in balances if balance.is_changed)
+    rows = sorted([balance.row for balance in balances if balance.is_changed])
     database.update_rows("balance", _CHANGING, rows)

@@ -5,26 +5,14 @@ from typing import NamedTuple
 from store.request import Amounts
 
 
-class Bound(NamedTuple):
-    """The most that a request may use of one unit: `base` whatever its output is, and `each` for a token of output."""
-
-    base: int
-    each: int
-
-    def with_output(self, tokens: int) -> int:
-        """Return the bound for so many tokens of output."""
-        return self.base + self.each * tokens
-
-    def output_within(self, left: int) -> int | None:
-        """Return the tokens of output for which there is room, where so much is left; None for any number."""
-        return max(left - self.base, 0) // self.each if self.each else None
-
-
 class Bounds(NamedTuple):
-    """The most that a request may use; `usd` is in COST_UNITs."""
+    """The most that a request may use. Money is in COST_UNITs."""
 
-    tokens: Bound
-    usd: Bound
+    input_tokens: int
+    usd: int
+    """The cost of all but its output."""
+    usd_each: int
+    """The cost of a token of its output."""
     output: int | None
     """The tokens of output that the request allows itself; None without a bound of its own."""
     choices: int = 1
@@ -32,15 +20,13 @@ class Bounds(NamedTuple):
 
     def with_output(self, tokens: int) -> Amounts:
         """Return the most that it uses with so many tokens of output."""
-        return Amounts(self.tokens.with_output(tokens), self.usd.with_output(tokens))
+        return Amounts(self.input_tokens + tokens, self.usd + self.usd_each * tokens)
 
-    def output_within(self, left: Amounts) -> int | None:
-        """Return the tokens of output for which there is room, where so much is left; None for any number."""
-        of_tokens, of_usd = self.tokens.output_within(left.tokens), self.usd.output_within(left.usd)
-        if of_tokens is None or of_usd is None:
-            return of_usd if of_tokens is None else of_tokens
-        return min(of_tokens, of_usd)
+    def output_within(self, left: Amounts) -> int:
+        """Return the tokens of output for which there is room, where so much is left."""
+        of_tokens = max(left.tokens - self.input_tokens, 0)
+        return min(of_tokens, max(left.usd - self.usd, 0) // self.usd_each) if self.usd_each else of_tokens
 
 
-NOTHING_USED = Bounds(Bound(0, 0), Bound(0, 0), 0)
+NOTHING_USED = Bounds(0, 0, 0, 0)
 """The bounds of a request that generates nothing."""

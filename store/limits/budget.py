@@ -87,7 +87,11 @@ class Budget:
         """Count the cost of a request of a time, or a change of that; after the clock stepped back it may be ahead."""
         self.advance(at)
         if self.is_of(at):
-            self.settled = min(max(self.settled + cost, 0), MOST_SETTLED)
+            self.add(cost)
+
+    def add(self, cost: int) -> None:
+        """Count a cost of the present period, or a change of that."""
+        self.settled = min(max(self.settled + cost, 0), MOST_SETTLED)
 
     def resets_at(self) -> int | None:
         """Return the beginning of the next period; None for a budget that has one alone."""

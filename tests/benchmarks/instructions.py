@@ -3,10 +3,12 @@
     .venv/bin/python tests/benchmarks/instructions.py
     .venv/bin/python tests/benchmarks/instructions.py --without plain --connections 1 32 256
     .venv/bin/python tests/benchmarks/instructions.py --without headers dispatch --rounds 3
+    .venv/bin/python tests/benchmarks/instructions.py --without budgets --connections 1 32
 
 They are counted by callgrind (Debian's package valgrind), in user space only. Unlike times, they depend little on what
 else the machine does: two rounds differ by one to three per cent, as requests share transactions, and timers run on.
-`whole` is the launcher as it is, `plain` the one with PLAIN_PATH=off; the others lack a patch or a duty of `less.py`.
+`whole` is the launcher as it is, `plain` the one with PLAIN_PATH=off, `budgets` the one whose token and project have
+budgets and windows of tokens; the others lack a patch or a duty of `less.py`.
 A share is the saving, of the whole: the median of the rounds. Opening connections is not counted.
 """
 
@@ -31,12 +33,12 @@ from benchmarks.bench.less import DUTIES, PATCHES
 from benchmarks.bench.load import HOST, Answer
 from benchmarks.bench.messages import request
 from benchmarks.bench.report import table
-from benchmarks.bench.site import IMPORTS, Credentials, Site
+from benchmarks.bench.site import BUDGETS, IMPORTS, Credentials, Limited, Site
 from support.gateway.processes import Process, free_port, python, running
 
 from manage_api.cli.supervision.services import ALLOCATOR
 
-WHOLE, PLAIN = "whole", "plain"
+WHOLE, PLAIN, BUDGETED = "whole", "plain", "budgets"
 WARMING = 200
 """Requests before the count begins."""
 
@@ -62,8 +64,8 @@ type Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 def measure(site: Site, without: str, connections: int, requests: int) -> float:
     """Return the instructions for a request, in millions."""
     gateway, port = site.place(f"gateway-{len(list(site.folder.iterdir()))}"), free_port()
-    credentials = Credentials.make(gateway)
-    module = ["addon"] if without in {WHOLE, PLAIN} else ["benchmarks.bench.less", without]
+    credentials = Credentials.make(gateway, BUDGETS if without == BUDGETED else Limited())
+    module = ["addon"] if without in {WHOLE, PLAIN, BUDGETED} else ["benchmarks.bench.less", without]
     output = f"--callgrind-out-file={gateway.folder}/callgrind"
     command = ["valgrind", "--tool=callgrind", "--instr-atstart=no", output, *python("-O", "-m", *module)]
     settings = {
@@ -117,7 +119,7 @@ def _control(process: Process, *options: str) -> None:
 def main() -> None:
     """Read the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--without", nargs="*", choices=(PLAIN, *PATCHES, *DUTIES), default=[PLAIN, *PATCHES])
+    parser.add_argument("--without", nargs="*", choices=(PLAIN, BUDGETED, *PATCHES, *DUTIES), default=[PLAIN, *PATCHES])
     parser.add_argument("--connections", nargs="+", type=int, default=[32])
     parser.add_argument("--requests", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=3)

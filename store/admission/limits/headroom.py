@@ -5,11 +5,10 @@ is held in the balances at once, as a sum. Where a request may not fit, the sum 
 one by one.
 """
 
-import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from store.admission.limits.limit import MOST_AMOUNTS, reserved
+from store.admission.limits.limit import MOST_AMOUNTS, reserved, wanted
 from store.limits.balance import PLACES, Balance
 from store.limits.bound import Bounds
 from store.limits.budget import USD, Budget
@@ -25,21 +24,22 @@ class _Tightest(NamedTuple):
     resets_in: int
 
 
-_order = operator.itemgetter(0, 1)
-
-
 class OwnHeadroom:
     """The headroom of one token, or of one project, whose tokens share it; at the time (microseconds) of a batch."""
 
-    __slots__ = ("_balances", "_is_known", "_now", "_taken", "has_budget", "is_usual", "tightest", "tokens", "usd")
+    __slots__ = (
+        "_balances", "_now", "has_budget", "is_known", "is_usual", "taken", "taken_tokens", "taken_usd", "tightest",
+        "tokens", "usd",
+    )  # fmt: skip
 
     def __init__(self, balances: Sequence[Balance], now: int) -> None:
         self._balances = [one for one in balances if one.reserves]
         self.has_budget = USD in [one.counted for one in self._balances]
         self._now = now
-        self._taken: list[Amounts] = []
-        """The amounts that requests took since the balances were told."""
-        self._is_known = False
+        self.taken = self.taken_tokens = self.taken_usd = 0
+        """The number of requests that took something since the balances were told, and what they took."""
+        self.is_known = False
+        """True while `look` has nothing to find out."""
         self.tokens, self.usd = MOST_AMOUNTS
         """The least that is left; below 0 where more was settled than a limit allows."""
         self.is_usual = True
@@ -52,45 +52,36 @@ class OwnHeadroom:
         return bool(self._balances)
 
     def look(self) -> None:
-        """Find out what is left, unless that is known."""
-        if self._is_known:
-            return
-        self._is_known, self.is_usual = True, True
-        self.tokens, self.usd = MOST_AMOUNTS
+        """Find out what is left."""
+        self.is_known, self.is_usual = True, True
+        tokens, usd = MOST_AMOUNTS
         windows = []
         for one in self._balances:
-            self.is_usual &= one.begun_at <= self._now
-            match one.state:
-                case Budget() as budget:
-                    self.is_usual &= budget.is_of(self._now)
-                    self.usd = min(self.usd, budget.maximum - budget.settled - budget.reserved)
-                case Window() as window:
-                    self.tokens = min(self.tokens, window.maximum - window.used - window.reserved)
-                    windows.append((window.remaining, PLACES[one.kind], window))
+            self.is_usual &= one.is_for(self._now)
+            state = one.state
+            if isinstance(state, Budget):
+                usd = min(usd, state.maximum - state.settled - state.reserved)
+            elif isinstance(state, Window):
+                left = state.maximum - state.used - state.reserved
+                tokens = min(tokens, left)
+                windows.append((max(left, 0), PLACES[one.kind], state))
+        self.tokens, self.usd = tokens, usd
         self.tightest = _tightest(windows, self._now)
-
-    def take(self, amounts: Amounts) -> None:
-        """Reserve amounts."""
-        self.look()
-        self.tokens -= amounts.tokens
-        self.usd -= amounts.usd
-        self._taken.append(amounts)
 
     def hold(self) -> None:
         """Hold in the balances what was taken; then they may change, and what is left is found out again."""
-        self._is_known = False
-        if not self._taken:
+        self.is_known = False
+        if not self.taken:
             return
-        tokens, usd = map(sum, zip(*self._taken, strict=True))
         for one in self._balances:  # nothing is held, too: a window keeps the time that it has come to
-            one.hold(usd if isinstance(one.state, Budget) else tokens)
-        self._taken.clear()
+            one.hold(self.taken_usd if isinstance(one.state, Budget) else self.taken_tokens)
+        self.taken = self.taken_tokens = self.taken_usd = 0
 
 
 def _tightest(windows: Sequence[tuple[int, int, Window]], now: int) -> _Tightest | None:
     if not windows:
         return None
-    _, place, window = min(windows)
+    _, place, window = windows[0] if len(windows) == 1 else min(windows)
     return _Tightest(place, window.maximum, max(window.is_empty_at() - now, 0))
 
 
@@ -101,30 +92,37 @@ class Headroom:
         self._own = own
         self.has_budget = any(each.has_budget for each in own)
         """True if a budget is among the limits."""
+        self.is_scarce = False
+        """True if a further request like the last would have to wait until others give back what they reserve."""
 
     def reserve(self, bounds: Bounds, usual_output: int) -> Amounts | None:
         """Return what a request reserves, if that fits; None where the limits have to be asked."""
-        left = self._left()
-        if left is None:
+        if not self._are_usual():
             return None
-        amounts = reserved(bounds, usual_output, left)
-        does_fit = amounts.tokens <= max(left.tokens, 0) and amounts.usd <= max(left.usd, 0)
-        return amounts if does_fit else None
+        amounts = wanted(bounds, usual_output)
+        tokens, usd = amounts
+        for own in self._own:
+            if tokens > own.tokens or usd > own.usd:
+                return self._reserve_less(bounds, usual_output)
+        return amounts
 
     def take(self, amounts: Amounts) -> bool:
         """Reserve amounts that fit; returns False where the limits have to do that themselves."""
+        if not self._are_usual():
+            self.hold()
+            self.is_scarce = True
+            return False
+        self.is_scarce = False
+        tokens, usd = amounts
         for own in self._own:
-            if not own.is_usual:
-                self.hold()
-                return False
-        for own in self._own:
-            own.take(amounts)
+            own.taken += 1
+            own.taken_tokens += tokens
+            own.taken_usd += usd
+            own.tokens -= tokens
+            own.usd -= usd
+            if own.tokens < tokens or own.usd < usd:
+                self.is_scarce = True
         return True
-
-    def is_scarce(self, amounts: Amounts) -> bool:
-        """Tell whether a further request with these amounts would have to wait until others give back theirs."""
-        left = self._left()
-        return left is None or amounts.tokens > left.tokens or amounts.usd > left.usd
 
     def hold(self) -> None:
         """Hold in the balances what was taken, so that limits can be asked, or written."""
@@ -134,22 +132,27 @@ class Headroom:
     @property
     def standing(self) -> Standing | None:
         """The standing of the window of tokens with the least left; None without one."""
-        found: list[tuple[int, int, _Tightest]] = []
+        found: _Tightest | None = None
+        least = 0
         for own in self._own:
-            own.look()
-            if own.tightest is not None:
-                found.append((max(own.tokens, 0), own.tightest.place, own.tightest))
-        if not found:
-            return None
-        left, _, window = min(found, key=_order)
-        return Standing(window.maximum, left, window.resets_in, "tokens")
+            if not own.is_known:
+                own.look()
+            window, left = own.tightest, max(own.tokens, 0)
+            if window is not None and (found is None or (left, window.place) < (least, found.place)):
+                found, least = window, left
+        return None if found is None else Standing(found.maximum, least, found.resets_in, "tokens")
 
-    def _left(self) -> Amounts | None:
-        """Return what is left; None where that does not tell what fits."""
-        tokens, usd = MOST_AMOUNTS
+    def _are_usual(self) -> bool:
+        """Find out what is left, unless that is known; returns False where that does not tell what fits."""
         for own in self._own:
-            own.look()
+            if not own.is_known:
+                own.look()
             if not own.is_usual:
-                return None
-            tokens, usd = min(tokens, own.tokens), min(usd, own.usd)
-        return Amounts(tokens, usd)
+                return False
+        return True
+
+    def _reserve_less(self, bounds: Bounds, usual_output: int) -> Amounts | None:
+        left = Amounts(min([own.tokens for own in self._own]), min([own.usd for own in self._own]))
+        amounts = reserved(bounds, usual_output, left)
+        does_fit = amounts.tokens <= max(left.tokens, 0) and amounts.usd <= max(left.usd, 0)
+        return amounts if does_fit else None

@@ -84,11 +84,13 @@ def reserved(bounds: Bounds, usual_output: int, left: Amounts) -> Amounts:
     Without a bound of its own that is `usual_output` tokens of output, or as many as there is room for in what is left
     of the limits, and at least one: where nothing is left, a request whose input is free must not pass.
     """
-    if bounds.output is not None:
-        return bounds.with_output(min(bounds.output, MOST_OUTPUT))
-    usual = usual_output * bounds.choices
-    amounts = bounds.with_output(usual)
-    if amounts.tokens <= left.tokens and amounts.usd <= left.usd:
+    amounts = wanted(bounds, usual_output)
+    if bounds.output is not None or (amounts.tokens <= left.tokens and amounts.usd <= left.usd):
         return amounts
-    within = bounds.output_within(left)
-    return bounds.with_output(max(usual if within is None else min(usual, within), 1))
+    return bounds.with_output(max(min(usual_output * bounds.choices, bounds.output_within(left)), 1))
+
+
+def wanted(bounds: Bounds, usual_output: int) -> Amounts:
+    """Return what a request reserves where there is room for it."""
+    output = usual_output * bounds.choices if bounds.output is None else min(bounds.output, MOST_OUTPUT)
+    return bounds.with_output(output)

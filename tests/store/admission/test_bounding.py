@@ -16,7 +16,7 @@ from store.ledger.pricing import Pricing
 from store.ledger.usage import COST_UNIT, Consumption
 from store.limits.bound import NOTHING_USED, Bounds
 from store.management.prices import OwnPrices
-from store.request import NOTHING, Demand, Reading
+from store.request import NOTHING, Amounts, Demand, Reading
 from store.store import Store
 
 UPSTREAM = "https://example.com"
@@ -51,29 +51,28 @@ def test_a_request_that_generates_nothing_reserves_nothing(pricing: Pricing) -> 
 
 def test_the_list_price_bounds_input_and_output(pricing: Pricing) -> None:
     found = bound(pricing, "gpt-4o-mini", input_tokens=1000, output_tokens=300)
-    assert found.tokens.with_output(300) == 1300
-    assert found.usd.with_output(300) == 1000 * 150_000 + 300 * 600_000
+    assert found.with_output(300) == Amounts(1300, 1000 * 150_000 + 300 * 600_000)
     assert (found.output, found.choices) == (300, 1)
 
 
 def test_without_a_budget_no_price_is_needed(pricing: Pricing) -> None:
     found = bounds(pricing, Reading(("unknown",), demand=Demand(7, 3)), has_budget=False)
     assert isinstance(found, Bounds)
-    assert (found.tokens.with_output(3), found.usd.with_output(3)) == (10, 0)
+    assert found.with_output(3) == Amounts(10, 0)
 
 
 def test_the_dearest_of_several_models_bounds(pricing: Pricing) -> None:
-    alone = [bound(pricing, model, input_tokens=10).usd for model in ("gpt-4o-mini", "gpt-4o")]
-    assert bound(pricing, "gpt-4o-mini", "gpt-4o", input_tokens=10).usd == alone[1]
-    assert alone[0].base < alone[1].base
-    assert alone[0].each < alone[1].each
+    alone = [bound(pricing, model, input_tokens=10) for model in ("gpt-4o-mini", "gpt-4o")]
+    assert bound(pricing, "gpt-4o-mini", "gpt-4o", input_tokens=10) == alone[1]
+    assert alone[0].usd < alone[1].usd
+    assert alone[0].usd_each < alone[1].usd_each
 
 
 def test_a_long_context_is_bounded_by_its_own_price(pricing: Pricing) -> None:
-    short = bound(pricing, "gemini-2.5-pro", input_tokens=200_000).usd
-    long = bound(pricing, "gemini-2.5-pro", input_tokens=200_001).usd
-    assert long.each > short.each
-    assert long.base > short.base * 3 // 2
+    short = bound(pricing, "gemini-2.5-pro", input_tokens=200_000)
+    long = bound(pricing, "gemini-2.5-pro", input_tokens=200_001)
+    assert long.usd_each > short.usd_each
+    assert long.usd > short.usd * 3 // 2
 
 
 def test_audio_is_bounded_by_its_own_price(pricing: Pricing) -> None:
@@ -81,30 +80,30 @@ def test_audio_is_bounded_by_its_own_price(pricing: Pricing) -> None:
     text = bound(pricing, model, input_tokens=100, output_tokens=10)
     heard = bound(pricing, model, input_tokens=100, output_tokens=10, units=units)
     spoken = bound(pricing, model, input_tokens=100, output_tokens=10, speaks=True)
-    assert heard.usd.base > text.usd.base
-    assert spoken.usd.each > text.usd.each
+    assert heard.usd > text.usd
+    assert spoken.usd_each > text.usd_each
 
 
 def test_input_that_is_referred_to_may_be_audio(pricing: Pricing) -> None:
     text = bound(pricing, "gpt-realtime", input_tokens=32_000, output_tokens=10)
     unknown = bound(pricing, "gpt-realtime", input_tokens=32_000, output_tokens=10, refers=True)
-    assert unknown.usd.base == 32_000 * 32 * COST_UNIT // 1_000_000  # $32 for a million
-    assert unknown.tokens == text.tokens
+    assert unknown.usd == 32_000 * 32 * COST_UNIT // 1_000_000  # $32 for a million
+    assert unknown.input_tokens == text.input_tokens
 
 
 def test_images_are_bounded_by_the_price_of_their_tokens(pricing: Pricing) -> None:
     chat = bound(pricing, "gemini-2.5-flash-image", input_tokens=10, output_tokens=1_290)
-    assert chat.usd.with_output(1_290) >= 38_000 * COST_UNIT // 1_000_000  # an image is $0.039
+    assert chat.with_output(1_290).usd >= 38_000 * COST_UNIT // 1_000_000  # an image is $0.039
     edit = bound(pricing, "gpt-image-1", input_tokens=10_000, output_tokens=0)
-    assert edit.usd.base >= COST_UNIT // 10  # $10 for a million
+    assert edit.usd >= COST_UNIT // 10  # $10 for a million
 
 
 def test_input_that_is_referred_to_fills_the_context_window(pricing: Pricing) -> None:
-    assert bound(pricing, "gpt-4o-mini", input_tokens=5, refers=True).tokens.base == 128_000
-    assert bound(pricing, "gpt-4o-mini", input_tokens=200_000, refers=True).tokens.base == 200_000
+    assert bound(pricing, "gpt-4o-mini", input_tokens=5, refers=True).input_tokens == 128_000
+    assert bound(pricing, "gpt-4o-mini", input_tokens=200_000, refers=True).input_tokens == 200_000
     unknown = bounds(pricing, Reading(("unknown",), demand=Demand(5, refers=True)), has_budget=False)
     assert isinstance(unknown, Bounds)
-    assert unknown.tokens.base == CONTEXT_WINDOW
+    assert unknown.input_tokens == CONTEXT_WINDOW
 
 
 @pytest.mark.parametrize(
@@ -139,7 +138,7 @@ def test_an_endpoint_that_is_written_out_does_not_pass_a_spent_budget_without_a_
     row = ROW._replace(project_allowed_endpoints='["POST /v1/chat/completions"]')
     found = bounds(pricing, Reading((), demand=Demand(0, unbounded="It is a batch.")), row=row)
     assert isinstance(found, Bounds)
-    assert found.usd.base > 0
+    assert found.usd > 0
 
 
 def test_a_bound_that_no_number_holds_is_no_fault(pricing: Pricing) -> None:
@@ -150,7 +149,7 @@ def test_own_prices_go_before_the_list(store: Store) -> None:
     OwnPrices(store).set({"input": Decimal(7), "output": Decimal(9), "per_request": Decimal("0.5")}, model="gpt-4o")
     with store.database.write():
         found = bound(Pricing(store.database), "gpt-4o", input_tokens=10)
-    assert (found.usd.base, found.usd.each) == (7 * 10**7 + 5 * 10**11, 9 * 10**6)
+    assert (found.usd, found.usd_each) == (7 * 10**7 + 5 * 10**11, 9 * 10**6)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -163,8 +162,8 @@ def test_no_usage_within_the_bound_costs_more(
     pricing: Pricing, model: str, bounded: tuple[int, int], share: tuple[float, float, float]
 ) -> None:
     used, output = int(bounded[0] * share[0]), int(bounded[1] * share[1])
-    most = bound(pricing, model, input_tokens=bounded[0], output_tokens=bounded[1]).usd.with_output(bounded[1])
+    most = bound(pricing, model, input_tokens=bounded[0], output_tokens=bounded[1]).with_output(bounded[1])
     units = {"input_tokens": used, "output_tokens": output, "cache_read_tokens": int(used * share[2])}
     charge = pricing.charge("project", UPSTREAM, Consumption(model, units), model, NOW)
     assert charge is not None
-    assert charge.cost <= most
+    assert charge.cost <= most.usd
