@@ -1,7 +1,6 @@
 """Reads the models of one request for its admission, where a policy asks for them: from its head, or its whole body."""
 
 import functools
-from collections.abc import Iterable
 
 from mitmproxy import http
 
@@ -39,20 +38,14 @@ class ModelReader:
             return found
         if not self.is_ready:
             raise BodyMissing
+        spool, body = self._exchange.spool, self._request.raw_content or b""
+        size = len(body) if spool is None and head.coding is None else None  # once it is decoded, if that is known
+        pieces = (body,) if spool is None else spool.pieces()
+        read = functools.partial(requests.of_body, head, pieces, self._most, with_demand=with_demand)
         try:
-            read = functools.partial(requests.of_body, head, self._pieces(), self._most, with_demand=with_demand)
-            return await reading_threads.run(read, self._size(head))
+            return await reading_threads.run(read, size)
         except RequestTooLarge:
             raise too_large(self._most) from None
-
-    def _size(self, head: Head) -> int | None:
-        """Return the bytes of the body once it is decoded; None where that is not known, or is large."""
-        is_as_sent = self._exchange.spool is None and head.coding is None
-        return len(self._request.raw_content or b"") if is_as_sent else None
-
-    def _pieces(self) -> Iterable[bytes]:
-        spool = self._exchange.spool
-        return (self._request.raw_content or b"",) if spool is None else spool.pieces()
 
 
 def head_of(request: http.Request) -> Head:

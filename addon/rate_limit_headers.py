@@ -16,8 +16,14 @@ def fields(window: Standing) -> list[tuple[bytes, bytes]]:
     return [
         (limit, b"%d" % window.maximum),
         (remaining, b"%d" % window.remaining),
-        (reset, duration(window.resets_in).encode()),
+        (reset, _duration(window.resets_in)),
     ]
+
+
+@functools.lru_cache(16)
+def _duration(microseconds: int) -> bytes:
+    """Return a time as it is written. Requests that are admitted together have the same."""
+    return duration(microseconds).encode()
 
 
 @functools.cache

@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 
-from addon.demand.bounds import why_unbounded
+from addon.demand.bounds import TELLING, why_unbounded
 from addon.demand.contents import add_content, add_item, add_message
 from addon.demand.cut import TEXTS, Cut
 from addon.demand.media import add_picture
@@ -23,7 +23,7 @@ from addon.demand.outputs import (
 from addon.demand.picture_scale import scale_of
 from addon.demand.sound import audio_tokens, seconds_of
 from addon.demand.tally import Tally
-from addon.demand.tools import add_schema, add_tools
+from addon.demand.tools import FORMATS, add_schema, add_tools
 from addon.demand.vocabularies import Vocabulary, vocabulary_of
 from addon.protocol.endpoints import REALTIME, RESPONSES, shape_of
 from addon.protocol.json_fields import Fields, fields, items, text
@@ -70,9 +70,14 @@ def of_body(endpoint: str, body: Fields) -> Demand:
     if _is_idle(endpoint):
         return Demand()
     given = fields(body, "response") if endpoint == REALTIME else body
-    tally = Tally(_models(given))
+    is_usual = not [
+        name
+        for name, value in given.items()
+        if name in _SPECIAL or (name not in _READ and isinstance(value, _WITH_TEXTS))
+    ]
+    tally = Tally([text(given, "model")] if is_usual else _models(given), is_usual=is_usual)
     found = _READERS.get(endpoint, _of_other)(tally, given)
-    conditions = () if _OF_CONDITIONS.isdisjoint(given) else _conditions(given)
+    conditions = () if is_usual else _conditions(given)
     why = why_unbounded(endpoint, given, tally.models)
     return found._replace(conditions=conditions, unbounded=why) if conditions or why else found
 
@@ -84,11 +89,8 @@ def _is_idle(endpoint: str) -> bool:
 
 def _models(body: Fields) -> list[str]:
     """Return the models that a request names: one, and those that a router may choose as well."""
-    model = text(body, "model")
-    if _OTHER_MODELS.isdisjoint(body):
-        return [model]
     others = map(_name_of, (*items(body, "models"), *items(body, "fallbacks")))
-    return [name for name in (model, *others) if name] or [""]
+    return [name for name in (text(body, "model"), *others) if name] or [""]
 
 
 def _name_of(model: object) -> str:
@@ -133,14 +135,19 @@ def _of_realtime(tally: Tally, body: Fields) -> Demand:
 
 def _of_answer(tally: Tally, body: Fields, limits: Limits) -> Demand:
     """Read what messages and responses have in common, when their own input has been added."""
-    if not _OF_TOOLS.isdisjoint(body):
-        add_tools(tally, body)
+    if not tally.is_usual:
+        _add_special(tally, body)
+    tally.add_tokens(max(map(_base, tally.models)))
+    return _demand(tally, body, limits, 0 if tally.is_usual else _guess(tally, body))
+
+
+def _add_special(tally: Tally, body: Fields) -> None:
+    """Add what few requests have: tools, a schema of the answer, and texts that are not known."""
+    add_tools(tally, body)
     add_schema(tally, body)
     for name, value in body.items():
         if name not in _READ and isinstance(value, _WITH_TEXTS):
             add_content(tally, value)
-    tally.add_tokens(max(map(_base, tally.models)))
-    return _demand(tally, body, limits, _guess(tally, body))
 
 
 @remembered
@@ -150,23 +157,16 @@ def _base(model: str) -> int:
 
 def _guess(tally: Tally, body: Fields) -> int:
     """Return the tokens of a predicted output: those that are not used are paid beside the output."""
-    if "prediction" not in body:
-        return 0
     prediction = Tally(tally.models)
     add_content(prediction, fields(body, "prediction").get("content"))
     return prediction.tokens
 
 
 def _demand(tally: Tally, body: Fields, limits: Limits, guessed: int = 0, inputs: int = 1) -> Demand:
-    choices, limit = inputs * (1 if SELDOM.isdisjoint(body) else choices_of(body)), limit_of(body, limits)
-    return Demand(
-        tally.tokens,
-        None if limit is None else min((limit + guessed) * choices, MAX_COUNT),
-        choices,
-        _units(tally),
-        speaks=not _OF_AUDIO.isdisjoint(body) and _speaks(body),
-        refers=tally.refers,
-    )
+    choices, limit = inputs * (1 if tally.is_usual else choices_of(body)), limit_of(body, limits)
+    output = None if limit is None else min((limit + guessed) * choices, MAX_COUNT)
+    speaks = not tally.is_usual and _speaks(body)
+    return Demand(tally.tokens, output, choices, _units(tally), (), speaks, tally.refers)
 
 
 def _speaks(body: Fields) -> bool:
@@ -314,10 +314,12 @@ _READ = _READ_APART | {
 _WITH_TEXTS = (*TEXTS, list, dict)
 
 _BESIDE_MESSAGES = ("system", "prompt", "input", "instructions", "documents")
-_OTHER_MODELS = frozenset({"models", "fallbacks"})
-_OF_TOOLS = frozenset({"tools", "functions"})
-_OF_AUDIO = frozenset({"modalities", "audio"})
-_OF_CONDITIONS = frozenset({"service_tier", "speed", "inference_geo"})
+
+_SPECIAL = SELDOM | TELLING | FORMATS | {
+    "models", "fallbacks", "tools", "functions", "prediction", "modalities", "audio", "service_tier", "speed",
+    "inference_geo",
+}  # fmt: skip
+"""Fields that few requests have, and that are looked at apart."""
 
 
 _READERS: Mapping[str, Callable[[Tally, Fields], Demand]] = {

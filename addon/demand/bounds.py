@@ -34,7 +34,7 @@ _FIELDS: Mapping[str, str] = {
 """Fields that stand for something unbounded unless they are null, false or an empty list: an empty object switches a
 search on."""
 
-_TELLING = frozenset({*_FIELDS, *SELDOM, "prompt", "context_management", "tools"})
+TELLING = frozenset({*_FIELDS, *SELDOM, "prompt", "context_management", "tools"})
 """All fields by which a request may be unbounded."""
 
 _SEARCHING = re.compile(r"(^|/)(gpt-[a-z0-9.-]+-search-(preview|api)|sonar|.*deep-research|compound)|:online$")
@@ -48,7 +48,7 @@ _BOUNDED_TOOL = re.compile(
 
 def why_unbounded(endpoint: str, body: Fields, models: Sequence[str]) -> str:
     """Return why nothing bounds the cost of a request to one of these models; an empty text where it is bounded."""
-    if _TELLING.isdisjoint(body) and not _is_telling(endpoint) and not any(map(_searches, models)):
+    if TELLING.isdisjoint(body) and not _is_telling(endpoint) and not any(map(_searches, models)):
         return ""
     return next(_reasons(endpoint, body, models), "")
 

@@ -19,6 +19,8 @@ _NAME = 1
 _CALL: Mapping[Vocabulary, int] = {Vocabulary.O200K: 4, Vocabulary.OTHER: 24, Vocabulary.CLAUDE: 40}
 """Tokens around a call of a function, or its result."""
 
+_USUAL = 2
+"""Fields of most messages: the role, and a text."""
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function", "model"})
 """Roles that count with the message. Others are texts, which templates of open models write out."""
 _UNREAD = frozenset({"type", "id", "status", "tool_call_id", "call_id", "tool_use_id", "cache_control", "phase"})
@@ -49,6 +51,9 @@ def add_message(tally: Tally, message: object) -> None:
         add_content(tally, message)
         return
     tally.add_tokens(_MESSAGE[tally.vocabulary])
+    if len(message) == _USUAL and isinstance(content := message.get("content"), str) and _is_known(message.get("role")):
+        tally.add_text(content)
+        return
     kind = text(message, "type")
     if kind in _PARTS:
         add_content(tally, message)
@@ -59,8 +64,12 @@ def add_message(tally: Tally, message: object) -> None:
         tally.add_tokens(_CALL[tally.vocabulary])
     tally.add_cache_control(message)
     for name, value in message.items():
-        if name not in _UNREAD and not (name == "role" and isinstance(value, str) and value in _ROLES):
+        if name not in _UNREAD and not (name == "role" and _is_known(value)):
             _add_field(tally, name, value)
+
+
+def _is_known(role: object) -> bool:
+    return isinstance(role, str) and role in _ROLES
 
 
 def add_content(tally: Tally, content: object) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from addon.demand.counted_texts import LONG, counted
 from addon.demand.cut import Cut
-from addon.demand.texts import TextBound
+from addon.demand.texts import BLOCK, TextBound, price_of, tokens_of
 from addon.demand.vocabularies import Vocabulary, vocabulary_of
 from store.ledger.usage import Units
 
@@ -15,12 +15,17 @@ _HOUR = "1h"
 class Tally:
     """The most input of a request to one of several models: a router may choose."""
 
-    def __init__(self, models: Sequence[str]) -> None:
+    def __init__(self, models: Sequence[str], *, is_usual: bool = False) -> None:
+        """`is_usual` tells whether the request has nothing that few have."""
         self.models = models
+        self.is_usual = is_usual
         self.vocabulary: Vocabulary = _dearest(models) if len(models) > 1 else vocabulary_of(models[0])
         self.refers = False
         """True if some of the input is not in the body."""
-        self._texts = TextBound()
+        self._texts: list[bytes] = []
+        """The texts that are not counted yet."""
+        self._long: TextBound | None = None
+        """The count of the others; None without any."""
         self._tokens = 0
         self._audio_tokens = 0
         self._cached_for = ""
@@ -28,7 +33,16 @@ class Tally:
     @property
     def tokens(self) -> int:
         """All input tokens at most."""
-        return self._texts.tokens(self.vocabulary) + self._tokens + self._audio_tokens
+        return self._of_texts() + self._tokens + self._audio_tokens
+
+    def _of_texts(self) -> int:
+        texts = b"".join(self._texts)
+        if self._long is None and len(texts) <= BLOCK:
+            return tokens_of(price_of(texts, self.vocabulary), len(texts), self.vocabulary)
+        self._texts.clear()
+        self._long = self._long or TextBound()
+        self._long.feed(texts)
+        return self._long.tokens(self.vocabulary)
 
     @property
     def units(self) -> Units:
@@ -37,7 +51,7 @@ class Tally:
         if not self._cached_for:
             return parts
         of_life = "cache_write_1h_tokens" if self._cached_for == _HOUR else "cache_write_5m_tokens"
-        return {**parts, "cache_write_tokens": self.tokens, of_life: self.tokens}
+        return {**parts, **dict.fromkeys(("cache_write_tokens", of_life), self.tokens)}
 
     def add_text(self, text: str | Cut) -> None:
         """Add a text."""
@@ -49,13 +63,14 @@ class Tally:
     def add_bytes(self, text: bytes) -> None:
         """Add a text in UTF-8."""
         if len(text) < LONG:
-            self._texts.feed(text + b"\n")
+            self._texts += (text, b"\n")
         else:
             self._add_count(counted(text))
 
     def _add_count(self, bound: TextBound) -> None:
-        self._texts.add(bound)
-        self._texts.feed(b"\n")
+        self._long = self._long or TextBound()
+        self._long.add(bound)
+        self._texts.append(b"\n")
 
     def add_tokens(self, tokens: int) -> None:
         """Add tokens whose number is known."""

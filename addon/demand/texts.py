@@ -221,9 +221,7 @@ class TextBound:
     def tokens(self, vocabulary: Vocabulary) -> int:
         """Return the most tokens that the text may have."""
         self.finish()
-        cost = self.o200k if vocabulary is Vocabulary.O200K else self.other
-        most = min(-(-cost // 100), self.size)
-        return most if vocabulary is Vocabulary.O200K else -(-most * vocabulary.value // 100)
+        return tokens_of(self.o200k if vocabulary is Vocabulary.O200K else self.other, self.size, vocabulary)
 
     def _border(self) -> int:
         """Return the end of the first block that cuts neither a character nor an escape."""
@@ -247,6 +245,22 @@ class TextBound:
                 self.other += count * rate.other
 
 
+def price_of(text: bytes, vocabulary: Vocabulary) -> int:
+    """Return the price of a text of at most a block, in UTF-8 and in one vocabulary, in hundredths of a token."""
+    data = b" " + text
+    is_o200k = vocabulary is Vocabulary.O200K
+    price = int(math.sumprod(_counts_of_ascii(data), _O200K if is_o200k else _OTHER))
+    if not data.isascii():
+        price += sum([count * (rate.o200k if is_o200k else rate.other) for count, rate in _scripts(data)])
+    return price
+
+
+def tokens_of(price: int, size: int, vocabulary: Vocabulary) -> int:
+    """Return the most tokens that a text of a price and a size in bytes may have."""
+    most = min(-(-price // 100), size)
+    return most if vocabulary is Vocabulary.O200K else -(-most * vocabulary.value // 100)
+
+
 def text_bound(text: str, vocabulary: Vocabulary = Vocabulary.O200K) -> int:
     """Return the most tokens that a text may have."""
     bound = TextBound()
@@ -268,8 +282,16 @@ def _counts_of_ascii(data: bytes) -> Sequence[int]:
     """
     cases, sounds, words = data.translate(_CASES), data.translate(_SOUNDS), data.translate(_WORDS)
     others = cases.translate(None, b"a")
-    lower, upper, digits = len(cases) - len(others), others.count(b"A"), others.count(b"0")
-    signs, tabs = others.count(b"."), others.count(b"t")
+    lower, upper, blanks, line_ends = (
+        len(cases) - len(others),
+        others.count(b"A"),
+        others.count(b" "),
+        others.count(b"n"),
+    )
+    signs = others.count(b".")
+    more = len(others) - upper - blanks - line_ends - signs  # a number: `sumprod` is quick with these alone
+    digits = more and others.count(b"0")
+    tabs = more and others.count(b"t")
     repeated = _repeated_signs(data, signs) if signs and cases.count(b"..") else 0
     long = cases.count(b"a" * 8)
     return (
@@ -289,11 +311,11 @@ def _counts_of_ascii(data: bytes) -> Sequence[int]:
         signs - repeated,
         repeated,
         signs and cases.count(b" ."),
-        others.count(b" "),
+        blanks,
         tabs,
         tabs and cases.count(b" t") + cases.count(b"t "),
-        others.count(b"n"),
-        others.count(b"c"),
+        line_ends,
+        more and others.count(b"c"),
     )
 
 

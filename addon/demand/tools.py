@@ -19,7 +19,7 @@ _PREAMBLE: Mapping[Vocabulary, int] = {Vocabulary.O200K: 16, Vocabulary.OTHER: 2
 _BUILT_IN = 1500
 """Tokens of a tool that the model knows, such as a computer or an editor, at most."""
 _SCHEMA = 24
-_FORMATS = frozenset({"response_format", "text", "output_format", "output_config"})
+FORMATS = frozenset({"response_format", "text", "output_format", "output_config"})
 """Fields that hold the schema of an answer."""
 _UNREAD = frozenset({"type", "cache_control"})
 _READ_APART = frozenset({"name", "description", "parameters", "strict"})
@@ -42,7 +42,7 @@ def add_tools(tally: Tally, body: Fields) -> None:
 
 def add_schema(tally: Tally, body: Fields) -> None:
     """Add the schema of the answer, from chat completions, responses or messages."""
-    if _FORMATS.isdisjoint(body):
+    if FORMATS.isdisjoint(body):
         return
     formats = (body.get("response_format"), fields(body, "text").get("format"), body.get("output_format"),
                fields(body, "output_config").get("format"))  # fmt: skip

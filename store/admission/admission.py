@@ -7,6 +7,7 @@ How a request ended goes the same way, through the same writer: it is written al
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -225,25 +226,24 @@ class Admission:
 
     async def _submit_read(self, claim: Claim, reader: Reader) -> Result:
         """Submit a claim; again with what it asks for, where a policy or a limit wants to know that."""
-        result = await self._with_patience(await self._read_at_once(claim, reader))
+        await self._read_at_once(claim, reader)
+        result = await self._with_patience(claim)
         if isinstance(result, Admitted) and result.shown_models is None and result.bounds is None:
             self._hints.pop(claim.name, None)  # its models and its use are not limited, or not any more
         for _ in range(_READINGS):
             if not isinstance(result, Unread):
                 break
             self._hint(claim.name, result)
-            result = await self._with_patience(await _read(claim, reader, result))
+            claim.read_as(await reader.read(with_demand=result.needs_demand))
+            result = await self._with_patience(claim)
         return result
 
-    async def _read_at_once(self, claim: Claim, reader: Reader) -> Claim:
+    async def _read_at_once(self, claim: Claim, reader: Reader) -> None:
         """Read a request before a policy asks, where one has asked the last time."""
         hint = self._hints.get(claim.name)
-        if hint is None or not reader.is_ready:
-            return claim
-        try:
-            return await _read(claim, reader, hint)
-        except GatewayError:  # a policy that still asks meets it again
-            return claim
+        if hint is not None and reader.is_ready:
+            with contextlib.suppress(GatewayError):  # a policy that still asks meets it again
+                claim.read_as(await reader.read(with_demand=hint.needs_demand))
 
     def _hint(self, name: TokenName, unread: Unread) -> None:
         self._hints[name] = unread
@@ -378,10 +378,6 @@ class AdmissionWork:
         ended = self._counted, self._released
         self._counted, self._released = (), ()
         return ended
-
-
-async def _read(claim: Claim, reader: Reader, unread: Unread) -> Claim:
-    return claim.read_as(await reader.read(with_demand=unread.needs_demand))
 
 
 def _split(entries: Sequence[Entry]) -> tuple[list[Settlement], list[Tally], list[Opened]]:

@@ -55,7 +55,8 @@ class TokenName(NamedTuple):
     value: str
 
 
-class Claim(NamedTuple):
+@dataclass(slots=True, eq=False)
+class Claim:
     """A request that asks to be admitted. One that `is_paid` has been counted already: no request is counted.
 
     `extends` is its row then, if it may reserve more for that.
@@ -66,9 +67,9 @@ class Claim(NamedTuple):
     is_paid: bool = False
     extends: Opened | None = None
 
-    def read_as(self, reading: Reading) -> "Claim":
-        """Return the claim with the reading of its request."""
-        return Claim(self.name, self.opening.read_as(reading), self.is_paid, self.extends)
+    def read_as(self, reading: Reading) -> None:
+        """Keep the reading of its request."""
+        self.opening = self.opening.read_as(reading)
 
 
 class Growth(NamedTuple):

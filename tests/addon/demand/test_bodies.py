@@ -3,6 +3,8 @@ import struct
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.demand.paragraphs import PARAGRAPHS
 from support.demand.requests import png
 
@@ -451,6 +453,29 @@ def test_a_recording_counts_by_its_seconds(kept: int) -> None:
 )  # fmt: skip
 def test_what_generates_nothing_uses_nothing(endpoint: str) -> None:
     assert of_body(endpoint, {"model": "gpt-5", "input": TEXT, "tools": [{"type": "web_search"}]}) == Demand()
+
+
+_VALUES = st.none() | st.booleans() | st.integers(0, 99) | st.sampled_from(["none", TEXT, [], [TEXT], {}, {"a": TEXT}])
+_NAMES = st.sampled_from(
+    ["model", "input", "system", "max_tokens", "stream", "temperature", "stop", "user", "metadata"]
+)
+_MESSAGE = st.fixed_dictionaries({"role": _VALUES | st.sampled_from(["user", "system"]), "content": _VALUES})
+
+
+@given(
+    st.sampled_from([CHAT, RESPONSES, MESSAGES, "/v1/completions", "/v1/embeddings", "/v1/{other}"]),
+    st.dictionaries(_NAMES, _VALUES),
+    st.lists(_MESSAGE, max_size=3),
+    st.sampled_from(["gpt-5", "claude-sonnet-4-6", "deepseek-chat"]),
+)
+def test_what_most_requests_have_counts_as_it_does_beside_what_few_have(
+    endpoint: str, more: dict[str, object], messages: list[dict[str, object]], model: str
+) -> None:
+    usual = {"model": model, **more, "messages": messages}
+    marked = [
+        {**message, "status": "completed"} for message in messages
+    ]  # neither field uses anything, and few have them
+    assert of_body(endpoint, usual) == of_body(endpoint, {**usual, "messages": marked, "n": None})
 
 
 @pytest.mark.parametrize("kept", [256, 10_000])

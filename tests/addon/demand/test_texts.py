@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.demand.paragraphs import PARAGRAPHS
 
-from addon.demand.texts import BLOCK, TextBound, text_bound
+from addon.demand.texts import BLOCK, TextBound, price_of, text_bound
 from addon.demand.vocabularies import Vocabulary, vocabulary_of
 from addon.metering.estimates import counting
 
@@ -191,3 +191,15 @@ def test_claudes_newest_need_a_third_more() -> None:
 )
 def test_a_models_name_tells_its_vocabulary(model: str, vocabulary: Vocabulary) -> None:
     assert vocabulary_of(model) is vocabulary
+
+
+@given(st.text(max_size=300))
+def test_a_short_text_has_the_same_price_in_one_vocabulary_as_in_both(text: str) -> None:
+    data = text.encode()
+    bound = TextBound()
+    bound.feed(data or b" ")
+    bound.finish()
+    assert (price_of(data or b" ", Vocabulary.O200K), price_of(data or b" ", Vocabulary.CLAUDE)) == (
+        bound.o200k,
+        bound.other,
+    )

@@ -1,5 +1,7 @@
 """The rules, without a database."""
 
+from dataclasses import replace
+
 import pytest
 from support.stores.stores import opening
 
@@ -81,7 +83,7 @@ def test_admitted_claim_gets_its_row_its_holder_and_the_key() -> None:
 
 
 def test_unknown_token_is_invalid() -> None:
-    assert type(batch().decide(claim()._replace(name=TokenName("lookup", "token")))) is InvalidToken
+    assert type(batch().decide(replace(claim(), name=TokenName("lookup", "token")))) is InvalidToken
 
 
 @pytest.mark.parametrize(
@@ -188,7 +190,7 @@ def test_a_further_response_over_a_websocket_holds_no_slot_and_counts_in_windows
     made = batch(ROW, *limits_of(MaxRequests(0, 0), [own, window], [], NOW))
     made.decide(claim())
     held, asked = [*made.slots], claim()
-    further = made.decide(asked._replace(opening=asked.opening._replace(session_id="opening")))
+    further = made.decide(replace(asked, opening=asked.opening._replace(session_id="opening")))
     assert isinstance(further, Admitted)
     assert made.slots == held
     assert not further.opened.has_slots
