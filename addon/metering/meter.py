@@ -94,7 +94,7 @@ class Meter:
 
     def shows_more_than(self, tokens: int) -> bool:
         """Tell whether the events have shown more than so many tokens of output, by an upper bound."""
-        if self._shown is None:
+        if self._shown is None or self._shown.at_most <= tokens:
             return False
         model = self._asked() if self._session is None else self._session.model or self._session.model_asked
         return bool(self._guard(self._shown.is_more_than, tokens, model or ""))

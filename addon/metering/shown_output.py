@@ -1,6 +1,7 @@
 """Counts the output that the events of a response show, for a reservation that it may outgrow. No tokenizer runs."""
 
 from addon.demand import TextBound, vocabulary_of
+from addon.metering.event_form import EventForm, form_of
 from addon.protocol.endpoints import shape_of
 from addon.protocol.json_fields import Fields, fields, items, parse_all, text
 
@@ -25,54 +26,72 @@ class ShownOutput:
     """The output that one response has shown so far, by its events.
 
     Most responses show far less than is reserved for them. So events are held and not parsed for as long as all of
-    their bytes, were these nothing but output, would not be more than that.
+    their bytes, were these nothing but output, would not be more than that. Once some have been parsed, the text of
+    those that have the form of the last one is found without that.
     """
 
     def __init__(self, endpoint: str) -> None:
+        self.at_most = 0
+        """The tokens that it has at most, as far as that is known without looking closer."""
         self._marks = shape_of(endpoint).stream_marks or _ANY
+        self._form: EventForm | None = None
         self._bound = TextBound()
-        self._size = 0
+        self._counted = 0
+        """The tokens of the text when they were counted last."""
+        self._uncounted = 0
+        """The bytes of text since then: a token has at least one."""
         self._audio = 0
         """Characters of audio."""
-        self._counted = (0, 0)
-        """The tokens of the text when they were counted last, and its bytes then."""
         self._held: list[bytes] = []
         self._held_size = 0
         """The most bytes that the held events may show."""
 
     def add(self, event: bytes) -> None:
         """Add the data of the next event."""
-        if not any(mark in event for mark in self._marks):
-            return
-        self._held.append(event)
-        self._held_size += len(event) if event.isascii() else len(event) * _OF_NO_CHARACTER
-        if self._held_size > _MOST_HELD:
-            self._read_held()
+        text = None if self._form is None else self._form.text_in(event)
+        if text is not None:
+            self._bound.feed(text)
+            self._uncounted += len(text)
+            self.at_most += len(text)
+        elif any(mark in event for mark in self._marks):
+            self._hold(event)
 
     def is_more_than(self, tokens: int, model: str) -> bool:
         """Tell whether the output of a model may have more than so many tokens."""
-        if self._most + self._held_size <= tokens:
+        if self.at_most <= tokens:
             return False
         self._read_held()
-        if self._most <= tokens:
+        if self.at_most <= tokens:
             return False
-        self._counted = self._bound.tokens(vocabulary_of(model)), self._size
-        return self._most > tokens
+        self._counted, self._uncounted = self._bound.tokens(vocabulary_of(model)), 0
+        self._sum_up()
+        return self.at_most > tokens
 
-    @property
-    def _most(self) -> int:
-        """The tokens of what is read: a token of text that is not counted yet has at least one byte."""
-        found, size = self._counted
-        return found + self._size - size - (-self._audio // _AUDIO_PER_TOKEN)
+    def _sum_up(self) -> None:
+        self.at_most = self._counted + self._uncounted + self._held_size - (-self._audio // _AUDIO_PER_TOKEN)
+
+    def _hold(self, event: bytes) -> None:
+        size = len(event) if event.isascii() else len(event) * _OF_NO_CHARACTER
+        self._held.append(event)
+        self._held_size += size
+        self.at_most += size
+        if self._held_size > _MOST_HELD:
+            self._read_held()
 
     def _read_held(self) -> None:
         held, self._held, self._held_size = self._held, [], 0
+        events = parse_all(held)
         texts: list[str] = []
-        for event in parse_all(held):
+        before = 0
+        for event in events:
+            before = len(texts)
             self._read(event, texts)
+        if len(events) == len(held) and len(texts) == before + 1:
+            self._form = form_of(held[-1], texts[-1])
         shown = "".join(texts).encode("utf-8", "replace")
-        self._size += len(shown)
+        self._uncounted += len(shown)
         self._bound.feed(shown)
+        self._sum_up()
 
     def _read(self, event: Fields, texts: list[str]) -> None:
         """Count the audio of an event, and add the texts that it continues to a list."""

@@ -89,11 +89,22 @@ def test_events_are_not_parsed_while_all_their_bytes_are_not_more(parsed: list[b
 
 
 def test_few_events_are_held_whatever_is_reserved(parsed: list[bytes]) -> None:
-    shown, event = ShownOutput(CHAT), json.dumps(chunk(WORDS)).encode()
+    shown, event = ShownOutput(CHAT), json.dumps(chunk(f"{WORDS}\n")).encode()
     for number in range(1000):
         shown.add(event)
         assert not shown.is_more_than(10**9, "gpt-4o")
         assert (number + 1 - len(parsed)) * len(event) <= 16 * 1024
+
+
+def test_events_of_the_form_of_a_parsed_one_are_not_parsed(parsed: list[bytes]) -> None:
+    shown = ShownOutput(CHAT)
+    shown.add(json.dumps(chunk("One")).encode())
+    assert shown.is_more_than(0, "gpt-4o")
+    for _ in range(100):
+        shown.add(json.dumps(chunk(WORDS)).encode())
+    assert shown.is_more_than(1000, "gpt-4o")
+    assert not shown.is_more_than(2500, "gpt-4o")
+    assert len(parsed) == 1
 
 
 @pytest.mark.parametrize("text", [b"\xff" * 100, b"\\u00e9" * 100, "é漢🎉".encode() * 100, b'\\"\\n' * 100])
