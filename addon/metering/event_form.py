@@ -1,52 +1,39 @@
 """The form of the events that continue a text: most of a response are the same but for that, and need not be parsed.
 
-Beside the text, the number of an event and its padding may differ, as in OpenAI's streams
-(https://platform.openai.com/docs/api-reference/responses-streaming, `sequence_number` and `obfuscation`).
+Beside the text their numbers may differ, and the padding of OpenAI's events
+(https://platform.openai.com/docs/api-reference/chat-streaming, `obfuscation`).
 """
 
-_NUMBER = b'"sequence_number":'
-_PADDING = b'"obfuscation":"'
+_PADDING = b'"obfuscation"'
 _DIGITS = b"0123456789"
 
 
 class EventForm:
-    """The bytes around the text of an event. Without escapes, a string goes from one quotation mark to the next."""
+    """All of an event but one of its texts. Without escapes, a string ends at the next quotation mark."""
 
     def __init__(self, before: bytes, after: bytes) -> None:
         """Take what stands before the text, up to its quotation mark, and behind it, from that on."""
-        start, number, rest = before.partition(_NUMBER)
-        self._before = start + number
-        self._behind_number = rest.lstrip(_DIGITS) if number else b""
-        start, padding, rest = after.partition(_PADDING)
-        self._after = start + padding
-        self._behind_padding = rest[rest.find(b'"') :] if padding else b""
+        self._before, self._after = before, after
+        self._near = before[len(before.rstrip(_NO_DIGITS)) :]
+        """The end of what stands before it, which has no number."""
+        self._steady_before = _steady(before.removesuffix(self._near))
+        self._steady_after = _steady(after)
 
     def text_in(self, event: bytes) -> bytes | None:
         """Return the text of an event that has this form; None for any other."""
-        if b"\\" in event or not event.startswith(self._before):
+        start = len(self._before) if event.startswith(self._before) else self._start_in(event)
+        if start < 0 or b"\\" in event:
             return None
-        start = len(self._before)
-        if self._behind_number:
-            end = event.find(self._behind_number, start)
-            if end < 0 or not event[start:end].isdigit():
-                return None
-            start = end + len(self._behind_number)
         end = event.find(b'"', start)
-        if not event.startswith(self._after, end):
+        text, after = event[start:end], event[end:]
+        if after != self._after and _steady(after) != self._steady_after:
             return None
-        behind = end + len(self._after)
-        if self._behind_padding:
-            behind = event.find(b'"', behind)
-        text = event[start:end]
-        return text if event[behind:] == self._behind_padding and (text.isascii() or _is_utf8(text)) else None
+        return text if text.isascii() or _is_utf8(text) else None
 
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    def _start_in(self, event: bytes) -> int:
+        """Return the place of the text, where the numbers before it are others; below 0 for any other event."""
+        before, near, _ = event.partition(self._near)
+        return len(before) + len(near) if near and _steady(before) == self._steady_before else -1
 
 
 def form_of(event: bytes, text: str) -> EventForm | None:
@@ -56,3 +43,24 @@ def form_of(event: bytes, text: str) -> EventForm | None:
     if not text or b"\\" in event or place < 0 or event.rfind(quoted) != place:
         return None
     return EventForm(event[: place + 1], event[place + len(quoted) - 1 :])
+
+
+def _steady(part: bytes) -> bytes:
+    """Return a part of an event without what may differ: its digits, and its padding."""
+    without = part.translate(None, _DIGITS)
+    if _PADDING not in without:
+        return without
+    start, name, rest = without.partition(_PADDING)
+    colon, _, value = rest.partition(b'"')
+    return start + name + colon + value[value.find(b'"') :]
+
+
+_NO_DIGITS = bytes(set(range(256)) - set(_DIGITS))
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -18,6 +18,8 @@ _AUDIO_PER_TOKEN = 500
 
 _MOST_HELD = 16 * 1024
 """Bytes that held events may show."""
+_FIRST = 2
+"""Events that are parsed for their form: the first one of many responses names a role, and shows nothing."""
 _OF_NO_CHARACTER = 3
 """Bytes of the character that replaces a byte that is no UTF-8."""
 
@@ -25,15 +27,16 @@ _OF_NO_CHARACTER = 3
 class ShownOutput:
     """The output that one response has shown so far, by its events.
 
-    Most responses show far less than is reserved for them. So events are held and not parsed for as long as all of
-    their bytes, were these nothing but output, would not be more than that. Once some have been parsed, the text of
-    those that have the form of the last one is found without that.
+    The first events are parsed; the text of those that have the same form is found without that. Others are held, and
+    not parsed for as long as all of their bytes, were these nothing but output, would not be more than was reserved.
     """
 
     def __init__(self, endpoint: str) -> None:
         self.at_most = 0
         """The tokens that it has at most, as far as that is known without looking closer."""
         self._marks = shape_of(endpoint).stream_marks or _ANY
+        self._is_new = True
+        """True until the first events are parsed."""
         self._form: EventForm | None = None
         self._bound = TextBound()
         self._counted = 0
@@ -75,11 +78,11 @@ class ShownOutput:
         self._held.append(event)
         self._held_size += size
         self.at_most += size
-        if self._held_size > _MOST_HELD:
+        if self._held_size > _MOST_HELD or (self._is_new and len(self._held) == _FIRST):
             self._read_held()
 
     def _read_held(self) -> None:
-        held, self._held, self._held_size = self._held, [], 0
+        held, self._held, self._held_size, self._is_new = self._held, [], 0, False
         events = parse_all(held)
         texts: list[str] = []
         before = 0

@@ -1,4 +1,4 @@
-"""What is found by the form of an event is what parsing it would find."""
+"""What is found by the form of an event is what parsing it would find, and never less."""
 
 import json
 from typing import Any
@@ -86,7 +86,7 @@ def near(made: tuple[str, Any]) -> st.SearchStrategy[tuple[str, EventForm, bytes
 
 
 @given(st.sampled_from(EACH).flatmap(near))
-def test_what_is_found_is_what_a_parser_finds(made: tuple[str, EventForm, bytes]) -> None:
+def test_no_less_is_found_than_a_parser_finds(made: tuple[str, EventForm, bytes]) -> None:
     endpoint, form, event = made
     found = form.text_in(event)
     hypothesis.assume(found is not None)
@@ -96,12 +96,4 @@ def test_what_is_found_is_what_a_parser_finds(made: tuple[str, EventForm, bytes]
     shown.is_more_than(0, "gpt-4o")  # has it parsed, and counted
     bound = TextBound()
     bound.feed(found)
-    assert shown.at_most == (bound.tokens(Vocabulary.O200K) if is_json(event) else 0)
-
-
-def is_json(event: bytes) -> bool:
-    try:
-        json.loads(event)
-    except ValueError:
-        return False
-    return True
+    assert shown.at_most <= bound.tokens(Vocabulary.O200K)

@@ -76,16 +76,21 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return events
 
 
-def test_events_are_not_parsed_while_all_their_bytes_are_not_more(parsed: list[bytes]) -> None:
-    shown, event = ShownOutput(CHAT), json.dumps(chunk(WORDS)).encode()
+def test_events_without_a_form_are_not_parsed_while_all_their_bytes_are_not_more(parsed: list[bytes]) -> None:
+    shown, text = ShownOutput(CHAT), f"{WORDS}\n"
+    event = json.dumps(chunk(text)).encode()
+    shown.add(event)
+    shown.add(event)
+    assert parsed == [event] * 2
+    enough = 2 * len(text) + 10 * len(event)
     for _ in range(10):
         shown.add(event)
-        assert not shown.is_more_than(10 * len(event), "gpt-4o")
-    assert parsed == []
-    assert not shown.is_more_than(10 * len(event) - 1, "gpt-4o")
-    assert parsed == [event] * 10
-    assert shown.is_more_than(100, "gpt-4o")
-    assert parsed == [event] * 10
+        assert not shown.is_more_than(enough, "gpt-4o")
+    assert parsed == [event] * 2
+    assert not shown.is_more_than(enough - 1, "gpt-4o")
+    assert parsed == [event] * 12
+    assert shown.is_more_than(120, "gpt-4o")
+    assert parsed == [event] * 12
 
 
 def test_few_events_are_held_whatever_is_reserved(parsed: list[bytes]) -> None:
