@@ -38,7 +38,7 @@ class ModelReader:
             return found
         if not self.is_ready:
             raise BodyMissing
-        spool, body = self._exchange.spool, self._request.raw_content or b""
+        spool, body = self._exchange.spool, self._request.data.content or b""
         size = len(body) if spool is None and head.coding is None else None  # once it is decoded, if that is known
         pieces = (body,) if spool is None else spool.pieces()
         read = functools.partial(requests.of_body, head, pieces, self._most, with_demand=with_demand)

@@ -24,9 +24,12 @@ class Head:
         self.is_upgrade = is_upgrade
         self.telling = [(role, value.strip()) for name, value in fields if (role := _role_of(name)) is not None]
         """The values of the headers that tell something of the body or its models, with what they tell."""
+        has_usual_body = self.telling == _USUAL
+        self.is_usual = has_usual_body and method == "POST" and not self.query and not is_upgrade
+        """True if nothing but the path and the body can tell something."""
         if not self.query:
             self.models = ()
-        if self.telling == _USUAL:
+        if has_usual_body:
             self.media, self.coding = (Media.JSON, b""), None
 
     @functools.cached_property

@@ -18,6 +18,7 @@ from addon.reading.names import MODEL, checked_model
 from addon.reading.places import models_of
 from addon.reading.strict_form import read_form
 from addon.reading.strict_json import parsed
+from addon.remembered import remembered
 from store.errors import RequestTooLarge
 from store.request import NOTHING, Demand, Reading
 
@@ -39,9 +40,15 @@ A `[` is none of them: much that is compressed with Brotli begins so, and a list
 def of_head(head: Head) -> Reading | None:
     """Return the models that a request asks for, where its head alone tells; None where its body has to be read."""
     try:
-        return _of_head(head)
+        return _of_path(head.path) if head.is_usual else _of_head(head)
     except Doubt as doubt:
         return Reading(doubt=str(doubt))
+
+
+@remembered
+def _of_path(path: bytes) -> Reading | None:
+    """Return the same for a request of which the path and the body alone tell something."""
+    return _of_head(Head("POST", path, ((b"content-type", b"application/json"),)))
 
 
 def of_body(head: Head, pieces: Iterable[bytes], most: int, *, with_demand: bool = False) -> Reading:

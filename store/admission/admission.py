@@ -7,7 +7,6 @@ How a request ended goes the same way, through the same writer: it is written al
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -241,9 +240,13 @@ class Admission:
     async def _read_at_once(self, claim: Claim, reader: Reader) -> None:
         """Read a request before a policy asks, where one has asked the last time."""
         hint = self._hints.get(claim.name)
-        if hint is not None and reader.is_ready:
-            with contextlib.suppress(GatewayError):  # a policy that still asks meets it again
-                claim.read_as(await reader.read(with_demand=hint.needs_demand))
+        if hint is None or not reader.is_ready:
+            return
+        try:
+            reading = await reader.read(with_demand=hint.needs_demand)
+        except GatewayError:  # a policy that still asks meets it again
+            return
+        claim.read_as(reading)
 
     def _hint(self, name: TokenName, unread: Unread) -> None:
         self._hints[name] = unread

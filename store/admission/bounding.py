@@ -57,8 +57,8 @@ class _OfBatch:
         self._now = now
         self._prices = prices
         self._is_fresh = False
-        self._of_text: dict[tuple[str, str, tuple[str, ...], Conditions], tuple[int, int] | None] = {}
-        """What `Quote.of_text` is, by what it depends on; None also where several models are named."""
+        self._of_text: dict[tuple[str, str, tuple[str, ...], Conditions], tuple[int, int]] = {}
+        """What `Quote.of_text` is, by what it depends on; only where it is something, and for one model."""
 
     def bounds(self, row: TokenRow, opening: Opening, has_budget: bool) -> Bounds | TokenRefused:
         """Return the most that a request may use, or the refusal of one that a budget cannot bound."""
@@ -76,12 +76,12 @@ class _OfBatch:
         if demand.units or demand.refers or demand.speaks or demand.unbounded or reading.doubt:
             return None
         key = (row.project_id, opening.upstream, reading.models, demand.conditions)
-        if key not in self._of_text:
-            quote = self._quote(row, opening, reading.models[0], demand) if len(reading.models) == 1 else None
-            self._of_text[key] = None if quote is None else quote.of_text
-        of_text = self._of_text[key]
+        of_text = self._of_text.get(key)
         if of_text is None:
-            return None
+            quote = self._quote(row, opening, reading.models[0], demand) if len(reading.models) == 1 else None
+            if quote is None or quote.of_text is None:
+                return None
+            of_text = self._of_text[key] = quote.of_text
         base, each = of_text[0] * demand.input_tokens, of_text[1]
         if base + each * _MANY > MAX_COST:
             return None

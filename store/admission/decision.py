@@ -236,7 +236,7 @@ class TokenState:
             return first_refusal(self.limits, asked) or asked
         amounts = self.headroom.reserve(bounds, usual_output)
         if amounts is not None:
-            asked = Asked(opening, now, amounts)
+            asked = Asked(opening, now, amounts, is_in_headroom=True)
             if first_refusal(self.others, asked) is None:
                 return asked
         self.headroom.hold()
@@ -249,11 +249,12 @@ class TokenState:
         row, opening = self.row, asked.opening
         slots = [slot for limit in self.others if (slot := limit.hit(asked)) is not None]
         is_awaited = bool(slots) and any(limit.is_scarce for limit in self._parallel)
-        if self.headroom is not None:
-            if not self.headroom.take(asked.reserved):
-                for limit in self.reserving:
-                    limit.hit(asked)
-            is_awaited |= self.headroom.is_scarce
+        if self.headroom is not None and asked.is_in_headroom:
+            is_awaited |= self.headroom.take(asked.reserved)
+        elif self.headroom is not None:
+            is_awaited = True
+            for limit in self.reserving:
+                limit.hit(asked)
         return Opened(
             opening.request_id,
             asked.at,

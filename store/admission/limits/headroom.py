@@ -92,8 +92,6 @@ class Headroom:
         self._own = own
         self.has_budget = any(each.has_budget for each in own)
         """True if a budget is among the limits."""
-        self.is_scarce = False
-        """True if a further request like the last would have to wait until others give back what they reserve."""
 
     def reserve(self, bounds: Bounds, usual_output: int) -> Amounts | None:
         """Return what a request reserves, if that fits; None where the limits have to be asked."""
@@ -107,12 +105,11 @@ class Headroom:
         return amounts
 
     def take(self, amounts: Amounts) -> bool:
-        """Reserve amounts that fit; returns False where the limits have to do that themselves."""
-        if not self._are_usual():
-            self.hold()
-            self.is_scarce = True
-            return False
-        self.is_scarce = False
+        """Reserve amounts that `reserve` has returned just before.
+
+        Returns whether it gets scarce: a further request like this would have to wait until others give back theirs.
+        """
+        is_scarce = False
         tokens, usd = amounts
         for own in self._own:
             own.taken += 1
@@ -121,8 +118,8 @@ class Headroom:
             own.tokens -= tokens
             own.usd -= usd
             if own.tokens < tokens or own.usd < usd:
-                self.is_scarce = True
-        return True
+                is_scarce = True
+        return is_scarce
 
     def hold(self) -> None:
         """Hold in the balances what was taken, so that limits can be asked, or written."""
@@ -137,10 +134,10 @@ class Headroom:
         for own in self._own:
             if not own.is_known:
                 own.look()
-            window, left = own.tightest, max(own.tokens, 0)
-            if window is not None and (found is None or (left, window.place) < (least, found.place)):
-                found, least = window, left
-        return None if found is None else Standing(found.maximum, least, found.resets_in, "tokens")
+            window = own.tightest
+            if window is not None and (found is None or (own.tokens, window.place) < (least, found.place)):
+                found, least = window, own.tokens
+        return None if found is None else Standing(found.maximum, max(least, 0), found.resets_in, "tokens")
 
     def _are_usual(self) -> bool:
         """Find out what is left, unless that is known; returns False where that does not tell what fits."""

@@ -24,6 +24,8 @@ class Asked(NamedTuple):
     at: int
     """The time of its admission (microseconds)."""
     reserved: Amounts = Amounts()
+    is_in_headroom: bool = False
+    """True if there is room for that in all limits together."""
 
 
 class Limit(abc.ABC):
