@@ -1,11 +1,17 @@
-"""The form of the events that continue a text: most of a response are the same but for that, and need not be parsed.
+"""The form of the events that continue a text. Most events of a response differ in their texts alone.
 
-Beside the text their numbers may differ, and the padding of OpenAI's events
-(https://platform.openai.com/docs/api-reference/chat-streaming, `obfuscation`).
+The text of such an event is found without parsing it. Beside the texts their numbers may differ, and the padding of
+OpenAI's events (https://platform.openai.com/docs/api-reference/chat-streaming, `obfuscation`).
 """
 
-_PADDING = b'"obfuscation"'
+import re
+
+_PADDING = re.compile(rb'("obfuscation" ?: ?")[^"]*')
 _DIGITS = b"0123456789"
+_NO_DIGITS = bytes(set(range(256)) - set(_DIGITS))
+
+_LONGEST = 4 * 1024
+"""Bytes of an event beside its text: a form keeps them for as long as a response runs."""
 
 
 class EventForm:
@@ -42,20 +48,15 @@ def form_of(event: bytes, text: str) -> EventForm | None:
     place = event.find(quoted)
     if not text or b"\\" in event or place < 0 or event.rfind(quoted) != place:
         return None
+    if len(event) - len(quoted) > _LONGEST:
+        return None
     return EventForm(event[: place + 1], event[place + len(quoted) - 1 :])
 
 
 def _steady(part: bytes) -> bytes:
     """Return a part of an event without what may differ: its digits, and its padding."""
     without = part.translate(None, _DIGITS)
-    if _PADDING not in without:
-        return without
-    start, name, rest = without.partition(_PADDING)
-    colon, _, value = rest.partition(b'"')
-    return start + name + colon + value[value.find(b'"') :]
-
-
-_NO_DIGITS = bytes(set(range(256)) - set(_DIGITS))
+    return _PADDING.sub(rb"\1", without) if b"obfuscation" in without else without
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -37,7 +37,7 @@ class Meter:
 
     It holds 128 KiB of each body at most; where something can be counted 1 MiB of the request, and where tokens can be
     of the response 1 MiB of events and 4 MiB of text until a usage is known; in addition two events of 4 MiB at most:
-    an incomplete one, and the last one that has a usage. Where output is counted, it holds 16 KiB of events for that.
+    an incomplete one, and the last one that has a usage. Where output is counted, it holds 32 KiB for that.
     """
 
     def __init__(self, method: str, endpoint: str, query_model: str | None) -> None:

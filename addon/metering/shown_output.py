@@ -1,9 +1,12 @@
 """Counts the output that the events of a response show, for a reservation that it may outgrow. No tokenizer runs."""
 
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
 from addon.demand import TextBound, vocabulary_of
 from addon.metering.event_form import EventForm, form_of
 from addon.protocol.endpoints import shape_of
-from addon.protocol.json_fields import Fields, fields, items, parse_all, text
+from addon.protocol.json_fields import Fields, fields, items, parse, parse_all, text
 
 _ANY = (b"delta",)
 """Stands in the events that continue an output, where the endpoint has no marks of its own."""
@@ -16,18 +19,25 @@ _AUDIO_PER_TOKEN = 500
 """Characters of Base64 for a token of audio, 50 ms, in G.711: the least of the formats that are streamed."""
 
 
-_MOST_HELD = 16 * 1024
-"""Bytes that held events may show."""
+_MOST_WAITING = 16 * 1024
+"""Bytes that may be shown by what waits."""
 _FIRST = 2
 """Events that are parsed for their form: the first one of many responses names a role, and shows nothing."""
 _OF_NO_CHARACTER = 3
 """Bytes of the character that replaces a byte that is no UTF-8."""
 
 
+class _Waiting(NamedTuple):
+    """An event that is not parsed yet; or a text that was found in one, and stands behind such an event."""
+
+    data: bytes
+    is_event: bool = True
+
+
 class ShownOutput:
     """The output that one response has shown so far, by its events.
 
-    The first events are parsed; the text of those that have the same form is found without that. Others are held, and
+    The first events are parsed; the text of those that have the same form is found without that. Others wait, and are
     not parsed for as long as all of their bytes, were these nothing but output, would not be more than was reserved.
     """
 
@@ -45,25 +55,27 @@ class ShownOutput:
         """The bytes of text since then: a token has at least one."""
         self._audio = 0
         """Characters of audio."""
-        self._held: list[bytes] = []
-        self._held_size = 0
-        """The most bytes that the held events may show."""
+        self._waiting: list[_Waiting] = []
+        self._waiting_size = 0
+        """The most bytes that these may show."""
 
     def add(self, event: bytes) -> None:
         """Add the data of the next event."""
-        text = None if self._form is None else self._form.text_in(event)
-        if text is not None:
-            self._bound.feed(text)
-            self._uncounted += len(text)
-            self.at_most += len(text)
+        shown = None if self._form is None else self._form.text_in(event)
+        if shown is not None and not self._waiting:
+            self._bound.feed(shown)
+            self._uncounted += len(shown)
+            self.at_most += len(shown)
+        elif shown is not None:
+            self._wait(_Waiting(shown, is_event=False), len(shown))
         elif any(mark in event for mark in self._marks):
-            self._hold(event)
+            self._wait(_Waiting(event), len(event) if event.isascii() else len(event) * _OF_NO_CHARACTER)
 
     def is_more_than(self, tokens: int, model: str) -> bool:
         """Tell whether the output of a model may have more than so many tokens."""
         if self.at_most <= tokens:
             return False
-        self._read_held()
+        self._read_waiting()
         if self.at_most <= tokens:
             return False
         self._counted, self._uncounted = self._bound.tokens(vocabulary_of(model)), 0
@@ -71,26 +83,27 @@ class ShownOutput:
         return self.at_most > tokens
 
     def _sum_up(self) -> None:
-        self.at_most = self._counted + self._uncounted + self._held_size - (-self._audio // _AUDIO_PER_TOKEN)
+        self.at_most = self._counted + self._uncounted + self._waiting_size - (-self._audio // _AUDIO_PER_TOKEN)
 
-    def _hold(self, event: bytes) -> None:
-        size = len(event) if event.isascii() else len(event) * _OF_NO_CHARACTER
-        self._held.append(event)
-        self._held_size += size
+    def _wait(self, waiting: _Waiting, size: int) -> None:
+        self._waiting.append(waiting)
+        self._waiting_size += size
         self.at_most += size
-        if self._held_size > _MOST_HELD or (self._is_new and len(self._held) == _FIRST):
-            self._read_held()
+        if self._waiting_size > _MOST_WAITING or (self._is_new and len(self._waiting) == _FIRST):
+            self._read_waiting()
 
-    def _read_held(self) -> None:
-        held, self._held, self._held_size, self._is_new = self._held, [], 0, False
-        events = parse_all(held)
+    def _read_waiting(self) -> None:
+        """Count the texts of what waits, in its order: what stands side by side tells how many tokens there are."""
+        waiting, self._waiting, self._waiting_size, self._is_new = self._waiting, [], 0, False
         texts: list[str] = []
-        before = 0
-        for event in events:
-            before = len(texts)
+        for data, event in _with_parsed(waiting):
+            if event is None:
+                texts.append(data.decode())
+                continue
+            before, audio = len(texts), self._audio
             self._read(event, texts)
-        if len(events) == len(held) and len(texts) == before + 1:
-            self._form = form_of(held[-1], texts[-1])
+            if len(texts) == before + 1 and self._audio == audio:
+                self._form = form_of(data, texts[-1])
         shown = "".join(texts).encode("utf-8", "replace")
         self._uncounted += len(shown)
         self._bound.feed(shown)
@@ -114,6 +127,15 @@ class ShownOutput:
         if isinstance(delta, dict) and "audio" in delta:
             self._audio += len(text(fields(delta, "audio"), "data"))
         _add_texts(delta, texts)
+
+
+def _with_parsed(waiting: Sequence[_Waiting]) -> Iterator[tuple[bytes, Fields | None]]:
+    """Yield what waits, each event with its fields, each text with None."""
+    events = [data for data, is_event in waiting if is_event]
+    parsed = parse_all(events)
+    fields_of = iter(parsed if len(parsed) == len(events) else map(parse, events))
+    for data, is_event in waiting:
+        yield data, next(fields_of) if is_event else None
 
 
 def _add_texts(value: object, texts: list[str]) -> None:

@@ -59,6 +59,41 @@ def test_a_text_with_escapes_has_to_be_parsed(endpoint: str, event: Any, text: s
     assert form_of(event(text), text) is None
 
 
+@pytest.mark.parametrize(("endpoint", "event"), EACH)
+@pytest.mark.parametrize(
+    ("part", "other"),
+    [
+        (b'"Hi"', b'"Hi","reasoning":"A thought."'),
+        (b'"Hi"', b'["Hi"]'),
+        (b'"Hi"', b'"Hi'),
+        (b'"Hi"}', b'"Hi","a":1}'),
+        (b'"delta":', b'"a":"A text.","delta":'),
+        (b'"delta":', b'"other":'),
+        (b"{", b'{"choices":[],'),
+        (b"0,", b"-0,"),
+    ],
+)
+def test_an_event_of_another_form_has_to_be_parsed(endpoint: str, event: Any, part: bytes, other: bytes) -> None:
+    form, further = form_of(event("Hello"), "Hello"), event("Hi").replace(b'": ', b'":')
+    if event is spaced:
+        form = form_of(event("Hello").replace(b'": ', b'":'), "Hello")
+    assert form is not None, endpoint
+    assert form.text_in(further) == b"Hi"
+    if part in further:
+        assert form.text_in(further.replace(part, other, 1)) is None
+
+
+def test_a_text_that_is_no_utf8_has_to_be_parsed() -> None:
+    form = form_of(chunk("Hello"), "Hello")
+    assert form is not None
+    assert form.text_in(chunk("TEXT").replace(b"TEXT", b"\xff")) is None
+
+
+def test_an_event_with_much_beside_its_text_has_no_form() -> None:
+    assert form_of(chunk("Hello", padding="a" * 3900), "Hello") is not None
+    assert form_of(chunk("Hello", padding="a" * 4097), "Hello") is None
+
+
 @pytest.mark.parametrize("text", ["chatcmpl-1", "content", "index", ":", ",", ""])
 def test_there_is_no_form_where_the_text_may_stand_elsewhere(text: str) -> None:
     assert form_of(chunk(text), text) is None

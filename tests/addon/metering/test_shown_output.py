@@ -2,7 +2,10 @@ import json
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from addon.demand import TextBound, Vocabulary
 from addon.metering import shown_output
 from addon.metering.meter import Meter
 from addon.metering.shown_output import ShownOutput
@@ -110,6 +113,45 @@ def test_events_of_the_form_of_a_parsed_one_are_not_parsed(parsed: list[bytes]) 
     assert shown.is_more_than(1000, "gpt-4o")
     assert not shown.is_more_than(2500, "gpt-4o")
     assert len(parsed) == 1
+
+
+def as_if_parsed(texts: Sequence[str]) -> int:
+    """Return the tokens of texts that are counted together."""
+    bound = TextBound()
+    bound.feed("".join(texts).encode())
+    return bound.tokens(Vocabulary.O200K)
+
+
+@pytest.mark.parametrize("pieces", [["\t", "1"], ["A", "\n"], ["1", "\t"], ["word", " \n"], ["a", '"', "b", " "]])
+def test_texts_that_are_found_keep_their_places_between_those_that_are_parsed(pieces: list[str]) -> None:
+    shown, texts = ShownOutput(CHAT), pieces * 1000
+    for text in texts:
+        shown.add(json.dumps(chunk(text)).encode())
+    assert shown.is_more_than(0, "gpt-4o")
+    assert shown.at_most == as_if_parsed(texts)
+
+
+@given(st.lists(st.sampled_from(["1", "A", "a", " a", "\n", "\t", '"', "é", "Word"]), max_size=60))
+def test_all_texts_count_in_their_order(texts: list[str]) -> None:
+    shown = ShownOutput(CHAT)
+    for text in texts:
+        shown.add(json.dumps(chunk(text), ensure_ascii=False).encode())
+    assert shown.is_more_than(0, "gpt-4o") == bool(texts)
+    assert shown.at_most == as_if_parsed(texts)
+
+
+def test_an_event_with_two_texts_or_with_audio_gives_no_form() -> None:
+    def event(delta: dict[str, object]) -> bytes:
+        return json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode()
+
+    two, spoken = ShownOutput(CHAT), ShownOutput(CHAT)
+    for _ in range(100):
+        two.add(event({"reasoning": "thought", "content": "word"}))
+        spoken.add(event({"audio": {"data": "A" * 3000, "transcript": "word"}}))
+    for one in (two, spoken):
+        one.is_more_than(0, "gpt-4o")
+    assert two.at_most == as_if_parsed(["thought", "word"] * 100)
+    assert spoken.at_most == as_if_parsed(["word"] * 100) + 600
 
 
 @pytest.mark.parametrize("text", [b"\xff" * 100, b"\\u00e9" * 100, "é漢🎉".encode() * 100, b'\\"\\n' * 100])
