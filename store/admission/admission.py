@@ -233,7 +233,7 @@ class Admission:
             if not isinstance(result, Unread):
                 break
             self._hint(claim.name, result)
-            claim.read_as(await reader.read(with_demand=result.needs_demand))
+            claim.keep(await reader.read(with_demand=result.needs_demand))
             result = await self._with_patience(claim)
         return result
 
@@ -246,7 +246,7 @@ class Admission:
             reading = await reader.read(with_demand=hint.needs_demand)
         except GatewayError:  # a policy that still asks meets it again
             return
-        claim.read_as(reading)
+        claim.keep(reading)
 
     def _hint(self, name: TokenName, unread: Unread) -> None:
         self._hints[name] = unread

@@ -72,7 +72,7 @@ class _OfBatch:
         return Bounds(_input_of(reading, demand, opening.upstream), 0, 0, demand.output_tokens, demand.choices)
 
     def _of_usual(self, row: TokenRow, opening: Opening, reading: Reading, demand: Demand) -> Bounds | None:
-        """Return the bounds of a request as most are, of text alone and for one model; None for any other."""
+        """Return the bounds of a request of text alone, for one model; None for any other."""
         if demand.units or demand.refers or demand.speaks or demand.unbounded or reading.doubt:
             return None
         key = (row.project_id, opening.upstream, reading.models, demand.conditions)

@@ -67,7 +67,7 @@ class Claim:
     is_paid: bool = False
     extends: Opened | None = None
 
-    def read_as(self, reading: Reading) -> None:
+    def keep(self, reading: Reading) -> None:
         """Keep the reading of its request."""
         self.opening = self.opening.read_as(reading)
 

@@ -134,10 +134,10 @@ class Headroom:
         for own in self._own:
             if not own.is_known:
                 own.look()
-            window = own.tightest
-            if window is not None and (found is None or (own.tokens, window.place) < (least, found.place)):
-                found, least = window, own.tokens
-        return None if found is None else Standing(found.maximum, max(least, 0), found.resets_in, "tokens")
+            window, left = own.tightest, max(own.tokens, 0)
+            if window is not None and (found is None or (left, window.place) < (least, found.place)):
+                found, least = window, left
+        return None if found is None else Standing(found.maximum, least, found.resets_in, "tokens")
 
     def _are_usual(self) -> bool:
         """Find out what is left, unless that is known; returns False where that does not tell what fits."""

@@ -25,7 +25,7 @@ class Asked(NamedTuple):
     """The time of its admission (microseconds)."""
     reserved: Amounts = Amounts()
     is_in_headroom: bool = False
-    """True if there is room for that in all limits together."""
+    """True if the headroom has found room for what it reserves, and is to take it; else each limit does."""
 
 
 class Limit(abc.ABC):

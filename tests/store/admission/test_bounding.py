@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.stores.stores import on_sqlite, opening
+from support.stores.stores import API_KEY, on_sqlite, opening
 
 from store import clock
 from store.admission.bounding import CONTEXT_WINDOW, Bounding
@@ -16,6 +16,7 @@ from store.ledger.pricing import Pricing
 from store.ledger.usage import COST_UNIT, Consumption
 from store.limits.bound import NOTHING_USED, Bounds
 from store.management.prices import OwnPrices
+from store.management.projects import Projects
 from store.request import NOTHING, Amounts, Demand, Reading
 from store.store import Store
 
@@ -150,6 +151,28 @@ def test_own_prices_go_before_the_list(store: Store) -> None:
     with store.database.write():
         found = bound(Pricing(store.database), "gpt-4o", input_tokens=10)
     assert (found.usd, found.usd_each) == (7 * 10**7 + 5 * 10**11, 9 * 10**6)
+
+
+def test_the_requests_of_one_batch_have_each_their_own_price(store: Store) -> None:
+    prices = OwnPrices(store)
+    own = Projects(store).create("Own", API_KEY)
+    prices.set({"input": Decimal(7), "output": Decimal(9)}, model="gpt-4o", project_id=own.id)
+    reading = Reading(("gpt-4o",), demand=Demand(10))
+    asked = opening()._replace(reading=reading, upstream=UPSTREAM)
+    with store.database.write():
+        of_batch = Bounding(Pricing(store.database)).bounds_of(NOW)
+        found = [of_batch(row, asked, True) for row in (ROW, ROW._replace(project_id=own.id), ROW)]
+        found.append(of_batch(ROW, asked._replace(reading=reading._replace(models=("gpt-4o-mini",))), True))
+    assert [each.usd for each in found if isinstance(each, Bounds)] == [25 * 10**6, 7 * 10**7, 25 * 10**6, 15 * 10**5]
+
+
+def test_a_condition_without_a_price_is_refused_between_others_of_its_batch(pricing: Pricing) -> None:
+    of_batch = Bounding(pricing).bounds_of(NOW)
+    found = []
+    for conditions in ((), (("speed", "fast"),), ()):
+        reading = Reading(("claude-opus-4-7",), demand=Demand(10, conditions=conditions))
+        found.append(of_batch(ROW, opening()._replace(reading=reading, upstream=UPSTREAM), True))
+    assert [type(each) for each in found] == [Bounds, ModelNotPriced, Bounds]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -7,7 +7,7 @@ from support.stores.stores import opening
 
 from store import clock
 from store.admission.decision import Admitted, Batch, BoundsOf, Claim, TokenName, TokenRow, TokenState
-from store.admission.limits import Asked, Limit, MaxRequests, limits_of
+from store.admission.limits import Asked, Headroom, Limit, MaxRequests, OwnHeadroom, limits_of
 from store.admission.locked_tokens import state_of
 from store.encryption.crypto import DecryptionError
 from store.errors import (
@@ -25,7 +25,7 @@ from store.limits.balance import Balance
 from store.limits.bound import Bounds
 from store.limits.holds import Slot
 from store.limits.window import Standing
-from store.request import Holder, Opened, Opening, Refused
+from store.request import Amounts, Demand, Holder, Opened, Opening, Reading, Refused
 
 NOW = 1000
 NAME = TokenName("id", "token")
@@ -215,3 +215,19 @@ def test_a_row_is_read_with_its_limits_in_the_order_of_the_checks() -> None:
         f"{own}/parallel",
         f"{project}/parallel",
     ]
+
+
+def test_after_the_clock_stepped_back_each_limit_holds_what_a_request_reserves() -> None:
+    later = NOW + clock.DAY
+    own = [Balance.begin("token", kind, 10**6, later) for kind in ("usd/day", "tokens/minute")]
+    counting = limits_of(MaxRequests(0, 0), own, [], NOW)
+    state = TokenState(ROW, counting[:1], Headroom([OwnHeadroom(own, NOW)]), lambda: counting)
+    made = Batch({NAME: state}, NOW, Keys().open, lambda *_: Bounds(10, 20, 3, 5), 4096)
+    asked = claim()
+    asked.keep(Reading(("a",), demand=Demand(10, 5)))
+    admitted = made.decide(asked)
+    assert isinstance(admitted, Admitted)
+    assert admitted.opened.reserved == Amounts(15, 35)
+    assert admitted.opened.is_awaited
+    made.close()
+    assert [one.state.reserved for one in own if one.state is not None] == [35, 15]
