@@ -10,7 +10,7 @@ KEY_SUBPROTOCOL = "openai-insecure-api-key."
 
 def is_upgrade(request: http.Request) -> bool:
     """Tell whether this is a valid opening handshake of a WebSocket (RFC 6455, section 4.1)."""
-    if request.data.method != b"GET":  # as most: mitmproxy's own property takes longer
+    if request.data.method != b"GET":  # methods have one spelling (`validation`), and `request.method` decodes first
         return False
     headers = request.headers
     return (

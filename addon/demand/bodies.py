@@ -13,7 +13,6 @@ from addon.demand.outputs import (
     OF_CHAT,
     OF_MESSAGES,
     OF_RESPONSES,
-    SELDOM,
     UNKNOWN,
     Limits,
     choices_of,
@@ -315,9 +314,8 @@ _WITH_TEXTS = (*TEXTS, list, dict)
 
 _BESIDE_MESSAGES = ("system", "prompt", "input", "instructions", "documents")
 
-_SPECIAL = SELDOM | TELLING | FORMATS | {
-    "models", "fallbacks", "tools", "functions", "prediction", "modalities", "audio", "service_tier", "speed",
-    "inference_geo",
+_SPECIAL = TELLING | FORMATS | {
+    "models", "fallbacks", "functions", "prediction", "modalities", "audio", "service_tier", "speed", "inference_geo",
 }  # fmt: skip
 """Fields that few requests have, and that are looked at apart."""
 

@@ -26,6 +26,8 @@ class Tally:
         """The texts that are not counted yet."""
         self._long: TextBound | None = None
         """The count of the others; None without any."""
+        self._of_texts: int | None = None
+        """The tokens of all texts; None where some came since they were counted."""
         self._tokens = 0
         self._audio_tokens = 0
         self._cached_for = ""
@@ -33,9 +35,11 @@ class Tally:
     @property
     def tokens(self) -> int:
         """All input tokens at most."""
-        return self._of_texts() + self._tokens + self._audio_tokens
+        if self._of_texts is None:
+            self._of_texts = self._count()
+        return self._of_texts + self._tokens + self._audio_tokens
 
-    def _of_texts(self) -> int:
+    def _count(self) -> int:
         texts = b"".join(self._texts)
         if self._long is None and len(texts) <= BLOCK:
             return tokens_of(price_of(texts, self.vocabulary), len(texts), self.vocabulary)
@@ -51,7 +55,7 @@ class Tally:
         if not self._cached_for:
             return parts
         of_life = "cache_write_1h_tokens" if self._cached_for == _HOUR else "cache_write_5m_tokens"
-        return {**parts, **dict.fromkeys(("cache_write_tokens", of_life), self.tokens)}
+        return {**parts, "cache_write_tokens": self.tokens, of_life: self.tokens}
 
     def add_text(self, text: str | Cut) -> None:
         """Add a text."""
@@ -62,12 +66,14 @@ class Tally:
 
     def add_bytes(self, text: bytes) -> None:
         """Add a text in UTF-8."""
+        self._of_texts = None
         if len(text) < LONG:
             self._texts += (text, b"\n")
         else:
             self._add_count(counted(text))
 
     def _add_count(self, bound: TextBound) -> None:
+        self._of_texts = None
         self._long = self._long or TextBound()
         self._long.add(bound)
         self._texts.append(b"\n")

@@ -282,14 +282,10 @@ def _counts_of_ascii(data: bytes) -> Sequence[int]:
     """
     cases, sounds, words = data.translate(_CASES), data.translate(_SOUNDS), data.translate(_WORDS)
     others = cases.translate(None, b"a")
-    lower, upper, blanks, line_ends = (
-        len(cases) - len(others),
-        others.count(b"A"),
-        others.count(b" "),
-        others.count(b"n"),
-    )
-    signs = others.count(b".")
-    more = len(others) - upper - blanks - line_ends - signs  # a number: `sumprod` is quick with these alone
+    lower = len(cases) - len(others)
+    upper, blanks = others.count(b"A"), others.count(b" ")
+    line_ends, signs = others.count(b"n"), others.count(b".")
+    more = len(others) - upper - blanks - line_ends - signs  # not a bool, which would slow `sumprod` down
     digits = more and others.count(b"0")
     tabs = more and others.count(b"t")
     repeated = _repeated_signs(data, signs) if signs and cases.count(b"..") else 0

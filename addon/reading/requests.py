@@ -47,7 +47,7 @@ def of_head(head: Head) -> Reading | None:
 
 @remembered
 def _of_path(path: bytes) -> Reading | None:
-    """Return the same for a request of which the path and the body alone tell something."""
+    """Return what `of_head` does for a POST of JSON without a query, by its path."""
     return _of_head(Head("POST", path, ((b"content-type", b"application/json"),)))
 
 

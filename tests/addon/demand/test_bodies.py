@@ -472,10 +472,26 @@ def test_what_most_requests_have_counts_as_it_does_beside_what_few_have(
     endpoint: str, more: dict[str, object], messages: list[dict[str, object]], model: str
 ) -> None:
     usual = {"model": model, **more, "messages": messages}
-    marked = [
-        {**message, "status": "completed"} for message in messages
-    ]  # neither field uses anything, and few have them
-    assert of_body(endpoint, usual) == of_body(endpoint, {**usual, "messages": marked, "n": None})
+    seldom: dict[str, object] = {"n": None}
+    if endpoint in {CHAT, RESPONSES, MESSAGES}:  # elsewhere a status counts as a text
+        seldom["messages"] = [{**message, "status": "completed"} for message in messages]
+    assert of_body(endpoint, usual) == of_body(endpoint, {**usual, **seldom})
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"fallbacks": ["claude-opus-4-7"]}, {"input_tokens": 27}),  # as with that model alone
+        ({"audio": {"voice": "alloy"}}, {"speaks": True}),
+        ({"modalities": ["audio"]}, {"speaks": True}),
+        ({"speed": "fast"}, {"conditions": (("speed", "fast"),)}),
+        ({"inference_geo": "us"}, {"conditions": (("inference_geo", "us"),)}),
+        ({"service_tier": "priority"}, {"conditions": (("service_tier", "priority"),)}),
+    ],
+)
+def test_a_field_that_few_requests_have_changes_the_demand(more: dict[str, Any], told: dict[str, object]) -> None:
+    assert {name: getattr(chat(**more), name) for name in told} == told
+    assert {name: getattr(chat(), name) for name in told} != told
 
 
 @pytest.mark.parametrize("kept", [256, 10_000])
