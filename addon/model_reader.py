@@ -41,8 +41,10 @@ class ModelReader:
         spool, body = self._exchange.spool, self._request.data.content or b""
         size = len(body) if spool is None and head.coding is None else None  # once it is decoded, if that is known
         pieces = (body,) if spool is None else spool.pieces()
-        read = functools.partial(requests.of_body, head, pieces, self._most, with_demand=with_demand)
         try:
+            if reading_threads.is_short(size):  # as most: without a step that waits
+                return requests.of_body(head, pieces, self._most, with_demand=with_demand)
+            read = functools.partial(requests.of_body, head, pieces, self._most, with_demand=with_demand)
             return await reading_threads.run(read, size)
         except RequestTooLarge:
             raise too_large(self._most) from None
@@ -50,4 +52,5 @@ class ModelReader:
 
 def head_of(request: http.Request) -> Head:
     """Return the head of a request."""
-    return Head(request.method, request.data.path, request.headers.fields, is_upgrade=is_upgrade(request))
+    method = request.data.method.decode("latin-1")  # has one spelling, as `validation` lets no other in
+    return Head(method, request.data.path, request.headers.fields, is_upgrade=is_upgrade(request))

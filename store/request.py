@@ -38,7 +38,7 @@ NOTHING = Reading(generates=False)
 """The reading of a request that generates nothing."""
 
 
-_NO_UNITS: Units = MappingProxyType({})
+NO_UNITS: Units = MappingProxyType({})
 
 
 class Demand(NamedTuple):
@@ -50,7 +50,7 @@ class Demand(NamedTuple):
     """All output that the request allows; None where it sets no bound itself."""
     choices: int = 1
     """The answers that it asks for at once: a default for the output counts that often."""
-    units: Units = _NO_UNITS
+    units: Units = NO_UNITS
     """Further units at most, under the names of a usage. Those of tokens are parts of the totals."""
     conditions: Conditions = ()
     """Those that make it dearer. A cheaper tier that it asks for is none: the answer may come at the full price."""
@@ -83,8 +83,8 @@ class Opening(NamedTuple):
     reading: Reading | None = None
 
     def read_as(self, reading: Reading) -> "Opening":
-        """Return it with a reading: `_replace` takes twice as long."""
-        return Opening(*self[:-1], reading)
+        """Return it with a reading: `_replace` takes three times as long."""
+        return tuple.__new__(Opening, (*self[:-1], reading))
 
     @property
     def kept_path(self) -> str:

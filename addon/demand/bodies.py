@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 
-from addon.demand.bounds import TELLING, why_unbounded
+from addon.demand.bounds import TELLING, tells_by_name, why_unbounded
 from addon.demand.contents import add_content, add_item, add_message
 from addon.demand.cut import TEXTS, Cut
 from addon.demand.media import add_picture
@@ -76,7 +76,9 @@ def of_body(endpoint: str, body: Fields) -> Demand:
     ]
     tally = Tally([text(given, "model")] if is_usual else _models(given), is_usual=is_usual)
     found = _READERS.get(endpoint, _of_other)(tally, given)
-    conditions = () if is_usual else _conditions(given)
+    if is_usual and not tells_by_name(endpoint, tally.models):
+        return found
+    conditions = _conditions(given)
     why = why_unbounded(endpoint, given, tally.models)
     return found._replace(conditions=conditions, unbounded=why) if conditions or why else found
 

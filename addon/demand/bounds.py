@@ -48,9 +48,14 @@ _BOUNDED_TOOL = re.compile(
 
 def why_unbounded(endpoint: str, body: Fields, models: Sequence[str]) -> str:
     """Return why nothing bounds the cost of a request to one of these models; an empty text where it is bounded."""
-    if TELLING.isdisjoint(body) and not _is_telling(endpoint) and not any(map(_searches, models)):
+    if TELLING.isdisjoint(body) and not tells_by_name(endpoint, models):
         return ""
     return next(_reasons(endpoint, body, models), "")
+
+
+def tells_by_name(endpoint: str, models: Sequence[str]) -> bool:
+    """Tell whether a request may be unbounded whatever its body says: by its endpoint, or one of its models."""
+    return _is_telling(endpoint) or any(map(_searches, models))
 
 
 @functools.lru_cache(256)

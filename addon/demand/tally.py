@@ -7,6 +7,7 @@ from addon.demand.cut import Cut
 from addon.demand.texts import BLOCK, TextBound, price_of, tokens_of
 from addon.demand.vocabularies import Vocabulary, vocabulary_of
 from store.ledger.usage import Units
+from store.request import NO_UNITS
 
 _PARTS_OF_LITERALS = 2
 _HOUR = "1h"
@@ -51,6 +52,8 @@ class Tally:
     @property
     def units(self) -> Units:
         """The parts of the input that have prices of their own."""
+        if not (self._audio_tokens or self._cached_for):
+            return NO_UNITS
         parts = {"input_audio_tokens": self._audio_tokens} if self._audio_tokens else {}
         if not self._cached_for:
             return parts
