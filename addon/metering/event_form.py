@@ -8,6 +8,8 @@ import re
 
 _PADDING = re.compile(rb'("obfuscation" ?: ?")[^"]*')
 _DIGITS = b"0123456789"
+_ZEROED = bytes(ord("0") if byte in _DIGITS else byte for byte in range(256))
+"""Puts a zero in the place of each digit."""
 _NO_DIGITS = bytes(set(range(256)) - set(_DIGITS))
 
 _LONGEST = 4 * 1024
@@ -23,6 +25,7 @@ class EventForm:
         self._near = before[len(before.rstrip(_NO_DIGITS)) :]
         """The end of what stands before it, which has no number."""
         self._steady_before = _steady(before.removesuffix(self._near))
+        self._zeroed_after = after.translate(_ZEROED)
         self._steady_after = _steady(after)
 
     def text_in(self, event: bytes) -> bytes | None:
@@ -32,9 +35,15 @@ class EventForm:
             return None
         end = event.find(b'"', start)
         text, after = event[start:end], event[end:]
-        if after != self._after and _steady(after) != self._steady_after:
+        if not self._is_behind(after):
             return None
         return text if text.isascii() or _is_utf8(text) else None
+
+    def _is_behind(self, after: bytes) -> bool:
+        """Tell whether this may stand behind the text. Most numbers keep their length, and to leave them out costs."""
+        if after == self._after or after.translate(_ZEROED) == self._zeroed_after:
+            return True
+        return _steady(after) == self._steady_after
 
     def _start_in(self, event: bytes) -> int:
         """Return the place of the text, where the numbers before it are others; below 0 for any other event."""
