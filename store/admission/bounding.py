@@ -58,7 +58,7 @@ class _OfBatch:
         self._prices = prices
         self._is_fresh = False
         self._of_text: dict[tuple[str, str, tuple[str, ...], Conditions], tuple[int, int]] = {}
-        """What `Quote.of_text` is, by what it depends on; only where it is something, and for one model."""
+        """The prices `Quote.of_text` of single models, by what these depend on; only those that there are."""
 
     def bounds(self, row: TokenRow, opening: Opening, has_budget: bool) -> Bounds | TokenRefused:
         """Return the most that a request may use, or the refusal of one that a budget cannot bound."""

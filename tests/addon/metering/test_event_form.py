@@ -1,4 +1,4 @@
-"""What is found by the form of an event is what parsing it would find, and never less."""
+"""The form of an event finds what parsing it would find, and never less."""
 
 import json
 from typing import Any
