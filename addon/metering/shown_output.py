@@ -96,6 +96,7 @@ class ShownOutput:
         """Count the texts of what waits, in its order: what stands side by side tells how many tokens there are."""
         waiting, self._waiting, self._waiting_size, self._is_new = self._waiting, [], 0, False
         texts: list[str] = []
+        last: tuple[bytes, str] | None = None
         for data, event in _with_parsed(waiting):
             if event is None:
                 texts.append(data.decode())
@@ -103,7 +104,9 @@ class ShownOutput:
             before, audio = len(texts), self._audio
             self._read(event, texts)
             if len(texts) == before + 1 and self._audio == audio:
-                self._form = form_of(data, texts[-1])
+                last = data, texts[-1]
+        if last is not None:
+            self._form = form_of(*last) or self._form
         shown = "".join(texts).encode("utf-8", "replace")
         self._uncounted += len(shown)
         self._bound.feed(shown)

@@ -115,6 +115,16 @@ def test_events_of_the_form_of_a_parsed_one_are_not_parsed(parsed: list[bytes]) 
     assert len(parsed) == 1
 
 
+def test_an_event_with_escapes_does_not_end_the_form_of_the_others(parsed: list[bytes]) -> None:
+    shown = ShownOutput(CHAT)
+    for text in ("One", "Two", "a line\n"):
+        shown.add(json.dumps(chunk(text)).encode())
+    assert shown.is_more_than(0, "gpt-4o")
+    for _ in range(100):
+        shown.add(json.dumps(chunk(WORDS)).encode())
+    assert len(parsed) == 3
+
+
 def as_if_parsed(texts: Sequence[str]) -> int:
     """Return the tokens of texts that are counted together."""
     bound = TextBound()
