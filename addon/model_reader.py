@@ -41,10 +41,8 @@ class ModelReader:
         spool, body = self._exchange.spool, self._request.data.content or b""
         size = len(body) if spool is None and head.coding is None else None  # once it is decoded, if that is known
         pieces = (body,) if spool is None else spool.pieces()
+        read = functools.partial(requests.of_body, head, pieces, self._most, with_demand=with_demand)
         try:
-            if reading_threads.is_short(size):  # as most: without a step that waits
-                return requests.of_body(head, pieces, self._most, with_demand=with_demand)
-            read = functools.partial(requests.of_body, head, pieces, self._most, with_demand=with_demand)
             return await reading_threads.run(read, size)
         except RequestTooLarge:
             raise too_large(self._most) from None

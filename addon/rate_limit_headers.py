@@ -16,14 +16,8 @@ def fields(window: Standing) -> list[tuple[bytes, bytes]]:
     return [
         (limit, b"%d" % window.maximum),
         (remaining, b"%d" % window.remaining),
-        (reset, _duration(window.resets_in)),
+        (reset, duration(window.resets_in).encode()),
     ]
-
-
-@functools.lru_cache(16)
-def _duration(microseconds: int) -> bytes:
-    """Return a time as it is written. Requests that are admitted together have the same."""
-    return duration(microseconds).encode()
 
 
 @functools.cache
@@ -40,6 +34,7 @@ def about(windows: Sequence[Standing], names: Iterable[bytes]) -> set[bytes]:
     return {name for name in names if name.startswith(PREFIX) and name.endswith(ends)}
 
 
+@functools.lru_cache(16)  # requests that are admitted together have the same
 def duration(microseconds: int) -> str:
     """Return a time in the form of Go, which OpenAI uses: `120ms`, `1.5s`, `6m0s`, `1h0m0s`, `0s`.
 

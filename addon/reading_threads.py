@@ -13,13 +13,8 @@ _THREADS = ThreadPoolExecutor(2, "reading")
 """They are none of asyncio's own threads: names of hosts are looked up there, and must not wait."""
 
 
-def is_short(size: int | None) -> bool:
-    """Tell whether something of a size in bytes is to be read at once; None stands for one that is not known."""
-    return size is not None and size <= AT_ONCE
-
-
 async def run(read: Callable[[], Reading], size: int | None) -> Reading:
-    """Read something of a size. Raises what `read` raises."""
-    if is_short(size):
+    """Read something of a size in bytes, None for one that is not known. Raises what `read` raises."""
+    if size is not None and size <= AT_ONCE:
         return read()
     return await asyncio.get_running_loop().run_in_executor(_THREADS, read)
